@@ -1,0 +1,24 @@
+"""What every run shares, whichever tool makes it: exit codes, provenance, files that are whole or absent.
+
+The lowest package of the project: `replknet`, `erf` and `shapebias` import it, it imports none of them, and importing
+it loads neither torch nor matplotlib.
+"""
+
+from runkit.console import UserError, format_table, run_main
+from runkit.files import atomic_write, load_json, save_json, sha256_of_file, sha256_of_lines
+from runkit.provenance import SCHEMA_VERSION, describe_environment, describe_run, list_differences
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "UserError",
+    "atomic_write",
+    "describe_environment",
+    "describe_run",
+    "format_table",
+    "list_differences",
+    "load_json",
+    "run_main",
+    "save_json",
+    "sha256_of_file",
+    "sha256_of_lines",
+]

@@ -1,0 +1,88 @@
+"""Files that are whole or absent, and the hashes that name them."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from runkit.console import UserError
+
+__all__ = ["atomic_write", "load_json", "save_json", "sha256_of_file", "sha256_of_lines"]
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it once the block ends without an error.
+
+    The temporary name keeps the suffix of `path`, since libraries choose the format by it. Missing parent folders are
+    made. After an error the temporary file is removed and `path` is as it was.
+
+    Raises: UserError if the folder cannot be made or written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".tmp{path.suffix}", dir=path.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; name a folder you may write to") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_json(path: str | Path, content: dict[str, Any]) -> None:
+    """Write `content` as indented JSON; a number that JSON has no word for (NaN, infinity) is an error."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def load_json(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises: UserError if the file is missing, unreadable, or holds no JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a JSON {type(content).__name__}, not an object")
+    return content
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file) -> str:
+    """`hashlib.file_digest` for Python 3.10."""
+    total = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        total.update(chunk)
+    return total.hexdigest()
+
+
+def sha256_of_lines(lines: Iterable[str]) -> str:
+    """SHA-256 of text lines, each ended by a newline: the fingerprint of a file list."""
+    total = hashlib.sha256()
+    for line in lines:
+        total.update(line.encode("utf-8") + b"\n")
+    return total.hexdigest()

@@ -1,0 +1,90 @@
+"""What made a result: versions, commit, machine, command. Saved in every JSON beside the numbers."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+__all__ = ["SCHEMA_VERSION", "describe_environment", "describe_run", "list_differences"]
+
+SCHEMA_VERSION = 1
+DISTRIBUTION = "replknet-analysis"
+_PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "triton", "numpy", "scipy", "pillow", "matplotlib", "seaborn")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, commit and machine: `versions`, `git_commit`, `git_clean`, `machine`.
+
+    Nothing is imported to learn its version; a package that is not installed is None. `git_commit` and `git_clean` are
+    None when the code does not run from a checkout of its repository.
+    """
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    commit, clean = _git_state()
+    machine = {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()}
+    return {"versions": versions, "git_commit": commit, "git_clean": clean, "machine": machine}
+
+
+def describe_run(*, program: str, arguments: Sequence[str], started: datetime, seconds: float) -> dict[str, Any]:
+    """The head of every result file: `schema`, `command`, `started` (UTC), `seconds`, then the environment."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "command": " ".join(["python -m", program, *arguments]),
+        "started": started.astimezone(timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        **describe_environment(),
+    }
+
+
+def list_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines `key: old -> new` for every leaf in which two configurations differ; nested keys are joined by dots."""
+    old_leaves, new_leaves = _leaves(old), _leaves(new)
+    keys = [*old_leaves, *(key for key in new_leaves if key not in old_leaves)]
+    absent = "(absent)"
+    pairs = ((key, old_leaves.get(key, absent), new_leaves.get(key, absent)) for key in keys)
+    return [f"{key}: {before} -> {after}" for key, before, after in pairs if before != after]
+
+
+def _leaves(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            leaves.update(_leaves(value, f"{prefix}{key}."))
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
+def _git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that this file lies in, and whether its tracked files are unchanged."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None, None
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the commit stays unknown
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    return commit, None if changes is None else changes == ""
+
+
+def _processor() -> str:
+    """Model name of the processor; Linux keeps it in /proc/cpuinfo, elsewhere Python's own answer is used."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
