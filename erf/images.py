@@ -17,7 +17,7 @@ from runkit import UserError
 
 __all__ = ["ImageSet", "find_images", "read_image", "take_evenly"]
 
-_SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .png .ppm .tif .tiff .webp".split())
+_SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 # the colour photographs in scikit-image's wheel (skimage.data documents their origin and licences)
 _BUNDLED = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 
