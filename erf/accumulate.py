@@ -54,7 +54,7 @@ class Progress:
 
 def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
     """Normalise an image: uint8 (H, W, 3) to float32 (3, H, W), by the same operations as torchvision's transforms."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(torch.float32).div(255)
+    pixels = torch.from_numpy(image).permute(2, 0, 1).to(torch.float32).div(255)
     mean = torch.tensor(preprocessing.mean, dtype=torch.float32).view(3, 1, 1)
     std = torch.tensor(preprocessing.std, dtype=torch.float32).view(3, 1, 1)
     return pixels.sub(mean).div(std)
