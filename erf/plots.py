@@ -62,8 +62,8 @@ def plot_contribution(
     image = ax.imshow(
         scores, cmap=sns.color_palette("mako", as_cmap=True), vmin=0.0, vmax=1.0, interpolation="antialiased"
     )
-    for area in log_area(contribution, thresholds) if thresholds else ():
-        _draw_square(ax, area, height, width)
+    for i, area in enumerate(log_area(contribution, thresholds)):
+        _draw_square(ax, area, _LABEL_CORNERS[i % len(_LABEL_CORNERS)], height, width)
     ax.set_xticks([0, width // 2, width - 1], ["0", str(width // 2), str(width)])
     ax.set_yticks([0, height // 2, height - 1], ["0", str(height // 2), str(height)])
     ax.tick_params(length=2, pad=2)
@@ -73,38 +73,43 @@ def plot_contribution(
     return ax
 
 
-def _draw_square(ax: Axes, area: SquareArea, height: int, width: int) -> None:
+# Where each square's label stands: (corner across, corner down), outside the square; so that labels of squares of
+# nearly the same size do not cover each other.
+_LABEL_CORNERS = ((0, 1), (1, 1), (0, 0), (1, 0))
+
+
+def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], height: int, width: int) -> None:
     if area.side_px is None:
         return
     left, top = width // 2 - area.side_px / 2, height // 2 - area.side_px / 2
-    outline = [path_effects.Stroke(linewidth=2.2, foreground="black"), path_effects.Normal()]
-    ax.add_patch(
-        Rectangle(
-            (left, top), area.side_px, area.side_px, fill=False, edgecolor="white", linewidth=1.0, path_effects=outline
-        )
-    )
-    ax.annotate(
+    outline = [path_effects.Stroke(linewidth=2.0, foreground="black"), path_effects.Normal()]
+    square = Rectangle((left, top), area.side_px, area.side_px, fill=False, edgecolor="white", linewidth=0.9)
+    square.set_path_effects(outline)
+    ax.add_patch(square)
+    across, down = corner
+    inside = area.side_px > 0.85 * min(height, width)  # outside would leave the map
+    small = area.side_px < 0.5 * min(height, width)  # labels point away from the square, so as not to meet
+    label = ax.annotate(
         f"{area.threshold:.0%}",
-        (left, top),
-        xytext=(2.5, -2.0),
+        (left + across * area.side_px, top + down * area.side_px),
+        xytext=(-2.0 if bool(across) != small else 2.0, 2.0 if bool(down) == inside else -2.0),
         textcoords="offset points",
-        va="top",
-        ha="left",
+        ha="right" if bool(across) != small else "left",
+        va="bottom" if bool(down) == inside else "top",
         color="white",
         fontsize=6.5,
-        path_effects=[path_effects.Stroke(linewidth=1.6, foreground="black"), path_effects.Normal()],
-        annotation_clip=True,
     )
+    label.set_path_effects([path_effects.Stroke(linewidth=1.6, foreground="black"), path_effects.Normal()])
 
 
 def plot_result(result: ErfResult) -> Figure:
     """Figure of one result: heatmap, squares, and what made it underneath."""
     with sns.axes_style("ticks"), plt.rc_context(_STYLE):
-        figure, ax = plt.subplots(figsize=(4.2, 4.35))
-        figure.subplots_adjust(left=0.09, right=0.86, top=0.88, bottom=0.14)
+        figure, ax = plt.subplots(figsize=(4.2, 4.3))
+        figure.subplots_adjust(left=0.1, right=0.85, top=0.95, bottom=0.13)
         plot_contribution(result.contribution, ax=ax)
         _title(ax, result)
-        figure.text(0.09, 0.02, _caption([result]), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
+        figure.text(0.1, 0.015, _caption([result]), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
     return figure
 
 
@@ -121,11 +126,11 @@ def plot_comparison(results: Sequence[ErfResult], *, columns: int = 4) -> Figure
     width, height = max(columns * panel + 0.95, 6.4), rows * (panel + 0.45) + table_height + 0.55
     with sns.axes_style("ticks"), plt.rc_context(_STYLE):
         figure = plt.figure(figsize=(width, height))
-        top = figure.add_gridspec(
+        grid = figure.add_gridspec(
             rows, columns, left=0.06, right=0.9, top=1 - 0.42 / height, bottom=(table_height + 0.62) / height,
             wspace=0.22, hspace=0.35,
         )  # fmt: skip
-        axes = [figure.add_subplot(top[i // columns, i % columns]) for i in range(len(results))]
+        axes = [figure.add_subplot(grid[i // columns, i % columns]) for i in range(len(results))]
         for ax, result in zip(axes, results, strict=True):
             plot_contribution(result.contribution, ax=ax, cbar=False)
             _title(ax, result)
@@ -156,29 +161,27 @@ def _title(ax: Axes, result: ErfResult) -> None:
 
 
 def _area_table(ax: Axes, results: Sequence[ErfResult]) -> None:
+    """Published area ratios, a row for each result, ruled as tables are in print."""
     ax.set_axis_off()
-    header = ["", *(f"t = {t:.0%}" for t in LOG_THRESHOLDS)]
-    cells = [[_row_name(r), *(_cell(a) for a in log_area(r.contribution))] for r in results]
-    widths = [0.4] + [0.6 / len(LOG_THRESHOLDS)] * len(LOG_THRESHOLDS)
-    table = ax.table([header, *cells], colWidths=widths, cellLoc="right", bbox=(0, 0, 1, 0.86), edges="open")
-    table.auto_set_font_size(False)
-    table.set_fontsize(7.5)
-    for (row, column), cell in table.get_celld().items():
-        cell.get_text().set_fontweight("bold" if row == 0 else "normal")
-        if column == 0:
-            cell.set_text_props(ha="left")
-            if row and results[row - 1].random_weights:
-                cell.get_text().set_color(_WARNING_COLOUR)
-    ax.plot([0, 1], [0.86, 0.86], color="0.2", linewidth=0.9, transform=ax.transAxes, clip_on=False)
-    rule = 0.86 * (1 - 1 / (len(results) + 1))
-    ax.plot([0, 1], [rule, rule], color="0.2", linewidth=0.5, transform=ax.transAxes, clip_on=False)
-    ax.plot([0, 1], [0, 0], color="0.2", linewidth=0.9, transform=ax.transAxes, clip_on=False)
-    heading = "Area ratio (side in pixels) of the smallest centred square that holds more than t of the map, as drawn"
-    ax.text(0, 0.92, heading, fontsize=7.0, va="bottom", transform=ax.transAxes)
+    ax.set(xlim=(0, 1), ylim=(len(results) + 1.9, 0))  # in rows, from the top
+    rights = np.linspace(0.58, 1.0, len(LOG_THRESHOLDS))
+    heading = "Area ratio (side in pixels) of the smallest centred square that holds more than t of the map as drawn"
+    ax.text(0, 0.35, heading, fontsize=7.0, va="center")
+    for right, threshold in zip(rights, LOG_THRESHOLDS, strict=True):
+        ax.text(right, 1.25, f"t = {threshold:.0%}", fontsize=7.5, fontweight="bold", ha="right", va="center")
+    for line, weight in ((0.8, 0.9), (1.7, 0.5), (len(results) + 1.85, 0.9)):
+        ax.axhline(line, color="0.2", linewidth=weight, clip_on=False)
+    for i, result in enumerate(results):
+        colour = _WARNING_COLOUR if result.random_weights else "0.1"
+        ax.text(0, 2.25 + i, _row_name(result), fontsize=7.5, va="center", color=colour)
+        for right, area in zip(rights, log_area(result.contribution), strict=True):
+            ax.text(right, 2.25 + i, _cell(area), fontsize=7.5, ha="right", va="center")
 
 
 def _row_name(result: ErfResult) -> str:
-    return f"{result.name}, {result.weights_label}"
+    """The network's name, with its weights where the name does not say them."""
+    named_by_tag = result.provenance["weights"]["model"] == result.name and not result.random_weights
+    return result.name if named_by_tag else f"{result.name}, {result.weights_label}"
 
 
 def _cell(area: SquareArea) -> str:
@@ -194,9 +197,9 @@ def _caption(results: Sequence[ErfResult]) -> str:
     commit = f", commit {first['git_commit'][:10]}" if first.get("git_commit") else ""
     squares = ", ".join(f"{t:.0%}" for t in LOG_THRESHOLDS)
     return (
-        f"{images} images ({first['data']['name']}), {height} × {width} pixels, {first['precision']}, "
-        f"layer {first['layer']}; squares hold {squares} of the map\n"
-        f"replknet-analysis {first['versions'].get('replknet-analysis') or ''}{commit}, torch {first['versions']['torch']}"
+        f"Mean of {images} images ({first['data']['name']}) at {height} × {width} pixels, {first['precision']}, "
+        f"layer {first['layer']}.\n"
+        f"Squares hold {squares} of the map. torch {first['versions']['torch']}{commit}"
     )
 
 
