@@ -3,9 +3,11 @@
 import pytest
 import timm
 import torch
+from conftest import randomize_norms
 from torch import nn
 
 from erf.contribution import LayerError, central_gradients, contribution_map, contribution_maps, feature_map
+from replknet import optimize
 
 
 class Stack(nn.Module):
@@ -91,6 +93,16 @@ def test_transformers(name):
     contribution, feature_size = central_gradients(model, torch.randn(1, 3, 96, 96))
     assert feature_size == ((3, 3) if "swin" in name else (6, 6))
     assert contribution[0].sum() > 0
+
+
+def test_fast_form_against_plain_form():
+    """In float64, where no ReLU changes sides, the merged and folded network gives the map of the published one."""
+    model = randomize_norms(timm.create_model("replknet31b", dims=(8, 16, 24, 32), depths=(1, 1, 1, 1))).double().eval()
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    plain = contribution_map(model, x)
+    fast = contribution_map(optimize(model), x.contiguous(memory_format=torch.channels_last))
+    assert plain.sum() > 0
+    torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-12 * plain.max().item())
 
 
 def test_colours_are_not_interchangeable():
