@@ -221,12 +221,13 @@ def _caption(results: Sequence[ErfResult]) -> str:
     first = results[0].provenance
     counts = sorted({result.num_images for result in results})
     images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    height, width = results[0].contribution.shape
+    sizes = ", ".join(dict.fromkeys("{} × {}".format(*result.contribution.shape) for result in results))
+    layers = ", ".join(dict.fromkeys(str(result.provenance["layer"]) for result in results))
     commit = f", commit {first['git_commit'][:10]}" if first.get("git_commit") else ""
     squares = ", ".join(f"{t:.0%}" for t in LOG_THRESHOLDS)
     return (
-        f"Mean of {images} images ({first['data']['name']}) at {height} × {width} pixels, {first['precision']}, "
-        f"layer {first['layer']}.\n"
+        f"Mean of {images} images ({first['data']['name']}) at {sizes} pixels, {first['precision']}, "
+        f"layer {layers}.\n"
         f"Squares hold {squares} of the published map. torch {first['versions']['torch']}{commit}"
     )
 
