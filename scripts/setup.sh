@@ -1,4 +1,5 @@
-# Make the virtual environment .venv once and install this project into it; sourced by the other scripts.
+#!/bin/sh
+# Make the virtual environment .venv once and install this project into it; the other scripts call this one.
 #   setup.sh [GROUP]   also install a dependency group of pyproject.toml, such as test
 # PYTHON names the interpreter to start from (default python3), VENV the folder (default .venv).
 set -eu
