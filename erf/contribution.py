@@ -7,7 +7,7 @@ gradient is rectified and summed over colours. The feature map is taken before a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -92,6 +92,7 @@ def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int = "last")
     Returns: (N, C, h, w). A submodule's output of tokens (N, L, C) is taken as a square map after its prefix tokens.
     Raises: LayerError if there is no such layer, or its output is no map.
     """
+    network: Any = model  # its methods beyond nn.Module's are timm's
     position = _as_position(layer)
     in_timm_form = hasattr(model, "forward_intermediates")
     if position is None or (not in_timm_form and str(layer) in dict(model.named_modules())):
@@ -100,12 +101,12 @@ def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int = "last")
         count = len(getattr(model, "feature_info", ())) or None
         if count is not None and not -count <= position < count:
             raise LayerError(f"layer {layer}: the network has feature maps 0 to {count - 1}")
-        maps = model.forward_intermediates(
+        maps = network.forward_intermediates(
             x, indices=[position], norm=False, output_fmt="NCHW", intermediates_only=True, stop_early=True
         )
         return maps[0]
     if layer == "last" and hasattr(model, "forward_features"):
-        return _as_map(model, model.forward_features(x), x, "forward_features")
+        return _as_map(model, network.forward_features(x), x, "forward_features")
     raise LayerError(
         f"layer {layer}: {type(model).__name__} has no forward_intermediates; name a submodule instead, such as "
         f"{_some_names(model)}"

@@ -8,6 +8,7 @@ of ten, whatever the gradients' scale. Either way maps of several networks share
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -36,7 +37,7 @@ _SCALES = {
 }
 SCALES = tuple(_SCALES)
 _WARNING_COLOUR = "#d1495b"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 8.0,
     "axes.titlesize": 9.0,
     "axes.labelsize": 8.0,

@@ -121,8 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (0 done, 2 the user can mend it)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
-    options = vars(parser.parse_args(arguments))
-    config = Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
+    parsed = vars(parser.parse_args(arguments))
+    options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in parsed.items()}
+    config = Config(**options)
     if bool(config.model) == bool(config.from_npz):
         parser.error("give --model NAME [NAME ...], or --from-npz FILE [FILE ...]")
 

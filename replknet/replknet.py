@@ -42,7 +42,7 @@ def _conv_norm_act(in_chs: int, out_chs: int, kernel_size: int, *, stride: int =
     return layers
 
 
-def _affine_of(norm: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _affine_of(norm: nn.BatchNorm2d | nn.Identity, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Scale and shift (float64, shaped and placed as the vector `like`) that a normalisation applies in eval mode."""
     if isinstance(norm, nn.Identity):
         return torch.ones_like(like, dtype=torch.float64), torch.zeros_like(like, dtype=torch.float64)
@@ -87,7 +87,7 @@ def _fold_conv_norm(conv_norm: nn.Sequential) -> None:
     conv_norm.bn = nn.Identity()
 
 
-def _fold_norm_conv(norm: nn.Module, conv_norm: nn.Sequential) -> nn.Identity:
+def _fold_norm_conv(norm: nn.BatchNorm2d | nn.Identity, conv_norm: nn.Sequential) -> nn.Identity:
     """Move a normalisation into the 1×1 convolution that follows it (exact, since 1×1 needs no padding)."""
     _fold_conv_norm(conv_norm)
     if not isinstance(norm, nn.Identity):

@@ -209,7 +209,8 @@ def _build(
             raise UserError(f"{name} cannot be built with {model_args or 'its defaults'}: {error}") from error
         raise CheckpointError(f"{record.file} does not fit {name}: {_mismatch(error)}") from error
     if state_dict is not None:
-        model.pretrained_cfg["state_dict"] = None  # or the tensors would be kept a second time
+        pretrained_cfg: Any = model.pretrained_cfg
+        pretrained_cfg["state_dict"] = None  # or the tensors would be kept a second time
     return model
 
 
