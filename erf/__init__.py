@@ -1,0 +1,43 @@
+"""How far a network looks: effective receptive fields, measured and drawn.
+
+The way of the data: images -> network -> contribution maps -> mean map (`.npz`) -> measures -> `.json`, picture, table.
+Everything after the `.npz` works from the file alone; importing this package loads neither torch nor matplotlib.
+"""
+
+import importlib
+from typing import Any
+
+# public name -> module that holds it; loaded on first use
+_PUBLIC = {
+    "ErfResult": "erf.results",
+    "contribution_map": "erf.contribution",
+    "contribution_maps": "erf.contribution",
+    "load_result": "erf.results",
+    "log_area": "erf.measures",
+    "mass_area": "erf.measures",
+    "measure": "erf.measures",
+    "plot_comparison": "erf.plots",
+    "plot_contribution": "erf.plots",
+}
+
+__all__ = [
+    "ErfResult",
+    "contribution_map",
+    "contribution_maps",
+    "load_result",
+    "log_area",
+    "mass_area",
+    "measure",
+    "plot_comparison",
+    "plot_contribution",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'erf' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

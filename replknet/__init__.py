@@ -1,0 +1,19 @@
+"""The model zoo that both tools share: RepLKNet beside every network of timm, and how weights get into it.
+
+Importing this package registers the networks, so `timm.create_model("replknet31b")` works for anyone.
+"""
+
+from replknet.optimize import optimize
+from replknet.replknet import RepLKNet
+from replknet.zoo import LoadedModel, Preprocessing, WeightsRecord, WeightsUnavailable, load_model, resolve_weights
+
+__all__ = [
+    "LoadedModel",
+    "Preprocessing",
+    "RepLKNet",
+    "WeightsRecord",
+    "WeightsUnavailable",
+    "load_model",
+    "optimize",
+    "resolve_weights",
+]

@@ -21,7 +21,9 @@ def run_main(work: Callable[[], int], *, program: str, resume_hint: Callable[[],
     Returns: 2 after a `UserError` (one line on stderr, no traceback), 130 after Ctrl-C, else what `work` returned.
         Any other exception is a fault of ours and is not caught: Python prints its traceback and exits with 1.
     """
-    logging.basicConfig(level=logging.INFO, format=f"{program}: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format=f"{program}: %(message)s", stream=sys.stderr)
+    for package in ("erf", "shapebias", "replknet", "runkit"):
+        logging.getLogger(package).setLevel(logging.INFO)
     try:
         return work()
     except UserError as error:

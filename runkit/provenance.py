@@ -14,7 +14,18 @@ __all__ = ["SCHEMA_VERSION", "describe_environment", "describe_run", "list_diffe
 
 SCHEMA_VERSION = 1
 DISTRIBUTION = "replknet-analysis"
-_PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "triton", "numpy", "scipy", "pillow", "matplotlib", "seaborn")
+_PACKAGES = (
+    DISTRIBUTION,
+    "torch",
+    "torchvision",
+    "timm",
+    "triton",
+    "numpy",
+    "scipy",
+    "pillow",
+    "matplotlib",
+    "seaborn",
+)
 
 
 def describe_environment() -> dict[str, Any]:

@@ -1,0 +1,571 @@
+"""RepLKNet: a convolutional network with depthwise kernels as large as 31×31, registered in timm.
+
+Paper: Ding, Zhang, Zhou, Han, Ding, Sun, "Scaling Up Your Kernels to 31x31: Revisiting Large Kernel Design in CNNs",
+CVPR 2022, arXiv:2203.06717, Section 4. Behaviour and parameter names follow the authors' code
+(DingXiaoH/RepLKNet-pytorch, `replknet.py`, MIT), so that their checkpoints load; the classes are written anew in the
+shape that timm asks for.
+
+A network has two forms that compute the same function:
+
+- training form: beside each large kernel runs a 5×5 kernel, each followed by its own batch normalisation;
+- merged form, after `reparameterize()`: one convolution with a bias. Folding the other normalisations as well
+  (`fold_batchnorm()`) is a separate step, and both may be called in either order and more than once.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from timm.data.constants import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_INCEPTION_MEAN,
+    IMAGENET_INCEPTION_STD,
+)
+from timm.layers import ClassifierHead, DropPath
+from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
+from torch import nn
+
+__all__ = ["ConvFFN", "RepLKBlock", "RepLKNet", "ReparamLargeKernelConv", "checkpoint_filter_fn"]
+
+
+def _conv_norm(in_chs: int, out_chs: int, kernel_size: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(in_chs, out_chs, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_chs)))
+
+
+def _conv_norm_act(in_chs: int, out_chs: int, kernel_size: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    layers = _conv_norm(in_chs, out_chs, kernel_size, stride=stride, groups=groups)
+    layers.add_module("nonlinear", nn.ReLU())
+    return layers
+
+
+def _affine_of(norm: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and shift (float64, shaped and placed as the vector `like`) that a normalisation applies in eval mode."""
+    if isinstance(norm, nn.Identity):
+        return torch.ones_like(like, dtype=torch.float64), torch.zeros_like(like, dtype=torch.float64)
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("a BatchNorm without running statistics cannot be folded: it depends on the batch")
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight.double()
+    shift = -norm.running_mean.double() * scale
+    if norm.affine:
+        shift = shift + norm.bias.double()
+    return scale, shift
+
+
+def _folded(conv_norm: nn.Sequential) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias (float64) of the single convolution that equals a convolution followed by its normalisation."""
+    conv: nn.Conv2d = conv_norm.conv
+    scale, shift = _affine_of(conv_norm.bn, conv.weight[:, 0, 0, 0])
+    if conv.bias is not None:
+        shift = shift + scale * conv.bias.double()
+    return conv.weight.double() * scale[:, None, None, None], shift
+
+
+def _conv_with(conv: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
+    """A convolution of the same geometry, mode, device and dtype as `conv`, with the given weight and bias."""
+    new = nn.Conv2d(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups,
+        bias=True, device=conv.weight.device, dtype=conv.weight.dtype,
+    )  # fmt: skip
+    with torch.no_grad():
+        new.weight.copy_(weight)
+        new.bias.copy_(bias)
+    new.requires_grad_(conv.weight.requires_grad)
+    return new.train(conv.training)
+
+
+def _fold_conv_norm(conv_norm: nn.Sequential) -> None:
+    """Move the normalisation of a convolution into its weight and bias, in place; does nothing the second time."""
+    if isinstance(conv_norm.bn, nn.Identity):
+        return
+    conv_norm.conv = _conv_with(conv_norm.conv, *_folded(conv_norm))
+    conv_norm.bn = nn.Identity()
+
+
+def _fold_norm_conv(norm: nn.Module, conv_norm: nn.Sequential) -> nn.Identity:
+    """Move a normalisation into the 1×1 convolution that follows it (exact, since 1×1 needs no padding)."""
+    _fold_conv_norm(conv_norm)
+    if not isinstance(norm, nn.Identity):
+        conv: nn.Conv2d = conv_norm.conv
+        scale, shift = _affine_of(norm, conv.weight[0, :, 0, 0])
+        weight = conv.weight.double() * scale[None, :, None, None]
+        bias = conv.bias.double() + (conv.weight.double() * shift[None, :, None, None]).sum((1, 2, 3))
+        conv_norm.conv = _conv_with(conv, weight, bias)
+    return nn.Identity()
+
+
+class ReparamLargeKernelConv(nn.Module):
+    """Large depthwise convolution with a parallel small one that can be merged into it (paper, Section 3, guideline 3).
+
+    Args:
+        channels: Channels of input and output, one filter each.
+        kernel_size: Side K of the large kernel, odd; padding K // 2 keeps the map's size.
+        small_kernel: Side of the parallel kernel, odd, at most K; None for none.
+    """
+
+    def __init__(self, channels: int, kernel_size: int, small_kernel: int | None = None):
+        super().__init__()
+        if small_kernel is not None and small_kernel > kernel_size:
+            raise ValueError(f"small_kernel={small_kernel} does not fit into kernel_size={kernel_size}")
+        self.lkb_origin = _conv_norm(channels, channels, kernel_size, groups=channels)
+        self.small_conv = None
+        if small_kernel is not None:
+            self.small_conv = _conv_norm(channels, channels, small_kernel, groups=channels)
+        self.lkb_reparam = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.lkb_reparam is not None:
+            return self.lkb_reparam(x)
+        out = self.lkb_origin(x)
+        if self.small_conv is not None:
+            out = out + self.small_conv(x)
+        return out
+
+    @torch.no_grad()
+    def reparameterize(self) -> None:
+        """Merge both kernels and their normalisations into one convolution with bias, in place.
+
+        Sums are formed in float64 and rounded once. Does nothing if already merged.
+        """
+        if self.lkb_reparam is not None:
+            return
+        weight, bias = _folded(self.lkb_origin)
+        if self.small_conv is not None:
+            small_weight, small_bias = _folded(self.small_conv)
+            margin = (weight.shape[-1] - small_weight.shape[-1]) // 2
+            weight = weight + nn.functional.pad(small_weight, [margin] * 4)
+            bias = bias + small_bias
+        self.lkb_reparam = _conv_with(self.lkb_origin.conv, weight, bias)
+        self.lkb_origin = None
+        self.small_conv = None
+
+
+class RepLKBlock(nn.Module):
+    """Residual block: norm, 1×1, large depthwise kernel, ReLU, 1×1 (paper, Figure 2)."""
+
+    def __init__(self, dim: int, dw_dim: int, kernel_size: int, small_kernel: int | None, drop_path: float = 0.0):
+        super().__init__()
+        self.pw1 = _conv_norm_act(dim, dw_dim, 1)
+        self.pw2 = _conv_norm(dw_dim, dim, 1)
+        self.large_kernel = ReparamLargeKernelConv(dw_dim, kernel_size, small_kernel)
+        self.lk_nonlinear = nn.ReLU()
+        self.prelkb_bn = nn.BatchNorm2d(dim)
+        self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.pw1(self.prelkb_bn(x))
+        out = self.lk_nonlinear(self.large_kernel(out))
+        return x + self.drop_path(self.pw2(out))
+
+    @torch.no_grad()
+    def fold_batchnorm(self) -> None:
+        self.prelkb_bn = _fold_norm_conv(self.prelkb_bn, self.pw1)
+        _fold_conv_norm(self.pw2)
+        for branch in (self.large_kernel.lkb_origin, self.large_kernel.small_conv):
+            if branch is not None:
+                _fold_conv_norm(branch)
+
+
+class ConvFFN(nn.Module):
+    """Residual feed-forward block of two 1×1 convolutions with GELU between (paper, Figure 2)."""
+
+    def __init__(self, dim: int, hidden_dim: int, drop_path: float = 0.0):
+        super().__init__()
+        self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
+        self.preffn_bn = nn.BatchNorm2d(dim)
+        self.pw1 = _conv_norm(dim, hidden_dim, 1)
+        self.pw2 = _conv_norm(hidden_dim, dim, 1)
+        self.nonlinear = nn.GELU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.nonlinear(self.pw1(self.preffn_bn(x)))
+        return x + self.drop_path(self.pw2(out))
+
+    @torch.no_grad()
+    def fold_batchnorm(self) -> None:
+        self.preffn_bn = _fold_norm_conv(self.preffn_bn, self.pw1)
+        _fold_conv_norm(self.pw2)
+
+
+class RepLKNetStage(nn.Module):
+    """Optional downsampling (1×1, then 3×3 depthwise with stride 2), then RepLKBlock and ConvFFN in turn."""
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        *,
+        downsample: bool,
+        kernel_size: int,
+        small_kernel: int | None,
+        drop_path_rates: Sequence[float],
+        dw_ratio: float,
+        ffn_ratio: float,
+    ):
+        super().__init__()
+        self.grad_checkpointing = False
+        self.downsample: nn.Module = nn.Identity()
+        if downsample:
+            self.downsample = nn.Sequential(
+                _conv_norm_act(in_dim, dim, 1), _conv_norm_act(dim, dim, 3, stride=2, groups=dim)
+            )
+        blocks: list[nn.Module] = []
+        for rate in drop_path_rates:
+            blocks.append(RepLKBlock(dim, int(dim * dw_ratio), kernel_size, small_kernel, rate))
+            blocks.append(ConvFFN(dim, int(dim * ffn_ratio), rate))
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.downsample(x)
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            return checkpoint_seq(self.blocks, x)
+        return self.blocks(x)
+
+
+class RepLKNet(nn.Module):
+    """RepLKNet (arXiv:2203.06717, Section 4.1).
+
+    Weights start as PyTorch's layers initialise themselves, as in the authors' code.
+
+    Args:
+        kernel_sizes: Side of the large kernel in each of the four stages, or one for all; odd.
+        depths: Number of (RepLKBlock, ConvFFN) pairs in each stage.
+        dims: Channels of each stage.
+        small_kernel: Side of the parallel kernel, odd, or None. A stage whose large kernel is smaller has none.
+        dw_ratio: Channels of the depthwise convolution over channels of the stage.
+        ffn_ratio: Hidden channels of ConvFFN over channels of the stage.
+        in_chans: Image channels.
+        num_classes: Outputs of the classifier; 0 for none.
+        global_pool: Pooling before the classifier, in timm's words; '' for none.
+        drop_rate: Dropout before the classifier.
+        drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
+
+    Raises: ValueError for an even kernel, or a list that has not one entry for each of the four stages.
+    """
+
+    def __init__(
+        self,
+        kernel_sizes: int | Sequence[int] = (31, 29, 27, 13),
+        depths: Sequence[int] = (2, 2, 18, 2),
+        dims: Sequence[int] = (128, 256, 512, 1024),
+        small_kernel: int | None = 5,
+        dw_ratio: float = 1.0,
+        ffn_ratio: float = 4.0,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__()
+        kernel_sizes = (kernel_sizes,) * 4 if isinstance(kernel_sizes, int) else tuple(kernel_sizes)
+        _check_arguments(kernel_sizes, depths, dims, small_kernel)
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.drop_rate = drop_rate
+        stem_dim = dims[0]
+        self.stem = nn.Sequential(
+            _conv_norm_act(in_chans, stem_dim, 3, stride=2),
+            _conv_norm_act(stem_dim, stem_dim, 3, groups=stem_dim),
+            _conv_norm_act(stem_dim, stem_dim, 1),
+            _conv_norm_act(stem_dim, stem_dim, 3, stride=2, groups=stem_dim),
+        )
+        blocks = sum(depths)
+        rates = [drop_path_rate * i / max(blocks - 1, 1) for i in range(blocks)]
+        stages = []
+        self.feature_info = []
+        for i, (dim, depth, kernel_size) in enumerate(zip(dims, depths, kernel_sizes, strict=True)):
+            first = sum(depths[:i])
+            stages.append(
+                RepLKNetStage(
+                    dims[max(i - 1, 0)],
+                    dim,
+                    downsample=i > 0,
+                    kernel_size=kernel_size,
+                    small_kernel=None if small_kernel is None or small_kernel > kernel_size else small_kernel,
+                    drop_path_rates=rates[first : first + depth],
+                    dw_ratio=dw_ratio,
+                    ffn_ratio=ffn_ratio,
+                )
+            )
+            self.feature_info.append(dict(num_chs=dim, reduction=4 * 2**i, module=f"stages.{i}"))
+        self.stages = nn.Sequential(*stages)
+        self.num_features = self.head_hidden_size = dims[-1]
+        self.norm: nn.Module = nn.BatchNorm2d(self.num_features)
+        self.head = ClassifierHead(self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate)
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Parameter groups for layer-wise learning rates, as timm's optimisers ask for them."""
+        blocks: Any = r"^stages\.(\d+)"
+        if not coarse:
+            blocks = [
+                (r"^stages\.(\d+)\.downsample", (0,)),
+                (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+                (r"^norm", (99999,)),
+            ]
+        return dict(stem=r"^stem", blocks=blocks)
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the blocks in the backward pass instead of keeping their activations."""
+        for stage in self.stages:
+            stage.grad_checkpointing = enable
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer, Identity where `num_classes` is 0."""
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the classifier by a new one; 0 classes for none, `global_pool=''` for no pooling either."""
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+
+    @torch.jit.ignore
+    def reparameterize(self) -> None:
+        """Merge every small kernel and its normalisations into its large kernel, in place and once."""
+        for module in self.modules():
+            if isinstance(module, ReparamLargeKernelConv):
+                module.reparameterize()
+
+    @torch.jit.ignore
+    @torch.no_grad()
+    def fold_batchnorm(self) -> None:
+        """Fold every batch normalisation before the final one into a neighbouring convolution, in place and once.
+
+        Only for inference: the folded network no longer follows the statistics of its batches. The final
+        normalisation stays, since feature maps are taken before it.
+        """
+        for module in self.modules():
+            if isinstance(module, (RepLKBlock, ConvFFN)):
+                module.fold_batchnorm()
+        for part in (self.stem, *(stage.downsample for stage in self.stages)):
+            for layer in part.children():
+                _fold_conv_norm(layer)
+
+    def forward_intermediates(
+        self,
+        x: torch.Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[torch.Tensor] | tuple[torch.Tensor, list[torch.Tensor]]:
+        """Outputs of the stages, in timm's calling convention.
+
+        Args:
+            x: Normalised images (N, 3, H, W).
+            indices: None for all stages, n for the last n, or a list of positions, negative ones from the end.
+            norm: Apply the final normalisation to the last stage's map.
+            stop_early: Do not compute stages after the last one asked for.
+            output_fmt: Only 'NCHW'.
+            intermediates_only: Return the list without the final features.
+
+        Returns: Maps (N, C, H / reduction, W / reduction), preceded by `forward_features(x)` unless
+            `intermediates_only`.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"output_fmt={output_fmt!r}: a convolutional network gives 'NCHW' only")
+        take, last_needed = feature_take_indices(len(self.stages), indices)
+        last = len(self.stages) - 1
+        maps = []
+        x = self.stem(x)
+        stages = self.stages[: last_needed + 1] if stop_early else self.stages
+        for i, stage in enumerate(stages):
+            x = stage(x)
+            if i in take:
+                maps.append(self.norm(x) if norm and i == last else x)
+        if intermediates_only:
+            return maps
+        return (self.norm(x) if len(stages) == last + 1 else x), maps
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what the given feature maps do not need, as timm's feature getter asks; returns the positions."""
+        take, last_needed = feature_take_indices(len(self.stages), indices)
+        shortened = last_needed < len(self.stages) - 1
+        self.stages = self.stages[: last_needed + 1]
+        if prune_norm or shortened:
+            self.norm = nn.Identity()
+        if prune_head or shortened:
+            self.num_features = self.head_hidden_size = self.feature_info[last_needed]["num_chs"]
+            self.reset_classifier(0, "")
+        return take
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalised last map (N, C, H / 32, W / 32)."""
+        return self.norm(self.stages(self.stem(x)))
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        """Pooled features (`pre_logits`) or logits from the last map."""
+        return self.head(x, pre_logits=pre_logits)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def _check_arguments(
+    kernel_sizes: Sequence[int], depths: Sequence[int], dims: Sequence[int], small_kernel: int | None
+) -> None:
+    for name, values in (("kernel_sizes", kernel_sizes), ("depths", depths), ("dims", dims)):
+        if len(values) != 4:
+            raise ValueError(f"{name}={tuple(values)}: RepLKNet has four stages, give one value for each")
+    sides = [("kernel_sizes", k) for k in kernel_sizes]
+    if small_kernel is not None:
+        sides.append(("small_kernel", small_kernel))
+    for name, side in sides:
+        if side < 1 or side % 2 == 0:
+            raise ValueError(
+                f"{name} has {side}: a kernel's side must be odd and positive, so that the map keeps its size and its "
+                f"centre; take {max(side - 1, 1)} or {max(side + 1, 1)}"
+            )
+
+
+def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: RepLKNet) -> dict[str, torch.Tensor]:
+    """Bring a checkpoint to this module's key layout.
+
+    Understood are this layout, the authors' (`transitions.i`, `head.weight`), and OpenMMLab's (`backbone.`,
+    `backbone.stages.3.norm`), each bare or under `model` or `state_dict`, with or without a leading `module.`, in
+    training or merged form. A merged checkpoint merges the network first, so that loading can stay strict.
+
+    Raises: ValueError for a checkpoint in training form when the network is already merged.
+    """
+    for wrapper in ("state_dict", "model"):
+        if wrapper in state_dict and isinstance(state_dict[wrapper], Mapping):
+            state_dict = state_dict[wrapper]
+    merged = any("lkb_reparam" in key for key in state_dict)
+    if merged:
+        model.reparameterize()
+    elif any("lkb_reparam" in key for key in model.state_dict()) and any("lkb_origin" in key for key in state_dict):
+        raise ValueError(
+            "the checkpoint is in training form but the network's kernels are already merged; "
+            "load the checkpoint first, then call reparameterize()"
+        )
+    return {_our_key(key): value for key, value in state_dict.items()}
+
+
+def _our_key(key: str) -> str:
+    key = key.removeprefix("module.").removeprefix("backbone.")
+    if key.startswith("transitions."):
+        _, index, rest = key.split(".", 2)
+        return f"stages.{int(index) + 1}.downsample.{rest}"
+    if key.startswith("stages.3.norm."):
+        return key.removeprefix("stages.3.")
+    if key in ("head.weight", "head.bias"):
+        return key.replace("head.", "head.fc.")
+    return key
+
+
+def _cfg(url: str = "", **kwargs: Any) -> dict[str, Any]:
+    return {
+        "url": url,
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": (7, 7),
+        "crop_pct": 0.875,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": "stem.0.conv",
+        "classifier": "head.fc",
+        "license": "mit",
+        "paper_ids": "arXiv:2203.06717",
+        "paper_name": "Scaling Up Your Kernels to 31x31: Revisiting Large Kernel Design in CNNs",
+        "origin_url": "https://github.com/DingXiaoH/RepLKNet-pytorch",
+        **kwargs,
+    }
+
+
+# The authors evaluate at 384 by warping the whole image, below by a centre crop of 7/8 (their `datasets.py`).
+_AT_384 = dict(input_size=(3, 384, 384), pool_size=(12, 12), crop_pct=1.0, crop_mode="squash")
+_AT_320 = dict(input_size=(3, 320, 320), pool_size=(10, 10))
+# The authors' weights, served by OpenMMLab; the name ends in the first 8 digits of the file's SHA-256.
+_MIRROR = "https://download.openmmlab.com/mmclassification/v0/replknet/"
+
+default_cfgs = generate_default_cfgs(
+    {
+        "replknet31b.in1k": _cfg(_MIRROR + "replknet-31B_3rdparty_in1k_20221118-fd08e268.pth"),  # top-1 83.48
+        "replknet31b.in1k_384": _cfg(  # 84.84
+            _MIRROR + "replknet-31B_3rdparty_in1k-384px_20221118-03a170ce.pth", **_AT_384
+        ),
+        "replknet31b.in22k_ft_in1k": _cfg(  # 85.20
+            _MIRROR + "replknet-31B_in21k-pre_3rdparty_in1k_20221118-54ed5c46.pth"
+        ),
+        "replknet31b.in22k_ft_in1k_384": _cfg(  # 85.99
+            _MIRROR + "replknet-31B_in21k-pre_3rdparty_in1k-384px_20221118-76c92b24.pth", **_AT_384
+        ),
+        "replknet31l.in22k_ft_in1k_384": _cfg(  # 86.63
+            _MIRROR + "replknet-31L_in21k-pre_3rdparty_in1k-384px_20221118-dc3fc07c.pth", **_AT_384
+        ),
+        "replknetxl.meg73m_ft_in1k_320": _cfg(  # 87.57
+            _MIRROR + "replknet-XL_meg73m-pre_3rdparty_in1k-320px_20221118-88259b1d.pth",
+            mean=IMAGENET_INCEPTION_MEAN,
+            std=IMAGENET_INCEPTION_STD,
+            **_AT_320,
+        ),
+        # no file that can be fetched by name: the authors' RepLKNet-13 is on Google Drive, give it by its path
+        "replknet31s.untrained": _cfg(),
+        "replknet13.untrained": _cfg(),
+        "replknet3.untrained": _cfg(),
+    }
+)
+
+
+def _create_replknet(variant: str, pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    return build_model_with_cfg(
+        RepLKNet,
+        variant,
+        pretrained,
+        pretrained_filter_fn=checkpoint_filter_fn,
+        feature_cfg=dict(out_indices=(0, 1, 2, 3), flatten_sequential=True),
+        **kwargs,
+    )
+
+
+@register_model
+def replknet31b(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    """RepLKNet-31B: kernels 31, 29, 27, 13; 79.5 M parameters merged, 15.4 GMACs at 224."""
+    return _create_replknet("replknet31b", pretrained, **kwargs)
+
+
+@register_model
+def replknet31l(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    """RepLKNet-31L: 31B one and a half times as wide; 172.2 M parameters merged, 96.0 GMACs at 384."""
+    model_args = dict(dims=(192, 384, 768, 1536))
+    return _create_replknet("replknet31l", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def replknetxl(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    """RepLKNet-XL: kernels 27, 27, 27, 13 without small kernels; 335.4 M parameters, 128.7 GMACs at 320."""
+    model_args = dict(kernel_sizes=(27, 27, 27, 13), dims=(256, 512, 1024, 2048), small_kernel=None, dw_ratio=1.5)
+    return _create_replknet("replknetxl", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def replknet31s(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    """RepLKNet-31Small of public re-implementations: 31B with kernels 31, 29, 15, 7; no published weights."""
+    model_args = dict(kernel_sizes=(31, 29, 15, 7))
+    return _create_replknet("replknet31s", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def replknet13(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    """RepLKNet-13 of the paper's receptive-field figure: 31B with all kernels 13."""
+    model_args = dict(kernel_sizes=13)
+    return _create_replknet("replknet13", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def replknet3(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    """31B with all kernels 3, the paper's small-kernel baseline; too small for a parallel 5×5."""
+    model_args = dict(kernel_sizes=3)
+    return _create_replknet("replknet3", pretrained, **dict(model_args, **kwargs))

