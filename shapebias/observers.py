@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 
 from runkit import UserError, atomic_write, sha256_of_file, sha256_of_lines
+from runkit.download import DownloadError, download
 from shapebias.categories import CATEGORIES
-from shapebias.download import DownloadFailed, cache_folder, download
-from shapebias.stimuli import Stimulus, parse_image_name
+from shapebias.stimuli import Stimulus, cache_folder, parse_image_name
 
 __all__ = [
     "COLUMNS",
@@ -150,18 +150,18 @@ def read_observers(paths: Iterable[str | Path]) -> list[Observer]:
     return observers
 
 
-def find_people(folder: str | Path | None = None, *, progress: bool = True) -> list[Observer]:
+def find_people(folder: str | Path | None = None) -> list[Observer]:
     """The ten persons of the benchmark from `folder`, else from the cache, else downloaded into the cache.
 
-    Raises: UserError if the folder holds no person's CSV; DownloadFailed if they can be had from nowhere.
+    Raises: UserError if the folder holds no person's CSV; DownloadError if they can be had from nowhere.
     """
     if folder is None:
         folder = cache_folder() / "people" / "cue-conflict"
         if not all((folder / name).is_file() for name in PEOPLE_FILES):
             for name in PEOPLE_FILES:
-                download(PEOPLE_URL.format(name=name), folder / name, what=name, max_bytes=1 << 22, progress=progress)
+                download(PEOPLE_URL.format(name=name), folder / name, what=f"the answers of people ({name})")
         if sha256_of_lines(f"{name} {sha256_of_file(folder / name)}" for name in PEOPLE_FILES) != PEOPLE_SHA256:
-            raise DownloadFailed(f"the answers of people in {folder} are not the published ones; remove that folder")
+            raise DownloadError(f"the answers of people in {folder} are not the published ones; remove that folder")
         return read_observers(folder / name for name in PEOPLE_FILES)
     folder = Path(folder)
     if not folder.is_dir():

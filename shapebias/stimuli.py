@@ -5,6 +5,7 @@ Each image has the shape of one object and the texture of another (style transfe
 Geirhos et al., "ImageNet-trained CNNs are biased towards texture" (ICLR 2019, arXiv:1811.12231), images CC BY 4.0.
 """
 
+import os
 import re
 import shutil
 import struct
@@ -16,14 +17,15 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from runkit import UserError, sha256_of_file, sha256_of_lines
+from runkit.download import DownloadError, download
 from shapebias.categories import CATEGORIES
-from shapebias.download import DownloadFailed, cache_folder, download
 
 __all__ = [
     "ARCHIVE_URL",
     "IMAGES_PER_CATEGORY",
     "Stimuli",
     "Stimulus",
+    "cache_folder",
     "find_stimuli",
     "parse_image_name",
     "read_stimuli",
@@ -37,7 +39,6 @@ PUBLISHED_FILE_LIST_SHA256 = "52b03164bde4c27bb5b593001286781ff0977abd71fa8a71e6
 """`sha256_of_lines` of the sorted `<category>/<name>` of the published images."""
 
 _NAME = re.compile(r"(?P<shape>[a-z]+)\d+-(?P<texture>[a-z]+)\d+\.png")
-_MAX_ARCHIVE_BYTES = 512 << 20
 _MAX_UNPACKED_BYTES = 1 << 30
 _MAX_MEMBERS = 10_000
 _SHOWN = 3
@@ -157,12 +158,17 @@ def read_stimuli(folder: str | Path, *, complete: bool = True) -> Stimuli:
     return Stimuli(folder, tuple(items))
 
 
-def find_stimuli(folder: str | Path | None = None, *, progress: bool = True) -> Stimuli:
-    """The benchmark's images from `folder`, else from the cache, else downloaded into the cache.
+def cache_folder() -> Path:
+    """Where fetched data is kept: `$REPLKNET_CACHE`, else `replknet-analysis` in the user's cache folder."""
+    if chosen := os.environ.get("REPLKNET_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "replknet-analysis"
 
-    Args:
-        folder: The user's own copy, or None.
-        progress: Whether a download shows a bar on stderr.
+
+def find_stimuli(folder: str | Path | None = None) -> Stimuli:
+    """The benchmark's images from `folder` (the user's own copy), else from the cache, else downloaded into the cache.
+
     Raises: UserError if the folder is not the benchmark, or it can be had from nowhere.
     """
     if folder is not None:
@@ -171,9 +177,9 @@ def find_stimuli(folder: str | Path | None = None, *, progress: bool = True) -> 
     if not cached.is_dir():
         archive = cache_folder() / "cue-conflict.tar.gz"
         try:
-            download(ARCHIVE_URL, archive, what="cue-conflict images", max_bytes=_MAX_ARCHIVE_BYTES, progress=progress)
-        except DownloadFailed as error:
-            raise UserError(f"{error}; unpack that archive elsewhere and name its folder with --stimuli") from error
+            download(ARCHIVE_URL, archive, what="the cue-conflict images")
+        except DownloadError as error:
+            raise UserError(f"{error}; unpack {ARCHIVE_URL} and name its folder with --stimuli") from error
         try:
             unpack_archive(archive, cached)
         finally:
