@@ -16,7 +16,7 @@ Error consistency: Geirhos, Meding & Wichmann (NeurIPS 2020, arXiv:2006.16736).
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,17 @@ class Estimate:
     value: float | None
     low: float | None
     high: float | None
+
+    def as_dict(self, name: str) -> dict[str, Any]:
+        """`{name: value, name_interval: [low, high]}`; the interval is None where there is none."""
+        interval = None if self.low is None else [self.low, self.high]
+        return {name: self.value, f"{name}_interval": interval}
+
+    @classmethod
+    def from_dict(cls, name: str, content: Mapping[str, Any]) -> "Estimate":
+        """The inverse of `as_dict`, out of a mapping that may hold more."""
+        low, high = content[f"{name}_interval"] or (None, None)
+        return cls(content[name], low, high)
 
 
 @dataclass(frozen=True)
@@ -87,30 +98,35 @@ class Measurement:
     confusion: Sequence[Sequence[int]]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON."""
-        return asdict(self)
+        """Plain numbers for JSON: an `Estimate` becomes `<name>` and `<name>_interval` = [low, high] or None."""
+        content: dict[str, Any] = {}
+        for key, value in vars(self).items():
+            if isinstance(value, Estimate):
+                content.update(value.as_dict(key))
+            elif key == "categories":
+                content[key] = {
+                    category: {k: v for name, estimate in entry.items() for k, v in estimate.as_dict(name).items()}
+                    for category, entry in value.items()
+                }
+            else:
+                content[key] = value
+        return content
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Measurement":
         """The inverse of `as_dict`."""
-        fields = dict(content)
-        for key in _ESTIMATES:
-            fields[key] = Estimate(**fields[key])
+        fields = {key: content[key] for key in cls.__dataclass_fields__}
+        for key in _OVERALL:
+            fields[key] = Estimate.from_dict(key, content)
         fields["categories"] = {
-            category: {key: Estimate(**value) for key, value in values.items()}
-            for category, values in fields["categories"].items()
+            category: {key: Estimate.from_dict(key, entry) for key in _PER_CATEGORY}
+            for category, entry in content["categories"].items()
         }
         return cls(**fields)
 
 
-_ESTIMATES = (
-    "shape_bias",
-    "fraction_correct_shape",
-    "fraction_correct_texture",
-    "coverage",
-    "neither",
-    "accuracy",
-)
+_PER_CATEGORY = ("shape_bias", "fraction_correct_shape", "fraction_correct_texture")
+_OVERALL = (*_PER_CATEGORY, "coverage", "neither", "accuracy")
 
 
 def measure(observer: Observer, *, resamples: int = RESAMPLES, seed: int = 0) -> Measurement:

@@ -65,7 +65,7 @@ class _Style:
 
 
 def plot_shape_bias_matrix(
-    measurements: Sequence[Measurement], *, ax: Axes | None = None, names: bool = True, marker_size: float = 16
+    measurements: Sequence[Measurement], *, ax: Axes | None = None, names: bool = True, marker_size: float = 24
 ) -> Axes:
     """The field's plot: a point for each observer and category, a vertical line for each observer over all trials.
 
@@ -180,7 +180,7 @@ def plot_shape_bias_bars(
                 markeredgewidth=0.5,
                 zorder=5,
             )
-            ax.text(1.035, row + 0.06, f"{estimate.value:.2f}", va="center", ha="left", fontsize=6.5, clip_on=False)
+            ax.text(1.025, row + 0.06, f"{estimate.value:.2f}", va="center", ha="left", fontsize=6.5, clip_on=False)
         ax.set_ylim(len(ordered) - 0.55, -0.7)
         ax.set_xlim(0, 1)
         ax.set_yticks([])
@@ -219,7 +219,7 @@ def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN
     """
     with matplotlib.rc_context(_RC):
         figure = Figure(figsize=(width_in, 3.5 + 0.145 * len(measurements)), layout="constrained")
-        plot_shape_bias_matrix(measurements, ax=figure.subplots(), marker_size=13)
+        plot_shape_bias_matrix(measurements, ax=figure.subplots(), marker_size=18)
         styles = _choose_styles(measurements)
         ordered = sorted(measurements, key=lambda m: (not _is_people(m), -_value(m)))
         handles = [_legend_handle(measurement, styles[measurement.name]) for measurement in ordered]
@@ -263,9 +263,8 @@ def _complement(x):
 def _set_fraction_ticks(ax: Axes) -> None:
     ax.xaxis.set_major_locator(MultipleLocator(0.2))
     ax.xaxis.set_minor_locator(MultipleLocator(0.1))
-    ax.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{abs(value):.1f}".replace("0.0", "0").replace("1.0", "1"))
-    )
+    # whole numbers without decimals; 1 - x turns 0 into a tiny number of either sign
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(value, 6) + 0.0:g}"))
 
 
 def _legend_handle(measurement: Measurement, style: _Style) -> Line2D:
