@@ -17,6 +17,7 @@ Error consistency: Geirhos, Meding & Wichmann (NeurIPS 2020, arXiv:2006.16736).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -146,13 +147,12 @@ def measure(observer: Observer, *, resamples: int = RESAMPLES, seed: int = 0) ->
         raise ValueError(f"{observer.name} has no trials")
     per_image = _count_by_image(trials)
     n = len(per_image)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=resamples)
-    weights = weights.astype(float)  # so that products go through BLAS; whole numbers stay exact
+    weights = _draw(n, resamples, seed)
 
     def estimate(rows: np.ndarray, top: Sequence[str], bottom: Sequence[str]) -> Estimate:
         counts = per_image.loc[rows]
         sums = (counts[list(columns)].sum(axis=1).to_numpy(dtype=float) for columns in (top, bottom))
-        return _ratio_estimate(*sums, weights[:, rows])
+        return _ratio_estimate(*sums, weights if rows.all() else weights[:, rows])
 
     hits = ("shape_hit", "texture_hit")
     everything = np.ones(n, dtype=bool)
@@ -255,6 +255,14 @@ def _consistency(one: np.ndarray, other: np.ndarray) -> Consistency:
     observed = (one == other).mean()
     kappa = 1.0 if observed == 1.0 else (observed - expected) / (1.0 - expected)
     return Consistency(float(observed), float(expected), float(kappa))
+
+
+@lru_cache(maxsize=2)
+def _draw(n: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each of n images is drawn: (resamples, n) whole numbers as floats, so that products go through BLAS."""
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=resamples).astype(float)
+    weights.flags.writeable = False
+    return weights
 
 
 def _count_by_image(trials: pd.DataFrame) -> pd.DataFrame:
