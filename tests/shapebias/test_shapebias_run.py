@@ -113,9 +113,7 @@ def test_a_network_leaves_answers_result_comparison_and_pictures(arguments, benc
     assert "RANDOM WEIGHTS" in (folder / "shape-bias.svg").read_text(encoding="utf-8")
 
 
-def test_a_finished_result_is_kept_and_another_configuration_refused(
-    quick, arguments, tmp_path, caplog, capsys, monkeypatch
-):
+def test_a_finished_result_is_kept_and_another_refused(quick, arguments, tmp_path, caplog, capsys, monkeypatch):
     assert run_random(arguments) == 0
     result = tmp_path / "out" / "shapebias" / f"{NETWORK}.json"
     before = result.read_bytes()
@@ -210,7 +208,7 @@ def test_toolbox_preprocessing_is_used_and_recorded(arguments, tmp_path, monkeyp
 
     def predict(model, stimuli, *, preprocessing, **_):
         used.append(preprocessing)
-        return np.full((len(stimuli), 1000), 0.001, np.float32)
+        return np.full((len(stimuli), 1000), 2.0**-10, np.float32)  # sums of it are exact
 
     monkeypatch.setattr(inference, "predict", predict)
     assert run_random(arguments, "--preprocessing", "toolbox", "--model", "test_resnet") == 0
