@@ -7,11 +7,23 @@ gradient is rectified and summed over colours. The feature map is taken before a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-__all__ = ["contribution_map", "contribution_maps", "feature_map"]
+__all__ = [
+    "CentralGradients",
+    "LayerError",
+    "central_gradients",
+    "contribution_map",
+    "contribution_maps",
+    "feature_map",
+]
+
+
+class LayerError(ValueError):
+    """The network has no such layer, or its output is no feature map."""
 
 
 def contribution_map(model: nn.Module, images: torch.Tensor, *, layer: str | int = "last") -> torch.Tensor:
@@ -34,7 +46,19 @@ def contribution_map(model: nn.Module, images: torch.Tensor, *, layer: str | int
 
 
 def contribution_maps(model: nn.Module, images: torch.Tensor, *, layer: str | int = "last") -> torch.Tensor:
-    """Contribution map of each image of a batch.
+    """Contribution map of each image of a batch, float64 (N, H, W): the maps of `central_gradients`."""
+    return central_gradients(model, images, layer=layer).maps
+
+
+class CentralGradients(NamedTuple):
+    """Contribution maps, float64 (N, H, W), and the size (h, w) of the feature map; its unit is (h // 2, w // 2)."""
+
+    maps: torch.Tensor
+    feature_size: tuple[int, int]
+
+
+def central_gradients(model: nn.Module, images: torch.Tensor, *, layer: str | int = "last") -> CentralGradients:
+    """Contribution map of each image of a batch, and which unit it belongs to.
 
     Args:
         model: Network in eval mode, so that images do not influence each other; parameters and modes are left as they
@@ -42,8 +66,8 @@ def contribution_maps(model: nn.Module, images: torch.Tensor, *, layer: str | in
         images: Normalised batch (N, C, H, W) on the network's device and in its precision; not written to.
         layer: As for `feature_map`.
 
-    Returns: float64 (N, H, W) on the CPU, >= 0 where finite; unscaled. Not-finite values are passed on.
-    Raises: ValueError if the network is in train mode or the layer does not exist or is no map.
+    Returns: Maps on the CPU, unscaled, >= 0 where finite; not-finite values are passed on.
+    Raises: ValueError if the network is in train mode; LayerError as `feature_map`.
     """
     if model.training:
         raise ValueError("contribution maps need a network in eval mode: call model.eval() first")
@@ -53,7 +77,7 @@ def contribution_maps(model: nn.Module, images: torch.Tensor, *, layer: str | in
         height, width = feat.shape[-2:]
         central = feat[:, :, height // 2, width // 2].relu().sum()
         (gradient,) = torch.autograd.grad(central, x)
-    return gradient.relu_().sum(1).to("cpu", torch.float64)
+    return CentralGradients(gradient.relu_().sum(1).to("cpu", torch.float64), (height, width))
 
 
 def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int = "last") -> torch.Tensor:
@@ -66,7 +90,7 @@ def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int = "last")
             `forward_intermediates`, negative ones from the end), or the name of a submodule, such as 'stages.2'.
 
     Returns: (N, C, h, w). A submodule's output of tokens (N, L, C) is taken as a square map after its prefix tokens.
-    Raises: ValueError if there is no such layer, or its output is no map.
+    Raises: LayerError if there is no such layer, or its output is no map.
     """
     position = _as_position(layer)
     if position is None:
@@ -74,14 +98,14 @@ def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int = "last")
     if hasattr(model, "forward_intermediates"):
         count = len(getattr(model, "feature_info", ())) or None
         if count is not None and not -count <= position < count:
-            raise ValueError(f"layer {layer}: the network has feature maps 0 to {count - 1}")
+            raise LayerError(f"layer {layer}: the network has feature maps 0 to {count - 1}")
         maps = model.forward_intermediates(
             x, indices=[position], norm=False, output_fmt="NCHW", intermediates_only=True, stop_early=True
         )
         return maps[0]
     if layer == "last" and hasattr(model, "forward_features"):
         return _as_map(model, model.forward_features(x), x, "forward_features")
-    raise ValueError(
+    raise LayerError(
         f"layer {layer}: {type(model).__name__} has no forward_intermediates; name a submodule instead, such as "
         f"{_some_names(model)}"
     )
@@ -100,7 +124,7 @@ def _as_position(layer: str | int) -> int | None:
 def _output_of_module(model: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
     modules = dict(model.named_modules())
     if name not in modules or name == "":
-        raise ValueError(f"layer {name!r}: there is no such module; there are {_some_names(model)}")
+        raise LayerError(f"layer {name!r}: there is no such module; there are {_some_names(model)}")
     outputs: list[torch.Tensor] = []
     handle = modules[name].register_forward_hook(lambda module, args, output: outputs.append(output))
     try:
@@ -108,7 +132,7 @@ def _output_of_module(model: nn.Module, x: torch.Tensor, name: str) -> torch.Ten
     finally:
         handle.remove()
     if not outputs:
-        raise ValueError(f"layer {name!r} was not run by the network's forward pass")
+        raise LayerError(f"layer {name!r} was not run by the network's forward pass")
     return _as_map(model, outputs[-1], x, name)
 
 
@@ -116,13 +140,13 @@ def _as_map(model: nn.Module, output: object, x: torch.Tensor, name: str) -> tor
     """Bring a module's output to (N, C, h, w)."""
     if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4):
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ValueError(f"layer {name!r} gives {shape}, not a feature map of 3 or 4 dimensions")
+        raise LayerError(f"layer {name!r} gives {shape}, not a feature map of 3 or 4 dimensions")
     if output.ndim == 4:
         return output.permute(0, 3, 1, 2) if str(getattr(model, "output_fmt", "NCHW")) == "NHWC" else output
     tokens = output[:, getattr(model, "num_prefix_tokens", 0) :]
     side = round(tokens.shape[1] ** 0.5)
     if side * side != tokens.shape[1] or x.shape[-1] != x.shape[-2]:
-        raise ValueError(f"layer {name!r} gives {tokens.shape[1]} tokens, which form no square map")
+        raise LayerError(f"layer {name!r} gives {tokens.shape[1]} tokens, which form no square map")
     return tokens.transpose(1, 2).unflatten(2, (side, side))
 
 

@@ -102,7 +102,7 @@ def read_image(path: str | Path, size: tuple[int, int]) -> np.ndarray:
         if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip, not scale
             image = _to_8_bit(image)
         rgb = image.convert("RGB")
-        return np.asarray(rgb.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+        return np.array(rgb.resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

@@ -3,7 +3,7 @@
 Importing this package registers the networks, so `timm.create_model("replknet31b")` works for anyone.
 """
 
-from replknet.optimize import optimize
+from replknet.optimize import optimize, preferred_memory_format
 from replknet.replknet import RepLKNet
 from replknet.zoo import LoadedModel, Preprocessing, WeightsRecord, WeightsUnavailable, load_model, resolve_weights
 
@@ -15,5 +15,6 @@ __all__ = [
     "WeightsUnavailable",
     "load_model",
     "optimize",
+    "preferred_memory_format",
     "resolve_weights",
 ]

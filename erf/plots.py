@@ -1,0 +1,223 @@
+"""Pictures of receptive fields, drawn from saved results alone.
+
+The colour scale is the published one, log10(score + 1) divided by its maximum, so every map runs from 0 to 1 and maps
+of several networks share their limits. The colour map (seaborn's 'mako') rises evenly in lightness: it survives
+greyscale printing and colour blindness.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg", force=False)  # keep a backend that is already chosen, such as a notebook's
+
+import matplotlib.patheffects as path_effects
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from mpl_toolkits.axes_grid1 import make_axes_locatable
+
+from erf.measures import LOG_THRESHOLDS, SquareArea, log_area, log_map
+from erf.results import ErfResult
+from runkit import atomic_write
+
+__all__ = ["FORMATS", "plot_comparison", "plot_contribution", "plot_result", "save_figure"]
+
+FORMATS = ("png", "pdf", "svg")
+_SCALE = r"contribution: $\log_{10}$(score + 1) / max"
+_WARNING_COLOUR = "#d1495b"
+_STYLE = {
+    "font.size": 8.0,
+    "axes.titlesize": 9.0,
+    "axes.labelsize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
+
+
+def plot_contribution(
+    contribution: np.ndarray, *, ax: Axes | None = None, thresholds: Sequence[float] = LOG_THRESHOLDS, cbar: bool = True
+) -> Axes:
+    """Draw one contribution map with the squares of the published measure.
+
+    Args:
+        contribution: (H, W), >= 0, unscaled.
+        ax: Axes to draw on; new ones if None.
+        thresholds: Shares whose squares are drawn, those that no square reaches left out; empty for none.
+        cbar: Add a colour bar with the scale's name on the right.
+
+    Returns: The Axes, with limits in pixels and the origin at the upper left.
+    Raises: ValueError as `erf.measures.check_map`.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.0, 3.6))
+    scores = log_map(contribution)
+    height, width = scores.shape
+    image = ax.imshow(
+        scores, cmap=sns.color_palette("mako", as_cmap=True), vmin=0.0, vmax=1.0, interpolation="antialiased"
+    )
+    for i, area in enumerate(log_area(contribution, thresholds)):
+        _draw_square(ax, area, _LABEL_CORNERS[i % len(_LABEL_CORNERS)], height, width)
+    ax.set_xticks([0, width // 2, width - 1], ["0", str(width // 2), str(width)])
+    ax.set_yticks([0, height // 2, height - 1], ["0", str(height // 2), str(height)])
+    ax.tick_params(length=2, pad=2)
+    if cbar:
+        cax = make_axes_locatable(ax).append_axes("right", size="4%", pad=0.08)
+        ax.figure.colorbar(image, cax=cax, label=_SCALE)
+    return ax
+
+
+# Where each square's label stands: (corner across, corner down), outside the square; so that labels of squares of
+# nearly the same size do not cover each other.
+_LABEL_CORNERS = ((0, 1), (1, 1), (0, 0), (1, 0))
+
+
+def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], height: int, width: int) -> None:
+    if area.side_px is None:
+        return
+    left, top = width // 2 - area.side_px / 2, height // 2 - area.side_px / 2
+    outline = [path_effects.Stroke(linewidth=2.0, foreground="black"), path_effects.Normal()]
+    square = Rectangle((left, top), area.side_px, area.side_px, fill=False, edgecolor="white", linewidth=0.9)
+    square.set_path_effects(outline)
+    ax.add_patch(square)
+    across, down = corner
+    inside = area.side_px > 0.85 * min(height, width)  # outside would leave the map
+    small = area.side_px < 0.5 * min(height, width)  # labels point away from the square, so as not to meet
+    label = ax.annotate(
+        f"{area.threshold:.0%}",
+        (left + across * area.side_px, top + down * area.side_px),
+        xytext=(-2.0 if bool(across) != small else 2.0, 2.0 if bool(down) == inside else -2.0),
+        textcoords="offset points",
+        ha="right" if bool(across) != small else "left",
+        va="bottom" if bool(down) == inside else "top",
+        color="white",
+        fontsize=6.5,
+    )
+    label.set_path_effects([path_effects.Stroke(linewidth=1.6, foreground="black"), path_effects.Normal()])
+
+
+def plot_result(result: ErfResult) -> Figure:
+    """Figure of one result: heatmap, squares, and what made it underneath."""
+    with sns.axes_style("ticks"), plt.rc_context(_STYLE):
+        figure, ax = plt.subplots(figsize=(4.2, 4.3))
+        figure.subplots_adjust(left=0.1, right=0.85, top=0.95, bottom=0.13)
+        plot_contribution(result.contribution, ax=ax)
+        _title(ax, result)
+        figure.text(0.1, 0.015, _caption([result]), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
+    return figure
+
+
+def plot_comparison(results: Sequence[ErfResult], *, columns: int = 4) -> Figure:
+    """Figure of several results side by side on shared limits, the area ratios as a table below.
+
+    Args:
+        results: At least one; drawn in this order, `columns` in a row.
+    """
+    columns = min(columns, len(results))
+    rows = -(-len(results) // columns)
+    panel = 2.3 if columns > 2 else 2.9
+    table_height = 0.55 + 0.21 * len(results)
+    width, height = max(columns * panel + 0.95, 6.4), rows * (panel + 0.45) + table_height + 0.55
+    with sns.axes_style("ticks"), plt.rc_context(_STYLE):
+        figure = plt.figure(figsize=(width, height))
+        grid = figure.add_gridspec(
+            rows, columns, left=0.06, right=0.9, top=1 - 0.42 / height, bottom=(table_height + 0.62) / height,
+            wspace=0.22, hspace=0.35,
+        )  # fmt: skip
+        axes = [figure.add_subplot(grid[i // columns, i % columns]) for i in range(len(results))]
+        for ax, result in zip(axes, results, strict=True):
+            plot_contribution(result.contribution, ax=ax, cbar=False)
+            _title(ax, result)
+        figure.canvas.draw()  # images keep their aspect ratio: only now are the panels' true places known
+        first, last = axes[0].get_position(), axes[min(columns, len(axes)) - 1].get_position()
+        cax = figure.add_axes((last.x1 + 0.015, first.y0, 0.014, first.height))
+        figure.colorbar(axes[0].images[0], cax=cax, label=_SCALE)
+        table_ax = figure.add_axes((0.06, 0.36 / height, 0.88, table_height / height))
+        _area_table(table_ax, results)
+        figure.text(0.06, 0.06 / height, _caption(results), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
+    return figure
+
+
+def _title(ax: Axes, result: ErfResult) -> None:
+    """Network on the first line, its weights on the second; random weights in bold colour."""
+    ax.set_title(result.name, fontweight="bold", pad=15)
+    ax.text(
+        0.5,
+        1.015,
+        result.weights_label,
+        transform=ax.transAxes,
+        ha="center",
+        va="bottom",
+        fontsize=7.0,
+        color=_WARNING_COLOUR if result.random_weights else "0.3",
+        fontweight="bold" if result.random_weights else "normal",
+    )
+
+
+def _area_table(ax: Axes, results: Sequence[ErfResult]) -> None:
+    """Published area ratios, a row for each result, ruled as tables are in print."""
+    ax.set_axis_off()
+    ax.set(xlim=(0, 1), ylim=(len(results) + 1.9, 0))  # in rows, from the top
+    rights = np.linspace(0.58, 1.0, len(LOG_THRESHOLDS))
+    heading = "Area ratio (side in pixels) of the smallest centred square that holds more than t of the map as drawn"
+    ax.text(0, 0.35, heading, fontsize=7.0, va="center")
+    for right, threshold in zip(rights, LOG_THRESHOLDS, strict=True):
+        ax.text(right, 1.25, f"t = {threshold:.0%}", fontsize=7.5, fontweight="bold", ha="right", va="center")
+    for line, weight in ((0.8, 0.9), (1.7, 0.5), (len(results) + 1.85, 0.9)):
+        ax.axhline(line, color="0.2", linewidth=weight, clip_on=False)
+    for i, result in enumerate(results):
+        colour = _WARNING_COLOUR if result.random_weights else "0.1"
+        ax.text(0, 2.25 + i, _row_name(result), fontsize=7.5, va="center", color=colour)
+        for right, area in zip(rights, log_area(result.contribution), strict=True):
+            ax.text(right, 2.25 + i, _cell(area), fontsize=7.5, ha="right", va="center")
+
+
+def _row_name(result: ErfResult) -> str:
+    """The network's name, with its weights where the name does not say them."""
+    named_by_tag = result.provenance["weights"]["model"] == result.name and not result.random_weights
+    return result.name if named_by_tag else f"{result.name}, {result.weights_label}"
+
+
+def _cell(area: SquareArea) -> str:
+    return "not reached" if area.side_px is None or area.ratio is None else f"{area.ratio:.2%} ({area.side_px})"
+
+
+def _caption(results: Sequence[ErfResult]) -> str:
+    """What made the figure, shortly; the JSON has it whole."""
+    first = results[0].provenance
+    counts = sorted({result.num_images for result in results})
+    images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    height, width = results[0].contribution.shape
+    commit = f", commit {first['git_commit'][:10]}" if first.get("git_commit") else ""
+    squares = ", ".join(f"{t:.0%}" for t in LOG_THRESHOLDS)
+    return (
+        f"Mean of {images} images ({first['data']['name']}) at {height} × {width} pixels, {first['precision']}, "
+        f"layer {first['layer']}.\n"
+        f"Squares hold {squares} of the map. torch {first['versions']['torch']}{commit}"
+    )
+
+
+def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = ("png",), *, description: str = "") -> list[Path]:
+    """Write a figure as `<stem>.<format>` and close it.
+
+    Args:
+        formats: Of 'png' (300 dots per inch), 'pdf', 'svg'.
+        description: Text kept inside the file, such as the command that made it.
+
+    Returns: The files.
+    """
+    keys = {"png": "Description", "pdf": "Subject", "svg": "Description"}
+    written = []
+    for suffix in formats:
+        path = stem.with_name(f"{stem.name}.{suffix}")
+        with atomic_write(path) as temporary:
+            figure.savefig(temporary, dpi=300, format=suffix, metadata={keys[suffix]: description})
+        written.append(path)
+    plt.close(figure)
+    return written

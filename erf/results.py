@@ -1,0 +1,108 @@
+"""Results on disk: the `.npz` that everything after the network starts from, and the `.json` beside it.
+
+`.npz` of a finished run:
+    contribution  float64 (H, W): mean over images of the rectified, colour-summed gradient, unscaled
+    image_rings   float64 (N, R): each image's map summed over square rings around the centre (`erf.measures.ring_mass`)
+    provenance    text: the JSON without its `results`, so that the file alone says what made it
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erf.measures import measure
+from runkit import UserError, atomic_write, load_json, save_json
+
+__all__ = ["ErfResult", "load_result", "save_measures", "save_result"]
+
+
+@dataclass(frozen=True)
+class ErfResult:
+    """A measured receptive field.
+
+    Attributes:
+        name: Network as the user named it; the files are called after it.
+        contribution: float64 (H, W), >= 0: mean contribution map, unscaled.
+        image_rings: float64 (N, R): ring sums of each image's map.
+        provenance: What made it: weights, images, configuration, versions.
+    """
+
+    name: str
+    contribution: np.ndarray
+    image_rings: np.ndarray
+    provenance: Mapping[str, Any]
+
+    @property
+    def weights_label(self) -> str:
+        """'RANDOM WEIGHTS (seed 0)', 'weights replknet31b.in1k' or the like."""
+        return self.provenance["weights"]["label"]
+
+    @property
+    def random_weights(self) -> bool:
+        return bool(self.provenance["weights"]["random"])
+
+    @property
+    def num_images(self) -> int:
+        return len(self.image_rings)
+
+
+def save_result(result: ErfResult, path: Path) -> None:
+    """Write the `.npz`, whole or not at all."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            contribution=result.contribution,
+            image_rings=result.image_rings,
+            provenance=np.array(json.dumps({"name": result.name, **result.provenance}, allow_nan=False)),
+        )
+
+
+def load_result(path: str | Path) -> ErfResult:
+    """Read a result from its `.npz`.
+
+    Raises: UserError if the file is missing, damaged, or no result of this tool.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            provenance = json.loads(str(archive["provenance"]))
+            contribution = archive["contribution"].astype(np.float64)
+            image_rings = archive["image_rings"].astype(np.float64)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; name a .npz that erf.visualize wrote") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is not a result of erf.visualize: {error}") from error
+    name = provenance.pop("name", path.stem)
+    return ErfResult(name, contribution, image_rings, provenance)
+
+
+def save_measures(result: ErfResult, path: Path) -> dict[str, Any]:
+    """Measure a result and write its `.json`; returns what was written.
+
+    Raises: UserError if the map cannot be measured (zero everywhere, not finite), with the cause.
+    """
+    try:
+        measures = measure(result.contribution)
+    except ValueError as error:
+        raise UserError(f"{result.name}: {error}") from error
+    content = {**result.provenance, "results": measures}
+    save_json(path, content)
+    return content
+
+
+def finished_identity(stem: Path) -> dict[str, Any] | None:
+    """What made the finished result of this file stem; None if there is none. Both files must be there."""
+    if not stem.with_name(stem.name + ".npz").exists():
+        return None
+    json_path = stem.with_name(stem.name + ".json")
+    if not json_path.exists():
+        return None
+    content = load_json(json_path)
+    if "identity" not in content:
+        raise UserError(f"{json_path} was not written by erf.visualize; choose another --output")
+    return content["identity"]

@@ -1,0 +1,405 @@
+"""Command line of the receptive-field tool: `python -m erf.visualize --model replknet31b`.
+
+Options, files and exit codes are a contract that people script against; see the README. Torch is loaded only when a
+network has to run: help, wrong arguments and drawing from saved results answer at once.
+"""
+
+import argparse
+import csv
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erf.measures import LOG_THRESHOLDS, MASS_THRESHOLDS
+from erf.results import ErfResult, finished_identity, load_result, save_measures, save_result
+from runkit import UserError, atomic_write, describe_run, format_table, list_differences, run_main, save_json
+
+if TYPE_CHECKING:
+    from erf.images import ImageSet
+    from replknet.zoo import ResolvedWeights
+
+__all__ = ["Config", "build_parser", "main"]
+
+_EXAMPLES = """examples:
+  python -m erf.visualize --model replknet31b resnet101.tv_in1k
+      two networks on the bundled photographs at 1024 x 1024 pixels, each drawn and measured, then compared
+  python -m erf.visualize --model resnet50 --weights checkpoint.pth --images photos/ --num-images 20 --size 512
+      one network with your weights on 20 of your images
+"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the command line asked for; the names are those of the options."""
+
+    model: tuple[str, ...]
+    weights: str = "auto"
+    images: str | None = None
+    num_images: int = 50
+    size: int = 1024
+    layer: str = "last"
+    device: str = "auto"
+    batch_size: int | None = None
+    precision: str = "float32"
+    seed: int = 0
+    plain: bool = False
+    output: str = "figures"
+    formats: tuple[str, ...] = ("png",)
+    resume: bool = False
+    overwrite: bool = False
+    from_npz: tuple[str, ...] = ()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; its defaults are those of `Config`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m erf.visualize",
+        description="Measure and draw the effective receptive field of networks: how much each input pixel contributes "
+        "to the central unit of the last feature map.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = Config(model=())
+    what = parser.add_argument_group("what is measured")
+    what.add_argument("--model", nargs="+", default=[], metavar="NAME", help="networks: timm names, such as resnet101")
+    what.add_argument(
+        "--weights",
+        default=default.weights,
+        metavar="W",
+        help="auto (trained, else random with a warning), pretrained, random, or a checkpoint's path (default auto)",
+    )
+    what.add_argument("--images", metavar="DIR", help="folder of images, any depth (default: bundled photographs)")
+    what.add_argument(
+        "--num-images", type=int, default=default.num_images, metavar="N", help="at most N images (default 50)"
+    )
+    what.add_argument(
+        "--size", type=int, default=default.size, metavar="S", help="images are resized to S x S pixels (default 1024)"
+    )
+    what.add_argument(
+        "--layer",
+        default=default.layer,
+        metavar="L",
+        help="feature map: last, a stage's position, or a module's name (default last)",
+    )
+    what.add_argument("--seed", type=int, default=default.seed, metavar="N", help="seed of random weights (default 0)")
+    how = parser.add_argument_group("how it is computed")
+    how.add_argument("--device", default=default.device, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    how.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: chosen by the device)")
+    how.add_argument(
+        "--precision", choices=("float32", "float64"), default=default.precision, help="arithmetic (default float32)"
+    )
+    how.add_argument(
+        "--plain", action="store_true", help="the network as published, nothing merged or reordered: slower, same map"
+    )
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--output", default=default.output, metavar="DIR", help="results go to DIR/erf (default figures)"
+    )
+    files.add_argument(
+        "--formats", nargs="+", choices=("png", "pdf", "svg"), default=["png"], help="of the pictures (default png)"
+    )
+    files.add_argument("--resume", action="store_true", help="continue an unfinished run")
+    files.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    files.add_argument(
+        "--from-npz", nargs="+", default=[], metavar="FILE", help="measure and draw saved results again, no network"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code (0 done, 2 the user can mend it)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    options = vars(parser.parse_args(arguments))
+    config = Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
+    if bool(config.model) == bool(config.from_npz):
+        parser.error("give --model NAME [NAME ...], or --from-npz FILE [FILE ...]")
+
+    def resume_hint() -> str:
+        return " ".join(
+            ["python -m erf.visualize", *map(shlex.quote, arguments), *([] if config.resume else ["--resume"])]
+        )
+
+    return run_main(lambda: _run(config, arguments), program="erf.visualize", resume_hint=resume_hint)
+
+
+def _run(config: Config, arguments: Sequence[str]) -> int:
+    folder = Path(config.output) / "erf"
+    if config.from_npz:
+        results = [load_result(path) for path in config.from_npz]
+        _refuse_same_stem([result.name for result in results])
+        for result in results:
+            _write_measures_and_picture(result, folder, config.formats)
+    else:
+        _refuse_same_stem(config.model)
+        results = _measure_models(config, folder, arguments)
+    if len(results) > 1:
+        _write_comparison(results, folder, config.formats)
+    sys.stdout.write(_table(results) + "\n")
+    return 0
+
+
+def _file_stem(name: str) -> str:
+    """Name of a network's files: its own, with what a file system would not take replaced."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+
+
+def _refuse_same_stem(names: Sequence[str]) -> None:
+    stems = [_file_stem(name) for name in names]
+    if twice := sorted({name for name, stem in zip(names, stems, strict=True) if stems.count(stem) > 1}):
+        raise UserError(f"{', '.join(twice)}: named more than once; results of one name share their files")
+
+
+# --- networks -----------------------------------------------------------------------------------------------------
+
+
+def _measure_models(config: Config, folder: Path, arguments: Sequence[str]) -> list[ErfResult]:
+    """Contribution maps of all networks asked for, computed or, where they are there already, read."""
+    from erf.images import find_images
+    from replknet.zoo import resolve_weights
+
+    if config.size < 32:
+        raise UserError(f"--size {config.size}: feature maps need at least 32 pixels")
+    if config.batch_size is not None and config.batch_size < 1:
+        raise UserError(f"--batch-size {config.batch_size}: take at least 1")
+    images = find_images(config.images, config.num_images)
+    image_sha256 = images.sha256()
+    resolved = [resolve_weights(name, config.weights, seed=config.seed) for name in config.model]
+    return [_measure_model(config, folder, arguments, weights, images, image_sha256) for weights in resolved]
+
+
+def _measure_model(
+    config: Config,
+    folder: Path,
+    arguments: Sequence[str],
+    weights: "ResolvedWeights",
+    images: "ImageSet",
+    image_sha256: str,
+) -> ErfResult:
+    import numpy as np
+
+    from erf.accumulate import Progress, accumulate, load_progress, save_progress
+    from replknet.optimize import optimize, preferred_memory_format
+    from replknet.zoo import load_model
+
+    name = weights.name
+    stem = folder / _file_stem(name)
+    npz, partial = stem.with_name(stem.name + ".npz"), stem.with_name(stem.name + ".partial.npz")
+    identity = _identity(config, weights, image_sha256, len(images.paths))
+    if not config.overwrite and (finished := finished_identity(stem)) is not None:
+        if differences := list_differences(finished, identity):
+            raise UserError(
+                f"{npz} is of another configuration ({'; '.join(differences)}); use --overwrite or another --output"
+            )
+        sys.stderr.write(f"erf.visualize: {npz} is finished already and is kept; --overwrite computes it again\n")
+        result = load_result(npz)
+        _write_measures_and_picture(result, folder, config.formats)
+        return result
+    progress: Progress | None = None
+    if partial.exists() and not config.overwrite:
+        if not config.resume:
+            raise UserError(f"{partial} holds an unfinished run; --resume continues it, --overwrite starts again")
+        progress = load_progress(partial, identity)
+        sys.stderr.write(f"erf.visualize: {name}: going on after image {progress.done} of {len(images.paths)}\n")
+
+    started = datetime.now(timezone.utc)
+    loaded = load_model(weights, input_size=config.size)
+    device, dtype = _device(config.device), _dtype(config.precision)
+    model = loaded.model if config.plain else optimize(loaded.model)
+    model = model.to(device=device, dtype=dtype)
+    with _exact_float32():
+        progress = accumulate(
+            model,
+            images,
+            loaded.preprocessing,
+            size=(config.size, config.size),
+            layer=config.layer,
+            device=device,
+            dtype=dtype,
+            memory_format=preferred_memory_format(model) if not config.plain else _contiguous(),
+            batch_size=config.batch_size or (8 if device.type == "cuda" else 1),
+            progress=progress,
+            save=lambda state: save_progress(state, partial, identity),
+            label=name,
+        )
+    if not progress.rings:
+        reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in progress.skipped[:3])
+        raise UserError(f"{name}: no image could be used ({reasons})")
+    provenance = {
+        **describe_run(program="erf.visualize", arguments=arguments, started=started, seconds=progress.seconds),
+        "config": asdict(config),
+        "identity": identity,
+        "seed": config.seed,
+        "device": _device_name(device),
+        "precision": config.precision,
+        "plain": config.plain,
+        "layer": config.layer,
+        "weights": loaded.record.as_dict(),
+        "model_args": loaded.model_args,
+        "data": {
+            "name": images.name,
+            "images_found": images.found,
+            "images_chosen": len(images.paths),
+            "images_used": len(progress.rings),
+            "sha256": image_sha256,
+            "size_px": [config.size, config.size],
+            "mean": loaded.preprocessing.mean,
+            "std": loaded.preprocessing.std,
+            "interpolation": "bicubic",
+        },
+        "skipped": list(progress.skipped),
+        "unit": _unit(progress.feature_size, config.size),
+    }
+    result = ErfResult(name, progress.total / len(progress.rings), np.array(progress.rings), provenance)
+    save_result(result, npz)
+    _write_measures_and_picture(result, folder, config.formats)
+    partial.unlink(missing_ok=True)
+    return result
+
+
+def _identity(config: Config, weights: "ResolvedWeights", image_sha256: str, num_images: int) -> dict[str, Any]:
+    """What decides a result, and so whether a file is of the same configuration: device and batch size do not."""
+    return {
+        "model": weights.name,
+        "weights": weights.record.identity,
+        "images": image_sha256,
+        "num_images": num_images,
+        "size": config.size,
+        "layer": config.layer,
+        "precision": config.precision,
+        "plain": config.plain,
+    }
+
+
+def _unit(feature_size: tuple[int, int] | None, size: int) -> dict[str, Any]:
+    """Which unit was taken, and which pixels it lies over; in a map of odd size these lie round the image's centre."""
+    if feature_size is None:
+        raise AssertionError("a run that used an image knows its feature map")
+    index = [side // 2 for side in feature_size]
+    covers = [[i * size // side, (i + 1) * size // side - 1] for i, side in zip(index, feature_size, strict=True)]
+    odd = any(side % 2 for side in feature_size)
+    where = "the middle unit" if odd else "the unit right below the middle"
+    return {
+        "feature_map": list(feature_size),
+        "index": index,
+        "covers_px": covers,
+        "note": f"{where} of the feature map; squares are centred on pixel {[size // 2] * 2} of the input",
+    }
+
+
+def _contiguous() -> Any:
+    import torch
+
+    return torch.contiguous_format
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _device_name(device: Any) -> str:
+    import torch
+
+    return f"{device}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
+
+
+def _dtype(precision: str) -> Any:
+    import torch
+
+    return {"float32": torch.float32, "float64": torch.float64}[precision]
+
+
+def _exact_float32() -> Any:
+    """float32 means float32: PyTorch lets cuDNN round convolutions to TF32 by default."""
+    import torch
+
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
+# --- files and table ----------------------------------------------------------------------------------------------
+
+
+def _write_measures_and_picture(result: ErfResult, folder: Path, formats: Sequence[str]) -> None:
+    from erf.plots import plot_result, save_figure
+
+    stem = folder / _file_stem(result.name)
+    save_measures(result, stem.with_name(stem.name + ".json"))
+    save_figure(plot_result(result), stem, formats, description=result.provenance["command"])
+
+
+def _write_comparison(results: Sequence[ErfResult], folder: Path, formats: Sequence[str]) -> None:
+    from erf.plots import plot_comparison, save_figure
+
+    rows = [row for result in results for row in _rows(result)]
+    with (
+        atomic_write(folder / "comparison.csv") as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    models = [
+        {"name": r.name, "weights": r.provenance["weights"], "identity": r.provenance["identity"]} for r in results
+    ]
+    save_json(
+        folder / "comparison.json", {"schema": results[0].provenance["schema"], "models": models, "results": rows}
+    )
+    description = " | ".join(dict.fromkeys(result.provenance["command"] for result in results))
+    save_figure(plot_comparison(results), folder / "comparison", formats, description=description)
+
+
+def _rows(result: ErfResult) -> list[dict[str, Any]]:
+    """One row for each measure and threshold."""
+    from erf.measures import log_area, mass_area
+
+    head = {
+        "model": result.name,
+        "weights": result.provenance["weights"]["model"],
+        "random_weights": result.random_weights,
+        "num_images": result.num_images,
+        "size_px": result.contribution.shape[0],
+    }
+    families = {
+        "log10(score+1)/max": log_area(result.contribution, LOG_THRESHOLDS),
+        "score": mass_area(result.contribution, MASS_THRESHOLDS),
+    }
+    return [{**head, "scale": scale, **asdict(area)} for scale, areas in families.items() for area in areas]
+
+
+def _table(results: Sequence[ErfResult]) -> str:
+    """Area ratios of all results as text: the published measure, then the scale-free one."""
+    from erf.measures import log_area, mass_area
+
+    def cells(areas) -> list[str]:
+        return ["not reached" if a.ratio is None else f"{a.ratio:.2%} {a.side_px:>5}" for a in areas]
+
+    def block(title: str, thresholds: Sequence[float], areas_of) -> str:
+        header = ["network", "weights", "images", *(f"{t:.0%}  side" for t in thresholds)]
+        rows = [
+            [r.name, r.weights_label, str(r.num_images), *cells(areas_of(r.contribution, thresholds))] for r in results
+        ]
+        return f"{title}\n{format_table(header, rows)}"
+
+    return "\n\n".join(
+        [
+            block("Area ratio as published, on log10(score + 1) / max; side in pixels:", LOG_THRESHOLDS, log_area),
+            block("Area ratio on the score itself, free of the gradients' scale:", MASS_THRESHOLDS, mass_area),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
