@@ -40,6 +40,9 @@ _RANDOM_COLOUR = "#8A8A8A"
 # seven markers have no common factor, so 42 observers differ in one or the other.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "v", "P", "X", "p")
+_MIN_ROWS = 5
+"""Bars of fewer observers leave room under them and do not grow fat."""
+
 _RC = {
     "font.size": 7,
     "axes.labelsize": 7.5,
@@ -129,17 +132,17 @@ def plot_shape_bias_bars(
     it this panel is the legend.
 
     Args:
-        measurements: One for each observer, people pooled. Ordered by shape bias, people first.
+        measurements: One for each observer, people pooled. Ordered by shape bias, people first, random weights last.
         persons: Single people, drawn as small ticks on the people's bar; their range is shaded.
         ax: Where to draw; None makes a figure of one column's width.
     Returns: The axes; x is shape bias, in [0, 1].
     """
     with matplotlib.rc_context(_RC):
         if ax is None:
-            height = 0.6 + 0.3 * len(measurements)
+            height = 0.6 + 0.3 * max(len(measurements), _MIN_ROWS)
             ax = Figure(figsize=(COLUMN_WIDTH_IN, height), layout="constrained").subplots()
         styles = _choose_styles(measurements)
-        ordered = sorted(measurements, key=lambda m: (not _is_people(m), -_value(m)))
+        ordered = sorted(measurements, key=_rank)
         singles = [value for person in persons if (value := person.shape_bias.value) is not None]
         if singles:
             ax.axvspan(min(singles), max(singles), color=_PEOPLE_COLOUR, alpha=0.1, linewidth=0, zorder=0)
@@ -181,7 +184,7 @@ def plot_shape_bias_bars(
                 zorder=5,
             )
             ax.text(1.025, row + 0.06, f"{estimate.value:.2f}", va="center", ha="left", fontsize=6.5, clip_on=False)
-        ax.set_ylim(len(ordered) - 0.55, -0.7)
+        ax.set_ylim(max(len(ordered), _MIN_ROWS) - 0.55, -0.7)
         ax.set_xlim(0, 1)
         ax.set_yticks([])
         _set_fraction_ticks(ax)
@@ -221,7 +224,7 @@ def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN
         figure = Figure(figsize=(width_in, 3.5 + 0.145 * len(measurements)), layout="constrained")
         plot_shape_bias_matrix(measurements, ax=figure.subplots(), marker_size=18)
         styles = _choose_styles(measurements)
-        ordered = sorted(measurements, key=lambda m: (not _is_people(m), -_value(m)))
+        ordered = sorted(measurements, key=_rank)
         handles = [_legend_handle(measurement, styles[measurement.name]) for measurement in ordered]
         figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize=6.5, labelspacing=0.25)
     return figure
@@ -314,6 +317,7 @@ def _is_people(measurement: Measurement) -> bool:
     return measurement.kind == "people"
 
 
-def _value(measurement: Measurement) -> float:
+def _rank(measurement: Measurement) -> tuple[bool, bool, float]:
+    """Sorting key: people, then trained networks, then untrained ones; each by shape bias, the highest first."""
     value = measurement.shape_bias.value
-    return -1.0 if value is None else value
+    return (not _is_people(measurement), measurement.random, 1.0 if value is None else -value)

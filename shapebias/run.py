@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # these load pandas, matplotlib or torch, which --help and wr
 
 __all__ = ["DEFAULT_MODELS", "RunConfig", "build_parser", "execute", "main", "parse_config"]
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("shapebias.run")  # under `python -m` this module is called __main__
 
 DEFAULT_MODELS = (
     "replknet31b.in1k",

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from shapebias.categories import CATEGORIES
-from shapebias.measures import measure
+from shapebias.measures import Estimate, measure
 from shapebias.observers import pool_people
 from shapebias.plots import (
     draw_column,
@@ -124,6 +124,14 @@ def test_bars_show_values_people_first(series, observers):
     ]
     assert [text.get_text() for text in ax.texts] == ["people (n = 2)", "0.73", "net", "0.47"]
     assert ax.get_xlim() == (0, 1)
+
+
+def test_random_weights_come_last(series):
+    random = dataclasses.replace(
+        series[0], name="random", label="random", random=True, shape_bias=Estimate(0.9, 0.8, 1)
+    )
+    names = [text.get_text() for text in plot_shape_bias_bars([random, *series]).texts]
+    assert names[::2] == ["people (n = 2)", "net", "random"]
 
 
 def test_an_undefined_shape_bias_is_written_out(make_observer):

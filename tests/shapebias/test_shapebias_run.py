@@ -226,6 +226,7 @@ def test_recorded_answers_are_measured_without_torch(people_folder, tmp_path):
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "pandas" in imported
     assert "torch" not in imported
+    assert f"shapebias.run: wrote {tmp_path / 'shapebias' / 'shape-bias.json'}" in done.stderr
     results = {name: read(tmp_path / "shapebias" / f"subject-0{name}.json")["results"] for name in (1, 2)}
     assert results[1]["shape_bias"] == 1.0
     assert results[2]["shape_bias"] == 0.0
