@@ -6,6 +6,8 @@ deep neural networks" (NeurIPS 2018, arXiv:1808.08750), as the model-vs-human to
 from the WordNet ids published there and the order of the ImageNet-1k classes.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 __all__ = [
@@ -73,7 +75,8 @@ def aggregate_categories(probabilities: np.ndarray, *, aggregation: str = "mean"
         )
     if not ((probabilities >= 0.0) & (probabilities <= 1.0)).all():
         raise ValueError("probabilities must lie in [0, 1]; apply softmax to the network's output, and look for NaN")
-    reduce = {"mean": np.mean, "sum": np.sum, "max": np.max}[aggregation]
+    reductions: dict[str, Callable[..., np.ndarray]] = {"mean": np.mean, "sum": np.sum, "max": np.max}
+    reduce = reductions[aggregation]
     columns = [reduce(np.take(probabilities, IMAGENET_INDICES[name], axis=-1), axis=-1) for name in CATEGORIES]
     return np.stack(columns, axis=-1)
 

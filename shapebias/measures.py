@@ -151,8 +151,8 @@ def measure(observer: Observer, *, resamples: int = RESAMPLES, seed: int = 0) ->
 
     def estimate(rows: np.ndarray, top: Sequence[str], bottom: Sequence[str]) -> Estimate:
         counts = per_image.loc[rows]
-        sums = (counts[list(columns)].sum(axis=1).to_numpy(dtype=float) for columns in (top, bottom))
-        return _ratio_estimate(*sums, weights if rows.all() else weights[:, rows])
+        numerator, denominator = (counts[list(names)].sum(axis=1).to_numpy(dtype=float) for names in (top, bottom))
+        return _ratio_estimate(numerator, denominator, weights if rows.all() else weights[:, rows])
 
     hits = ("shape_hit", "texture_hit")
     everything = np.ones(n, dtype=bool)

@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
@@ -43,7 +44,7 @@ _MARKERS = ("o", "s", "^", "v", "P", "X", "p")
 _MIN_ROWS = 5
 """Bars of fewer observers leave room under them and do not grow fat."""
 
-_RC = {
+_RC: Any = {
     "font.size": 7,
     "axes.labelsize": 7.5,
     "xtick.labelsize": 7,
@@ -205,8 +206,7 @@ def draw_comparison(
     """
     with matplotlib.rc_context(_RC):
         height = max(3.7, 1.0 + 0.36 * len(measurements))
-        figure = Figure(figsize=(width_in, height), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.06, wspace=0.04)
+        figure = Figure(figsize=(width_in, height), layout=ConstrainedLayoutEngine(w_pad=0.06, wspace=0.04))
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
         plot_shape_bias_matrix(measurements, ax=left)
         plot_shape_bias_bars(measurements, persons=persons, ax=right)
@@ -263,7 +263,8 @@ def _complement(x):
     return 1 - x
 
 
-def _set_fraction_ticks(ax: Axes) -> None:
+def _set_fraction_ticks(ax: Any) -> None:
+    """Ticks of a fraction on the x axis of axes or of a secondary axis."""
     ax.xaxis.set_major_locator(MultipleLocator(0.2))
     ax.xaxis.set_minor_locator(MultipleLocator(0.1))
     # whole numbers without decimals; 1 - x turns 0 into a tiny number of either sign
