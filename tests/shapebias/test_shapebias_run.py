@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from replknet import zoo
 from runkit import sha256_of_file
@@ -201,6 +202,23 @@ def test_a_failing_network_does_not_stop_the_others(quick, arguments, tmp_path, 
 def test_a_head_that_is_not_imagenet_1k_is_refused_with_the_reason(arguments, capsys):
     assert main(["--model", "swin_tiny_patch4_window7_224.ms_in22k", "--weights", "random", *arguments]) == 2
     assert "has a head of 21841 classes" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_named_in_result_and_label(quick, arguments, tmp_path):
+    checkpoint = tmp_path / "mine.pth"
+    torch.save(zoo.load_model(NETWORK, "random", seed=9).model.state_dict(), checkpoint)
+    assert main(["--model", NETWORK, "--weights", str(checkpoint), *arguments]) == 0
+    content = read(tmp_path / "out" / "shapebias" / f"{NETWORK}.json")
+    assert content["weights"]["source"] == "file"
+    assert content["weights"]["sha256"] == sha256_of_file(checkpoint)
+    assert content["results"]["label"] == f"{NETWORK}, weights mine.pth"
+    assert content["results"]["random"] is False
+
+
+def test_people_are_not_taken_twice(people_folder, tmp_path, capsys):
+    folder = str(people_folder)
+    assert main(["--from-csv", folder, "--humans", folder, "--output", str(tmp_path)]) == 2
+    assert "--from-csv already names people" in capsys.readouterr().err
 
 
 def test_toolbox_preprocessing_is_used_and_recorded(arguments, tmp_path, monkeypatch):
