@@ -7,7 +7,6 @@ run that is continued gives the same bits as one that was never interrupted.
 import json
 import logging
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from erf.contribution import LayerError, central_gradients
 from erf.images import ImageSet, read_image
 from erf.measures import ring_mass
+from erf.results import read_arrays
 from replknet.zoo import Preprocessing
 from runkit import UserError, atomic_write, list_differences
 
@@ -189,10 +189,10 @@ def load_progress(path: Path, identity: dict[str, Any]) -> Progress:
     Raises: UserError if the file is damaged, or belongs to a run of another configuration, with the difference.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            head = json.loads(str(archive["head"]))
-            total, rings = archive["total"], archive["rings"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path)
+        head = json.loads(str(arrays["head"]))
+        total, rings = arrays["total"], arrays["rings"]
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}); start again with --overwrite") from error
     if differences := list_differences(head["identity"], identity):
         raise UserError(f"{path} is of another run ({'; '.join(differences)}); start again with --overwrite")

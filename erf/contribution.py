@@ -93,9 +93,10 @@ def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int = "last")
     Raises: LayerError if there is no such layer, or its output is no map.
     """
     position = _as_position(layer)
-    if position is None:
+    in_timm_form = hasattr(model, "forward_intermediates")
+    if position is None or (not in_timm_form and str(layer) in dict(model.named_modules())):
         return _output_of_module(model, x, str(layer))
-    if hasattr(model, "forward_intermediates"):
+    if in_timm_form:
         count = len(getattr(model, "feature_info", ())) or None
         if count is not None and not -count <= position < count:
             raise LayerError(f"layer {layer}: the network has feature maps 0 to {count - 1}")

@@ -1,8 +1,9 @@
 """Pictures of receptive fields, drawn from saved results alone.
 
-The colour scale is the published one, log10(score + 1) divided by its maximum, so every map runs from 0 to 1 and maps
-of several networks share their limits. The colour map (seaborn's 'mako') rises evenly in lightness: it survives
-greyscale printing and colour blindness.
+The colour scale 'published' is log10(score + 1) divided by its maximum, from 0 to 1; where gradients are small it is
+all but linear, and shows little beside the peak. The scale 'decades' is log10(score / max), from -4 to 0: four powers
+of ten, whatever the gradients' scale. Either way maps of several networks share their limits. The colour map (seaborn's
+'mako') rises evenly in lightness: it survives greyscale printing and colour blindness.
 """
 
 from collections.abc import Sequence
@@ -21,14 +22,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-from erf.measures import LOG_THRESHOLDS, SquareArea, log_area, log_map
+from erf.measures import LOG_THRESHOLDS, SquareArea, check_map, log_area, log_map
 from erf.results import ErfResult
 from runkit import atomic_write
 
-__all__ = ["FORMATS", "plot_comparison", "plot_contribution", "plot_result", "save_figure"]
+__all__ = ["FORMATS", "SCALES", "plot_comparison", "plot_contribution", "plot_result", "save_figure"]
 
 FORMATS = ("png", "pdf", "svg")
-_SCALE = r"contribution: $\log_{10}$(score + 1) / max"
+# scale -> name for the colour bar, lower and upper limit
+_SCALES = {
+    "published": (r"contribution: $\log_{10}$(score + 1) / max", 0.0, 1.0),
+    "decades": (r"contribution: $\log_{10}$(score / max)", -4.0, 0.0),
+}
+SCALES = tuple(_SCALES)
 _WARNING_COLOUR = "#d1495b"
 _STYLE = {
     "font.size": 8.0,
@@ -42,13 +48,19 @@ _STYLE = {
 
 
 def plot_contribution(
-    contribution: np.ndarray, *, ax: Axes | None = None, thresholds: Sequence[float] = LOG_THRESHOLDS, cbar: bool = True
+    contribution: np.ndarray,
+    *,
+    ax: Axes | None = None,
+    scale: str = "published",
+    thresholds: Sequence[float] = LOG_THRESHOLDS,
+    cbar: bool = True,
 ) -> Axes:
     """Draw one contribution map with the squares of the published measure.
 
     Args:
         contribution: (H, W), >= 0, unscaled.
         ax: Axes to draw on; new ones if None.
+        scale: Of the colours: 'published' or 'decades'; the squares are those of the published measure either way.
         thresholds: Shares whose squares are drawn, those that no square reaches left out; empty for none.
         cbar: Add a colour bar with the scale's name on the right.
 
@@ -57,10 +69,11 @@ def plot_contribution(
     """
     if ax is None:
         _, ax = plt.subplots(figsize=(4.0, 3.6))
-    scores = log_map(contribution)
-    height, width = scores.shape
+    _, low, high = _scale(scale)
+    shown = log_map(contribution) if scale == "published" else _decades(contribution, low)
+    height, width = shown.shape
     image = ax.imshow(
-        scores, cmap=sns.color_palette("mako", as_cmap=True), vmin=0.0, vmax=1.0, interpolation="antialiased"
+        shown, cmap=sns.color_palette("mako", as_cmap=True), vmin=low, vmax=high, interpolation="antialiased"
     )
     for i, area in enumerate(log_area(contribution, thresholds)):
         _draw_square(ax, area, _LABEL_CORNERS[i % len(_LABEL_CORNERS)], height, width)
@@ -69,8 +82,20 @@ def plot_contribution(
     ax.tick_params(length=2, pad=2)
     if cbar:
         cax = make_axes_locatable(ax).append_axes("right", size="4%", pad=0.08)
-        ax.figure.colorbar(image, cax=cax, label=_SCALE)
+        ax.figure.colorbar(image, cax=cax, label=_scale(scale)[0])
     return ax
+
+
+def _scale(name: str) -> tuple[str, float, float]:
+    if name not in _SCALES:
+        raise ValueError(f"scale={name!r}: take one of {', '.join(SCALES)}")
+    return _SCALES[name]
+
+
+def _decades(contribution: np.ndarray, low: float) -> np.ndarray:
+    """log10(score / max), cut off below at `low`."""
+    contribution = check_map(contribution)
+    return np.log10(np.maximum(contribution / contribution.max(), 10.0**low))
 
 
 # Where each square's label stands: (corner across, corner down), outside the square; so that labels of squares of
@@ -102,22 +127,23 @@ def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], height: in
     label.set_path_effects([path_effects.Stroke(linewidth=1.6, foreground="black"), path_effects.Normal()])
 
 
-def plot_result(result: ErfResult) -> Figure:
-    """Figure of one result: heatmap, squares, and what made it underneath."""
+def plot_result(result: ErfResult, *, scale: str = "published") -> Figure:
+    """Figure of one result: heatmap, squares, and what made it underneath; `scale` as in `plot_contribution`."""
     with sns.axes_style("ticks"), plt.rc_context(_STYLE):
         figure, ax = plt.subplots(figsize=(4.2, 4.3))
         figure.subplots_adjust(left=0.1, right=0.85, top=0.95, bottom=0.13)
-        plot_contribution(result.contribution, ax=ax)
+        plot_contribution(result.contribution, ax=ax, scale=scale)
         _title(ax, result)
         figure.text(0.1, 0.015, _caption([result]), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
     return figure
 
 
-def plot_comparison(results: Sequence[ErfResult], *, columns: int = 4) -> Figure:
+def plot_comparison(results: Sequence[ErfResult], *, scale: str = "published", columns: int = 4) -> Figure:
     """Figure of several results side by side on shared limits, the area ratios as a table below.
 
     Args:
         results: At least one; drawn in this order, `columns` in a row.
+        scale: As in `plot_contribution`.
     """
     columns = min(columns, len(results))
     rows = -(-len(results) // columns)
@@ -132,12 +158,12 @@ def plot_comparison(results: Sequence[ErfResult], *, columns: int = 4) -> Figure
         )  # fmt: skip
         axes = [figure.add_subplot(grid[i // columns, i % columns]) for i in range(len(results))]
         for ax, result in zip(axes, results, strict=True):
-            plot_contribution(result.contribution, ax=ax, cbar=False)
+            plot_contribution(result.contribution, ax=ax, scale=scale, cbar=False)
             _title(ax, result)
         figure.canvas.draw()  # images keep their aspect ratio: only now are the panels' true places known
         first, last = axes[0].get_position(), axes[min(columns, len(axes)) - 1].get_position()
         cax = figure.add_axes((last.x1 + 0.015, first.y0, 0.014, first.height))
-        figure.colorbar(axes[0].images[0], cax=cax, label=_SCALE)
+        figure.colorbar(axes[0].images[0], cax=cax, label=_scale(scale)[0])
         table_ax = figure.add_axes((0.06, 0.36 / height, 0.88, table_height / height))
         _area_table(table_ax, results)
         figure.text(0.06, 0.06 / height, _caption(results), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
@@ -165,7 +191,9 @@ def _area_table(ax: Axes, results: Sequence[ErfResult]) -> None:
     ax.set_axis_off()
     ax.set(xlim=(0, 1), ylim=(len(results) + 1.9, 0))  # in rows, from the top
     rights = np.linspace(0.58, 1.0, len(LOG_THRESHOLDS))
-    heading = "Area ratio (side in pixels) of the smallest centred square that holds more than t of the map as drawn"
+    heading = (
+        "Area ratio (side in pixels) of the smallest centred square that holds more than t of log10(score + 1) / max"
+    )
     ax.text(0, 0.35, heading, fontsize=7.0, va="center")
     for right, threshold in zip(rights, LOG_THRESHOLDS, strict=True):
         ax.text(right, 1.25, f"t = {threshold:.0%}", fontsize=7.5, fontweight="bold", ha="right", va="center")
@@ -193,13 +221,14 @@ def _caption(results: Sequence[ErfResult]) -> str:
     first = results[0].provenance
     counts = sorted({result.num_images for result in results})
     images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    height, width = results[0].contribution.shape
+    sizes = ", ".join(dict.fromkeys("{} × {}".format(*result.contribution.shape) for result in results))
+    layers = ", ".join(dict.fromkeys(str(result.provenance["layer"]) for result in results))
     commit = f", commit {first['git_commit'][:10]}" if first.get("git_commit") else ""
     squares = ", ".join(f"{t:.0%}" for t in LOG_THRESHOLDS)
     return (
-        f"Mean of {images} images ({first['data']['name']}) at {height} × {width} pixels, {first['precision']}, "
-        f"layer {first['layer']}.\n"
-        f"Squares hold {squares} of the map. torch {first['versions']['torch']}{commit}"
+        f"Mean of {images} images ({first['data']['name']}) at {sizes} pixels, {first['precision']}, "
+        f"layer {layers}.\n"
+        f"Squares hold {squares} of the published map. torch {first['versions']['torch']}{commit}"
     )
 
 

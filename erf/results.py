@@ -18,7 +18,7 @@ import numpy as np
 from erf.measures import measure
 from runkit import UserError, atomic_write, load_json, save_json
 
-__all__ = ["ErfResult", "load_result", "save_measures", "save_result"]
+__all__ = ["ErfResult", "load_result", "read_arrays", "save_measures", "save_result"]
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,29 @@ def load_result(path: str | Path) -> ErfResult:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            provenance = json.loads(str(archive["provenance"]))
-            contribution = archive["contribution"].astype(np.float64)
-            image_rings = archive["image_rings"].astype(np.float64)
+        arrays = read_arrays(path)
+        provenance = json.loads(str(arrays["provenance"]))
+        contribution = arrays["contribution"].astype(np.float64)
+        image_rings = arrays["image_rings"].astype(np.float64)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; name a .npz that erf.visualize wrote") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is not a result of erf.visualize: {error}") from error
     name = provenance.pop("name", path.stem)
     return ErfResult(name, contribution, image_rings, provenance)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a `.npz`; never unpickles.
+
+    Raises: OSError if the file cannot be opened, ValueError if it is damaged.
+    """
+    with path.open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (zipfile.BadZipFile, EOFError, AttributeError) as error:  # AttributeError: a bare .npy
+            raise ValueError(f"not a .npz archive ({error})") from error
 
 
 def save_measures(result: ErfResult, path: Path) -> dict[str, Any]:

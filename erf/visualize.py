@@ -49,6 +49,7 @@ class Config:
     plain: bool = False
     output: str = "figures"
     formats: tuple[str, ...] = ("png",)
+    scale: str = "published"
     resume: bool = False
     overwrite: bool = False
     from_npz: tuple[str, ...] = ()
@@ -102,6 +103,12 @@ def build_parser() -> argparse.ArgumentParser:
     files.add_argument(
         "--formats", nargs="+", choices=("png", "pdf", "svg"), default=["png"], help="of the pictures (default png)"
     )
+    files.add_argument(
+        "--scale",
+        choices=("published", "decades"),
+        default=default.scale,
+        help="colours: log10(score+1)/max as published, or four decades below the maximum (default published)",
+    )
     files.add_argument("--resume", action="store_true", help="continue an unfinished run")
     files.add_argument("--overwrite", action="store_true", help="replace results that are there")
     files.add_argument(
@@ -133,12 +140,12 @@ def _run(config: Config, arguments: Sequence[str]) -> int:
         results = [load_result(path) for path in config.from_npz]
         _refuse_same_stem([result.name for result in results])
         for result in results:
-            _write_measures_and_picture(result, folder, config.formats)
+            _write_measures_and_picture(result, folder, config)
     else:
         _refuse_same_stem(config.model)
         results = _measure_models(config, folder, arguments)
     if len(results) > 1:
-        _write_comparison(results, folder, config.formats)
+        _write_comparison(results, folder, config)
     sys.stdout.write(_table(results) + "\n")
     return 0
 
@@ -197,7 +204,7 @@ def _measure_model(
             )
         sys.stderr.write(f"erf.visualize: {npz} is finished already and is kept; --overwrite computes it again\n")
         result = load_result(npz)
-        _write_measures_and_picture(result, folder, config.formats)
+        _write_measures_and_picture(result, folder, config)
         return result
     progress: Progress | None = None
     if partial.exists() and not config.overwrite:
@@ -209,8 +216,9 @@ def _measure_model(
     started = datetime.now(timezone.utc)
     loaded = load_model(weights, input_size=config.size)
     device, dtype = _device(config.device), _dtype(config.precision)
-    model = loaded.model if config.plain else optimize(loaded.model)
-    model = model.to(device=device, dtype=dtype)
+    model = loaded.model.to(device=device, dtype=dtype)
+    if not config.plain:
+        model = optimize(model)
     with _exact_float32():
         progress = accumulate(
             model,
@@ -256,7 +264,7 @@ def _measure_model(
     }
     result = ErfResult(name, progress.total / len(progress.rings), np.array(progress.rings), provenance)
     save_result(result, npz)
-    _write_measures_and_picture(result, folder, config.formats)
+    _write_measures_and_picture(result, folder, config)
     partial.unlink(missing_ok=True)
     return result
 
@@ -332,15 +340,15 @@ def _exact_float32() -> Any:
 # --- files and table ----------------------------------------------------------------------------------------------
 
 
-def _write_measures_and_picture(result: ErfResult, folder: Path, formats: Sequence[str]) -> None:
+def _write_measures_and_picture(result: ErfResult, folder: Path, config: Config) -> None:
     from erf.plots import plot_result, save_figure
 
     stem = folder / _file_stem(result.name)
     save_measures(result, stem.with_name(stem.name + ".json"))
-    save_figure(plot_result(result), stem, formats, description=result.provenance["command"])
+    save_figure(plot_result(result, scale=config.scale), stem, config.formats, description=result.provenance["command"])
 
 
-def _write_comparison(results: Sequence[ErfResult], folder: Path, formats: Sequence[str]) -> None:
+def _write_comparison(results: Sequence[ErfResult], folder: Path, config: Config) -> None:
     from erf.plots import plot_comparison, save_figure
 
     rows = [row for result in results for row in _rows(result)]
@@ -358,7 +366,8 @@ def _write_comparison(results: Sequence[ErfResult], folder: Path, formats: Seque
         folder / "comparison.json", {"schema": results[0].provenance["schema"], "models": models, "results": rows}
     )
     description = " | ".join(dict.fromkeys(result.provenance["command"] for result in results))
-    save_figure(plot_comparison(results), folder / "comparison", formats, description=description)
+    figure = plot_comparison(results, scale=config.scale)
+    save_figure(figure, folder / "comparison", config.formats, description=description)
 
 
 def _rows(result: ErfResult) -> list[dict[str, Any]]:

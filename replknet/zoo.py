@@ -7,7 +7,7 @@ import difflib
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class WeightsRecord:
         file: Name of the checkpoint file, None for random weights.
         sha256: SHA-256 of that file, 64 hexadecimal digits.
         seed: Seed of random weights, else None.
+        init: How random weights were drawn, else None.
         random: Whether the network is untrained.
     """
 
@@ -58,6 +59,7 @@ class WeightsRecord:
     file: str | None = None
     sha256: str | None = None
     seed: int | None = None
+    init: str | None = None
 
     @property
     def random(self) -> bool:
@@ -133,7 +135,7 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
     """
     pretrained_cfg = _pretrained_cfg(name)
     architecture = name.partition(".")[0]
-    random = WeightsRecord(architecture, "random", seed=seed)
+    random = WeightsRecord(architecture, "random", seed=seed, init="timm's")
     if weights == "random":
         return ResolvedWeights(name, random, None)
     if weights not in ("auto", "pretrained"):
@@ -163,7 +165,8 @@ def load_model(
         weights: As for `resolve_weights`.
         input_size: Side, or (height, width), in pixels, that the images will have. Networks of fixed input size (Swin,
             ViT) are built for it, their position embeddings resized; the others take any. None for the network's own.
-        seed: Seed of random weights; the global random state is left as it was.
+        seed: Seed of random weights; the global random state is left as it was. They are drawn as timm draws them,
+            but residual branches that it switches off at the start are on.
 
     Returns: The network in eval mode on the CPU, float32, in training form where it has one (see
         `replknet.optimize`). Weights are loaded strictly.
@@ -183,6 +186,9 @@ def load_model(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(record.seed or 0)
             model = _build(resolved.name, record, model_args)
+        if woken := _wake_zero_branches(model):
+            _logger.info("%s: %d residual branches that timm starts at zero were switched on", resolved.name, woken)
+            record = replace(record, init=f"timm's, with {woken} zero-initialised normalisation weights set to 1")
     else:
         state_dict = read_checkpoint(resolved.file.path)
         if record.source == "package" and record.model in PACKAGED_WEIGHTS:
@@ -205,6 +211,18 @@ def _build(
     if state_dict is not None:
         model.pretrained_cfg["state_dict"] = None  # or the tensors would be kept a second time
     return model
+
+
+def _wake_zero_branches(model: nn.Module) -> int:
+    """Set batch normalisation weights that are zero everywhere to 1; returns how many there were.
+
+    timm starts the last normalisation of a residual branch at zero (as torchvision does not): a good start for
+    training, but the untrained network is then little more than its shortcuts, with a receptive field of a few pixels.
+    """
+    zero = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.affine and not m.weight.any()]
+    for norm in zero:
+        nn.init.ones_(norm.weight)
+    return len(zero)
 
 
 def _mismatch(error: BaseException) -> str:

@@ -1,0 +1,56 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """Folder of test data (stimuli, human answers, photographs); CONTRIBUTING says what is in it."""
+    folder = Path(os.environ.get("REPLKNET_TEST_DATA", ROOT / "../shared/data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}; set REPLKNET_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every host is out of reach, at once; and no cache of an earlier download is seen."""
+    reason = lambda url, **kwargs: "the test has no network"  # noqa: E731
+    monkeypatch.setattr("runkit.download.cannot_reach", reason)
+    monkeypatch.setattr("replknet.weights.cannot_reach", reason)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: None)
+
+
+@pytest.fixture
+def photo_folder(tmp_path: Path) -> Path:
+    """Four small colour images, two levels deep."""
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        folder = tmp_path / "photos" / f"class{i // 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return tmp_path / "photos"
+
+
+def randomize_norms(model: torch.nn.Module) -> torch.nn.Module:
+    """Give every batch normalisation statistics and weights as after training, so that folding has something to do."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0, 0.2)
+    return model

@@ -1,0 +1,133 @@
+"""The long loop: batch size, interruption and bad images change nothing that they should not."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from erf.accumulate import accumulate, load_progress, save_progress
+from erf.images import find_images
+from erf.measures import ring_mass
+from replknet.zoo import Preprocessing
+from runkit import UserError
+
+PREPROCESSING = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), (32, 32), "bicubic", 1.0)
+
+
+class Network(nn.Module):
+    """A small network with a position-dependent gradient; counts its calls and fails on demand."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 5, padding=2)
+        self.calls = 0
+        self.fail_at = {}
+        self.double().eval()
+
+    def forward_features(self, x):
+        self.calls += 1
+        if self.calls in self.fail_at:
+            raise self.fail_at.pop(self.calls)
+        return self.conv(x).square()
+
+
+@pytest.fixture
+def run(photo_folder):
+    torch.manual_seed(0)
+    network = Network()
+    images = find_images(photo_folder, 4)
+
+    def call(**kwargs):
+        return accumulate(
+            network, images, PREPROCESSING, size=(32, 32), device=torch.device("cpu"), dtype=torch.float64, **kwargs
+        )
+
+    call.network, call.images = network, images
+    return call
+
+
+def test_batches_do_not_matter(run):
+    one, many = run(batch_size=1), run(batch_size=3)
+    np.testing.assert_allclose(one.total, many.total, rtol=1e-12)
+    assert one.done == many.done == 4
+    assert one.feature_size == (32, 32)
+    np.testing.assert_allclose(np.sum(one.rings, 0), ring_mass(one.total), rtol=1e-12)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("the machine went away")])
+def test_an_interrupted_run_continues_to_the_same_bits(run, tmp_path, error):
+    whole = run()
+    path, identity = tmp_path / "partial.npz", {"model": "a"}
+    run.network.fail_at = {run.network.calls + 3: error}
+    saved = []
+
+    def save(state):
+        saved.append(state.done)
+        save_progress(state, path, identity)
+
+    with pytest.raises(type(error)):
+        run(save=save)
+    if isinstance(error, RuntimeError):  # nothing was saved yet: it was a matter of seconds
+        assert saved == []
+        return
+    assert saved == [2]
+    progress = load_progress(path, identity)
+    assert progress.done == 2
+    continued = run(progress=progress)
+    assert np.array_equal(continued.total, whole.total)
+    assert np.array_equal(continued.rings, whole.rings)
+
+
+def test_progress_is_saved_every_ten_batches(run, monkeypatch):
+    monkeypatch.setattr("erf.accumulate._SAVE_EVERY_BATCHES", 2)
+    saved = []
+    run(save=lambda state: saved.append(state.done))
+    assert saved == [2, 4]
+
+
+def test_progress_of_another_run_is_refused(run, tmp_path):
+    path = tmp_path / "partial.npz"
+    save_progress(run(), path, {"model": "a", "size": 32})
+    with pytest.raises(UserError, match=r"another run \(size: 32 -> 64\)"):
+        load_progress(path, {"model": "a", "size": 64})
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match="damaged"):
+        load_progress(path, {"model": "a", "size": 32})
+
+
+def test_unreadable_images_are_skipped_and_named(run, photo_folder, caplog):
+    (photo_folder / "class0" / "1.png").write_text("no image")
+    (photo_folder / "class1" / "2.png").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        state = run(batch_size=2)
+    assert [entry["image"] for entry in state.skipped] == ["class0/1.png", "class1/2.png"]
+    assert all("unreadable" in entry["reason"] for entry in state.skipped)
+    assert len(state.rings) == 2
+    assert state.done == 4
+    assert "skipped class0/1.png" in caplog.text
+
+
+def test_not_finite_gradients_are_skipped_and_named(run):
+    run.network.conv.weight.data.fill_(float("inf"))
+    state = run()
+    assert not state.rings
+    assert {entry["reason"] for entry in state.skipped} == {"the gradient is not finite"}
+
+
+def test_out_of_memory_halves_the_batch(run, caplog):
+    expected = run(batch_size=1)
+    run.network.fail_at = {run.network.calls + 1: torch.OutOfMemoryError("no memory left")}
+    with caplog.at_level(logging.WARNING):
+        state = run(batch_size=4)
+    assert "batches of 2" in caplog.text
+    np.testing.assert_allclose(state.total, expected.total, rtol=1e-12)
+    run.network.fail_at = {run.network.calls + 1: torch.OutOfMemoryError("no memory left")}
+    with pytest.raises(torch.OutOfMemoryError):
+        run(batch_size=1)
+
+
+def test_a_layer_that_is_not_there_is_the_users_error(run):
+    with pytest.raises(UserError, match="conv2"):
+        run(layer="conv2", label="net")

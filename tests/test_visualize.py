@@ -1,0 +1,293 @@
+"""The command line of the receptive-field tool, its files and its pictures."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+import erf
+from erf.plots import plot_comparison, plot_contribution, plot_result
+from erf.visualize import main
+
+
+@pytest.fixture
+def run(photo_folder, tmp_path, capsys):
+    """Call the command on four small images; returns exit code, stdout and stderr."""
+
+    def call(*arguments, images=True):
+        base = ["--images", str(photo_folder), "--size", "64"] if images else []
+        code = main([*base, "--output", str(tmp_path / "out"), *arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    call.folder = tmp_path / "out" / "erf"
+    return call
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def test_one_trained_network(run):
+    code, out, err = run("--model", "tf_efficientnet_lite0.in1k")
+    assert code == 0
+    assert "RANDOM" not in out + err
+    assert "4/4" in err  # the progress bar
+    content = read(run.folder / "tf_efficientnet_lite0.in1k.json")
+    assert content["schema"] == 1
+    assert content["weights"]["model"] == "tf_efficientnet_lite0.in1k"
+    assert content["weights"]["random"] is False
+    assert content["data"]["images_used"] == 4
+    assert content["unit"]["feature_map"] == [2, 2]
+    assert content["skipped"] == []
+    with np.load(run.folder / "tf_efficientnet_lite0.in1k.npz") as archive:
+        contribution = archive["contribution"]
+        assert contribution.shape == (64, 64)
+        assert contribution.dtype == np.float64
+        assert archive["image_rings"].shape == (4, 33)
+    areas = {area["threshold"]: area for area in content["results"]["area_ratio"]}
+    assert list(areas) == [0.2, 0.3, 0.5, 0.99]
+    expected = erf.log_area(contribution)
+    assert areas[0.5]["side_px"] == expected[2].side_px
+    assert areas[0.5]["ratio"] == expected[2].ratio
+    with Image.open(run.folder / "tf_efficientnet_lite0.in1k.png") as picture:
+        assert picture.size[0] > 1000
+        assert "python -m erf.visualize" in picture.text["Description"]
+
+
+@pytest.mark.usefixtures("no_network")
+def test_random_weights_are_named_everywhere(run, caplog):
+    code, out, _ = run("--model", "resnet18", "--seed", "7")
+    assert code == 0
+    assert "RANDOM WEIGHTS (seed 7)" in caplog.text
+    assert "RANDOM WEIGHTS (seed 7)" in out
+    content = read(run.folder / "resnet18.json")
+    assert content["weights"]["random"] is True
+    assert content["weights"]["label"] == "RANDOM WEIGHTS (seed 7)"
+    figure = plot_result(erf.load_result(run.folder / "resnet18.npz"))
+    assert "RANDOM WEIGHTS (seed 7)" in [text.get_text() for text in figure.axes[0].texts]
+    plt.close(figure)
+
+
+def test_map_equals_the_plain_definition(run, photo_folder):
+    """What the tool writes is the mean over images of `contribution_map` of the same network on the same input."""
+    from erf.accumulate import to_input
+    from erf.images import read_image
+    from replknet import load_model
+
+    assert run("--model", "resnet18", "--weights", "random")[0] == 0
+    loaded = load_model("resnet18", "random")
+    images = [to_input(read_image(p, (64, 64)), loaded.preprocessing) for p in sorted(photo_folder.rglob("*.png"))]
+    expected = torch.stack([erf.contribution_map(loaded.model, image[None]) for image in images]).mean(0)
+    np.testing.assert_allclose(erf.load_result(run.folder / "resnet18.npz").contribution, expected, rtol=1e-12)
+
+
+def test_plain_form_is_recorded(run):
+    arguments = ["--model", "tf_efficientnet_lite0.in1k", "--precision", "float64", "--num-images", "1"]
+    assert run(*arguments, "--plain")[0] == 0
+    content = read(run.folder / "tf_efficientnet_lite0.in1k.json")
+    assert (content["plain"], content["precision"]) == (True, "float64")
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "plain: True -> False" in err
+
+
+def test_comparison(run):
+    names = ["tf_efficientnet_lite0.in1k", "resnet18"]
+    code, out, _ = run("--model", *names, "--weights", "random", "--formats", "png", "pdf", "svg")
+    assert code == 0
+    assert all(name in out for name in names)
+    for suffix in ("png", "pdf", "svg", "csv", "json"):
+        assert (run.folder / f"comparison.{suffix}").stat().st_size > 500
+    with (run.folder / "comparison.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * (4 + 5)
+    assert {row["random_weights"] for row in rows} == {"True"}
+    assert [m["name"] for m in read(run.folder / "comparison.json")["models"]] == names
+
+
+def test_finished_results_are_kept_or_refused(run):
+    arguments = ("--model", "resnet18", "--weights", "random")
+    assert run(*arguments)[0] == 0
+    npz = run.folder / "resnet18.npz"
+    before = npz.stat().st_mtime_ns
+    code, _, err = run(*arguments)
+    assert (code, npz.stat().st_mtime_ns) == (0, before)
+    assert "finished already and is kept" in err
+    code, _, err = run(*arguments, "--seed", "1")
+    assert code == 2
+    assert "weights.seed: 0 -> 1" in err
+    assert "--overwrite" in err
+    assert run(*arguments, "--seed", "1", "--overwrite")[0] == 0
+    assert npz.stat().st_mtime_ns != before
+
+
+def test_interrupted_run_is_continued(run, monkeypatch):
+    arguments = ("--model", "resnet18", "--weights", "random")
+    assert run(*arguments)[0] == 0
+    whole = erf.load_result(run.folder / "resnet18.npz").contribution
+    for file in run.folder.iterdir():
+        file.unlink()
+    from erf import accumulate
+
+    calls = []
+    original = accumulate.central_gradients
+
+    def interrupt_third(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(accumulate, "central_gradients", interrupt_third)
+    code, _, err = run(*arguments)
+    assert code == 130
+    assert "Continue with: python -m erf.visualize" in err
+    assert err.rstrip().endswith("--resume")
+    assert not (run.folder / "resnet18.npz").exists()
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "--resume continues it" in err
+    code, _, err = run(*arguments, "--resume")
+    assert code == 0
+    assert "going on after image 2 of 4" in err
+    assert np.array_equal(erf.load_result(run.folder / "resnet18.npz").contribution, whole)
+    assert not list(run.folder.glob("*.partial.npz"))
+
+
+def test_from_npz_needs_no_torch(run, tmp_path):
+    assert run("--model", "resnet18", "--weights", "random")[0] == 0
+    code = (
+        "import sys; from erf.visualize import main; "
+        f"code = main(['--from-npz', {str(run.folder / 'resnet18.npz')!r}, '--output', {str(tmp_path / 'again')!r}]); "
+        "print(code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "0 False"
+    again = read(tmp_path / "again" / "erf" / "resnet18.json")
+    assert again["results"] == read(run.folder / "resnet18.json")["results"]
+
+
+def test_skipped_images_are_named(run, photo_folder):
+    (photo_folder / "class0" / "0.png").write_text("no image")
+    assert run("--model", "resnet18", "--weights", "random")[0] == 0
+    content = read(run.folder / "resnet18.json")
+    assert content["data"]["images_used"] == 3
+    assert content["skipped"][0]["image"] == "class0/0.png"
+
+
+def test_no_readable_image_is_an_error(run, photo_folder):
+    for path in photo_folder.rglob("*.png"):
+        path.write_text("no image")
+    code, _, err = run("--model", "resnet18", "--weights", "random")
+    assert code == 2
+    assert "no image could be used (class0/0.png" in err
+    assert not list(run.folder.glob("*")) if run.folder.exists() else True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "replknet31"], "did you mean replknet31"),
+        (["--model", "resnet18", "--weights", "missing.pth"], "does not exist"),
+        (["--model", "resnet18", "--weights", "random", "--layer", "layer9"], "no such module"),
+        (["--model", "resnet18", "--weights", "random", "--size", "8"], "at least 32"),
+        (["--model", "resnet18", "--weights", "random", "--num-images", "0"], "take at least 1"),
+        (["--model", "resnet18", "--weights", "random", "--batch-size", "-1"], "take at least 1"),
+        (["--model", "resnet18", "--weights", "random", "--images", "nowhere"], "is not a folder"),
+        (["--model", "resnet18", "--weights", "random", "--device", "cuda:77"], "cuda:77 cannot be used"),
+        (["--model", "resnet18", "resnet18", "--weights", "random"], "named more than once"),
+        (["--from-npz", "nowhere.npz"], "does not exist"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_2(run, arguments, message):
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == ""
+    lines = [line for line in err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in err
+
+
+@pytest.mark.usefixtures("no_network")
+def test_pretrained_that_cannot_be_had_exits_2(run):
+    code, _, err = run("--model", "replknet31b", "--weights", "pretrained")
+    assert code == 2
+    assert "download.openmmlab.com does not answer" in err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--model", "a", "--from-npz", "b"], ["--precision", "int8"]])
+def test_wrong_usage(arguments):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+
+
+def test_help_is_quick_and_shows_examples():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "erf.visualize", "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0
+    assert done.stdout.count("python -m erf.visualize --model") >= 2
+    assert "torch" not in done.stderr
+    assert "matplotlib" not in done.stderr
+
+
+def gaussian(sigma=6.0, size=65):
+    distance = np.arange(size) - size // 2
+    profile = np.exp(-(distance**2) / (2 * sigma**2))
+    return 1e3 * profile[:, None] * profile[None, :]
+
+
+def test_heatmap_has_fixed_limits_and_the_squares():
+    ax = plot_contribution(gaussian())
+    (image,) = ax.images
+    assert image.get_clim() == (0.0, 1.0)
+    assert image.get_array().max() == 1.0
+    sides = [patch.get_width() for patch in ax.patches]
+    assert sides == [area.side_px for area in erf.log_area(gaussian()) if area.reached]
+    assert [text.get_text() for text in ax.texts] == ["20%", "30%", "50%", "99%"]
+    assert "log" in ax.figure.axes[1].get_ylabel()
+    centre = ax.patches[0].get_x() + ax.patches[0].get_width() / 2
+    assert centre == 32
+    plt.close(ax.figure)
+
+
+def test_scale_of_decades_is_free_of_the_gradients_scale():
+    small, large = (plot_contribution(gaussian() * factor, scale="decades").images[0] for factor in (1e-3, 1e3))
+    np.testing.assert_allclose(small.get_array(), large.get_array(), atol=1e-9)
+    assert small.get_clim() == (-4.0, 0.0)
+    with pytest.raises(ValueError, match="take one of published, decades"):
+        plot_contribution(gaussian(), scale="linear")
+    plt.close("all")
+
+
+def test_squares_that_are_not_reached_are_left_out():
+    contribution = np.zeros((33, 40))
+    contribution[0, 0] = contribution[16, 20] = 1.0
+    ax = plot_contribution(contribution, cbar=False)
+    assert len(ax.patches) == 2  # 20% and 30%; no square has more than one of the two points
+    plt.close(ax.figure)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_comparison_panels_share_limits_and_list_every_network(run, count):
+    assert run("--model", "resnet18", "--weights", "random", "--num-images", "1")[0] == 0
+    result = erf.load_result(run.folder / "resnet18.npz")
+    results = [
+        erf.ErfResult(f"net{i}", result.contribution, result.image_rings, result.provenance) for i in range(count)
+    ]
+    figure = plot_comparison(results)
+    panels = [ax for ax in figure.axes if ax.images]
+    assert len(panels) == count
+    assert {ax.images[0].get_clim() for ax in panels} == {(0.0, 1.0)}
+    texts = " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
+    assert all(f"net{i}, RANDOM WEIGHTS" in texts for i in range(count))
+    plt.close(figure)
