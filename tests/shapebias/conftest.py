@@ -23,16 +23,6 @@ def names() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def data_dir() -> Path:
-    """The recorded answers and real stimuli; `REPLKNET_TEST_DATA` says where."""
-    root = Path(__file__).resolve().parents[2]
-    folder = Path(os.environ.get("REPLKNET_TEST_DATA", root / "../shared/data")).resolve()
-    if not folder.is_dir():
-        pytest.skip(f"no test data in {folder}; set REPLKNET_TEST_DATA")
-    return folder
-
-
-@pytest.fixture(scope="session")
 def benchmark_folder(tmp_path_factory, names) -> Path:
     """16 folders of 80 PNGs, 224 × 224; the grey level of an image is 10 times the index of its shape."""
     folder = tmp_path_factory.mktemp("benchmark") / "cue-conflict"
