@@ -1,0 +1,196 @@
+"""Observers and what they answered: the raw-data CSV of the model-vs-human toolbox, for networks and people alike.
+
+One file holds one observer's answers, one row a trial, in the toolbox's columns. The toolbox writes
+`condition` = NaN and the bare image name for networks (`modelvshuman/evaluation/evaluate.py`), while its files of
+people and older files of networks carry a trial prefix in `imagename`; both are read.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from runkit import UserError, atomic_write, sha256_of_file, sha256_of_lines
+from runkit.download import DownloadError, download
+from shapebias.categories import CATEGORIES
+from shapebias.stimuli import Stimulus, cache_folder, parse_image_name
+
+__all__ = [
+    "COLUMNS",
+    "NO_ANSWER",
+    "Observer",
+    "csv_name",
+    "find_people",
+    "make_trials",
+    "pool_people",
+    "read_observer",
+    "read_observers",
+    "write_raw_data",
+]
+
+COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename")
+NO_ANSWER = "na"
+"""`object_response` of a person who did not answer in time."""
+
+PERSON_PREFIX = "subject-"
+RANDOM_SUFFIX = "-random-weights"
+"""End of the `subj` of a network that was never trained, so that its CSV says so wherever it is plotted."""
+
+PEOPLE_URL = (
+    "https://raw.githubusercontent.com/bethgelab/model-vs-human/79ed7cd1d9ac3a114e71b6638f0a98bdd627316c/"
+    "raw-data/cue-conflict/{name}"
+)
+PEOPLE_FILES = tuple(f"cue-conflict_subject-{number:02d}_session_1.csv" for number in range(1, 11))
+PEOPLE_SHA256 = "e35498c2abbc6166a5fc955a6d3f9ef7deb6e2288fca9feaa74011a0feb5b4a1"
+"""`sha256_of_lines` of `<file name> <SHA-256 of the file>` for the ten files."""
+
+
+@dataclass(frozen=True)
+class Observer:
+    """One observer's answers.
+
+    Attributes:
+        name: The `subj` of its file; "people" for several persons pooled.
+        trials: A row a trial, columns `subject`, `image` (file name), `shape`, `texture`, `response` (categories, or
+            "na" in `response`).
+        kind: "network", "person" or "people".
+        label: How pictures and tables call it.
+        random: Whether it is a network with random weights, whose shape bias means nothing.
+        source: The CSV it was read from, if any.
+    """
+
+    name: str
+    trials: pd.DataFrame = field(repr=False)
+    kind: str = "network"
+    label: str = ""
+    random: bool = False
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.name)
+
+
+def make_trials(subject: str, images: Sequence[str], responses: Sequence[str]) -> pd.DataFrame:
+    """The `trials` table of an `Observer` from image names and answered categories.
+
+    Raises: ValueError on a name that does not parse, an unknown category, or an image answered twice.
+    """
+    pairs = [parse_image_name(name) for name in images]
+    names = [name.rpartition("_")[2] for name in images]
+    unknown = sorted({answer for answer in responses if answer not in CATEGORIES and answer != NO_ANSWER})
+    if unknown:
+        raise ValueError(f"unknown answer {unknown[0]!r}; it must be {NO_ANSWER!r} or one of {', '.join(CATEGORIES)}")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"image {name!r} is answered twice by {subject!r}")
+        seen.add(name)
+    shapes, textures = zip(*pairs, strict=True) if pairs else ((), ())
+    return pd.DataFrame(
+        {"subject": subject, "image": names, "shape": shapes, "texture": textures, "response": list(responses)}
+    )
+
+
+def read_observer(path: str | Path) -> Observer:
+    """Read one observer's raw-data CSV (LF or CRLF line ends; column names in any case).
+
+    Raises: UserError that names the file and what is wrong with it: unreadable, missing columns, several observers,
+        no rows, an image name that does not parse or contradicts `category`, an unknown answer, an image twice.
+    """
+    path = Path(path)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a CSV: {error}") from error
+    table.columns = [str(name).strip().lower() for name in table.columns]
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; a raw-data CSV has {', '.join(COLUMNS)}")
+    subjects = sorted(set(table["subj"]))
+    if len(subjects) != 1:
+        found = f"{len(subjects)} observers ({', '.join(subjects[:3])})" if subjects else "no rows"
+        raise UserError(f"{path} holds {found}; a raw-data CSV has one observer and a row for each trial")
+    name = subjects[0]
+    try:
+        trials = make_trials(name, list(table["imagename"]), list(table["object_response"]))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    for image, shape, category in zip(trials["image"], trials["shape"], table["category"], strict=True):
+        if shape != category:
+            raise UserError(f"{path}: the category of {image!r} is given as {category!r}")
+    random = name.endswith(RANDOM_SUFFIX)
+    label = f"{name.removesuffix(RANDOM_SUFFIX)} (RANDOM WEIGHTS)" if random else name
+    kind = "person" if name.startswith(PERSON_PREFIX) else "network"
+    return Observer(name, trials, kind=kind, label=label, random=random, source=path)
+
+
+def read_observers(paths: Iterable[str | Path]) -> list[Observer]:
+    """Read CSVs, and of every folder named all its `*.csv`, in the order given and then by file name.
+
+    Raises: UserError as `read_observer`, if a path does not exist, a folder has no CSV, or an observer comes twice.
+    """
+    observers: list[Observer] = []
+    for path in map(Path, paths):
+        files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+        if not files:
+            raise UserError(f"{path} holds no CSV; name raw-data CSVs of the cue-conflict benchmark, or their folder")
+        for file in files:
+            observer = read_observer(file)
+            twin = next((other for other in observers if other.name == observer.name), None)
+            if twin is not None:
+                raise UserError(
+                    f"{file} and {twin.source} are both of the observer {observer.name!r}; name one of them"
+                )
+            observers.append(observer)
+    return observers
+
+
+def find_people(folder: str | Path | None = None) -> list[Observer]:
+    """The ten persons of the benchmark from `folder`, else from the cache, else downloaded into the cache.
+
+    Raises: UserError if the folder holds no person's CSV; DownloadError if they can be had from nowhere.
+    """
+    if folder is None:
+        folder = cache_folder() / "people" / "cue-conflict"
+        if not all((folder / name).is_file() for name in PEOPLE_FILES):
+            for name in PEOPLE_FILES:
+                download(PEOPLE_URL.format(name=name), folder / name, what=f"the answers of people ({name})")
+        if sha256_of_lines(f"{name} {sha256_of_file(folder / name)}" for name in PEOPLE_FILES) != PEOPLE_SHA256:
+            raise DownloadError(f"the answers of people in {folder} are not the published ones; remove that folder")
+        return read_observers(folder / name for name in PEOPLE_FILES)
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; --humans must hold the raw-data CSVs of people (subject-*)")
+    people = [observer for observer in read_observers([folder]) if observer.kind == "person"]
+    if not people:
+        raise UserError(f"{folder} holds no person's CSV (their subj begins with {PERSON_PREFIX!r})")
+    return people
+
+
+def pool_people(people: Sequence[Observer]) -> Observer:
+    """All persons' trials as one observer, `people`: how the toolbox draws its human points and average line."""
+    if not people:
+        raise ValueError("there are no people to pool")
+    trials = pd.concat([person.trials for person in people], ignore_index=True)
+    return Observer("people", trials, kind="people", label=f"people (n = {len(people)})")
+
+
+def csv_name(model: str) -> str:
+    """File name of a network's answers, as the toolbox forms it: underscores of the name become hyphens."""
+    return f"cue-conflict_{model.replace('_', '-')}_session-1.csv"
+
+
+def write_raw_data(path: str | Path, subject: str, stimuli: Sequence[Stimulus], responses: Sequence[str]) -> None:
+    """Write a network's answers as the toolbox does: its columns, values and line ends. The file is whole or absent."""
+    if len(stimuli) != len(responses):
+        raise ValueError(f"{len(responses)} answers to {len(stimuli)} stimuli")
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for trial, (stimulus, response) in enumerate(zip(stimuli, responses, strict=True), start=1):
+            writer.writerow([subject, 1, trial, "NaN", response, stimulus.shape, "NaN", stimulus.name])

@@ -1,0 +1,260 @@
+"""The 1280 cue-conflict images: find, download, check, list.
+
+Each image has the shape of one object and the texture of another (style transfer), and its name says which:
+`cat7-elephant1.png` lies in the folder `cat` and wears elephant skin. In 80 of the 1280 both are the same category.
+Geirhos et al., "ImageNet-trained CNNs are biased towards texture" (ICLR 2019, arXiv:1811.12231), images CC BY 4.0.
+"""
+
+import os
+import re
+import shutil
+import struct
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from runkit import UserError, sha256_of_file, sha256_of_lines
+from runkit.download import DownloadError, download
+from shapebias.categories import CATEGORIES
+
+__all__ = [
+    "ARCHIVE_URL",
+    "IMAGES_PER_CATEGORY",
+    "Stimuli",
+    "Stimulus",
+    "cache_folder",
+    "find_stimuli",
+    "parse_image_name",
+    "read_stimuli",
+    "unpack_archive",
+]
+
+ARCHIVE_URL = "https://github.com/bethgelab/model-vs-human/releases/download/v0.1/cue-conflict.tar.gz"
+IMAGES_PER_CATEGORY = 80
+SIDE_PX = 224
+PUBLISHED_FILE_LIST_SHA256 = "52b03164bde4c27bb5b593001286781ff0977abd71fa8a71e6a3c20994a0340b"
+"""`sha256_of_lines` of the sorted `<category>/<name>` of the published images."""
+
+_NAME = re.compile(r"(?P<shape>[a-z]+)\d+-(?P<texture>[a-z]+)\d+\.png")
+_MAX_UNPACKED_BYTES = 1 << 30
+_MAX_MEMBERS = 10_000
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """One image: where it is, and the categories of its shape and of its texture."""
+
+    path: Path
+    shape: str
+    texture: str
+
+    @property
+    def name(self) -> str:
+        """File name, unique in the benchmark."""
+        return self.path.name
+
+
+@dataclass(frozen=True)
+class Stimuli(Sequence[Stimulus]):
+    """A checked folder of cue-conflict images, sorted by category and file name (as the toolbox visits them)."""
+
+    folder: Path
+    items: tuple[Stimulus, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index):
+        """A stimulus, or for a slice the `Stimuli` with only those images."""
+        if isinstance(index, slice):
+            return Stimuli(self.folder, self.items[index])
+        return self.items[index]
+
+    @cached_property
+    def file_list_sha256(self) -> str:
+        """SHA-256 of the lines `<category>/<name>`."""
+        return sha256_of_lines(f"{item.shape}/{item.name}" for item in self.items)
+
+    @cached_property
+    def content_sha256(self) -> str:
+        """SHA-256 of the lines `<category>/<name> <SHA-256 of the file>`: another image under the same name shows."""
+        return sha256_of_lines(f"{item.shape}/{item.name} {sha256_of_file(item.path)}" for item in self.items)
+
+    @property
+    def is_published_list(self) -> bool:
+        """Whether the names are those of the published benchmark."""
+        return self.file_list_sha256 == PUBLISHED_FILE_LIST_SHA256
+
+    def describe(self) -> dict[str, str | int | bool]:
+        """The `data` block of a result file."""
+        return {
+            "name": "cue-conflict",
+            "images": len(self),
+            "file_list_sha256": self.file_list_sha256,
+            "content_sha256": self.content_sha256,
+            "published_list": self.is_published_list,
+        }
+
+
+def parse_image_name(name: str) -> tuple[str, str]:
+    """Shape and texture category of an image or trial name, e.g. `"0001_x_cat_cat7-elephant1.png"`.
+
+    What stands before the last underscore is the number and condition of a trial and is ignored, as in the toolbox.
+
+    Raises: ValueError if the rest is not `<shape><n>-<texture><m>.png` with two of the 16 categories.
+    """
+    match = _NAME.fullmatch(name.rpartition("_")[2])
+    if match is None:
+        raise ValueError(f"image name {name!r} is not of the form <shape><n>-<texture><m>.png, e.g. cat7-elephant1.png")
+    for category in match.groups():
+        if category not in CATEGORIES:
+            raise ValueError(f"image name {name!r} has the unknown category {category!r}")
+    return match["shape"], match["texture"]
+
+
+def read_stimuli(folder: str | Path, *, complete: bool = True) -> Stimuli:
+    """Check a folder of cue-conflict images and list them. Hidden files are passed over; no pixels are decoded.
+
+    Args:
+        folder: Holds one folder for each category, named like it.
+        complete: Whether it must be the whole benchmark: 16 folders of 80 images. Otherwise any part of it will do.
+    Raises: UserError that says what is missing, unknown, or not a PNG of 224 × 224 pixels.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(
+            f"no folder {folder}; --stimuli must hold the {len(CATEGORIES)} category folders (cue-conflict)"
+        )
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    unknown = [path.name for path in entries if path.name not in CATEGORIES or not path.is_dir()]
+    missing = [name for name in CATEGORIES if not (folder / name).is_dir()]
+    problems = []
+    if missing and (complete or len(missing) == len(CATEGORIES)):
+        problems.append(f"missing category folders: {_shorten(missing)}")
+    if unknown:
+        problems.append(f"unknown entries: {_shorten(unknown)}")
+    if problems:
+        inside = folder / "cue-conflict"
+        hint = f"; did you mean {inside}?" if inside.is_dir() else ""
+        raise UserError(f"{folder} is not the cue-conflict benchmark: {'; '.join(problems)}{hint}")
+
+    items: list[Stimulus] = []
+    for category in CATEGORIES:
+        if category in missing:
+            continue
+        paths = sorted(path for path in (folder / category).iterdir() if not path.name.startswith("."))
+        items.extend(_check_image(path, category) for path in paths)
+        if complete and len(paths) != IMAGES_PER_CATEGORY:
+            raise UserError(
+                f"{folder / category} holds {len(paths)} images, the benchmark has {IMAGES_PER_CATEGORY} of each "
+                "category; unpack the archive again, or leave out --stimuli to download it"
+            )
+    if not items:
+        raise UserError(f"{folder} holds no images")
+    return Stimuli(folder, tuple(items))
+
+
+def cache_folder() -> Path:
+    """Where fetched data is kept: `$REPLKNET_CACHE`, else `replknet-analysis` in the user's cache folder."""
+    if chosen := os.environ.get("REPLKNET_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "replknet-analysis"
+
+
+def find_stimuli(folder: str | Path | None = None) -> Stimuli:
+    """The benchmark's images from `folder` (the user's own copy), else from the cache, else downloaded into the cache.
+
+    Raises: UserError if the folder is not the benchmark, or it can be had from nowhere.
+    """
+    if folder is not None:
+        return read_stimuli(folder)
+    cached = cache_folder() / "cue-conflict"
+    if not cached.is_dir():
+        archive = cache_folder() / "cue-conflict.tar.gz"
+        try:
+            download(ARCHIVE_URL, archive, what="the cue-conflict images")
+        except DownloadError as error:
+            raise UserError(f"{error}; unpack {ARCHIVE_URL} and name its folder with --stimuli") from error
+        try:
+            unpack_archive(archive, cached)
+        finally:
+            archive.unlink()
+    return read_stimuli(cached)
+
+
+def unpack_archive(archive: str | Path, folder: str | Path) -> None:
+    """Unpack the official archive so that `folder` holds the checked benchmark; nothing is left behind after an error.
+
+    Links, devices, absolute names, names that climb out (`..`) and absurd sizes are refused before they are written.
+
+    Raises: UserError naming the member that is refused, a broken archive, or what is missing from the benchmark.
+    """
+    archive, folder = Path(archive), Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder.parent) as scratch:
+        try:
+            with tarfile.open(archive, "r:*") as tar:
+                _extract(tar, Path(scratch), archive)
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise UserError(f"{archive} is not a readable archive: {error}; download it again") from error
+        roots = sorted({path.parent for path in Path(scratch).rglob(CATEGORIES[0]) if path.is_dir()})
+        if len(roots) != 1:
+            raise UserError(f"{archive} does not hold one set of category folders such as {CATEGORIES[0]!r}")
+        read_stimuli(roots[0])
+        if folder.exists():
+            shutil.rmtree(folder)
+        roots[0].rename(folder)
+
+
+def _extract(tar: tarfile.TarFile, scratch: Path, archive: Path) -> None:
+    """Write the regular files of `tar` under `scratch`, refusing what has no place in an archive of images."""
+    total = 0
+    for count, member in enumerate(tar, start=1):
+        name = PurePosixPath(member.name)
+        total += member.size
+        if name.is_absolute() or ".." in name.parts or "\\" in member.name or ":" in member.name:
+            raise UserError(f"{archive} is refused: the member {member.name!r} would be written outside its folder")
+        if not (member.isfile() or member.isdir()):
+            raise UserError(f"{archive} is refused: the member {member.name!r} is a link or a device")
+        if total > _MAX_UNPACKED_BYTES or count > _MAX_MEMBERS:
+            raise UserError(f"{archive} is refused: it unpacks to more than the benchmark's 1280 images can be")
+        if member.isdir() or any(part.startswith(".") for part in name.parts if part != "."):
+            continue
+        target = scratch / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = tar.extractfile(member)
+        assert source is not None  # it is a regular file
+        with source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
+
+
+def _check_image(path: Path, category: str) -> Stimulus:
+    """The stimulus at `path`, by its name and its PNG header."""
+    try:
+        shape, texture = parse_image_name(path.name)
+    except ValueError as error:
+        raise UserError(f"{path.parent}: {error}") from error
+    if shape != category:
+        raise UserError(f"{path} has the shape {shape!r} but lies in the folder {category!r}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(24)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n":
+        raise UserError(f"{path} is not a PNG image")
+    width, height = struct.unpack(">II", head[16:24])
+    if (width, height) != (SIDE_PX, SIDE_PX):
+        raise UserError(f"{path} has {width} × {height} pixels, the benchmark's images have {SIDE_PX} × {SIDE_PX}")
+    return Stimulus(path, shape, texture)
+
+
+def _shorten(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,365 @@
+"""The command line, from arguments to files."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from replknet import zoo
+from runkit import sha256_of_file
+from runkit.download import DownloadError
+from shapebias import inference, observers
+from shapebias.measures import Measurement
+from shapebias.observers import write_raw_data
+from shapebias.run import DEFAULT_MODELS, build_parser, main, parse_config
+from shapebias.stimuli import Stimulus, parse_image_name
+
+NETWORK = "test_efficientnet"  # timm's smallest: 0.4 million parameters, 160 pixels
+
+
+@pytest.fixture(scope="session")
+def people_folder(tmp_path_factory, names) -> Path:
+    """Two people: one names every shape, the other every texture."""
+    folder = tmp_path_factory.mktemp("people")
+    stimuli = [Stimulus(Path(name), *parse_image_name(name)) for name in names]
+    write_raw_data(folder / "1.csv", "subject-01", stimuli, [item.shape for item in stimuli])
+    write_raw_data(folder / "2.csv", "subject-02", stimuli, [item.texture for item in stimuli])
+    return folder
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Answers without asking the network: probabilities that depend on its name only."""
+
+    def predict(model, stimuli, *, name, **_):
+        draws = np.random.default_rng(len(name)).random((len(stimuli), 1000), np.float32)
+        return draws / draws.sum(axis=1, keepdims=True)
+
+    monkeypatch.setattr(inference, "predict", predict)
+
+
+@pytest.fixture
+def arguments(benchmark_folder, people_folder, tmp_path) -> list[str]:
+    """Options of a run on the fixture's benchmark."""
+    return [
+        *("--stimuli", str(benchmark_folder), "--humans", str(people_folder)),
+        *("--output", str(tmp_path / "out"), "--device", "cpu", "--batch-size", "64"),
+    ]
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def run_random(arguments: list[str], *more: str) -> int:
+    return main(["--model", NETWORK, "--weights", "random", *arguments, *more])
+
+
+def test_a_network_leaves_answers_result_comparison_and_pictures(arguments, benchmark_folder, tmp_path, capsys):
+    assert run_random(arguments, "--formats", "png", "svg") == 0
+    folder = tmp_path / "out" / "shapebias"
+    answers = folder / "raw" / "cue-conflict" / "cue-conflict_test-efficientnet_session-1.csv"
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
+        answers.name,
+        "shape-bias-column.png",
+        "shape-bias-column.svg",
+        "shape-bias.csv",
+        "shape-bias.json",
+        "shape-bias.png",
+        "shape-bias.svg",
+        f"{NETWORK}.json",
+    ]
+    with answers.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 1280
+    assert {row["subj"] for row in rows} == {f"{NETWORK}-random-weights"}
+
+    content = read(folder / f"{NETWORK}.json")
+    assert content["schema"] == 1
+    assert content["config"]["model"] == NETWORK
+    assert content["config"]["aggregation"] == "mean"
+    assert content["weights"]["random"] is True
+    assert content["weights"]["seed"] == 0
+    assert content["data"]["images"] == 1280
+    assert content["data"]["preprocessing"]["input_size_px"] == [160, 160]
+    assert content["raw_data"] == {
+        "file": answers.name,
+        "sha256": sha256_of_file(answers),
+        "subject": f"{NETWORK}-random-weights",
+    }
+    results = content["results"]
+    hits = sum(row["object_response"] == row["category"] for row in rows)
+    assert results["accuracy"] == hits / 1280
+    assert results["trials"] == 1280
+    assert results["label"] == f"{NETWORK}, RANDOM WEIGHTS (seed 0)"
+    assert Measurement.from_dict(results).random
+
+    table = capsys.readouterr().out
+    assert "RANDOM WEIGHTS (seed 0)" in table
+    assert "people (n = 2)" in table
+    comparison = read(folder / "shape-bias.json")["results"]
+    assert [row["name"] for row in comparison["observers"]] == [
+        f"{NETWORK}-random-weights",
+        "people",
+        "subject-01",
+        "subject-02",
+    ]
+    assert "RANDOM WEIGHTS" in (folder / "shape-bias.svg").read_text(encoding="utf-8")
+
+
+def test_a_finished_result_is_kept_and_another_refused(quick, arguments, tmp_path, caplog, capsys, monkeypatch):
+    assert run_random(arguments) == 0
+    result = tmp_path / "out" / "shapebias" / f"{NETWORK}.json"
+    before = result.read_bytes()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zoo, "load_model", None)  # a kept result asks no network
+        assert run_random(arguments) == 0
+    assert result.read_bytes() == before
+    assert any("kept the finished result" in record.getMessage() for record in caplog.records)
+    capsys.readouterr()
+
+    assert run_random(arguments, "--aggregation", "max", "--seed", "3") == 2
+    error = capsys.readouterr().err
+    assert "weights.seed: 0 -> 3" in error
+    assert "aggregation: mean -> max" in error
+    assert result.read_bytes() == before
+
+    assert run_random(arguments, "--aggregation", "max", "--seed", "3", "--overwrite") == 0
+    assert read(result)["config"]["aggregation"] == "max"
+
+
+def test_answers_that_were_touched_are_not_taken_for_finished(quick, arguments, tmp_path, capsys):
+    assert run_random(arguments) == 0
+    folder = tmp_path / "out" / "shapebias"
+    (answers,) = (folder / "raw" / "cue-conflict").iterdir()
+    whole = answers.read_bytes()
+    answers.write_bytes(whole[:-30])
+    assert run_random(arguments) == 2
+    assert "was changed since" in capsys.readouterr().err
+    answers.write_bytes(whole)
+    (folder / f"{NETWORK}.json").unlink()
+    assert run_random(arguments) == 2
+    assert "exists without" in capsys.readouterr().err
+    answers.unlink()
+    assert run_random(arguments) == 0
+    assert answers.read_bytes() == whole  # the same seed gives the same answers
+
+
+def test_an_interrupted_run_leaves_no_answers(arguments, tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inference, "predict", interrupt)
+    assert run_random(arguments) == 130
+    assert "Continue with: python -m shapebias.run --model test_efficientnet" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_auto_skips_what_cannot_be_had_and_fails_if_nothing_is_left(arguments, capsys, caplog, monkeypatch):
+    def unavailable(name, weights, *, seed):
+        assert weights == "pretrained"
+        raise zoo.WeightsUnavailable(f"no weights for {name} today")
+
+    monkeypatch.setattr(zoo, "resolve_weights", unavailable)
+    assert main(arguments) == 2
+    assert "no network is left" in capsys.readouterr().err
+    skipped = [record.getMessage() for record in caplog.records if record.getMessage().startswith("skipping")]
+    assert skipped == [f"skipping {name}: no weights for {name} today" for name in DEFAULT_MODELS]
+    assert main(["--weights", "pretrained", *arguments]) == 2
+    assert f"error: no weights for {DEFAULT_MODELS[0]} today" in capsys.readouterr().err
+
+
+def test_the_skipped_are_recorded_beside_the_measured(quick, arguments, tmp_path, monkeypatch):
+    real = zoo.resolve_weights
+
+    def only_one(name, weights, *, seed):
+        if name != NETWORK:
+            raise zoo.WeightsUnavailable("not today")
+        return real(name, "random", seed=seed)
+
+    monkeypatch.setattr(zoo, "resolve_weights", only_one)
+    assert main(["--model", "resnet152.tv_in1k", NETWORK, *arguments]) == 0
+    content = read(tmp_path / "out" / "shapebias" / "shape-bias.json")
+    assert content["skipped"] == [{"model": "resnet152.tv_in1k", "reason": "not today"}]
+
+
+def test_a_failing_network_does_not_stop_the_others(quick, arguments, tmp_path, capsys):
+    other = "swin_tiny_patch4_window7_224.ms_in22k"
+    assert main(["--model", other, NETWORK, "--weights", "random", *arguments]) == 2
+    assert (tmp_path / "out" / "shapebias" / f"{NETWORK}.json").exists()
+    assert not (tmp_path / "out" / "shapebias" / f"{other}.json").exists()
+    assert NETWORK in capsys.readouterr().out
+
+
+def test_a_head_that_is_not_imagenet_1k_is_refused_with_the_reason(arguments, capsys):
+    assert main(["--model", "swin_tiny_patch4_window7_224.ms_in22k", "--weights", "random", *arguments]) == 2
+    assert "has a head of 21841 classes" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_named_in_result_and_label(quick, arguments, tmp_path):
+    checkpoint = tmp_path / "mine.pth"
+    torch.save(zoo.load_model(NETWORK, "random", seed=9).model.state_dict(), checkpoint)
+    assert main(["--model", NETWORK, "--weights", str(checkpoint), *arguments]) == 0
+    content = read(tmp_path / "out" / "shapebias" / f"{NETWORK}.json")
+    assert content["weights"]["source"] == "file"
+    assert content["weights"]["sha256"] == sha256_of_file(checkpoint)
+    assert content["results"]["label"] == f"{NETWORK}, weights mine.pth"
+    assert content["results"]["random"] is False
+
+
+def test_people_are_not_taken_twice(people_folder, tmp_path, capsys):
+    folder = str(people_folder)
+    assert main(["--from-csv", folder, "--humans", folder, "--output", str(tmp_path)]) == 2
+    assert "--from-csv already names people" in capsys.readouterr().err
+
+
+def test_toolbox_preprocessing_is_used_and_recorded(arguments, tmp_path, monkeypatch):
+    used = []
+
+    def predict(model, stimuli, *, preprocessing, **_):
+        used.append(preprocessing)
+        return np.full((len(stimuli), 1000), 2.0**-10, np.float32)  # sums of it are exact
+
+    monkeypatch.setattr(inference, "predict", predict)
+    assert run_random(arguments, "--preprocessing", "toolbox", "--model", "test_resnet") == 0
+    content = read(tmp_path / "out" / "shapebias" / "test_resnet.json")
+    assert content["config"]["preprocessing"] == "toolbox"
+    assert content["data"]["preprocessing"]["input_size_px"] == [224, 224]
+    assert content["data"]["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
+    assert used == [inference.TOOLBOX_PREPROCESSING]
+    assert content["ties"] == 1280  # all classes alike
+
+
+def test_recorded_answers_are_measured_without_torch(people_folder, tmp_path):
+    command = [sys.executable, "-X", "importtime", "-m", "shapebias.run", "--from-csv", str(people_folder)]
+    done = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "pandas" in imported
+    assert "torch" not in imported
+    assert f"shapebias.run: wrote {tmp_path / 'shapebias' / 'shape-bias.json'}" in done.stderr
+    results = {name: read(tmp_path / "shapebias" / f"subject-0{name}.json")["results"] for name in (1, 2)}
+    assert results[1]["shape_bias"] == 1.0
+    assert results[2]["shape_bias"] == 0.0
+    people = read(tmp_path / "shapebias" / "shape-bias.json")["results"]["observers"][0]
+    assert (people["name"], people["shape_bias"]) == ("people", 0.5)
+
+
+def test_our_own_answers_can_be_measured_again(quick, arguments, people_folder, tmp_path, capsys):
+    assert run_random(arguments) == 0
+    first = capsys.readouterr().out
+    raw = str(tmp_path / "out" / "shapebias" / "raw" / "cue-conflict")
+    for output in ("again", "again"):
+        assert main(["--from-csv", raw, "--humans", str(people_folder), "--output", str(tmp_path / output)]) == 0
+    again = read(tmp_path / "again" / "shapebias" / f"{NETWORK}-random-weights.json")["results"]
+    assert again["random"] is True
+    assert "RANDOM WEIGHTS" in again["label"]
+    numbers = [line.split()[-7:] for line in first.splitlines()[2:]]
+    assert [line.split()[-7:] for line in capsys.readouterr().out.splitlines()[2:4]] == numbers
+
+
+def test_other_answers_of_the_same_observer_are_refused(people_folder, tmp_path, capsys):
+    assert main(["--from-csv", str(people_folder / "1.csv"), "--output", str(tmp_path)]) == 0
+    changed = tmp_path / "changed.csv"
+    changed.write_text((people_folder / "2.csv").read_text(encoding="utf-8").replace("subject-02", "subject-01"))
+    capsys.readouterr()
+    assert main(["--from-csv", str(changed), "--output", str(tmp_path)]) == 2
+    assert "is a result of other answers" in capsys.readouterr().err
+    assert main(["--from-csv", str(changed), "--output", str(tmp_path), "--overwrite"]) == 0
+
+
+def test_without_network_connection_a_run_goes_on_without_people(people_folder, tmp_path, monkeypatch, capsys, caplog):
+    def fail(*_, **__):
+        raise DownloadError("cannot download: no answer")
+
+    monkeypatch.setattr(observers, "download", fail)
+    monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path / "cache"))
+    network = tmp_path / "net.csv"
+    network.write_text((people_folder / "2.csv").read_text(encoding="utf-8").replace("subject-02", "net"))
+    assert main(["--from-csv", str(network), "--output", str(tmp_path)]) == 0
+    assert "going on without people" in caplog.text
+    assert "people" not in capsys.readouterr().out.partition("\n")[2]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--from-csv", "a.csv", "--model", "resnet50"], "leave out --model"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, not 0"),
+        (["--seed", "-1"], "--seed must be at least 0, not -1"),
+        (["--model", "resnet50", "resnet50"], "--model names resnet50 twice"),
+        (["--model", "a", "b", "--weights", "c.pth"], "name one --model with it"),
+        (["--aggregation", "median"], "invalid choice: 'median'"),
+        (["--formats", "gif"], "invalid choice: 'gif'"),
+    ],
+)
+def test_arguments_that_make_no_sense_end_with_2(argv, message, capsys):
+    with pytest.raises(SystemExit) as ending:
+        main(argv)
+    assert ending.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--model", "replknet31x", "--weights", "random"], "unknown network 'replknet31x'; did you mean replknet31"),
+        (["--model", NETWORK, "--weights", "nowhere.pth"], "--weights nowhere.pth does not exist"),
+        (["--model", NETWORK, "--weights", "random", "--stimuli", "nowhere"], "no folder nowhere"),
+        (["--model", NETWORK, "--weights", "random", "--humans", "nowhere"], "no folder nowhere"),
+        (["--model", NETWORK, "--weights", "random", "--device", "toaster"], "--device toaster cannot be used"),
+    ],
+)
+def test_what_the_user_can_mend_ends_with_2_and_one_line(arguments, more, message, capsys, tmp_path):
+    assert main([*arguments, *more]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_named(arguments, people_folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["--from-csv", str(people_folder), "--output", str(tmp_path / "file")]) == 2
+    assert f"cannot write {tmp_path / 'file'}" in capsys.readouterr().err
+
+
+def test_help_shows_runnable_examples_at_once():
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "shapebias.run", "--help"], capture_output=True, text=True, check=True, env=os.environ
+    )
+    seconds = time.perf_counter() - started
+    examples = [line.split("shapebias.run ")[1] for line in done.stdout.splitlines() if line.startswith("  python -m")]
+    assert len(examples) == 2
+    for example in examples:
+        build_parser().parse_args(example.split())
+    assert seconds < 2  # a fifth of a second on an idle machine; torch alone would take longer than this
+
+
+def test_defaults_are_the_papers_comparison():
+    config = parse_config([])
+    assert config.models == DEFAULT_MODELS
+    assert (config.weights, config.preprocessing, config.aggregation, config.formats) == (
+        "auto",
+        "model",
+        "mean",
+        ("png",),
+    )
+
+
+@pytest.mark.data
+def test_people_and_networks_as_published(data_dir, tmp_path):
+    folders = [str(data_dir / kind / "cue-conflict") for kind in ("human", "cnn")]
+    assert main(["--from-csv", *folders, "--output", str(tmp_path)]) == 0
+    rows = read(tmp_path / "shapebias" / "shape-bias.json")["results"]["observers"]
+    bias = {row["name"]: row["shape_bias"] for row in rows}
+    published = {"alexnet": 0.429, "vgg": 0.172, "googlenet": 0.312, "resnet50": 0.221, "people": 0.959}
+    assert {name: round(bias[name], 3) for name in published} == published
