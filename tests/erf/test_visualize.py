@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from PIL import Image
+from support import ROOT
 
 import erf
 from erf.plots import plot_comparison, plot_contribution, plot_result

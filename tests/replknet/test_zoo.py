@@ -5,9 +5,9 @@ import logging
 import pytest
 import timm
 import torch
-from conftest import randomize_norms
 from PIL import Image
 from safetensors.torch import save_file
+from support import randomize_norms
 
 from replknet import load_model, resolve_weights
 from replknet.zoo import CheckpointError, WeightsUnavailable

@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from conftest import randomize_norms
+from support import randomize_norms
 from torch import nn
 
 from erf.contribution import LayerError, central_gradients, contribution_map, contribution_maps, feature_map

@@ -6,7 +6,7 @@ import sys
 from datetime import datetime, timezone
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 
 from runkit import (
     UserError,

@@ -6,7 +6,7 @@ import math
 import pytest
 import timm
 import torch
-from conftest import randomize_norms
+from support import randomize_norms
 from timm.layers import set_scriptable
 from timm.models import reparameterize_model
 from torch.utils.flop_counter import FlopCounterMode
