@@ -1,8 +1,8 @@
 """Pictures of receptive fields, drawn from saved results alone.
 
-The colour scale 'published' is log10(score + 1) divided by its maximum, from 0 to 1; where gradients are small it is
-all but linear, and shows little beside the peak. The scale 'decades' is log10(score / max), from -4 to 0: four powers
-of ten, whatever the gradients' scale. Either way maps of several networks share their limits. The colour map (seaborn's
+The colour scale 'decades' is log10(score / max), from -4 to 0: four powers of ten, whatever the gradients' scale. The
+scale 'published' is log10(score + 1) divided by its maximum, from 0 to 1, as in the paper's figure; where gradients are
+small it is all but linear, and shows little beside the peak. Either way maps of several networks share their limits. The colour map (seaborn's
 'mako') rises evenly in lightness: it survives greyscale printing and colour blindness.
 """
 
@@ -32,8 +32,8 @@ __all__ = ["FORMATS", "SCALES", "plot_comparison", "plot_contribution", "plot_re
 FORMATS = ("png", "pdf", "svg")
 # scale -> name for the colour bar, lower and upper limit
 _SCALES = {
-    "published": (r"contribution: $\log_{10}$(score + 1) / max", 0.0, 1.0),
     "decades": (r"contribution: $\log_{10}$(score / max)", -4.0, 0.0),
+    "published": (r"contribution: $\log_{10}$(score + 1) / max", 0.0, 1.0),
 }
 SCALES = tuple(_SCALES)
 _WARNING_COLOUR = "#d1495b"
@@ -52,7 +52,7 @@ def plot_contribution(
     contribution: np.ndarray,
     *,
     ax: Axes | None = None,
-    scale: str = "published",
+    scale: str = "decades",
     thresholds: Sequence[float] = LOG_THRESHOLDS,
     cbar: bool = True,
 ) -> Axes:
@@ -61,7 +61,7 @@ def plot_contribution(
     Args:
         contribution: (H, W), >= 0, unscaled.
         ax: Axes to draw on; new ones if None.
-        scale: Of the colours: 'published' or 'decades'; the squares are those of the published measure either way.
+        scale: Of the colours: 'decades' or 'published'; the squares are those of the published measure either way.
         thresholds: Shares whose squares are drawn, those that no square reaches left out; empty for none.
         cbar: Add a colour bar with the scale's name on the right.
 
@@ -128,7 +128,7 @@ def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], height: in
     label.set_path_effects([path_effects.Stroke(linewidth=1.6, foreground="black"), path_effects.Normal()])
 
 
-def plot_result(result: ErfResult, *, scale: str = "published") -> Figure:
+def plot_result(result: ErfResult, *, scale: str = "decades") -> Figure:
     """Figure of one result: heatmap, squares, and what made it underneath; `scale` as in `plot_contribution`."""
     with sns.axes_style("ticks"), plt.rc_context(_STYLE):
         figure, ax = plt.subplots(figsize=(4.2, 4.3))
@@ -139,7 +139,7 @@ def plot_result(result: ErfResult, *, scale: str = "published") -> Figure:
     return figure
 
 
-def plot_comparison(results: Sequence[ErfResult], *, scale: str = "published", columns: int = 4) -> Figure:
+def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades", columns: int = 4) -> Figure:
     """Figure of several results side by side on shared limits, the area ratios as a table below.
 
     Args:

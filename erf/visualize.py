@@ -49,7 +49,7 @@ class Config:
     plain: bool = False
     output: str = "figures"
     formats: tuple[str, ...] = ("png",)
-    scale: str = "published"
+    scale: str = "decades"
     resume: bool = False
     overwrite: bool = False
     from_npz: tuple[str, ...] = ()
@@ -105,9 +105,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     files.add_argument(
         "--scale",
-        choices=("published", "decades"),
+        choices=("decades", "published"),
         default=default.scale,
-        help="colours: log10(score+1)/max as published, or four decades below the maximum (default published)",
+        help="colours: four decades below the maximum, or log10(score+1)/max as published (default decades)",
     )
     files.add_argument("--resume", action="store_true", help="continue an unfinished run")
     files.add_argument("--overwrite", action="store_true", help="replace results that are there")
