@@ -2,8 +2,8 @@
 
 The colour scale 'decades' is log10(score / max), from -4 to 0: four powers of ten, whatever the gradients' scale. The
 scale 'published' is log10(score + 1) divided by its maximum, from 0 to 1, as in the paper's figure; where gradients are
-small it is all but linear, and shows little beside the peak. Either way maps of several networks share their limits. The colour map (seaborn's
-'mako') rises evenly in lightness: it survives greyscale printing and colour blindness.
+small it is all but linear, and shows little beside the peak. Either way maps of several networks share their limits.
+The colour map (seaborn's 'mako') rises evenly in lightness: it survives greyscale printing and colour blindness.
 """
 
 from collections.abc import Sequence
@@ -132,7 +132,7 @@ def plot_result(result: ErfResult, *, scale: str = "decades") -> Figure:
     """Figure of one result: heatmap, squares, and what made it underneath; `scale` as in `plot_contribution`."""
     with sns.axes_style("ticks"), plt.rc_context(_STYLE):
         figure, ax = plt.subplots(figsize=(4.2, 4.3))
-        figure.subplots_adjust(left=0.1, right=0.85, top=0.95, bottom=0.13)
+        figure.subplots_adjust(left=0.1, right=0.85, top=0.97, bottom=0.13)
         plot_contribution(result.contribution, ax=ax, scale=scale)
         _title(ax, result)
         figure.text(0.1, 0.015, _caption([result]), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
@@ -150,11 +150,11 @@ def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades", col
     rows = -(-len(results) // columns)
     panel = 2.3 if columns > 2 else 2.9
     table_height = 0.55 + 0.21 * len(results)
-    width, height = max(columns * panel + 0.95, 6.4), rows * (panel + 0.45) + table_height + 0.55
+    width, height = max(columns * panel + 0.95, 6.4), rows * (panel + 0.45) + table_height + 0.67
     with sns.axes_style("ticks"), plt.rc_context(_STYLE):
         figure = plt.figure(figsize=(width, height))
         grid = figure.add_gridspec(
-            rows, columns, left=0.06, right=0.9, top=1 - 0.42 / height, bottom=(table_height + 0.62) / height,
+            rows, columns, left=0.06, right=0.9, top=1 - 0.42 / height, bottom=(table_height + 0.74) / height,
             wspace=0.22, hspace=0.35,
         )  # fmt: skip
         axes = [figure.add_subplot(grid[i // columns, i % columns]) for i in range(len(results))]
@@ -165,7 +165,7 @@ def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades", col
         first, last = axes[0].get_position(), axes[min(columns, len(axes)) - 1].get_position()
         cax = figure.add_axes((last.x1 + 0.015, first.y0, 0.014, first.height))
         figure.colorbar(axes[0].images[0], cax=cax, label=_scale(scale)[0])
-        table_ax = figure.add_axes((0.06, 0.36 / height, 0.88, table_height / height))
+        table_ax = figure.add_axes((0.06, 0.48 / height, 0.88, table_height / height))
         _area_table(table_ax, results)
         figure.text(0.06, 0.06 / height, _caption(results), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
     return figure
@@ -225,11 +225,13 @@ def _caption(results: Sequence[ErfResult]) -> str:
     sizes = ", ".join(dict.fromkeys("{} × {}".format(*result.contribution.shape) for result in results))
     layers = ", ".join(dict.fromkeys(str(result.provenance["layer"]) for result in results))
     commit = f", commit {first['git_commit'][:10]}" if first.get("git_commit") else ""
+    software = " ".join(filter(None, ["replknet-analysis", first["versions"]["replknet-analysis"]]))
     squares = ", ".join(f"{t:.0%}" for t in LOG_THRESHOLDS)
     return (
         f"Mean of {images} images ({first['data']['name']}) at {sizes} pixels, {first['precision']}, "
         f"layer {layers}.\n"
-        f"Squares hold {squares} of the published map. torch {first['versions']['torch']}{commit}"
+        f"Squares hold {squares} of log10(score + 1) / max.\n"
+        f"{software}{commit}, torch {first['versions']['torch']}"
     )
 
 
