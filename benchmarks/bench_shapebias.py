@@ -27,9 +27,10 @@ from torchvision import transforms
 from torchvision.datasets.folder import default_loader
 
 from replknet import load_model, optimize
+from replknet.device import choose_device
 from runkit import atomic_write
 from shapebias.categories import CATEGORIES, IMAGENET_INDICES, decide
-from shapebias.inference import TOOLBOX_PREPROCESSING, choose_device, default_batch_size, predict
+from shapebias.inference import TOOLBOX_PREPROCESSING, default_batch_size, predict
 from shapebias.observers import write_raw_data
 from shapebias.stimuli import Stimuli, read_stimuli
 

@@ -191,6 +191,7 @@ def _measure_model(
     import numpy as np
 
     from erf.accumulate import Progress, accumulate, load_progress, save_progress
+    from replknet.device import choose_device, device_label
     from replknet.optimize import optimize, preferred_memory_format
     from replknet.zoo import load_model
 
@@ -216,7 +217,7 @@ def _measure_model(
 
     started = datetime.now(timezone.utc)
     loaded = load_model(weights, input_size=config.size)
-    device, dtype = _device(config.device), _dtype(config.precision)
+    device, dtype = choose_device(config.device), _dtype(config.precision)
     model = loaded.model.to(device=device, dtype=dtype)
     if not config.plain:
         model = optimize(model)
@@ -243,7 +244,7 @@ def _measure_model(
         "config": asdict(config),
         "identity": identity,
         "seed": config.seed,
-        "device": _device_name(device),
+        "device": device_label(device),
         "precision": config.precision,
         "plain": config.plain,
         "layer": config.layer,
@@ -304,25 +305,6 @@ def _contiguous() -> Any:
     import torch
 
     return torch.contiguous_format
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
-    return device
-
-
-def _device_name(device: Any) -> str:
-    import torch
-
-    return f"{device}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
 
 
 def _dtype(precision: str) -> Any:

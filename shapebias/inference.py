@@ -17,7 +17,7 @@ from shapebias.categories import NUM_IMAGENET_CLASSES, decide
 from shapebias.observers import Observer, make_trials
 from shapebias.stimuli import Stimulus
 
-__all__ = ["TOOLBOX_PREPROCESSING", "check_head", "choose_device", "default_batch_size", "evaluate", "predict"]
+__all__ = ["TOOLBOX_PREPROCESSING", "check_head", "default_batch_size", "evaluate", "predict"]
 
 TOOLBOX_PREPROCESSING = Preprocessing(
     mean=(0.485, 0.456, 0.406),
@@ -36,22 +36,6 @@ _RESAMPLING = {
 }
 _LOOKAHEAD = 3
 """Batches decoded ahead of the network."""
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" takes a CUDA device if there is one.
-
-    Raises: UserError if the name is unknown or the device is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--device {name} cannot be used: {reason}") from error
-    return device
 
 
 def default_batch_size(device: torch.device) -> int:

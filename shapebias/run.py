@@ -313,10 +313,11 @@ def _run_network(
     """Ask one network, write its answers and its result."""
     import torch
 
+    from replknet.device import choose_device, device_label
     from replknet.optimize import optimize
     from replknet.zoo import load_model
     from shapebias.categories import count_ties, decide
-    from shapebias.inference import TOOLBOX_PREPROCESSING, check_head, choose_device, default_batch_size, predict
+    from shapebias.inference import TOOLBOX_PREPROCESSING, check_head, default_batch_size, predict
     from shapebias.measures import measure
     from shapebias.observers import write_raw_data
 
@@ -344,7 +345,7 @@ def _run_network(
         **_describe(config, started, clock),
         "config": wanted,
         "seed": config.seed,
-        "device": _describe_device(device),
+        "device": device_label(device),
         "dtype": "float32",
         "threads": torch.get_num_threads(),
         "batch_size": batch_size,
@@ -373,12 +374,6 @@ def _describe(config: RunConfig, started: datetime, clock: float) -> dict[str, A
     return describe_run(
         program="shapebias.run", arguments=config.command, started=started, seconds=time.perf_counter() - clock
     )
-
-
-def _describe_device(device: Any) -> str:
-    import torch
-
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,10 +10,11 @@ from PIL import Image
 from torch import nn
 
 from replknet import load_model, optimize
+from replknet.device import choose_device
 from replknet.zoo import Preprocessing
 from runkit import UserError
 from shapebias.categories import CATEGORIES, IMAGENET_INDICES
-from shapebias.inference import TOOLBOX_PREPROCESSING, check_head, choose_device, evaluate, predict
+from shapebias.inference import TOOLBOX_PREPROCESSING, check_head, evaluate, predict
 from shapebias.measures import measure
 from shapebias.stimuli import Stimulus, read_stimuli
 
