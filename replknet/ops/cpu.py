@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from replknet.ops import fft, toeplitz
-from replknet.ops.layout import as_format, empty_output, format_of
+from replknet.ops.layout import as_format, crop, empty_output, format_of
 
 __all__ = ["FORWARD_TABLE", "WEIGHT_GRAD_TABLE", "forward", "select", "weight_grad"]
 
@@ -89,13 +89,6 @@ def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) 
     taps = _WEIGHT_GRAD[form](x, grad, kh, kw)
     rim_h, rim_w = (kernel_height - kh) // 2, (kernel_width - kw) // 2
     return F.pad(taps, (rim_w, rim_w, rim_h, rim_h)) if rim_h or rim_w else taps.contiguous()
-
-
-def crop(weight: Tensor, height: int, width: int) -> Tensor:
-    """Filters without the taps that only ever meet padding: on a map of side s at most 2s - 1 taps a side count."""
-    rim_h = max(0, weight.shape[2] // 2 - (height - 1))
-    rim_w = max(0, weight.shape[3] // 2 - (width - 1))
-    return weight[:, :, rim_h : weight.shape[2] - rim_h, rim_w : weight.shape[3] - rim_w].contiguous()
 
 
 def select(table: tuple[Row, ...], x: Tensor, kernel_height: int, kernel_width: int) -> str:

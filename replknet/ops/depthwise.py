@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from replknet.ops import cpu, flops
+from replknet.ops import cpu, cuda, flops
 from replknet.ops.layout import as_format, check_forward, check_kernel, check_weight_grad, empty_output, format_of
 
 __all__ = ["DepthwiseConv2d", "depthwise_conv2d", "depthwise_conv2d_reference"]
@@ -137,6 +137,18 @@ def _forward_cpu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _weight_grad_cpu(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
     check_weight_grad(x, grad, kernel_height, kernel_width)
     return cpu.weight_grad(x, grad, kernel_height, kernel_width)
+
+
+@torch.library.impl(_FORWARD, "cuda")
+def _forward_cuda(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    check_forward(x, weight, bias)
+    return cuda.forward(x, weight, bias)
+
+
+@torch.library.impl(_WEIGHT_GRAD, "cuda")
+def _weight_grad_cuda(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    check_weight_grad(x, grad, kernel_height, kernel_width)
+    return cuda.weight_grad(x, grad, kernel_height, kernel_width)
 
 
 @torch.library.register_fake(_FORWARD)

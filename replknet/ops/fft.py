@@ -34,7 +34,7 @@ def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) 
 
 
 def _conjugate(spectrum: Tensor) -> Tensor:
-    """In place. `Tensor.conj` only sets a flag, which products overlook where an operator runs inside a compiled graph."""
+    """In place. `Tensor.conj` only sets a flag, which products overlook when AOTAutograd runs the operator."""
     return spectrum.conj_physical_()
 
 

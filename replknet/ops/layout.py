@@ -13,6 +13,7 @@ __all__ = [
     "check_forward",
     "check_kernel",
     "check_weight_grad",
+    "crop",
     "empty_output",
     "format_of",
 ]
@@ -99,6 +100,13 @@ def as_format(x: Tensor, memory_format: torch.memory_format) -> Tensor:
     if memory_format is torch.channels_last:
         return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     return x.contiguous()
+
+
+def crop(weight: Tensor, height: int, width: int) -> Tensor:
+    """Filters without the taps that only ever meet padding: on a map of side s at most 2s - 1 taps a side count."""
+    rim_h = max(0, weight.shape[2] // 2 - (height - 1))
+    rim_w = max(0, weight.shape[3] // 2 - (width - 1))
+    return weight[:, :, rim_h : weight.shape[2] - rim_h, rim_w : weight.shape[3] - rim_w].contiguous()
 
 
 def empty_output(x: Tensor) -> Tensor:
