@@ -29,7 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import replknet.ops  # noqa: F401  (registers the operators)
+from replknet.ops import depthwise_conv2d
+from replknet.ops.depthwise import turned
 
 MODES = ("forward", "backward_data", "backward_weight")
 KERNELS = (3, 5, 7, 9, 13, 17, 21, 27, 29, 31)
@@ -76,11 +77,11 @@ def call(provider: str, mode: str, x: Tensor, grad: Tensor, weight: Tensor) -> C
     pad = k // 2
     if provider == "ours":
         ops = torch.ops.replknet
-        return {
-            "forward": lambda: ops.depthwise_conv2d(x, weight, None),
-            "backward_data": lambda: ops.depthwise_conv2d(grad, weight.flip(2, 3), None),
-            "backward_weight": lambda: ops.depthwise_conv2d_weight_grad(x, grad, k, k),
-        }[mode]
+        if mode == "forward":
+            return lambda: depthwise_conv2d(x, weight)
+        if mode == "backward_weight":
+            return lambda: ops.depthwise_conv2d_weight_grad(x, grad, k, k)
+        return lambda: ops.depthwise_conv2d(grad, turned(weight), None)
     if mode == "forward":
         return lambda: F.conv2d(x, weight, padding=pad, groups=channels)
     mask = [mode == "backward_data", mode == "backward_weight", False]

@@ -9,6 +9,7 @@ convolved with its own output gradient as the filter, one channel at a time, and
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +94,19 @@ def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) 
 
 def select(table: tuple[Row, ...], x: Tensor, kernel_height: int, kernel_width: int) -> str:
     """Name of the form that `table` gives for input `x` and a kernel that already went through `crop`."""
-    n, channels, height, width = x.shape
+    return _select(table, x.dtype, format_of(x), tuple(x.shape), kernel_height, kernel_width)
+
+
+@lru_cache(maxsize=4096)
+def _select(
+    table: tuple[Row, ...],
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+    shape: tuple[int, ...],
+    kernel_height: int,
+    kernel_width: int,
+) -> str:
+    n, channels, height, width = shape
     facts = {
         "kernel_width": kernel_width,
         "taps": kernel_height * kernel_width,
@@ -102,13 +115,12 @@ def select(table: tuple[Row, ...], x: Tensor, kernel_height: int, kernel_width: 
         "batch": n,
         "area": height * width,
     }
-    layout = format_of(x)
     for row in table:
-        if x.dtype not in row.dtype or row.layout not in (None, layout):
+        if dtype not in row.dtype or row.layout not in (None, layout):
             continue
         if all(low <= facts[name] <= high for name, (low, high) in _ranges(row)):
             return row.form
-    raise AssertionError(f"no row of the table fits {x.dtype}, {facts}")
+    raise AssertionError(f"no row of the table fits {dtype}, {facts}")
 
 
 def _ranges(row: Row) -> list[tuple[str, tuple[int, int]]]:

@@ -50,16 +50,23 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
 
 def _depthwise_conv2d(x: Any, weight: Any, bias: Any) -> Any:
-    """Python entry: straight to PyTorch for tiny plain CPU tensors, else to the operator."""
+    """Python entry: to the operator, past it where nothing but the numbers is wanted of a plain CPU tensor.
+
+    Going through the operator costs 10 to 20 microseconds, as much as a small convolution.
+    """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return torch.ops.replknet.depthwise_conv2d(x, weight, bias)
-    if type(x) is Tensor and x.is_cpu and x.dim() == weight.dim() == 4 and x.dtype == weight.dtype:
-        kernel = weight.shape[2:]
-        if 0 < x.numel() * kernel[0] * kernel[1] <= _SMALL_WORK and x.is_contiguous():
-            check_forward(x, weight, bias)
-            return F.conv2d(x, weight, bias, padding=(kernel[0] // 2, kernel[1] // 2), groups=x.shape[1])
     if torch._C._len_torch_dispatch_stack():  # a counter of FLOPs may be at work
         flops.ensure_registered()
+    elif type(x) is Tensor and x.is_cpu and isinstance(weight, Tensor) and x.dtype == weight.dtype:
+        check_forward(x, weight, bias)
+        kernel = weight.shape[2:]
+        if 0 < x.numel() * kernel[0] * kernel[1] <= _SMALL_WORK and x.is_contiguous():
+            return F.conv2d(x, weight, bias, padding=(kernel[0] // 2, kernel[1] // 2), groups=x.shape[1])
+        parameters = (x, weight) if bias is None else (x, weight, bias)
+        learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in parameters)
+        if not learns and not torch.is_autocast_enabled("cpu"):
+            return cpu.forward(x, weight, bias)
     return torch.ops.replknet.depthwise_conv2d(x, weight, bias)
 
 
@@ -163,6 +170,12 @@ def _weight_grad_fake(x: Tensor, grad: Tensor, kernel_height: int, kernel_width:
     return x.new_empty((x.shape[1], 1, kernel_height, kernel_width))
 
 
+def turned(weight: Tensor) -> Tensor:
+    """Filters turned by 180 degrees; by index, which is many times faster than `flip` on two cores."""
+    last = weight.shape[2] * weight.shape[3] - 1
+    return weight.flatten(1).index_select(1, torch.arange(last, -1, -1, device=weight.device)).view(weight.shape)
+
+
 def _forward_setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
     x, weight, _ = inputs
     # a frozen network keeps no activation here, and a network whose input needs no gradient no second filter
@@ -176,7 +189,7 @@ def _forward_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | N
     grad = as_format(grad, ctx.format)
     grad_x = grad_weight = grad_bias = None
     if ctx.needs_input_grad[0]:
-        grad_x = torch.ops.replknet.depthwise_conv2d(grad, weight.flip(2, 3), None)
+        grad_x = torch.ops.replknet.depthwise_conv2d(grad, turned(weight), None)
     if ctx.needs_input_grad[1]:
         grad_weight = torch.ops.replknet.depthwise_conv2d_weight_grad(x, grad, *ctx.kernel)
     if ctx.needs_input_grad[2]:
@@ -194,7 +207,7 @@ def _weight_grad_backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, Tensor | 
     x, grad = ctx.saved_tensors
     grad_x = grad_grad = None
     if ctx.needs_input_grad[0]:
-        grad_x = torch.ops.replknet.depthwise_conv2d(grad, v.flip(2, 3), None)
+        grad_x = torch.ops.replknet.depthwise_conv2d(grad, turned(v), None)
     if ctx.needs_input_grad[1]:
         grad_grad = torch.ops.replknet.depthwise_conv2d(x, v, None)
     return grad_x, grad_grad, None, None
