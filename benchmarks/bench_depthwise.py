@@ -30,7 +30,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from replknet.ops import depthwise_conv2d
-from replknet.ops.depthwise import turned
 
 MODES = ("forward", "backward_data", "backward_weight")
 KERNELS = (3, 5, 7, 9, 13, 17, 21, 27, 29, 31)
@@ -81,7 +80,7 @@ def call(provider: str, mode: str, x: Tensor, grad: Tensor, weight: Tensor) -> C
             return lambda: depthwise_conv2d(x, weight)
         if mode == "backward_weight":
             return lambda: ops.depthwise_conv2d_weight_grad(x, grad, k, k)
-        return lambda: ops.depthwise_conv2d(grad, turned(weight), None)
+        return lambda: ops.depthwise_conv2d_input_grad(grad, weight)
     if mode == "forward":
         return lambda: F.conv2d(x, weight, padding=pad, groups=channels)
     mask = [mode == "backward_data", mode == "backward_weight", False]

@@ -23,6 +23,7 @@ TOLERANCE = {
 }
 BATCHES, CHANNELS, SIDES, KERNELS = (1, 3), (1, 5, 64), (7, 32, 33, 130), (3, 5, 7, 13, 27, 29, 31, 51)
 OP = torch.ops.replknet.depthwise_conv2d
+OP_INPUT_GRAD = torch.ops.replknet.depthwise_conv2d_input_grad
 OP_WEIGHT_GRAD = torch.ops.replknet.depthwise_conv2d_weight_grad
 
 
@@ -347,6 +348,8 @@ def test_opcheck(generator, memory_format):
         needs = [t.clone().requires_grad_() for t in (x, weight, bias)]
         for arguments in ((x, weight, bias), (x, weight, None), tuple(needs)):
             torch.library.opcheck(OP.default, arguments)
+        torch.library.opcheck(OP_INPUT_GRAD.default, (x, weight))
+        torch.library.opcheck(OP_INPUT_GRAD.default, tuple(needs[:2]))
         torch.library.opcheck(OP_WEIGHT_GRAD.default, (x, x.clone(), 7, 5))
         torch.library.opcheck(OP_WEIGHT_GRAD.default, (needs[0], x.clone().requires_grad_(), 7, 5))
 

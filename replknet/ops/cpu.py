@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from replknet.ops import fft, toeplitz
-from replknet.ops.layout import as_format, crop, empty_output, format_of
+from replknet.ops.layout import as_format, crop, empty_output, format_of, turned
 
-__all__ = ["FORWARD_TABLE", "WEIGHT_GRAD_TABLE", "forward", "select", "weight_grad"]
+__all__ = ["FORWARD_TABLE", "INPUT_GRAD_TABLE", "WEIGHT_GRAD_TABLE", "forward", "input_grad", "select", "weight_grad"]
 
 _ANY = (0, 1 << 62)
 _NARROW = (torch.float16, torch.bfloat16)
@@ -49,8 +49,16 @@ FORWARD_TABLE = (
     Row("transposed", layout=torch.channels_last, kernel_width=(10, 13), channels=(16, 1 << 62)),
     Row("stock", kernel_width=(10, 13)),
     Row("fft", channels=(0, 15), taps=(700, 1 << 62), area=(4096, 1 << 62)),
-    Row("channel_blocks", channels=(64, 1 << 62), area=(9216, 1 << 62)),
     Row("channels_last"),
+)
+# For the gradient to the input: "turned" is the forward table with turned filters, which costs a copy of the filters;
+# "transposed" is the kernel that PyTorch has for it.
+INPUT_GRAD_TABLE = (
+    Row("turned", dtype=(torch.float64, *_NARROW)),
+    Row("transposed", kernel_width=(0, 13), batch=(1, 3)),
+    Row("transposed", layout=torch.channels_last, kernel_width=(10, 13), channels=(16, 1 << 62)),
+    Row("transposed", batch=(1, 1), area=(0, 256)),
+    Row("turned"),
 )
 WEIGHT_GRAD_TABLE = (
     Row("stock_contiguous", dtype=(torch.float64,), taps=(0, 9)),
@@ -63,10 +71,8 @@ WEIGHT_GRAD_TABLE = (
     Row("map_as_filter"),
 )
 
-# Channels that "channel_blocks" takes at a time: two vectors of AVX-512. With all at once, neighbouring pixels lie so
-# far apart that a few of them already fill their part of the first-level cache.
-_FORWARD_BLOCK = 32
-# Numbers of one image block in "map_as_filter", for the same reason; at least 16 channels, at most 256.
+# Numbers of one image block in "map_as_filter": with more channels at once, neighbouring pixels lie so far apart that a
+# few of them fill their part of the first-level cache. At least 16 channels, at most 256.
 _BLOCK_NUMBERS = 1 << 17
 _VECTOR = 16
 
@@ -76,8 +82,19 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if x.numel() == 0:
         return empty_output(x)
     weight = crop(weight, x.shape[2], x.shape[3])
-    form = select(FORWARD_TABLE, x, weight.shape[2], weight.shape[3])
+    form = select("forward", x, weight.shape[2], weight.shape[3])
     return as_format(_FORWARD[form](x, weight, bias), format_of(x))
+
+
+def input_grad(grad: Tensor, weight: Tensor) -> Tensor:
+    """Gradient (N, C, H, W) to the input, in the format of `grad`, for checked CPU tensors."""
+    if grad.numel() == 0:
+        return empty_output(grad)
+    weight = crop(weight, grad.shape[2], grad.shape[3])
+    if select("input_grad", grad, weight.shape[2], weight.shape[3]) == "turned":
+        return forward(grad, turned(weight), None)
+    layout = format_of(grad)
+    return as_format(_plain_transposed(as_format(grad, layout), weight, None), layout)
 
 
 def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
@@ -86,20 +103,24 @@ def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) 
     if x.numel() == 0:
         return x.new_zeros((channels, 1, kernel_height, kernel_width))
     kh, kw = min(kernel_height, 2 * height - 1), min(kernel_width, 2 * width - 1)
-    form = select(WEIGHT_GRAD_TABLE, x, kh, kw)
+    form = select("weight_grad", x, kh, kw)
     taps = _WEIGHT_GRAD[form](x, grad, kh, kw)
     rim_h, rim_w = (kernel_height - kh) // 2, (kernel_width - kw) // 2
     return F.pad(taps, (rim_w, rim_w, rim_h, rim_h)) if rim_h or rim_w else taps.contiguous()
 
 
-def select(table: tuple[Row, ...], x: Tensor, kernel_height: int, kernel_width: int) -> str:
-    """Name of the form that `table` gives for input `x` and a kernel that already went through `crop`."""
-    return _select(table, x.dtype, format_of(x), tuple(x.shape), kernel_height, kernel_width)
+def select(purpose: str, x: Tensor, kernel_height: int, kernel_width: int) -> str:
+    """Name of the form that a table gives for input `x` and a kernel that already went through `crop`.
+
+    Args:
+        purpose: "forward", "input_grad" or "weight_grad".
+    """
+    return _select(purpose, x.dtype, format_of(x), tuple(x.shape), kernel_height, kernel_width)
 
 
 @lru_cache(maxsize=4096)
 def _select(
-    table: tuple[Row, ...],
+    purpose: str,
     dtype: torch.dtype,
     layout: torch.memory_format,
     shape: tuple[int, ...],
@@ -115,7 +136,7 @@ def _select(
         "batch": n,
         "area": height * width,
     }
-    for row in table:
+    for row in {"forward": FORWARD_TABLE, "input_grad": INPUT_GRAD_TABLE, "weight_grad": WEIGHT_GRAD_TABLE}[purpose]:
         if dtype not in row.dtype or row.layout not in (None, layout):
             continue
         if all(low <= facts[name] <= high for name, (low, high) in _ranges(row)):
@@ -147,16 +168,11 @@ def _channels_last(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _transposed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The stride-1 transposed convolution with turned filters is the same sum, by oneDNN's backward-data kernel."""
-    x = as_format(x, torch.channels_last)
-    return F.conv_transpose2d(x, weight.flip(2, 3), bias, padding=_same(weight), groups=x.shape[1])
+    return _plain_transposed(as_format(x, torch.channels_last), turned(weight), bias)
 
 
-def _channel_blocks(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    y = empty_output(x)
-    for start in range(0, x.shape[1], _FORWARD_BLOCK):
-        block = slice(start, start + _FORWARD_BLOCK)
-        y[:, block] = _channels_last(x[:, block], weight[block], None if bias is None else bias[block])
-    return y
+def _plain_transposed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.conv_transpose2d(x, weight, bias, padding=_same(weight), groups=x.shape[1])
 
 
 def _float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -224,7 +240,6 @@ _FORWARD = {
     "stock_contiguous": _stock_contiguous,
     "channels_last": _channels_last,
     "transposed": _transposed,
-    "channel_blocks": _channel_blocks,
     "fft": fft.forward,
     "float32": _float32,
 }

@@ -38,6 +38,7 @@ def ensure_registered() -> None:
         return
     formulas = {
         torch.ops.replknet.depthwise_conv2d: _forward_flops,
+        torch.ops.replknet.depthwise_conv2d_input_grad: _forward_flops,
         torch.ops.replknet.depthwise_conv2d_weight_grad: _weight_grad_flops,
     }
     for packet, formula in formulas.items():

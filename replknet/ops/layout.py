@@ -16,6 +16,7 @@ __all__ = [
     "crop",
     "empty_output",
     "format_of",
+    "turned",
 ]
 
 MIN_KERNEL, MAX_KERNEL = 1, 63
@@ -98,15 +99,26 @@ def format_of(x: Tensor) -> torch.memory_format:
 def as_format(x: Tensor, memory_format: torch.memory_format) -> Tensor:
     """`x` with exactly the strides that PyTorch's kernels recognise as `memory_format`; a view where one exists."""
     if memory_format is torch.channels_last:
+        _, channels, height, width = x.shape
+        if x.stride() == (channels * height * width, 1, width * channels, channels):
+            return x
         return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     return x.contiguous()
 
 
 def crop(weight: Tensor, height: int, width: int) -> Tensor:
     """Filters without the taps that only ever meet padding: on a map of side s at most 2s - 1 taps a side count."""
+    if weight.shape[2] < 2 * height and weight.shape[3] < 2 * width:
+        return weight.contiguous()
     rim_h = max(0, weight.shape[2] // 2 - (height - 1))
     rim_w = max(0, weight.shape[3] // 2 - (width - 1))
     return weight[:, :, rim_h : weight.shape[2] - rim_h, rim_w : weight.shape[3] - rim_w].contiguous()
+
+
+def turned(weight: Tensor) -> Tensor:
+    """Filters turned by 180 degrees; by index, which is many times faster than `flip` on two cores."""
+    last = weight.shape[2] * weight.shape[3] - 1
+    return weight.flatten(1).index_select(1, torch.arange(last, -1, -1, device=weight.device)).view(weight.shape)
 
 
 def empty_output(x: Tensor) -> Tensor:
