@@ -1,0 +1,260 @@
+"""Time of the large-kernel depthwise convolution against stock PyTorch, as keyed CSV rows.
+
+Three experiments: `table1`, the one of RepLKNet's Table 1 (arXiv:2203.06717: 24 layers of 384 channels, batch 64, input
+side 16 to 256, kernel 3 to 31); `stages`, the four stages of RepLKNet-31B at 224 and at 1024 pixels; `training`, the
+layers of a small network at 96 pixels. The 24 layers are alike, so one is timed. On CPU a batch of 1 replaces the 64.
+
+Method: all providers of a case run in turn, round after round, in one process; each timed call follows an untimed one
+of its own, so that none finds the caches as another left them. The row holds the median and the 20th and 80th
+percentile. On CUDA a call is timed by events and the second-level cache is overwritten before it. A call that takes
+over `--patience` seconds is timed once. A rerun replaces the row of the same key.
+
+    python -m benchmarks.bench_depthwise --out benchmarks/results/depthwise.csv
+    python -m benchmarks.bench_depthwise --out d.csv --experiment stages --dtype bfloat16 --device cuda
+"""
+
+import argparse
+import csv
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from replknet.ops import depthwise_conv2d
+
+MODES = ("forward", "backward_data", "backward_weight")
+KERNELS = (3, 5, 7, 9, 13, 17, 21, 27, 29, 31)
+STAGES = ((128, 4, 31), (256, 8, 29), (512, 16, 27), (1024, 32, 13))  # channels, reduction, kernel
+TRAINING = ((32, 24, 31), (64, 12, 29), (128, 6, 27), (256, 3, 13))  # channels, side, kernel
+KEY = ("experiment", "provider", "layout", "mode", "dtype", "n", "c", "side_px", "k", "device")
+FIELDS = (*KEY, "time_ms", "low_ms", "high_ms", "gflop_nominal", "calls", "threads", "torch", "triton", "when")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One shape: batch, channels, side of the map, side of the kernel."""
+
+    experiment: str
+    n: int
+    c: int
+    side_px: int
+    k: int
+
+    @property
+    def gflop_nominal(self) -> float:
+        """Two per tap and output, padding included, as FLOP counters count."""
+        return 2e-9 * self.n * self.c * self.side_px**2 * self.k**2
+
+
+def cases(experiment: str, on_cpu: bool) -> Iterator[Case]:
+    """Shapes of an experiment."""
+    if experiment == "table1":
+        for side in (16, 32, 64, 112, 256):
+            for k in KERNELS:
+                yield Case(experiment, 1 if on_cpu else 64, 384, side, k)
+    elif experiment == "stages":
+        for image_px, n in ((224, 1 if on_cpu else 64), (1024, 1)):
+            for c, reduction, k in STAGES:
+                yield Case(experiment, n, c, image_px // reduction, k)
+    else:
+        for c, side, k in TRAINING:
+            yield Case(experiment, 64, c, side, k)
+
+
+def call(provider: str, mode: str, x: Tensor, grad: Tensor, weight: Tensor) -> Callable[[], Tensor]:
+    """The work of one row; `x` and `grad` carry the memory format."""
+    k, channels = weight.shape[2], weight.shape[0]
+    pad = k // 2
+    if provider == "ours":
+        ops = torch.ops.replknet
+        if mode == "forward":
+            return lambda: depthwise_conv2d(x, weight)
+        if mode == "backward_weight":
+            return lambda: ops.depthwise_conv2d_weight_grad(x, grad, k, k)
+        return lambda: ops.depthwise_conv2d_input_grad(grad, weight)
+    if mode == "forward":
+        return lambda: F.conv2d(x, weight, padding=pad, groups=channels)
+    mask = [mode == "backward_data", mode == "backward_weight", False]
+
+    def backward() -> Tensor:
+        result = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, [1, 1], [pad, pad], [1, 1], False, [0, 0], channels, mask
+        )
+        return result[0] if mask[0] else result[1]
+
+    return backward
+
+
+def time_calls(
+    calls: dict[tuple[str, str], Callable[[], Tensor]], *, rounds: int, seconds: float, patience: float, device: str
+) -> dict[tuple[str, str], list[float]]:
+    """Milliseconds of every call, in turn, round after round; a call that outlasts `patience` is run once."""
+    times: dict[tuple[str, str], list[float]] = {}
+    for name, work in calls.items():
+        first = _time(work, device)
+        times[name] = [] if first < 1e3 * patience else [first]
+    start = time.monotonic()
+    for done in range(rounds):
+        for name, work in calls.items():
+            if len(times[name]) == done:
+                work()
+                times[name].append(_time(work, device))
+        if done >= 4 and time.monotonic() - start > seconds:
+            break
+    return times
+
+
+def _time(work: Callable[[], Tensor], device: str) -> float:
+    if device == "cuda":
+        torch.empty(1 << 28, dtype=torch.uint8, device="cuda").zero_()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end)
+    begin = time.perf_counter()
+    work()
+    return 1e3 * (time.perf_counter() - begin)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Value below which `share` of the sorted values lie, without interpolation."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def stock_settings(device: str) -> dict[str, Callable[[], None]]:
+    """Stock providers and how to switch to each: cuDNN and PyTorch's own kernels on CUDA, oneDNN's choice on CPU."""
+
+    def use_cudnn(enabled: bool) -> Callable[[], None]:
+        return lambda: setattr(torch.backends.cudnn, "enabled", enabled)
+
+    return {"cudnn": use_cudnn(True), "native": use_cudnn(False)} if device == "cuda" else {"stock": lambda: None}
+
+
+def measure(case: Case, mode: str, options: argparse.Namespace) -> Iterator[dict[str, str]]:
+    """Rows of one case and mode, for every provider and layout."""
+    device, dtype = options.device, getattr(torch, options.dtype)
+    generator = torch.Generator().manual_seed(0)
+    shape = (case.n, case.c, case.side_px, case.side_px)
+    x, grad = (torch.randn(shape, generator=generator).to(device, dtype) for _ in range(2))
+    weight = (torch.randn(case.c, 1, case.k, case.k, generator=generator) / case.k).to(device, dtype)
+    calls: dict[tuple[str, str], Callable[[], Tensor]] = {}
+    for layout, memory_format in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
+        tensors = [t.contiguous(memory_format=memory_format) for t in (x, grad)]
+        calls["ours", layout] = call("ours", mode, *tensors, weight)
+        if options.dtype == "bfloat16" and device == "cpu" and case.k > 13 and layout == "contiguous":
+            continue  # minutes a call
+        if mode == "backward_weight" and case.gflop_nominal > options.stock_limit_gflop:
+            continue  # tens of seconds a call on CPU
+        for provider, switch in stock_settings(device).items():
+            work = call(provider, mode, *tensors, weight)
+            calls[provider, layout] = lambda switch=switch, work=work: (switch(), work())[1]
+    times = time_calls(calls, rounds=options.rounds, seconds=options.seconds, patience=options.patience, device=device)
+    for (provider, layout), values in times.items():
+        yield {
+            **{name: str(value) for name, value in asdict(case).items()},
+            "provider": provider,
+            "layout": layout,
+            "mode": mode,
+            "dtype": options.dtype,
+            "device": device_name(device),
+            "time_ms": f"{statistics.median(values):.4g}",
+            "low_ms": f"{percentile(values, 0.2):.4g}",
+            "high_ms": f"{percentile(values, 0.8):.4g}",
+            "gflop_nominal": f"{case.gflop_nominal:.4g}",
+            "calls": str(len(values)),
+            "threads": str(torch.get_num_threads()) if device == "cpu" else "",
+            "torch": torch.__version__,
+            "triton": version("triton"),
+            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+
+
+def device_name(device: str) -> str:
+    """Name of the GPU, or of the processor with the widest vectors that PyTorch uses on it."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = (line for line in info.read_text(errors="replace").splitlines() if line.startswith("model name"))
+        name = next(lines, f":{name}").partition(":")[2].strip()
+    return f"{name} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def version(package: str) -> str:
+    """Installed version, empty if there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def merge_rows(path: Path, new: Sequence[dict[str, str]]) -> None:
+    """Write the table with `new` rows in place of those of the same key; the rest stays."""
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = {tuple(row[name] for name in KEY): row for row in csv.DictReader(file)}
+    rows.update({tuple(row[name] for name in KEY): row for row in new})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows.values())
+    temporary.replace(path)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
+    parser.add_argument("--experiment", choices=("table1", "stages", "training"), nargs="+", default=None)
+    parser.add_argument("--mode", choices=MODES, nargs="+", default=list(MODES))
+    parser.add_argument("--side", type=int, nargs="+", default=None, help="only maps of these sides, in pixels")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
+    parser.add_argument("--tf32", action="store_true", help="CUDA: tensor cores for float32, 10 bits of mantissa")
+    parser.add_argument("--rounds", type=int, default=30, help="calls a row at most")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time a case at most, after five rounds")
+    parser.add_argument(
+        "--patience", type=float, default=1.0, help="a call that takes longer, in seconds, is timed once"
+    )
+    parser.add_argument("--stock-limit-gflop", type=float, default=None, help="no stock weight gradient above this")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write; one line of progress a case on stderr."""
+    options = build_parser().parse_args(argv)
+    if options.stock_limit_gflop is None:
+        options.stock_limit_gflop = 8.0 if options.device == "cpu" else float("inf")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
+    for experiment in options.experiment or ("table1", "stages", "training"):
+        for case in cases(experiment, options.device == "cpu"):
+            if options.side is not None and case.side_px not in options.side:
+                continue
+            for mode in options.mode:
+                rows = list(measure(case, mode, options))
+                if options.tf32:
+                    rows = [{**row, "dtype": "tf32"} for row in rows]
+                merge_rows(options.out, rows)
+                figures = "  ".join(f"{row['provider']}/{row['layout']} {row['time_ms']}" for row in rows)
+                sys.stderr.write(f"{asdict(case)} {mode}: {figures} ms\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,272 @@
+"""CUDA C++ of the depthwise convolution, compiled at run time by NVRTC; no header and no toolkit is needed.
+
+Two kernels, both for contiguous (N, C, H, W) seen as planes = N · C maps, with float32 accumulation:
+
+`depthwise_direct`: each thread keeps ROWS × COLS outputs in registers and passes over the input rows; a row of the
+input feeds ROWS filter rows, so that 31×31 costs 42 shared loads of four numbers for 992 multiply-adds. Exact float32.
+
+`depthwise_mma`: for every filter row i, Y += X[rows + i] · T_i with the banded Toeplitz matrix T_i of that row, on
+tensor cores (`mma.sync`, as inline PTX because `mma.h` cannot be included). T_i is the same for every tile of 8
+columns, so its fragments are laid out once in shared memory; neighbouring tiles share the fragments of X. At 31×31 a
+warp runs 24 tensor instructions for 32 shared loads, and 31 of 48 products count. For float16, bfloat16, and float32
+rounded to tf32.
+
+Compile-time constants: KH, KW, SCALAR (0 float32, 1 float16, 2 bfloat16, 3 tf32), and the tile: TX, TY, PLANES for the
+first, NT, WARPS, PLANES for the second. The source is also valid C++ with EMULATE defined, which the tests use to prove
+its arithmetic without a GPU.
+"""
+
+__all__ = ["COLS", "DEVICE_HEADER", "ROWS", "SOURCE"]
+
+ROWS, COLS = 4, 8  # outputs of a thread in depthwise_direct
+
+SOURCE = r"""
+#ifndef EMULATE
+#define SHARED_MEMORY(name) extern __shared__ __align__(16) unsigned char name[]
+#endif
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef long long i64;
+
+#if SCALAR == 1 || SCALAR == 2
+typedef u16 scalar;
+#else
+typedef float scalar;
+#endif
+
+__device__ __forceinline__ u32 bits_of(float v) { union { float f; u32 u; } b; b.f = v; return b.u; }
+__device__ __forceinline__ float float_of(u32 v) { union { float f; u32 u; } b; b.u = v; return b.f; }
+
+__device__ __forceinline__ float load(scalar v) {
+#if SCALAR == 2
+  return float_of((u32)v << 16);
+#elif SCALAR == 1
+  return half_to_float(v);
+#else
+  return v;
+#endif
+}
+
+__device__ __forceinline__ scalar store(float v) {
+#if SCALAR == 2
+  u32 b = bits_of(v);
+  if ((b & 0x7fffffffu) > 0x7f800000u) return (u16)((b >> 16) | 0x40);  // stays NaN
+  return (u16)((b + 0x7fffu + ((b >> 16) & 1u)) >> 16);                 // to nearest, ties to even
+#elif SCALAR == 1
+  return float_to_half(v);
+#else
+  return v;
+#endif
+}
+
+#ifdef DIRECT
+#define ROWS 4
+#define COLS 8
+extern "C" __global__ void __launch_bounds__(TX * TY * PLANES)
+depthwise_direct(const scalar* __restrict__ x, const scalar* __restrict__ w, const scalar* __restrict__ bias,
+                 scalar* __restrict__ y, i64 planes, int channels, int height, int width, int tiles_x) {
+  SHARED_MEMORY(memory);
+  constexpr int IN_H = ROWS * TY + KH - 1, PITCH = (COLS * TX + KW - 1 + 3) / 4 * 4, FILTER = (KW + 3) / 4 * 4;
+  constexpr int WINDOW = (COLS + KW - 1 + 3) / 4, THREADS = TX * TY * PLANES;
+  float* input = (float*)memory;                    // PLANES x IN_H x PITCH
+  float* filter = input + PLANES * IN_H * PITCH;    // PLANES x KH x FILTER
+  const int tid = threadIdx.x, tx = tid % TX, ty = tid / TX % TY, p = tid / (TX * TY);
+  const i64 first = (i64)blockIdx.x * PLANES;
+  const int top = (int)(blockIdx.y / tiles_x) * ROWS * TY, left = (int)(blockIdx.y % tiles_x) * COLS * TX;
+
+  for (int at = tid; at < PLANES * IN_H * PITCH; at += THREADS) {
+    const i64 plane = first + at / (IN_H * PITCH);
+    const int row = top + at / PITCH % IN_H - KH / 2, col = left + at % PITCH - KW / 2;
+    const bool inside = plane < planes && row >= 0 && row < height && col >= 0 && col < width;
+    input[at] = inside ? load(x[(plane * height + row) * width + col]) : 0.0f;
+  }
+  for (int at = tid; at < PLANES * KH * FILTER; at += THREADS) {
+    const i64 plane = first + at / (KH * FILTER);
+    const int i = at / FILTER % KH, j = at % FILTER;
+    filter[at] = plane < planes && j < KW ? load(w[((i64)(plane % channels) * KH + i) * KW + j]) : 0.0f;
+  }
+  __syncthreads();
+
+  float sum[ROWS][COLS];
+#pragma unroll
+  for (int o = 0; o < ROWS; ++o)
+#pragma unroll
+    for (int s = 0; s < COLS; ++s) sum[o][s] = 0.0f;
+
+#pragma unroll 1
+  for (int r = 0; r < ROWS + KH - 1; ++r) {
+    float window[4 * WINDOW];
+    const float4* source = (const float4*)(input + (p * IN_H + ROWS * ty + r) * PITCH + COLS * tx);
+#pragma unroll
+    for (int q = 0; q < WINDOW; ++q) {
+      const float4 v = source[q];
+      window[4 * q] = v.x; window[4 * q + 1] = v.y; window[4 * q + 2] = v.z; window[4 * q + 3] = v.w;
+    }
+#pragma unroll
+    for (int o = 0; o < ROWS; ++o) {
+      const int i = r - o;
+      if (i < 0 || i >= KH) continue;  // the same for all threads
+      const float4* taps = (const float4*)(filter + (p * KH + i) * FILTER);
+#pragma unroll
+      for (int q = 0; q < FILTER / 4; ++q) {
+        const float4 v = taps[q];
+        const float tap[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          if (4 * q + e < KW)
+#pragma unroll
+            for (int s = 0; s < COLS; ++s) sum[o][s] += tap[e] * window[4 * q + e + s];
+      }
+    }
+  }
+
+  const i64 plane = first + p;
+  if (plane >= planes) return;
+  const float shift = bias ? load(bias[plane % channels]) : 0.0f;
+#pragma unroll
+  for (int o = 0; o < ROWS; ++o) {
+    const int row = top + ROWS * ty + o;
+#pragma unroll
+    for (int s = 0; s < COLS; ++s) {
+      const int col = left + COLS * tx + s;
+      if (row < height && col < width) y[(plane * height + row) * width + col] = store(sum[o][s] + shift);
+    }
+  }
+}
+#endif
+
+#ifdef MMA
+#if SCALAR == 3
+#define DEPTH 8                  // columns of X in one product
+#define CHUNK_TILES 1            // tiles of 8 columns in DEPTH
+#define PARTS 2                  // registers of one 8-row half of a tile of X: k and k + 4
+__device__ __forceinline__ u32 operand(float v) { return round_to_tf32(v); }
+#else
+#define DEPTH 16
+#define CHUNK_TILES 2
+#define PARTS 1                  // one register holds two neighbouring columns
+#endif
+#define CHUNKS ((8 + KW - 1 + DEPTH - 1) / DEPTH)
+#define TILES (NT + CHUNK_TILES * CHUNKS - CHUNK_TILES + (CHUNK_TILES - 1))
+// Rows of shared memory are this many scalars apart; chosen so that the 32 lanes of a warp touch 32 different banks.
+#if SCALAR == 3
+#define PITCH (8 * TILES + 4)
+#else
+#define PITCH (TILES % 2 ? 8 * TILES : 8 * TILES + 8)
+#endif
+
+extern "C" __global__ void __launch_bounds__(32 * WARPS * PLANES)
+depthwise_mma(const scalar* __restrict__ x, const scalar* __restrict__ w, const scalar* __restrict__ bias,
+              scalar* __restrict__ y, i64 planes, int channels, int height, int width, int tiles_x) {
+  SHARED_MEMORY(memory);
+  constexpr int IN_H = 16 * WARPS + KH - 1, THREADS = 32 * WARPS * PLANES;
+  u32* fragments = (u32*)memory;                                   // PLANES x KH x CHUNKS x 2 x 32
+  scalar* input = (scalar*)(fragments + PLANES * KH * CHUNKS * 64);  // PLANES x IN_H x PITCH
+  const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32 % WARPS, p = tid / (32 * WARPS);
+  const i64 first = (i64)blockIdx.x * PLANES;
+  const int top = (int)(blockIdx.y / tiles_x) * 16 * WARPS, left = (int)(blockIdx.y % tiles_x) * 8 * NT;
+
+  for (int at = tid; at < PLANES * IN_H * PITCH; at += THREADS) {
+    const i64 plane = first + at / (IN_H * PITCH);
+    const int row = top + at / PITCH % IN_H - KH / 2, col = left + at % PITCH - KW / 2;
+    const bool inside = plane < planes && row >= 0 && row < height && col >= 0 && col < width;
+    input[at] = inside ? x[(plane * height + row) * width + col] : (scalar)0;
+  }
+  for (int at = tid; at < PLANES * KH * CHUNKS * 64; at += THREADS) {
+    const i64 plane = first + at / (KH * CHUNKS * 64);
+    const int i = at / (CHUNKS * 64) % KH, chunk = at / 64 % CHUNKS, half = at / 32 % 2, of = at % 32;
+    const scalar* taps = w + ((i64)(plane % channels) * KH + i) * KW;
+    const bool valid = plane < planes;
+#if SCALAR == 3
+    const int j = DEPTH * chunk + of % 4 + 4 * half - of / 4;
+    fragments[at] = operand(valid && j >= 0 && j < KW ? taps[j] : 0.0f);
+#else
+    const int j = DEPTH * chunk + of % 4 * 2 + 8 * half - of / 4;
+    const u32 low = valid && j >= 0 && j < KW ? taps[j] : 0, high = valid && j >= -1 && j + 1 < KW ? taps[j + 1] : 0;
+    fragments[at] = low | high << 16;
+#endif
+  }
+  __syncthreads();
+
+  float sum[NT][4];
+#pragma unroll
+  for (int t = 0; t < NT; ++t) sum[t][0] = sum[t][1] = sum[t][2] = sum[t][3] = 0.0f;
+
+#pragma unroll 1
+  for (int i = 0; i < KH; ++i) {
+    u32 a[TILES][2 * PARTS];  // rows lane / 4 and lane / 4 + 8 of every tile of 8 columns
+    const scalar* row = input + (p * IN_H + 16 * warp + i + lane / 4) * PITCH;
+#pragma unroll
+    for (int t = 0; t < TILES; ++t) {
+#if SCALAR == 3
+      const scalar* here = row + 8 * t + lane % 4;
+      a[t][0] = operand(here[0]); a[t][1] = operand(here[8 * PITCH]);
+      a[t][2] = operand(here[4]); a[t][3] = operand(here[8 * PITCH + 4]);
+#else
+      const scalar* here = row + 8 * t + lane % 4 * 2;
+      a[t][0] = *(const u32*)here; a[t][1] = *(const u32*)(here + 8 * PITCH);
+#endif
+    }
+#pragma unroll
+    for (int chunk = 0; chunk < CHUNKS; ++chunk) {
+      const u32* b = fragments + ((p * KH + i) * CHUNKS + chunk) * 64 + lane;
+      const u32 b0 = b[0], b1 = b[32];
+#pragma unroll
+      for (int t = 0; t < NT; ++t) {
+#if SCALAR == 3
+        mma_sync(sum[t], a[t + chunk][0], a[t + chunk][1], a[t + chunk][2], a[t + chunk][3], b0, b1);
+#else
+        mma_sync(sum[t], a[t + 2 * chunk][0], a[t + 2 * chunk][1], a[t + 2 * chunk + 1][0], a[t + 2 * chunk + 1][1],
+                 b0, b1);
+#endif
+      }
+    }
+  }
+
+  const i64 plane = first + p;
+  if (plane >= planes) return;
+  const float shift = bias ? load(bias[plane % channels]) : 0.0f;
+#pragma unroll
+  for (int t = 0; t < NT; ++t)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int r = top + 16 * warp + lane / 4 + 8 * (e / 2), col = left + 8 * t + lane % 4 * 2 + e % 2;
+      if (r < height && col < width) y[(plane * height + r) * width + col] = store(sum[t][e] + shift);
+    }
+}
+#endif
+"""
+
+# What differs between a GPU and the emulation: conversions and the tensor instruction.
+DEVICE_HEADER = r"""
+__device__ __forceinline__ float half_to_float(unsigned short v) {
+  float f;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(v));
+  return f;
+}
+__device__ __forceinline__ unsigned short float_to_half(float v) {
+  unsigned short h;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(v));
+  return h;
+}
+#ifdef MMA
+__device__ __forceinline__ unsigned int round_to_tf32(float v) {
+  unsigned int r;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(v));
+  return r;
+}
+#if SCALAR == 1
+#define INSTRUCTION "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
+#elif SCALAR == 2
+#define INSTRUCTION "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"
+#else
+#define INSTRUCTION "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"
+#endif
+__device__ __forceinline__ void mma_sync(float (&d)[4], unsigned int a0, unsigned int a1, unsigned int a2,
+                                         unsigned int a3, unsigned int b0, unsigned int b1) {
+  asm(INSTRUCTION " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+#endif
+"""

@@ -1,0 +1,281 @@
+"""Depthwise convolution with large kernels: stride 1, same padding, one filter per channel.
+
+    y[n, c, h, w] = bias[c] + sum over i, j of weight[c, 0, i, j] * x[n, c, h + i - kh // 2, w + j - kw // 2]
+
+RepLKNet (arXiv:2203.06717, section 3, guideline 1) rests on it with kernels up to 31×31, SLaK (arXiv:2207.03620) with
+51×51 and 51×5. Stock PyTorch is slow at these sizes, so this module registers an operator of its own,
+`replknet::depthwise_conv2d`, with a CPU path (`cpu.py`) and a CUDA path (`cuda.py`). Its gradients are
+operators too, `replknet::depthwise_conv2d_input_grad` (the convolution with filters turned by 180 degrees) and
+`replknet::depthwise_conv2d_weight_grad`; each is bilinear and has the other two for its own gradients.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from replknet.ops import cpu, cuda, flops
+from replknet.ops.layout import (
+    as_format,
+    check_forward,
+    check_kernel,
+    check_weight_grad,
+    empty_output,
+    format_of,
+    turned,
+)
+
+__all__ = ["DepthwiseConv2d", "depthwise_conv2d", "depthwise_conv2d_reference"]
+
+_FORWARD = "replknet::depthwise_conv2d"
+_INPUT_GRAD = "replknet::depthwise_conv2d_input_grad"
+_WEIGHT_GRAD = "replknet::depthwise_conv2d_weight_grad"
+
+# Below this many products the call itself costs more than the work, and PyTorch's own operator, in compiled code,
+# is entered without ours in between. Measured as the crossing of the two on 2 cores of an AMD EPYC (Zen 4).
+_SMALL_WORK = 1 << 19
+
+
+def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Depthwise convolution, stride 1, same padding, for kernels up to 63×63.
+
+    Works under autograd (also twice), autocast, `torch.compile`, `torch.export`, `torch.fx` and `torch.jit.script`.
+
+    Args:
+        x: Batch (N, C, H, W), float32, float64, float16 or bfloat16; any strides. Maps may be smaller than the kernel.
+        weight: Filters (C, 1, kh, kw), odd sides up to 63, dtype and device of `x`; not flipped, as in `F.conv2d`.
+        bias: One number per channel (C,), or None.
+    Returns: (N, C, H, W) of the dtype of `x`; accumulated in float32 for the 16-bit types. Channels-last if the
+        channels of `x` lie side by side in memory, else contiguous.
+    Raises: ValueError for a shape, dtype or device that does not fit; the message says which and what would.
+    Source: arXiv:2203.06717, section 3; same answer as `F.conv2d(x, weight, bias, padding="same", groups=C)`.
+    """
+    if torch.jit.is_scripting():
+        y = torch.ops.replknet.depthwise_conv2d(x, weight, bias)
+    else:
+        y = _depthwise_conv2d(x, weight, bias)
+    return y
+
+
+def _depthwise_conv2d(x: Any, weight: Any, bias: Any) -> Any:
+    """Python entry: to the operator, past it where nothing but the numbers is wanted of a plain CPU tensor.
+
+    Going through the operator costs 10 to 20 microseconds, as much as a small convolution.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return torch.ops.replknet.depthwise_conv2d(x, weight, bias)
+    if torch._C._len_torch_dispatch_stack():  # a counter of FLOPs may be at work
+        flops.ensure_registered()
+    elif type(x) is Tensor and x.is_cpu and isinstance(weight, Tensor) and x.dtype == weight.dtype:
+        check_forward(x, weight, bias)
+        kernel = weight.shape[2:]
+        if 0 < x.numel() * kernel[0] * kernel[1] <= _SMALL_WORK and x.is_contiguous():
+            return F.conv2d(x, weight, bias, padding=(kernel[0] // 2, kernel[1] // 2), groups=x.shape[1])
+        parameters = (x, weight) if bias is None else (x, weight, bias)
+        learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in parameters)
+        if not learns and not torch.is_autocast_enabled("cpu"):
+            return cpu.forward(x, weight, bias)
+    return torch.ops.replknet.depthwise_conv2d(x, weight, bias)
+
+
+def depthwise_conv2d_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The slow twin of `depthwise_conv2d`, one tap at a time, written to be read; differentiable by plain autograd.
+
+    Args, Returns, Raises: as `depthwise_conv2d`; 16-bit types are accumulated in float32 and rounded once at the end.
+    """
+    check_forward(x, weight, bias)
+    height, width = x.shape[2:]
+    kernel_height, kernel_width = weight.shape[2:]
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    padded = F.pad(x.to(dtype), [kernel_width // 2] * 2 + [kernel_height // 2] * 2)
+    taps = weight.to(dtype)
+    y = torch.zeros_like(x, dtype=dtype)
+    for i in range(kernel_height):
+        for j in range(kernel_width):
+            y = y + taps[:, :, i, j, None] * padded[:, :, i : i + height, j : j + width]  # (C, 1, 1): all pixels
+    if bias is not None:
+        y = y + bias.to(dtype)[:, None, None]
+    return as_format(y.to(x.dtype), format_of(x))
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """`nn.Conv2d` with stride 1, same padding and one filter per channel, computed by `depthwise_conv2d`.
+
+    A drop-in: same parameters, same initialisation, same state dict, same attributes as
+    `nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)`.
+
+    Args:
+        channels: Number of channels, in and out.
+        kernel_size: Odd side, or (height, width), 1 to 63.
+        bias: Whether to add a number per channel.
+    Raises: ValueError for an even or too large kernel.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | tuple[int, int],
+        bias: bool = True,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        check_kernel(height, width)
+        super().__init__(
+            channels,
+            channels,
+            (height, width),
+            padding=(height // 2, width // 2),
+            groups=channels,
+            bias=bias,
+            device=device,
+            dtype=dtype,
+        )
+
+    def forward(self, input: Tensor) -> Tensor:  # the name nn.Conv2d gives it
+        return depthwise_conv2d(input, self.weight, self.bias)
+
+
+# no default for the bias: the dispatcher would leave it out, and autograd then counts two inputs instead of three
+torch.library.define(_FORWARD, "(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
+torch.library.define(_INPUT_GRAD, "(Tensor grad, Tensor weight) -> Tensor")
+torch.library.define(_WEIGHT_GRAD, "(Tensor x, Tensor grad, int kernel_height, int kernel_width) -> Tensor")
+
+
+@torch.library.impl(_FORWARD, "cpu")
+def _forward_cpu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    check_forward(x, weight, bias)
+    return cpu.forward(x, weight, bias)
+
+
+@torch.library.impl(_INPUT_GRAD, "cpu")
+def _input_grad_cpu(grad: Tensor, weight: Tensor) -> Tensor:
+    check_forward(grad, weight, None)
+    return cpu.input_grad(grad, weight)
+
+
+@torch.library.impl(_WEIGHT_GRAD, "cpu")
+def _weight_grad_cpu(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    check_weight_grad(x, grad, kernel_height, kernel_width)
+    return cpu.weight_grad(x, grad, kernel_height, kernel_width)
+
+
+@torch.library.impl(_FORWARD, "cuda")
+def _forward_cuda(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    check_forward(x, weight, bias)
+    return cuda.forward(x, weight, bias)
+
+
+@torch.library.impl(_INPUT_GRAD, "cuda")
+def _input_grad_cuda(grad: Tensor, weight: Tensor) -> Tensor:
+    check_forward(grad, weight, None)
+    return cuda.forward(grad, turned(weight), None)
+
+
+@torch.library.impl(_WEIGHT_GRAD, "cuda")
+def _weight_grad_cuda(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    check_weight_grad(x, grad, kernel_height, kernel_width)
+    return cuda.weight_grad(x, grad, kernel_height, kernel_width)
+
+
+@torch.library.register_fake(_FORWARD)
+def _forward_fake(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    check_forward(x, weight, bias)
+    return empty_output(x)
+
+
+@torch.library.register_fake(_INPUT_GRAD)
+def _input_grad_fake(grad: Tensor, weight: Tensor) -> Tensor:
+    check_forward(grad, weight, None)
+    return empty_output(grad)
+
+
+@torch.library.register_fake(_WEIGHT_GRAD)
+def _weight_grad_fake(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    check_weight_grad(x, grad, kernel_height, kernel_width)
+    return x.new_empty((x.shape[1], 1, kernel_height, kernel_width))
+
+
+def _forward_setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+    x, weight, _ = inputs
+    # a frozen network keeps no activation here, and a network whose input needs no gradient no second filter
+    ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None)
+    ctx.kernel = tuple(weight.shape[2:])
+    ctx.format = format_of(x)
+
+
+def _forward_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    x, weight = ctx.saved_tensors
+    grad = as_format(grad, ctx.format)
+    grad_x = grad_weight = grad_bias = None
+    if ctx.needs_input_grad[0]:
+        grad_x = torch.ops.replknet.depthwise_conv2d_input_grad(grad, weight)
+    if ctx.needs_input_grad[1]:
+        grad_weight = torch.ops.replknet.depthwise_conv2d_weight_grad(x, grad, *ctx.kernel)
+    if ctx.needs_input_grad[2]:
+        grad_bias = grad.sum((0, 2, 3))
+    return grad_x, grad_weight, grad_bias
+
+
+def _input_grad_setup(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    grad, weight = inputs
+    ctx.save_for_backward(grad if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None)
+    ctx.kernel = tuple(weight.shape[2:])
+
+
+def _input_grad_backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The input gradient is linear in grad and in weight, and the transpose of the convolution is the convolution."""
+    grad, weight = ctx.saved_tensors
+    grad_grad = grad_weight = None
+    if ctx.needs_input_grad[0]:
+        grad_grad = torch.ops.replknet.depthwise_conv2d(v, weight, None)
+    if ctx.needs_input_grad[1]:
+        grad_weight = torch.ops.replknet.depthwise_conv2d_weight_grad(v, grad, *ctx.kernel)
+    return grad_grad, grad_weight
+
+
+def _weight_grad_setup(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:
+    x, grad, _, _ = inputs
+    ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, grad if ctx.needs_input_grad[0] else None)
+
+
+def _weight_grad_backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    """The weight gradient is linear in x and in grad: each is a convolution with the incoming v (C, 1, kh, kw)."""
+    x, grad = ctx.saved_tensors
+    grad_x = grad_grad = None
+    if ctx.needs_input_grad[0]:
+        grad_x = torch.ops.replknet.depthwise_conv2d_input_grad(grad, v)
+    if ctx.needs_input_grad[1]:
+        grad_grad = torch.ops.replknet.depthwise_conv2d(x, v, None)
+    return grad_x, grad_grad, None, None
+
+
+torch.library.register_autograd(_FORWARD, _forward_backward, setup_context=_forward_setup)
+torch.library.register_autograd(_INPUT_GRAD, _input_grad_backward, setup_context=_input_grad_setup)
+torch.library.register_autograd(_WEIGHT_GRAD, _weight_grad_backward, setup_context=_weight_grad_setup)
+
+# `torch.library.register_autocast` takes one fixed dtype; a convolution follows the one the user chose. The functional
+# interface has no autocast keys, so the kernels go in by the class, which must live as long as they do.
+_AUTOCAST = torch.library.Library("replknet", "IMPL")
+
+
+def _register_autocast(device_type: str, key: str) -> None:
+    off = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+
+    def cast(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        dtype = torch.get_autocast_dtype(device_type)
+
+        def to(tensor: Tensor) -> Tensor:  # float64 stays, as for PyTorch's own convolution
+            return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
+
+        with torch._C._ExcludeDispatchKeyGuard(off):
+            return torch.ops.replknet.depthwise_conv2d(to(x), to(weight), None if bias is None else to(bias))
+
+    _AUTOCAST.impl("depthwise_conv2d", cast, key)
+
+
+_register_autocast("cpu", "AutocastCPU")
+_register_autocast("cuda", "AutocastCUDA")
+flops.ensure_registered()

@@ -1,0 +1,50 @@
+"""Depthwise convolution and its weight gradient through the Fourier transform.
+
+A convolution is a product of spectra, so its cost does not grow with the kernel; PyTorch's direct forms win below some
+31×31 when there are enough channels for their vectors, and lose when there are few, or in float64.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["forward", "weight_grad"]
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Same-padding convolution of (N, C, H, W) with (C, 1, kh, kw), contiguous; float32 or float64."""
+    height, width = x.shape[2:]
+    pad_h, pad_w = weight.shape[2] // 2, weight.shape[3] // 2
+    # a circle longer by half a kernel keeps what wraps around off the map
+    sides = (_fast_length(height + pad_h), _fast_length(width + pad_w))
+    spectrum = torch.fft.rfft2(x.contiguous(), s=sides)
+    spectrum *= _conjugate(torch.fft.rfft2(weight[:, 0], s=sides))
+    y = torch.fft.irfft2(spectrum, s=sides).roll((pad_h, pad_w), (2, 3))[:, :, :height, :width]
+    return y.contiguous() if bias is None else y + bias[:, None, None]
+
+
+def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    """Gradient (C, 1, kh, kw) to the filters from input and output gradient (N, C, H, W); float32 or float64."""
+    height, width = x.shape[2:]
+    pad_h, pad_w = kernel_height // 2, kernel_width // 2
+    sides = (_fast_length(height + pad_h), _fast_length(width + pad_w))
+    spectrum = torch.fft.rfft2(x.contiguous(), s=sides)
+    spectrum *= _conjugate(torch.fft.rfft2(grad.contiguous(), s=sides))
+    taps = torch.fft.irfft2(spectrum.sum(0), s=sides).roll((pad_h, pad_w), (1, 2))
+    return taps[:, None, :kernel_height, :kernel_width].contiguous()
+
+
+def _conjugate(spectrum: Tensor) -> Tensor:
+    """In place. `Tensor.conj` only sets a flag, which products overlook when AOTAutograd runs the operator."""
+    return spectrum.conj_physical_()
+
+
+def _fast_length(length: int) -> int:
+    """Smallest number >= `length` without prime factors above 5."""
+    while True:
+        rest = length
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return length
+        length += 1

@@ -1,0 +1,50 @@
+"""Weight gradient of a depthwise convolution on small maps, as one matrix product per channel.
+
+A convolution of a map with P pixels is a product with a P×P Toeplitz matrix T, whose entry (q, p) is the tap that leads
+from input pixel q to output pixel p. Its gradient is the product XᵀG of inputs (N, P) and output gradients (N, P), and
+each tap gathers the entries that it stands in. All P² products are useful once the kernel spans the map.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+__all__ = ["weight_grad"]
+
+# The P×P products of as many channels as stay within the second-level cache of both cores, in numbers
+_CACHED_NUMBERS = 1 << 19
+
+
+def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    """Gradient (C, 1, kh, kw) to the filters from input and output gradient (N, C, H, W)."""
+    channels, (height, width) = x.shape[1], x.shape[2:]
+    pixels, taps = height * width, kernel_height * kernel_width
+    table = _tap_table(height, width, kernel_height, kernel_width)
+    left, right = _channel_first(x), _channel_first(grad)  # (C, N, P)
+    sums = x.new_zeros((channels, taps + 1))  # the last column takes what no tap connects
+    step = max(1, _CACHED_NUMBERS // pixels**2)
+    for start in range(0, channels, step):
+        stop = min(start + step, channels)
+        product = torch.bmm(left[start:stop].transpose(1, 2), right[start:stop])  # (c, P, P)
+        sums[start:stop].index_add_(1, table, product.view(stop - start, -1))
+    return sums[:, :taps].reshape(channels, 1, kernel_height, kernel_width)
+
+
+def _channel_first(x: Tensor) -> Tensor:
+    """(N, C, H, W) to contiguous (C, N, H·W)."""
+    n, channels, height, width = x.shape
+    if x.is_contiguous():
+        return x.transpose(0, 1).reshape(channels, n, height * width)
+    # from channels-last it is one transposition of a matrix, which PyTorch does block by block
+    return x.permute(0, 2, 3, 1).reshape(-1, channels).t().contiguous().view(channels, n, height * width)
+
+
+@lru_cache(maxsize=32)
+def _tap_table(height: int, width: int, kernel_height: int, kernel_width: int) -> Tensor:
+    """Tap number (row by row) between input pixel q and output pixel p, at q · P + p; kh · kw where there is none."""
+    rows, columns = torch.arange(height), torch.arange(width)
+    i = (rows[:, None] - rows[None, :] + kernel_height // 2)[:, None, :, None]
+    j = (columns[:, None] - columns[None, :] + kernel_width // 2)[None, :, None, :]
+    inside = (i >= 0) & (i < kernel_height) & (j >= 0) & (j < kernel_width)
+    return torch.where(inside, i * kernel_width + j, kernel_height * kernel_width).flatten()
