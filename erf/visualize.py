@@ -192,7 +192,7 @@ def _measure_model(
 
     from erf.accumulate import Progress, accumulate, load_progress, save_progress
     from replknet.device import choose_device, device_label
-    from replknet.optimize import optimize, preferred_memory_format
+    from replknet.optimize import optimize, preferred_memory_format, use_stock_convolutions
     from replknet.zoo import load_model
 
     name = weights.name
@@ -219,8 +219,7 @@ def _measure_model(
     loaded = load_model(weights, input_size=config.size)
     device, dtype = choose_device(config.device), _dtype(config.precision)
     model = loaded.model.to(device=device, dtype=dtype)
-    if not config.plain:
-        model = optimize(model)
+    model = use_stock_convolutions(model) if config.plain else optimize(model)
     with _exact_float32():
         progress = accumulate(
             model,

@@ -28,12 +28,18 @@ from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_c
 from timm.models._features import feature_take_indices
 from torch import nn
 
+from replknet.ops import DepthwiseConv2d
+
 __all__ = ["ConvFFN", "RepLKBlock", "RepLKNet", "ReparamLargeKernelConv", "checkpoint_filter_fn"]
+
+
+def _with_norm(conv: nn.Conv2d) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(conv.out_channels)))
 
 
 def _conv_norm(in_chs: int, out_chs: int, kernel_size: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
     conv = nn.Conv2d(in_chs, out_chs, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False)
-    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(out_chs)))
+    return _with_norm(conv)
 
 
 def _conv_norm_act(in_chs: int, out_chs: int, kernel_size: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -67,11 +73,13 @@ def _folded(conv_norm: nn.Sequential) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _conv_with(conv: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
-    """A convolution of the same geometry, mode, device and dtype as `conv`, with the given weight and bias."""
-    new = nn.Conv2d(
-        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups,
-        bias=True, device=conv.weight.device, dtype=conv.weight.dtype,
-    )  # fmt: skip
+    """A convolution of the same kind, geometry, mode, device and dtype as `conv`, with the given weight and bias."""
+    place = dict(device=conv.weight.device, dtype=conv.weight.dtype)
+    if isinstance(conv, DepthwiseConv2d):
+        new: nn.Conv2d = DepthwiseConv2d(conv.in_channels, conv.kernel_size, bias=True, **place)
+    else:
+        geometry = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
+        new = nn.Conv2d(conv.in_channels, conv.out_channels, *geometry, bias=True, **place)
     with torch.no_grad():
         new.weight.copy_(weight)
         new.bias.copy_(bias)
@@ -112,7 +120,7 @@ class ReparamLargeKernelConv(nn.Module):
         super().__init__()
         if small_kernel is not None and small_kernel > kernel_size:
             raise ValueError(f"small_kernel={small_kernel} does not fit into kernel_size={kernel_size}")
-        self.lkb_origin = _conv_norm(channels, channels, kernel_size, groups=channels)
+        self.lkb_origin = _with_norm(DepthwiseConv2d(channels, kernel_size, bias=False))
         self.small_conv = None
         if small_kernel is not None:
             self.small_conv = _conv_norm(channels, channels, small_kernel, groups=channels)
