@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from erf.measures import LOG_THRESHOLDS, MASS_THRESHOLDS
 from erf.results import ErfResult, finished_identity, load_result, save_measures, save_result
-from runkit import UserError, atomic_write, describe_run, format_table, list_differences, run_main, save_json
+from runkit import (
+    UserError,
+    atomic_write,
+    auto_or_int,
+    describe_run,
+    format_table,
+    list_differences,
+    run_main,
+    save_json,
+)
 
 if TYPE_CHECKING:
     from erf.images import ImageSet
@@ -89,7 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--seed", type=int, default=default.seed, metavar="N", help="seed of random weights (default 0)")
     how = parser.add_argument_group("how it is computed")
     how.add_argument("--device", default=default.device, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
-    how.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: chosen by the device)")
+    how.add_argument(
+        "--batch-size", type=auto_or_int, metavar="N", help="images at a time, or auto (default): chosen by the device"
+    )
     how.add_argument(
         "--precision", choices=("float32", "float64"), default=default.precision, help="arithmetic (default float32)"
     )
@@ -172,8 +183,6 @@ def _measure_models(config: Config, folder: Path, arguments: Sequence[str]) -> l
 
     if config.size < 32:
         raise UserError(f"--size {config.size}: feature maps need at least 32 pixels")
-    if config.batch_size is not None and config.batch_size < 1:
-        raise UserError(f"--batch-size {config.batch_size}: take at least 1")
     images = find_images(config.images, config.num_images)
     image_sha256 = images.sha256()
     resolved = [resolve_weights(name, config.weights, seed=config.seed) for name in config.model]

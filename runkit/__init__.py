@@ -4,7 +4,7 @@ The lowest package of the project: `replknet`, `erf` and `shapebias` import it, 
 it loads neither torch nor matplotlib.
 """
 
-from runkit.console import UserError, format_table, run_main
+from runkit.console import UserError, auto_or_int, format_table, run_main
 from runkit.files import atomic_write, load_json, save_json, sha256_of_file, sha256_of_lines
 from runkit.provenance import SCHEMA_VERSION, describe_environment, describe_run, list_differences
 
@@ -12,6 +12,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "UserError",
     "atomic_write",
+    "auto_or_int",
     "describe_environment",
     "describe_run",
     "format_table",

@@ -1,10 +1,11 @@
 """The conduct of a command line: what a user can mend ends with exit code 2 and one line, our own faults with 1."""
 
+import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
 
-__all__ = ["UserError", "format_table", "run_main"]
+__all__ = ["UserError", "auto_or_int", "format_table", "run_main"]
 
 
 class UserError(Exception):
@@ -33,6 +34,15 @@ def run_main(work: Callable[[], int], *, program: str, resume_hint: Callable[[],
         hint = resume_hint()
         sys.stderr.write(f"\n{program}: interrupted." + (f" Continue with: {hint}\n" if hint else "\n"))
         return 130
+
+
+def auto_or_int(text: str) -> int | None:
+    """Type of an option that takes a positive whole number or `auto` (None): for argparse, which reports its error."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"take auto or a whole number of at least 1, not {text!r}")
+    return int(text)
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

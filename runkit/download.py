@@ -16,6 +16,7 @@ __all__ = ["DownloadError", "cannot_reach", "download"]
 _logger = logging.getLogger(__name__)
 _AGENT = {"User-Agent": "replknet-analysis"}
 _CHUNK = 1 << 18
+_unreachable: dict[str, str] = {}  # host -> why, for the rest of the process: many networks, one wait
 
 
 class DownloadError(UserError):
@@ -26,8 +27,11 @@ def cannot_reach(url: str, *, seconds: float = 5.0) -> str | None:
     """Reason why the host of `url` does not answer, None if it does (whatever it answers).
 
     Asked in a thread of its own, because looking up a name has no time limit in Python: without a network the answer
-    comes after `seconds` at the latest. Proxies set in the environment are used.
+    comes after `seconds` and one more at the latest, and is remembered. Proxies set in the environment are used.
     """
+    host = urlsplit(url).netloc
+    if host in _unreachable:
+        return _unreachable[host]
     outcome: list[str | None] = []
 
     def ask() -> None:
@@ -43,7 +47,10 @@ def cannot_reach(url: str, *, seconds: float = 5.0) -> str | None:
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds + 1.0)
-    return outcome[0] if outcome else f"no answer within {seconds:g} s"
+    reason = outcome[0] if outcome else f"no answer within {seconds:g} s"
+    if reason is not None and host:
+        _unreachable[host] = reason
+    return reason
 
 
 def download(

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runkit import UserError, describe_run, run_main
+from runkit import UserError, auto_or_int, describe_run, run_main
 
 if TYPE_CHECKING:  # these load pandas, matplotlib or torch, which --help and wrong arguments need not wait for
     from replknet.zoo import ResolvedWeights
@@ -116,7 +116,9 @@ def build_parser() -> argparse.ArgumentParser:
     choices.add_argument("--seed", type=int, default=0, metavar="N", help="of random weights (default: 0)")
     running = parser.add_argument_group("running")
     running.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    running.add_argument("--batch-size", type=int, metavar="N", help="images at a time (default: 16, on a GPU 64)")
+    running.add_argument(
+        "--batch-size", type=auto_or_int, metavar="N", help="images at a time, or auto (default): 16, on a GPU 64"
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output", type=Path, default=Path("figures"), metavar="DIR", help="writes DIR/shapebias (default: figures)"
@@ -135,8 +137,6 @@ def parse_config(argv: Sequence[str] | None = None) -> RunConfig:
     options = parser.parse_args(arguments)
     if options.from_csv and (options.model or options.stimuli or options.weights != "auto"):
         parser.error("--from-csv measures recorded answers; leave out --model, --weights and --stimuli")
-    if options.batch_size is not None and options.batch_size < 1:
-        parser.error(f"--batch-size must be at least 1, not {options.batch_size}")
     if options.seed < 0:
         parser.error(f"--seed must be at least 0, not {options.seed}")
     models = tuple(options.model or DEFAULT_MODELS)

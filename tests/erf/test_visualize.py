@@ -201,7 +201,6 @@ def test_no_readable_image_is_an_error(run, photo_folder):
         (["--model", "resnet18", "--weights", "random", "--layer", "layer9"], "no such module"),
         (["--model", "resnet18", "--weights", "random", "--size", "8"], "at least 32"),
         (["--model", "resnet18", "--weights", "random", "--num-images", "0"], "take at least 1"),
-        (["--model", "resnet18", "--weights", "random", "--batch-size", "-1"], "take at least 1"),
         (["--model", "resnet18", "--weights", "random", "--images", "nowhere"], "is not a folder"),
         (["--model", "resnet18", "--weights", "random", "--device", "cuda:77"], "cuda:77 cannot be used"),
         (["--model", "resnet18", "resnet18", "--weights", "random"], "named more than once"),
@@ -225,7 +224,10 @@ def test_pretrained_that_cannot_be_had_exits_2(run):
     assert "download.openmmlab.com does not answer" in err
 
 
-@pytest.mark.parametrize("arguments", [[], ["--model", "a", "--from-npz", "b"], ["--precision", "int8"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--model", "a", "--from-npz", "b"], ["--precision", "int8"], ["--model", "a", "--batch-size", "0"]],
+)
 def test_wrong_usage(arguments):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)

@@ -1,8 +1,11 @@
 """Exit codes, whole files, provenance, downloads."""
 
+import argparse
 import json
+import socket
 import subprocess
 import sys
+import time
 from datetime import datetime, timezone
 
 import pytest
@@ -11,6 +14,7 @@ from support import ROOT
 from runkit import (
     UserError,
     atomic_write,
+    auto_or_int,
     describe_run,
     format_table,
     list_differences,
@@ -102,6 +106,23 @@ def test_lines_are_hashed_with_their_ends():
 
 def test_no_network_is_noticed_within_seconds():
     assert cannot_reach("http://name.invalid/file", seconds=2.0)
+
+
+def test_a_host_that_takes_the_call_and_says_nothing_is_given_up():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/file"
+        started = time.monotonic()
+        assert cannot_reach(url, seconds=0.5)
+        assert cannot_reach(url, seconds=60.0)  # remembered: no second wait
+        assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", ""])
+def test_auto_or_int(text):
+    assert auto_or_int("auto") is None
+    assert auto_or_int("12") == 12
+    with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
+        auto_or_int(text)
 
 
 def test_download(tmp_path):

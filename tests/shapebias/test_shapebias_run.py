@@ -292,7 +292,7 @@ def test_without_network_connection_a_run_goes_on_without_people(people_folder, 
     ("argv", "message"),
     [
         (["--from-csv", "a.csv", "--model", "resnet50"], "leave out --model"),
-        (["--batch-size", "0"], "--batch-size must be at least 1, not 0"),
+        (["--batch-size", "0"], "a whole number of at least 1, not '0'"),
         (["--seed", "-1"], "--seed must be at least 0, not -1"),
         (["--model", "resnet50", "resnet50"], "--model names resnet50 twice"),
         (["--model", "a", "b", "--weights", "c.pth"], "name one --model with it"),
