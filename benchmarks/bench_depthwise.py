@@ -2,12 +2,14 @@
 
 Three experiments: `table1`, the one of RepLKNet's Table 1 (arXiv:2203.06717: 24 layers of 384 channels, batch 64, input
 side 16 to 256, kernel 3 to 31); `stages`, the four stages of RepLKNet-31B at 224 and at 1024 pixels; `training`, the
-layers of a small network at 96 pixels. The 24 layers are alike, so one is timed. On CPU a batch of 1 replaces the 64.
+layers of a small network at 96 pixels. A fourth, `peak`, is a matrix product, for the roofline. The 24 layers are
+alike, so one is timed. On CPU a batch of 1 replaces the 64.
 
 Method: all providers of a case run in turn, round after round, in one process; each timed call follows an untimed one
 of its own, so that none finds the caches as another left them. The row holds the median and the 20th and 80th
-percentile. On CUDA a call is timed by events and the second-level cache is overwritten before it. A call that takes
-over `--patience` seconds is timed once. A rerun replaces the row of the same key.
+percentile. On CPU, calls that the system interrupted for another process are left out where three others remain; the
+column `calls` counts what was used. On CUDA a call is timed by events and the second-level cache is overwritten before
+it. A call that takes over `--patience` seconds is timed once. A rerun replaces the row of the same key.
 
     python -m benchmarks.bench_depthwise --out benchmarks/results/depthwise.csv
     python -m benchmarks.bench_depthwise --out d.csv --experiment stages --dtype bfloat16 --device cuda
@@ -16,6 +18,7 @@ over `--patience` seconds is timed once. A rerun replaces the row of the same ke
 import argparse
 import csv
 import platform
+import resource
 import statistics
 import sys
 import time
@@ -98,22 +101,29 @@ def time_calls(
     calls: dict[tuple[str, str], Callable[[], Tensor]], *, rounds: int, seconds: float, patience: float, device: str
 ) -> dict[tuple[str, str], list[float]]:
     """Milliseconds of every call, in turn, round after round; a call that outlasts `patience` is run once."""
-    times: dict[tuple[str, str], list[float]] = {}
+    clean: dict[tuple[str, str], list[float]] = {name: [] for name in calls}
+    every: dict[tuple[str, str], list[float]] = {name: [] for name in calls}
+    once = set()
     for name, work in calls.items():
-        first = _time(work, device)
-        times[name] = [] if first < 1e3 * patience else [first]
+        first, interrupted = _time(work, device)
+        if first > 1e3 * patience:
+            once.add(name)
+            (every if interrupted else clean)[name].append(first)
     start = time.monotonic()
     for done in range(rounds):
         for name, work in calls.items():
-            if len(times[name]) == done:
+            if name not in once:
                 work()
-                times[name].append(_time(work, device))
-        if done >= 4 and time.monotonic() - start > seconds:
+                milliseconds, interrupted = _time(work, device)
+                (every if interrupted else clean)[name].append(milliseconds)
+        enough = all(len(clean[name]) >= 5 for name in calls if name not in once)
+        if done >= 4 and time.monotonic() - start > (seconds if enough else 4 * seconds):
             break
-    return times
+    return {name: clean[name] if len(clean[name]) >= min(3, rounds) else clean[name] + every[name] for name in calls}
 
 
-def _time(work: Callable[[], Tensor], device: str) -> float:
+def _time(work: Callable[[], Tensor], device: str) -> tuple[float, bool]:
+    """Milliseconds of a call, and whether another process took the processor away during it."""
     if device == "cuda":
         torch.empty(1 << 28, dtype=torch.uint8, device="cuda").zero_()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -121,10 +131,12 @@ def _time(work: Callable[[], Tensor], device: str) -> float:
         work()
         end.record()
         end.synchronize()
-        return start.elapsed_time(end)
+        return start.elapsed_time(end), False
+    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     begin = time.perf_counter()
     work()
-    return 1e3 * (time.perf_counter() - begin)
+    milliseconds = 1e3 * (time.perf_counter() - begin)
+    return milliseconds, resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > switches
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -162,23 +174,40 @@ def measure(case: Case, mode: str, options: argparse.Namespace) -> Iterator[dict
             calls[provider, layout] = lambda switch=switch, work=work: (switch(), work())[1]
     times = time_calls(calls, rounds=options.rounds, seconds=options.seconds, patience=options.patience, device=device)
     for (provider, layout), values in times.items():
-        yield {
-            **{name: str(value) for name, value in asdict(case).items()},
-            "provider": provider,
-            "layout": layout,
-            "mode": mode,
-            "dtype": options.dtype,
-            "device": device_name(device),
-            "time_ms": f"{statistics.median(values):.4g}",
-            "low_ms": f"{percentile(values, 0.2):.4g}",
-            "high_ms": f"{percentile(values, 0.8):.4g}",
-            "gflop_nominal": f"{case.gflop_nominal:.4g}",
-            "calls": str(len(values)),
-            "threads": str(torch.get_num_threads()) if device == "cpu" else "",
-            "torch": torch.__version__,
-            "triton": version("triton"),
-            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
+        yield as_row(case, provider, layout, mode, options, values)
+
+
+def as_row(
+    case: Case, provider: str, layout: str, mode: str, options: argparse.Namespace, values: Sequence[float]
+) -> dict[str, str]:
+    """One row of the table from the milliseconds of its calls."""
+    return {
+        **{name: str(value) for name, value in asdict(case).items()},
+        "provider": provider,
+        "layout": layout,
+        "mode": mode,
+        "dtype": "tf32" if options.tf32 else options.dtype,
+        "device": device_name(options.device),
+        "time_ms": f"{statistics.median(values):.4g}",
+        "low_ms": f"{percentile(values, 0.2):.4g}",
+        "high_ms": f"{percentile(values, 0.8):.4g}",
+        "gflop_nominal": f"{case.gflop_nominal:.4g}",
+        "calls": str(len(values)),
+        "threads": str(torch.get_num_threads()) if options.device == "cpu" else "",
+        "torch": torch.__version__,
+        "triton": version("triton"),
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def measure_peak(options: argparse.Namespace) -> Iterator[dict[str, str]]:
+    """One row: a matrix product of 2048 × 2048, the rate that the roofline of the plot is drawn at."""
+    side = 2048
+    a, b = (torch.randn(side, side).to(options.device, getattr(torch, options.dtype)) for _ in range(2))
+    calls = {("stock", ""): lambda: a @ b}
+    for values in time_calls(calls, rounds=30, seconds=5.0, patience=options.patience, device=options.device).values():
+        case = Case("peak", 1, side, side, 1)
+        yield as_row(case, "stock", "", "matmul", options, values) | {"gflop_nominal": f"{2e-9 * side**3:.4g}"}
 
 
 def device_name(device: str) -> str:
@@ -221,7 +250,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
-    parser.add_argument("--experiment", choices=("table1", "stages", "training"), nargs="+", default=None)
+    parser.add_argument("--experiment", choices=("peak", "table1", "stages", "training"), nargs="+", default=None)
     parser.add_argument("--mode", choices=MODES, nargs="+", default=list(MODES))
     parser.add_argument("--side", type=int, nargs="+", default=None, help="only maps of these sides, in pixels")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
@@ -241,15 +270,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     if options.stock_limit_gflop is None:
         options.stock_limit_gflop = 8.0 if options.device == "cpu" else float("inf")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
-    for experiment in options.experiment or ("table1", "stages", "training"):
+    torch.set_float32_matmul_precision("high" if options.tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = options.tf32
+    for experiment in options.experiment or ("peak", "table1", "stages", "training"):
+        if experiment == "peak":
+            merge_rows(options.out, list(measure_peak(options)))
+            continue
         for case in cases(experiment, options.device == "cpu"):
             if options.side is not None and case.side_px not in options.side:
                 continue
             for mode in options.mode:
                 rows = list(measure(case, mode, options))
-                if options.tf32:
-                    rows = [{**row, "dtype": "tf32"} for row in rows]
                 merge_rows(options.out, rows)
                 figures = "  ".join(f"{row['provider']}/{row['layout']} {row['time_ms']}" for row in rows)
                 sys.stderr.write(f"{asdict(case)} {mode}: {figures} ms\n")

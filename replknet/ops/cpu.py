@@ -58,6 +58,7 @@ INPUT_GRAD_TABLE = (
     Row("transposed", kernel_width=(0, 13), batch=(1, 3)),
     Row("transposed", layout=torch.channels_last, kernel_width=(10, 13), channels=(16, 1 << 62)),
     Row("transposed", batch=(1, 1), area=(0, 256)),
+    Row("transposed", layout=torch.contiguous_format, area=(4096, 1 << 62)),
     Row("turned"),
 )
 WEIGHT_GRAD_TABLE = (

@@ -77,8 +77,8 @@ def test_impulse_shows_the_filter_turned(generator):
 def test_forward_and_gradients_over_the_grid(generator, side, k, memory_format):
     for n in BATCHES:
         for c in CHANNELS:
-            if side == 130 and n * c > 64:
-                continue  # two seconds each, and nothing that 130 with batch 1 does not show
+            if side == 130 and ((n, c) not in {(1, 5), (3, 1), (1, 64)} or (c == 64 and k not in (13, 31))):
+                continue  # the slow twin takes a second each; every form of the table is met by what remains
             x, weight, bias = make(generator, n, c, side, side, k, k, torch.float32)
             x = x.to(memory_format=memory_format).requires_grad_()
             weight.requires_grad_()
