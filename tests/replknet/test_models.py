@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 import replknet
+from replknet.ops import DepthwiseConv2d
+from replknet.optimize import use_stock_convolutions
 from replknet.replknet import ReparamLargeKernelConv, RepLKNet, checkpoint_filter_fn, default_cfgs
 
 NAMES = ("replknet31b", "replknet31l", "replknetxl", "replknet31s", "replknet13", "replknet3")
@@ -382,3 +384,27 @@ def test_optimize_leaves_small_kernels_alone():
     x = torch.randn(1, 3, 64, 64)
     expected = model(x)
     assert torch.equal(replknet.optimize(model)(x), expected)
+
+
+def test_stock_convolutions_keep_parameters_and_function():
+    model = small_eval()
+    keys = list(model.state_dict())
+    x = torch.randn(1, 3, 64, 64)
+    expected = model(x)
+    stock = use_stock_convolutions(model)
+    assert not any(isinstance(m, DepthwiseConv2d) for m in stock.modules())
+    assert list(stock.state_dict()) == keys
+    torch.testing.assert_close(stock(x), expected, rtol=1e-4, atol=1e-4)
+    stock.reparameterize()
+    torch.testing.assert_close(stock(x), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_every_large_kernel_is_the_projects_operator(merged):
+    model = small_eval()
+    if merged:
+        model.reparameterize()
+        model.fold_batchnorm()
+    large = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size[0] > 5]
+    assert len(large) == 5
+    assert all(isinstance(m, DepthwiseConv2d) for m in large)
