@@ -15,10 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from erf.measures import measure
+from erf.measures import check_map, measure
 from runkit import UserError, atomic_write, load_json, save_json
 
-__all__ = ["ErfResult", "load_result", "read_arrays", "save_measures", "save_result"]
+__all__ = [
+    "ErfResult",
+    "check_result",
+    "finished_identity",
+    "load_result",
+    "read_arrays",
+    "save_measures",
+    "save_result",
+]
 
 
 @dataclass(frozen=True)
@@ -94,16 +102,24 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             raise ValueError(f"not a .npz archive ({error})") from error
 
 
+def check_result(result: ErfResult) -> None:
+    """Refuse a result that cannot be measured.
+
+    Raises: UserError if its map is zero everywhere or not finite, with the cause.
+    """
+    try:
+        check_map(result.contribution)
+    except ValueError as error:
+        raise UserError(f"{result.name}: {error}") from error
+
+
 def save_measures(result: ErfResult, path: Path) -> dict[str, Any]:
     """Measure a result and write its `.json`; returns what was written.
 
-    Raises: UserError if the map cannot be measured (zero everywhere, not finite), with the cause.
+    Raises: UserError as `check_result`.
     """
-    try:
-        measures = measure(result.contribution)
-    except ValueError as error:
-        raise UserError(f"{result.name}: {error}") from error
-    content = {**result.provenance, "results": measures}
+    check_result(result)
+    content = {**result.provenance, "results": measure(result.contribution)}
     save_json(path, content)
     return content
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erf.measures import LOG_THRESHOLDS, MASS_THRESHOLDS
-from erf.results import ErfResult, finished_identity, load_result, save_measures, save_result
+from erf.results import ErfResult, check_result, finished_identity, load_result, save_measures, save_result
 from runkit import (
     UserError,
     atomic_write,
@@ -198,6 +198,7 @@ def _measure_model(
     image_sha256: str,
 ) -> ErfResult:
     import numpy as np
+    import torch
 
     from erf.accumulate import Progress, accumulate, load_progress, save_progress
     from replknet.device import choose_device, device_label
@@ -226,10 +227,11 @@ def _measure_model(
 
     started = datetime.now(timezone.utc)
     loaded = load_model(weights, input_size=config.size)
-    device, dtype = choose_device(config.device), _dtype(config.precision)
+    device, dtype = choose_device(config.device), getattr(torch, config.precision)
     model = loaded.model.to(device=device, dtype=dtype)
     model = use_stock_convolutions(model) if config.plain else optimize(model)
-    with _exact_float32():
+    # float32 means float32: PyTorch lets cuDNN round convolutions to TF32 by default
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         progress = accumulate(
             model,
             images,
@@ -238,13 +240,14 @@ def _measure_model(
             layer=config.layer,
             device=device,
             dtype=dtype,
-            memory_format=preferred_memory_format(model) if not config.plain else _contiguous(),
+            memory_format=torch.contiguous_format if config.plain else preferred_memory_format(model),
             batch_size=config.batch_size or (8 if device.type == "cuda" else 1),
             progress=progress,
             save=lambda state: save_progress(state, partial, identity),
             label=name,
         )
     if not progress.rings:
+        partial.unlink(missing_ok=True)
         reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in progress.skipped[:3])
         raise UserError(f"{name}: no image could be used ({reasons})")
     provenance = {
@@ -273,6 +276,7 @@ def _measure_model(
         "unit": _unit(progress.feature_size, config.size),
     }
     result = ErfResult(name, progress.total / len(progress.rings), np.array(progress.rings), provenance)
+    check_result(result)
     save_result(result, npz)
     _write_measures_and_picture(result, folder, config)
     partial.unlink(missing_ok=True)
@@ -307,25 +311,6 @@ def _unit(feature_size: tuple[int, int] | None, size: int) -> dict[str, Any]:
         "covers_px": covers,
         "note": f"{where} of the feature map; squares are centred on pixel {[size // 2] * 2} of the input",
     }
-
-
-def _contiguous() -> Any:
-    import torch
-
-    return torch.contiguous_format
-
-
-def _dtype(precision: str) -> Any:
-    import torch
-
-    return {"float32": torch.float32, "float64": torch.float64}[precision]
-
-
-def _exact_float32() -> Any:
-    """float32 means float32: PyTorch lets cuDNN round convolutions to TF32 by default."""
-    import torch
-
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 # --- files and table ----------------------------------------------------------------------------------------------

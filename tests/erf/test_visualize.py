@@ -184,6 +184,25 @@ def test_skipped_images_are_named(run, photo_folder):
     assert content["skipped"][0]["image"] == "class0/0.png"
 
 
+def test_a_map_of_zeros_is_an_error_with_its_cause(run, monkeypatch):
+    """A network whose central unit is never positive: nothing to measure, and nothing is written."""
+    import timm
+
+    original = timm.create_model
+
+    def dead(*args, **kwargs):
+        model = original(*args, **kwargs)
+        torch.nn.init.zeros_(model.bn1.weight)
+        return model
+
+    monkeypatch.setattr("replknet.zoo._wake_zero_branches", lambda model: 0)
+    monkeypatch.setattr("timm.create_model", dead)
+    code, _, err = run("--model", "resnet18", "--weights", "random")
+    assert code == 2
+    assert "zero everywhere" in err
+    assert not list(run.folder.glob("*")) if run.folder.exists() else True
+
+
 def test_no_readable_image_is_an_error(run, photo_folder):
     for path in photo_folder.rglob("*.png"):
         path.write_text("no image")
