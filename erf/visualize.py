@@ -201,7 +201,7 @@ def _measure_model(
     import torch
 
     from erf.accumulate import Progress, accumulate, load_progress, save_progress
-    from replknet.device import choose_device, device_label
+    from replknet.device import choose_device, device_label, exact_float32
     from replknet.optimize import optimize, preferred_memory_format, use_stock_convolutions
     from replknet.zoo import load_model
 
@@ -230,8 +230,7 @@ def _measure_model(
     device, dtype = choose_device(config.device), getattr(torch, config.precision)
     model = loaded.model.to(device=device, dtype=dtype)
     model = use_stock_convolutions(model) if config.plain else optimize(model)
-    # float32 means float32: PyTorch lets cuDNN round convolutions to TF32 by default
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with exact_float32():
         progress = accumulate(
             model,
             images,

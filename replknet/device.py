@@ -1,10 +1,12 @@
 """Where a network runs: one answer to `--device` for both tools."""
 
+from contextlib import AbstractContextManager
+
 import torch
 
 from runkit import UserError
 
-__all__ = ["choose_device", "device_label"]
+__all__ = ["choose_device", "device_label", "exact_float32"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -26,3 +28,8 @@ def choose_device(name: str = "auto") -> torch.device:
 def device_label(device: torch.device) -> str:
     """For results: the device, with the card's name where it is one."""
     return f"{device}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
+
+
+def exact_float32() -> AbstractContextManager[None]:
+    """While it lasts, float32 means float32: PyTorch lets cuDNN round convolutions to TF32 by default."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

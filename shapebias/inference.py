@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
+from replknet.device import exact_float32
 from replknet.zoo import Preprocessing
 from runkit import UserError
 from shapebias.categories import NUM_IMAGENET_CLASSES, decide
@@ -93,7 +94,8 @@ def predict(
     std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
     probabilities = np.empty((len(stimuli), NUM_IMAGENET_CLASSES), np.float32)
     done = 0
-    with torch.inference_mode(), tqdm(total=len(stimuli), desc=name, unit="image", disable=not progress) as bar:
+    bar = tqdm(total=len(stimuli), desc=name, unit="image", disable=not progress)
+    with torch.inference_mode(), exact_float32(), bar:
         for pixels in _decoded_batches(stimuli, batch_size, preprocessing):
             # (B, H, W, 3) in memory is channels-last: only the view changes
             x = torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2)
