@@ -45,6 +45,9 @@ def plot_times(rows: pd.DataFrame, ax: Axes, *, side_px: int, mode: str) -> Axes
             work.k, work.gflop_nominal * milliseconds_per_gflop, "k:", linewidth=1, label="roofline (matrix product)"
         )
     ax.set_yscale("log")
+    ax.margins(y=0.05)
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, 25 * high)  # room for the legend above the lines
     ax.set_ylabel("time of one layer (ms)")
     return ax
 

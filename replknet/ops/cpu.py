@@ -46,9 +46,10 @@ FORWARD_TABLE = (
     Row("fft", dtype=(torch.float64,)),
     Row("float32", dtype=_NARROW),
     Row("stock", kernel_width=(0, 9)),
-    Row("transposed", layout=torch.channels_last, kernel_width=(10, 13), channels=(16, 1 << 62)),
+    Row("transposed", layout=torch.channels_last, kernel_width=(10, 13), channels=(16, 1 << 62), area=(100, 1 << 62)),
     Row("stock", kernel_width=(10, 13)),
     Row("fft", channels=(0, 15), taps=(700, 1 << 62), area=(4096, 1 << 62)),
+    Row("channel_blocks", layout=torch.contiguous_format, channels=(64, 1 << 62), area=(4096, 1 << 62)),
     Row("channels_last"),
 )
 # For the gradient to the input: "turned" is the forward table with turned filters, which costs a copy of the filters;
@@ -58,7 +59,7 @@ INPUT_GRAD_TABLE = (
     Row("transposed", kernel_width=(0, 13), batch=(1, 3)),
     Row("transposed", layout=torch.channels_last, kernel_width=(10, 13), channels=(16, 1 << 62)),
     Row("transposed", batch=(1, 1), area=(0, 256)),
-    Row("transposed", layout=torch.contiguous_format, area=(4096, 1 << 62)),
+    Row("transposed", layout=torch.contiguous_format, channels=(16, 63), area=(4096, 1 << 62)),
     Row("turned"),
 )
 WEIGHT_GRAD_TABLE = (
@@ -72,6 +73,9 @@ WEIGHT_GRAD_TABLE = (
     Row("map_as_filter"),
 )
 
+# Channels that "channel_blocks" converts and convolves at a time: the copies stay in the cache and reuse their memory,
+# where copies of a whole map of 1024×1024 images would be new pages each time.
+_FORWARD_BLOCK = 32
 # Numbers of one image block in "map_as_filter": with more channels at once, neighbouring pixels lie so far apart that a
 # few of them fill their part of the first-level cache. At least 16 channels, at most 256.
 _BLOCK_NUMBERS = 1 << 17
@@ -167,6 +171,14 @@ def _channels_last(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv2d(x, weight, bias, padding=_same(weight), groups=x.shape[1])
 
 
+def _channel_blocks(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y = empty_output(x)
+    for start in range(0, x.shape[1], _FORWARD_BLOCK):
+        block = slice(start, start + _FORWARD_BLOCK)
+        y[:, block] = _channels_last(x[:, block], weight[block], None if bias is None else bias[block])
+    return y
+
+
 def _transposed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The stride-1 transposed convolution with turned filters is the same sum, by oneDNN's backward-data kernel."""
     return _plain_transposed(as_format(x, torch.channels_last), turned(weight), bias)
@@ -240,6 +252,7 @@ _FORWARD = {
     "stock": _stock,
     "stock_contiguous": _stock_contiguous,
     "channels_last": _channels_last,
+    "channel_blocks": _channel_blocks,
     "transposed": _transposed,
     "fft": fft.forward,
     "float32": _float32,
