@@ -18,9 +18,19 @@ from torch import Tensor
 from replknet.ops import fft, toeplitz
 from replknet.ops.layout import as_format, crop, empty_output, format_of, turned
 
-__all__ = ["FORWARD_TABLE", "INPUT_GRAD_TABLE", "WEIGHT_GRAD_TABLE", "forward", "input_grad", "select", "weight_grad"]
+__all__ = [
+    "FORWARD_TABLE",
+    "INPUT_GRAD_TABLE",
+    "STOCK_WIDTH",
+    "WEIGHT_GRAD_TABLE",
+    "forward",
+    "input_grad",
+    "select",
+    "weight_grad",
+]
 
 _ANY = (0, 1 << 62)
+STOCK_WIDTH = 9  # up to this kernel width PyTorch's own float32 kernel is the fastest in its layout
 _NARROW = (torch.float16, torch.bfloat16)
 
 

@@ -75,6 +75,8 @@ def _depthwise_conv2d(x: Any, weight: Any, bias: Any) -> Any:
         parameters = (x, weight) if bias is None else (x, weight, bias)
         learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in parameters)
         if not learns and not torch.is_autocast_enabled("cpu"):
+            if kernel[1] <= cpu.STOCK_WIDTH and x.dtype == torch.float32 and x.is_contiguous():
+                return F.conv2d(x, weight, bias, padding=(kernel[0] // 2, kernel[1] // 2), groups=x.shape[1])
             return cpu.forward(x, weight, bias)
     return torch.ops.replknet.depthwise_conv2d(x, weight, bias)
 
