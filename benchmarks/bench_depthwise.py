@@ -100,7 +100,10 @@ def call(provider: str, mode: str, x: Tensor, grad: Tensor, weight: Tensor) -> C
 def time_calls(
     calls: dict[tuple[str, str], Callable[[], Tensor]], *, rounds: int, seconds: float, patience: float, device: str
 ) -> dict[tuple[str, str], list[float]]:
-    """Milliseconds of every call, in turn, round after round; a call that outlasts `patience` is run once."""
+    """Milliseconds of every call, in turn, every other round backwards; a call that outlasts `patience` is run once.
+
+    The turn matters: what a call finds in the caches, and whether threads are awake, depends on its neighbour.
+    """
     clean: dict[tuple[str, str], list[float]] = {name: [] for name in calls}
     every: dict[tuple[str, str], list[float]] = {name: [] for name in calls}
     once = set()
@@ -113,7 +116,7 @@ def time_calls(
             (every if interrupted else clean)[name].append(first)
     start = time.monotonic()
     for done in range(rounds):
-        for name, work in calls.items():
+        for name, work in list(calls.items())[:: -1 if done % 2 else 1]:
             if name not in once:
                 work()
                 milliseconds, interrupted = _time(work, device)
