@@ -30,10 +30,10 @@ from runkit import atomic_write
 __all__ = ["FORMATS", "SCALES", "plot_comparison", "plot_contribution", "plot_result", "save_figure"]
 
 FORMATS = ("png", "pdf", "svg")
-# scale -> name for the colour bar, lower and upper limit
+# scale -> name for the colour bar, lower and upper limit, step between ticks
 _SCALES = {
-    "decades": (r"contribution: $\log_{10}$(score / max)", -4.0, 0.0),
-    "published": (r"contribution: $\log_{10}$(score + 1) / max", 0.0, 1.0),
+    "decades": (r"contribution: $\log_{10}$(score / max)", -4.0, 0.0, 1.0),
+    "published": (r"contribution: $\log_{10}$(score + 1) / max", 0.0, 1.0, 0.2),
 }
 SCALES = tuple(_SCALES)
 _WARNING_COLOUR = "#d1495b"
@@ -70,7 +70,7 @@ def plot_contribution(
     """
     if ax is None:
         _, ax = plt.subplots(figsize=(4.0, 3.6))
-    _, low, high = _scale(scale)
+    _, low, high, _ = _scale(scale)
     shown = log_map(contribution) if scale == "published" else _decades(contribution, low)
     height, width = shown.shape
     image = ax.imshow(
@@ -83,11 +83,16 @@ def plot_contribution(
     ax.tick_params(length=2, pad=2)
     if cbar:
         cax = make_axes_locatable(ax).append_axes("right", size="4%", pad=0.08)
-        ax.figure.colorbar(image, cax=cax, label=_scale(scale)[0])
+        _colour_bar(ax.figure, image, cax, scale)
     return ax
 
 
-def _scale(name: str) -> tuple[str, float, float]:
+def _colour_bar(figure: Any, image: Any, cax: Axes, scale: str) -> None:
+    label, low, high, step = _scale(scale)
+    figure.colorbar(image, cax=cax, label=label, ticks=np.arange(low, high + step / 2, step))
+
+
+def _scale(name: str) -> tuple[str, float, float, float]:
     if name not in _SCALES:
         raise ValueError(f"scale={name!r}: take one of {', '.join(SCALES)}")
     return _SCALES[name]
@@ -154,7 +159,7 @@ def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades", col
     with sns.axes_style("ticks"), plt.rc_context(_STYLE):
         figure = plt.figure(figsize=(width, height))
         grid = figure.add_gridspec(
-            rows, columns, left=0.06, right=0.9, top=1 - 0.42 / height, bottom=(table_height + 0.74) / height,
+            rows, columns, left=0.06, right=0.88, top=1 - 0.42 / height, bottom=(table_height + 0.74) / height,
             wspace=0.22, hspace=0.35,
         )  # fmt: skip
         axes = [figure.add_subplot(grid[i // columns, i % columns]) for i in range(len(results))]
@@ -164,7 +169,7 @@ def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades", col
         figure.canvas.draw()  # images keep their aspect ratio: only now are the panels' true places known
         first, last = axes[0].get_position(), axes[min(columns, len(axes)) - 1].get_position()
         cax = figure.add_axes((last.x1 + 0.015, first.y0, 0.014, first.height))
-        figure.colorbar(axes[0].images[0], cax=cax, label=_scale(scale)[0])
+        _colour_bar(figure, axes[0].images[0], cax, scale)
         table_ax = figure.add_axes((0.06, 0.48 / height, 0.88, table_height / height))
         _area_table(table_ax, results)
         figure.text(0.06, 0.06 / height, _caption(results), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
