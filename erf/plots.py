@@ -27,9 +27,8 @@ from erf.measures import LOG_THRESHOLDS, SquareArea, check_map, log_area, log_ma
 from erf.results import ErfResult
 from runkit import atomic_write
 
-__all__ = ["FORMATS", "SCALES", "plot_comparison", "plot_contribution", "plot_result", "save_figure"]
+__all__ = ["SCALES", "plot_comparison", "plot_contribution", "plot_result", "save_figure"]
 
-FORMATS = ("png", "pdf", "svg")
 # scale -> name for the colour bar, lower and upper limit, step between ticks
 _SCALES = {
     "decades": (r"contribution: $\log_{10}$(score / max)", -4.0, 0.0, 1.0),

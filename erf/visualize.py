@@ -14,7 +14,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erf.measures import LOG_THRESHOLDS, MASS_THRESHOLDS
+import numpy as np
+
+from erf.measures import LOG_THRESHOLDS, MASS_THRESHOLDS, log_area, mass_area
 from erf.results import ErfResult, check_result, finished_identity, load_result, save_measures, save_result
 from runkit import (
     UserError,
@@ -197,7 +199,6 @@ def _measure_model(
     images: "ImageSet",
     image_sha256: str,
 ) -> ErfResult:
-    import numpy as np
     import torch
 
     from erf.accumulate import Progress, accumulate, load_progress, save_progress
@@ -347,8 +348,6 @@ def _write_comparison(results: Sequence[ErfResult], folder: Path, config: Config
 
 def _rows(result: ErfResult) -> list[dict[str, Any]]:
     """One row for each measure and threshold."""
-    from erf.measures import log_area, mass_area
-
     head = {
         "model": result.name,
         "weights": result.provenance["weights"]["model"],
@@ -365,7 +364,6 @@ def _rows(result: ErfResult) -> list[dict[str, Any]]:
 
 def _table(results: Sequence[ErfResult]) -> str:
     """Area ratios of all results as text: the published measure, then the scale-free one."""
-    from erf.measures import log_area, mass_area
 
     def cells(areas) -> list[str]:
         return ["not reached" if a.ratio is None else f"{a.ratio:.2%} {a.side_px:>5}" for a in areas]

@@ -23,7 +23,6 @@ from shapebias.categories import CATEGORIES
 from shapebias.measures import Measurement
 
 __all__ = [
-    "FORMATS",
     "draw_column",
     "draw_comparison",
     "plot_shape_bias_bars",
@@ -31,7 +30,6 @@ __all__ = [
     "save_figure",
 ]
 
-FORMATS = ("png", "pdf", "svg")
 PAGE_WIDTH_IN = 7.0
 COLUMN_WIDTH_IN = 3.4
 
