@@ -20,9 +20,8 @@ from tqdm import tqdm
 from erf.contribution import LayerError, central_gradients
 from erf.images import ImageSet, read_image
 from erf.measures import ring_mass
-from erf.results import read_arrays
 from replknet.zoo import Preprocessing
-from runkit import UserError, atomic_write, list_differences
+from runkit import UserError, atomic_write, list_differences, read_arrays
 
 __all__ = ["Progress", "accumulate", "load_progress", "save_progress", "to_input"]
 

@@ -7,7 +7,6 @@
 """
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from erf.measures import check_map, measure
-from runkit import UserError, atomic_write, load_json, save_json
+from runkit import UserError, atomic_write, load_json, read_arrays, save_json
 
 __all__ = [
     "ErfResult",
     "check_result",
     "finished_identity",
     "load_result",
-    "read_arrays",
     "save_measures",
     "save_result",
 ]
@@ -87,19 +85,6 @@ def load_result(path: str | Path) -> ErfResult:
         raise UserError(f"{path} is not a result of erf.visualize: {error}") from error
     name = provenance.pop("name", path.stem)
     return ErfResult(name, contribution, image_rings, provenance)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a `.npz`; never unpickles.
-
-    Raises: OSError if the file cannot be opened, ValueError if it is damaged.
-    """
-    with path.open("rb") as file:
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except (zipfile.BadZipFile, EOFError, AttributeError) as error:  # AttributeError: a bare .npy
-            raise ValueError(f"not a .npz archive ({error})") from error
 
 
 def check_result(result: ErfResult) -> None:

@@ -5,7 +5,7 @@ it loads neither torch nor matplotlib.
 """
 
 from runkit.console import UserError, auto_or_int, format_table, run_main
-from runkit.files import atomic_write, load_json, save_json, sha256_of_file, sha256_of_lines
+from runkit.files import atomic_write, load_json, read_arrays, save_json, sha256_of_file, sha256_of_lines
 from runkit.provenance import SCHEMA_VERSION, describe_environment, describe_run, list_differences
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "format_table",
     "list_differences",
     "load_json",
+    "read_arrays",
     "run_main",
     "save_json",
     "sha256_of_file",

@@ -4,14 +4,19 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runkit.console import UserError
 
-__all__ = ["atomic_write", "load_json", "save_json", "sha256_of_file", "sha256_of_lines"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["atomic_write", "load_json", "read_arrays", "save_json", "sha256_of_file", "sha256_of_lines"]
 
 
 @contextmanager
@@ -64,6 +69,21 @@ def load_json(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a JSON {type(content).__name__}, not an object")
     return content
+
+
+def read_arrays(path: Path) -> "dict[str, np.ndarray]":
+    """All arrays of a `.npz`; never unpickles.
+
+    Raises: OSError if the file cannot be opened, ValueError if it is damaged.
+    """
+    import numpy as np
+
+    with path.open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (zipfile.BadZipFile, zlib.error, EOFError, AttributeError) as error:  # AttributeError: a bare .npy
+            raise ValueError(f"not a .npz archive ({error})") from error
 
 
 def sha256_of_file(path: str | Path) -> str:

@@ -34,6 +34,10 @@ class ResultFolder:
         """Answers of the network `name`, where the toolbox looks for them."""
         return self.root / "raw" / "cue-conflict" / csv_name(_file_stem(name))
 
+    def probabilities_of(self, name: str) -> Path:
+        """What the network `name` said about every stimulus (`shapebias.probabilities`)."""
+        return self.root / f"{_file_stem(name)}.probabilities.npz"
+
     def find_finished(self, name: str, config: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
         """The finished result of a network for exactly this configuration; None if it has to be computed.
 

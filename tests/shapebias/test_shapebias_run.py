@@ -16,6 +16,7 @@ from replknet import zoo
 from runkit import sha256_of_file
 from runkit.download import DownloadError
 from shapebias import inference, observers
+from shapebias.categories import decide
 from shapebias.measures import Measurement
 from shapebias.observers import write_raw_data
 from shapebias.run import DEFAULT_MODELS, build_parser, main, parse_config
@@ -75,6 +76,7 @@ def test_a_network_leaves_answers_result_comparison_and_pictures(arguments, benc
         "shape-bias.png",
         "shape-bias.svg",
         f"{NETWORK}.json",
+        f"{NETWORK}.probabilities.npz",
     ]
     with answers.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -94,6 +96,8 @@ def test_a_network_leaves_answers_result_comparison_and_pictures(arguments, benc
         "sha256": sha256_of_file(answers),
         "subject": f"{NETWORK}-random-weights",
     }
+    saved = folder / f"{NETWORK}.probabilities.npz"
+    assert content["probabilities"] == {"file": saved.name, "sha256": sha256_of_file(saved)}
     results = content["results"]
     hits = sum(row["object_response"] == row["category"] for row in rows)
     assert results["accuracy"] == hits / 1280
@@ -161,6 +165,59 @@ def test_an_interrupted_run_leaves_no_answers(arguments, tmp_path, monkeypatch, 
     assert run_random(arguments) == 130
     assert "Continue with: python -m shapebias.run --model test_efficientnet" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_saved_probabilities_give_the_same_result_without_torch(quick, arguments, people_folder, tmp_path, capsys):
+    assert run_random(arguments) == 0
+    folder = tmp_path / "out" / "shapebias"
+    saved = folder / f"{NETWORK}.probabilities.npz"
+    first = capsys.readouterr().out
+    command = [sys.executable, "-X", "importtime", "-m", "shapebias.run", "--from-probabilities", str(saved)]
+    command += ["--humans", str(people_folder), "--output", str(tmp_path / "again")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "torch" not in imported
+    assert done.stdout == first
+    old, new = (read(root / f"{NETWORK}.json") for root in (folder, tmp_path / "again" / "shapebias"))
+    assert "--from-probabilities" in new.pop("remeasured")["command"]
+    assert new == old  # what made the answers is said in the same words
+
+
+def test_saved_probabilities_are_decided_anew(quick, arguments, people_folder, tmp_path, capsys):
+    assert run_random(arguments) == 0
+    saved = tmp_path / "out" / "shapebias" / f"{NETWORK}.probabilities.npz"
+    more = ["--humans", str(people_folder), "--aggregation", "max"]
+    capsys.readouterr()
+    assert main(["--from-probabilities", str(saved), *more, "--output", str(tmp_path / "out")]) == 2
+    assert "aggregation: mean -> max" in capsys.readouterr().err
+    assert main(["--from-probabilities", str(saved), *more, "--output", str(tmp_path / "max")]) == 0
+    values = np.load(saved)["probabilities"]
+    with (tmp_path / "max/shapebias/raw/cue-conflict/cue-conflict_test-efficientnet_session-1.csv").open() as file:
+        assert [row["object_response"] for row in csv.DictReader(file)] == decide(values, aggregation="max")
+
+
+def test_a_run_without_its_answers_takes_the_saved_probabilities(quick, arguments, tmp_path, monkeypatch, capsys):
+    assert run_random(arguments) == 0
+    folder = tmp_path / "out" / "shapebias"
+    before = read(folder / f"{NETWORK}.json")
+    for path in (folder / f"{NETWORK}.json", *(folder / "raw" / "cue-conflict").iterdir()):
+        path.unlink()
+    monkeypatch.setattr(zoo, "load_model", None)  # no network is asked
+    assert run_random(arguments) == 0
+    assert read(folder / f"{NETWORK}.json") == before
+    (folder / f"{NETWORK}.json").unlink()
+    (folder / "raw" / "cue-conflict" / "cue-conflict_test-efficientnet_session-1.csv").unlink()
+    capsys.readouterr()
+    assert run_random(arguments, "--seed", "1") == 2
+    assert "probabilities.npz is of another configuration (weights.seed: 0 -> 1)" in capsys.readouterr().err
+
+
+def test_probabilities_of_one_network_are_not_taken_twice(quick, arguments, tmp_path, capsys):
+    assert run_random(arguments) == 0
+    saved = str(tmp_path / "out" / "shapebias" / f"{NETWORK}.probabilities.npz")
+    capsys.readouterr()
+    assert main(["--from-probabilities", saved, saved, "--output", str(tmp_path / "out")]) == 2
+    assert f"are both of the network '{NETWORK}'" in capsys.readouterr().err
 
 
 def test_auto_skips_what_cannot_be_had_and_fails_if_nothing_is_left(arguments, capsys, caplog, monkeypatch):
@@ -292,6 +349,10 @@ def test_without_network_connection_a_run_goes_on_without_people(people_folder, 
     ("argv", "message"),
     [
         (["--from-csv", "a.csv", "--model", "resnet50"], "leave out --model"),
+        (["--from-probabilities", "a.npz", "--stimuli", "b"], "leave out --model, --weights and --stimuli"),
+        (["--from-probabilities", "a.npz", "--preprocessing", "toolbox"], "leave out --preprocessing"),
+        (["--from-probabilities", "a.npz", "--from-csv", "a.csv"], "not both"),
+        (["--from-csv", "a.csv", "--aggregation", "max"], "--aggregation needs --from-probabilities"),
         (["--batch-size", "0"], "a whole number of at least 1, not '0'"),
         (["--seed", "-1"], "--seed must be at least 0, not -1"),
         (["--model", "resnet50", "resnet50"], "--model names resnet50 twice"),
@@ -338,7 +399,7 @@ def test_help_shows_runnable_examples_at_once():
     )
     seconds = time.perf_counter() - started
     examples = [line.split("shapebias.run ")[1] for line in done.stdout.splitlines() if line.startswith("  python -m")]
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         build_parser().parse_args(example.split())
     assert seconds < 2  # a fifth of a second on an idle machine; torch alone would take longer than this
