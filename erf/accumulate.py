@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from erf.contribution import LayerError, central_gradients
 from erf.images import ImageSet, read_image
-from erf.measures import ring_mass
+from erf.sums import MapSums, map_sums, stack_sums
 from replknet.zoo import Preprocessing
 from runkit import UserError, atomic_write, list_differences, read_arrays
 
@@ -36,7 +36,8 @@ class Progress:
 
     Attributes:
         total: float64 (H, W): sum of the maps so far.
-        rings: Ring sums of each map that went in.
+        sums: Of each map that went in: what `erf.sums` keeps of it.
+        names: Of the images those maps belong to, relative to the image folder.
         skipped: Images left out, with the reason: `{"image": ..., "reason": ...}`.
         done: Images dealt with, skipped ones included.
         feature_size: (h, w) of the feature map; None before the first image.
@@ -44,7 +45,8 @@ class Progress:
     """
 
     total: np.ndarray
-    rings: tuple[np.ndarray, ...] = ()
+    sums: tuple[MapSums, ...] = ()
+    names: tuple[str, ...] = ()
     skipped: tuple[dict[str, str], ...] = ()
     done: int = 0
     feature_size: tuple[int, int] | None = None
@@ -156,16 +158,23 @@ def _add(
     state: Progress, outcomes: dict[str, np.ndarray | str], feature_size: tuple[int, int] | None, seconds: float
 ) -> Progress:
     """The state after one more batch."""
-    total, rings, skipped = state.total, list(state.rings), list(state.skipped)
+    total, sums, names, skipped = state.total, list(state.sums), list(state.names), list(state.skipped)
     for name, outcome in outcomes.items():
         if isinstance(outcome, str):
             _logger.warning("skipped %s: %s", name, outcome)
             skipped.append({"image": name, "reason": outcome})
         else:
             total = total + outcome
-            rings.append(ring_mass(outcome))
+            sums.append(map_sums(outcome))
+            names.append(name)
     return Progress(
-        total, tuple(rings), tuple(skipped), state.done + len(outcomes), feature_size or state.feature_size, seconds
+        total=total,
+        sums=tuple(sums),
+        names=tuple(names),
+        skipped=tuple(skipped),
+        done=state.done + len(outcomes),
+        feature_size=feature_size or state.feature_size,
+        seconds=seconds,
     )
 
 
@@ -173,13 +182,15 @@ def save_progress(state: Progress, path: Path, identity: dict[str, Any]) -> None
     """Write the state of an unfinished run, whole or not at all."""
     head = {
         "identity": identity,
+        "names": state.names,
         "skipped": state.skipped,
         "done": state.done,
         "feature_size": state.feature_size,
         "seconds": state.seconds,
     }
+    sums: dict[str, Any] = stack_sums(state.sums).as_arrays("image_") if state.sums else {}
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, total=state.total, rings=np.array(state.rings), head=np.array(json.dumps(head)))
+        np.savez(file, total=state.total, **sums, head=np.array(json.dumps(head)))
 
 
 def load_progress(path: Path, identity: dict[str, Any]) -> Progress:
@@ -190,10 +201,11 @@ def load_progress(path: Path, identity: dict[str, Any]) -> Progress:
     try:
         arrays = read_arrays(path)
         head = json.loads(str(arrays["head"]))
-        total, rings = arrays["total"], arrays["rings"]
+        total, names = arrays["total"], tuple(head["names"])
+        sums = tuple(MapSums.from_arrays(arrays, "image_").of_each()) if names else ()
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged ({error}); start again with --overwrite") from error
     if differences := list_differences(head["identity"], identity):
         raise UserError(f"{path} is of another run ({'; '.join(differences)}); start again with --overwrite")
     feature_size = tuple(head["feature_size"]) if head["feature_size"] else None
-    return Progress(total, tuple(rings), tuple(head["skipped"]), head["done"], feature_size, head["seconds"])
+    return Progress(total, sums, names, tuple(head["skipped"]), head["done"], feature_size, head["seconds"])

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from erf.sums import ring_index
+
 __all__ = [
     "LOG_THRESHOLDS",
     "MASS_THRESHOLDS",
@@ -82,10 +84,7 @@ def ring_mass(values: np.ndarray) -> np.ndarray:
         square of side 2i + 1 holds the sum of the first i + 1 entries.
     """
     height, width = values.shape
-    down = np.abs(np.arange(height) - height // 2)
-    across = np.abs(np.arange(width) - width // 2)
-    ring = np.maximum(down[:, None], across[None, :])
-    return np.bincount(ring.ravel(), weights=values.ravel().astype(np.float64))
+    return np.bincount(ring_index((height, width), (height // 2, width // 2)), weights=values.ravel())
 
 
 def _square_area(values: np.ndarray, thresholds: Sequence[float]) -> list[SquareArea]:

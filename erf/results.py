@@ -1,9 +1,15 @@
 """Results on disk: the `.npz` that everything after the network starts from, and the `.json` beside it.
 
 `.npz` of a finished run:
-    contribution  float64 (H, W): mean over images of the rectified, colour-summed gradient, unscaled
-    image_rings   float64 (N, R): each image's map summed over square rings around the centre (`erf.measures.ring_mass`)
-    provenance    text: the JSON without its `results`, so that the file alone says what made it
+    contribution   float64 (H, W): mean over images of the rectified, colour-summed gradient, unscaled
+    provenance     text: the JSON without its `results`, so that the file alone says what made it
+    image_names    text (N,): the images that went in, relative to their folder
+    image_rings    float64 (N, R), image_annuli float64 (N, Q), image_moments float64 (N, 15): sums of each image's map
+                   over square and circular rings around the centre, and its moments; exact (`erf.sums.MapSums`)
+    image_shares   float32 (N, h, w): the part of each image's map that lies in each of at most 128 × 128 blocks
+
+From the sums every measure follows for any other choice of the same images, so intervals need neither the network nor
+all the maps. Files of schema 1 have rings alone of the `image_` arrays: they are read, and measured without intervals.
 """
 
 import json
@@ -15,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from erf.measures import check_map, measure
-from runkit import UserError, atomic_write, load_json, read_arrays, save_json
+from erf.sums import MapSums
+from runkit import SCHEMA_VERSION, UserError, atomic_write, load_json, read_arrays, save_json
 
 __all__ = [
     "ErfResult",
@@ -34,14 +41,16 @@ class ErfResult:
     Attributes:
         name: Network as the user named it; the files are called after it.
         contribution: float64 (H, W), >= 0: mean contribution map, unscaled.
-        image_rings: float64 (N, R): ring sums of each image's map.
         provenance: What made it: weights, images, configuration, versions.
+        sums: Of each image's map, in the order of `image_names`; None for files of schema 1.
+        image_names: Images that went in; empty for files of schema 1.
     """
 
     name: str
     contribution: np.ndarray
-    image_rings: np.ndarray
     provenance: Mapping[str, Any]
+    sums: MapSums | None = None
+    image_names: tuple[str, ...] = ()
 
     @property
     def weights_label(self) -> str:
@@ -54,17 +63,19 @@ class ErfResult:
 
     @property
     def num_images(self) -> int:
-        return len(self.image_rings)
+        return self.provenance["data"]["images_used"]
 
 
 def save_result(result: ErfResult, path: Path) -> None:
     """Write the `.npz`, whole or not at all."""
+    sums: dict[str, Any] = result.sums.as_arrays("image_") if result.sums else {}
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
             contribution=result.contribution,
-            image_rings=result.image_rings,
             provenance=np.array(json.dumps({"name": result.name, **result.provenance}, allow_nan=False)),
+            image_names=np.array(result.image_names, dtype=np.str_),
+            **sums,
         )
 
 
@@ -78,13 +89,15 @@ def load_result(path: str | Path) -> ErfResult:
         arrays = read_arrays(path)
         provenance = json.loads(str(arrays["provenance"]))
         contribution = arrays["contribution"].astype(np.float64)
-        image_rings = arrays["image_rings"].astype(np.float64)
+        old = provenance["schema"] < 2
+        sums = None if old else MapSums.from_arrays(arrays, "image_")
+        image_names = () if old else tuple(arrays["image_names"].tolist())
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; name a .npz that erf.visualize wrote") from error
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is not a result of erf.visualize: {error}") from error
     name = provenance.pop("name", path.stem)
-    return ErfResult(name, contribution, image_rings, provenance)
+    return ErfResult(name, contribution, provenance, sums, image_names)
 
 
 def check_result(result: ErfResult) -> None:
@@ -104,7 +117,7 @@ def save_measures(result: ErfResult, path: Path) -> dict[str, Any]:
     Raises: UserError as `check_result`.
     """
     check_result(result)
-    content = {**result.provenance, "results": measure(result.contribution)}
+    content = {**result.provenance, "schema": SCHEMA_VERSION, "results": measure(result.contribution)}
     save_json(path, content)
     return content
 

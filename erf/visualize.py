@@ -14,11 +14,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from erf.measures import LOG_THRESHOLDS, MASS_THRESHOLDS, log_area, mass_area
 from erf.results import ErfResult, check_result, finished_identity, load_result, save_measures, save_result
+from erf.sums import stack_sums
 from runkit import (
+    SCHEMA_VERSION,
     UserError,
     atomic_write,
     auto_or_int,
@@ -246,7 +246,7 @@ def _measure_model(
             save=lambda state: save_progress(state, partial, identity),
             label=name,
         )
-    if not progress.rings:
+    if not progress.sums:
         partial.unlink(missing_ok=True)
         reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in progress.skipped[:3])
         raise UserError(f"{name}: no image could be used ({reasons})")
@@ -265,7 +265,7 @@ def _measure_model(
             "name": images.name,
             "images_found": images.found,
             "images_chosen": len(images.paths),
-            "images_used": len(progress.rings),
+            "images_used": len(progress.sums),
             "sha256": image_sha256,
             "size_px": [config.size, config.size],
             "mean": loaded.preprocessing.mean,
@@ -275,7 +275,8 @@ def _measure_model(
         "skipped": list(progress.skipped),
         "unit": _unit(progress.feature_size, config.size),
     }
-    result = ErfResult(name, progress.total / len(progress.rings), np.array(progress.rings), provenance)
+    mean = progress.total / len(progress.sums)
+    result = ErfResult(name, mean, provenance, stack_sums(progress.sums), progress.names)
     check_result(result)
     save_result(result, npz)
     _write_measures_and_picture(result, folder, config)
@@ -338,9 +339,7 @@ def _write_comparison(results: Sequence[ErfResult], folder: Path, config: Config
     models = [
         {"name": r.name, "weights": r.provenance["weights"], "identity": r.provenance["identity"]} for r in results
     ]
-    save_json(
-        folder / "comparison.json", {"schema": results[0].provenance["schema"], "models": models, "results": rows}
-    )
+    save_json(folder / "comparison.json", {"schema": SCHEMA_VERSION, "models": models, "results": rows})
     description = " | ".join(dict.fromkeys(result.provenance["command"] for result in results))
     figure = plot_comparison(results, scale=config.scale)
     save_figure(figure, folder / "comparison", config.formats, description=description)

@@ -12,7 +12,7 @@ from typing import Any
 
 __all__ = ["SCHEMA_VERSION", "describe_environment", "describe_run", "list_differences"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: receptive fields keep sums of each image's map, and their measures have intervals
 DISTRIBUTION = "replknet-analysis"
 _PACKAGES = (
     DISTRIBUTION,

@@ -9,7 +9,7 @@ from torch import nn
 
 from erf.accumulate import accumulate, load_progress, save_progress
 from erf.images import find_images
-from erf.measures import ring_mass
+from erf.sums import map_sums, stack_sums
 from replknet.zoo import Preprocessing
 from runkit import UserError
 
@@ -53,7 +53,10 @@ def test_batches_do_not_matter(run):
     np.testing.assert_allclose(one.total, many.total, rtol=1e-12)
     assert one.done == many.done == 4
     assert one.feature_size == (32, 32)
-    np.testing.assert_allclose(np.sum(one.rings, 0), ring_mass(one.total), rtol=1e-12)
+    assert one.names == many.names == tuple(p.relative_to(run.images.root).as_posix() for p in run.images.paths)
+    whole = map_sums(one.total)
+    np.testing.assert_allclose(stack_sums(one.sums).rings.sum(0), whole.rings[0], rtol=1e-12)
+    np.testing.assert_allclose(stack_sums(one.sums).moments.sum(0), whole.moments[0], rtol=1e-10, atol=1e-6)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("the machine went away")])
@@ -77,7 +80,9 @@ def test_an_interrupted_run_continues_to_the_same_bits(run, tmp_path, error):
     assert progress.done == 2
     continued = run(progress=progress)
     assert np.array_equal(continued.total, whole.total)
-    assert np.array_equal(continued.rings, whole.rings)
+    for name, array in stack_sums(whole.sums).as_arrays().items():
+        assert np.array_equal(stack_sums(continued.sums).as_arrays()[name], array)
+    assert continued.names == whole.names
 
 
 def test_progress_is_saved_every_ten_batches(run, monkeypatch):
@@ -104,7 +109,7 @@ def test_unreadable_images_are_skipped_and_named(run, photo_folder, caplog):
         state = run(batch_size=2)
     assert [entry["image"] for entry in state.skipped] == ["class0/1.png", "class1/2.png"]
     assert all("unreadable" in entry["reason"] for entry in state.skipped)
-    assert len(state.rings) == 2
+    assert len(state.sums) == len(state.names) == 2
     assert state.done == 4
     assert "skipped class0/1.png" in caplog.text
 
@@ -112,7 +117,7 @@ def test_unreadable_images_are_skipped_and_named(run, photo_folder, caplog):
 def test_not_finite_gradients_are_skipped_and_named(run):
     run.network.conv.weight.data.fill_(float("inf"))
     state = run()
-    assert not state.rings
+    assert not state.sums
     assert {entry["reason"] for entry in state.skipped} == {"the gradient is not finite"}
 
 

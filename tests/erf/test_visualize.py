@@ -41,7 +41,7 @@ def test_one_trained_network(run):
     assert "RANDOM" not in out + err
     assert "4/4" in err  # the progress bar
     content = read(run.folder / "tf_efficientnet_lite0.in1k.json")
-    assert content["schema"] == 1
+    assert content["schema"] == 2
     assert content["weights"]["model"] == "tf_efficientnet_lite0.in1k"
     assert content["weights"]["random"] is False
     assert content["data"]["images_used"] == 4
@@ -52,6 +52,7 @@ def test_one_trained_network(run):
         assert contribution.shape == (64, 64)
         assert contribution.dtype == np.float64
         assert archive["image_rings"].shape == (4, 33)
+        assert len(archive["image_names"]) == 4
     areas = {area["threshold"]: area for area in content["results"]["area_ratio"]}
     assert list(areas) == [0.2, 0.3, 0.5, 0.99]
     expected = erf.log_area(contribution)
@@ -174,6 +175,19 @@ def test_from_npz_needs_no_torch(run, tmp_path):
     assert done.stdout.splitlines()[-1] == "0 False"
     again = read(tmp_path / "again" / "erf" / "resnet18.json")
     assert again["results"] == read(run.folder / "resnet18.json")["results"]
+
+
+def test_files_of_schema_1_are_read(run, tmp_path):
+    """Such a file has ring sums alone: everything is measured but the intervals."""
+    assert run("--model", "resnet18", "--weights", "random")[0] == 0
+    now = erf.load_result(run.folder / "resnet18.npz")
+    provenance = np.array(json.dumps({"name": now.name, **now.provenance, "schema": 1}))
+    np.savez(tmp_path / "old.npz", contribution=now.contribution, image_rings=now.sums.rings, provenance=provenance)
+    old = erf.load_result(tmp_path / "old.npz")
+    assert old.sums is None
+    assert old.num_images == 4
+    assert run("--from-npz", str(tmp_path / "old.npz"), images=False)[0] == 0
+    assert read(run.folder / "resnet18.json")["results"]["area_ratio"] == erf.measure(now.contribution)["area_ratio"]
 
 
 def test_skipped_images_are_named(run, photo_folder):
@@ -303,9 +317,7 @@ def test_squares_that_are_not_reached_are_left_out():
 def test_comparison_panels_share_limits_and_list_every_network(run, count):
     assert run("--model", "resnet18", "--weights", "random", "--num-images", "1")[0] == 0
     result = erf.load_result(run.folder / "resnet18.npz")
-    results = [
-        erf.ErfResult(f"net{i}", result.contribution, result.image_rings, result.provenance) for i in range(count)
-    ]
+    results = [erf.ErfResult(f"net{i}", result.contribution, result.provenance) for i in range(count)]
     figure = plot_comparison(results)
     panels = [ax for ax in figure.axes if ax.images]
     assert len(panels) == count

@@ -84,7 +84,7 @@ def test_a_network_leaves_answers_result_comparison_and_pictures(arguments, benc
     assert {row["subj"] for row in rows} == {f"{NETWORK}-random-weights"}
 
     content = read(folder / f"{NETWORK}.json")
-    assert content["schema"] == 1
+    assert content["schema"] == 2
     assert content["config"]["model"] == NETWORK
     assert content["config"]["aggregation"] == "mean"
     assert content["weights"]["random"] is True
