@@ -11,18 +11,19 @@ Definitions of Geirhos et al. (ICLR 2019, arXiv:1811.12231) as the model-vs-huma
 - the average line takes all trials at once: it is not the mean of the category points;
 - people are pooled: all their trials are taken together.
 
-Error consistency: Geirhos, Meding & Wichmann (NeurIPS 2020, arXiv:2006.16736).
+Error consistency: Geirhos, Meding & Wichmann (NeurIPS 2020, arXiv:2006.16736). Intervals: `shapebias.bootstrap`. Cue
+sensitivity (mean reciprocal rank among 1000 classes): `shapebias.ranks`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from shapebias.bootstrap import RESAMPLES, Estimate, Resampling, estimate_ratios
 from shapebias.categories import CATEGORIES
 from shapebias.observers import NO_ANSWER, Observer
 
@@ -32,32 +33,10 @@ __all__ = [
     "Measurement",
     "confusion_matrix",
     "consistency_table",
+    "count_by_image",
     "error_consistency",
     "measure",
 ]
-
-RESAMPLES = 2000
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A fraction in [0, 1] and its percentile bootstrap interval over stimuli; None where it is not defined (0/0)."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    def as_dict(self, name: str) -> dict[str, Any]:
-        """`{name: value, name_interval: [low, high]}`; the interval is None where there is none."""
-        interval = None if self.low is None else [self.low, self.high]
-        return {name: self.value, f"{name}_interval": interval}
-
-    @classmethod
-    def from_dict(cls, name: str, content: Mapping[str, Any]) -> "Estimate":
-        """The inverse of `as_dict`, out of a mapping that may hold more."""
-        low, high = content[f"{name}_interval"] or (None, None)
-        return cls(content[name], low, high)
 
 
 @dataclass(frozen=True)
@@ -74,6 +53,9 @@ class Measurement:
         coverage: (Shape + texture decisions) / conflict trials: how often either cue was named.
         neither: 1 - coverage.
         accuracy: Answer = category of the shape, over all trials, also those without conflict (16-class accuracy).
+        shape_reciprocal_rank: Mean over conflict trials of 1 / rank, among all 1000 classes, of the best class of the
+            shape's category; without a value where no probabilities are known (people, recorded answers).
+        texture_reciprocal_rank: The same of the texture's category.
         no_answer: Answer "na", over all trials.
         shape_bias_category_mean: Mean of the categories' shape bias where defined; *not* the average line.
         categories: Name -> `shape_bias`, `fraction_correct_shape`, `fraction_correct_texture` of the trials with that
@@ -93,6 +75,8 @@ class Measurement:
     coverage: Estimate
     neither: Estimate
     accuracy: Estimate
+    shape_reciprocal_rank: Estimate
+    texture_reciprocal_rank: Estimate
     no_answer: float
     shape_bias_category_mean: float | None
     categories: Mapping[str, Mapping[str, Estimate]]
@@ -117,7 +101,7 @@ class Measurement:
     def from_dict(cls, content: Mapping[str, Any]) -> "Measurement":
         """The inverse of `as_dict`."""
         fields = {key: content[key] for key in cls.__dataclass_fields__}
-        for key in _OVERALL:
+        for key in _RATIOS:
             fields[key] = Estimate.from_dict(key, content)
         fields["categories"] = {
             category: {key: Estimate.from_dict(key, entry) for key in _PER_CATEGORY}
@@ -126,15 +110,26 @@ class Measurement:
         return cls(**fields)
 
 
+_HITS = ("shape_hit", "texture_hit")
+_RATIOS = {
+    "shape_bias": (("shape_hit",), _HITS),
+    "fraction_correct_shape": (("shape_hit",), ("trials",)),
+    "fraction_correct_texture": (("texture_hit",), ("trials",)),
+    "coverage": (_HITS, ("conflict",)),
+    "neither": (("neither",), ("conflict",)),
+    "accuracy": (("correct",), ("trials",)),
+    "shape_reciprocal_rank": (("shape_reciprocal_rank",), ("ranked",)),
+    "texture_reciprocal_rank": (("texture_reciprocal_rank",), ("ranked",)),
+}
+"""Measure -> the columns of `count_by_image` that its numerator and its denominator add up."""
+
 _PER_CATEGORY = ("shape_bias", "fraction_correct_shape", "fraction_correct_texture")
-_OVERALL = (*_PER_CATEGORY, "coverage", "neither", "accuracy")
 
 
 def measure(observer: Observer, *, resamples: int = RESAMPLES, seed: int = 0) -> Measurement:
     """All measures of one observer, each with a 95% interval.
 
-    The interval is the percentile bootstrap over stimuli: images are drawn with replacement, and with an image all
-    answers to it, so pooled people keep their dependence. The draws depend on `seed` and the number of images only.
+    With an image all answers to it are drawn, so pooled people keep their dependence; see `shapebias.bootstrap`.
 
     Args:
         observer: At least one trial.
@@ -145,34 +140,23 @@ def measure(observer: Observer, *, resamples: int = RESAMPLES, seed: int = 0) ->
     trials = observer.trials
     if len(trials) == 0:
         raise ValueError(f"{observer.name} has no trials")
-    per_image = _count_by_image(trials)
-    n = len(per_image)
-    weights = _draw(n, resamples, seed)
-
-    def estimate(rows: np.ndarray, top: Sequence[str], bottom: Sequence[str]) -> Estimate:
-        counts = per_image.loc[rows]
-        numerator, denominator = (counts[list(names)].sum(axis=1).to_numpy(dtype=float) for names in (top, bottom))
-        return _ratio_estimate(numerator, denominator, weights if rows.all() else weights[:, rows])
-
-    hits = ("shape_hit", "texture_hit")
-    everything = np.ones(n, dtype=bool)
-    overall = {
-        "shape_bias": estimate(everything, ("shape_hit",), hits),
-        "fraction_correct_shape": estimate(everything, ("shape_hit",), ("trials",)),
-        "fraction_correct_texture": estimate(everything, ("texture_hit",), ("trials",)),
-        "coverage": estimate(everything, hits, ("conflict",)),
-        "neither": estimate(everything, ("neither",), ("conflict",)),
-        "accuracy": estimate(everything, ("correct",), ("trials",)),
-    }
-    categories = {}
-    for category in CATEGORIES:
-        rows = (per_image["category"] == category).to_numpy()
-        if rows.any():
-            categories[category] = {
-                "shape_bias": estimate(rows, ("shape_hit",), hits),
-                "fraction_correct_shape": estimate(rows, ("shape_hit",), ("trials",)),
-                "fraction_correct_texture": estimate(rows, ("texture_hit",), ("trials",)),
-            }
+    per_image = count_by_image(observer)
+    present = [category for category in CATEGORIES if (per_image["category"] == category).any()]
+    everything = np.ones(len(per_image))
+    wanted = [(key, everything) for key in _RATIOS]
+    wanted += [
+        (key, (per_image["category"] == category).to_numpy(dtype=float))
+        for category in present
+        for key in _PER_CATEGORY
+    ]
+    tops, bottoms = (
+        np.stack([rows * per_image[list(_RATIOS[key][side])].sum(axis=1).to_numpy() for key, rows in wanted], axis=1)
+        for side in (0, 1)
+    )
+    resampling = Resampling.of(list(per_image["image"]), resamples=resamples, seed=seed)
+    estimates = iter(estimate_ratios(tops, bottoms, resampling))
+    overall = {key: next(estimates) for key in _RATIOS}
+    categories = {category: {key: next(estimates) for key in _PER_CATEGORY} for category in present}
     defined = [v for entry in categories.values() if (v := entry["shape_bias"].value) is not None]
     return Measurement(
         name=observer.name,
@@ -257,16 +241,14 @@ def _consistency(one: np.ndarray, other: np.ndarray) -> Consistency:
     return Consistency(float(observed), float(expected), float(kappa))
 
 
-@lru_cache(maxsize=2)
-def _draw(n: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each of n images is drawn: (resamples, n) whole numbers as floats, so that products go through BLAS."""
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=resamples).astype(float)
-    weights.flags.writeable = False
-    return weights
+def count_by_image(observer: Observer) -> pd.DataFrame:
+    """One row an image, sorted by its name: what all who answered said of it.
 
-
-def _count_by_image(trials: pd.DataFrame) -> pd.DataFrame:
-    """One row an image: its shape's `category` and the number of trials of each sort, over all who answered."""
+    Returns: Columns `image`, `category` (of the shape), and counts of trials: `trials`, `conflict`, `shape_hit`,
+        `texture_hit`, `neither`, `correct`; `ranked` (1 for a conflict image whose cue ranks are known, else 0) and
+        `shape_reciprocal_rank`, `texture_reciprocal_rank` (0 where not ranked).
+    """
+    trials = observer.trials
     conflict = trials["shape"] != trials["texture"]
     counts = pd.DataFrame(
         {
@@ -281,23 +263,12 @@ def _count_by_image(trials: pd.DataFrame) -> pd.DataFrame:
     )
     counts["neither"] = counts["conflict"] - counts["shape_hit"] - counts["texture_hit"]
     table = counts.groupby(["image", "category"], sort=True).sum().reset_index()
-    return table
-
-
-def _ratio_estimate(top: np.ndarray, bottom: np.ndarray, weights: np.ndarray) -> Estimate:
-    """Ratio of sums with its percentile interval; draws in which the denominator is 0 are left out.
-
-    Args:
-        top, bottom: Counts per image (n,).
-        weights: How often each image is drawn (resamples, n).
-    """
-    total = int(bottom.sum())
-    if total == 0:
-        return Estimate(None, None, None)
-    drawn_top, drawn_bottom = weights @ top, weights @ bottom
-    defined = drawn_bottom > 0
-    if not defined.any():
-        return Estimate(float(top.sum() / total), None, None)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(drawn_top[defined] / drawn_bottom[defined], [tail, 100 - tail])
-    return Estimate(float(top.sum() / total), float(low), float(high))
+    if observer.ranks is None:
+        return table.assign(ranked=0, shape_reciprocal_rank=0.0, texture_reciprocal_rank=0.0)
+    ranks = observer.ranks.set_index("image").loc[table["image"]]
+    ranked = (table["conflict"] > 0).to_numpy(dtype=int)
+    return table.assign(
+        ranked=ranked,
+        shape_reciprocal_rank=ranked / ranks["shape_rank"].to_numpy(),
+        texture_reciprocal_rank=ranked / ranks["texture_rank"].to_numpy(),
+    )

@@ -17,6 +17,7 @@ from shapebias.config import RunConfig, describe
 from shapebias.measures import measure
 from shapebias.observers import RANDOM_SUFFIX, Observer, read_observer, write_raw_data
 from shapebias.probabilities import Probabilities, load_probabilities, save_probabilities
+from shapebias.ranks import rank_cues, write_ranks
 from shapebias.results import ResultFolder
 from shapebias.stimuli import Stimuli, Stimulus, find_stimuli, parse_image_name
 
@@ -83,7 +84,7 @@ def measure_probabilities(config: RunConfig, folder: ResultFolder) -> list[Obser
         if folder.find_finished(name, wanted, overwrite=config.overwrite) is not None:
             _logger.info("%s: kept the finished result %s", name, folder.json_of(name))
             random = provenance["weights"]["random"]
-            observers.append(_read_answers(folder, name, provenance["label"], random=random))
+            observers.append(_read_answers(folder, name, provenance["label"], random=random, probabilities=path))
         else:
             again = {"remeasured": describe(config, started, clock)}
             observers.append(_write_answers(config, probabilities, path, folder, again))
@@ -135,9 +136,22 @@ def _label(weights: "ResolvedWeights") -> str:
     return f"{weights.name}, {record.label}" if record.random or record.source == "file" else _subject(weights)
 
 
-def _read_answers(folder: ResultFolder, name: str, label: str, *, random: bool) -> Observer:
-    """The answers on disk, labelled with the weights that gave them."""
-    return replace(read_observer(folder.csv_of(name)), label=label, random=random)
+def _read_answers(
+    folder: ResultFolder, name: str, label: str, *, random: bool, probabilities: Path | None = None
+) -> Observer:
+    """The answers on disk, labelled with the weights that gave them, and the cue ranks where probabilities are known.
+
+    Args:
+        probabilities: Their file, if it is not in `folder`.
+    """
+    path = probabilities or folder.probabilities_of(name)
+    ranks = None
+    if path.exists():
+        saved = load_probabilities(path)
+        ranks = rank_cues(saved.values, saved.images)
+    else:
+        _logger.info("%s: no %s, so no cue ranks; --overwrite asks the network again", name, path.name)
+    return replace(read_observer(folder.csv_of(name)), label=label, random=random, ranks=ranks)
 
 
 def _run_network(
@@ -223,7 +237,9 @@ def _write_answers(
     stimuli = [Stimulus(Path(image), *parse_image_name(image)) for image in probabilities.images]
     answers = decide(probabilities.values, aggregation=config.aggregation)
     write_raw_data(folder.csv_of(name), provenance["subject"], stimuli, answers)
-    observer = _read_answers(folder, name, provenance["label"], random=provenance["weights"]["random"])
+    write_ranks(folder.ranks_of(name), rank_cues(probabilities.values, probabilities.images))
+    random = provenance["weights"]["random"]
+    observer = _read_answers(folder, name, provenance["label"], random=random, probabilities=path)
     head = {
         **{key: value for key, value in provenance.items() if key not in ("subject", "label")},
         "config": _with_aggregation(provenance["config"], config),

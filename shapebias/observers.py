@@ -59,6 +59,8 @@ class Observer:
         label: How pictures and tables call it.
         random: Whether it is a network with random weights, whose shape bias means nothing.
         source: The CSV it was read from, if any.
+        ranks: A network's cue ranks among all 1000 classes (`shapebias.ranks.rank_cues`), where its probabilities are
+            known.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Observer:
     label: str = ""
     random: bool = False
     source: Path | None = None
+    ranks: pd.DataFrame | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.label:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from runkit import UserError, atomic_write, format_table, list_differences, load_json, save_json, sha256_of_file
-from shapebias.measures import CONFIDENCE, RESAMPLES, Measurement, consistency_table, measure
+from shapebias.bootstrap import CONFIDENCE, METHOD, RESAMPLES
+from shapebias.measures import Measurement, consistency_table, measure
 from shapebias.observers import Observer, csv_name, pool_people
 
 __all__ = ["Comparison", "ResultFolder", "compare", "describe_results", "write_comparison"]
@@ -37,6 +38,10 @@ class ResultFolder:
     def probabilities_of(self, name: str) -> Path:
         """What the network `name` said about every stimulus (`shapebias.probabilities`)."""
         return self.root / f"{_file_stem(name)}.probabilities.npz"
+
+    def ranks_of(self, name: str) -> Path:
+        """The network's cue ranks for every stimulus (`shapebias.ranks`)."""
+        return self.root / f"{_file_stem(name)}.cue-ranks.csv"
 
     def find_finished(self, name: str, config: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
         """The finished result of a network for exactly this configuration; None if it has to be computed.
@@ -228,11 +233,13 @@ _TABLE_FIELDS = (
     "accuracy",
     "no_answer",
     "shape_bias_category_mean",
+    "shape_reciprocal_rank",
+    "texture_reciprocal_rank",
 )
 
 
 def _describe_interval() -> dict[str, Any]:
-    return {"level": CONFIDENCE, "method": "percentile bootstrap over stimuli", "resamples": RESAMPLES, "seed": 0}
+    return {"level": CONFIDENCE, "method": METHOD, "resamples": RESAMPLES, "seed": 0}
 
 
 def _with_people(comparison: Comparison, name: str) -> float | None:

@@ -75,6 +75,7 @@ def test_a_network_leaves_answers_result_comparison_and_pictures(arguments, benc
         "shape-bias.json",
         "shape-bias.png",
         "shape-bias.svg",
+        f"{NETWORK}.cue-ranks.csv",
         f"{NETWORK}.json",
         f"{NETWORK}.probabilities.npz",
     ]
