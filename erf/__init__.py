@@ -15,7 +15,7 @@ _PUBLIC = {
     "load_result": "erf.results",
     "log_area": "erf.measures",
     "mass_area": "erf.measures",
-    "measure": "erf.measures",
+    "measure": "erf.summary",
     "plot_comparison": "erf.plots",
     "plot_contribution": "erf.plots",
 }

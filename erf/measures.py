@@ -1,17 +1,17 @@
-"""What a contribution map says about the extent of a receptive field: numbers from arrays, no network.
+"""Centred squares that hold shares of a contribution map: the published measure, and the same without its logarithm.
 
-Two families stand side by side. The published measure (arXiv:2203.06717, Table 8; the authors' `erf/analyze_erf.py`)
-takes the map's logarithm first, so it depends on the scale of the gradients. The scale-free measures are taken on the
-map itself: multiplying it by a constant changes nothing.
+The published measure (arXiv:2203.06717, Table 8; the authors' `erf/analyze_erf.py`) takes the map's logarithm first, so
+it depends on the scale of the gradients. The scale-free one is taken on the map itself: multiplying it by a constant
+changes nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from erf.sums import ring_index
+from erf.extent import mass_shares, whole_side
+from erf.sums import Centre, ring_index
 
 __all__ = [
     "LOG_THRESHOLDS",
@@ -21,9 +21,7 @@ __all__ = [
     "log_area",
     "log_map",
     "mass_area",
-    "measure",
     "ring_mass",
-    "rms_radius",
 ]
 
 LOG_THRESHOLDS = (0.2, 0.3, 0.5, 0.99)  # those of the paper's table
@@ -77,36 +75,32 @@ def log_map(contribution: np.ndarray) -> np.ndarray:
     return scores / scores.max()
 
 
-def ring_mass(values: np.ndarray) -> np.ndarray:
-    """Sum of a map over square rings around its centre (H // 2, W // 2).
+def ring_mass(values: np.ndarray, centre: Centre | None = None) -> np.ndarray:
+    """Sum of a map over square rings around a pixel, (H // 2, W // 2) if None.
 
     Returns: float64 (R,): entry i sums the pixels whose larger distance to the centre, down or across, is i; so the
         square of side 2i + 1 holds the sum of the first i + 1 entries.
     """
     height, width = values.shape
-    return np.bincount(ring_index((height, width), (height // 2, width // 2)), weights=values.ravel())
+    return np.bincount(ring_index((height, width), centre or (height // 2, width // 2)), weights=values.ravel())
 
 
-def _square_area(values: np.ndarray, thresholds: Sequence[float]) -> list[SquareArea]:
-    """Smallest squares of side 3, 5, 7, ... around (H // 2, W // 2), within the map, holding more than each share."""
-    height, width = values.shape
-    held = np.cumsum(ring_mass(values))
-    largest = (min(height, width) - 1) // 2  # beyond, a square would leave the map
-    shares = held[1 : largest + 1] / held[-1]
-    areas = []
+def _square_area(values: np.ndarray, thresholds: Sequence[float], centre: Centre | None) -> list[SquareArea]:
+    """Smallest squares of side 3, 5, 7, ... round a pixel, no larger than the map, holding more than each share."""
     for threshold in thresholds:
         if not 0.0 < threshold < 1.0:
             raise ValueError(f"threshold {threshold} must lie between 0 and 1")
-        above = np.flatnonzero(shares > threshold)
-        if above.size == 0:
-            areas.append(SquareArea(threshold, None, None))
-            continue
-        side = 2 * (int(above[0]) + 1) + 1
-        areas.append(SquareArea(threshold, side, side / height * side / width))
-    return areas
+    height, width = values.shape
+    sides = whole_side(mass_shares(ring_mass(values, centre)[None], (height, width)), thresholds)[0]
+    return [
+        SquareArea(t, None, None) if np.isnan(side) else SquareArea(t, int(side), side / height * side / width)
+        for t, side in zip(thresholds, sides.tolist(), strict=True)
+    ]
 
 
-def log_area(contribution: np.ndarray, thresholds: Sequence[float] = LOG_THRESHOLDS) -> list[SquareArea]:
+def log_area(
+    contribution: np.ndarray, thresholds: Sequence[float] = LOG_THRESHOLDS, *, centre: Centre | None = None
+) -> list[SquareArea]:
     """The published high-contribution area ratio: squares on log10(score + 1).
 
     It depends on the scale of the gradients: the same map, multiplied by a constant, gives another ratio. The smallest
@@ -115,38 +109,11 @@ def log_area(contribution: np.ndarray, thresholds: Sequence[float] = LOG_THRESHO
     Source: arXiv:2203.06717, Table 8; `erf/analyze_erf.py`, `get_rectangle`, which fails where a threshold is not
     reached, and takes rectangles out of bounds in a map that is wider than high.
     """
-    return _square_area(log_map(contribution), thresholds)
+    return _square_area(log_map(contribution), thresholds, centre)
 
 
-def mass_area(contribution: np.ndarray, thresholds: Sequence[float] = MASS_THRESHOLDS) -> list[SquareArea]:
+def mass_area(
+    contribution: np.ndarray, thresholds: Sequence[float] = MASS_THRESHOLDS, *, centre: Centre | None = None
+) -> list[SquareArea]:
     """Squares that hold shares of the map itself, without a logarithm: free of the scale of the gradients."""
-    return _square_area(check_map(contribution), thresholds)
-
-
-def rms_radius(contribution: np.ndarray) -> float:
-    """Root of the mean squared distance to the centre (H // 2, W // 2), weighted by contribution, in pixels."""
-    contribution = check_map(contribution)
-    height, width = contribution.shape
-    down = (np.arange(height) - height // 2) ** 2
-    across = (np.arange(width) - width // 2) ** 2
-    mass = contribution.sum()
-    return float(np.sqrt((contribution.sum(1) @ down + contribution.sum(0) @ across) / mass))
-
-
-def measure(contribution: np.ndarray) -> dict[str, Any]:
-    """All measures of a map, ready for JSON; a threshold that no square reaches has null side and ratio.
-
-    Raises: ValueError as `check_map`.
-    """
-    contribution = check_map(contribution)
-    height, width = contribution.shape
-    return {
-        "area_ratio": [asdict(area) for area in log_area(contribution)],
-        "area_ratio_definition": "log10(score + 1) / max, centred squares; depends on the scale of the gradients",
-        "mass_area_ratio": [asdict(area) for area in mass_area(contribution)],
-        "mass_area_ratio_definition": "score, centred squares; free of the scale of the gradients",
-        "rms_radius_px": rms_radius(contribution),
-        "centre_px": [height // 2, width // 2],
-        "score_max": float(contribution.max()),
-        "score_sum": float(contribution.sum()),
-    }
+    return _square_area(check_map(contribution), thresholds, centre)

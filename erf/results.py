@@ -7,6 +7,7 @@
     image_rings    float64 (N, R), image_annuli float64 (N, Q), image_moments float64 (N, 15): sums of each image's map
                    over square and circular rings around the centre, and its moments; exact (`erf.sums.MapSums`)
     image_shares   float32 (N, h, w): the part of each image's map that lies in each of at most 128 × 128 blocks
+    image_squares  float32 (N, h, w): sum of the squared map in each block, over the square of the map's sum
 
 From the sums every measure follows for any other choice of the same images, so intervals need neither the network nor
 all the maps. Files of schema 1 have rings alone of the `image_` arrays: they are read, and measured without intervals.
@@ -15,13 +16,15 @@ all the maps. Files of schema 1 have rings alone of the `image_` arrays: they ar
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from erf.measures import check_map, measure
-from erf.sums import MapSums
+from erf.measures import check_map
+from erf.summary import Measured, describe, measure_maps
+from erf.sums import Centre, MapSums
 from runkit import SCHEMA_VERSION, UserError, atomic_write, load_json, read_arrays, save_json
 
 __all__ = [
@@ -64,6 +67,17 @@ class ErfResult:
     @property
     def num_images(self) -> int:
         return self.provenance["data"]["images_used"]
+
+    @property
+    def centre(self) -> Centre:
+        """Pixel (down, across) that squares and circles lie round."""
+        height, width = self.contribution.shape
+        return (height // 2, width // 2)
+
+    @cached_property
+    def measured(self) -> Measured:
+        """All measures, with what is needed for intervals where the sums of each image are there."""
+        return measure_maps(self.contribution, self.sums, centre=self.centre)
 
 
 def save_result(result: ErfResult, path: Path) -> None:
@@ -117,7 +131,11 @@ def save_measures(result: ErfResult, path: Path) -> dict[str, Any]:
     Raises: UserError as `check_result`.
     """
     check_result(result)
-    content = {**result.provenance, "schema": SCHEMA_VERSION, "results": measure(result.contribution)}
+    content = {
+        **result.provenance,
+        "schema": SCHEMA_VERSION,
+        "results": describe(result.measured, result.contribution, result.centre),
+    }
     save_json(path, content)
     return content
 

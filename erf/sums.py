@@ -1,9 +1,9 @@
 """What is kept of each image's contribution map: sums that let every measure be taken again over other images.
 
-Every field is linear in the map, so the sums of a weighted mean of maps are the weighted mean of their sums. Squares,
-moments and radial profile of any such mean follow exactly. Measures that are not sums (participation and entropy area,
-the published logarithm) need a map: each image's is kept in blocks, at most `MAX_BLOCKS` a side, and `erf.bootstrap`
-gives every block the fine structure of the mean map.
+Rings, annuli and moments are linear in the map: those of a weighted mean of maps are the weighted mean of those, so
+squares, moments and radial profile of any such mean follow exactly. Measures that are not sums (participation and
+entropy area, the published logarithm) need a map: each image's is kept in blocks, at most `MAX_BLOCKS` a side, from
+which `erf.blocks` takes them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,22 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["MAX_BLOCKS", "MOMENTS", "MapSums", "annulus_index", "block_edges", "map_sums", "ring_index", "stack_sums"]
+__all__ = [
+    "MAX_BLOCKS",
+    "MOMENTS",
+    "Centre",
+    "MapSums",
+    "annulus_index",
+    "block_edges",
+    "map_sums",
+    "ring_index",
+    "stack_sums",
+]
 
 MAX_BLOCKS = 128
 # powers (down, across) of the moments kept: all up to the fourth order
 MOMENTS = tuple((order - across, across) for order in range(5) for across in range(order + 1))
-Centre = tuple[int, int]
+Centre = tuple[int, int]  # a pixel: down, across
 
 
 @dataclass(frozen=True)
@@ -31,12 +41,14 @@ class MapSums:
         moments: float64 (N, 15): of y^p x^q times the map, (p, q) as in `MOMENTS`; y and x in pixels from the centre,
             down and to the right. Entry 0 is the mass.
         shares: float32 (N, h, w): the part of each map's own mass that lies in each block; see `block_edges`.
+        squares: float32 (N, h, w): sum of the squared map in each block, over the square of the map's mass.
     """
 
     rings: np.ndarray
     annuli: np.ndarray
     moments: np.ndarray
     shares: np.ndarray
+    squares: np.ndarray
 
     def __len__(self) -> int:
         return len(self.moments)
@@ -72,15 +84,20 @@ def map_sums(contribution: np.ndarray, centre: Centre | None = None) -> MapSums:
     flat = values.ravel()
     down, across = (np.arange(n, dtype=np.float64) - c for n, c in zip(values.shape, centre, strict=True))
     powers = np.vander(down, 5, increasing=True).T @ values @ np.vander(across, 5, increasing=True)
-    rows, columns = (block_edges(n)[:-1] for n in values.shape)
-    blocks = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
     mass = powers[0, 0]
+    shares = values / mass if mass else values
     return MapSums(
         rings=np.bincount(ring_index(values.shape, centre), weights=flat)[None],
         annuli=np.bincount(annulus_index(values.shape, centre), weights=flat)[None],
         moments=np.array([[powers[p, q] for p, q in MOMENTS]]),
-        shares=(blocks / mass if mass else blocks).astype(np.float32)[None],
+        shares=_block_sums(shares).astype(np.float32)[None],
+        squares=_block_sums(shares**2).astype(np.float32)[None],
     )
+
+
+def _block_sums(values: np.ndarray) -> np.ndarray:
+    rows, columns = (block_edges(n)[:-1] for n in values.shape)
+    return np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
 
 
 def stack_sums(sums: Sequence[MapSums]) -> MapSums:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from erf.measures import log_area, log_map, mass_area, measure, ring_mass, rms_radius
+from erf.measures import log_area, log_map, mass_area, ring_mass
+from erf.summary import measure
 
 
 def released_rectangle(data, threshold):
@@ -42,7 +43,7 @@ def test_delta_is_held_by_the_smallest_square():
     contribution = np.zeros((64, 64))
     contribution[32, 32] = 5.0
     assert [area.side_px for area in mass_area(contribution)] == [3] * 5
-    assert rms_radius(contribution) == 0.0
+    assert measure(contribution)["rms_radius_px"] == 0.0
 
 
 def test_square_of_known_side():
@@ -50,7 +51,7 @@ def test_square_of_known_side():
     contribution[50 - 20 : 50 + 21, 50 - 20 : 50 + 21] = 1.0
     side = {area.threshold: area.side_px for area in mass_area(contribution, (0.5, 0.999))}
     assert side == {0.5: 29, 0.999: 41}  # 29² = 841 is the first odd square above 41² / 2 = 840.5
-    assert rms_radius(contribution) == pytest.approx(np.sqrt(2 * 20 * 21 / 3))
+    assert measure(contribution)["rms_radius_px"] == pytest.approx(np.sqrt(2 * 20 * 21 / 3))
 
 
 def test_gaussian_has_the_side_that_the_error_function_gives():
@@ -62,7 +63,7 @@ def test_gaussian_has_the_side_that_the_error_function_gives():
         half = area.side_px / 2
         assert erf(half / (sigma * np.sqrt(2))) ** 2 > area.threshold
         assert erf((half - 1) / (sigma * np.sqrt(2))) ** 2 < area.threshold
-    assert rms_radius(gaussian(sigma, 512)) == pytest.approx(sigma * np.sqrt(2), rel=1e-4)
+    assert measure(gaussian(sigma, 512))["rms_radius_px"] == pytest.approx(sigma * np.sqrt(2), rel=1e-4)
 
 
 def test_published_measure_depends_on_the_scale_and_the_other_does_not():

@@ -33,6 +33,7 @@ def test_every_pixel_is_counted_once(shape):
     assert sums.rings.sum() == pytest.approx(values.sum())
     assert sums.annuli.sum() == pytest.approx(values.sum())
     assert sums.shares.sum() == pytest.approx(1.0, rel=1e-5)
+    assert sums.squares.sum() == pytest.approx((values**2).sum() / values.sum() ** 2, rel=1e-5)
     assert max(sums.shares.shape) <= MAX_BLOCKS
 
 
