@@ -102,16 +102,31 @@ def load_result(path: str | Path) -> ErfResult:
     try:
         arrays = read_arrays(path)
         provenance = json.loads(str(arrays["provenance"]))
-        contribution = arrays["contribution"].astype(np.float64)
+        _check_provenance(provenance)
+        contribution = _table(arrays["contribution"])
         old = provenance["schema"] < 2
         sums = None if old else MapSums.from_arrays(arrays, "image_")
         image_names = () if old else tuple(arrays["image_names"].tolist())
+        if sums and any(len(values) != len(image_names) for values in sums.as_arrays().values()):
+            raise ValueError(f"it has not the sums of each of its {len(image_names)} images")
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; name a .npz that erf.visualize wrote") from error
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is not a result of erf.visualize: {error}") from error
     name = provenance.pop("name", path.stem)
     return ErfResult(name, contribution, provenance, sums, image_names)
+
+
+def _check_provenance(provenance: Any) -> None:
+    for key, kind in (("schema", int), ("weights", dict), ("data", dict)):
+        if not isinstance(provenance, dict) or not isinstance(provenance.get(key), kind):
+            raise ValueError(f"its provenance does not say its {key}")
+
+
+def _table(values: np.ndarray) -> np.ndarray:
+    if values.ndim != 2 or values.dtype.kind != "f":
+        raise ValueError(f"its map is {values.dtype} {values.shape}, not a table of floating-point numbers")
+    return values.astype(np.float64)
 
 
 def check_result(result: ErfResult) -> None:

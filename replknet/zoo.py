@@ -17,7 +17,6 @@ from torch import nn
 
 import replknet.replknet  # noqa: F401  registers RepLKNet
 from replknet.weights import (
-    PACKAGED_WEIGHTS,
     CheckpointError,
     WeightsFile,
     WeightsUnavailable,
@@ -49,6 +48,8 @@ class WeightsRecord:
         source: 'random', 'file', 'package', 'cache' or 'download'.
         file: Name of the checkpoint file, None for random weights.
         sha256: SHA-256 of that file, 64 hexadecimal digits.
+        sha256_verified: How much of it was compared with a published one ('full', 'prefix', 'none'); None for random
+            weights.
         seed: Seed of random weights, else None.
         init: How random weights were drawn, else None.
         random: Whether the network is untrained.
@@ -58,6 +59,7 @@ class WeightsRecord:
     source: str
     file: str | None = None
     sha256: str | None = None
+    sha256_verified: str | None = None
     seed: int | None = None
     init: str | None = None
 
@@ -140,7 +142,7 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
         return ResolvedWeights(name, random, None)
     if weights not in ("auto", "pretrained"):
         file = named_by_user(weights)
-        return ResolvedWeights(name, WeightsRecord(architecture, "file", file.path.name, file.sha256), file)
+        return ResolvedWeights(name, _record(architecture, file), file)
     tag = f"{architecture}.{pretrained_cfg['tag']}" if pretrained_cfg.get("tag") else architecture
     try:
         file = find_weights(tag, pretrained_cfg)
@@ -148,7 +150,11 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
         if weights == "pretrained":
             raise
         return ResolvedWeights(name, random, None, warning=f"{name}: RANDOM WEIGHTS (seed {seed}), since {error}")
-    return ResolvedWeights(name, WeightsRecord(tag, file.source, file.path.name, file.sha256), file)
+    return ResolvedWeights(name, _record(tag, file), file)
+
+
+def _record(model: str, file: WeightsFile) -> WeightsRecord:
+    return WeightsRecord(model, file.source, file.path.name, file.sha256, file.sha256_verified)
 
 
 def load_model(
@@ -191,7 +197,7 @@ def load_model(
             record = replace(record, init=f"timm's, with {woken} zero-initialised normalisation weights set to 1")
     else:
         state_dict = read_checkpoint(resolved.file.path)
-        if record.source == "package" and record.model in PACKAGED_WEIGHTS:
+        if record.source == "package":
             state_dict = _rename_in_order(state_dict, timm.create_model(resolved.name), resolved.file.path)
         model = _build(resolved.name, record, model_args, state_dict)
     return LoadedModel(model.eval(), _preprocessing(model), record, model_args)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["atomic_write", "load_json", "read_arrays", "save_json", "sha256_of_file", "sha256_of_lines"]
 
+# what zipfile and numpy raise for a damaged archive; AttributeError: a bare .npy
+_NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, AttributeError, NotImplementedError, RuntimeError)
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
@@ -81,8 +84,10 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
     with path.open("rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
+                if damaged := archive.zip.testzip():  # an array of another shape would be read without its checksum
+                    raise ValueError(f"{damaged} is damaged")
                 return {name: archive[name] for name in archive.files}
-        except (zipfile.BadZipFile, zlib.error, EOFError, AttributeError) as error:  # AttributeError: a bare .npy
+        except _NPZ_ERRORS as error:
             raise ValueError(f"not a .npz archive ({error})") from error
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from runkit import UserError, atomic_write, sha256_of_file, sha256_of_lines
-from runkit.download import DownloadError, download
+from runkit import UserError, atomic_write
+from runkit.download import download
+from runkit.manifest import known_files, verify_file
 from shapebias.categories import CATEGORIES
 from shapebias.stimuli import Stimulus, cache_folder, parse_image_name
 
@@ -37,14 +38,6 @@ NO_ANSWER = "na"
 PERSON_PREFIX = "subject-"
 RANDOM_SUFFIX = "-random-weights"
 """End of the `subj` of a network that was never trained, so that its CSV says so wherever it is plotted."""
-
-PEOPLE_URL = (
-    "https://raw.githubusercontent.com/bethgelab/model-vs-human/79ed7cd1d9ac3a114e71b6638f0a98bdd627316c/"
-    "raw-data/cue-conflict/{name}"
-)
-PEOPLE_FILES = tuple(f"cue-conflict_subject-{number:02d}_session_1.csv" for number in range(1, 11))
-PEOPLE_SHA256 = "e35498c2abbc6166a5fc955a6d3f9ef7deb6e2288fca9feaa74011a0feb5b4a1"
-"""`sha256_of_lines` of `<file name> <SHA-256 of the file>` for the ten files."""
 
 
 @dataclass(frozen=True)
@@ -104,23 +97,16 @@ def read_observer(path: str | Path) -> Observer:
         no rows, an image name that does not parse or contradicts `category`, an unknown answer, an image twice.
     """
     path = Path(path)
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a CSV: {error}") from error
-    table.columns = [str(name).strip().lower() for name in table.columns]
-    missing = [name for name in COLUMNS if name not in table.columns]
-    if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; a raw-data CSV has {', '.join(COLUMNS)}")
+    table = _read_table(path)
     subjects = sorted(set(table["subj"]))
     if len(subjects) != 1:
         found = f"{len(subjects)} observers ({', '.join(subjects[:3])})" if subjects else "no rows"
         raise UserError(f"{path} holds {found}; a raw-data CSV has one observer and a row for each trial")
     name = subjects[0]
+    if not name.isprintable() or not name.strip():
+        raise UserError(f"{path}: subj {name!r} is no name of an observer")
     try:
-        trials = make_trials(name, list(table["imagename"]), list(table["object_response"]))
+        trials = make_trials(name, table["imagename"], table["object_response"])
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     for image, shape, category in zip(trials["image"], trials["shape"], table["category"], strict=True):
@@ -130,6 +116,28 @@ def read_observer(path: str | Path) -> Observer:
     label = f"{name.removesuffix(RANDOM_SUFFIX)} (RANDOM WEIGHTS)" if random else name
     kind = "person" if name.startswith(PERSON_PREFIX) else "network"
     return Observer(name, trials, kind=kind, label=label, random=random, source=path)
+
+
+def _read_table(path: Path) -> dict[str, list[str]]:
+    """The columns of a CSV as they are in the file, by their names in lower case."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip().lower() for name in next(reader, [])]
+            rows = [(reader.line_num, row) for row in reader if row]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a CSV: {error}") from error
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; a raw-data CSV has {', '.join(COLUMNS)}")
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise UserError(f"{path} has the column {twice[0]!r} twice")
+    for line, row in rows:
+        if len(row) != len(header):
+            raise UserError(f"{path}, line {line}: {len(row)} fields, the header has {len(header)}")
+    return {name: [row[index] for _, row in rows] for index, name in enumerate(header)}
 
 
 def read_observers(paths: Iterable[str | Path]) -> list[Observer]:
@@ -156,16 +164,19 @@ def read_observers(paths: Iterable[str | Path]) -> list[Observer]:
 def find_people(folder: str | Path | None = None) -> list[Observer]:
     """The ten persons of the benchmark from `folder`, else from the cache, else downloaded into the cache.
 
-    Raises: UserError if the folder holds no person's CSV; DownloadError if they can be had from nowhere.
+    Raises: UserError if the folder holds no person's CSV, or a cached one is damaged; DownloadError if they can be had
+        from nowhere.
     """
     if folder is None:
         folder = cache_folder() / "people" / "cue-conflict"
-        if not all((folder / name).is_file() for name in PEOPLE_FILES):
-            for name in PEOPLE_FILES:
-                download(PEOPLE_URL.format(name=name), folder / name, what=f"the answers of people ({name})")
-        if sha256_of_lines(f"{name} {sha256_of_file(folder / name)}" for name in PEOPLE_FILES) != PEOPLE_SHA256:
-            raise DownloadError(f"the answers of people in {folder} are not the published ones; remove that folder")
-        return read_observers(folder / name for name in PEOPLE_FILES)
+        published = known_files("people").values()
+        for file in published:
+            path = folder / file.name
+            if not path.is_file():
+                what = f"the answers of people ({file.name})"
+                download(file.url, path, what=what, sha256=file.sha256, size=file.size)
+            verify_file(path, file.sha256)
+        return read_observers(folder / file.name for file in published)
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; --humans must hold the raw-data CSVs of people (subject-*)")

@@ -70,6 +70,8 @@ def load_probabilities(path: str | Path) -> Probabilities:
     try:
         arrays = read_arrays(path)
         provenance = json.loads(str(arrays["provenance"]))
+        if arrays["probabilities"].dtype.kind != "f" or not isinstance(provenance, dict):
+            raise ValueError("its probabilities or its provenance are of another kind")
         loaded = Probabilities(arrays["probabilities"], [str(name) for name in arrays["images"]], provenance)
         missing = [key for key in ("config", "subject", "label", "weights", "data") if key not in provenance]
     except FileNotFoundError as error:

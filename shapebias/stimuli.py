@@ -7,21 +7,19 @@ Geirhos et al., "ImageNet-trained CNNs are biased towards texture" (ICLR 2019, a
 
 import os
 import re
-import shutil
 import struct
-import tarfile
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from runkit import UserError, sha256_of_file, sha256_of_lines
-from runkit.download import DownloadError, download
+from runkit.archive import unpack_tar
+from runkit.download import DownloadError, download, locked
+from runkit.manifest import check_remembered, known_files, remember_sha256
 from shapebias.categories import CATEGORIES
 
 __all__ = [
-    "ARCHIVE_URL",
     "IMAGES_PER_CATEGORY",
     "Stimuli",
     "Stimulus",
@@ -32,11 +30,12 @@ __all__ = [
     "unpack_archive",
 ]
 
-ARCHIVE_URL = "https://github.com/bethgelab/model-vs-human/releases/download/v0.1/cue-conflict.tar.gz"
 IMAGES_PER_CATEGORY = 80
 SIDE_PX = 224
 PUBLISHED_FILE_LIST_SHA256 = "52b03164bde4c27bb5b593001286781ff0977abd71fa8a71e6a3c20994a0340b"
 """`sha256_of_lines` of the sorted `<category>/<name>` of the published images."""
+PUBLISHED_CONTENT_SHA256 = "4cb009842e3629cfeb1c8ddce7e37d71885e120922c225e4ef57e866a3ceb176"
+"""`Stimuli.content_sha256` of the images in rgeirhos/texture-vs-shape."""
 
 _NAME = re.compile(r"(?P<shape>[a-z]+)\d+-(?P<texture>[a-z]+)\d+\.png")
 _MAX_UNPACKED_BYTES = 1 << 30
@@ -96,6 +95,7 @@ class Stimuli(Sequence[Stimulus]):
             "images": len(self),
             "file_list_sha256": self.file_list_sha256,
             "content_sha256": self.content_sha256,
+            "sha256_verified": "full" if self.content_sha256 == PUBLISHED_CONTENT_SHA256 else "none",
             "published_list": self.is_published_list,
         }
 
@@ -175,62 +175,45 @@ def find_stimuli(folder: str | Path | None = None) -> Stimuli:
         return read_stimuli(folder)
     cached = cache_folder() / "cue-conflict"
     if not cached.is_dir():
-        archive = cache_folder() / "cue-conflict.tar.gz"
-        try:
-            download(ARCHIVE_URL, archive, what="the cue-conflict images")
-        except DownloadError as error:
-            raise UserError(f"{error}; unpack {ARCHIVE_URL} and name its folder with --stimuli") from error
-        try:
-            unpack_archive(archive, cached)
-        finally:
-            archive.unlink()
-    return read_stimuli(cached)
+        with locked(cached):
+            if not cached.is_dir():  # another process may have made it meanwhile
+                _fetch_benchmark(cached)
+    stimuli = read_stimuli(cached)
+    check_remembered(cached, stimuli.content_sha256)
+    return stimuli
+
+
+def _fetch_benchmark(folder: Path) -> None:
+    published = known_files("stimuli")["cue-conflict.tar.gz"]
+    archive = folder.with_name(published.name)
+    try:
+        download(published.url, archive, what="the cue-conflict images", sha256=published.sha256, size=published.size)
+    except DownloadError as error:
+        raise UserError(f"{error}; unpack {published.url} and name its folder with --stimuli") from error
+    try:
+        unpack_archive(archive, folder)
+    finally:
+        archive.unlink()
 
 
 def unpack_archive(archive: str | Path, folder: str | Path) -> None:
     """Unpack the official archive so that `folder` holds the checked benchmark; nothing is left behind after an error.
 
-    Links, devices, absolute names, names that climb out (`..`) and absurd sizes are refused before they are written.
+    What the images are is remembered beside it, as for a downloaded file (see `runkit.manifest`).
 
-    Raises: UserError naming the member that is refused, a broken archive, or what is missing from the benchmark.
+    Raises: UserError as `runkit.archive.unpack_tar`, or that says what is missing from the benchmark.
     """
-    archive, folder = Path(archive), Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder.parent) as scratch:
-        try:
-            with tarfile.open(archive, "r:*") as tar:
-                _extract(tar, Path(scratch), archive)
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise UserError(f"{archive} is not a readable archive: {error}; download it again") from error
-        roots = sorted({path.parent for path in Path(scratch).rglob(CATEGORIES[0]) if path.is_dir()})
+
+    def pick(unpacked: Path) -> Path:
+        roots = sorted({path.parent for path in unpacked.rglob(CATEGORIES[0]) if path.is_dir()})
         if len(roots) != 1:
             raise UserError(f"{archive} does not hold one set of category folders such as {CATEGORIES[0]!r}")
-        read_stimuli(roots[0])
-        if folder.exists():
-            shutil.rmtree(folder)
-        roots[0].rename(folder)
+        content_sha256 = read_stimuli(roots[0]).content_sha256
+        check_remembered(Path(folder), content_sha256)
+        remember_sha256(Path(folder), content_sha256)
+        return roots[0]
 
-
-def _extract(tar: tarfile.TarFile, scratch: Path, archive: Path) -> None:
-    """Write the regular files of `tar` under `scratch`, refusing what has no place in an archive of images."""
-    total = 0
-    for count, member in enumerate(tar, start=1):
-        name = PurePosixPath(member.name)
-        total += member.size
-        if name.is_absolute() or ".." in name.parts or "\\" in member.name or ":" in member.name:
-            raise UserError(f"{archive} is refused: the member {member.name!r} would be written outside its folder")
-        if not (member.isfile() or member.isdir()):
-            raise UserError(f"{archive} is refused: the member {member.name!r} is a link or a device")
-        if total > _MAX_UNPACKED_BYTES or count > _MAX_MEMBERS:
-            raise UserError(f"{archive} is refused: it unpacks to more than the benchmark's 1280 images can be")
-        if member.isdir() or any(part.startswith(".") for part in name.parts if part != "."):
-            continue
-        target = scratch / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source = tar.extractfile(member)
-        assert source is not None  # it is a regular file
-        with source, target.open("wb") as file:
-            shutil.copyfileobj(source, file)
+    unpack_tar(archive, folder, pick=pick, max_bytes=_MAX_UNPACKED_BYTES, max_members=_MAX_MEMBERS)
 
 
 def _check_image(path: Path, category: str) -> Stimulus:

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from support import ROOT
+from web import Web
 
 
 @pytest.fixture
@@ -31,6 +33,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runkit.download.cannot_reach", reason)
     monkeypatch.setattr("replknet.weights.cannot_reach", reason)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: None)
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    """A local HTTP server whose answers the test chooses."""
+    monkeypatch.setenv("no_proxy", "*")
+    with Web() as server:
+        yield server
 
 
 @pytest.fixture

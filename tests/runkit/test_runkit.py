@@ -1,11 +1,9 @@
-"""Exit codes, whole files, provenance, downloads."""
+"""Exit codes, whole files, provenance."""
 
 import argparse
 import json
-import socket
 import subprocess
 import sys
-import time
 from datetime import datetime, timezone
 
 import pytest
@@ -23,7 +21,6 @@ from runkit import (
     save_json,
     sha256_of_lines,
 )
-from runkit.download import DownloadError, cannot_reach, download
 
 
 def raising(error):
@@ -104,35 +101,12 @@ def test_lines_are_hashed_with_their_ends():
     assert sha256_of_lines(["a", "b"]) != sha256_of_lines(["ab"])
 
 
-def test_no_network_is_noticed_within_seconds():
-    assert cannot_reach("http://name.invalid/file", seconds=2.0)
-
-
-def test_a_host_that_takes_the_call_and_says_nothing_is_given_up():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/file"
-        started = time.monotonic()
-        assert cannot_reach(url, seconds=0.5)
-        assert cannot_reach(url, seconds=60.0)  # remembered: no second wait
-        assert time.monotonic() - started < 5
-
-
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", ""])
 def test_auto_or_int(text):
     assert auto_or_int("auto") is None
     assert auto_or_int("12") == 12
     with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
         auto_or_int(text)
-
-
-def test_download(tmp_path):
-    source = tmp_path / "source.bin"
-    source.write_bytes(b"x" * 1000)
-    path = download(source.as_uri(), tmp_path / "a" / "b.bin", what="a file")
-    assert path.read_bytes() == source.read_bytes()
-    with pytest.raises(DownloadError, match="is not the published file"):
-        download(source.as_uri(), tmp_path / "c.bin", what="a file", sha256_prefix="00")
-    assert not (tmp_path / "c.bin").exists()
 
 
 @pytest.mark.parametrize("package", ["erf", "shapebias", "runkit"])

@@ -1,9 +1,12 @@
 """The raw-data CSV: reading what the toolbox wrote, writing what it reads."""
 
+import hashlib
+
 import pytest
 
 from runkit import UserError
 from runkit.download import DownloadError
+from runkit.manifest import KnownFile, known_files, verify_file
 from shapebias import observers
 from shapebias.observers import csv_name, find_people, pool_people, read_observer, read_observers, write_raw_data
 from shapebias.stimuli import read_stimuli
@@ -41,8 +44,14 @@ def test_column_names_may_be_in_capitals(tmp_path):
     ("lines", "message"),
     [
         ([HEADER.replace("object_response,", ""), *PERSON], "lacks the columns object_response"),
+        ([HEADER + ",Subj", PERSON[0] + ",vgg"], "has the column 'subj' twice"),
+        ([HEADER, PERSON[0] + ",more"], r"a\.csv, line 2: 9 fields, the header has 8"),
+        ([HEADER, PERSON[0], PERSON[1].rpartition(",")[0]], r"a\.csv, line 3: 7 fields, the header has 8"),
+        ([HEADER, '"' + PERSON[0]], "is not a CSV"),
+        ([HEADER, PERSON[0].replace("subject-01", "")], "subj '' is no name"),
+        ([HEADER, PERSON[0].replace("subject-01", "a\x07b")], r"subj 'a\\x07b' is no name"),
         ([HEADER], "holds no rows"),
-        ([], "is not a CSV"),
+        ([], "lacks the columns subj, session"),
         ([HEADER, PERSON[0], PERSON[1].replace("subject-01", "vgg")], r"holds 2 observers \(subject-01, vgg\)"),
         ([HEADER, PERSON[0], PERSON[0]], "image 'bird3-bird2.png' is answered twice by 'subject-01'"),
         ([HEADER, PERSON[0].replace(",bird,bird,", ",fish,bird,")], "unknown answer 'fish'"),
@@ -126,27 +135,38 @@ def test_pooled_people_keep_every_trial(make_observer):
     assert list(pooled.trials["response"]) == ["cat", "na", "dog", "dog"]
 
 
-def test_people_are_downloaded_once_and_verified(tmp_path, monkeypatch):
+def test_people_are_downloaded_once_and_verified_on_every_load(tmp_path, web, monkeypatch):
     monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path))
-    fetched = []
-
-    def fake_download(url, destination, **_):
-        fetched.append(url)
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        write(destination, [HEADER, PERSON[0].replace("subject-01", destination.name[13:23])])
-
-    monkeypatch.setattr(observers, "download", fake_download)
-    with pytest.raises(DownloadError, match="are not the published ones; remove that folder"):
+    known = {}
+    for number in range(1, 4):
+        name, row = f"subject-{number:02d}.csv", PERSON[0].replace("subject-01", f"subject-{number:02d}")
+        content = write(tmp_path / "source", [HEADER, row]).read_bytes()
+        web.files[f"/{name}"] = content
+        sha256 = hashlib.sha256(content).hexdigest()
+        known[name] = KnownFile(name, "test", sha256, len(content), web.url(f"/{name}"))
+    monkeypatch.setattr(observers, "known_files", lambda section: known)
+    for _ in range(2):
+        assert [person.name for person in find_people()] == ["subject-01", "subject-02", "subject-03"]
+    assert len(web.requests) == 3
+    with (tmp_path / "people" / "cue-conflict" / "subject-02.csv").open("a") as file:
+        file.write(PERSON[1].replace("subject-01", "subject-02") + "\n")
+    with pytest.raises(UserError, match=r"subject-02\.csv is damaged or not the published file"):
         find_people()
-    assert len(fetched) == 10
-    files = [tmp_path / "people" / "cue-conflict" / name for name in observers.PEOPLE_FILES]
-    lines = [f"{file.name} {observers.sha256_of_file(file)}" for file in files]
-    monkeypatch.setattr(observers, "PEOPLE_SHA256", observers.sha256_of_lines(lines))
-    assert [person.name for person in find_people()] == [f"subject-{number:02d}" for number in range(1, 11)]
-    assert len(fetched) == 10
+
+
+def test_people_that_cannot_be_had(tmp_path, web, monkeypatch):
+    monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path))
+    known = KnownFile("subject-01.csv", "test", "0" * 64, 10, web.url("/gone"))
+    monkeypatch.setattr(observers, "known_files", lambda section: {known.name: known})
+    with pytest.raises(DownloadError, match=r"the answers of people \(subject-01\.csv\) .* answers 404"):
+        find_people()
 
 
 def test_the_published_answers_are_recognised(data_dir):
-    files = [data_dir / "human" / "cue-conflict" / name for name in observers.PEOPLE_FILES]
-    lines = [f"{file.name} {observers.sha256_of_file(file)}" for file in files]
-    assert observers.sha256_of_lines(lines) == observers.PEOPLE_SHA256
+    published = known_files("people")
+    assert len(published) == 10
+    for name, known in published.items():
+        path = data_dir / "human" / "cue-conflict" / name
+        assert verify_file(path, known.sha256)[1] == "full"
+        assert path.stat().st_size == known.size
+        assert len(read_observer(path).trials) == 1280
