@@ -4,7 +4,7 @@ The lowest package of the project: `replknet`, `erf` and `shapebias` import it, 
 it loads neither torch nor matplotlib.
 """
 
-from runkit.console import UserError, auto_or_int, format_table, run_main
+from runkit.console import UserError, auto_or_int, format_latex, format_table, run_main
 from runkit.files import atomic_write, load_json, read_arrays, save_json, sha256_of_file, sha256_of_lines
 from runkit.provenance import SCHEMA_VERSION, describe_environment, describe_run, list_differences
 
@@ -15,6 +15,7 @@ __all__ = [
     "auto_or_int",
     "describe_environment",
     "describe_run",
+    "format_latex",
     "format_table",
     "list_differences",
     "load_json",

@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
-__all__ = ["UserError", "auto_or_int", "format_table", "run_main"]
+__all__ = ["UserError", "auto_or_int", "format_latex", "format_table", "run_main"]
 
 
 class UserError(Exception):
@@ -54,3 +54,32 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join([first, *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]).rstrip()
 
     return "\n".join([line(header), line(["-" * w for w in widths]), *(line(row) for row in rows)])
+
+
+def format_latex(header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = "") -> str:
+    """The same table for LaTeX with the package booktabs: a `tabular`, its text escaped.
+
+    Args:
+        note: Written above it as a comment.
+    """
+
+    def line(cells: Sequence[str]) -> str:
+        return "  " + " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
+
+    columns = "l" + "r" * (len(header) - 1)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"  \toprule", line(header), r"  \midrule", *map(line, rows)]
+    comment = [f"% {text}" for text in note.splitlines()]
+    return "\n".join([*comment, *lines, r"  \bottomrule", r"\end{tabular}", ""])
+
+
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"$<$",
+        ">": r"$>$",
+        "×": r"$\times$",
+    }
+)

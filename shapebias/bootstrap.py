@@ -35,6 +35,7 @@ __all__ = [
     "RESAMPLES",
     "Estimate",
     "Resampling",
+    "combine_variances",
     "estimate_difference",
     "estimate_ratios",
     "two_way_variance",
@@ -160,17 +161,27 @@ def two_way_variance(residuals: np.ndarray, seen: np.ndarray, groups: Sequence[n
         groups: As in `Resampling`; those of a single group are passed over.
     Returns: Variance, and the smallest number of groups less 1; 0 and 0 where no grouping is left.
     """
-    single = float((residuals**2).sum())
-    parts, counts = [], []
+    sums, counts = [], []
     for index in groups:
         count = len(np.unique(index[seen]))
         if count > 1:
-            parts.append(float((np.bincount(index, residuals) ** 2).sum()) * count / (count - 1))
+            sums.append(float((np.bincount(index, residuals) ** 2).sum()))
             counts.append(count)
-    if not parts:
+    if not sums:
         return 0.0, 0
-    variance = max(sum(parts) - single, single) if len(parts) == 2 else parts[0]
-    return variance, min(counts) - 1
+    return float(combine_variances(sums, counts, float((residuals**2).sum()))), min(counts) - 1
+
+
+def combine_variances(sums: Sequence[Any], counts: Sequence[int], single: Any) -> Any:
+    """The two-way variance from its parts, numbers or arrays of one shape.
+
+    Args:
+        sums: For each kind of image, the sum over its groups of the squared sum of residuals in a group.
+        counts: How many groups there are of each kind, at least 2.
+        single: The sum of squared residuals.
+    """
+    parts = [value * count / (count - 1) for value, count in zip(sums, counts, strict=True)]
+    return np.maximum(parts[0] + parts[1] - single, single) if len(parts) == 2 else parts[0]
 
 
 def _estimate_ratio(

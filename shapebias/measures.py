@@ -28,6 +28,7 @@ from shapebias.categories import CATEGORIES
 from shapebias.observers import NO_ANSWER, Observer
 
 __all__ = [
+    "RATIOS",
     "Consistency",
     "Estimate",
     "Measurement",
@@ -101,7 +102,7 @@ class Measurement:
     def from_dict(cls, content: Mapping[str, Any]) -> "Measurement":
         """The inverse of `as_dict`."""
         fields = {key: content[key] for key in cls.__dataclass_fields__}
-        for key in _RATIOS:
+        for key in RATIOS:
             fields[key] = Estimate.from_dict(key, content)
         fields["categories"] = {
             category: {key: Estimate.from_dict(key, entry) for key in _PER_CATEGORY}
@@ -111,7 +112,7 @@ class Measurement:
 
 
 _HITS = ("shape_hit", "texture_hit")
-_RATIOS = {
+RATIOS = {
     "shape_bias": (("shape_hit",), _HITS),
     "fraction_correct_shape": (("shape_hit",), ("trials",)),
     "fraction_correct_texture": (("texture_hit",), ("trials",)),
@@ -143,19 +144,19 @@ def measure(observer: Observer, *, resamples: int = RESAMPLES, seed: int = 0) ->
     per_image = count_by_image(observer)
     present = [category for category in CATEGORIES if (per_image["category"] == category).any()]
     everything = np.ones(len(per_image))
-    wanted = [(key, everything) for key in _RATIOS]
+    wanted = [(key, everything) for key in RATIOS]
     wanted += [
         (key, (per_image["category"] == category).to_numpy(dtype=float))
         for category in present
         for key in _PER_CATEGORY
     ]
     tops, bottoms = (
-        np.stack([rows * per_image[list(_RATIOS[key][side])].sum(axis=1).to_numpy() for key, rows in wanted], axis=1)
+        np.stack([rows * per_image[list(RATIOS[key][side])].sum(axis=1).to_numpy() for key, rows in wanted], axis=1)
         for side in (0, 1)
     )
     resampling = Resampling.of(list(per_image["image"]), resamples=resamples, seed=seed)
     estimates = iter(estimate_ratios(tops, bottoms, resampling))
-    overall = {key: next(estimates) for key in _RATIOS}
+    overall = {key: next(estimates) for key in RATIOS}
     categories = {category: {key: next(estimates) for key in _PER_CATEGORY} for category in present}
     defined = [v for entry in categories.values() if (v := entry["shape_bias"].value) is not None]
     return Measurement(

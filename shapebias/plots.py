@@ -25,6 +25,7 @@ from shapebias.measures import Measurement
 __all__ = [
     "draw_column",
     "draw_comparison",
+    "draw_forest",
     "plot_shape_bias_bars",
     "plot_shape_bias_matrix",
     "save_figure",
@@ -39,6 +40,13 @@ _RANDOM_COLOUR = "#8A8A8A"
 # seven markers have no common factor, so 42 observers differ in one or the other.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "v", "P", "X", "p")
+_FOREST = {
+    "shape_bias": "shape bias (95% interval)",
+    "fraction_correct_shape": "shape accuracy",
+    "fraction_correct_texture": "texture accuracy",
+    "coverage": "coverage",
+}
+"""Panels of the forest plot: measure -> what is written under it."""
 _MIN_ROWS = 5
 """Bars of fewer observers leave room under them and do not grow fat."""
 
@@ -225,6 +233,59 @@ def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN
         ordered = sorted(measurements, key=_rank)
         handles = [_legend_handle(measurement, styles[measurement.name]) for measurement in ordered]
         figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize=6.5, labelspacing=0.25)
+    return figure
+
+
+def draw_forest(
+    measurements: Sequence[Measurement], *, persons: Sequence[Measurement] = (), width_in: float = PAGE_WIDTH_IN
+) -> Figure:
+    """Forest plot: shape bias and what it hides, each observer's value with its 95% interval.
+
+    Shape bias is a ratio; shape accuracy, texture accuracy and coverage (how often either cue is named) beside it say
+    how much of either there is.
+
+    Args:
+        measurements: One for each observer, people pooled. Ordered by shape bias, people first, random weights last.
+        persons: Single people, drawn as small ticks beside the pooled value.
+        width_in: Width in inches.
+    """
+    with matplotlib.rc_context(_RC):
+        ordered = sorted(measurements, key=_rank)
+        styles = _choose_styles(measurements)
+        figure = Figure(figsize=(width_in, 0.75 + 0.19 * max(len(ordered), 4)), layout="constrained")
+        panels = figure.subplots(1, len(_FOREST), sharey=True, width_ratios=(1.5, 1, 1, 1))
+        for ax, (key, title) in zip(panels, _FOREST.items(), strict=True):
+            for row, measurement in enumerate(ordered):
+                estimate, style = getattr(measurement, key), styles[measurement.name]
+                if estimate.value is None:
+                    continue
+                if _is_people(measurement):
+                    singles = [getattr(person, key).value for person in persons]
+                    ax.plot(singles, [row] * len(singles), "|", color=style.colour, markersize=6, markeredgewidth=0.4)
+                    ax.axvline(estimate.value, color=style.colour, linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
+                if estimate.low is not None:
+                    ax.plot([estimate.low, estimate.high], [row] * 2, color=style.colour, linewidth=1.2, zorder=3)
+                ax.plot(
+                    [estimate.value],
+                    [row],
+                    marker=style.marker,
+                    markersize=4,
+                    markerfacecolor=style.colour if style.filled else "white",
+                    markeredgecolor="white" if style.filled else style.colour,
+                    markeredgewidth=0.4,
+                    zorder=4,
+                )
+            ax.set_xlim(0, 1)
+            _set_fraction_ticks(ax)
+            ax.set_xlabel(title)
+            ax.tick_params(axis="y", length=0)
+            ax.grid(axis="x", color="0.9", linewidth=0.5)
+            ax.set_axisbelow(True)
+            ax.spines[["top", "right", "left"]].set_visible(False)
+        panels[0].set_yticks(range(len(ordered)), [measurement.label for measurement in ordered])
+        panels[0].set_ylim(len(ordered) - 0.5, -0.5)
+        for text, measurement in zip(panels[0].get_yticklabels(), ordered, strict=True):
+            text.set_fontweight("bold" if measurement.random else "normal")
     return figure
 
 

@@ -11,9 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runkit import UserError, atomic_write, format_table, list_differences, load_json, save_json, sha256_of_file
-from shapebias.bootstrap import CONFIDENCE, METHOD, RESAMPLES
-from shapebias.measures import Measurement, consistency_table, measure
+from runkit import (
+    UserError,
+    atomic_write,
+    format_latex,
+    format_table,
+    list_differences,
+    load_json,
+    save_json,
+    sha256_of_file,
+)
+from shapebias.bootstrap import CONFIDENCE, METHOD, RESAMPLES, Estimate
+from shapebias.differences import Difference, compare_pairs, describe_test
+from shapebias.measures import RATIOS, Measurement, consistency_table, measure
 from shapebias.observers import Observer, csv_name, pool_people
 
 __all__ = ["Comparison", "ResultFolder", "compare", "describe_results", "write_comparison"]
@@ -107,12 +117,14 @@ class Comparison:
         people: People pooled, or None without people.
         persons: Each person.
         consistency: As `measures.consistency_table` gives it; None where the observers saw different images.
+        differences: Of every pair out of the networks and people pooled; empty where they saw different images.
     """
 
     networks: tuple[Measurement, ...]
     people: Measurement | None
     persons: tuple[Measurement, ...]
     consistency: Mapping[str, Any] | None
+    differences: tuple[Difference, ...]
 
     @property
     def series(self) -> list[Measurement]:
@@ -135,38 +147,45 @@ def compare(observers: Sequence[Observer]) -> Comparison:
             raise UserError(f"the observer {name!r} comes twice; name it once")
     networks = [observer for observer in observers if observer.kind != "person"]
     persons = [observer for observer in observers if observer.kind == "person"]
+    pooled = [pool_people(persons)] if persons else []
+    consistency, differences = None, []
     try:
         consistency = consistency_table([*networks, *persons])
+        differences = compare_pairs([*networks, *pooled])
     except ValueError as error:
-        _logger.warning("no error consistency: %s", error)
-        consistency = None
+        _logger.warning("no error consistency and no differences: %s", error)
     return Comparison(
         networks=tuple(measure(observer) for observer in networks),
-        people=measure(pool_people(persons)) if persons else None,
+        people=measure(pooled[0]) if pooled else None,
         persons=tuple(measure(observer) for observer in persons),
         consistency=consistency,
+        differences=tuple(differences),
     )
 
 
 def write_comparison(
     comparison: Comparison, folder: ResultFolder, head: Mapping[str, Any], *, formats: Sequence[str] = ("png",)
 ) -> list[Path]:
-    """Write `shape-bias.json`, `shape-bias.csv`, and the pictures `shape-bias` and `shape-bias-column`.
+    """Write `shape-bias.json`, the tables, and the pictures `shape-bias`, `shape-bias-column`, `shape-bias-forest`.
 
+    Tables are `shape-bias` (a row an observer) and `differences` (a row a pair and measure), as `.csv` and `.tex`.
     Unlike an observer's result these can be drawn again from what lies beside them, so an older comparison is replaced.
     """
-    from shapebias.plots import draw_column, draw_comparison, save_figure
+    from shapebias.plots import draw_column, draw_comparison, draw_forest, save_figure
 
     target = folder.root / "shape-bias.json"
     if target.exists():
         _logger.info("replacing the older comparison %s", target)
+    figures = {
+        "shape-bias": draw_comparison(comparison.series, persons=comparison.persons),
+        "shape-bias-column": draw_column(comparison.series),
+        "shape-bias-forest": draw_forest(comparison.series, persons=comparison.persons),
+    }
     pictures = [
-        *save_figure(
-            draw_comparison(comparison.series, persons=comparison.persons), folder.root / "shape-bias", formats=formats
-        ),
-        *save_figure(draw_column(comparison.series), folder.root / "shape-bias-column", formats=formats),
+        path for stem, figure in figures.items() for path in save_figure(figure, folder.root / stem, formats=formats)
     ]
     measurements = [*comparison.series, *comparison.persons]
+    differences = [difference.as_dict() for difference in comparison.differences]
     save_json(
         target,
         {
@@ -177,32 +196,85 @@ def write_comparison(
                 "interval": _describe_interval(),
                 "observers": [measurement.as_dict() for measurement in measurements],
                 "error_consistency": comparison.consistency,
+                "differences": {"test": describe_test(), "pairs": differences},
             },
         },
     )
-    table = folder.root / "shape-bias.csv"
-    with atomic_write(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*_TABLE_FIELDS, "error_consistency_with_people"])
-        for row in measurements:
-            content = row.as_dict()
-            low, high = content["shape_bias_interval"] or (None, None)
-            content.update(shape_bias_low=low, shape_bias_high=high)
-            writer.writerow([*(content[key] for key in _TABLE_FIELDS), _with_people(comparison, row.name)])
-    return [target, table, *pictures]
+    rows = [_table_row(comparison, measurement) for measurement in measurements]
+    tables = [
+        _write_csv(folder.root / "shape-bias.csv", rows),
+        _write_latex(folder.root / "shape-bias.tex", *_observer_table(comparison, ranks=True)),
+        _write_csv(folder.root / "differences.csv", differences),
+        _write_latex(folder.root / "differences.tex", *_difference_table(comparison)),
+    ]
+    return [target, *tables, *pictures]
 
 
 def show_table(comparison: Comparison) -> str:
     """The comparison as text, a row for each network and one for people."""
+    return format_table(*_observer_table(comparison))
+
+
+def _observer_table(comparison: Comparison, *, ranks: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Header and rows to be read: the measures of each network and of people pooled; on demand with cue sensitivity."""
     header = ["observer", "shape bias", "95% interval", "shape", "texture", "coverage", "accuracy", "kappa with people"]
     rows = []
     for row in comparison.series:
-        bias, kappa = row.shape_bias, _with_people(comparison, row.name)
-        interval = "-" if bias.low is None or bias.high is None else f"{bias.low:.3f}-{bias.high:.3f}"
         fractions = (row.fraction_correct_shape, row.fraction_correct_texture, row.coverage, row.accuracy)
         numbers = [_number(estimate.value) for estimate in fractions]
-        rows.append([row.label, _number(bias.value), interval, *numbers, _number(kappa)])
-    return format_table(header, rows)
+        kappa = _number(_with_people(comparison, row.name))
+        rows.append([row.label, _number(row.shape_bias.value), _interval(row.shape_bias), *numbers, kappa])
+        if ranks:
+            rows[-1] += [_number(row.shape_reciprocal_rank.value), _number(row.texture_reciprocal_rank.value)]
+    if ranks:
+        header += ["shape MRR", "texture MRR"]
+    return header, rows
+
+
+def _difference_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows to be read: every pair's difference in every measure."""
+    header = ["pair", "measure", "difference", "95% interval", "p", "p (Holm)"]
+    labels = {row.name: row.label for row in comparison.series}
+    rows = [
+        [
+            f"{labels[row.first]} - {labels[row.second]}",
+            row.measure.replace("_", " "),
+            f"{row.difference:+.3f}",
+            f"{row.low:+.3f} to {row.high:+.3f}",
+            f"{row.p:.4f}",
+            f"{row.p_holm:.4f}",
+        ]
+        for row in comparison.differences
+    ]
+    return header, rows
+
+
+def _table_row(comparison: Comparison, measurement: Measurement) -> dict[str, Any]:
+    """A row of `shape-bias.csv`: numbers in full, the ends of an interval in columns of their own."""
+    row: dict[str, Any] = {key: getattr(measurement, key) for key in ("name", "label", "kind", "random", "trials")}
+    for key in RATIOS:
+        estimate: Estimate = getattr(measurement, key)
+        row.update({key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high})
+    row["no_answer"] = measurement.no_answer
+    row["shape_bias_category_mean"] = measurement.shape_bias_category_mean
+    row["error_consistency_with_people"] = _with_people(comparison, measurement.name)
+    return row
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Rows with the same keys; the file is whole or absent."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def _write_latex(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Path:
+    note = "needs \\usepackage{booktabs}; the numbers in full, and what made them, are in shape-bias.json"
+    with atomic_write(path) as temporary:
+        temporary.write_text(format_latex(header, rows, note=note), encoding="utf-8")
+    return path
 
 
 def describe_results(measurement: Measurement) -> dict[str, Any]:
@@ -217,25 +289,6 @@ def describe_raw_data(observer: Observer) -> dict[str, Any]:
 
 
 _UNITS = "fractions in [0, 1]; counts in confusion (rows: na, then the categories; columns: category of the shape)"
-_TABLE_FIELDS = (
-    "name",
-    "label",
-    "kind",
-    "random",
-    "trials",
-    "shape_bias",
-    "shape_bias_low",
-    "shape_bias_high",
-    "fraction_correct_shape",
-    "fraction_correct_texture",
-    "coverage",
-    "neither",
-    "accuracy",
-    "no_answer",
-    "shape_bias_category_mean",
-    "shape_reciprocal_rank",
-    "texture_reciprocal_rank",
-)
 
 
 def _describe_interval() -> dict[str, Any]:
@@ -253,6 +306,10 @@ def _with_people(comparison: Comparison, name: str) -> float | None:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(estimate: Estimate) -> str:
+    return "-" if estimate.low is None or estimate.high is None else f"{estimate.low:.3f}-{estimate.high:.3f}"
 
 
 def _file_stem(name: str) -> str:

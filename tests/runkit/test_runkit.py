@@ -14,6 +14,7 @@ from runkit import (
     atomic_write,
     auto_or_int,
     describe_run,
+    format_latex,
     format_table,
     list_differences,
     load_json,
@@ -115,3 +116,19 @@ def test_importing_a_tool_is_light(package):
     code = f"import sys, {package}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_latex_tables_are_escaped():
+    text = format_latex(["name", "95% interval"], [["a_b & c", "0-1"], ["31×31", "-"]], note="needs\nbooktabs")
+    assert text.splitlines() == [
+        "% needs",
+        "% booktabs",
+        r"\begin{tabular}{lr}",
+        r"  \toprule",
+        r"  name & 95\% interval \\",
+        r"  \midrule",
+        r"  a\_b \& c & 0-1 \\",
+        r"  31$\times$31 & - \\",
+        r"  \bottomrule",
+        r"\end{tabular}",
+    ]

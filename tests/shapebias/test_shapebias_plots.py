@@ -13,6 +13,7 @@ from shapebias.observers import pool_people
 from shapebias.plots import (
     draw_column,
     draw_comparison,
+    draw_forest,
     plot_shape_bias_bars,
     plot_shape_bias_matrix,
     save_figure,
@@ -156,6 +157,21 @@ def test_names_fit_on_the_page(series):
         boxes = [text.get_window_extent() for text in texts if long.label in text.get_text()]
         assert boxes
         assert all(box.x0 >= 0 and box.x1 <= width for box in boxes)
+
+
+def test_forest_shows_each_value_and_interval_people_first(series, observers):
+    persons = [measure(person) for person in observers[1]]
+    figure = draw_forest(series, persons=persons)
+    bias, _, _, coverage = figure.axes
+    assert [text.get_text() for text in bias.get_yticklabels()] == ["people (n = 2)", "net"]
+    assert bias.get_ylim() == (1.5, -0.5)  # the first row at the top
+    drawn = {tuple(map(float, line.get_ydata())): list(line.get_xdata()) for line in bias.lines}
+    assert drawn[1.0,] == [series[0].shape_bias.value]
+    assert drawn[1.0, 1.0] == [series[0].shape_bias.low, series[0].shape_bias.high]
+    assert [list(line.get_xdata()) for line in coverage.lines if line.get_marker() == "|"] == [[1.0, 1.0]]
+    hollow = draw_forest([dataclasses.replace(series[0], random=True)]).axes[0]
+    assert to_hex(hollow.lines[-1].get_markerfacecolor()) == "#ffffff"
+    assert hollow.get_yticklabels()[0].get_fontweight() == "bold"
 
 
 def test_figures_have_the_widths_of_a_page_and_a_column(series):

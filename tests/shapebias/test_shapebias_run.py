@@ -69,12 +69,17 @@ def test_a_network_leaves_answers_result_comparison_and_pictures(arguments, benc
     answers = folder / "raw" / "cue-conflict" / "cue-conflict_test-efficientnet_session-1.csv"
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
         answers.name,
+        "differences.csv",
+        "differences.tex",
         "shape-bias-column.png",
         "shape-bias-column.svg",
+        "shape-bias-forest.png",
+        "shape-bias-forest.svg",
         "shape-bias.csv",
         "shape-bias.json",
         "shape-bias.png",
         "shape-bias.svg",
+        "shape-bias.tex",
         f"{NETWORK}.cue-ranks.csv",
         f"{NETWORK}.json",
         f"{NETWORK}.probabilities.npz",
@@ -116,7 +121,16 @@ def test_a_network_leaves_answers_result_comparison_and_pictures(arguments, benc
         "subject-01",
         "subject-02",
     ]
-    assert "RANDOM WEIGHTS" in (folder / "shape-bias.svg").read_text(encoding="utf-8")
+    for picture in ("shape-bias", "shape-bias-forest"):
+        assert "RANDOM WEIGHTS" in (folder / f"{picture}.svg").read_text(encoding="utf-8")
+    pairs = comparison["differences"]["pairs"]
+    assert {(pair["first"], pair["second"]) for pair in pairs} == {(f"{NETWORK}-random-weights", "people")}
+    assert pairs[0]["difference"] == comparison["observers"][0]["shape_bias"] - comparison["observers"][1]["shape_bias"]
+    with (folder / "differences.csv").open(newline="", encoding="utf-8") as file:
+        assert [float(row["p"]) for row in csv.DictReader(file)] == [pair["p"] for pair in pairs]
+    latex = (folder / "shape-bias.tex").read_text(encoding="utf-8")
+    assert latex.count(r"\\") == 3
+    assert r"test\_efficientnet, RANDOM WEIGHTS (seed 0) & " in latex
 
 
 def test_a_finished_result_is_kept_and_another_refused(quick, arguments, tmp_path, caplog, capsys, monkeypatch):
