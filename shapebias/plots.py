@@ -23,6 +23,10 @@ from shapebias.categories import CATEGORIES
 from shapebias.measures import Measurement
 
 __all__ = [
+    "PEOPLE_COLOUR",
+    "RC",
+    "Style",
+    "choose_style",
     "draw_column",
     "draw_comparison",
     "draw_forest",
@@ -34,7 +38,7 @@ __all__ = [
 PAGE_WIDTH_IN = 7.0
 COLUMN_WIDTH_IN = 3.4
 
-_PEOPLE_COLOUR = "#A51E37"
+PEOPLE_COLOUR = "#A51E37"
 _RANDOM_COLOUR = "#8A8A8A"
 # Okabe and Ito's colours, told apart by readers with any colour vision; their red is left to people. Six colours and
 # seven markers have no common factor, so 42 observers differ in one or the other.
@@ -50,7 +54,7 @@ _FOREST = {
 _MIN_ROWS = 5
 """Bars of fewer observers leave room under them and do not grow fat."""
 
-_RC: Any = {
+RC: Any = {
     "font.size": 7,
     "axes.labelsize": 7.5,
     "xtick.labelsize": 7,
@@ -67,7 +71,9 @@ _RC: Any = {
 
 
 @dataclass(frozen=True)
-class _Style:
+class Style:
+    """How an observer is drawn: colour, marker, line, and whether the marker is filled."""
+
     colour: str
     marker: str
     line: Any = "-"
@@ -89,7 +95,7 @@ def plot_shape_bias_matrix(
         marker_size: Area of a marker, in square points.
     Returns: The axes; x is 1 - shape bias, in [0, 1].
     """
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(RC):
         if ax is None:
             ax = Figure(figsize=(COLUMN_WIDTH_IN, 3.6), layout="constrained").subplots()
         order = _order_categories(measurements)
@@ -144,7 +150,7 @@ def plot_shape_bias_bars(
         ax: Where to draw; None makes a figure of one column's width.
     Returns: The axes; x is shape bias, in [0, 1].
     """
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(RC):
         if ax is None:
             height = 0.6 + 0.3 * max(len(measurements), _MIN_ROWS)
             ax = Figure(figsize=(COLUMN_WIDTH_IN, height), layout="constrained").subplots()
@@ -152,7 +158,7 @@ def plot_shape_bias_bars(
         ordered = sorted(measurements, key=_rank)
         singles = [value for person in persons if (value := person.shape_bias.value) is not None]
         if singles:
-            ax.axvspan(min(singles), max(singles), color=_PEOPLE_COLOUR, alpha=0.1, linewidth=0, zorder=0)
+            ax.axvspan(min(singles), max(singles), color=PEOPLE_COLOUR, alpha=0.1, linewidth=0, zorder=0)
         for row, measurement in enumerate(ordered):
             style, estimate = styles[measurement.name], measurement.shape_bias
             bold = "bold" if measurement.random else "normal"
@@ -210,7 +216,7 @@ def draw_comparison(
         persons: Single people, for the bars.
         width_in: Width in inches.
     """
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(RC):
         height = max(3.7, 1.0 + 0.36 * len(measurements))
         figure = Figure(figsize=(width_in, height), layout=ConstrainedLayoutEngine(w_pad=0.06, wspace=0.04))
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
@@ -226,7 +232,7 @@ def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN
         measurements: One for each observer, people pooled.
         width_in: Width in inches.
     """
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(RC):
         figure = Figure(figsize=(width_in, 3.5 + 0.145 * len(measurements)), layout="constrained")
         plot_shape_bias_matrix(measurements, ax=figure.subplots(), marker_size=18)
         styles = _choose_styles(measurements)
@@ -249,7 +255,7 @@ def draw_forest(
         persons: Single people, drawn as small ticks beside the pooled value.
         width_in: Width in inches.
     """
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(RC):
         ordered = sorted(measurements, key=_rank)
         styles = _choose_styles(measurements)
         figure = Figure(figsize=(width_in, 0.75 + 0.19 * max(len(ordered), 4)), layout="constrained")
@@ -298,7 +304,7 @@ def save_figure(figure: Figure, stem: Path, *, formats: Sequence[str] = ("png",)
     for suffix in formats:
         path = stem.parent / f"{stem.name}.{suffix}"
         dated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-        with atomic_write(path) as temporary, matplotlib.rc_context({**_RC, "svg.hashsalt": "shapebias"}):
+        with atomic_write(path) as temporary, matplotlib.rc_context({**RC, "svg.hashsalt": "shapebias"}):
             figure.savefig(temporary, format=suffix, metadata=dated.get(suffix))
         paths.append(path)
     return paths
@@ -330,7 +336,7 @@ def _set_fraction_ticks(ax: Any) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(value, 6) + 0.0:g}"))
 
 
-def _legend_handle(measurement: Measurement, style: _Style) -> Line2D:
+def _legend_handle(measurement: Measurement, style: Style) -> Line2D:
     value = measurement.shape_bias.value
     suffix = "" if value is None else f"  {value:.2f}"
     return Line2D(
@@ -346,19 +352,23 @@ def _legend_handle(measurement: Measurement, style: _Style) -> Line2D:
     )
 
 
-def _choose_styles(measurements: Sequence[Measurement]) -> dict[str, _Style]:
-    """Colour, marker and line for each observer, by name: people red diamonds, random weights grey and hollow."""
-    pairs = zip(itertools.cycle(_COLOURS), itertools.cycle(_MARKERS), strict=False)
-    styles: dict[str, _Style] = {}
-    for measurement in measurements:
-        if _is_people(measurement):
-            styles[measurement.name] = _Style(_PEOPLE_COLOUR, "D")
-        elif measurement.random:
-            styles[measurement.name] = _Style(_RANDOM_COLOUR, next(pairs)[1], line=(0, (2, 2)), filled=False)
-        else:
-            colour, marker = next(pairs)
-            styles[measurement.name] = _Style(colour, marker)
-    return styles
+def choose_style(index: int, *, random: bool = False) -> Style:
+    """Colour and marker of the network number `index`; random weights are grey and hollow."""
+    marker = _MARKERS[index % len(_MARKERS)]
+    if random:
+        return Style(_RANDOM_COLOUR, marker, line=(0, (2, 2)), filled=False)
+    return Style(_COLOURS[index % len(_COLOURS)], marker)
+
+
+def _choose_styles(measurements: Sequence[Measurement]) -> dict[str, Style]:
+    """Colour, marker and line for each observer, by name: people are red diamonds."""
+    networks = itertools.count()
+    return {
+        measurement.name: Style(PEOPLE_COLOUR, "D")
+        if _is_people(measurement)
+        else choose_style(next(networks), random=measurement.random)
+        for measurement in measurements
+    }
 
 
 def _order_categories(measurements: Sequence[Measurement]) -> list[str]:

@@ -1,0 +1,144 @@
+"""`python -m shapebias.relate`: effective receptive field against shape bias, over the networks both tools measured."""
+
+import argparse
+import csv
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runkit import atomic_write, describe_run, format_latex, format_table, run_main, save_json
+
+if TYPE_CHECKING:  # loads scipy, which --help need not wait for
+    from shapebias.bootstrap import Estimate
+
+__all__ = ["build_parser", "main"]
+
+_logger = logging.getLogger("shapebias.relate")  # under `python -m` this module is called __main__
+
+_EXAMPLES = """\
+examples:
+  python -m shapebias.relate --erf figures/erf --shape-bias figures/shapebias
+      networks that both tools measured with the same weights; people, if measured, are a line
+  python -m shapebias.relate --erf figures/erf --shape-bias figures/shapebias --field published --threshold 0.99
+
+Area ratios and shape bias are fractions in [0, 1].
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shapebias.relate",
+        description="Does a network that looks farther go by shape? Effective receptive field against shape bias, with "
+        "intervals in both directions and their rank correlation. Reads result files only; no network is loaded.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--erf", nargs="+", type=Path, required=True, metavar="JSON", help="results of erf.visualize, or their folder"
+    )
+    parser.add_argument(
+        "--shape-bias",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="JSON",
+        help="results of shapebias.run, or their folder",
+    )
+    parser.add_argument(
+        "--field",
+        choices=("mass", "published"),
+        default="mass",
+        help="the field's area: of the map itself (scale-free), or of its logarithm as published (default: mass)",
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, metavar="T", help="share the square holds (default: 0.5)"
+    )
+    parser.add_argument(
+        "--random", action="store_true", help="show untrained networks, hollow; they never enter the correlation"
+    )
+    parser.add_argument("--output", type=Path, default=Path("figures"), metavar="DIR", help="default: figures")
+    parser.add_argument(
+        "--formats", nargs="+", choices=("png", "pdf", "svg"), default=["png"], help="of the picture (default: png)"
+    )
+    return parser
+
+
+def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
+    """Pair, correlate, and write `relation.json`, `.csv`, `.tex` and the picture `relation` into the output folder.
+
+    Raises: UserError for what the user can mend.
+    """
+    from shapebias.plots import save_figure
+    from shapebias.relation import FIELDS, read_people, relate
+    from shapebias.relation_plot import draw_relation
+
+    started, clock = datetime.now(timezone.utc), time.perf_counter()
+    relation = relate(
+        options.erf, options.shape_bias, field=options.field, threshold=options.threshold, random=options.random
+    )
+    people = read_people(options.shape_bias)
+    for name, reason in relation.unpaired.items():
+        _logger.info("left out %s: %s", name, reason)
+    definition = FIELDS[options.field].format(threshold=options.threshold)
+    figure = draw_relation(relation, people=people, field=definition)
+    stem = options.output / "relation"
+    pictures = save_figure(figure, stem, formats=tuple(dict.fromkeys(options.formats)))
+    rows = [network.as_dict() for network in relation.networks]
+    save_json(
+        stem.with_suffix(".json"),
+        {
+            **describe_run(
+                program="shapebias.relate", arguments=command, started=started, seconds=time.perf_counter() - clock
+            ),
+            "config": {"field": options.field, "threshold": options.threshold, "measured": dict(relation.measured)},
+            "pictures": [path.name for path in pictures],
+            "unpaired": dict(relation.unpaired),
+            "results": {
+                "field": definition,
+                "networks": rows,
+                "correlation": relation.correlation.as_dict(),
+                "people": people.as_dict("shape_bias") if people else None,
+            },
+        },
+    )
+    with atomic_write(stem.with_suffix(".csv")) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        ends = [f"{key}_{end}" for key in ("field", "shape_bias") for end in ("value", "low", "high")]
+        writer.writerow(["name", "label", "random", *ends])
+        for network in relation.networks:
+            numbers = [n for e in (network.field, network.shape_bias) for n in (e.value, e.low, e.high)]
+            writer.writerow([network.name, network.label, network.random, *numbers])
+    header = ["network", "ERF area", "95% interval", "shape bias", "95% interval"]
+    table = [
+        [network.label, *(text for e in (network.field, network.shape_bias) for text in _format(e))]
+        for network in relation.networks
+    ]
+    with atomic_write(stem.with_suffix(".tex")) as temporary:
+        note = f"needs \\usepackage{{booktabs}}; ERF area: {definition}"
+        temporary.write_text(format_latex(header, table, note=note), encoding="utf-8")
+    sys.stdout.write(format_table(header, table) + "\n")
+    sys.stdout.write(f"\n{relation.correlation.describe()}\n")
+    _logger.info("wrote %s", ", ".join(str(stem.with_suffix(end)) for end in (".json", ".csv", ".tex")))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; see `runkit.run_main` for the exit codes."""
+    command = list(sys.argv[1:] if argv is None else argv)
+    options = build_parser().parse_args(command)
+    return run_main(lambda: execute(options, command), program="shapebias.relate")
+
+
+def _format(estimate: "Estimate") -> tuple[str, str]:
+    """Value and interval for a table."""
+    interval = "-" if estimate.low is None else f"{estimate.low:.3f}-{estimate.high:.3f}"
+    return f"{estimate.value:.3f}", interval
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
