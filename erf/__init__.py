@@ -18,6 +18,7 @@ _PUBLIC = {
     "measure": "erf.summary",
     "plot_comparison": "erf.plots",
     "plot_contribution": "erf.plots",
+    "theoretical_field": "erf.theoretical",
 }
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "measure",
     "plot_comparison",
     "plot_contribution",
+    "theoretical_field",
 ]
 
 
