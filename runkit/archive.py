@@ -10,7 +10,6 @@ import io
 import lzma
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -34,7 +33,8 @@ def unpack_tar(
 ) -> None:
     """Unpack `archive` (tar, plain or compressed by gzip, bzip2 or xz) so that `folder` appears, complete and checked.
 
-    Hidden files (a leading dot) are left out. After an error nothing is left behind.
+    Hidden files (a leading dot) are left out. After an error nothing is left behind; what a killed process leaves,
+    `.<folder>.unpack`, the next one removes. The caller keeps other processes from unpacking into the same folder.
 
     Args:
         archive: The file.
@@ -47,22 +47,26 @@ def unpack_tar(
         that climbs out, a name twice, more than the limits; or that says how the archive is damaged; or as `pick`.
     """
     archive, folder = Path(archive), Path(folder)
+    scratch = folder.with_name(f".{folder.name}.unpack")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder.parent)
+        if scratch.exists():
+            shutil.rmtree(scratch)
+        scratch.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}; name a folder you may write to") from error
-    with scratch as name:
+    try:
         try:
             with _open(archive, max_bytes + 2 * tarfile.RECORDSIZE * (max_members + 1)) as stream:
-                _extract(stream, Path(name), f"{archive} is refused", max_bytes, max_members)
+                _extract(stream, scratch, f"{archive} is refused", max_bytes, max_members)
         except _BROKEN as error:
-            raise UserError(f"{archive} is not a readable archive: {error}; download it again") from error
-        picked = pick(Path(name))
+            raise UserError(f"{archive} cannot be unpacked: {error}") from error
+        picked = pick(scratch)
         try:
             picked.rename(folder)
         except OSError as error:
             raise UserError(f"cannot write {folder}: {error.strerror}; remove what is there") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)  # it may be what was picked
 
 
 def _extract(stream: "_Bounded", scratch: Path, refused: str, max_bytes: int, max_members: int) -> None:

@@ -16,7 +16,15 @@ from pathlib import Path
 from runkit.console import UserError
 from runkit.files import atomic_write, sha256_of_file
 
-__all__ = ["DamagedFileError", "KnownFile", "check_remembered", "known_files", "remember_sha256", "verify_file"]
+__all__ = [
+    "DamagedFileError",
+    "KnownFile",
+    "check_remembered",
+    "discard",
+    "known_files",
+    "remember_sha256",
+    "verify_file",
+]
 
 
 class DamagedFileError(UserError):
@@ -80,6 +88,12 @@ def remember_sha256(path: Path, sha256: str) -> None:
     """Write `<path>.sha256`, in the format of `sha256sum`, so that a later change of a downloaded file is noticed."""
     with atomic_write(_memory(path)) as temporary:
         temporary.write_text(f"{sha256}  {path.name}\n", encoding="utf-8")
+
+
+def discard(path: Path) -> None:
+    """Remove a downloaded file, and what is remembered of it."""
+    path.unlink(missing_ok=True)
+    _memory(path).unlink(missing_ok=True)
 
 
 def check_remembered(path: Path, sha256: str) -> None:

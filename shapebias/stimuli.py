@@ -16,7 +16,7 @@ from pathlib import Path
 from runkit import UserError, sha256_of_file, sha256_of_lines
 from runkit.archive import unpack_tar
 from runkit.download import DownloadError, download, locked
-from runkit.manifest import check_remembered, known_files, remember_sha256
+from runkit.manifest import check_remembered, discard, known_files, remember_sha256, verify_file
 from shapebias.categories import CATEGORIES
 
 __all__ = [
@@ -191,9 +191,10 @@ def _fetch_benchmark(folder: Path) -> None:
     except DownloadError as error:
         raise UserError(f"{error}; unpack {published.url} and name its folder with --stimuli") from error
     try:
+        verify_file(archive, published.sha256)
         unpack_archive(archive, folder)
     finally:
-        archive.unlink()
+        discard(archive)
 
 
 def unpack_archive(archive: str | Path, folder: str | Path) -> None:

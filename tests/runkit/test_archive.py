@@ -87,12 +87,12 @@ def endless_headers(tar):
         (lambda tar: add_special(tar, tarfile.FIFOTYPE), "is a link or a device"),
         (lambda tar: add_special(tar, tarfile.GNUTYPE_SPARSE), "is a link or a device"),
         (twice, "'images/./a' comes twice"),
-        (file_as_folder, "is not a readable archive"),
+        (file_as_folder, "cannot be unpacked"),
         (lambda tar: [add_file(tar, f"images/{i}") for i in range(21)], "it has more than 20 members or 100000 bytes"),
         (lambda tar: [add_file(tar, f"images/{i}", bytes(60_000)) for i in range(2)], "it has more than 20 members"),
         (lie_about_size, "it has more than 20 members or 100000 bytes"),
         (huge_header, "has a header of absurd size"),
-        (endless_headers, "is not a readable archive"),
+        (endless_headers, "cannot be unpacked"),
     ],
 )
 def test_what_has_no_place_in_an_archive_is_refused_and_leaves_nothing(tmp_path, fill, message):
@@ -109,7 +109,7 @@ def test_a_bomb_that_is_no_archive(tmp_path):
     with gzip.open(tmp_path / "archive", "wb", compresslevel=1) as file:
         file.write(bytes(50_000_000))
     assert (tmp_path / "archive").stat().st_size < 1_000_000
-    with pytest.raises(UserError, match="is not a readable archive"):
+    with pytest.raises(UserError, match="cannot be unpacked"):
         unpack(tmp_path / "archive", tmp_path / "new" / "folder")
 
 
@@ -122,6 +122,17 @@ def test_a_refusal_by_pick_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match="not what was expected"):
         unpack_tar(tmp_path / "archive", tmp_path / "new" / "folder", pick=refuse, **LIMITS)
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    with tarfile.open(tmp_path / "archive", "w") as tar:
+        add_file(tar, "images/a")
+    left = tmp_path / ".folder.unpack" / "images"
+    left.mkdir(parents=True)
+    (left / "half").write_text("hal")
+    unpack(tmp_path / "archive", tmp_path / "folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "folder"]
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["a"]
 
 
 def test_what_is_there_is_not_replaced(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from web import status
+from web import serve, status
 
 from runkit import UserError
 from runkit.manifest import KnownFile
@@ -180,7 +180,7 @@ def test_the_archive_is_fetched_once_and_then_taken_from_the_cache(cache, web):
     assert len(find_stimuli()) == 1280
     assert len(web.requests) == 1
     kept = sorted(path.name for path in cache.iterdir() if not path.name.startswith("."))
-    assert kept == ["cue-conflict", "cue-conflict.sha256", "cue-conflict.tar.gz.sha256"]
+    assert kept == ["cue-conflict", "cue-conflict.sha256"]
 
 
 def test_an_image_of_the_cache_that_changes_is_noticed(cache):
@@ -188,6 +188,13 @@ def test_an_image_of_the_cache_that_changes_is_noticed(cache):
     Image.fromarray(np.zeros((224, 224, 3), np.uint8) + 77).save(first)
     with pytest.raises(UserError, match="cue-conflict is not what was downloaded at first"):
         find_stimuli()
+
+
+def test_a_damaged_archive_is_fetched_again_by_the_next_run(cache, web):
+    web.answers = [lambda handler, content: serve(handler, content[:5000])]
+    with pytest.raises(UserError, match=r"cue-conflict\.tar\.gz cannot be unpacked"):
+        find_stimuli()
+    assert len(find_stimuli()) == 1280
 
 
 def test_an_archive_that_breaks_off_leaves_nothing_but_what_can_be_continued(cache, web):
