@@ -4,7 +4,6 @@ Reading follows the pipeline of the RepLKNet authors' ERF script (`erf/visualize
 to the bit; the choice does not: their loop takes the first N files of a folder sorted by class, which is one class.
 """
 
-import hashlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from runkit import UserError
+from runkit import UserError, sha256_of_files
 
 __all__ = ["ImageSet", "find_images", "read_image", "take_evenly"]
 
@@ -39,12 +38,8 @@ class ImageSet:
     found: int
 
     def sha256(self) -> str:
-        """SHA-256 over the chosen files: of each, its path relative to the root and its content."""
-        total = hashlib.sha256()
-        for path in self.paths:
-            total.update(path.relative_to(self.root).as_posix().encode() + b"\n")
-            total.update(hashlib.sha256(path.read_bytes()).digest())
-        return total.hexdigest()
+        """What the chosen files are, their names and content (`runkit.sha256_of_files`)."""
+        return sha256_of_files(self.root, self.paths)
 
 
 def find_images(folder: str | Path | None, num_images: int) -> ImageSet:

@@ -28,6 +28,7 @@ from runkit import (
     run_main,
     save_json,
 )
+from runkit.options import add_formats, add_weights
 
 if TYPE_CHECKING:
     from erf.images import ImageSet
@@ -78,12 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     default = Config(model=())
     what = parser.add_argument_group("what is measured")
     what.add_argument("--model", nargs="+", default=[], metavar="NAME", help="networks: timm names, such as resnet101")
-    what.add_argument(
-        "--weights",
-        default=default.weights,
-        metavar="W",
-        help="auto (trained, else random with a warning), pretrained, random, or a checkpoint's path (default auto)",
-    )
+    add_weights(what, auto="where there are none, random ones with a warning")
     what.add_argument("--images", metavar="DIR", help="folder of images, any depth (default: bundled photographs)")
     what.add_argument(
         "--num-images", type=int, default=default.num_images, metavar="N", help="at most N images (default 50)"
@@ -113,9 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     files.add_argument(
         "--output", default=default.output, metavar="DIR", help="results go to DIR/erf (default figures)"
     )
-    files.add_argument(
-        "--formats", nargs="+", choices=("png", "pdf", "svg"), default=["png"], help="of the pictures (default png)"
-    )
+    add_formats(files)
     files.add_argument(
         "--scale",
         choices=("decades", "published"),

@@ -5,7 +5,15 @@ it loads neither torch nor matplotlib.
 """
 
 from runkit.console import UserError, auto_or_int, format_latex, format_table, run_main
-from runkit.files import atomic_write, load_json, read_arrays, save_json, sha256_of_file, sha256_of_lines
+from runkit.files import (
+    atomic_write,
+    load_json,
+    read_arrays,
+    save_json,
+    sha256_of_file,
+    sha256_of_files,
+    sha256_of_lines,
+)
 from runkit.provenance import SCHEMA_VERSION, describe_environment, describe_run, list_differences
 
 __all__ = [
@@ -23,5 +31,6 @@ __all__ = [
     "run_main",
     "save_json",
     "sha256_of_file",
+    "sha256_of_files",
     "sha256_of_lines",
 ]

@@ -16,7 +16,15 @@ from runkit.console import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["atomic_write", "load_json", "read_arrays", "save_json", "sha256_of_file", "sha256_of_lines"]
+__all__ = [
+    "atomic_write",
+    "load_json",
+    "read_arrays",
+    "save_json",
+    "sha256_of_file",
+    "sha256_of_files",
+    "sha256_of_lines",
+]
 
 # what zipfile and numpy raise for a damaged archive; AttributeError: a bare .npy
 _NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, AttributeError, NotImplementedError, RuntimeError)
@@ -111,3 +119,14 @@ def sha256_of_lines(lines: Iterable[str]) -> str:
     for line in lines:
         total.update(line.encode("utf-8") + b"\n")
     return total.hexdigest()
+
+
+def sha256_of_files(root: Path, paths: Iterable[Path]) -> str:
+    """SHA-256 of the lines `<path relative to root> <SHA-256 of the file>`: another file under the same name shows.
+
+    Raises: UserError if one cannot be read.
+    """
+    try:
+        return sha256_of_lines(f"{path.relative_to(root).as_posix()} {sha256_of_file(path)}" for path in paths)
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runkit import auto_or_int, describe_run
+from runkit.options import add_formats, add_weights
 
 __all__ = ["DEFAULT_MODELS", "RunConfig", "build_parser", "describe", "parse_config"]
 
@@ -73,13 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="names of the zoo, best with their tag (default: " + ", ".join(DEFAULT_MODELS) + ")",
     )
-    source.add_argument(
-        "--weights",
-        default="auto",
-        metavar="auto|pretrained|random|PATH",
-        help="trained weights; random ones from --seed, labelled; or a checkpoint. Since the shape bias of random "
-        "weights means nothing, auto leaves out a network whose trained weights cannot be had (default: auto)",
-    )
+    add_weights(source, auto="networks without are left out, for the shape bias of random weights means nothing")
     source.add_argument(
         "--from-csv",
         nargs="+",
@@ -124,9 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     output.add_argument(
         "--output", type=Path, default=Path("figures"), metavar="DIR", help="writes DIR/shapebias (default: figures)"
     )
-    output.add_argument(
-        "--formats", nargs="+", choices=("png", "pdf", "svg"), default=["png"], help="of the pictures (default: png)"
-    )
+    add_formats(output)
     output.add_argument("--overwrite", action="store_true", help="replace results of another configuration")
     return parser
 

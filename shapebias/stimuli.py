@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from runkit import UserError, sha256_of_file, sha256_of_lines
+from runkit import UserError, sha256_of_files, sha256_of_lines
 from runkit.archive import unpack_tar
 from runkit.download import DownloadError, download, locked
 from runkit.manifest import check_remembered, discard, known_files, remember_sha256, verify_file
@@ -80,8 +80,8 @@ class Stimuli(Sequence[Stimulus]):
 
     @cached_property
     def content_sha256(self) -> str:
-        """SHA-256 of the lines `<category>/<name> <SHA-256 of the file>`: another image under the same name shows."""
-        return sha256_of_lines(f"{item.shape}/{item.name} {sha256_of_file(item.path)}" for item in self.items)
+        """SHA-256 of the lines `<category>/<name> <SHA-256 of the file>` (`runkit.sha256_of_files`)."""
+        return sha256_of_files(self.folder, (item.path for item in self.items))
 
     @property
     def is_published_list(self) -> bool:

@@ -329,8 +329,8 @@ def test_a_disk_that_fills_up_is_one_line(web, tmp_path):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
     process = start_download(web.url("/file"), tmp_path / "file.bin", before=limit)
     _, said = process.communicate(timeout=10)
-    assert process.returncode == 2
-    assert said.splitlines()[-1] == f"tool: error: cannot write {tmp_path / 'file.bin'}: File too large"
+    assert process.returncode == 1
+    assert said.splitlines()[-1] == f"error: cannot write {tmp_path / 'file.bin'}: File too large"
     assert "Traceback" not in said
     assert visible(tmp_path) == []
 
@@ -344,10 +344,15 @@ def test_a_folder_that_cannot_be_made(web, tmp_path):
 
 def start_download(url: str, destination: Path, *, before: str = "") -> subprocess.Popen:
     code = f"""
-from runkit import run_main
+import logging, sys
+from runkit import UserError
 from runkit.download import download
+logging.basicConfig(level=logging.INFO)
 {before}
-raise SystemExit(run_main(lambda: bool(download({url!r}, {str(destination)!r}, what="a file")) - 1, program="tool"))
+try:
+    download({url!r}, {str(destination)!r}, what="a file")
+except UserError as error:
+    sys.exit(f"error: {{error}}")
 """
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 

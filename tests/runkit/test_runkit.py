@@ -1,6 +1,7 @@
 """Exit codes, whole files, provenance."""
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from runkit import (
     load_json,
     run_main,
     save_json,
+    sha256_of_files,
     sha256_of_lines,
 )
 
@@ -100,6 +102,15 @@ def test_provenance_is_complete():
 
 def test_lines_are_hashed_with_their_ends():
     assert sha256_of_lines(["a", "b"]) != sha256_of_lines(["ab"])
+
+
+def test_files_are_hashed_by_name_and_content(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1").write_bytes(b"one")
+    expected = sha256_of_lines([f"a/1 {hashlib.sha256(b'one').hexdigest()}"])
+    assert sha256_of_files(tmp_path, [tmp_path / "a" / "1"]) == expected
+    with pytest.raises(UserError, match=r"cannot read .*nowhere: No such file"):
+        sha256_of_files(tmp_path, [tmp_path / "nowhere"])
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", ""])
