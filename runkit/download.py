@@ -181,7 +181,6 @@ class _PartialFile:
         self.path = destination.with_name(f".{destination.name}.part")
         self._note = destination.with_name(f".{destination.name}.part.json")
         self._url = url
-        self._checked = checked
         self.validator: str | None = None
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))

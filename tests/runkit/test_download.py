@@ -122,6 +122,13 @@ def test_a_stalled_connection_is_given_up_and_continued(fetch, web):
     assert web.requests[1]["Range"] == "bytes=50000-"
 
 
+def test_a_server_that_only_stalls_is_given_up(fetch, web):
+    web.answers = [web.stall(0)] * QUICK.attempts
+    with pytest.raises(DownloadError, match="no byte came in time; run again to continue"):
+        fetch(patience=Patience(stall=0.05, attempts=3, backoff=0.01))
+    assert len(web.requests) == 3
+
+
 def test_progress_earns_further_attempts_but_standing_still_does_not(fetch, web):
     """Six breaks with progress are more than the three attempts allowed without."""
     steps = [
