@@ -27,7 +27,16 @@ from erf.measures import LOG_THRESHOLDS, SquareArea, check_map, log_area, log_ma
 from erf.results import ErfResult
 from runkit import atomic_write
 
-__all__ = ["SCALES", "plot_comparison", "plot_contribution", "plot_result", "save_figure"]
+__all__ = [
+    "SCALES",
+    "STYLE",
+    "caption",
+    "plot_comparison",
+    "plot_contribution",
+    "plot_result",
+    "row_name",
+    "save_figure",
+]
 
 # scale -> name for the colour bar, lower and upper limit, step between ticks
 _SCALES = {
@@ -36,7 +45,7 @@ _SCALES = {
 }
 SCALES = tuple(_SCALES)
 _WARNING_COLOUR = "#d1495b"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 8.0,
     "axes.titlesize": 9.0,
     "axes.labelsize": 8.0,
@@ -134,12 +143,12 @@ def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], height: in
 
 def plot_result(result: ErfResult, *, scale: str = "decades") -> Figure:
     """Figure of one result: heatmap, squares, and what made it underneath; `scale` as in `plot_contribution`."""
-    with sns.axes_style("ticks"), plt.rc_context(_STYLE):
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(4.2, 4.3))
         figure.subplots_adjust(left=0.1, right=0.85, top=0.97, bottom=0.13)
         plot_contribution(result.contribution, ax=ax, scale=scale)
         _title(ax, result)
-        figure.text(0.1, 0.015, _caption([result]), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
+        figure.text(0.1, 0.015, caption([result]), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
     return figure
 
 
@@ -155,7 +164,7 @@ def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades", col
     panel = 2.3 if columns > 2 else 2.9
     table_height = 0.55 + 0.21 * len(results)
     width, height = max(columns * panel + 0.95, 6.4), rows * (panel + 0.45) + table_height + 0.67
-    with sns.axes_style("ticks"), plt.rc_context(_STYLE):
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
         figure = plt.figure(figsize=(width, height))
         grid = figure.add_gridspec(
             rows, columns, left=0.06, right=0.88, top=1 - 0.42 / height, bottom=(table_height + 0.74) / height,
@@ -171,7 +180,7 @@ def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades", col
         _colour_bar(figure, axes[0].images[0], cax, scale)
         table_ax = figure.add_axes((0.06, 0.48 / height, 0.88, table_height / height))
         _area_table(table_ax, results)
-        figure.text(0.06, 0.06 / height, _caption(results), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
+        figure.text(0.06, 0.06 / height, caption(results), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
     return figure
 
 
@@ -206,12 +215,12 @@ def _area_table(ax: Axes, results: Sequence[ErfResult]) -> None:
         ax.axhline(line, color="0.2", linewidth=weight, clip_on=False)
     for i, result in enumerate(results):
         colour = _WARNING_COLOUR if result.random_weights else "0.1"
-        ax.text(0, 2.25 + i, _row_name(result), fontsize=7.5, va="center", color=colour)
+        ax.text(0, 2.25 + i, row_name(result), fontsize=7.5, va="center", color=colour)
         for right, area in zip(rights, log_area(result.contribution), strict=True):
             ax.text(right, 2.25 + i, _cell(area), fontsize=7.5, ha="right", va="center")
 
 
-def _row_name(result: ErfResult) -> str:
+def row_name(result: ErfResult) -> str:
     """The network's name, with its weights where the name does not say them."""
     named_by_tag = result.provenance["weights"]["model"] == result.name and not result.random_weights
     return result.name if named_by_tag else f"{result.name}, {result.weights_label}"
@@ -221,8 +230,8 @@ def _cell(area: SquareArea) -> str:
     return "not reached" if area.side_px is None or area.ratio is None else f"{area.ratio:.2%} ({area.side_px})"
 
 
-def _caption(results: Sequence[ErfResult]) -> str:
-    """What made the figure, shortly; the JSON has it whole."""
+def caption(results: Sequence[ErfResult], *, squares: bool = True) -> str:
+    """What made the figure, shortly; the JSON has it whole. `squares`: say what the squares are."""
     first = results[0].provenance
     counts = sorted({result.num_images for result in results})
     images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
@@ -230,11 +239,12 @@ def _caption(results: Sequence[ErfResult]) -> str:
     layers = ", ".join(dict.fromkeys(str(result.provenance["layer"]) for result in results))
     commit = f", commit {first['git_commit'][:10]}" if first.get("git_commit") else ""
     software = " ".join(filter(None, ["replknet-analysis", first["versions"]["replknet-analysis"]]))
-    squares = ", ".join(f"{t:.0%}" for t in LOG_THRESHOLDS)
+    shares = ", ".join(f"{t:.0%}" for t in LOG_THRESHOLDS)
+    what = f"Squares hold {shares} of log10(score + 1) / max.\n" if squares else ""
     return (
         f"Mean of {images} images ({first['data']['name']}) at {sizes} pixels, {first['precision']}, "
         f"layer {layers}.\n"
-        f"Squares hold {squares} of log10(score + 1) / max.\n"
+        f"{what}"
         f"{software}{commit}, torch {first['versions']['torch']}"
     )
 

@@ -5,7 +5,6 @@ network has to run: help, wrong arguments and drawing from saved results answer 
 """
 
 import argparse
-import csv
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,19 +13,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erf.measures import LOG_THRESHOLDS, MASS_THRESHOLDS, log_area, mass_area
 from erf.results import ErfResult, check_result, finished_identity, load_result, save_measures, save_result
 from erf.sums import stack_sums
+from erf.tables import text_table, write_tables
 from runkit import (
-    SCHEMA_VERSION,
     UserError,
-    atomic_write,
     auto_or_int,
     describe_run,
-    format_table,
     list_differences,
     run_main,
-    save_json,
 )
 from runkit.options import add_formats, add_weights
 
@@ -154,7 +149,7 @@ def _run(config: Config, arguments: Sequence[str]) -> int:
         results = _measure_models(config, folder, arguments)
     if len(results) > 1:
         _write_comparison(results, folder, config)
-    sys.stdout.write(_table(results) + "\n")
+    sys.stdout.write(text_table(results) + "\n")
     return 0
 
 
@@ -320,60 +315,14 @@ def _write_measures_and_picture(result: ErfResult, folder: Path, config: Config)
 
 
 def _write_comparison(results: Sequence[ErfResult], folder: Path, config: Config) -> None:
+    from erf.curves import plot_curves
     from erf.plots import plot_comparison, save_figure
 
-    rows = [row for result in results for row in _rows(result)]
-    with (
-        atomic_write(folder / "comparison.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    models = [
-        {"name": r.name, "weights": r.provenance["weights"], "identity": r.provenance["identity"]} for r in results
-    ]
-    save_json(folder / "comparison.json", {"schema": SCHEMA_VERSION, "models": models, "results": rows})
+    write_tables(results, folder / "comparison")
     description = " | ".join(dict.fromkeys(result.provenance["command"] for result in results))
-    figure = plot_comparison(results, scale=config.scale)
-    save_figure(figure, folder / "comparison", config.formats, description=description)
-
-
-def _rows(result: ErfResult) -> list[dict[str, Any]]:
-    """One row for each measure and threshold."""
-    head = {
-        "model": result.name,
-        "weights": result.provenance["weights"]["model"],
-        "random_weights": result.random_weights,
-        "num_images": result.num_images,
-        "size_px": result.contribution.shape[0],
-    }
-    families = {
-        "log10(score+1)/max": log_area(result.contribution, LOG_THRESHOLDS),
-        "score": mass_area(result.contribution, MASS_THRESHOLDS),
-    }
-    return [{**head, "scale": scale, **asdict(area)} for scale, areas in families.items() for area in areas]
-
-
-def _table(results: Sequence[ErfResult]) -> str:
-    """Area ratios of all results as text: the published measure, then the scale-free one."""
-
-    def cells(areas) -> list[str]:
-        return ["not reached" if a.ratio is None else f"{a.ratio:.2%} {a.side_px:>5}" for a in areas]
-
-    def block(title: str, thresholds: Sequence[float], areas_of) -> str:
-        header = ["network", "weights", "images", *(f"{t:.0%}  side" for t in thresholds)]
-        rows = [
-            [r.name, r.weights_label, str(r.num_images), *cells(areas_of(r.contribution, thresholds))] for r in results
-        ]
-        return f"{title}\n{format_table(header, rows)}"
-
-    return "\n\n".join(
-        [
-            block("Area ratio as published, on log10(score + 1) / max; side in pixels:", LOG_THRESHOLDS, log_area),
-            block("Area ratio on the score itself, free of the gradients' scale:", MASS_THRESHOLDS, mass_area),
-        ]
-    )
+    figures = {"comparison": plot_comparison(results, scale=config.scale), "comparison-curves": plot_curves(results)}
+    for name, figure in figures.items():
+        save_figure(figure, folder / name, config.formats, description=description)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,204 @@
+"""Measures of several receptive fields side by side: text, CSV, LaTeX, and the paired differences between them."""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erf.bootstrap import Resampled
+from erf.measures import LOG_THRESHOLDS, MASS_THRESHOLDS, SquareArea, log_area, mass_area
+from erf.results import ErfResult
+from erf.summary import QUANTITIES, Quantity
+from runkit import SCHEMA_VERSION, atomic_write, format_latex, format_table, save_json
+
+__all__ = ["are_paired", "area_rows", "difference_rows", "measure_rows", "text_table", "write_tables"]
+
+Row = dict[str, Any]
+# what stands in the printed and the LaTeX table: measure, threshold or None, heading, format of the number
+_COLUMNS: tuple[tuple[str, float | None, str, Callable[[float], str]], ...] = (
+    ("mass_area_ratio", 0.5, "50% of mass", "{:.1%}".format),
+    ("mass_area_ratio", 0.9, "90% of mass", "{:.1%}".format),
+    ("rms_radius_px", None, "RMS radius", "{:.1f}".format),
+    ("anisotropy", None, "anisotropy", "{:.3f}".format),
+    ("participation_area_px", None, "participation", "{:.0f}".format),
+    ("gaussian_sigma_px", None, "Gaussian width", "{:.1f}".format),
+    ("gaussian_r2", None, "R²", "{:.3f}".format),
+    ("theoretical_ratio", 0.9, "90% side / theoretical", "{:.2f}".format),
+)
+
+
+def write_tables(results: Sequence[ErfResult], stem: Path) -> None:
+    """Write the tables of at least two results.
+
+    Writes `<stem>.csv` (squares), `<stem>-measures.csv` (all measures), `<stem>-differences.csv` (paired, where two
+    results are of the same images), `<stem>.tex`, and `<stem>.json` with all of them.
+    """
+    squares = [row for result in results for row in area_rows(result)]
+    measures = [row for result in results for row in measure_rows(result)]
+    differences = [row for a, b in combinations(results, 2) if are_paired(a, b) for row in difference_rows(a, b)]
+    models = [
+        {"name": r.name, "weights": r.provenance["weights"], "identity": r.provenance["identity"]} for r in results
+    ]
+    _write_csv(squares, stem.with_name(f"{stem.name}.csv"))
+    _write_csv(measures, stem.with_name(f"{stem.name}-measures.csv"))
+    differences_csv = stem.with_name(f"{stem.name}-differences.csv")
+    if differences:
+        _write_csv(differences, differences_csv)
+    else:
+        differences_csv.unlink(missing_ok=True)  # of an earlier comparison
+    with atomic_write(stem.with_name(f"{stem.name}.tex")) as temporary:
+        temporary.write_text(_latex(results), encoding="utf-8")
+    content = {"schema": SCHEMA_VERSION, "models": models, "results": squares, "measures": measures}
+    save_json(stem.with_name(f"{stem.name}.json"), content | {"differences": differences})
+
+
+def _write_csv(rows: Sequence[Row], path: Path) -> None:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _head(result: ErfResult) -> Row:
+    return {
+        "model": result.name,
+        "weights": result.provenance["weights"]["model"],
+        "random_weights": result.random_weights,
+        "num_images": result.num_images,
+        "size_px": result.contribution.shape[0],
+        "layer": result.provenance["layer"],
+    }
+
+
+def area_rows(result: ErfResult) -> list[Row]:
+    """Squares to whole pixels, by the published definition and without its logarithm; a row for each threshold."""
+    families = {
+        "log10(score+1)/max": log_area(result.contribution, LOG_THRESHOLDS, centre=result.centre),
+        "score": mass_area(result.contribution, MASS_THRESHOLDS, centre=result.centre),
+    }
+    return [{**_head(result), "scale": scale, **asdict(area)} for scale, areas in families.items() for area in areas]
+
+
+def measure_rows(result: ErfResult) -> list[Row]:
+    """Every measure with its interval, a row for each and for each threshold."""
+    head, values = _head(result), result.measured.values
+    return [
+        {**head, **_labels(name, quantity, threshold), **_numbers("value", part)}
+        for name, quantity in QUANTITIES.items()
+        if name in values
+        for threshold, part in _parts(quantity, values[name])
+    ]
+
+
+def are_paired(first: ErfResult, second: ErfResult) -> bool:
+    """Whether two results are of the same images, whose sums are known for both."""
+    same = first.image_names == second.image_names
+    return bool(first.sums and second.sums and same) and (
+        first.provenance["data"]["sha256"] == second.provenance["data"]["sha256"]
+    )
+
+
+def difference_rows(first: ErfResult, second: ErfResult) -> list[Row]:
+    """First less second in every measure but the orientation, with the interval of resampling both alike."""
+    ours, theirs = first.measured.values, second.measured.values
+    return [
+        {
+            "model": first.name,
+            "less": second.name,
+            **_labels(name, quantity, threshold),
+            **_numbers("difference", part),
+        }
+        for name, quantity in QUANTITIES.items()
+        if name in ours and name in theirs and quantity.unit != "degrees"
+        for threshold, part in _parts(quantity, ours[name] - theirs[name])
+    ]
+
+
+def _labels(name: str, quantity: Quantity, threshold: float | None) -> Row:
+    return {"measure": name, "threshold": threshold, "unit": quantity.unit}
+
+
+def _numbers(name: str, value: Resampled) -> Row:
+    low, high = value.interval()
+    numbers = {name: value.estimate, "low": low, "high": high}
+    return {key: float(number) if np.isfinite(number) else None for key, number in numbers.items()}
+
+
+def _parts(quantity: Quantity, value: Resampled) -> Iterator[tuple[float | None, Resampled]]:
+    """The value at each threshold, or the single one."""
+    if not quantity.thresholds:
+        yield None, value
+    for i, threshold in enumerate(quantity.thresholds):
+        yield threshold, Resampled(value.estimate[i], value.resamples[:, i], value.num_images)
+
+
+def text_table(results: Sequence[ErfResult]) -> str:
+    """Area ratios by the published definition, then without its logarithm, then the other measures, as text."""
+
+    def squares(areas: Sequence[SquareArea]) -> list[str]:
+        return ["not reached" if a.ratio is None else f"{a.ratio:.2%} {a.side_px:>5}" for a in areas]
+
+    def block(title: str, thresholds: Sequence[float], areas_of: Callable[..., list[SquareArea]]) -> str:
+        header = ["network", "weights", "images", *(f"{t:.0%}  side" for t in thresholds)]
+        rows = [
+            [
+                r.name,
+                r.weights_label,
+                str(r.num_images),
+                *squares(areas_of(r.contribution, thresholds, centre=r.centre)),
+            ]
+            for r in results
+        ]
+        return f"{title}\n{format_table(header, rows)}"
+
+    header = ["network", *(heading for _, _, heading, _ in _COLUMNS)]
+    measures = format_table(header, [[r.name, *_cells(r)] for r in results])
+    return "\n\n".join(
+        [
+            block("Area ratio as published, on log10(score + 1) / max; side in pixels:", LOG_THRESHOLDS, log_area),
+            block("Area ratio on the score itself, free of the gradients' scale:", MASS_THRESHOLDS, mass_area),
+            f"Measures free of the scale, in pixels or ratios, with 95% intervals over images:\n{measures}",
+        ]
+    )
+
+
+def _latex(results: Sequence[ErfResult]) -> str:
+    published = [f"log, {t:.0%}" for t in LOG_THRESHOLDS]
+    header = ["network", "weights", *published, *(heading for _, _, heading, _ in _COLUMNS)]
+    rows = [
+        [
+            result.name,
+            result.weights_label,
+            *(
+                "–" if a.ratio is None else f"{a.ratio:.1%}"
+                for a in log_area(result.contribution, centre=result.centre)
+            ),
+            *_cells(result),
+        ]
+        for result in results
+    ]
+    note = "needs \\usepackage{booktabs}; lengths and areas in pixels, 95% intervals over images in brackets"
+    return format_latex(header, rows, note=note)
+
+
+def _cells(result: ErfResult) -> list[str]:
+    """Estimate and interval of the measures in `_COLUMNS`."""
+    cells = []
+    for name, threshold, _, form in _COLUMNS:
+        value = result.measured.values.get(name)
+        if value is None:
+            cells.append("–")
+            continue
+        part = next(part for at, part in _parts(QUANTITIES[name], value) if at == threshold)
+        estimate, (low, high) = float(part.estimate), part.interval()
+        interval = "" if np.isnan([low, high]).all() else f" [{_form(form, low)}, {_form(form, high)}]"
+        cells.append(_form(form, estimate) + interval)
+    return cells
+
+
+def _form(form: Callable[[float], str], number: float) -> str:
+    return form(number) if np.isfinite(number) else "–"
