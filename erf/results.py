@@ -107,7 +107,7 @@ def load_result(path: str | Path) -> ErfResult:
         old = provenance["schema"] < 2
         sums = None if old else MapSums.from_arrays(arrays, "image_")
         image_names = () if old else tuple(arrays["image_names"].tolist())
-        if sums and any(len(values) != len(image_names) for values in sums.as_arrays().values()):
+        if sums is not None and any(len(values) != len(image_names) for values in sums.as_arrays().values()):
             raise ValueError(f"it has not the sums of each of its {len(image_names)} images")
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; name a .npz that erf.visualize wrote") from error

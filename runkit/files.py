@@ -94,9 +94,13 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
             with np.load(file, allow_pickle=False) as archive:
                 if damaged := archive.zip.testzip():  # an array of another shape would be read without its checksum
                     raise ValueError(f"{damaged} is damaged")
-                return {name: archive[name] for name in archive.files}
+                arrays = {name: archive[name] for name in archive.files}
         except _NPZ_ERRORS as error:
             raise ValueError(f"not a .npz archive ({error})") from error
+    for name, values in arrays.items():
+        if not isinstance(values, np.ndarray):  # numpy hands over the bytes of what is no array
+            raise ValueError(f"{name} is no array")
+    return arrays
 
 
 def sha256_of_file(path: str | Path) -> str:

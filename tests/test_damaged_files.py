@@ -4,6 +4,7 @@ Formats without checksums (CSV, safetensors, PyTorch's old pickle) cannot tell t
 possible one: of them only the form of what comes back is asked, and that no part of it is missing.
 """
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,7 @@ class _WritesFile:
         {"provenance": np.array(["{}", "{}"])},
         {"contribution": np.ones(3), "probabilities": np.ones(3)},
         {"contribution": np.array([["a"]]), "probabilities": np.array([["a"] * 1000] * 2)},
+        {"image_moments": np.ones((0, 15)), "images": np.array(["a"])},
         {"contribution": np.ones((3, 3), complex), "probabilities": np.ones((2, 1000), complex)},
         {"image_rings": np.ones((3, 2)), "images": np.array(["a", "b", "c"])},
         {"contribution": np.array([_WritesFile()]), "probabilities": np.array([_WritesFile()])},
@@ -166,6 +168,15 @@ def test_well_formed_files_of_something_else(tmp_path, monkeypatch, load, arrays
         with pytest.raises(UserError, match=r"other\.npz is not a "):
             load(tmp_path / "other.npz")
     assert not (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize(("save", "load"), [(save_map, load_result), (save_rows, load_probabilities)])
+def test_a_member_that_is_no_array(tmp_path, save, load):
+    save(tmp_path / "good.npz")
+    with zipfile.ZipFile(tmp_path / "good.npz", "a") as archive:
+        archive.writestr("more.npy", b"")
+    with pytest.raises(UserError, match=r"good\.npz is not a .*more is no array"):
+        load(tmp_path / "good.npz")
 
 
 def test_raw_data(tmp_path):
