@@ -1,33 +1,33 @@
 """The long part of a run: images through the network, one mean map out, with progress that survives an interruption.
 
-Maps are added in float64 in the order of the images, one by one, so the sum does not depend on the batch size, and a
-run that is continued gives the same bits as one that was never interrupted.
+Maps are added in float64 in the order of the images, one by one, whichever rank computed them: the sum depends neither
+on the batch size nor on the number of ranks, and a run that is continued gives the same bits as an uninterrupted one.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from erf.contribution import LayerError, central_gradients
 from erf.images import ImageSet, read_image
 from erf.sums import MapSums, map_sums, stack_sums
+from replknet.distributed import World
+from replknet.memory import Batches, fitting_batch_size
+from replknet.rounds import run_rounds
 from replknet.zoo import Preprocessing
-from runkit import UserError, atomic_write, list_differences, read_arrays
+from runkit import UserError
+from runkit.progress import SavedProgress, save_progress
 
-__all__ = ["Progress", "accumulate", "load_progress", "save_progress", "to_input"]
+__all__ = ["Progress", "accumulate", "choose_batch_size", "restore_state", "save_state", "to_input"]
 
 _logger = logging.getLogger(__name__)
-_SAVE_EVERY_SECONDS = 60.0
-_SAVE_EVERY_BATCHES = 10
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Progress:
         names: Of the images those maps belong to, relative to the image folder.
         skipped: Images left out, with the reason: `{"image": ..., "reason": ...}`.
         done: Images dealt with, skipped ones included.
+        batch_size: Images at a time, as the run was begun: sums of another batch size differ by rounding.
         feature_size: (h, w) of the feature map; None before the first image.
         seconds: Time spent so far, earlier parts of an interrupted run included.
     """
@@ -49,6 +50,7 @@ class Progress:
     names: tuple[str, ...] = ()
     skipped: tuple[dict[str, str], ...] = ()
     done: int = 0
+    batch_size: int = 1
     feature_size: tuple[int, int] | None = None
     seconds: float = 0.0
 
@@ -59,6 +61,23 @@ def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
     mean = torch.tensor(preprocessing.mean, dtype=torch.float32).view(3, 1, 1)
     std = torch.tensor(preprocessing.std, dtype=torch.float32).view(3, 1, 1)
     return pixels.sub(mean).div(std)
+
+
+def choose_batch_size(
+    model: torch.nn.Module,
+    size: tuple[int, int],
+    *,
+    layer: str | int = "last",
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> int:
+    """Images at a time that keep the device busy, or as many as fit into memory if these are fewer.
+
+    On CPU this is one: the convolutions of a single image busy all cores. Measured on a black image.
+    """
+    black = torch.zeros(1, 3, *size, device=device, dtype=dtype)
+    limit = 32 if device.type == "cuda" else 1
+    return fitting_batch_size(lambda: central_gradients(model, black, layer=layer), device, limit=limit)
 
 
 def accumulate(
@@ -72,6 +91,7 @@ def accumulate(
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
     batch_size: int = 1,
+    world: World | None = None,
     progress: Progress | None = None,
     save: Callable[[Progress], None] = lambda progress: None,
     label: str = "",
@@ -86,126 +106,125 @@ def accumulate(
         layer: As for `erf.contribution.feature_map`.
         memory_format: Layout of the images that the network runs fastest with.
         batch_size: Images that go through the network together; halved when memory does not suffice.
+        world: Ranks that share the images; None for this process alone.
         progress: State to go on from.
-        save: Called with the state every minute or ten batches, whichever comes first, and when interrupted.
+        save: Called with the state every minute or ten batches, at the end, and when the run is interrupted.
         label: Name shown beside the progress bar (on stderr, with images per second and time left).
 
-    Returns: The state after the last image. An unreadable image, or one whose gradient is not finite, is skipped and
-        named in it.
-    Raises: UserError if the layer does not exist.
+    Returns: The state after the last image (on rank 0). An unreadable image, or one whose gradient is not finite, is
+        skipped and named in it.
+    Raises: UserError if the layer does not exist, or memory does not suffice for one image.
     """
-    state = progress or Progress(np.zeros(size))
-    earlier, started = state.seconds, time.monotonic()
-    saved_at, batches_since = started, 0
-    with tqdm(total=len(images.paths), initial=state.done, desc=label, unit="image", smoothing=0.1) as bar:
+    begun = replace(progress or Progress(np.zeros(size)), batch_size=batch_size)
+    started = time.monotonic()
+    batches = Batches(batch_size, label)
+
+    def read(paths: Sequence[Path]) -> list[_Outcome]:
+        return [_read(path, images.root, size) for path in paths]
+
+    def differentiate(outcomes: Sequence[_Outcome]) -> list[_Outcome]:
+        x = torch.stack([to_input(outcome.pixels, preprocessing) for outcome in outcomes if outcome.pixels is not None])
+        x = x.to(device=device, dtype=dtype).contiguous(memory_format=memory_format)
         try:
-            while state.done < len(images.paths):
-                chosen = images.paths[state.done : state.done + batch_size]
-                try:
-                    outcomes, feature_size = _process(
-                        model, images.root, chosen, preprocessing, size, layer, device, dtype, memory_format
-                    )
-                except torch.OutOfMemoryError:
-                    if batch_size == 1:
-                        raise
-                    batch_size //= 2
-                    _logger.warning("%s: out of memory, going on with batches of %d", label, batch_size)
-                    continue
-                except LayerError as error:
-                    raise UserError(f"{label}: {error}") from error
-                state = _add(state, outcomes, feature_size, earlier + time.monotonic() - started)
-                bar.update(len(chosen))
-                batches_since += 1
-                if batches_since >= _SAVE_EVERY_BATCHES or time.monotonic() - saved_at > _SAVE_EVERY_SECONDS:
-                    save(state)
-                    batches_since, saved_at = 0, time.monotonic()
-        except KeyboardInterrupt:
-            save(state)
-            raise
-    return state
+            maps, feature_size = central_gradients(model, x, layer=layer)
+        except LayerError as error:
+            raise UserError(f"{label}: {error}") from error
+        return [_judge(outcome.name, one, feature_size) for outcome, one in zip(outcomes, maps.numpy(), strict=True)]
+
+    def work(outcomes: Sequence[_Outcome]) -> list[_Outcome]:
+        readable = [outcome for outcome in outcomes if not outcome.reason]
+        done = {outcome.name: outcome for outcome in batches.run(differentiate, readable)}
+        return [done.get(outcome.name, outcome) for outcome in outcomes]
+
+    return run_rounds(
+        begun,
+        images.paths,
+        done=begun.done,
+        batch_size=batch_size,
+        world=world or World(),
+        read=read,
+        work=work,
+        add=lambda state, outcomes: _add(state, outcomes, begun.seconds + time.monotonic() - started),
+        save=save,
+        label=label,
+    )
 
 
-def _process(
-    model: torch.nn.Module,
-    root: Path,
-    paths: Sequence[Path],
-    preprocessing: Preprocessing,
-    size: tuple[int, int],
-    layer: str | int,
-    device: torch.device,
-    dtype: torch.dtype,
-    memory_format: torch.memory_format,
-) -> tuple[dict[str, np.ndarray | str], tuple[int, int] | None]:
-    """Outcome of each image by its name: its map, or the reason why there is none; and the feature map's size."""
-    outcomes: dict[str, np.ndarray | str] = {}
-    inputs: dict[str, torch.Tensor] = {}
-    for path in paths:
-        name = path.relative_to(root).as_posix()
-        try:
-            inputs[name] = to_input(read_image(path, size), preprocessing)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
-            outcomes[name] = f"unreadable: {error}"
-    if not inputs:
-        return outcomes, None
-    batch = torch.stack(list(inputs.values())).to(device=device, dtype=dtype).contiguous(memory_format=memory_format)
-    maps, feature_size = central_gradients(model, batch, layer=layer)
-    for name, image_map in zip(inputs, maps.numpy(), strict=True):
-        outcomes[name] = image_map if np.isfinite(image_map).all() else "the gradient is not finite"
-    return outcomes, feature_size
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of one image, step by step: its pixels, then its map; or the reason why there is none."""
+
+    name: str
+    reason: str = ""
+    pixels: np.ndarray | None = None
+    contribution: np.ndarray | None = None
+    sums: MapSums | None = None
+    feature_size: tuple[int, int] | None = None
 
 
-def _add(
-    state: Progress, outcomes: dict[str, np.ndarray | str], feature_size: tuple[int, int] | None, seconds: float
-) -> Progress:
-    """The state after one more batch."""
+def _read(path: Path, root: Path, size: tuple[int, int]) -> _Outcome:
+    name = path.relative_to(root).as_posix()
+    try:
+        return _Outcome(name, pixels=read_image(path, size))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+        return _Outcome(name, f"unreadable: {error}")
+
+
+def _judge(name: str, contribution: np.ndarray, feature_size: tuple[int, int]) -> _Outcome:
+    if not np.isfinite(contribution).all():
+        return _Outcome(name, "the gradient is not finite", feature_size=feature_size)
+    return _Outcome(name, contribution=contribution, sums=map_sums(contribution), feature_size=feature_size)
+
+
+def _add(state: Progress, outcomes: Sequence[_Outcome], seconds: float) -> Progress:
+    """The state after one more round."""
     total, sums, names, skipped = state.total, list(state.sums), list(state.names), list(state.skipped)
-    for name, outcome in outcomes.items():
-        if isinstance(outcome, str):
-            _logger.warning("skipped %s: %s", name, outcome)
-            skipped.append({"image": name, "reason": outcome})
+    feature_size = state.feature_size
+    for outcome in outcomes:
+        feature_size = outcome.feature_size or feature_size
+        if outcome.contribution is None or outcome.sums is None:
+            _logger.warning("skipped %s: %s", outcome.name, outcome.reason)
+            skipped.append({"image": outcome.name, "reason": outcome.reason})
         else:
-            total = total + outcome
-            sums.append(map_sums(outcome))
-            names.append(name)
-    return Progress(
+            total = total + outcome.contribution
+            sums.append(outcome.sums)
+            names.append(outcome.name)
+    return replace(
+        state,
         total=total,
         sums=tuple(sums),
         names=tuple(names),
         skipped=tuple(skipped),
         done=state.done + len(outcomes),
-        feature_size=feature_size or state.feature_size,
+        feature_size=feature_size,
         seconds=seconds,
     )
 
 
-def save_progress(state: Progress, path: Path, identity: dict[str, Any]) -> None:
+def save_state(state: Progress, path: Path, identity: dict[str, Any]) -> None:
     """Write the state of an unfinished run, whole or not at all."""
+    sums = stack_sums(state.sums).as_arrays("image_") if state.sums else {}
     head = {
-        "identity": identity,
         "names": state.names,
         "skipped": state.skipped,
         "done": state.done,
+        "batch_size": state.batch_size,
         "feature_size": state.feature_size,
         "seconds": state.seconds,
     }
-    sums: dict[str, Any] = stack_sums(state.sums).as_arrays("image_") if state.sums else {}
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, total=state.total, **sums, head=np.array(json.dumps(head)))
+    save_progress(path, identity, {"total": state.total, **sums}, head)
 
 
-def load_progress(path: Path, identity: dict[str, Any]) -> Progress:
-    """Read the state of an unfinished run.
-
-    Raises: UserError if the file is damaged, or belongs to a run of another configuration, with the difference.
-    """
-    try:
-        arrays = read_arrays(path)
-        head = json.loads(str(arrays["head"]))
-        total, names = arrays["total"], tuple(head["names"])
-        sums = tuple(MapSums.from_arrays(arrays, "image_").of_each()) if names else ()
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({error}); start again with --overwrite") from error
-    if differences := list_differences(head["identity"], identity):
-        raise UserError(f"{path} is of another run ({'; '.join(differences)}); start again with --overwrite")
-    feature_size = tuple(head["feature_size"]) if head["feature_size"] else None
-    return Progress(total, sums, names, tuple(head["skipped"]), head["done"], feature_size, head["seconds"])
+def restore_state(saved: SavedProgress) -> Progress:
+    """The state that `save_state` wrote."""
+    head = saved.head
+    return Progress(
+        total=saved.arrays["total"],
+        sums=tuple(MapSums.from_arrays(saved.arrays, "image_").of_each()) if head["names"] else (),
+        names=tuple(head["names"]),
+        skipped=tuple(head["skipped"]),
+        done=head["done"],
+        batch_size=head["batch_size"],
+        feature_size=tuple(head["feature_size"]) if head["feature_size"] else None,
+        seconds=head["seconds"],
+    )

@@ -14,7 +14,7 @@ all the maps. Files of schema 1 have rings alone of the `image_` arrays: they ar
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,10 +30,12 @@ from runkit import SCHEMA_VERSION, UserError, atomic_write, load_json, read_arra
 __all__ = [
     "ErfResult",
     "check_result",
+    "file_stem",
     "finished_identity",
     "load_result",
     "save_measures",
     "save_result",
+    "write_report",
 ]
 
 
@@ -155,14 +157,34 @@ def save_measures(result: ErfResult, path: Path) -> dict[str, Any]:
     return content
 
 
+def write_report(result: ErfResult, folder: Path, *, scale: str, formats: Sequence[str]) -> None:
+    """Measure a result and write its `.json` and its picture into `folder`.
+
+    Raises: UserError as `check_result`.
+    """
+    from erf.plots import plot_result, save_figure
+
+    stem = folder / file_stem(result.name)
+    save_measures(result, stem.with_name(stem.name + ".json"))
+    save_figure(plot_result(result, scale=scale), stem, formats, description=result.provenance["command"])
+
+
+def file_stem(name: str) -> str:
+    """Name of a network's files: its own, with what a file system would not take replaced."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+
+
 def finished_identity(stem: Path) -> dict[str, Any] | None:
-    """What made the finished result of this file stem; None if there is none. Both files must be there."""
-    if not stem.with_name(stem.name + ".npz").exists():
+    """What made the finished result of this file stem; None if there is none. Both files must be there.
+
+    Raises: UserError if they are no result of this tool, or not of the same run.
+    """
+    npz_path, json_path = (stem.with_name(stem.name + suffix) for suffix in (".npz", ".json"))
+    if not npz_path.exists() or not json_path.exists():
         return None
-    json_path = stem.with_name(stem.name + ".json")
-    if not json_path.exists():
-        return None
-    content = load_json(json_path)
-    if "identity" not in content:
+    identity = load_json(json_path).get("identity")
+    if identity is None:
         raise UserError(f"{json_path} was not written by erf.visualize; choose another --output")
-    return content["identity"]
+    if load_result(npz_path).provenance.get("identity") != identity:
+        raise UserError(f"{npz_path} and {json_path.name} are of different runs; --overwrite makes them again")
+    return identity

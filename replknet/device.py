@@ -1,5 +1,6 @@
 """Where a network runs: one answer to `--device` for both tools."""
 
+import os
 from contextlib import AbstractContextManager
 
 import torch
@@ -12,10 +13,20 @@ __all__ = ["choose_device", "device_label", "exact_float32"]
 def choose_device(name: str = "auto") -> torch.device:
     """The device called `name`; "auto" takes a CUDA device if there is one.
 
-    Raises: UserError if the name is unknown or the device is not there.
+    Of the ranks that torchrun starts, each takes a CUDA device of its own for "auto" and "cuda".
+
+    Raises: UserError if the name is unknown, the device is not there, or there are more ranks than CUDA devices.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if name.startswith("cuda") and ranks > 1:
+        if name != "cuda" or ranks > torch.cuda.device_count():
+            raise UserError(
+                f"--device {name} for {ranks} ranks, and {torch.cuda.device_count()} CUDA devices: each rank needs one "
+                "of its own; lower --nproc-per-node, or take --device cpu"
+            )
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

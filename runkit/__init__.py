@@ -4,7 +4,17 @@ The lowest package of the project: `replknet`, `erf` and `shapebias` import it, 
 it loads neither torch nor matplotlib.
 """
 
-from runkit.console import UserError, auto_or_int, format_latex, format_table, run_main
+from runkit.console import (
+    Failures,
+    RunStopped,
+    UserError,
+    auto_or_int,
+    command_line,
+    format_latex,
+    format_table,
+    is_main_process,
+    run_main,
+)
 from runkit.files import (
     atomic_write,
     load_json,
@@ -18,13 +28,17 @@ from runkit.provenance import SCHEMA_VERSION, describe_environment, describe_run
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Failures",
+    "RunStopped",
     "UserError",
     "atomic_write",
     "auto_or_int",
+    "command_line",
     "describe_environment",
     "describe_run",
     "format_latex",
     "format_table",
+    "is_main_process",
     "list_differences",
     "load_json",
     "read_arrays",

@@ -2,38 +2,143 @@
 
 import argparse
 import logging
+import os
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn, TypeVar
 
-__all__ = ["UserError", "auto_or_int", "format_latex", "format_table", "run_main"]
+__all__ = [
+    "Failures",
+    "RunStopped",
+    "UserError",
+    "auto_or_int",
+    "command_line",
+    "format_latex",
+    "format_table",
+    "is_main_process",
+    "run_main",
+]
+
+_logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 class UserError(Exception):
     """Something the user can put right: the message says in one line what, where, and what would be right."""
 
 
-def run_main(work: Callable[[], int], *, program: str, resume_hint: Callable[[], str | None] = lambda: None) -> int:
+class RunStopped(Exception):
+    """A run cannot go on, and what it has done is saved: the message says in one line why."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM): treated as Ctrl-C."""
+
+
+def run_main(work: Callable[[], int], *, program: str, arguments: Sequence[str] | None = None) -> int:
     """Run a command's work and turn its ending into an exit code.
 
     Args:
         work: The command; returns its own exit code.
         program: Name printed in front of messages.
-        resume_hint: Called after Ctrl-C; the command that continues the run, or None where nothing was begun.
-    Returns: 2 after a `UserError` (one line on stderr, no traceback), 130 after Ctrl-C, else what `work` returned.
-        Any other exception is a fault of ours and is not caught: Python prints its traceback and exits with 1.
+        arguments: Of a command that knows `--resume`, which continues it.
+    Returns: 2 after a `UserError` (one line on stderr, no traceback), 130 after Ctrl-C, 143 after SIGTERM and 1 after
+        `RunStopped` (all three with the command that continues the run), else what `work` returned. Any other
+        exception is a fault of ours and is not caught: Python prints its traceback and exits with 1.
     """
     logging.basicConfig(level=logging.WARNING, format=f"{program}: %(message)s", stream=sys.stderr)
     for package in ("erf", "shapebias", "replknet", "runkit"):
-        logging.getLogger(package).setLevel(logging.INFO)
+        logging.getLogger(package).setLevel(logging.INFO if is_main_process() else logging.CRITICAL)
+
+    def tell(message: str) -> None:
+        if is_main_process():
+            sys.stderr.write(message + "\n")
+
+    again = ""
+    if arguments is not None:
+        resume = [] if "--resume" in arguments else ["--resume"]
+        again = f" Continue with: {command_line(program, [*arguments, *resume])}"
     try:
-        return work()
+        with _sigterm_raises():
+            return work()
     except UserError as error:
-        sys.stderr.write(f"{program}: error: {error}\n")
+        tell(f"{program}: error: {error}")
         return 2
-    except KeyboardInterrupt:
-        hint = resume_hint()
-        sys.stderr.write(f"\n{program}: interrupted." + (f" Continue with: {hint}\n" if hint else "\n"))
-        return 130
+    except RunStopped as error:
+        tell(f"{program}: stopped: {error}.{again}")
+        return 1
+    except KeyboardInterrupt as error:
+        tell(f"\n{program}: interrupted.{again}")
+        return 143 if isinstance(error, Terminated) else 130
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for the run: alone, or rank 0 of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def command_line(program: str, arguments: Sequence[str]) -> str:
+    """The command that ran: for results, and for doing it again."""
+    processes = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun
+    launcher = f"torchrun --nproc-per-node={processes}" if processes else "python"
+    return " ".join([launcher, "-m", program, *map(shlex.quote, arguments)])
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """While it lasts, SIGTERM (of a scheduler, or of torchrun when another rank died) raises `Terminated`."""
+    if threading.current_thread() is not threading.main_thread():  # where Python sets no handlers
+        yield
+        return
+
+    def handle(*_: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Failures:
+    """A sweep over several networks, of which a failing one does not stop the others.
+
+    Attributes:
+        reasons: Network -> why it failed.
+        exit_code: 0 if none failed, 2 if the user can mend all that did, else 1.
+    """
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+        self.exit_code = 0
+
+    def guard(self, name: str, work: Callable[[], _T], *, alone: bool) -> _T | None:
+        """The result of `work`; None if it failed, which is noted and logged. The only network's error is raised.
+
+        What is no `UserError` may be a fault of that network's code: it is logged with its traceback.
+        """
+        try:
+            return work()
+        except RunStopped:
+            raise
+        except Exception as error:
+            if alone:
+                raise
+            mendable = isinstance(error, UserError)
+            self.reasons[name] = str(error) if mendable else f"{type(error).__name__}: {error}"
+            self.exit_code = 2 if mendable and self.exit_code != 1 else 1
+            _logger.error("%s: %s; going on with the others", name, self.reasons[name], exc_info=not mendable)
+        return None
+
+    def log(self) -> None:
+        """Name each network that failed, at the end of a sweep."""
+        for name, reason in self.reasons.items():
+            _logger.error("failed: %s: %s", name, reason)
 
 
 def auto_or_int(text: str) -> int | None:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import platform
+import re
 import tempfile
 import zipfile
 import zlib
@@ -26,6 +28,7 @@ __all__ = [
     "sha256_of_lines",
 ]
 
+_MACHINE = re.sub(r"\W", "_", platform.node())
 # what zipfile and numpy raise for a damaged archive; AttributeError: a bare .npy
 _NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, AttributeError, NotImplementedError, RuntimeError)
 
@@ -35,14 +38,17 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it once the block ends without an error.
 
     The temporary name keeps the suffix of `path`, since libraries choose the format by it. Missing parent folders are
-    made. After an error the temporary file is removed and `path` is as it was.
+    made. After an error the temporary file is removed and `path` is as it was. What a process of this machine that was
+    killed while it wrote `path` has left behind is removed, too; processes that live do not disturb each other.
 
     Raises: UserError if the folder cannot be made or written to.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=f".tmp{path.suffix}", dir=path.parent)
+        _remove_leftovers(path)
+        prefix = f".{path.stem}.{_MACHINE}-{os.getpid()}-"
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=f".tmp{path.suffix}", dir=path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; name a folder you may write to") from error
     os.close(handle)
@@ -54,9 +60,29 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)  # mkstemp makes private files
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}; make room, or name another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files for `path` whose process, of this machine, is no more."""
+    ours = re.compile(rf"\.{re.escape(path.stem)}\.{_MACHINE}-(\d+)-\w+\.tmp{re.escape(path.suffix)}")
+    for entry in os.scandir(path.parent):
+        if (match := ours.fullmatch(entry.name)) and not _is_running(int(match[1])):
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":
+        return True  # there is no way to ask: what was left stays
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def save_json(path: str | Path, content: dict[str, Any]) -> None:

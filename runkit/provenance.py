@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from runkit.console import command_line
+
 __all__ = ["SCHEMA_VERSION", "describe_environment", "describe_run", "list_differences"]
 
 SCHEMA_VERSION = 2  # 2: receptive fields keep sums of each image's map, and their measures have intervals
@@ -49,7 +51,7 @@ def describe_run(*, program: str, arguments: Sequence[str], started: datetime, s
     """The head of every result file: `schema`, `command`, `started` (UTC), `seconds`, then the environment."""
     return {
         "schema": SCHEMA_VERSION,
-        "command": " ".join(["python -m", program, *arguments]),
+        "command": command_line(program, arguments),
         "started": started.astimezone(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
         **describe_environment(),

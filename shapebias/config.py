@@ -53,6 +53,7 @@ class RunConfig:
     device: str = "auto"
     batch_size: int | None = None
     seed: int = 0
+    resume: bool = False
     overwrite: bool = False
     formats: tuple[str, ...] = ("png",)
     command: tuple[str, ...] = ()
@@ -113,13 +114,17 @@ def build_parser() -> argparse.ArgumentParser:
     running = parser.add_argument_group("running")
     running.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     running.add_argument(
-        "--batch-size", type=auto_or_int, metavar="N", help="images at a time, or auto (default): 16, on a GPU 64"
+        "--batch-size",
+        type=auto_or_int,
+        metavar="N",
+        help="images at a time, or auto (default): 16, on a GPU 64, or as many as fit",
     )
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output", type=Path, default=Path("figures"), metavar="DIR", help="writes DIR/shapebias (default: figures)"
     )
     add_formats(output)
+    output.add_argument("--resume", action="store_true", help="continue an unfinished run")
     output.add_argument("--overwrite", action="store_true", help="replace results of another configuration")
     return parser
 
@@ -159,6 +164,7 @@ def parse_config(argv: Sequence[str] | None = None) -> RunConfig:
         device=options.device,
         batch_size=options.batch_size,
         seed=options.seed,
+        resume=options.resume,
         overwrite=options.overwrite,
         formats=tuple(dict.fromkeys(options.formats)),
         command=tuple(arguments),

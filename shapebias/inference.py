@@ -1,24 +1,32 @@
 """From a network and stimuli to class probabilities and decisions: the only part of the tool that needs torch."""
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from tqdm import tqdm
 
 from replknet.device import exact_float32
+from replknet.distributed import World
+from replknet.memory import Batches, fitting_batch_size
+from replknet.rounds import run_rounds
 from replknet.zoo import Preprocessing
 from runkit import UserError
 from shapebias.categories import NUM_IMAGENET_CLASSES, decide
 from shapebias.observers import Observer, make_trials
 from shapebias.stimuli import Stimulus
 
-__all__ = ["TOOLBOX_PREPROCESSING", "check_head", "default_batch_size", "evaluate", "predict"]
+__all__ = [
+    "TOOLBOX_PREPROCESSING",
+    "check_head",
+    "choose_batch_size",
+    "default_batch_size",
+    "evaluate",
+    "predict",
+]
 
 TOOLBOX_PREPROCESSING = Preprocessing(
     mean=(0.485, 0.456, 0.406),
@@ -35,13 +43,22 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_LOOKAHEAD = 3
-"""Batches decoded ahead of the network."""
 
 
 def default_batch_size(device: torch.device) -> int:
-    """Images at a time that keep the device busy without much memory."""
+    """Images at a time that keep the device busy; more gain nothing."""
     return 64 if device.type == "cuda" else 16
+
+
+def choose_batch_size(model: nn.Module, preprocessing: Preprocessing, device: torch.device, name: str) -> int:
+    """The default batch size, or as many images as fit into memory if these are fewer; measured on a black image."""
+    black = _Decoded(Stimulus(Path("black.png"), "", ""), np.zeros((*preprocessing.input_size, 3), np.uint8))
+    with torch.inference_mode(), exact_float32():
+        return fitting_batch_size(
+            lambda: _ask(model, [black], preprocessing, device, name),
+            device,
+            limit=default_batch_size(device),
+        )
 
 
 def check_head(model: nn.Module, name: str) -> None:
@@ -66,6 +83,9 @@ def predict(
     batch_size: int = 16,
     name: str = "the network",
     progress: bool = False,
+    world: World | None = None,
+    earlier: np.ndarray | None = None,
+    save: Callable[[np.ndarray], None] = lambda probabilities: None,
 ) -> np.ndarray:
     """Class probabilities for each stimulus: softmax in float32 over the network's 1000 outputs.
 
@@ -77,42 +97,66 @@ def predict(
         stimuli: Images, in the order of the answer.
         preprocessing: Mean, standard deviation and size the network wants.
         device: Where the model is.
-        batch_size: Images at a time, at least 1; changes the answer by rounding only.
+        batch_size: Images at a time, at least 1, halved when memory does not suffice; changes the answer by rounding
+            only.
         name: Of the network, for messages and the progress bar.
         progress: Whether to show a bar on stderr.
-    Returns: float32 (N, 1000), on the CPU.
+        world: Ranks that share the stimuli; None for this process alone.
+        earlier: Probabilities of the first stimuli, from an interrupted run: it goes on after them.
+        save: Called with the probabilities so far every minute or ten batches, at the end, and when interrupted.
+    Returns: float32 (N, 1000), on the CPU; on ranks other than 0 of `earlier` alone.
     Raises: ValueError in train mode or for a batch size below 1; UserError for an unreadable image, another number of
-        outputs, or outputs that are not finite.
+        outputs, outputs that are not finite, or memory that does not suffice for one image.
     """
     if model.training:
         raise ValueError("predict() needs a network in eval mode: call model.eval() first")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     check_head(model, name)
     device = torch.device(device)
+    batches = Batches(batch_size, name)
+    empty = np.empty((0, NUM_IMAGENET_CLASSES), np.float32)
+    begun = (empty,) if earlier is None else (earlier,)
+
+    def ask(images: Sequence[_Decoded]) -> list[np.ndarray]:
+        return list(_ask(model, images, preprocessing, device, name))
+
+    with torch.inference_mode(), exact_float32():
+        parts = run_rounds(
+            begun,
+            stimuli,
+            done=len(begun[0]),
+            batch_size=batch_size,
+            world=world or World(),
+            read=lambda chosen: [_decode(stimulus, preprocessing) for stimulus in chosen],
+            work=lambda images: batches.run(ask, images),
+            add=lambda state, rows: (*state, np.stack(rows)),
+            save=lambda state: save(np.concatenate(state)),
+            label=name,
+            bar=progress,
+        )
+    return np.concatenate(parts)
+
+
+def _ask(
+    model: nn.Module, images: "Sequence[_Decoded]", preprocessing: Preprocessing, device: torch.device, name: str
+) -> np.ndarray:
+    """Class probabilities of one batch, float32 (B, 1000)."""
     mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
-    probabilities = np.empty((len(stimuli), NUM_IMAGENET_CLASSES), np.float32)
-    done = 0
-    bar = tqdm(total=len(stimuli), desc=name, unit="image", disable=not progress)
-    with torch.inference_mode(), exact_float32(), bar:
-        for pixels in _decoded_batches(stimuli, batch_size, preprocessing):
-            # (B, H, W, 3) in memory is channels-last: only the view changes
-            x = torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2)
-            x = x.to(torch.float32).div_(255).sub_(mean).div_(std)
-            logits = model(x)
-            if logits.ndim != 2 or logits.shape[1] != NUM_IMAGENET_CLASSES:
-                raise UserError(
-                    f"{name} answers with shape {tuple(logits.shape)} to {len(x)} images; "
-                    f"it must be ({len(x)}, {NUM_IMAGENET_CLASSES}), the classes of ImageNet-1k"
-                )
-            batch = torch.softmax(logits.float(), dim=1).cpu().numpy()
-            if not np.isfinite(batch).all():
-                image = stimuli[done + int(np.flatnonzero(~np.isfinite(batch).all(axis=1))[0])].name
-                raise UserError(f"{name} answers to {image} with numbers that are not finite; its weights are damaged")
-            probabilities[done : done + len(batch)] = batch
-            done += len(batch)
-            bar.update(len(batch))
+    pixels = np.stack([image.pixels for image in images])
+    # (B, H, W, 3) in memory is channels-last: only the view changes
+    x = torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2)
+    x = x.to(torch.float32).div_(255).sub_(mean).div_(std)
+    logits = model(x)
+    if logits.ndim != 2 or logits.shape[1] != NUM_IMAGENET_CLASSES:
+        raise UserError(
+            f"{name} answers with shape {tuple(logits.shape)} to {len(x)} images; "
+            f"it must be ({len(x)}, {NUM_IMAGENET_CLASSES}), the classes of ImageNet-1k"
+        )
+    probabilities = torch.softmax(logits.float(), dim=1).cpu().numpy()
+    finite = np.isfinite(probabilities).all(axis=1)
+    if not finite.all():
+        image = images[int(np.flatnonzero(~finite)[0])].stimulus.name
+        raise UserError(f"{name} answers to {image} with numbers that are not finite; its weights are damaged")
     return probabilities
 
 
@@ -142,39 +186,21 @@ def evaluate(
     return Observer(name, make_trials(name, [item.name for item in stimuli], answers))
 
 
-def _decoded_batches(
-    stimuli: Sequence[Stimulus], batch_size: int, preprocessing: Preprocessing
-) -> Iterator[np.ndarray]:
-    """uint8 batches (B, H, W, 3) in order; a thread decodes the next ones meanwhile."""
-    starts = iter(range(0, len(stimuli), batch_size))
-    waiting: deque[Future[np.ndarray]] = deque()
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode") as pool:
+class _Decoded(NamedTuple):
+    """A stimulus and its pixels: uint8 (H, W, 3), in the size the network wants."""
 
-        def submit() -> None:
-            start = next(starts, None)
-            if start is not None:
-                waiting.append(pool.submit(_decode, stimuli[start : start + batch_size], preprocessing))
-
-        for _ in range(_LOOKAHEAD):
-            submit()
-        while waiting:
-            pixels = waiting.popleft().result()
-            submit()
-            yield pixels
+    stimulus: Stimulus
+    pixels: np.ndarray
 
 
-def _decode(stimuli: Sequence[Stimulus], preprocessing: Preprocessing) -> np.ndarray:
-    """Read and, where they have another size, resize images: uint8 (B, H, W, 3)."""
+def _decode(stimulus: Stimulus, preprocessing: Preprocessing) -> _Decoded:
+    """Read and, where it has another size, resize an image."""
     height, width = preprocessing.input_size
-    resampling = _RESAMPLING.get(preprocessing.interpolation, Image.Resampling.BICUBIC)
-    batch = np.empty((len(stimuli), height, width, 3), np.uint8)
-    for row, stimulus in zip(batch, stimuli, strict=True):
-        try:
-            with Image.open(stimulus.path) as image:
-                rgb = image.convert("RGB")
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # PIL's PNG reader raises SyntaxError
-            raise UserError(f"cannot read the image {stimulus.path}: {error}; unpack the archive again") from error
-        if rgb.size != (width, height):
-            rgb = rgb.resize((width, height), resampling)
-        row[...] = rgb
-    return batch
+    try:
+        with Image.open(stimulus.path) as image:
+            rgb = image.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # PIL's PNG reader raises SyntaxError
+        raise UserError(f"cannot read the image {stimulus.path}: {error}; unpack the archive again") from error
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), _RESAMPLING.get(preprocessing.interpolation, Image.Resampling.BICUBIC))
+    return _Decoded(stimulus, np.array(rgb))

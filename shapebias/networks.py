@@ -6,12 +6,16 @@ torch is loaded only when a network is asked; probabilities that were saved are 
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runkit import UserError, list_differences, sha256_of_file
+import numpy as np
+
+from runkit import Failures, UserError, list_differences, sha256_of_file
+from runkit.progress import discard_progress, find_progress, save_progress
 from shapebias.categories import count_ties, decide
 from shapebias.config import RunConfig, describe
 from shapebias.measures import measure
@@ -21,47 +25,46 @@ from shapebias.ranks import rank_cues, write_ranks
 from shapebias.results import ResultFolder
 from shapebias.stimuli import Stimuli, Stimulus, find_stimuli, parse_image_name
 
-if TYPE_CHECKING:  # loads torch
-    from replknet.zoo import ResolvedWeights
+if TYPE_CHECKING:  # these load torch
+    import torch
+
+    from replknet.distributed import World
+    from replknet.zoo import LoadedModel, Preprocessing, ResolvedWeights
 
 __all__ = ["measure_networks", "measure_probabilities"]
 
 _logger = logging.getLogger(__name__)
 
 
-def measure_networks(config: RunConfig, folder: ResultFolder) -> tuple[list[Observer], list[str], list[dict[str, str]]]:
+def measure_networks(config: RunConfig, folder: ResultFolder) -> tuple[list[Observer], Failures, list[dict[str, str]]]:
     """Answers of each network, from a finished result, from its probabilities file, or computed now.
 
-    Returns: Observers; a line for each network that failed; name and reason of each that was skipped.
-    Raises: UserError if nothing is left to measure, or if the only network fails.
+    Under torchrun the ranks share the stimuli, and rank 0 alone writes; a failing network does not stop the others.
+
+    Returns: Observers, none if all networks failed; the networks that failed; name and reason of each that was skipped.
+    Raises: UserError if no network's weights can be had, or if the only network fails.
     """
-    stimuli = find_stimuli(config.stimuli)
-    if not stimuli.is_published_list:
-        _logger.warning("%s: these are not the names of the published benchmark", stimuli.folder)
-    resolved, skipped = _resolve(config)
-    if not resolved:
+    from replknet.device import choose_device
+    from replknet.distributed import joined_world
+
+    failures = Failures()
+    alone = len(config.models) == 1
+    device = choose_device(config.device)
+    with joined_world(device) as world:
+        stimuli = world.main_first(lambda: find_stimuli(config.stimuli))
+        if not stimuli.is_published_list:
+            _logger.warning("%s: these are not the names of the published benchmark", stimuli.folder)
+        sweep = _Sweep(config, folder, stimuli, device, world)
+        skipped: list[dict[str, str]] = []
+        resolved = [failures.guard(name, partial(sweep.resolve, name, skipped), alone=alone) for name in config.models]
+        observers = [
+            failures.guard(weights.name, partial(sweep.measure, weights), alone=alone)
+            for weights in resolved
+            if weights is not None
+        ]
+    if not observers and len(skipped) == len(config.models):
         raise UserError("no network is left: none of the trained weights can be had; --weights random would run anyway")
-    wanted = [_identify(config, weights, stimuli) for weights in resolved]
-    finished = [
-        folder.find_finished(weights.name, _with_aggregation(identity, config), overwrite=config.overwrite)
-        for weights, identity in zip(resolved, wanted, strict=True)
-    ]
-    observers, failures = [], []
-    for weights, identity, content in zip(resolved, wanted, finished, strict=True):
-        if content is not None:
-            _logger.info("%s: kept the finished result %s", weights.name, folder.json_of(weights.name))
-            observers.append(_read_answers(folder, weights.name, _label(weights), random=weights.record.random))
-            continue
-        try:
-            observers.append(_run_network(config, weights, identity, stimuli, folder))
-        except UserError as error:
-            if len(resolved) == 1:
-                raise
-            failures.append(f"{weights.name}: {error}")
-            _logger.error("%s: %s; going on with the others", weights.name, error)
-    if not observers:
-        raise UserError("no network could be measured: " + "; ".join(failures))
-    return observers, failures, skipped
+    return [observer for observer in observers if observer is not None], failures, skipped
 
 
 def measure_probabilities(config: RunConfig, folder: ResultFolder) -> list[Observer]:
@@ -81,7 +84,7 @@ def measure_probabilities(config: RunConfig, folder: ResultFolder) -> list[Obser
         seen[name] = path
         provenance = probabilities.provenance
         wanted = _with_aggregation(provenance["config"], config)
-        if folder.find_finished(name, wanted, overwrite=config.overwrite) is not None:
+        if folder.find_finished(name, wanted, overwrite=config.overwrite, resume=config.resume) is not None:
             _logger.info("%s: kept the finished result %s", name, folder.json_of(name))
             random = provenance["weights"]["random"]
             observers.append(_read_answers(folder, name, provenance["label"], random=random, probabilities=path))
@@ -89,33 +92,6 @@ def measure_probabilities(config: RunConfig, folder: ResultFolder) -> list[Obser
             again = {"remeasured": describe(config, started, clock)}
             observers.append(_write_answers(config, probabilities, path, folder, again))
     return observers
-
-
-def _resolve(config: RunConfig) -> "tuple[list[ResolvedWeights], list[dict[str, str]]]":
-    """The weights of each network; with `auto`, networks whose trained weights cannot be had are left out."""
-    from replknet.zoo import WeightsUnavailable, resolve_weights
-
-    resolved, skipped = [], []
-    for name in config.models:
-        wanted = "pretrained" if config.weights == "auto" else config.weights
-        try:
-            resolved.append(resolve_weights(name, wanted, seed=config.seed))
-        except WeightsUnavailable as error:
-            if config.weights != "auto":
-                raise
-            _logger.warning("skipping %s: %s", name, error)
-            skipped.append({"model": name, "reason": str(error)})
-    return resolved, skipped
-
-
-def _identify(config: RunConfig, weights: "ResolvedWeights", stimuli: Stimuli) -> dict[str, Any]:
-    """What decides a network's probabilities: two runs that agree in this get the same ones."""
-    return {
-        "model": weights.name,
-        "weights": weights.record.identity,
-        "preprocessing": config.preprocessing,
-        "stimuli": {"images": len(stimuli), "content_sha256": stimuli.content_sha256},
-    }
 
 
 def _with_aggregation(identity: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
@@ -154,79 +130,169 @@ def _read_answers(
     return replace(read_observer(folder.csv_of(name)), label=label, random=random, ranks=ranks)
 
 
-def _run_network(
-    config: RunConfig, weights: "ResolvedWeights", identity: dict[str, Any], stimuli: Stimuli, folder: ResultFolder
-) -> Observer:
-    """Ask one network, unless its probabilities were saved; write its answers and its result."""
-    path = folder.probabilities_of(weights.name)
-    if path.exists() and not config.overwrite:
-        probabilities = load_probabilities(path)
-        if differences := list_differences(probabilities.provenance["config"], identity):
+@dataclass(frozen=True)
+class _Sweep:
+    """What the networks of a run have in common; its methods are called by all ranks alike."""
+
+    config: RunConfig
+    folder: ResultFolder
+    stimuli: Stimuli
+    device: "torch.device"
+    world: "World"
+
+    def resolve(self, name: str, skipped: list[dict[str, str]]) -> "ResolvedWeights | None":
+        """A network's weights; None, and an entry in `skipped`, where `auto` leaves it out for the want of them.
+
+        Raises: UserError if its files are of another configuration, so that this is known before the long work.
+        """
+        from replknet.zoo import WeightsUnavailable, resolve_weights
+
+        wanted = "pretrained" if self.config.weights == "auto" else self.config.weights
+        try:
+            weights = self.world.main_first(lambda: resolve_weights(name, wanted, seed=self.config.seed))
+        except WeightsUnavailable as error:
+            if self.config.weights != "auto":
+                raise
+            _logger.warning("skipping %s: %s", name, error)
+            skipped.append({"model": name, "reason": str(error)})
+            return None
+        self.world.check_same(self._identify(weights))
+        self.world.on_main(lambda: self._is_finished(weights))
+        return weights
+
+    def measure(self, weights: "ResolvedWeights") -> Observer:
+        """A network's answers: those on disk, or to the probabilities on disk, or computed now and written."""
+        identity, path = self._identify(weights), self.folder.probabilities_of(weights.name)
+        if self.world.on_main(lambda: self._is_finished(weights)):
+            _logger.info("%s: kept the finished result %s", weights.name, self.folder.json_of(weights.name))
+            return self.world.on_main(
+                lambda: _read_answers(self.folder, weights.name, _label(weights), random=weights.record.random)
+            )
+        if self.world.on_main(lambda: self._has_probabilities(path, identity)):
+            _logger.info("%s: measuring the probabilities in %s", weights.name, path)
+        else:
+            probabilities = self._ask(weights, identity)
+            self.world.on_main(lambda: save_probabilities(probabilities, path))
+        self.world.on_main(lambda: discard_progress(self.folder.partial_of(weights.name), identity))
+        return self.world.on_main(lambda: _write_answers(self.config, load_probabilities(path), path, self.folder, {}))
+
+    def _identify(self, weights: "ResolvedWeights") -> dict[str, Any]:
+        """What decides a network's probabilities: two runs that agree in this get the same ones."""
+        return {
+            "model": weights.name,
+            "weights": weights.record.identity,
+            "preprocessing": self.config.preprocessing,
+            "stimuli": {"images": len(self.stimuli), "content_sha256": self.stimuli.content_sha256},
+        }
+
+    def _is_finished(self, weights: "ResolvedWeights") -> bool:
+        """Whether the finished result of this configuration is on disk."""
+        wanted, config = _with_aggregation(self._identify(weights), self.config), self.config
+        finished = self.folder.find_finished(weights.name, wanted, overwrite=config.overwrite, resume=config.resume)
+        return finished is not None
+
+    def _has_probabilities(self, path: Path, identity: dict[str, Any]) -> bool:
+        """Whether the probabilities of this configuration are on disk.
+
+        Raises: UserError if those of another are, and `overwrite` is off.
+        """
+        if not path.exists() or (self.config.overwrite and not self.config.resume):
+            return False
+        differences = list_differences(load_probabilities(path).provenance["config"], identity)
+        if differences and not self.config.overwrite:
             raise UserError(
                 f"{path} is of another configuration ({'; '.join(differences)}); choose another --output, "
                 "or --overwrite"
             )
-        _logger.info("%s: measuring the probabilities in %s", weights.name, path)
-    else:
-        probabilities = _ask_network(config, weights, identity, stimuli)
-        save_probabilities(probabilities, path)
-    return _write_answers(config, probabilities, path, folder, {})
+        return not differences
 
+    def _ask(self, weights: "ResolvedWeights", identity: dict[str, Any]) -> Probabilities:
+        """The network's probabilities for all stimuli (on rank 0), and what made them."""
+        import torch
 
-def _ask_network(
-    config: RunConfig, weights: "ResolvedWeights", identity: dict[str, Any], stimuli: Stimuli
-) -> Probabilities:
-    """The network's probabilities for all stimuli, and what made them."""
-    import torch
+        from replknet.device import device_label
+        from replknet.memory import peak_memory, reset_peak_memory
+        from shapebias.inference import choose_batch_size, predict
 
-    from replknet.device import choose_device, device_label
-    from replknet.optimize import optimize
-    from replknet.zoo import load_model
-    from shapebias.inference import TOOLBOX_PREPROCESSING, check_head, default_batch_size, predict
+        config, stimuli, partial_path = self.config, self.stimuli, self.folder.partial_of(weights.name)
+        saved = self.world.on_main(
+            lambda: find_progress(partial_path, identity, resume=config.resume, overwrite=config.overwrite)
+        )
+        started, clock = datetime.now(timezone.utc), time.perf_counter()
+        done, earlier, seconds_before, batch_size = 0, None, 0.0, config.batch_size
+        if saved is not None:
+            earlier = saved.arrays["probabilities"]
+            done, seconds_before = len(earlier), saved.head["seconds"]
+            batch_size = batch_size or saved.head["batch_size"]
+            _logger.info("%s: going on after image %d of %d", weights.name, done, len(stimuli))
+        reset_peak_memory(self.device)
+        loaded, preprocessing = self.world.together(lambda: self._load(weights))
+        if batch_size is None:
+            batch_size = self.world.on_main(
+                lambda: choose_batch_size(loaded.model, preprocessing, self.device, weights.name)
+            )
 
-    started, clock = datetime.now(timezone.utc), time.perf_counter()
-    device = choose_device(config.device)
-    toolbox = config.preprocessing == "toolbox"
-    loaded = load_model(weights, input_size=TOOLBOX_PREPROCESSING.input_size if toolbox else None)
-    check_head(loaded.model, weights.name)
-    preprocessing = TOOLBOX_PREPROCESSING if toolbox else loaded.preprocessing
-    batch_size = config.batch_size or default_batch_size(device)
-    values = predict(
-        optimize(loaded.model).to(device),
-        stimuli,
-        preprocessing=preprocessing,
-        device=device,
-        batch_size=batch_size,
-        name=weights.name,
-        progress=True,
-    )
-    seconds = time.perf_counter() - clock
-    provenance = {
-        **describe(config, started, clock),
-        "subject": _subject(weights),
-        "label": _label(weights),
-        "config": identity,
-        "seed": config.seed,
-        "device": device_label(device),
-        "dtype": "float32",
-        "threads": torch.get_num_threads(),
-        "batch_size": batch_size,
-        "images_per_second": round(len(stimuli) / seconds, 2),
-        "weights": loaded.record.as_dict(),
-        "model_args": loaded.model_args,
-        "data": {
-            **stimuli.describe(),
-            "preprocessing": {
-                "choice": config.preprocessing,
-                "mean": list(preprocessing.mean),
-                "std": list(preprocessing.std),
-                "input_size_px": list(preprocessing.input_size),
-                "interpolation": preprocessing.interpolation,
-                "crop": None,
+        def seconds() -> float:
+            return seconds_before + time.perf_counter() - clock
+
+        def save(values: np.ndarray) -> None:
+            head = {"batch_size": batch_size, "seconds": seconds()}
+            save_progress(partial_path, identity, {"probabilities": values}, head)
+
+        asking = time.perf_counter()
+        values = predict(
+            loaded.model,
+            stimuli,
+            preprocessing=preprocessing,
+            device=self.device,
+            batch_size=batch_size,
+            name=weights.name,
+            progress=True,
+            world=self.world,
+            earlier=earlier,
+            save=save,
+        )
+        asked_seconds = time.perf_counter() - asking
+        provenance = {
+            **describe(config, started, clock - seconds_before),
+            "subject": _subject(weights),
+            "label": _label(weights),
+            "config": identity,
+            "seed": config.seed,
+            "device": device_label(self.device),
+            "dtype": "float32",
+            "ranks": self.world.size,
+            "threads": torch.get_num_threads(),
+            "batch_size": batch_size,
+            "images_per_second": round((len(stimuli) - done) / asked_seconds, 2),
+            "peak_memory": peak_memory(self.device),
+            "weights": loaded.record.as_dict(),
+            "model_args": loaded.model_args,
+            "data": {
+                **stimuli.describe(),
+                "preprocessing": {
+                    "choice": config.preprocessing,
+                    "mean": list(preprocessing.mean),
+                    "std": list(preprocessing.std),
+                    "input_size_px": list(preprocessing.input_size),
+                    "interpolation": preprocessing.interpolation,
+                    "crop": None,
+                },
             },
-        },
-    }
-    return Probabilities(values, [item.name for item in stimuli], provenance)
+        }
+        return Probabilities(values, [item.name for item in stimuli[: len(values)]], provenance)
+
+    def _load(self, weights: "ResolvedWeights") -> "tuple[LoadedModel, Preprocessing]":
+        """The network in its fast form on the device, and the preprocessing it gets."""
+        from replknet.optimize import optimize
+        from replknet.zoo import load_model
+        from shapebias.inference import TOOLBOX_PREPROCESSING, check_head
+
+        toolbox = self.config.preprocessing == "toolbox"
+        loaded = load_model(weights, input_size=TOOLBOX_PREPROCESSING.input_size if toolbox else None)
+        check_head(loaded.model, weights.name)
+        model = optimize(loaded.model).to(self.device)
+        return replace(loaded, model=model), TOOLBOX_PREPROCESSING if toolbox else loaded.preprocessing
 
 
 def _write_answers(

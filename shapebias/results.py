@@ -53,24 +53,38 @@ class ResultFolder:
         """The network's cue ranks for every stimulus (`shapebias.ranks`)."""
         return self.root / f"{_file_stem(name)}.cue-ranks.csv"
 
-    def find_finished(self, name: str, config: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+    def partial_of(self, name: str) -> Path:
+        """Progress of an unfinished run of the network `name` (`runkit.progress`)."""
+        return self.root / f"{_file_stem(name)}.probabilities.partial.npz"
+
+    def find_finished(
+        self, name: str, config: Mapping[str, Any], *, overwrite: bool, resume: bool = False
+    ) -> dict[str, Any] | None:
         """The finished result of a network for exactly this configuration; None if it has to be computed.
+
+        With `overwrite` results on disk are passed over, but `resume` keeps those of this configuration: the run that
+        it continues may have written them.
 
         Raises: UserError if there is a result of another configuration, or answers that belong to none, and
             `overwrite` is off.
         """
         json_path, csv_path = self.json_of(name), self.csv_of(name)
-        if overwrite:
+        if overwrite and not resume:
             return None
         if not json_path.exists():
-            if csv_path.exists():
+            # a run that was killed may have written its answers already, and its probabilities before them
+            continued = resume and self.probabilities_of(name).exists()
+            if csv_path.exists() and not overwrite and not continued:
                 raise UserError(
-                    f"{csv_path} exists without {json_path.name}; measure it with --from-csv, or --overwrite"
+                    f"{csv_path} exists without {json_path.name}; --resume if a run was interrupted, measure it with "
+                    "--from-csv, or --overwrite"
                 )
             return None
         content = load_json(json_path)
         differences = list_differences(content.get("config", {}), dict(config))
         if differences:
+            if overwrite:
+                return None
             raise UserError(
                 f"{json_path} is a result of another configuration ({'; '.join(differences)}); "
                 "choose another --output, or --overwrite"
@@ -78,6 +92,8 @@ class ResultFolder:
         if not csv_path.exists():
             return None
         if sha256_of_file(csv_path) != content.get("raw_data", {}).get("sha256"):
+            if overwrite:
+                return None
             raise UserError(f"{csv_path} was changed since {json_path.name} was written; restore it, or --overwrite")
         return content
 

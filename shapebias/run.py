@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from runkit import UserError, run_main
+from runkit import Failures, UserError, is_main_process, run_main
 from shapebias.config import DEFAULT_MODELS, RunConfig, build_parser, describe, parse_config
 
 if TYPE_CHECKING:  # loads pandas, which --help and wrong arguments need not wait for
@@ -21,7 +21,9 @@ _logger = logging.getLogger("shapebias.run")  # under `python -m` this module is
 def execute(config: RunConfig) -> int:
     """Do what `config` asks: answers, measures, files, and the table on stdout.
 
-    Returns: 0, or 2 if a network could not be measured while others were.
+    Under torchrun rank 0 speaks and writes for all.
+
+    Returns: 0, or another exit code if a network could not be measured (see `runkit.Failures`).
     Raises: UserError for what the user can mend.
     """
     from shapebias.networks import measure_networks, measure_probabilities
@@ -30,17 +32,23 @@ def execute(config: RunConfig) -> int:
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     folder = ResultFolder(config.output / "shapebias")
-    failures: list[str] = []
+    failures = Failures()
     skipped: list[dict[str, str]] = []
+    if (config.from_csv or config.from_probabilities) and not is_main_process():
+        return 0  # there is nothing to share
     if config.from_csv:
         observers = read_observers(config.from_csv)
         people = [] if any(observer.kind == "person" for observer in observers) else _find_people(config)
     else:
-        people = _find_people(config)  # first, since a folder that is not there should be known before the long work
+        # first, since a folder that is not there should be known before the long work
+        people = _find_people(config) if is_main_process() else []
         if config.from_probabilities:
             observers = measure_probabilities(config, folder)
         else:
             observers, failures, skipped = measure_networks(config, folder)
+    if not observers or not is_main_process():
+        failures.log()
+        return failures.exit_code
     if config.humans is not None and not people:
         raise UserError("--from-csv already names people; leave out --humans, or the people's CSVs")
     comparison = compare([*observers, *people])
@@ -60,9 +68,8 @@ def execute(config: RunConfig) -> int:
     )
     sys.stdout.write(show_table(comparison) + "\n")
     _logger.info("wrote %s", ", ".join(str(path) for path in written))
-    for line in failures:
-        _logger.error("failed: %s", line)
-    return 2 if failures else 0
+    failures.log()
+    return failures.exit_code
 
 
 def _find_people(config: RunConfig) -> "list[Observer]":
@@ -80,10 +87,7 @@ def _find_people(config: RunConfig) -> "list[Observer]":
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see `runkit.run_main` for the exit codes."""
     config = parse_config(argv)
-    again = "python -m shapebias.run " + " ".join(config.command)
-    return run_main(
-        lambda: execute(config), program="shapebias.run", resume_hint=lambda: f"{again} (finished networks are kept)"
-    )
+    return run_main(lambda: execute(config), program="shapebias.run", arguments=config.command)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from erf.accumulate import accumulate, load_progress, save_progress
+from erf.accumulate import accumulate, restore_state, save_state
 from erf.images import find_images
 from erf.sums import map_sums, stack_sums
 from replknet.zoo import Preprocessing
 from runkit import UserError
+from runkit.progress import find_progress
 
 PREPROCESSING = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), (32, 32), "bicubic", 1.0)
 
@@ -68,7 +69,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(run, tmp_path, error):
 
     def save(state):
         saved.append(state.done)
-        save_progress(state, path, identity)
+        save_state(state, path, identity)
 
     with pytest.raises(type(error)):
         run(save=save)
@@ -76,7 +77,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(run, tmp_path, error):
         assert saved == []
         return
     assert saved == [2]
-    progress = load_progress(path, identity)
+    progress = restore_state(find_progress(path, identity, resume=True))
     assert progress.done == 2
     continued = run(progress=progress)
     assert np.array_equal(continued.total, whole.total)
@@ -85,21 +86,11 @@ def test_an_interrupted_run_continues_to_the_same_bits(run, tmp_path, error):
     assert continued.names == whole.names
 
 
-def test_progress_is_saved_every_ten_batches(run, monkeypatch):
-    monkeypatch.setattr("erf.accumulate._SAVE_EVERY_BATCHES", 2)
+def test_progress_is_saved_every_ten_batches_and_at_the_end(run, monkeypatch):
+    monkeypatch.setattr("runkit.progress._SAVE_EVERY_BATCHES", 3)
     saved = []
     run(save=lambda state: saved.append(state.done))
-    assert saved == [2, 4]
-
-
-def test_progress_of_another_run_is_refused(run, tmp_path):
-    path = tmp_path / "partial.npz"
-    save_progress(run(), path, {"model": "a", "size": 32})
-    with pytest.raises(UserError, match=r"another run \(size: 32 -> 64\)"):
-        load_progress(path, {"model": "a", "size": 64})
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(UserError, match="damaged"):
-        load_progress(path, {"model": "a", "size": 32})
+    assert saved == [3, 4]
 
 
 def test_unreadable_images_are_skipped_and_named(run, photo_folder, caplog):
@@ -129,7 +120,7 @@ def test_out_of_memory_halves_the_batch(run, caplog):
     assert "batches of 2" in caplog.text
     np.testing.assert_allclose(state.total, expected.total, rtol=1e-12)
     run.network.fail_at = {run.network.calls + 1: torch.OutOfMemoryError("no memory left")}
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(UserError, match="not enough memory for one image"):
         run(batch_size=1)
 
 

@@ -18,14 +18,15 @@ from erf.visualize import main
 
 
 @pytest.fixture
-def run(photo_folder, tmp_path, capsys):
-    """Call the command on four small images; returns exit code, stdout and stderr."""
+def run(photo_folder, tmp_path, capsys, caplog):
+    """Call the command on four small images; returns exit code, stdout, and the log with stderr."""
 
     def call(*arguments, images=True):
         base = ["--images", str(photo_folder), "--size", "64"] if images else []
         code = main([*base, "--output", str(tmp_path / "out"), *arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        captured, log = capsys.readouterr(), caplog.text
+        caplog.clear()
+        return code, captured.out, log + captured.err
 
     call.folder = tmp_path / "out" / "erf"
     return call
@@ -64,10 +65,10 @@ def test_one_trained_network(run):
 
 
 @pytest.mark.usefixtures("no_network")
-def test_random_weights_are_named_everywhere(run, caplog):
-    code, out, _ = run("--model", "resnet18", "--seed", "7")
+def test_random_weights_are_named_everywhere(run):
+    code, out, err = run("--model", "resnet18", "--seed", "7")
     assert code == 0
-    assert "RANDOM WEIGHTS (seed 7)" in caplog.text
+    assert "RANDOM WEIGHTS (seed 7)" in err
     assert "RANDOM WEIGHTS (seed 7)" in out
     content = read(run.folder / "resnet18.json")
     assert content["weights"]["random"] is True

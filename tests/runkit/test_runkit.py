@@ -3,6 +3,9 @@
 import argparse
 import hashlib
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -11,9 +14,12 @@ import pytest
 from support import ROOT
 
 from runkit import (
+    Failures,
+    RunStopped,
     UserError,
     atomic_write,
     auto_or_int,
+    command_line,
     describe_run,
     format_latex,
     format_table,
@@ -34,13 +40,57 @@ def raising(error):
 
 
 def test_exit_codes(capsys):
-    assert run_main(lambda: 0, program="tool") == 0
-    assert run_main(raising(UserError("what to do")), program="tool") == 2
+    def run(work):
+        return run_main(work, program="tool", arguments=["--images", "my photos"])
+
+    again = "Continue with: python -m tool --images 'my photos' --resume"
+    assert run(lambda: 0) == 0
+    assert run(raising(UserError("what to do"))) == 2
     assert capsys.readouterr().err == "tool: error: what to do\n"
-    assert run_main(raising(KeyboardInterrupt()), program="tool", resume_hint=lambda: "tool --resume") == 130
-    assert "Continue with: tool --resume" in capsys.readouterr().err
+    assert run(raising(KeyboardInterrupt())) == 130
+    assert again in capsys.readouterr().err
+    assert run(raising(RunStopped("rank 1 ended"))) == 1
+    assert capsys.readouterr().err == f"tool: stopped: rank 1 ended. {again}\n"
     with pytest.raises(ZeroDivisionError):
-        run_main(raising(ZeroDivisionError()), program="tool")
+        run(raising(ZeroDivisionError()))
+
+
+def test_a_request_to_end_is_treated_as_ctrl_c(capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    assert run_main(lambda: os.kill(os.getpid(), signal.SIGTERM), program="tool", arguments=["--resume"]) == 143
+    assert capsys.readouterr().err.endswith("tool: interrupted. Continue with: python -m tool --resume\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_only_rank_0_speaks(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert run_main(raising(UserError("what to do")), program="tool", arguments=[]) == 2
+    assert capsys.readouterr().err == ""
+    monkeypatch.delenv("RANK")
+    assert run_main(lambda: 0, program="tool", arguments=[]) == 0  # which lets the loggers speak again
+
+
+def test_the_command_of_a_run_with_several_ranks(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert command_line("tool", ["--x", "1"]) == "torchrun --nproc-per-node=2 -m tool --x 1"
+
+
+def test_a_failing_network_does_not_stop_a_sweep(caplog):
+    failures = Failures()
+    assert failures.guard("good", lambda: 1, alone=False) == 1
+    assert failures.exit_code == 0
+    assert failures.guard("bad", raising(UserError("no weights")), alone=False) is None
+    assert failures.exit_code == 2
+    assert failures.guard("broken", raising(ZeroDivisionError("0")), alone=False) is None
+    assert failures.guard("bad too", raising(UserError("no such layer")), alone=False) is None
+    assert failures.exit_code == 1  # one is a fault that the user cannot mend
+    failures.log()
+    assert "failed: bad: no weights" in caplog.text
+    assert "failed: broken: ZeroDivisionError: 0" in caplog.text
+    with pytest.raises(UserError, match="no weights"):
+        failures.guard("bad", raising(UserError("no weights")), alone=True)
+    with pytest.raises(RunStopped):
+        failures.guard("bad", raising(RunStopped("rank 1 ended")), alone=False)
 
 
 def test_atomic_write_is_all_or_nothing(tmp_path):
@@ -58,6 +108,27 @@ def test_atomic_write_is_all_or_nothing(tmp_path):
         fail_half_way()
     assert path.read_text() == "one"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    """A process that is killed while it writes leaves a temporary file; the next to write the same file removes it."""
+    code = (
+        "import os, signal, sys; from runkit import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as path: path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    path = tmp_path / "a.json"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)
+        assert len(list(tmp_path.iterdir())) == 1
+    (leftover,) = tmp_path.iterdir()
+    alive = tmp_path / re.sub(r"-\d+-", f"-{os.getpid()}-", leftover.name)
+    alive.write_text("of a process that lives")
+    with atomic_write(tmp_path / "b.json") as temporary:
+        temporary.write_text("another file")
+    assert leftover.exists()
+    with atomic_write(path) as temporary:
+        temporary.write_text("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([path, alive, tmp_path / "b.json"])
 
 
 def test_atomic_write_where_one_may_not(tmp_path):

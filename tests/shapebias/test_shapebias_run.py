@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -172,14 +173,103 @@ def test_answers_that_were_touched_are_not_taken_for_finished(quick, arguments, 
     assert answers.read_bytes() == whole  # the same seed gives the same answers
 
 
-def test_an_interrupted_run_leaves_no_answers(arguments, tmp_path, monkeypatch, capsys):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
+@pytest.fixture
+def uniform(monkeypatch) -> list[int]:
+    """Probabilities that depend on the image alone, without the network; the size of each batch is noted."""
+    sizes: list[int] = []
 
-    monkeypatch.setattr(inference, "predict", interrupt)
-    assert run_random(arguments) == 130
+    def ask(model, images, *_):
+        sizes.append(len(images))
+        draws = [np.random.default_rng([*image.stimulus.name.encode()]).random(1000, np.float32) for image in images]
+        return np.stack([draw / draw.sum() for draw in draws])
+
+    monkeypatch.setattr(inference, "_ask", ask)
+    return sizes
+
+
+def test_an_interrupted_run_is_continued_to_the_same_result(uniform, arguments, tmp_path, monkeypatch, capsys, caplog):
+    assert run_random(arguments) == 0
+    folder = tmp_path / "out" / "shapebias"
+    names = [f"{NETWORK}.probabilities.npz", "raw/cue-conflict/cue-conflict_test-efficientnet_session-1.csv"]
+    whole = np.load(folder / names[0])["probabilities"], (folder / names[1]).read_bytes()
+    results = read(folder / f"{NETWORK}.json")["results"]
+    shutil.rmtree(folder)
+
+    with monkeypatch.context() as patch:
+        real, calls = inference._ask, []
+
+        def interrupt(*args):
+            calls.append(1)
+            if len(calls) == 14:
+                raise KeyboardInterrupt
+            return real(*args)
+
+        patch.setattr(inference, "_ask", interrupt)
+        capsys.readouterr()
+        assert run_random(arguments) == 130
     assert "Continue with: python -m shapebias.run --model test_efficientnet" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in folder.iterdir()] == [f"{NETWORK}.probabilities.partial.npz"]
+    assert run_random(arguments) == 2
+    assert "--resume continues it, --overwrite starts again" in capsys.readouterr().err
+    assert run_random(arguments, "--resume", "--seed", "1") == 2
+    assert "is of another run (weights.seed: 0 -> 1)" in capsys.readouterr().err
+
+    del uniform[:]
+    assert run_random(arguments, "--resume") == 0
+    assert "going on after image 832 of 1280" in caplog.text  # 13 batches of 64
+    assert sum(uniform) == 1280 - 832
+    assert not (folder / f"{NETWORK}.probabilities.partial.npz").exists()
+    np.testing.assert_array_equal(np.load(folder / names[0])["probabilities"], whole[0])
+    assert (folder / names[1]).read_bytes() == whole[1]
+    assert read(folder / f"{NETWORK}.json")["results"] == results
+
+
+def test_a_run_killed_between_its_answers_and_its_result_is_continued(uniform, arguments, tmp_path, monkeypatch):
+    assert run_random(arguments) == 0
+    result = tmp_path / "out" / "shapebias" / f"{NETWORK}.json"
+    before = read(result)
+    result.unlink()
+    monkeypatch.setattr(zoo, "load_model", None)  # the probabilities are there
+    assert run_random(arguments, "--resume") == 0
+    assert read(result) == before
+
+
+def test_overwriting_is_continued_too(uniform, arguments, tmp_path, monkeypatch):
+    """An interrupted --overwrite leaves the old result; its --resume goes on, and keeps what it has done already."""
+    assert run_random(arguments) == 0
+    more = ["--overwrite", "--aggregation", "max"]
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "_ask", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run_random(arguments, *more) == 130
+    result = tmp_path / "out" / "shapebias" / f"{NETWORK}.json"
+    assert read(result)["config"]["aggregation"] == "mean"
+    assert run_random(arguments, *more, "--resume") == 0
+    assert read(result)["config"]["aggregation"] == "max"
+    del uniform[:]
+    assert run_random(arguments, *more, "--resume") == 0
+    assert uniform == []
+
+
+def test_batch_size_auto_takes_what_fits_and_keeps_it_when_continued(uniform, arguments, tmp_path, monkeypatch):
+    index = arguments.index("--batch-size")
+    arguments[index : index + 2] = ["--batch-size", "auto"]
+    monkeypatch.setattr(inference, "fitting_batch_size", lambda run_one, device, *, limit: limit // 2)
+    with monkeypatch.context() as patch:
+        real = inference._ask
+
+        def interrupt(model, images, *args):
+            if sum(uniform) >= 512:
+                raise KeyboardInterrupt
+            return real(model, images, *args)
+
+        patch.setattr(inference, "_ask", interrupt)
+        assert run_random(arguments) == 130
+    monkeypatch.setattr(inference, "fitting_batch_size", None)  # it is known already
+    assert run_random(arguments, "--resume") == 0
+    assert set(uniform) == {8}
+    content = read(tmp_path / "out" / "shapebias" / f"{NETWORK}.json")
+    assert content["batch_size"] == 8
+    assert content["peak_memory"]["resident_bytes"] > 1e8
 
 
 def test_saved_probabilities_give_the_same_result_without_torch(quick, arguments, people_folder, tmp_path, capsys):
@@ -245,8 +335,12 @@ def test_auto_skips_what_cannot_be_had_and_fails_if_nothing_is_left(arguments, c
     assert "no network is left" in capsys.readouterr().err
     skipped = [record.getMessage() for record in caplog.records if record.getMessage().startswith("skipping")]
     assert skipped == [f"skipping {name}: no weights for {name} today" for name in DEFAULT_MODELS]
+    caplog.clear()
     assert main(["--weights", "pretrained", *arguments]) == 2
-    assert f"error: no weights for {DEFAULT_MODELS[0]} today" in capsys.readouterr().err
+    failed = [record.getMessage() for record in caplog.records if record.getMessage().startswith("failed")]
+    assert failed == [f"failed: {name}: no weights for {name} today" for name in DEFAULT_MODELS]
+    assert main(["--weights", "pretrained", "--model", NETWORK, *arguments]) == 2
+    assert f"error: no weights for {NETWORK} today" in capsys.readouterr().err
 
 
 def test_the_skipped_are_recorded_beside_the_measured(quick, arguments, tmp_path, monkeypatch):

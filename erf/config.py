@@ -1,0 +1,96 @@
+"""What a run is asked for: the command line of `erf.visualize` and the configuration it becomes."""
+
+import argparse
+from dataclasses import dataclass
+
+from runkit import auto_or_int
+from runkit.options import add_formats, add_weights
+
+__all__ = ["Config", "build_parser"]
+
+_EXAMPLES = """examples:
+  python -m erf.visualize --model replknet31b resnet101.tv_in1k
+      two networks on the bundled photographs at 1024 x 1024 pixels, each drawn and measured, then compared
+  python -m erf.visualize --model resnet50 --weights checkpoint.pth --images photos/ --num-images 20 --size 512
+      one network with your weights on 20 of your images
+"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the command line asked for; the names are those of the options."""
+
+    model: tuple[str, ...]
+    weights: str = "auto"
+    images: str | None = None
+    num_images: int = 50
+    size: int = 1024
+    layer: str = "last"
+    device: str = "auto"
+    batch_size: int | None = None
+    precision: str = "float32"
+    seed: int = 0
+    plain: bool = False
+    output: str = "figures"
+    formats: tuple[str, ...] = ("png",)
+    scale: str = "decades"
+    resume: bool = False
+    overwrite: bool = False
+    from_npz: tuple[str, ...] = ()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; its defaults are those of `Config`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m erf.visualize",
+        description="Measure and draw the effective receptive field of networks: how much each input pixel contributes "
+        "to the central unit of the last feature map.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    default = Config(model=())
+    what = parser.add_argument_group("what is measured")
+    what.add_argument("--model", nargs="+", default=[], metavar="NAME", help="networks: timm names, such as resnet101")
+    add_weights(what, auto="where there are none, random ones with a warning")
+    what.add_argument("--images", metavar="DIR", help="folder of images, any depth (default: bundled photographs)")
+    what.add_argument(
+        "--num-images", type=int, default=default.num_images, metavar="N", help="at most N images (default 50)"
+    )
+    what.add_argument(
+        "--size", type=int, default=default.size, metavar="S", help="images are resized to S x S pixels (default 1024)"
+    )
+    what.add_argument(
+        "--layer",
+        default=default.layer,
+        metavar="L",
+        help="feature map: last, a stage's position, or a module's name (default last)",
+    )
+    what.add_argument("--seed", type=int, default=default.seed, metavar="N", help="seed of random weights (default 0)")
+    how = parser.add_argument_group("how it is computed")
+    how.add_argument("--device", default=default.device, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    how.add_argument(
+        "--batch-size", type=auto_or_int, metavar="N", help="images at a time, or auto (default): chosen by the device"
+    )
+    how.add_argument(
+        "--precision", choices=("float32", "float64"), default=default.precision, help="arithmetic (default float32)"
+    )
+    how.add_argument(
+        "--plain", action="store_true", help="the network as published, nothing merged or reordered: slower, same map"
+    )
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--output", default=default.output, metavar="DIR", help="results go to DIR/erf (default figures)"
+    )
+    add_formats(files)
+    files.add_argument(
+        "--scale",
+        choices=("decades", "published"),
+        default=default.scale,
+        help="colours: four decades below the maximum, or log10(score+1)/max as published (default decades)",
+    )
+    files.add_argument("--resume", action="store_true", help="continue an unfinished run")
+    files.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    files.add_argument(
+        "--from-npz", nargs="+", default=[], metavar="FILE", help="measure and draw saved results again, no network"
+    )
+    return parser

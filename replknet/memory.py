@@ -1,0 +1,152 @@
+"""Memory: how much there is and was used, how many images fit at a time, and going on with fewer when it runs out."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from runkit import UserError
+
+__all__ = ["Batches", "available_memory", "fitting_batch_size", "peak_memory", "reset_peak_memory"]
+
+_logger = logging.getLogger(__name__)
+_USABLE = 0.8
+"""Part of the free memory that a batch may take: allocators round up, and other processes live, too."""
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class Batches:
+    """Runs items a batch at a time; when memory does not suffice, the batch is halved, for good, and the run goes on.
+
+    Attributes:
+        size: Items at a time, at least 1.
+        label: Of the network, for messages.
+    """
+
+    def __init__(self, size: int, label: str):
+        if size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {size}")
+        self.size, self.label = size, label
+
+    def run(self, work: Callable[[Sequence[_In]], Sequence[_Out]], items: Sequence[_In]) -> list[_Out]:
+        """Results of `work` for `items`, which it gets in batches.
+
+        Raises: UserError if memory does not suffice for one item.
+        """
+        results: list[_Out] = []
+        while len(results) < len(items):
+            batch = items[len(results) : len(results) + self.size]
+            try:
+                results.extend(work(batch))
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                reason = (str(error).splitlines() or ["MemoryError"])[0]
+            # out of the handler, where the error's traceback would keep the tensors alive
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+            if len(batch) == 1:
+                raise UserError(f"{self.label}: not enough memory for one image ({reason}); choose a smaller --size")
+            self.size = len(batch) // 2
+            _logger.warning("%s: out of memory, going on with batches of %d", self.label, self.size)
+        return results
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """On CPU PyTorch raises a plain RuntimeError, NumPy and Pillow a MemoryError."""
+    said = ("not enough memory", "can't allocate memory", "DefaultCPUAllocator", "CUDA out of memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in said)
+
+
+def fitting_batch_size(run_one: Callable[[], object], device: torch.device, *, limit: int) -> int:
+    """How many images fit at a time, from what one of them takes.
+
+    Args:
+        run_one: Sends one image through the network.
+        device: Where the network is.
+        limit: Largest answer: beyond it nothing is gained.
+    """
+    if limit == 1:
+        return 1
+    run_one()  # what is allocated once only, such as workspaces, is no image's
+    reset_peak_memory(device)
+    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else _resident("VmRSS")
+    run_one()
+    after = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmHWM")
+    if before is None or after is None:
+        return limit
+    fit = int(_USABLE * available_memory(device) / max(after - before, 1))
+    return max(1, min(limit, fit))
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that this process may still take on `device`; on CPU its part, if torchrun started several here."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return _available_on_host() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _available_on_host() -> int:
+    limits = [left for left in (_left_in_cgroup(*names) for names in _CGROUP_FILES) if left is not None]
+    kibibytes = _read_field(Path("/proc/meminfo"), "MemAvailable")
+    if kibibytes is None:  # not Linux: all there is
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    else:
+        limits.append(kibibytes * 1024)
+    return min(limits)
+
+
+_CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Limit and use of a container's memory, in bytes, in the two versions of control groups."""
+
+
+def _left_in_cgroup(limit: str, used: str) -> int | None:
+    try:
+        return int(Path(limit).read_text()) - int(Path(used).read_text())
+    except (OSError, ValueError):  # no such file, or the word "max"
+        return None
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory` count from now; on CPU where the system can (Linux)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
+
+
+def peak_memory(device: torch.device) -> dict[str, int | None]:
+    """Most memory in use at a time: `resident_bytes` of this process, `cuda_bytes` of PyTorch's allocator, or None."""
+    resident = _resident("VmHWM")
+    if resident is None and sys.platform != "win32":
+        import resource
+
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    cuda = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return {"resident_bytes": resident, "cuda_bytes": cuda}
+
+
+def _resident(field: str) -> int | None:
+    """Memory of this process in bytes: `VmRSS` now, `VmHWM` at most; None where the system does not say."""
+    kibibytes = _read_field(Path("/proc/self/status"), field)
+    return None if kibibytes is None else kibibytes * 1024
+
+
+def _read_field(path: Path, field: str) -> int | None:
+    """The number behind `field:` in one of Linux's files."""
+    if not path.exists():
+        return None
+    lines = (line for line in path.read_text().splitlines() if line.startswith(f"{field}:"))
+    return next((int(line.split()[1]) for line in lines), None)
