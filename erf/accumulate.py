@@ -17,6 +17,7 @@ from PIL import Image
 
 from erf.contribution import LayerError, central_gradients
 from erf.images import ImageSet, read_image
+from erf.lean import LeanNetwork
 from erf.sums import MapSums, map_sums, stack_sums
 from replknet.distributed import World
 from replknet.memory import Batches, fitting_batch_size
@@ -64,7 +65,7 @@ def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
 
 
 def choose_batch_size(
-    model: torch.nn.Module,
+    model: torch.nn.Module | LeanNetwork,
     size: tuple[int, int],
     *,
     layer: str | int = "last",
@@ -81,7 +82,7 @@ def choose_batch_size(
 
 
 def accumulate(
-    model: torch.nn.Module,
+    model: torch.nn.Module | LeanNetwork,
     images: ImageSet,
     preprocessing: Preprocessing,
     *,

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from erf.lean import LeanNetwork
+
 __all__ = [
     "CentralGradients",
     "LayerError",
@@ -19,6 +21,7 @@ __all__ = [
     "contribution_map",
     "contribution_maps",
     "feature_map",
+    "is_module_name",
 ]
 
 
@@ -26,7 +29,9 @@ class LayerError(ValueError):
     """The network has no such layer, or its output is no feature map."""
 
 
-def contribution_map(model: nn.Module, images: torch.Tensor, *, layer: str | int = "last") -> torch.Tensor:
+def contribution_map(
+    model: nn.Module | LeanNetwork, images: torch.Tensor, *, layer: str | int = "last"
+) -> torch.Tensor:
     """Mean contribution map of a batch.
 
     Args:
@@ -45,7 +50,9 @@ def contribution_map(model: nn.Module, images: torch.Tensor, *, layer: str | int
     return maps.mean(0)
 
 
-def contribution_maps(model: nn.Module, images: torch.Tensor, *, layer: str | int = "last") -> torch.Tensor:
+def contribution_maps(
+    model: nn.Module | LeanNetwork, images: torch.Tensor, *, layer: str | int = "last"
+) -> torch.Tensor:
     """Contribution map of each image of a batch, float64 (N, H, W): the maps of `central_gradients`."""
     return central_gradients(model, images, layer=layer).maps
 
@@ -57,18 +64,23 @@ class CentralGradients(NamedTuple):
     feature_size: tuple[int, int]
 
 
-def central_gradients(model: nn.Module, images: torch.Tensor, *, layer: str | int = "last") -> CentralGradients:
+def central_gradients(
+    model: nn.Module | LeanNetwork, images: torch.Tensor, *, layer: str | int = "last"
+) -> CentralGradients:
     """Contribution map of each image of a batch, and which unit it belongs to.
 
     Args:
         model: Network in eval mode, so that images do not influence each other; parameters and modes are left as they
-            were found.
+            were found. Or the lean form of a network, which knows its layer.
         images: Normalised batch (N, C, H, W) on the network's device and in its precision; not written to.
         layer: As for `feature_map`.
 
     Returns: Maps on the CPU, unscaled, >= 0 where finite; not-finite values are passed on.
     Raises: ValueError if the network is in train mode; LayerError as `feature_map`.
     """
+    if isinstance(model, LeanNetwork):
+        gradient, feature_size = model.central_gradient(images)
+        return CentralGradients(gradient.relu_().sum(1).to("cpu", torch.float64), feature_size)
     if model.training:
         raise ValueError("contribution maps need a network in eval mode: call model.eval() first")
     with _parameters_without_gradient(model), torch.enable_grad():
@@ -93,11 +105,10 @@ def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int = "last")
     Raises: LayerError if there is no such layer, or its output is no map.
     """
     network: Any = model  # its methods beyond nn.Module's are timm's
-    position = _as_position(layer)
-    in_timm_form = hasattr(model, "forward_intermediates")
-    if position is None or (not in_timm_form and str(layer) in dict(model.named_modules())):
+    if is_module_name(model, layer):
         return _output_of_module(model, x, str(layer))
-    if in_timm_form:
+    position = _as_position(layer)
+    if position is not None and hasattr(model, "forward_intermediates"):
         count = len(getattr(model, "feature_info", ())) or None
         if count is not None and not -count <= position < count:
             raise LayerError(f"layer {layer}: the network has feature maps 0 to {count - 1}")
@@ -111,6 +122,13 @@ def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int = "last")
         f"layer {layer}: {type(model).__name__} has no forward_intermediates; name a submodule instead, such as "
         f"{_some_names(model)}"
     )
+
+
+def is_module_name(model: nn.Module, layer: str | int) -> bool:
+    """Whether `layer` stands for a submodule, existing or not, and not for a position among the feature maps."""
+    if _as_position(layer) is None:
+        return True
+    return not hasattr(model, "forward_intermediates") and str(layer) in dict(model.named_modules())
 
 
 def _as_position(layer: str | int) -> int | None:

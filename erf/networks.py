@@ -159,15 +159,13 @@ class _Sweep:
             raise
 
     def _load(self, weights: "ResolvedWeights") -> "LoadedModel":
-        """The network in its fast form, or as published, on the device."""
+        """The network, on the device."""
         import torch
 
-        from replknet.optimize import optimize, use_stock_convolutions
         from replknet.zoo import load_model
 
         loaded = load_model(weights, input_size=self.config.size)
-        model = loaded.model.to(device=self.device, dtype=getattr(torch, self.config.precision))
-        return replace(loaded, model=use_stock_convolutions(model) if self.config.plain else optimize(model))
+        return replace(loaded, model=loaded.model.to(device=self.device, dtype=getattr(torch, self.config.precision)))
 
     def _accumulate(
         self, weights: "ResolvedWeights", loaded: "LoadedModel", identity: dict[str, Any], partial_path: Path
@@ -176,8 +174,8 @@ class _Sweep:
         import torch
 
         from erf.accumulate import accumulate, choose_batch_size, restore_state, save_state
+        from erf.prepare import prepare
         from replknet.device import exact_float32
-        from replknet.optimize import preferred_memory_format
 
         config, world = self.config, self.world
         saved = world.on_main(
@@ -188,14 +186,14 @@ class _Sweep:
             _logger.info("%s: going on after image %d of %d", weights.name, progress.done, len(self.images.paths))
         batch_size = config.batch_size or (progress.batch_size if progress else None)
         size, dtype = (config.size, config.size), getattr(torch, config.precision)
-        memory_format = torch.contiguous_format if config.plain else preferred_memory_format(loaded.model)
+        network, memory_format = prepare(loaded.model, layer=config.layer, plain=config.plain)
         with exact_float32():
             if batch_size is None:
                 batch_size = world.on_main(
-                    lambda: choose_batch_size(loaded.model, size, layer=config.layer, device=self.device, dtype=dtype)
+                    lambda: choose_batch_size(network, size, layer=config.layer, device=self.device, dtype=dtype)
                 )
             return accumulate(
-                loaded.model,
+                network,
                 self.images,
                 loaded.preprocessing,
                 size=size,
