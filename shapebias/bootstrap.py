@@ -114,8 +114,8 @@ def estimate_ratios(tops: np.ndarray, bottoms: np.ndarray, resampling: Resamplin
         tops, bottoms: (N, M), 0 <= top <= bottom: M ratios; a stimulus with bottom 0 has no part in that ratio.
         resampling: Of the N stimuli.
     Returns: M estimates. Without any denominator there is no value, and with a single group no interval; draws in which
-        the denominator is 0 are left out. Where all stimuli agree, the interval has no length: the bootstrap knows
-        nothing of what was never seen.
+        the denominator is 0 are left out. Of 0 and 1, where all stimuli agree, it is Clopper and Pearson's interval for
+        as many trials as there are groups of the rarer kind: a bootstrap knows nothing of what was never seen.
     """
     drawn_tops, drawn_bottoms = resampling.weights @ tops, resampling.weights @ bottoms
     columns = zip(tops.T, bottoms.T, drawn_tops.T, drawn_bottoms.T, strict=True)
@@ -191,7 +191,13 @@ def _estimate_ratio(
     if total == 0:
         return Estimate(None, None, None)
     value = float(top.sum() / total)
-    scale = _rescale((top - value * bottom) / total, bottom > 0, resampling)
+    residuals = (top - value * bottom) / total
+    if value in (0.0, 1.0):
+        _, freedom = two_way_variance(residuals, bottom > 0, resampling.groups)
+        bound = _TAIL ** (1 / (freedom + 1))
+        ends = (bound, 1.0) if value else (0.0, 1.0 - bound)
+        return Estimate(value, *(ends if freedom else (None, None)))
+    scale = _rescale(residuals, bottom > 0, resampling)
     defined = drawn_bottom > 0
     if scale is None or not defined.any():
         return Estimate(value, None, None)

@@ -11,6 +11,7 @@ from typing import Any
 
 from runkit import auto_or_int, describe_run
 from runkit.options import add_formats, add_weights
+from shapebias.experiments import CUE_CONFLICT, EXPERIMENTS, Experiment
 
 __all__ = ["DEFAULT_MODELS", "RunConfig", "build_parser", "describe", "parse_config"]
 
@@ -42,6 +43,7 @@ class RunConfig:
     """Everything a run is asked for; `command` is the argument list that asked."""
 
     models: tuple[str, ...] = DEFAULT_MODELS
+    experiment: Experiment = CUE_CONFLICT
     stimuli: Path | None = None
     humans: Path | None = None
     output: Path = Path("figures")
@@ -91,6 +93,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="measure saved <model>.probabilities.npz instead of networks, for example with another --aggregation",
     )
     data = parser.add_argument_group("data")
+    data.add_argument(
+        "--experiment",
+        choices=tuple(EXPERIMENTS),
+        default=CUE_CONFLICT.name,
+        help="which images and people: shape against texture, or edge drawings or silhouettes, where the question is "
+        "how often the object is named (default: cue-conflict)",
+    )
     data.add_argument(
         "--stimuli", type=Path, metavar="DIR", help="the 16 category folders (default: cache, else download)"
     )
@@ -153,6 +162,7 @@ def parse_config(argv: Sequence[str] | None = None) -> RunConfig:
         parser.error(f"--weights {options.weights} is one checkpoint; name one --model with it")
     return RunConfig(
         models=models,
+        experiment=EXPERIMENTS[options.experiment],
         stimuli=options.stimuli,
         humans=options.humans,
         output=options.output,

@@ -20,6 +20,7 @@ MEASURES = (
     "fraction_correct_shape",
     "fraction_correct_texture",
     "coverage",
+    "accuracy",
     "shape_reciprocal_rank",
     "texture_reciprocal_rank",
 )
@@ -92,8 +93,8 @@ def compare_pairs(
 def describe_test() -> Mapping[str, Any]:
     """The `test` block beside the differences in a result file."""
     return {
-        "method": "paired permutation test, the answers to all stimuli of a texture image exchanged together, "
-        "studentised by the two-way cluster-robust variance; two-sided",
+        "method": "paired permutation test, the answers to all stimuli of a texture image exchanged together (with one "
+        "cue: to a stimulus), studentised by the two-way cluster-robust variance; two-sided",
         "permutations": PERMUTATIONS,
         "seed": 0,
         "correction": "Holm, over all pairs of a measure",

@@ -42,7 +42,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Measurement:
-    """What an observer's trials say. Fractions in [0, 1].
+    """What an observer's trials say. Fractions in [0, 1]; what asks for two cues has no value on images with one.
 
     Attributes:
         name, label, kind, random: As in `Observer`.
@@ -54,13 +54,14 @@ class Measurement:
         coverage: (Shape + texture decisions) / conflict trials: how often either cue was named.
         neither: 1 - coverage.
         accuracy: Answer = category of the shape, over all trials, also those without conflict (16-class accuracy).
-        shape_reciprocal_rank: Mean over conflict trials of 1 / rank, among all 1000 classes, of the best class of the
-            shape's category; without a value where no probabilities are known (people, recorded answers).
+        shape_reciprocal_rank: Mean over conflict trials (with one cue: over all) of 1 / rank, among all 1000 classes,
+            of the best class of the shape's category; without a value where no probabilities are known (people,
+            recorded answers).
         texture_reciprocal_rank: The same of the texture's category.
         no_answer: Answer "na", over all trials.
         shape_bias_category_mean: Mean of the categories' shape bias where defined; *not* the average line.
-        categories: Name -> `shape_bias`, `fraction_correct_shape`, `fraction_correct_texture` of the trials with that
-            shape; fractions over the trials of that category.
+        categories: Name -> `shape_bias`, `fraction_correct_shape`, `fraction_correct_texture`, `accuracy` of the trials
+            with that shape; fractions over the trials of that category.
         confusion: (17, 16) counts: answers ("na", then categories) by category of the shape.
     """
 
@@ -114,17 +115,17 @@ class Measurement:
 _HITS = ("shape_hit", "texture_hit")
 RATIOS = {
     "shape_bias": (("shape_hit",), _HITS),
-    "fraction_correct_shape": (("shape_hit",), ("trials",)),
-    "fraction_correct_texture": (("texture_hit",), ("trials",)),
+    "fraction_correct_shape": (("shape_hit",), ("two_cue_trials",)),
+    "fraction_correct_texture": (("texture_hit",), ("two_cue_trials",)),
     "coverage": (_HITS, ("conflict",)),
     "neither": (("neither",), ("conflict",)),
     "accuracy": (("correct",), ("trials",)),
-    "shape_reciprocal_rank": (("shape_reciprocal_rank",), ("ranked",)),
-    "texture_reciprocal_rank": (("texture_reciprocal_rank",), ("ranked",)),
+    "shape_reciprocal_rank": (("shape_reciprocal_rank",), ("shape_ranked",)),
+    "texture_reciprocal_rank": (("texture_reciprocal_rank",), ("texture_ranked",)),
 }
 """Measure -> the columns of `count_by_image` that its numerator and its denominator add up."""
 
-_PER_CATEGORY = ("shape_bias", "fraction_correct_shape", "fraction_correct_texture")
+_PER_CATEGORY = ("shape_bias", "fraction_correct_shape", "fraction_correct_texture", "accuracy")
 
 
 def measure(observer: Observer, *, resamples: int = RESAMPLES, seed: int = 0) -> Measurement:
@@ -245,17 +246,19 @@ def _consistency(one: np.ndarray, other: np.ndarray) -> Consistency:
 def count_by_image(observer: Observer) -> pd.DataFrame:
     """One row an image, sorted by its name: what all who answered said of it.
 
-    Returns: Columns `image`, `category` (of the shape), and counts of trials: `trials`, `conflict`, `shape_hit`,
-        `texture_hit`, `neither`, `correct`; `ranked` (1 for a conflict image whose cue ranks are known, else 0) and
-        `shape_reciprocal_rank`, `texture_reciprocal_rank` (0 where not ranked).
+    Returns: Columns `image`, `category` (of the shape), and counts of trials: `trials`, `two_cue_trials` (0 for an
+        image with one cue), `conflict`, `shape_hit`, `texture_hit`, `neither`, `correct`; for each cue `<cue>_ranked`,
+        1 where its rank is known and counts (conflict images; all with one cue), else 0, and `<cue>_reciprocal_rank`.
     """
     trials = observer.trials
-    conflict = trials["shape"] != trials["texture"]
+    two_cues = trials["texture"] != ""
+    conflict = two_cues & (trials["shape"] != trials["texture"])
     counts = pd.DataFrame(
         {
             "image": trials["image"],
             "category": trials["shape"],
             "trials": 1,
+            "two_cue_trials": two_cues.astype(int),
             "conflict": conflict.astype(int),
             "shape_hit": (conflict & (trials["response"] == trials["shape"])).astype(int),
             "texture_hit": (conflict & (trials["response"] == trials["texture"])).astype(int),
@@ -264,12 +267,11 @@ def count_by_image(observer: Observer) -> pd.DataFrame:
     )
     counts["neither"] = counts["conflict"] - counts["shape_hit"] - counts["texture_hit"]
     table = counts.groupby(["image", "category"], sort=True).sum().reset_index()
-    if observer.ranks is None:
-        return table.assign(ranked=0, shape_reciprocal_rank=0.0, texture_reciprocal_rank=0.0)
-    ranks = observer.ranks.set_index("image").loc[table["image"]]
-    ranked = (table["conflict"] > 0).to_numpy(dtype=int)
-    return table.assign(
-        ranked=ranked,
-        shape_reciprocal_rank=ranked / ranks["shape_rank"].to_numpy(),
-        texture_reciprocal_rank=ranked / ranks["texture_rank"].to_numpy(),
-    )
+    ranks = pd.DataFrame({"image": []}) if observer.ranks is None else observer.ranks
+    asked = ((table["conflict"] > 0) | (table["two_cue_trials"] == 0)).to_numpy(dtype=int)
+    for cue in ("shape", "texture"):
+        known = f"{cue}_rank" in ranks
+        table[f"{cue}_ranked"] = asked if known else 0
+        rank = ranks.set_index("image").loc[table["image"], f"{cue}_rank"].to_numpy() if known else np.inf
+        table[f"{cue}_reciprocal_rank"] = asked / rank
+    return table

@@ -51,7 +51,7 @@ def measure_networks(config: RunConfig, folder: ResultFolder) -> tuple[list[Obse
     alone = len(config.models) == 1
     device = choose_device(config.device)
     with joined_world(device) as world:
-        stimuli = world.main_first(lambda: find_stimuli(config.stimuli))
+        stimuli = world.main_first(lambda: find_stimuli(config.stimuli, config.experiment))
         if not stimuli.is_published_list:
             _logger.warning("%s: these are not the names of the published benchmark", stimuli.folder)
         sweep = _Sweep(config, folder, stimuli, device, world)
@@ -79,6 +79,8 @@ def measure_probabilities(config: RunConfig, folder: ResultFolder) -> list[Obser
         started, clock = datetime.now(timezone.utc), time.perf_counter()
         probabilities = load_probabilities(path)
         name = probabilities.model
+        if probabilities.provenance["data"]["name"] != config.experiment.name:
+            raise UserError(f"{path} is of the experiment {probabilities.provenance['data']['name']}; say --experiment")
         if name in seen:
             raise UserError(f"{path} and {seen[name]} are both of the network {name!r}; name one of them")
         seen[name] = path

@@ -16,6 +16,7 @@ from runkit import UserError, atomic_write
 from runkit.download import download
 from runkit.manifest import known_files, verify_file
 from shapebias.categories import CATEGORIES
+from shapebias.experiments import CUE_CONFLICT, Experiment
 from shapebias.stimuli import Stimulus, cache_folder, parse_image_name
 
 __all__ = [
@@ -46,8 +47,8 @@ class Observer:
 
     Attributes:
         name: The `subj` of its file; "people" for several persons pooled.
-        trials: A row a trial, columns `subject`, `image` (file name), `shape`, `texture`, `response` (categories, or
-            "na" in `response`).
+        trials: A row a trial, columns `subject`, `image` (file name), `shape`, `texture`, `response` (categories; "na"
+            in `response` for no answer, "" in `texture` for an image with one cue).
         kind: "network", "person" or "people".
         label: How pictures and tables call it.
         random: Whether it is a network with random weights, whose shape bias means nothing.
@@ -149,7 +150,7 @@ def read_observers(paths: Iterable[str | Path]) -> list[Observer]:
     for path in map(Path, paths):
         files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
         if not files:
-            raise UserError(f"{path} holds no CSV; name raw-data CSVs of the cue-conflict benchmark, or their folder")
+            raise UserError(f"{path} holds no CSV; name raw-data CSVs of the toolbox, or their folder")
         for file in files:
             observer = read_observer(file)
             twin = next((other for other in observers if other.name == observer.name), None)
@@ -161,15 +162,15 @@ def read_observers(paths: Iterable[str | Path]) -> list[Observer]:
     return observers
 
 
-def find_people(folder: str | Path | None = None) -> list[Observer]:
-    """The ten persons of the benchmark from `folder`, else from the cache, else downloaded into the cache.
+def find_people(folder: str | Path | None = None, experiment: Experiment = CUE_CONFLICT) -> list[Observer]:
+    """The ten persons of an experiment from `folder`, else from the cache, else downloaded into the cache.
 
     Raises: UserError if the folder holds no person's CSV, or a cached one is damaged; DownloadError if they can be had
         from nowhere.
     """
     if folder is None:
-        folder = cache_folder() / "people" / "cue-conflict"
-        published = known_files("people").values()
+        folder = cache_folder() / "people" / experiment.name
+        published = [file for name, file in known_files("people").items() if name.startswith(f"{experiment.name}_")]
         for file in published:
             path = folder / file.name
             if not path.is_file():
@@ -194,9 +195,9 @@ def pool_people(people: Sequence[Observer]) -> Observer:
     return Observer("people", trials, kind="people", label=f"people (n = {len(people)})")
 
 
-def csv_name(model: str) -> str:
+def csv_name(model: str, experiment: Experiment = CUE_CONFLICT) -> str:
     """File name of a network's answers, as the toolbox forms it: underscores of the name become hyphens."""
-    return f"cue-conflict_{model.replace('_', '-')}_session-1.csv"
+    return f"{experiment.name}_{model.replace('_', '-')}_session-1.csv"
 
 
 def write_raw_data(path: str | Path, subject: str, stimuli: Sequence[Stimulus], responses: Sequence[str]) -> None:

@@ -27,12 +27,14 @@ __all__ = [
     "RC",
     "Style",
     "choose_style",
+    "choose_styles",
     "draw_column",
     "draw_comparison",
     "draw_forest",
     "plot_shape_bias_bars",
     "plot_shape_bias_matrix",
     "save_figure",
+    "set_fraction_ticks",
 ]
 
 PAGE_WIDTH_IN = 7.0
@@ -102,7 +104,7 @@ def plot_shape_bias_matrix(
         rows = {category: row for row, category in enumerate(order)}
         for boundary in range(1, len(order)):
             ax.axhline(boundary - 0.5, color="0.8", linewidth=0.4, linestyle=(0, (1, 2)), zorder=0)
-        styles = _choose_styles(measurements)
+        styles = choose_styles(measurements)
         for measurement in sorted(measurements, key=_is_people):
             style = styles[measurement.name]
             edge, face = ("white", style.colour) if style.filled else (style.colour, "white")
@@ -154,7 +156,7 @@ def plot_shape_bias_bars(
         if ax is None:
             height = 0.6 + 0.3 * max(len(measurements), _MIN_ROWS)
             ax = Figure(figsize=(COLUMN_WIDTH_IN, height), layout="constrained").subplots()
-        styles = _choose_styles(measurements)
+        styles = choose_styles(measurements)
         ordered = sorted(measurements, key=_rank)
         singles = [value for person in persons if (value := person.shape_bias.value) is not None]
         if singles:
@@ -200,7 +202,7 @@ def plot_shape_bias_bars(
         ax.set_ylim(max(len(ordered), _MIN_ROWS) - 0.55, -0.7)
         ax.set_xlim(0, 1)
         ax.set_yticks([])
-        _set_fraction_ticks(ax)
+        set_fraction_ticks(ax)
         ax.set_xlabel("shape bias (95% interval)")
         ax.spines[["top", "right"]].set_visible(False)
     return ax
@@ -235,7 +237,7 @@ def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(width_in, 3.5 + 0.145 * len(measurements)), layout="constrained")
         plot_shape_bias_matrix(measurements, ax=figure.subplots(), marker_size=18)
-        styles = _choose_styles(measurements)
+        styles = choose_styles(measurements)
         ordered = sorted(measurements, key=_rank)
         handles = [_legend_handle(measurement, styles[measurement.name]) for measurement in ordered]
         figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize=6.5, labelspacing=0.25)
@@ -257,7 +259,7 @@ def draw_forest(
     """
     with matplotlib.rc_context(RC):
         ordered = sorted(measurements, key=_rank)
-        styles = _choose_styles(measurements)
+        styles = choose_styles(measurements)
         figure = Figure(figsize=(width_in, 0.75 + 0.19 * max(len(ordered), 4)), layout="constrained")
         panels = figure.subplots(1, len(_FOREST), sharey=True, width_ratios=(1.5, 1, 1, 1))
         for ax, (key, title) in zip(panels, _FOREST.items(), strict=True):
@@ -282,7 +284,7 @@ def draw_forest(
                     zorder=4,
                 )
             ax.set_xlim(0, 1)
-            _set_fraction_ticks(ax)
+            set_fraction_ticks(ax)
             ax.set_xlabel(title)
             ax.tick_params(axis="y", length=0)
             ax.grid(axis="x", color="0.9", linewidth=0.5)
@@ -317,18 +319,18 @@ def _dress_matrix(ax: Axes, order: Sequence[str] | None) -> None:
     ax.set_ylim(-0.5, count - 0.5)
     ax.set_yticks(range(count), order if order is not None else [""] * count)
     ax.tick_params(axis="y", length=0, pad=6)
-    _set_fraction_ticks(ax)
+    set_fraction_ticks(ax)
     ax.set_xlabel("fraction of texture decisions  →")
     top = ax.secondary_xaxis("top", functions=(_complement, _complement))
     top.set_xlabel("←  fraction of shape decisions")
-    _set_fraction_ticks(top)
+    set_fraction_ticks(top)
 
 
 def _complement(x):
     return 1 - x
 
 
-def _set_fraction_ticks(ax: Any) -> None:
+def set_fraction_ticks(ax: Any) -> None:
     """Ticks of a fraction on the x axis of axes or of a secondary axis."""
     ax.xaxis.set_major_locator(MultipleLocator(0.2))
     ax.xaxis.set_minor_locator(MultipleLocator(0.1))
@@ -360,7 +362,7 @@ def choose_style(index: int, *, random: bool = False) -> Style:
     return Style(_COLOURS[index % len(_COLOURS)], marker)
 
 
-def _choose_styles(measurements: Sequence[Measurement]) -> dict[str, Style]:
+def choose_styles(measurements: Sequence[Measurement]) -> dict[str, Style]:
     """Colour, marker and line for each observer, by name: people are red diamonds."""
     networks = itertools.count()
     return {

@@ -26,8 +26,9 @@ def rank_cues(probabilities: np.ndarray, images: Sequence[str]) -> pd.DataFrame:
 
     Args:
         probabilities: (N, 1000), in the order of ImageNet-1k.
-        images: N names of cue-conflict images.
-    Returns: A row a stimulus: `image`, `shape`, `texture` (categories), `shape_rank`, `texture_rank` (1 to 1000).
+        images: N names of an experiment's images.
+    Returns: A row a stimulus: `image`, `shape`, `texture` (categories), `shape_rank`, `texture_rank` (1 to 1000). Where
+        an image has no texture of its own, `texture` is "", and `texture_rank` is missing from all.
     """
     best = np.stack([probabilities[:, list(IMAGENET_INDICES[name])].max(axis=1) for name in CATEGORIES], axis=1)
     ranks = np.stack([1 + (probabilities > column[:, None]).sum(axis=1) for column in best.T], axis=1)
@@ -35,6 +36,8 @@ def rank_cues(probabilities: np.ndarray, images: Sequence[str]) -> pd.DataFrame:
     rows = np.arange(len(images))
     table: dict[str, Sequence] = {"image": list(images), "shape": shapes, "texture": textures}
     for cue, categories in (("shape", shapes), ("texture", textures)):
+        if not all(categories):
+            continue
         table[f"{cue}_rank"] = ranks[rows, [CATEGORIES.index(name) for name in categories]].tolist()
     return pd.DataFrame(table)
 

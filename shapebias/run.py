@@ -28,10 +28,11 @@ def execute(config: RunConfig) -> int:
     """
     from shapebias.networks import measure_networks, measure_probabilities
     from shapebias.observers import read_observers
-    from shapebias.results import ResultFolder, compare, show_table, write_comparison
+    from shapebias.report import compare, show_table, write_comparison
+    from shapebias.results import ResultFolder
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()
-    folder = ResultFolder(config.output / "shapebias")
+    folder = ResultFolder.of(config.output, config.experiment)
     failures = Failures()
     skipped: list[dict[str, str]] = []
     if (config.from_csv or config.from_probabilities) and not is_main_process():
@@ -51,6 +52,7 @@ def execute(config: RunConfig) -> int:
         return failures.exit_code
     if config.humans is not None and not people:
         raise UserError("--from-csv already names people; leave out --humans, or the people's CSVs")
+    _check_cues([*observers, *people], config)
     comparison = compare([*observers, *people])
     if config.from_csv:
         head = {**describe(config, started, clock), "config": {"source": "raw-data CSV"}}
@@ -72,13 +74,23 @@ def execute(config: RunConfig) -> int:
     return failures.exit_code
 
 
+def _check_cues(observers: "Sequence[Observer]", config: RunConfig) -> None:
+    """Refuse answers to images of another experiment."""
+    for observer in observers:
+        if (observer.trials["texture"] != "").any() != config.experiment.two_cues:
+            raise UserError(
+                f"{observer.source or observer.name} does not hold answers to {config.experiment.what}; choose the "
+                "--experiment they are of"
+            )
+
+
 def _find_people(config: RunConfig) -> "list[Observer]":
     """People to compare with; without them a run goes on, unless the user named a folder."""
     from runkit.download import DownloadError
     from shapebias.observers import find_people
 
     try:
-        return find_people(config.humans)
+        return find_people(config.humans, config.experiment)
     except DownloadError as error:
         _logger.warning("going on without people: %s; --humans names a folder of their CSVs", error)
         return []

@@ -1,7 +1,8 @@
-"""The 1280 cue-conflict images: find, download, check, list.
+"""The images of an experiment: find, download, check, list.
 
-Each image has the shape of one object and the texture of another (style transfer), and its name says which:
+A cue-conflict image has the shape of one object and the texture of another (style transfer), and its name says which:
 `cat7-elephant1.png` lies in the folder `cat` and wears elephant skin. In 80 of the 1280 both are the same category.
+Edge drawings and silhouettes (160 each) have a shape only: `cat7.png`.
 Geirhos et al., "ImageNet-trained CNNs are biased towards texture" (ICLR 2019, arXiv:1811.12231), images CC BY 4.0.
 """
 
@@ -18,9 +19,9 @@ from runkit.archive import unpack_tar
 from runkit.download import DownloadError, download, locked
 from runkit.manifest import check_remembered, discard, known_files, remember_sha256, verify_file
 from shapebias.categories import CATEGORIES
+from shapebias.experiments import CUE_CONFLICT, Experiment
 
 __all__ = [
-    "IMAGES_PER_CATEGORY",
     "Stimuli",
     "Stimulus",
     "cache_folder",
@@ -30,14 +31,9 @@ __all__ = [
     "unpack_archive",
 ]
 
-IMAGES_PER_CATEGORY = 80
 SIDE_PX = 224
-PUBLISHED_FILE_LIST_SHA256 = "52b03164bde4c27bb5b593001286781ff0977abd71fa8a71e6a3c20994a0340b"
-"""`sha256_of_lines` of the sorted `<category>/<name>` of the published images."""
-PUBLISHED_CONTENT_SHA256 = "4cb009842e3629cfeb1c8ddce7e37d71885e120922c225e4ef57e866a3ceb176"
-"""`Stimuli.content_sha256` of the images in rgeirhos/texture-vs-shape."""
 
-_NAME = re.compile(r"(?P<shape>[a-z]+)\d+-(?P<texture>[a-z]+)\d+\.png")
+_NAME = re.compile(r"(?P<shape>[a-z]+)\d+(-(?P<texture>[a-z]+)\d+)?\.png")
 _MAX_UNPACKED_BYTES = 1 << 30
 _MAX_MEMBERS = 10_000
 _SHOWN = 3
@@ -45,7 +41,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Stimulus:
-    """One image: where it is, and the categories of its shape and of its texture."""
+    """One image: where it is, and the categories of its shape and of its texture ("" if it has none of its own)."""
 
     path: Path
     shape: str
@@ -59,10 +55,11 @@ class Stimulus:
 
 @dataclass(frozen=True)
 class Stimuli(Sequence[Stimulus]):
-    """A checked folder of cue-conflict images, sorted by category and file name (as the toolbox visits them)."""
+    """A checked folder of an experiment's images, sorted by category and file name (as the toolbox visits them)."""
 
     folder: Path
     items: tuple[Stimulus, ...]
+    experiment: Experiment = CUE_CONFLICT
 
     def __len__(self) -> int:
         return len(self.items)
@@ -70,7 +67,7 @@ class Stimuli(Sequence[Stimulus]):
     def __getitem__(self, index):
         """A stimulus, or for a slice the `Stimuli` with only those images."""
         if isinstance(index, slice):
-            return Stimuli(self.folder, self.items[index])
+            return Stimuli(self.folder, self.items[index], self.experiment)
         return self.items[index]
 
     @cached_property
@@ -86,16 +83,16 @@ class Stimuli(Sequence[Stimulus]):
     @property
     def is_published_list(self) -> bool:
         """Whether the names are those of the published benchmark."""
-        return self.file_list_sha256 == PUBLISHED_FILE_LIST_SHA256
+        return self.file_list_sha256 == self.experiment.file_list_sha256
 
     def describe(self) -> dict[str, str | int | bool]:
         """The `data` block of a result file."""
         return {
-            "name": "cue-conflict",
+            "name": self.experiment.name,
             "images": len(self),
             "file_list_sha256": self.file_list_sha256,
             "content_sha256": self.content_sha256,
-            "sha256_verified": "full" if self.content_sha256 == PUBLISHED_CONTENT_SHA256 else "none",
+            "sha256_verified": "full" if self.content_sha256 == self.experiment.content_sha256 else "none",
             "published_list": self.is_published_list,
         }
 
@@ -105,29 +102,33 @@ def parse_image_name(name: str) -> tuple[str, str]:
 
     What stands before the last underscore is the number and condition of a trial and is ignored, as in the toolbox.
 
-    Raises: ValueError if the rest is not `<shape><n>-<texture><m>.png` with two of the 16 categories.
+    Returns: Two of the 16 categories; the texture is "" for an image with one cue, `<shape><n>.png`.
+    Raises: ValueError if the rest is neither that nor `<shape><n>-<texture><m>.png`.
     """
     match = _NAME.fullmatch(name.rpartition("_")[2])
     if match is None:
         raise ValueError(f"image name {name!r} is not of the form <shape><n>-<texture><m>.png, e.g. cat7-elephant1.png")
-    for category in match.groups():
-        if category not in CATEGORIES:
+    shape, texture = match["shape"], match["texture"] or ""
+    for category in (shape, texture):
+        if category and category not in CATEGORIES:
             raise ValueError(f"image name {name!r} has the unknown category {category!r}")
-    return match["shape"], match["texture"]
+    return shape, texture
 
 
-def read_stimuli(folder: str | Path, *, complete: bool = True) -> Stimuli:
-    """Check a folder of cue-conflict images and list them. Hidden files are passed over; no pixels are decoded.
+def read_stimuli(folder: str | Path, experiment: Experiment = CUE_CONFLICT, *, complete: bool = True) -> Stimuli:
+    """Check a folder of an experiment's images and list them. Hidden files are passed over; no pixels are decoded.
 
     Args:
         folder: Holds one folder for each category, named like it.
-        complete: Whether it must be the whole benchmark: 16 folders of 80 images. Otherwise any part of it will do.
+        experiment: Which images they are.
+        complete: Whether it must be the whole benchmark, as many images of each of the 16 categories as were published.
+            Otherwise any part of it will do.
     Raises: UserError that says what is missing, unknown, or not a PNG of 224 × 224 pixels.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(
-            f"no folder {folder}; --stimuli must hold the {len(CATEGORIES)} category folders (cue-conflict)"
+            f"no folder {folder}; --stimuli must hold the {len(CATEGORIES)} category folders ({experiment.name})"
         )
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     unknown = [path.name for path in entries if path.name not in CATEGORIES or not path.is_dir()]
@@ -138,24 +139,24 @@ def read_stimuli(folder: str | Path, *, complete: bool = True) -> Stimuli:
     if unknown:
         problems.append(f"unknown entries: {_shorten(unknown)}")
     if problems:
-        inside = folder / "cue-conflict"
+        inside = folder / experiment.name
         hint = f"; did you mean {inside}?" if inside.is_dir() else ""
-        raise UserError(f"{folder} is not the cue-conflict benchmark: {'; '.join(problems)}{hint}")
+        raise UserError(f"{folder} is not the {experiment.name} benchmark: {'; '.join(problems)}{hint}")
 
     items: list[Stimulus] = []
     for category in CATEGORIES:
         if category in missing:
             continue
         paths = sorted(path for path in (folder / category).iterdir() if not path.name.startswith("."))
-        items.extend(_check_image(path, category) for path in paths)
-        if complete and len(paths) != IMAGES_PER_CATEGORY:
+        items.extend(_check_image(path, category, experiment) for path in paths)
+        if complete and len(paths) != experiment.images_per_category:
             raise UserError(
-                f"{folder / category} holds {len(paths)} images, the benchmark has {IMAGES_PER_CATEGORY} of each "
-                "category; unpack the archive again, or leave out --stimuli to download it"
+                f"{folder / category} holds {len(paths)} images, the benchmark has {experiment.images_per_category} of "
+                "each category; unpack the archive again, or leave out --stimuli to download it"
             )
     if not items:
         raise UserError(f"{folder} holds no images")
-    return Stimuli(folder, tuple(items))
+    return Stimuli(folder, tuple(items), experiment)
 
 
 def cache_folder() -> Path:
@@ -166,38 +167,38 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "replknet-analysis"
 
 
-def find_stimuli(folder: str | Path | None = None) -> Stimuli:
+def find_stimuli(folder: str | Path | None = None, experiment: Experiment = CUE_CONFLICT) -> Stimuli:
     """The benchmark's images from `folder` (the user's own copy), else from the cache, else downloaded into the cache.
 
     Raises: UserError if the folder is not the benchmark, or it can be had from nowhere.
     """
     if folder is not None:
-        return read_stimuli(folder)
-    cached = cache_folder() / "cue-conflict"
+        return read_stimuli(folder, experiment)
+    cached = cache_folder() / experiment.name
     if not cached.is_dir():
         with locked(cached):
             if not cached.is_dir():  # another process may have made it meanwhile
-                _fetch_benchmark(cached)
-    stimuli = read_stimuli(cached)
+                _fetch_benchmark(cached, experiment)
+    stimuli = read_stimuli(cached, experiment)
     check_remembered(cached, stimuli.content_sha256)
     return stimuli
 
 
-def _fetch_benchmark(folder: Path) -> None:
-    published = known_files("stimuli")["cue-conflict.tar.gz"]
+def _fetch_benchmark(folder: Path, experiment: Experiment) -> None:
+    published = known_files("stimuli")[f"{experiment.name}.tar.gz"]
     archive = folder.with_name(published.name)
     try:
-        download(published.url, archive, what="the cue-conflict images", sha256=published.sha256, size=published.size)
+        download(published.url, archive, what=f"the {experiment.what}", sha256=published.sha256, size=published.size)
     except DownloadError as error:
         raise UserError(f"{error}; unpack {published.url} and name its folder with --stimuli") from error
     try:
         verify_file(archive, published.sha256)
-        unpack_archive(archive, folder)
+        unpack_archive(archive, folder, experiment)
     finally:
         discard(archive)
 
 
-def unpack_archive(archive: str | Path, folder: str | Path) -> None:
+def unpack_archive(archive: str | Path, folder: str | Path, experiment: Experiment = CUE_CONFLICT) -> None:
     """Unpack the official archive so that `folder` holds the checked benchmark; nothing is left behind after an error.
 
     What the images are is remembered beside it, as for a downloaded file (see `runkit.manifest`).
@@ -209,7 +210,7 @@ def unpack_archive(archive: str | Path, folder: str | Path) -> None:
         roots = sorted({path.parent for path in unpacked.rglob(CATEGORIES[0]) if path.is_dir()})
         if len(roots) != 1:
             raise UserError(f"{archive} does not hold one set of category folders such as {CATEGORIES[0]!r}")
-        content_sha256 = read_stimuli(roots[0]).content_sha256
+        content_sha256 = read_stimuli(roots[0], experiment).content_sha256
         check_remembered(Path(folder), content_sha256)
         remember_sha256(Path(folder), content_sha256)
         return roots[0]
@@ -217,12 +218,15 @@ def unpack_archive(archive: str | Path, folder: str | Path) -> None:
     unpack_tar(archive, folder, pick=pick, max_bytes=_MAX_UNPACKED_BYTES, max_members=_MAX_MEMBERS)
 
 
-def _check_image(path: Path, category: str) -> Stimulus:
+def _check_image(path: Path, category: str, experiment: Experiment) -> Stimulus:
     """The stimulus at `path`, by its name and its PNG header."""
     try:
         shape, texture = parse_image_name(path.name)
     except ValueError as error:
         raise UserError(f"{path.parent}: {error}") from error
+    if bool(texture) != experiment.two_cues:
+        found = "a texture of its own" if texture else "no texture of its own"
+        raise UserError(f"{path} is not one of the {experiment.what}: by its name it has {found}")
     if shape != category:
         raise UserError(f"{path} has the shape {shape!r} but lies in the folder {category!r}")
     try:

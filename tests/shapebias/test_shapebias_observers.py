@@ -8,6 +8,7 @@ from runkit import UserError
 from runkit.download import DownloadError
 from runkit.manifest import KnownFile, known_files, verify_file
 from shapebias import observers
+from shapebias.experiments import EXPERIMENTS
 from shapebias.observers import csv_name, find_people, pool_people, read_observer, read_observers, write_raw_data
 from shapebias.stimuli import read_stimuli
 
@@ -139,7 +140,7 @@ def test_people_are_downloaded_once_and_verified_on_every_load(tmp_path, web, mo
     monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path))
     known = {}
     for number in range(1, 4):
-        name, row = f"subject-{number:02d}.csv", PERSON[0].replace("subject-01", f"subject-{number:02d}")
+        name, row = f"cue-conflict_subject-{number:02d}.csv", PERSON[0].replace("subject-01", f"subject-{number:02d}")
         content = write(tmp_path / "source", [HEADER, row]).read_bytes()
         web.files[f"/{name}"] = content
         sha256 = hashlib.sha256(content).hexdigest()
@@ -148,7 +149,7 @@ def test_people_are_downloaded_once_and_verified_on_every_load(tmp_path, web, mo
     for _ in range(2):
         assert [person.name for person in find_people()] == ["subject-01", "subject-02", "subject-03"]
     assert len(web.requests) == 3
-    with (tmp_path / "people" / "cue-conflict" / "subject-02.csv").open("a") as file:
+    with (tmp_path / "people" / "cue-conflict" / "cue-conflict_subject-02.csv").open("a") as file:
         file.write(PERSON[1].replace("subject-01", "subject-02") + "\n")
     with pytest.raises(UserError, match=r"subject-02\.csv is damaged or not the published file"):
         find_people()
@@ -156,17 +157,18 @@ def test_people_are_downloaded_once_and_verified_on_every_load(tmp_path, web, mo
 
 def test_people_that_cannot_be_had(tmp_path, web, monkeypatch):
     monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path))
-    known = KnownFile("subject-01.csv", "test", "0" * 64, 10, web.url("/gone"))
+    known = KnownFile("cue-conflict_subject-01.csv", "test", "0" * 64, 10, web.url("/gone"))
     monkeypatch.setattr(observers, "known_files", lambda section: {known.name: known})
-    with pytest.raises(DownloadError, match=r"the answers of people \(subject-01\.csv\) .* answers 404"):
+    with pytest.raises(DownloadError, match=r"the answers of people \(cue-conflict_subject-01\.csv\) .* answers 404"):
         find_people()
 
 
 def test_the_published_answers_are_recognised(data_dir):
     published = known_files("people")
-    assert len(published) == 10
+    assert len(published) == 30
     for name, known in published.items():
-        path = data_dir / "human" / "cue-conflict" / name
+        experiment = EXPERIMENTS[name.partition("_")[0]]
+        path = data_dir / "human" / experiment.name / name
         assert verify_file(path, known.sha256)[1] == "full"
         assert path.stat().st_size == known.size
-        assert len(read_observer(path).trials) == 1280
+        assert len(read_observer(path).trials) == 16 * experiment.images_per_category
