@@ -18,6 +18,7 @@ __all__ = [
     "aggregate_categories",
     "count_ties",
     "decide",
+    "decide_among_all",
 ]
 
 NUM_IMAGENET_CLASSES = 1000
@@ -95,6 +96,12 @@ def decide(probabilities: np.ndarray, *, aggregation: str = "mean") -> list[str]
     scores = aggregate_categories(probabilities, aggregation=aggregation)
     best = np.flip(np.argsort(scores, axis=-1), axis=-1)[:, 0]
     return [CATEGORIES[index] for index in best]
+
+
+def decide_among_all(probabilities: np.ndarray) -> list[str | None]:
+    """The category of the best of all 1000 classes for each row of probabilities (N, 1000); None if it has none."""
+    category = {index: name for name, indices in IMAGENET_INDICES.items() for index in indices}
+    return [category.get(index) for index in np.argmax(probabilities, axis=-1).tolist()]
 
 
 def count_ties(probabilities: np.ndarray, *, aggregation: str = "mean") -> int:

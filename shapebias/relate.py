@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runkit import atomic_write, describe_run, format_latex, format_table, run_main, save_json
+from runkit.options import add_formats
 
 if TYPE_CHECKING:  # loads scipy, which --help need not wait for
     from shapebias.bootstrap import Estimate
@@ -62,9 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--random", action="store_true", help="show untrained networks, hollow; they never enter the correlation"
     )
     parser.add_argument("--output", type=Path, default=Path("figures"), metavar="DIR", help="default: figures")
-    parser.add_argument(
-        "--formats", nargs="+", choices=("png", "pdf", "svg"), default=["png"], help="of the picture (default: png)"
-    )
+    add_formats(parser)
     return parser
 
 

@@ -1,0 +1,204 @@
+"""`python -m shapebias.sensitivity`: how far shape bias depends on choices that are not the network's.
+
+From saved probabilities: how the classes of a category become one number (mean, sum, maximum), whether the answer is
+one of 16 categories or of all 1000 classes, and, where the probabilities of both were saved, whose preprocessing the
+images had (the network's own, or the toolbox's for all).
+"""
+
+import argparse
+import csv
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runkit import UserError, atomic_write, describe_run, format_latex, format_table, run_main, save_json
+
+if TYPE_CHECKING:  # these load pandas, which --help need not wait for
+    from shapebias.measures import Measurement
+    from shapebias.probabilities import Probabilities
+
+__all__ = ["Choice", "build_parser", "main", "measure_choices"]
+
+_logger = logging.getLogger("shapebias.sensitivity")  # under `python -m` this module is called __main__
+
+_EXAMPLES = """\
+examples:
+  python -m shapebias.sensitivity figures/shapebias/*.probabilities.npz
+  python -m shapebias.run --model tf_efficientnet_lite0.in1k --preprocessing toolbox --output toolbox
+  python -m shapebias.sensitivity figures/shapebias/*.probabilities.npz toolbox/shapebias/*.probabilities.npz
+      a network's two files, one for each preprocessing, make one block of the table
+
+Measures are fractions in [0, 1].
+"""
+_MEASURES = ("shape_bias", "fraction_correct_shape", "fraction_correct_texture", "coverage")
+_RANKS = ("shape_reciprocal_rank", "texture_reciprocal_rank")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A network's measures under one set of choices.
+
+    Attributes:
+        preprocessing: "model" or "toolbox".
+        classes: 16, the answer is the best category; 1000, the category of the best class ("na" if it has none).
+        aggregation: "mean", "sum" or "max"; "" with 1000 classes, where there is nothing to aggregate.
+        measurement: What the answers say; cue ranks with 1000 classes only.
+        changed: Fraction of stimuli with another answer than under the first choice of the network.
+    """
+
+    preprocessing: str
+    classes: int
+    aggregation: str
+    measurement: "Measurement"
+    changed: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """A row of the table: choices, measures, the ends of their intervals."""
+        row: dict[str, Any] = {
+            "name": self.measurement.name,
+            "preprocessing": self.preprocessing,
+            "classes": self.classes,
+            "aggregation": self.aggregation or None,
+            "answers_changed": self.changed,
+        }
+        for key in (*_MEASURES, *_RANKS):
+            estimate = getattr(self.measurement, key)
+            row |= {key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
+        return row
+
+
+def measure_choices(files: "Sequence[Probabilities]") -> list[Choice]:
+    """Every choice for one network, the toolbox's aggregation under the first file's preprocessing first.
+
+    Args:
+        files: What the network said about the same cue-conflict images, once for each preprocessing.
+    """
+    from shapebias.categories import AGGREGATIONS, decide, decide_among_all
+    from shapebias.measures import measure
+    from shapebias.observers import NO_ANSWER, Observer, make_trials
+    from shapebias.ranks import rank_cues
+
+    choices: list[Choice] = []
+    first: list[str] = []
+    for probabilities in files:
+        subject, label = probabilities.provenance["subject"], probabilities.provenance["label"]
+        images, values = probabilities.images, probabilities.values
+        for classes, aggregation in [*((16, name) for name in AGGREGATIONS), (1000, "")]:
+            answers = (
+                decide(values, aggregation=aggregation)
+                if aggregation
+                else [answer or NO_ANSWER for answer in decide_among_all(values)]
+            )
+            observer = Observer(
+                subject,
+                make_trials(subject, images, answers),
+                label=label,
+                random=probabilities.provenance["weights"]["random"],
+                ranks=None if aggregation else rank_cues(values, images),
+            )
+            first = first or answers
+            changed = sum(one != other for one, other in zip(answers, first, strict=True)) / len(answers)
+            preprocessing = probabilities.provenance["config"]["preprocessing"]
+            choices.append(Choice(preprocessing, classes, aggregation, measure(observer), changed))
+    return choices
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shapebias.sensitivity",
+        description="How far shape bias depends on the aggregation of classes, on 16 categories against 1000 classes, "
+        "and on the preprocessing. Reads saved probabilities; no network is loaded.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="NPZ", help="<model>.probabilities.npz of shapebias.run")
+    parser.add_argument(
+        "--output", type=Path, default=Path("figures"), metavar="DIR", help="writes DIR/shapebias (default: figures)"
+    )
+    return parser
+
+
+def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
+    """Measure every choice for every network; write `sensitivity.json`, `.csv` and `.tex`, and the table on stdout.
+
+    Raises: UserError as `load_probabilities`, or if two files are of the same network and preprocessing.
+    """
+    started, clock = datetime.now(timezone.utc), time.perf_counter()
+    networks = _read_networks(options.files)
+    choices = [choice for files in networks.values() for choice in measure_choices(files)]
+    rows = [choice.as_dict() for choice in choices]
+    header = ["network", "preprocessing", "classes", "aggregation", "shape bias", "95% interval", "shape", "texture"]
+    header += ["coverage", "shape MRR", "texture MRR", "changed"]
+    table = [_row(choice) for choice in choices]
+    stem = options.output / "shapebias" / "sensitivity"
+    seconds = time.perf_counter() - clock
+    save_json(
+        stem.with_suffix(".json"),
+        {
+            **describe_run(program="shapebias.sensitivity", arguments=command, started=started, seconds=seconds),
+            "results": {"units": "fractions in [0, 1]", "choices": rows},
+        },
+    )
+    with atomic_write(stem.with_suffix(".csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with atomic_write(stem.with_suffix(".tex")) as temporary:
+        note = "needs \\usepackage{booktabs}; the numbers in full are in sensitivity.csv"
+        temporary.write_text(format_latex(header, table, note=note), encoding="utf-8")
+    sys.stdout.write(format_table(header, table) + "\n")
+    _logger.info("wrote %s", ", ".join(str(stem.with_suffix(end)) for end in (".json", ".csv", ".tex")))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; see `runkit.run_main` for the exit codes."""
+    command = list(sys.argv[1:] if argv is None else argv)
+    options = build_parser().parse_args(command)
+    return run_main(lambda: execute(options, command), program="shapebias.sensitivity")
+
+
+def _read_networks(paths: Sequence[Path]) -> "dict[str, list[Probabilities]]":
+    """The files of each network, by its subject; the network's own preprocessing first."""
+    from shapebias.experiments import CUE_CONFLICT
+    from shapebias.probabilities import load_probabilities
+
+    networks: dict[str, dict[str, Probabilities]] = {}
+    for path in paths:
+        probabilities = load_probabilities(path)
+        experiment = probabilities.provenance["data"]["name"]
+        if experiment != CUE_CONFLICT.name:
+            raise UserError(f"{path} is of the experiment {experiment}; shape bias needs {CUE_CONFLICT.name}")
+        name, config = probabilities.provenance["subject"], probabilities.provenance["config"]
+        files = networks.setdefault(name, {})
+        if config["preprocessing"] in files:
+            raise UserError(f"{path}: the preprocessing {config['preprocessing']!r} of {name} is named twice")
+        for other in files.values():
+            if (other.images, other.provenance["config"]["weights"]) != (probabilities.images, config["weights"]):
+                raise UserError(f"{path}: {name} has other weights or images than in the file before")
+        files[config["preprocessing"]] = probabilities
+    return {name: [files[key] for key in sorted(files)] for name, files in networks.items()}  # model before toolbox
+
+
+def _row(choice: Choice) -> list[str]:
+    """A row to be read."""
+
+    def number(key: str) -> str:
+        value = getattr(choice.measurement, key).value
+        return "-" if value is None else f"{value:.3f}"
+
+    bias = choice.measurement.shape_bias
+    interval = "-" if bias.low is None or bias.high is None else f"{bias.low:.3f}-{bias.high:.3f}"
+    chosen = [choice.measurement.label, choice.preprocessing, str(choice.classes), choice.aggregation or "-"]
+    first, *others = (number(key) for key in (*_MEASURES, *_RANKS))
+    return [*chosen, first, interval, *others, f"{choice.changed:.3f}"]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
