@@ -2,12 +2,18 @@
 
 PyTorch has two compiled kernels worth calling. Up to 13 taps a row oneDNN generates one in either memory format;
 beyond, only channels-last has a fast one, and contiguous tensors fall to a kernel that is 10 to 20 times slower. All
-forms here are built on those two, on matrix products, or on the Fourier transform, so they need no compiler.
+forms here are built on those two, on matrix products, or on the Fourier transform, so they need no compiler. Where none
+of them is clearly faster than PyTorch's own call, that call is made, and nothing is put around it.
 
 The weight gradient has no fast kernel beyond 3×3. It is computed by the forward kernel with changed roles: an image is
 convolved with its own output gradient as the filter, one channel at a time, and the answer has the size of the filter.
+
+What a call has to do follows from shapes, strides and dtype alone; it is settled once for each (`plan_forward`,
+`plan_input_grad`), since asking again would cost as much as a small convolution.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,22 +22,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from replknet.ops import fft, toeplitz
-from replknet.ops.layout import as_format, crop, empty_output, format_of, turned
+from replknet.ops.layout import (
+    as_format,
+    channels_last_strides,
+    check_shapes,
+    crop,
+    empty_output,
+    format_of,
+    format_of_strides,
+    turned,
+)
 
 __all__ = [
     "FORWARD_TABLE",
     "INPUT_GRAD_TABLE",
-    "STOCK_WIDTH",
     "WEIGHT_GRAD_TABLE",
+    "Plan",
     "forward",
     "input_grad",
+    "plan_forward",
+    "plan_input_grad",
     "select",
     "weight_grad",
 ]
 
 _ANY = (0, 1 << 62)
-STOCK_WIDTH = 9  # up to this kernel width PyTorch's own float32 kernel is the fastest in its layout
-_NARROW = (torch.float16, torch.bfloat16)
+_BF16 = (torch.bfloat16,)
+# Types without a fast kernel of their own, computed in float32. oneDNN has one for bfloat16 (sums in float32) where
+# the processor has AVX-512; for float16 PyTorch's kernels were up to 300 times slower than float32.
+_WIDENED = (torch.float16,) if torch.ops.mkldnn._is_mkldnn_bf16_supported() else (torch.float16, torch.bfloat16)
+# Up to this many products the gradient costs less in PyTorch's compiled code, slow kernels included, than the way
+# through an operator written in Python. Measured as the crossing of the two on 2 cores of an AMD EPYC (Zen 4).
+_SMALL_WORK = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -49,33 +71,57 @@ class Row:
     area: tuple[int, int] = _ANY  # H · W
 
 
-# The first row that fits is used; the kernel counts after `crop`. Measured with PyTorch 2.15 (oneDNN 3.13, MKL) on two
-# cores of an AMD EPYC (Zen 4, AVX-512). Another processor moves the borders a little; no border changes the answer.
+_NCHW, _NHWC = torch.contiguous_format, torch.channels_last
+# The first row that fits is used. Measured with PyTorch 2.15 (oneDNN 3.13, MKL) on two cores of an AMD EPYC (Zen 4,
+# AVX-512); a form stands here only where it is a tenth faster than PyTorch's own call. Another processor moves the
+# borders a little; no border changes the answer.
 FORWARD_TABLE = (
     Row("stock_contiguous", dtype=(torch.float64,), taps=(0, 48)),
     Row("fft", dtype=(torch.float64,)),
-    Row("float32", dtype=_NARROW),
-    Row("stock", kernel_width=(0, 9)),
-    Row("transposed", layout=torch.channels_last, kernel_width=(10, 13), channels=(16, 1 << 62), area=(100, 1 << 62)),
-    Row("stock", kernel_width=(10, 13)),
-    Row("fft", channels=(0, 15), taps=(700, 1 << 62), area=(4096, 1 << 62)),
-    Row("channel_blocks", layout=torch.contiguous_format, channels=(64, 1 << 62), area=(4096, 1 << 62)),
+    Row("float32", dtype=_WIDENED),
+    # with up to 16 channels and more than 13 taps a row PyTorch's own call never returns (oneDNN 3.13)
+    Row("float32", dtype=_BF16, channels=(0, 31), kernel_width=(14, 1 << 62)),
+    Row("stock", dtype=_BF16, layout=_NHWC),
+    Row("stock", dtype=_BF16, kernel_width=(0, 13)),
+    Row("channels_last", dtype=_BF16),
+    # few channels leave the direct kernels' vectors empty
+    Row("fft", channels=(0, 15), taps=(700, 1 << 62), area=(1000, 1 << 62)),
+    Row("fft", channels=(0, 4), taps=(169, 1 << 62), area=(10000, 1 << 62)),
+    Row("fft", taps=(2000, 1 << 62), area=(4096, 1 << 62)),
+    Row("cropped", channels=(0, 1), taps=(700, 1 << 62), area=(0, 256)),
+    Row("stock", channels=(0, 1)),
+    Row("transposed", layout=_NHWC, kernel_width=(10, 13), channels=(16, 1 << 62), area=(500, 1 << 62)),
+    Row("stock", layout=_NHWC),
+    Row("channels_last", kernel_width=(0, 13), channels=(0, 15), area=(1000, 1 << 62)),
+    Row("stock", kernel_width=(0, 13)),
+    Row("channel_blocks", channels=(64, 1 << 62), area=(4096, 1 << 62)),
     Row("channels_last"),
 )
 # For the gradient to the input: "turned" is the forward table with turned filters, which costs a copy of the filters;
-# "transposed" is the kernel that PyTorch has for it.
+# "transposed" is the kernel that PyTorch has for it, in the layout of the gradient, "transposed_channels_last" the same
+# after conversion.
 INPUT_GRAD_TABLE = (
-    Row("turned", dtype=(torch.float64, *_NARROW)),
-    Row("transposed", kernel_width=(0, 13), batch=(1, 3)),
-    Row("transposed", layout=torch.channels_last, kernel_width=(10, 13), channels=(16, 1 << 62)),
-    Row("transposed", batch=(1, 1), area=(0, 256)),
-    Row("transposed", layout=torch.contiguous_format, channels=(16, 63), area=(4096, 1 << 62)),
-    Row("turned"),
+    Row("turned", dtype=(torch.float64, *_WIDENED)),
+    Row("turned", dtype=_BF16, kernel_width=(14, 1 << 62), area=(1000, 1 << 62)),
+    Row("transposed", dtype=_BF16),
+    Row("transposed", channels=(0, 1), batch=(1, 1), taps=(0, 9)),
+    Row("turned", channels=(0, 1), area=(500, 1 << 62)),
+    Row("turned", channels=(0, 1), taps=(2000, 1 << 62)),
+    Row("transposed", channels=(0, 1)),
+    Row("transposed", area=(0, 999)),
+    Row("turned", taps=(2000, 1 << 62)),
+    Row("turned", layout=_NCHW, taps=(700, 1 << 62), area=(0, 4095)),
+    Row("turned", layout=_NCHW, taps=(900, 1 << 62)),
+    Row("turned", layout=_NHWC, kernel_width=(14, 1 << 62)),
+    Row("turned", channels=(0, 15), area=(10000, 1 << 62)),
+    Row("turned", channels=(0, 15), kernel_width=(10, 13)),
+    Row("transposed_channels_last", layout=_NCHW, channels=(0, 15)),
+    Row("transposed"),
 )
 WEIGHT_GRAD_TABLE = (
     Row("stock_contiguous", dtype=(torch.float64,), taps=(0, 9)),
     Row("fft", dtype=(torch.float64,)),
-    Row("float32", dtype=_NARROW),
+    Row("float32", dtype=(torch.float16, torch.bfloat16)),
     Row("stock", taps=(0, 9)),
     Row("toeplitz", area=(0, 60), batch=(8, 1 << 62)),
     Row("toeplitz", area=(0, 150), batch=(32, 1 << 62)),
@@ -91,25 +137,107 @@ _FORWARD_BLOCK = 32
 _BLOCK_NUMBERS = 1 << 17
 _VECTOR = 16
 
+Form = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one shape is computed.
+
+    Attributes:
+        run: From input (or output gradient), filters and bias to the answer in the layout that `format_of` gives.
+        stock: PyTorch's own call, with its own gradients.
+        native: That call and its gradient to the input are the fastest.
+        small: So little work that its gradients are faster than any way through Python.
+    """
+
+    run: Form
+    stock: Form
+    native: bool = False
+    small: bool = False
+
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`depthwise_conv2d` for checked CPU tensors."""
-    if x.numel() == 0:
-        return empty_output(x)
-    weight = crop(weight, x.shape[2], x.shape[3])
-    form = select("forward", x, weight.shape[2], weight.shape[3])
-    return as_format(_FORWARD[form](x, weight, bias), format_of(x))
+    """`depthwise_conv2d` for CPU tensors.
+
+    Raises: ValueError as `check_shapes`.
+    """
+    if bias is None:
+        plan = plan_forward(x.shape, x.stride(), x.dtype, weight.shape, weight.dtype)
+    else:
+        plan = plan_forward(x.shape, x.stride(), x.dtype, weight.shape, weight.dtype, bias.shape, bias.dtype)
+    return plan.run(x, weight, bias)
 
 
 def input_grad(grad: Tensor, weight: Tensor) -> Tensor:
-    """Gradient (N, C, H, W) to the input, in the format of `grad`, for checked CPU tensors."""
-    if grad.numel() == 0:
-        return empty_output(grad)
-    weight = crop(weight, grad.shape[2], grad.shape[3])
-    if select("input_grad", grad, weight.shape[2], weight.shape[3]) == "turned":
-        return forward(grad, turned(weight), None)
-    layout = format_of(grad)
-    return as_format(_plain_transposed(as_format(grad, layout), weight, None), layout)
+    """Gradient (N, C, H, W) to the input, in the layout of `grad`, for CPU tensors.
+
+    Raises: ValueError as `check_shapes`.
+    """
+    return plan_input_grad(grad.shape, grad.stride(), grad.dtype, weight.shape, weight.dtype)(grad, weight, None)
+
+
+@lru_cache(maxsize=4096)
+def plan_forward(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: torch.dtype,
+    weight_shape: tuple[int, ...],
+    weight_dtype: torch.dtype,
+    bias_shape: tuple[int, ...] | None = None,
+    bias_dtype: torch.dtype | None = None,
+) -> Plan:
+    """What to do for an input of these shapes and strides.
+
+    Raises: ValueError as `check_shapes`.
+    """
+    check_shapes(shape, dtype, weight_shape, weight_dtype, bias_shape, bias_dtype)
+    kernel = weight_shape[2:]
+    stock = _stock_of(kernel, shape[1])
+    if 0 in shape:
+        return Plan(_nothing, stock)
+    layout = format_of_strides(shape, strides)
+    form = _select("forward", dtype, layout, shape, *kernel)
+    plain = form == "stock" and _plain_strides(shape, strides, layout)
+    back = _select("input_grad", dtype, layout, shape, *kernel)
+    return Plan(
+        run=stock if plain else _FORWARD[form],
+        stock=stock,
+        native=plain and back == "transposed",
+        small=dtype not in _WIDENED
+        and math.prod(shape) * math.prod(kernel) <= _SMALL_WORK
+        and _plain_strides(shape, strides, _NCHW),
+    )
+
+
+@lru_cache(maxsize=4096)
+def plan_input_grad(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: torch.dtype,
+    weight_shape: tuple[int, ...],
+    weight_dtype: torch.dtype,
+) -> Form:
+    """What to do for an output gradient of these shapes and strides; the form takes None for the bias.
+
+    Raises: ValueError as `check_shapes`.
+    """
+    check_shapes(shape, dtype, weight_shape, weight_dtype)
+    if 0 in shape:
+        return _nothing
+    layout, kernel = format_of_strides(shape, strides), weight_shape[2:]
+    form = _select("input_grad", dtype, layout, shape, *kernel)
+    if form == "transposed" and _plain_strides(shape, strides, layout):
+        return _transposed_of(kernel, shape[1])
+    return _INPUT_GRAD[form]
+
+
+def _plain_strides(shape: tuple[int, ...], strides: tuple[int, ...], layout: torch.memory_format) -> bool:
+    """Whether the strides are exactly those that PyTorch's kernels recognise as this memory format."""
+    _, channels, height, width = shape
+    if layout is _NHWC:
+        return strides == channels_last_strides(shape)
+    return strides == (channels * height * width, height * width, width, 1)
 
 
 def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
@@ -125,10 +253,11 @@ def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) 
 
 
 def select(purpose: str, x: Tensor, kernel_height: int, kernel_width: int) -> str:
-    """Name of the form that a table gives for input `x` and a kernel that already went through `crop`.
+    """Name of the form that a table gives for input `x`.
 
     Args:
-        purpose: "forward", "input_grad" or "weight_grad".
+        purpose: "forward", "input_grad" or "weight_grad"; for the last the kernel counts without the taps that only
+            ever meet padding.
     """
     return _select(purpose, x.dtype, format_of(x), tuple(x.shape), kernel_height, kernel_width)
 
@@ -164,38 +293,73 @@ def _ranges(row: Row) -> list[tuple[str, tuple[int, int]]]:
     return [(name, getattr(row, name)) for name in names]
 
 
+def _nothing(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return empty_output(x)
+
+
 def _same(weight: Tensor) -> tuple[int, int]:
     return weight.shape[2] // 2, weight.shape[3] // 2
+
+
+def _stock_of(kernel: tuple[int, ...], channels: int) -> Form:
+    """PyTorch's own call with nothing left to work out."""
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return lambda x, weight, bias: torch.conv2d(x, weight, bias, 1, padding, 1, channels)
+
+
+def _transposed_of(kernel: tuple[int, ...], channels: int) -> Form:
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return lambda grad, weight, bias: torch.conv_transpose2d(grad, weight, bias, 1, padding, 0, channels)
 
 
 def _stock(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv2d(as_format(x, format_of(x)), weight, bias, padding=_same(weight), groups=x.shape[1])
 
 
+def _cropped(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _stock(x, crop(weight, x.shape[2], x.shape[3]), bias)
+
+
 def _stock_contiguous(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return F.conv2d(x.contiguous(), weight, bias, padding=_same(weight), groups=x.shape[1])
+    y = F.conv2d(x.contiguous(), weight, bias, padding=_same(weight), groups=x.shape[1])
+    return as_format(y, format_of(x))
 
 
 def _channels_last(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    x = as_format(x, torch.channels_last)
-    return F.conv2d(x, weight, bias, padding=_same(weight), groups=x.shape[1])
+    y = F.conv2d(as_format(x, _NHWC), weight, bias, padding=_same(weight), groups=x.shape[1])
+    return as_format(y, format_of(x))
 
 
 def _channel_blocks(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     y = empty_output(x)
     for start in range(0, x.shape[1], _FORWARD_BLOCK):
         block = slice(start, start + _FORWARD_BLOCK)
-        y[:, block] = _channels_last(x[:, block], weight[block], None if bias is None else bias[block])
+        pixels = as_format(x[:, block], _NHWC)
+        y[:, block] = _stock(pixels, weight[block], None if bias is None else bias[block])
     return y
 
 
 def _transposed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The stride-1 transposed convolution with turned filters is the same sum, by oneDNN's backward-data kernel."""
-    return _plain_transposed(as_format(x, torch.channels_last), turned(weight), bias)
+    return _plain_transposed(x, turned(weight), bias)
 
 
 def _plain_transposed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return F.conv_transpose2d(x, weight, bias, padding=_same(weight), groups=x.shape[1])
+    layout = format_of(x)
+    y = F.conv_transpose2d(as_format(x, layout), weight, bias, padding=_same(weight), groups=x.shape[1])
+    return as_format(y, layout)
+
+
+def _transposed_channels_last(grad: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return as_format(_plain_transposed(as_format(grad, _NHWC), weight, bias), format_of(grad))
+
+
+def _turned(grad: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return forward(grad, turned(weight), bias)
+
+
+def _fft(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return as_format(fft.forward(x, crop(weight, x.shape[2], x.shape[3]), bias), format_of(x))
 
 
 def _float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -258,14 +422,20 @@ def _map_as_filter(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: in
     return total.permute(2, 0, 1)[:, None].contiguous()
 
 
-_FORWARD = {
+_FORWARD: dict[str, Form] = {
     "stock": _stock,
+    "cropped": _cropped,
     "stock_contiguous": _stock_contiguous,
     "channels_last": _channels_last,
     "channel_blocks": _channel_blocks,
     "transposed": _transposed,
-    "fft": fft.forward,
+    "fft": _fft,
     "float32": _float32,
+}
+_INPUT_GRAD: dict[str, Form] = {
+    "turned": _turned,
+    "transposed": _plain_transposed,
+    "transposed_channels_last": _transposed_channels_last,
 }
 _WEIGHT_GRAD = {
     "stock": _stock_weight_grad,

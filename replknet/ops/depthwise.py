@@ -26,15 +26,17 @@ from replknet.ops.layout import (
     turned,
 )
 
-__all__ = ["DepthwiseConv2d", "depthwise_conv2d", "depthwise_conv2d_reference"]
+__all__ = [
+    "DepthwiseConv2d",
+    "depthwise_conv2d",
+    "depthwise_conv2d_input_grad",
+    "depthwise_conv2d_reference",
+    "depthwise_conv2d_weight_grad",
+]
 
 _FORWARD = "replknet::depthwise_conv2d"
 _INPUT_GRAD = "replknet::depthwise_conv2d_input_grad"
 _WEIGHT_GRAD = "replknet::depthwise_conv2d_weight_grad"
-
-# Below this many products the call itself costs more than the work, and PyTorch's own operator, in compiled code,
-# is entered without ours in between. Measured as the crossing of the two on 2 cores of an AMD EPYC (Zen 4).
-_SMALL_WORK = 1 << 19
 
 
 def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -67,18 +69,24 @@ def _depthwise_conv2d(x: Any, weight: Any, bias: Any) -> Any:
         return torch.ops.replknet.depthwise_conv2d(x, weight, bias)
     if torch._C._len_torch_dispatch_stack():  # a counter of FLOPs may be at work
         flops.ensure_registered()
-    elif type(x) is Tensor and x.is_cpu and isinstance(weight, Tensor) and x.dtype == weight.dtype:
-        check_forward(x, weight, bias)
-        kernel = weight.shape[2:]
-        if 0 < x.numel() * kernel[0] * kernel[1] <= _SMALL_WORK and x.is_contiguous():
-            return F.conv2d(x, weight, bias, padding=(kernel[0] // 2, kernel[1] // 2), groups=x.shape[1])
-        parameters = (x, weight) if bias is None else (x, weight, bias)
-        learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in parameters)
-        if not learns and not torch.is_autocast_enabled("cpu"):
-            if kernel[1] <= cpu.STOCK_WIDTH and x.dtype == torch.float32 and x.is_contiguous():
-                return F.conv2d(x, weight, bias, padding=(kernel[0] // 2, kernel[1] // 2), groups=x.shape[1])
-            return cpu.forward(x, weight, bias)
+    elif type(x) is Tensor and x.is_cpu and _is_plain(weight) and not torch._C._is_any_autocast_enabled():
+        if bias is None:
+            plan = cpu.plan_forward(x.shape, x.stride(), x.dtype, weight.shape, weight.dtype)
+            filters_learn = weight.requires_grad
+        elif _is_plain(bias):
+            plan = cpu.plan_forward(x.shape, x.stride(), x.dtype, weight.shape, weight.dtype, bias.shape, bias.dtype)
+            filters_learn = weight.requires_grad or bias.requires_grad
+        else:
+            return torch.ops.replknet.depthwise_conv2d(x, weight, bias)
+        if not torch.is_grad_enabled() or not (filters_learn or x.requires_grad):
+            return plan.run(x, weight, bias)
+        if plan.small or (plan.native and not filters_learn):
+            return plan.stock(x, weight, bias)
     return torch.ops.replknet.depthwise_conv2d(x, weight, bias)
+
+
+def _is_plain(tensor: Any) -> bool:
+    return type(tensor) in (Tensor, nn.Parameter) and tensor.is_cpu
 
 
 def depthwise_conv2d_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -99,6 +107,44 @@ def depthwise_conv2d_reference(x: Tensor, weight: Tensor, bias: Tensor | None = 
     if bias is not None:
         y = y + bias.to(dtype)[:, None, None]
     return as_format(y.to(x.dtype), format_of(x))
+
+
+def depthwise_conv2d_input_grad(grad: Tensor, weight: Tensor) -> Tensor:
+    """Gradient of `depthwise_conv2d` to its input: the convolution with filters turned by 180 degrees.
+
+    Args:
+        grad: Gradient to the output (N, C, H, W).
+        weight: Filters (C, 1, kh, kw), as they were in the forward direction.
+    Returns: (N, C, H, W), in the layout of `grad`; itself differentiable.
+    Raises: ValueError as `depthwise_conv2d`.
+    """
+    if _only_numbers(grad, weight):
+        return cpu.input_grad(grad, weight)
+    return torch.ops.replknet.depthwise_conv2d_input_grad(grad, weight)
+
+
+def depthwise_conv2d_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    """Gradient of `depthwise_conv2d` to its filters, summed over images and pixels.
+
+    Args:
+        x: Input (N, C, H, W).
+        grad: Gradient to the output, of the same shape.
+        kernel_height: Height of the filters, odd, at most 63.
+        kernel_width: Width of the filters, likewise.
+    Returns: (C, 1, kh, kw); itself differentiable.
+    Raises: ValueError for shapes or dtypes that do not fit.
+    """
+    if _only_numbers(x, grad):
+        check_weight_grad(x, grad, kernel_height, kernel_width)
+        return cpu.weight_grad(x, grad, kernel_height, kernel_width)
+    return torch.ops.replknet.depthwise_conv2d_weight_grad(x, grad, kernel_height, kernel_width)
+
+
+def _only_numbers(*tensors: Tensor) -> bool:
+    """Whether a call on these needs no operator: plain CPU tensors, and nobody watches or differentiates."""
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or torch._C._len_torch_dispatch_stack():
+        return False
+    return all(_is_plain(tensor) for tensor in tensors)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -148,13 +194,11 @@ torch.library.define(_WEIGHT_GRAD, "(Tensor x, Tensor grad, int kernel_height, i
 
 @torch.library.impl(_FORWARD, "cpu")
 def _forward_cpu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    check_forward(x, weight, bias)
     return cpu.forward(x, weight, bias)
 
 
 @torch.library.impl(_INPUT_GRAD, "cpu")
 def _input_grad_cpu(grad: Tensor, weight: Tensor) -> Tensor:
-    check_forward(grad, weight, None)
     return cpu.input_grad(grad, weight)
 
 
@@ -213,9 +257,9 @@ def _forward_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | N
     grad = as_format(grad, ctx.format)
     grad_x = grad_weight = grad_bias = None
     if ctx.needs_input_grad[0]:
-        grad_x = torch.ops.replknet.depthwise_conv2d_input_grad(grad, weight)
+        grad_x = depthwise_conv2d_input_grad(grad, weight)
     if ctx.needs_input_grad[1]:
-        grad_weight = torch.ops.replknet.depthwise_conv2d_weight_grad(x, grad, *ctx.kernel)
+        grad_weight = depthwise_conv2d_weight_grad(x, grad, *ctx.kernel)
     if ctx.needs_input_grad[2]:
         grad_bias = grad.sum((0, 2, 3))
     return grad_x, grad_weight, grad_bias

@@ -10,12 +10,15 @@ __all__ = [
     "MAX_KERNEL",
     "MIN_KERNEL",
     "as_format",
+    "channels_last_strides",
     "check_forward",
     "check_kernel",
+    "check_shapes",
     "check_weight_grad",
     "crop",
     "empty_output",
     "format_of",
+    "format_of_strides",
     "turned",
 ]
 
@@ -28,28 +31,47 @@ def check_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
 
     Raises: ValueError naming the argument, its value, what is allowed and the next step.
     """
-    if x.dim() != 4:
-        raise ValueError(
-            f"x has shape {tuple(x.shape)}; depthwise_conv2d takes a batch (N, C, H, W): add a batch axis with x[None]"
-        )
-    if x.dtype not in _DTYPES:
-        raise ValueError(
-            f"x has dtype {x.dtype}; depthwise_conv2d takes float32, float64, float16 or bfloat16: convert it first"
-        )
-    channels = x.shape[1]
-    if weight.dim() != 4 or weight.shape[0] != channels or weight.shape[1] != 1:
-        raise ValueError(
-            f"weight has shape {tuple(weight.shape)}; for {channels} channels of x it must be ({channels}, 1, kh, kw): "
-            "one filter per channel, in nn.Conv2d's layout"
-        )
-    check_kernel(weight.shape[2], weight.shape[3])
-    if bias is not None and (bias.dim() != 1 or bias.shape[0] != channels):
-        raise ValueError(f"bias has shape {tuple(bias.shape)}; it must be ({channels},), one number per channel of x")
+    if bias is None:
+        check_shapes(x.shape, x.dtype, weight.shape, weight.dtype)
+    else:
+        check_shapes(x.shape, x.dtype, weight.shape, weight.dtype, bias.shape, bias.dtype)
     for name, other in (("weight", weight), ("bias", bias)):
-        if other is not None and other.dtype != x.dtype:
-            raise ValueError(f"{name} has dtype {other.dtype} but x has {x.dtype}; convert one, or run under autocast")
         if other is not None and other.device != x.device:
             raise ValueError(f"{name} is on {other.device} but x is on {x.device}; move both to one device")
+
+
+def check_shapes(
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    weight_shape: tuple[int, ...],
+    weight_dtype: torch.dtype,
+    bias_shape: tuple[int, ...] | None = None,
+    bias_dtype: torch.dtype | None = None,
+) -> None:
+    """The part of `check_forward` that shapes and dtypes decide.
+
+    Raises: ValueError.
+    """
+    if len(shape) != 4:
+        raise ValueError(
+            f"x has shape {tuple(shape)}; depthwise_conv2d takes a batch (N, C, H, W): add a batch axis with x[None]"
+        )
+    if dtype not in _DTYPES:
+        raise ValueError(
+            f"x has dtype {dtype}; depthwise_conv2d takes float32, float64, float16 or bfloat16: convert it first"
+        )
+    channels = shape[1]
+    if len(weight_shape) != 4 or weight_shape[0] != channels or weight_shape[1] != 1:
+        raise ValueError(
+            f"weight has shape {tuple(weight_shape)}; for {channels} channels of x it must be ({channels}, 1, kh, kw): "
+            "one filter per channel, in nn.Conv2d's layout"
+        )
+    check_kernel(weight_shape[2], weight_shape[3])
+    if bias_shape is not None and (len(bias_shape) != 1 or bias_shape[0] != channels):
+        raise ValueError(f"bias has shape {tuple(bias_shape)}; it must be ({channels},), one number per channel of x")
+    for name, other in (("weight", weight_dtype), ("bias", bias_dtype)):
+        if other is not None and other != dtype:
+            raise ValueError(f"{name} has dtype {other} but x has {dtype}; convert one, or run under autocast")
 
 
 def check_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> None:
@@ -96,13 +118,25 @@ def format_of(x: Tensor) -> torch.memory_format:
     return torch.channels_last
 
 
+def format_of_strides(shape: tuple[int, ...], strides: tuple[int, ...]) -> torch.memory_format:
+    """`format_of` for a tensor of this shape and these strides."""
+    return format_of(torch.empty_strided(shape, strides, device="meta"))
+
+
+def channels_last_strides(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The one set of strides that PyTorch's kernels recognise as channels-last."""
+    _, channels, height, width = shape
+    return channels * height * width, 1, width * channels, channels
+
+
 def as_format(x: Tensor, memory_format: torch.memory_format) -> Tensor:
     """`x` with exactly the strides that PyTorch's kernels recognise as `memory_format`; a view where one exists."""
     if memory_format is torch.channels_last:
-        _, channels, height, width = x.shape
-        if x.stride() == (channels * height * width, 1, width * channels, channels):
+        strides = channels_last_strides(x.shape)
+        if x.stride() == strides:
             return x
-        return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        # strided anew, since `contiguous` leaves the odd batch stride of a single image
+        return x.permute(0, 2, 3, 1).contiguous().as_strided(x.shape, strides)
     return x.contiguous()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from replknet.ops import DepthwiseConv2d, depthwise_conv2d, depthwise_conv2d_reference
+from replknet.ops.layout import as_format
 
 # Inputs are unit normal and filters normal with deviation 1 / sqrt(taps), so answers have deviation about 1. float32
 # carries 6e-8 of relative error through sums of up to 2601 taps in any order; a Fourier transform spreads the error of
@@ -138,6 +139,28 @@ def test_training_shapes(generator):
             torch.testing.assert_close(actual, expected, **TOLERANCE[torch.float32])
 
 
+def test_frozen_filters_where_pytorch_is_fastest_leave_the_gradient_to_it(generator):
+    """A network that is only looked at pays nothing for an operator where PyTorch's own kernels are chosen."""
+    x, weight, _ = make(generator, 1, 64, 32, 32, 3, 3, torch.float32)
+    x.requires_grad_()
+    y = depthwise_conv2d(x, weight)
+    assert "Convolution" in type(y.grad_fn).__name__
+    weight.requires_grad_()
+    assert "Convolution" not in type(depthwise_conv2d(x, weight).grad_fn).__name__
+    expected = depthwise_conv2d_reference(x.detach().double(), weight.detach().double())
+    torch.testing.assert_close(y.detach().double(), expected, **TOLERANCE[torch.float32])
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("channels", [4, 16, 48])
+def test_bfloat16_with_few_channels_returns(generator, channels):
+    """oneDNN 3.13 never comes back from these shapes with up to 16 channels; they are computed another way."""
+    x, weight, _ = make(generator, 1, channels, 20, 33, 5, 17, torch.bfloat16)
+    y = depthwise_conv2d(x.to(memory_format=torch.channels_last), weight)
+    expected = depthwise_conv2d_reference(x, weight)
+    torch.testing.assert_close(y, expected, **TOLERANCE[torch.bfloat16], check_stride=False)
+
+
 def test_empty_batch():
     x, weight = torch.zeros(0, 3, 5, 5, requires_grad=True), torch.zeros(3, 1, 7, 7, requires_grad=True)
     y = depthwise_conv2d(x, weight)
@@ -193,6 +216,7 @@ def test_image_permuted_to_a_batch_of_one_is_channels_last(generator):
     image = torch.randn(40, 41, 16, generator=generator)
     x = image.permute(2, 0, 1)[None]
     weight = torch.randn(16, 1, 31, 31, generator=generator) / 31
+    assert as_format(x, torch.channels_last).stride() == (40 * 41 * 16, 1, 41 * 16, 16)
     y = depthwise_conv2d(x, weight)
     assert y.is_contiguous(memory_format=torch.channels_last)
     expected = depthwise_conv2d_reference(x.double(), weight.double())
