@@ -238,17 +238,19 @@ def version(package: str) -> str:
         return ""
 
 
-def merge_rows(path: Path, new: Sequence[dict[str, str]]) -> None:
+def merge_rows(
+    path: Path, new: Sequence[dict[str, str]], *, key: Sequence[str] = KEY, fields: Sequence[str] = FIELDS
+) -> None:
     """Write the table with `new` rows in place of those of the same key; the rest stays."""
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
-            rows = {tuple(row[name] for name in KEY): row for row in csv.DictReader(file)}
-    rows.update({tuple(row[name] for name in KEY): row for row in new})
+            rows = {tuple(row[name] for name in key): row for row in csv.DictReader(file)}
+    rows.update({tuple(row[name] for name in key): row for row in new})
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer = csv.DictWriter(file, fields, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows.values())
     temporary.replace(path)

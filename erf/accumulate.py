@@ -18,8 +18,7 @@ from PIL import Image
 from erf.contribution import LayerError, central_gradients
 from erf.images import ImageSet, read_image
 from erf.lean import LeanNetwork
-from erf.positions import CENTRE, Position, align, centre_pixel
-from erf.sums import Centre, MapSums, map_sums, stack_sums
+from erf.sums import MapSums, map_sums, stack_sums
 from replknet.distributed import World
 from replknet.memory import Batches, fitting_batch_size
 from replknet.rounds import run_rounds
@@ -27,7 +26,7 @@ from replknet.zoo import Preprocessing
 from runkit import UserError
 from runkit.progress import SavedProgress, save_progress
 
-__all__ = ["Progress", "accumulate", "choose_batch_size", "restore_state", "save_state", "to_input"]
+__all__ = ["Progress", "accumulate", "choose_batch_size", "first_input", "restore_state", "save_state", "to_input"]
 
 _logger = logging.getLogger(__name__)
 
@@ -65,6 +64,20 @@ def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
     return pixels.sub(mean).div(std)
 
 
+def first_input(images: ImageSet, preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[str, torch.Tensor]:
+    """Name of the first image that can be read, and the image as `to_input` makes it, (1, 3, H, W).
+
+    Raises: UserError if none can be read.
+    """
+    reason = ""
+    for path in images.paths:
+        outcome = _read(path, images.root, size)
+        if outcome.pixels is not None:
+            return outcome.name, to_input(outcome.pixels, preprocessing)[None]
+        reason = reason or f"{outcome.name}: {outcome.reason}"
+    raise UserError(f"no image could be used ({reason})")
+
+
 def choose_batch_size(
     model: torch.nn.Module | LeanNetwork,
     size: tuple[int, int],
@@ -89,7 +102,6 @@ def accumulate(
     *,
     size: tuple[int, int],
     layer: str | int = "last",
-    positions: Sequence[Position] = (CENTRE,),
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
@@ -107,7 +119,6 @@ def accumulate(
         preprocessing: The network's mean and standard deviation.
         size: (height, width) that images are resized to.
         layer: As for `erf.contribution.feature_map`.
-        positions: Of the units; the maps of several are laid over each other and averaged (`erf.positions.align`).
         memory_format: Layout of the images that the network runs fastest with.
         batch_size: Images that go through the network together; halved when memory does not suffice.
         world: Ranks that share the images; None for this process alone.
@@ -130,12 +141,10 @@ def accumulate(
         x = torch.stack([to_input(outcome.pixels, preprocessing) for outcome in outcomes if outcome.pixels is not None])
         x = x.to(device=device, dtype=dtype).contiguous(memory_format=memory_format)
         try:
-            parts = [central_gradients(model, x, layer=layer, position=position) for position in positions]
+            maps, feature_size = central_gradients(model, x, layer=layer)
         except LayerError as error:
             raise UserError(f"{label}: {error}") from error
-        feature_size = parts[0].feature_size
-        maps, centre = _joined([part.maps.numpy() for part in parts], positions, feature_size, size)
-        return [_judge(outcome.name, one, feature_size, centre) for outcome, one in zip(outcomes, maps, strict=True)]
+        return [_judge(outcome.name, one, feature_size) for outcome, one in zip(outcomes, maps.numpy(), strict=True)]
 
     def work(outcomes: Sequence[_Outcome]) -> list[_Outcome]:
         readable = [outcome for outcome in outcomes if not outcome.reason]
@@ -176,20 +185,10 @@ def _read(path: Path, root: Path, size: tuple[int, int]) -> _Outcome:
         return _Outcome(name, f"unreadable: {error}")
 
 
-def _joined(
-    maps: Sequence[np.ndarray], positions: Sequence[Position], feature_size: tuple[int, int], size: tuple[int, int]
-) -> tuple[np.ndarray, Centre]:
-    """One map for each image of a batch, and the pixel that it lies round."""
-    centres = [centre_pixel(position, feature_size, size) for position in positions]
-    if len(maps) == 1:
-        return maps[0], centres[0]
-    return align(maps, centres), (size[0] // 2, size[1] // 2)
-
-
-def _judge(name: str, contribution: np.ndarray, feature_size: tuple[int, int], centre: Centre) -> _Outcome:
+def _judge(name: str, contribution: np.ndarray, feature_size: tuple[int, int]) -> _Outcome:
     if not np.isfinite(contribution).all():
         return _Outcome(name, "the gradient is not finite", feature_size=feature_size)
-    return _Outcome(name, contribution=contribution, sums=map_sums(contribution, centre), feature_size=feature_size)
+    return _Outcome(name, contribution=contribution, sums=map_sums(contribution), feature_size=feature_size)
 
 
 def _add(state: Progress, outcomes: Sequence[_Outcome], seconds: float) -> Progress:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erf.config import Config
-from erf.positions import Position, centre_pixel, positions_of, unit_at
 from erf.results import ErfResult, check_result, file_stem, finished_identity, load_result, save_result, write_report
 from erf.sums import stack_sums
 from runkit import Failures, UserError, describe_run, list_differences
@@ -23,7 +22,7 @@ if TYPE_CHECKING:  # these load torch
 
     from erf.accumulate import Progress
     from erf.images import ImageSet
-    from erf.theoretical import TheoreticalField
+    from erf.prepare import Prepared
     from replknet.distributed import World
     from replknet.zoo import LoadedModel, ResolvedWeights
 
@@ -41,43 +40,27 @@ def measure_networks(config: Config, folder: Path, arguments: Sequence[str]) -> 
     Raises: UserError for what concerns all networks, or if the only one fails.
     """
     from erf.images import find_images
+    from erf.precision import check_precision
     from replknet.device import choose_device
     from replknet.distributed import joined_world
 
-    if min(config.size) < 32:
-        raise UserError(f"--size {min(config.size)}: feature maps need at least 32 pixels")
+    if config.size < 32:
+        raise UserError(f"--size {config.size}: feature maps need at least 32 pixels")
     failures = Failures()
-    asked = [(name, weights) for name in config.model for weights in config.weights]
+    alone = len(config.model) == 1
     device = choose_device(config.device)
+    check_precision(config.precision, device)
     with joined_world(device) as world:
         images = world.together(lambda: find_images(config.images, config.num_images))
         image_sha256 = world.together(images.sha256)
         sweep = _Sweep(config, folder, arguments, images, image_sha256, device, world)
-        resolved = [
-            failures.guard(name, partial(sweep.resolve, name, weights), alone=len(asked) == 1)
-            for name, weights in asked
+        resolved = [failures.guard(name, partial(sweep.resolve, name), alone=alone) for name in config.model]
+        results = [
+            failures.guard(weights.name, partial(sweep.measure, weights), alone=alone)
+            for weights in resolved
+            if weights is not None
         ]
-        jobs = [job for of_network in resolved if of_network is not None for job in of_network]
-        alone = len(asked) == len(jobs) == 1
-        results = [failures.guard(job.name, partial(sweep.measure, job), alone=alone) for job in jobs]
     return [result for result in results if result is not None], failures
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One map to be made.
-
-    Attributes:
-        name: The network's; with several weights, sizes or layers also which of them: the files are called after it.
-        weights: The network and its weights.
-        size: Side of the images in pixels.
-        layer: As for `erf.contribution.feature_map`.
-    """
-
-    name: str
-    weights: "ResolvedWeights"
-    size: int
-    layer: str
 
 
 @dataclass(frozen=True)
@@ -92,76 +75,51 @@ class _Sweep:
     device: "torch.device"
     world: "World"
 
-    def resolve(self, name: str, weights: str) -> "list[_Job]":
-        """The maps asked for of a network with some weights: of each size and layer.
+    def resolve(self, name: str) -> "ResolvedWeights":
+        """A network's weights.
 
-        Raises: UserError if the weights cannot be had, or if the network's files are of another configuration, so that
-            this is known before the long work.
+        Raises: UserError if they cannot be had, or if the network's files are of another configuration, so that this
+            is known before the long work.
         """
-        from replknet.zoo import count_feature_maps, resolve_weights
+        from replknet.zoo import resolve_weights
 
-        resolved = self.world.main_first(lambda: resolve_weights(name, weights, seed=self.config.seed))
-        layers = [
-            stage
-            for layer in self.config.layer
-            for stage in (map(str, range(count_feature_maps(name))) if layer == "all" else [layer])
-        ]
-        label = Path(weights).stem if len(self.config.weights) > 1 else None
-        jobs = [
-            _Job(
-                _join_name(
-                    name, label, size if len(self.config.size) > 1 else None, layer if len(layers) > 1 else None
-                ),
-                resolved,
-                size,
-                layer,
-            )
-            for size in self.config.size
-            for layer in layers
-        ]
-        for job in jobs:
-            self.world.check_same(self._identify(job))
-            self.world.on_main(partial(self._is_finished, job))
-        return jobs
+        weights = self.world.main_first(lambda: resolve_weights(name, self.config.weights, seed=self.config.seed))
+        self.world.check_same(self._identify(weights))
+        self.world.on_main(lambda: self._is_finished(weights))
+        return weights
 
-    def measure(self, job: _Job) -> ErfResult:
+    def measure(self, weights: "ResolvedWeights") -> ErfResult:
         """A network's map, read if it is finished, else computed; measured, drawn and written."""
-        identity, partial_path = self._identify(job), self._path(job, ".partial.npz")
-        if self.world.on_main(lambda: self._is_finished(job)):
-            npz = self._path(job, ".npz")
+        identity, partial_path = self._identify(weights), self._path(weights, ".partial.npz")
+        if self.world.on_main(lambda: self._is_finished(weights)):
+            npz = self._path(weights, ".npz")
             _logger.info("%s is finished already and is kept; --overwrite computes it again", npz)
             result = self.world.on_main(lambda: load_result(npz))
         else:
-            result = self._compute(job, identity, partial_path)
-            self.world.on_main(lambda: save_result(result, self._path(job, ".npz")))
+            result = self._compute(weights, identity, partial_path)
+            self.world.on_main(lambda: save_result(result, self._path(weights, ".npz")))
         config = self.config
         self.world.on_main(lambda: write_report(result, self.folder, scale=config.scale, formats=config.formats))
         self.world.on_main(lambda: discard_progress(partial_path, identity))
         return result
 
-    def _path(self, job: _Job, suffix: str) -> Path:
-        return self.folder / (file_stem(job.name) + suffix)
+    def _path(self, weights: "ResolvedWeights", suffix: str) -> Path:
+        return self.folder / (file_stem(weights.name) + suffix)
 
-    def _identify(self, job: _Job) -> dict[str, Any]:
+    def _identify(self, weights: "ResolvedWeights") -> dict[str, Any]:
         """What decides a result, and so whether a file is of the same configuration: device and batch size do not."""
         return {
-            "model": job.weights.name,
-            "weights": job.weights.record.identity,
+            "model": weights.name,
+            "weights": weights.record.identity,
             "images": self.image_sha256,
             "num_images": len(self.images.paths),
-            "size": job.size,
-            "layer": job.layer,
+            "size": self.config.size,
+            "layer": self.config.layer,
             "precision": self.config.precision,
             "plain": self.config.plain,
-            **self._identify_position(),
         }
 
-    def _identify_position(self) -> dict[str, Any]:
-        """The position where it is not the centre; older results have no word for it."""
-        position = self.config.position
-        return {} if position == "centre" else {"position": position if isinstance(position, str) else list(position)}
-
-    def _is_finished(self, job: _Job) -> bool:
+    def _is_finished(self, weights: "ResolvedWeights") -> bool:
         """Whether the finished result of this configuration is on disk.
 
         With `--overwrite` results are passed over, but `--resume` keeps those of this configuration: the run that it
@@ -169,12 +127,12 @@ class _Sweep:
 
         Raises: UserError if there is a result of another configuration, and `--overwrite` is off.
         """
-        overwrite, npz = self.config.overwrite, self._path(job, ".npz")
+        overwrite, npz = self.config.overwrite, self._path(weights, ".npz")
         if overwrite and not self.config.resume:
             return False
         try:
-            finished = finished_identity(self.folder / file_stem(job.name))
-            differences = list_differences(finished, self._identify(job)) if finished else []
+            finished = finished_identity(self.folder / file_stem(weights.name))
+            differences = list_differences(finished, self._identify(weights)) if finished else []
             if differences:
                 raise UserError(
                     f"{npz} is of another configuration ({'; '.join(differences)}); use --overwrite or another --output"
@@ -185,7 +143,7 @@ class _Sweep:
             raise
         return finished is not None
 
-    def _compute(self, job: _Job, identity: dict[str, Any], partial_path: Path) -> ErfResult:
+    def _compute(self, weights: "ResolvedWeights", identity: dict[str, Any], partial_path: Path) -> ErfResult:
         """The mean map over the images (on rank 0), and what made it.
 
         Raises: UserError if no image could be used, or the map cannot be measured.
@@ -194,38 +152,57 @@ class _Sweep:
 
         started = datetime.now(timezone.utc)
         reset_peak_memory(self.device)
-        loaded, field = self.world.together(lambda: self._load(job))
-        progress = self._accumulate(job, loaded, identity, partial_path)
+        loaded = self.world.together(lambda: self._load(weights))
+        prepared, difference = self.world.together(lambda: self._prepare(loaded))
+        progress = self._accumulate(weights, loaded, prepared, identity, partial_path)
         memory = peak_memory(self.device)
         try:
-            return self.world.on_main(lambda: self._as_result(job, loaded, field, progress, identity, started, memory))
+            about = {"precision_difference": difference, "peak_memory": memory}
+            return self.world.on_main(lambda: self._as_result(weights, loaded, progress, identity, started, about))
         except UserError:  # all images were dealt with: there is nothing to go on with
             self.world.on_main(lambda: discard_progress(partial_path, identity))
             raise
 
-    def _load(self, job: _Job) -> "tuple[LoadedModel, TheoreticalField]":
-        """The network, on the device; and what its units can see at most."""
-        import torch
-
-        from erf.contribution import LayerError
-        from erf.theoretical import theoretical_field
+    def _load(self, weights: "ResolvedWeights") -> "LoadedModel":
+        """The network in float32, on the device."""
         from replknet.zoo import load_model
 
-        loaded = load_model(job.weights, input_size=job.size)
-        try:
-            field = theoretical_field(loaded.model, (job.size, job.size), layer=job.layer)
-        except LayerError as error:
-            raise UserError(f"{job.name}: {error}") from error
-        model = loaded.model.to(device=self.device, dtype=getattr(torch, self.config.precision))
-        return replace(loaded, model=model), field
+        loaded = load_model(weights, input_size=self.config.size)
+        return replace(loaded, model=loaded.model.to(device=self.device))
 
-    def _accumulate(self, job: _Job, loaded: "LoadedModel", identity: dict[str, Any], partial_path: Path) -> "Progress":
-        """The sum of the maps, begun anew or gone on with."""
-        import torch
-
-        from erf.accumulate import accumulate, choose_batch_size, restore_state, save_state
+    def _prepare(self, loaded: "LoadedModel") -> tuple["Prepared", dict[str, Any] | None]:
+        """The network as it is to run, and by how much a reduced precision changes the map of the first image."""
+        from erf.accumulate import first_input
+        from erf.contribution import LayerError
+        from erf.precision import is_reduced, number_type, prepare_reduced
         from erf.prepare import prepare
-        from replknet.device import exact_float32
+
+        config, model = self.config, loaded.model
+        if not is_reduced(config.precision):
+            return prepare(model.to(number_type(config.precision)), layer=config.layer, plain=config.plain), None
+        name, x = first_input(self.images, loaded.preprocessing, (config.size, config.size))
+        try:
+            prepared, difference = prepare_reduced(
+                model, config.precision, x.to(self.device), layer=config.layer, plain=config.plain
+            )
+        except LayerError as error:
+            raise UserError(f"{loaded.record.model}: {error}") from error
+        relative = difference["relative_l2"]
+        said = "is not finite" if relative is None else f"differs from float32 by {relative:.2%}"
+        _logger.info("%s: in %s the map of %s %s", loaded.record.model, config.precision, name, said)
+        return prepared, {"image": name, **difference}
+
+    def _accumulate(
+        self,
+        weights: "ResolvedWeights",
+        loaded: "LoadedModel",
+        prepared: "Prepared",
+        identity: dict[str, Any],
+        partial_path: Path,
+    ) -> "Progress":
+        """The sum of the maps, begun anew or gone on with."""
+        from erf.accumulate import accumulate, choose_batch_size, restore_state, save_state
+        from erf.precision import arithmetic, number_type
 
         config, world = self.config, self.world
         saved = world.on_main(
@@ -233,41 +210,40 @@ class _Sweep:
         )
         progress = restore_state(saved) if saved else None
         if progress:
-            _logger.info("%s: going on after image %d of %d", job.name, progress.done, len(self.images.paths))
+            _logger.info("%s: going on after image %d of %d", weights.name, progress.done, len(self.images.paths))
         batch_size = config.batch_size or (progress.batch_size if progress else None)
-        size, dtype = (job.size, job.size), getattr(torch, config.precision)
-        network, memory_format = prepare(loaded.model, layer=job.layer, plain=config.plain)
-        with exact_float32():
+        size, dtype = (config.size, config.size), number_type(config.precision)
+        with arithmetic(config.precision):
             if batch_size is None:
                 batch_size = world.on_main(
-                    lambda: choose_batch_size(network, size, layer=job.layer, device=self.device, dtype=dtype)
+                    lambda: choose_batch_size(
+                        prepared.network, size, layer=config.layer, device=self.device, dtype=dtype
+                    )
                 )
             return accumulate(
-                network,
+                prepared.network,
                 self.images,
                 loaded.preprocessing,
                 size=size,
-                layer=job.layer,
-                positions=positions_of(config.position),
+                layer=config.layer,
                 device=self.device,
                 dtype=dtype,
-                memory_format=memory_format,
+                memory_format=prepared.memory_format,
                 batch_size=batch_size,
                 world=world,
                 progress=progress,
                 save=lambda state: save_state(state, partial_path, identity),
-                label=job.name,
+                label=weights.name,
             )
 
     def _as_result(
         self,
-        job: _Job,
+        weights: "ResolvedWeights",
         loaded: "LoadedModel",
-        field: "TheoreticalField",
         progress: "Progress",
         identity: dict[str, Any],
         started: datetime,
-        memory: dict[str, int | None],
+        about: dict[str, Any],
     ) -> ErfResult:
         import torch
 
@@ -276,7 +252,7 @@ class _Sweep:
         config = self.config
         if not progress.sums:
             reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in progress.skipped[:3])
-            raise UserError(f"{job.name}: no image could be used ({reasons})")
+            raise UserError(f"{weights.name}: no image could be used ({reasons})")
         provenance = {
             **describe_run(
                 program="erf.visualize", arguments=self.arguments, started=started, seconds=progress.seconds
@@ -287,11 +263,11 @@ class _Sweep:
             "device": device_label(self.device),
             "precision": config.precision,
             "plain": config.plain,
-            "layer": job.layer,
+            "layer": config.layer,
             "ranks": self.world.size,
             "threads": torch.get_num_threads(),
             "batch_size": progress.batch_size,
-            "peak_memory": memory,
+            **about,
             "weights": loaded.record.as_dict(),
             "model_args": loaded.model_args,
             "data": {
@@ -300,49 +276,31 @@ class _Sweep:
                 "images_chosen": len(self.images.paths),
                 "images_used": len(progress.sums),
                 "sha256": self.image_sha256,
-                "size_px": [job.size, job.size],
+                "size_px": [config.size, config.size],
                 "mean": loaded.preprocessing.mean,
                 "std": loaded.preprocessing.std,
                 "interpolation": "bicubic",
             },
             "skipped": list(progress.skipped),
-            **_describe_units(progress.feature_size, job.size, positions_of(config.position), field),
+            "unit": _unit(progress.feature_size, config.size),
         }
         mean = progress.total / len(progress.sums)
-        result = ErfResult(job.name, mean, provenance, stack_sums(progress.sums), progress.names)
+        result = ErfResult(weights.name, mean, provenance, stack_sums(progress.sums), progress.names)
         check_result(result)
         return result
 
 
-def _describe_units(
-    feature_size: tuple[int, int] | None, size: int, positions: Sequence[Position], field: "TheoreticalField"
-) -> dict[str, Any]:
-    """Which units were asked, which pixels they lie over and can see, and which pixel squares lie round.
-
-    In a map of odd size the middle unit lies round the image's centre, else right below it.
-    """
+def _unit(feature_size: tuple[int, int] | None, size: int) -> dict[str, Any]:
+    """Which unit was taken, and which pixels it lies over; in a map of odd size these lie round the image's centre."""
     if feature_size is None:
         raise AssertionError("a run that used an image knows its feature map")
-    units = [unit_at(position, feature_size) for position in positions]
-    alone = units[0] if len(units) == 1 else None
+    index = [side // 2 for side in feature_size]
+    covers = [[i * size // side, (i + 1) * size // side - 1] for i, side in zip(index, feature_size, strict=True)]
+    odd = any(side % 2 for side in feature_size)
+    where = "the middle unit" if odd else "the unit right below the middle"
     return {
-        "unit": {
-            "feature_map": list(feature_size),
-            "indices": [list(unit) for unit in units],
-            "covers_px": alone
-            and [[i * size // n, (i + 1) * size // n - 1] for i, n in zip(alone, feature_size, strict=True)],
-            "centre_px": list(centre_pixel(positions[0], feature_size, (size, size))) if alone else [size // 2] * 2,
-        },
-        "theoretical_field": {
-            "side_px": field.side_px,
-            "stride_px": field.stride_px,
-            "covers_px": field.covers(alone) if alone else None,
-            "reason": field.reason,
-        },
+        "feature_map": list(feature_size),
+        "index": index,
+        "covers_px": covers,
+        "note": f"{where} of the feature map; squares are centred on pixel {[size // 2] * 2} of the input",
     }
-
-
-def _join_name(network: str, weights: str | None, size: int | None, layer: str | None) -> str:
-    """The network's name, and of the rest what tells apart the maps of one run."""
-    parts = [network, weights, f"size-{size}" if size else None, f"layer-{layer}" if layer else None]
-    return ".".join(part for part in parts if part)

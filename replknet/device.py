@@ -1,13 +1,14 @@
 """Where a network runs: one answer to `--device` for both tools."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
 from runkit import UserError
 
-__all__ = ["choose_device", "device_label", "exact_float32"]
+__all__ = ["choose_device", "device_label", "exact_float32", "tensor_float32"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -44,3 +45,15 @@ def device_label(device: torch.device) -> str:
 def exact_float32() -> AbstractContextManager[None]:
     """While it lasts, float32 means float32: PyTorch lets cuDNN round convolutions to TF32 by default."""
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
+@contextmanager
+def tensor_float32() -> Iterator[None]:
+    """While it lasts, CUDA multiplies float32 numbers by tensor cores, rounded to 10 bits of mantissa."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -8,12 +8,11 @@ PICTURE_FORMATS = ("png", "pdf", "svg")
 _Group = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
-def add_weights(group: _Group, *, auto: str, several: bool = False) -> None:
-    """`--weights`; `auto` says what the tool does where there are no trained weights, `several` takes a list."""
+def add_weights(group: _Group, *, auto: str) -> None:
+    """`--weights`; `auto` says what the tool does where there are no trained weights."""
     group.add_argument(
         "--weights",
-        nargs="+" if several else None,
-        default=["auto"] if several else "auto",
+        default="auto",
         metavar="auto|pretrained|random|PATH",
         help=f"trained weights ('auto': {auto}); random ones from --seed; or a checkpoint's path (default auto)",
     )

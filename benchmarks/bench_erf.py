@@ -1,0 +1,202 @@
+"""Time and memory of contribution maps, as keyed CSV rows: this tool beside the released script's steps; its growth.
+
+Experiments: `compare`, each network by every provider (`benchmarks.erf_worker` says what they are); `growth`, this tool
+against image size, batch size, number of images and network size.
+
+Method: each provider is a process of its own; they take turns, one map each a round, after an untimed one. A row holds
+the median and the 20th and 80th percentile of the seconds, the same of the ratio to `plain` in the same round, the
+peak resident memory of the process as the operating system counts it, and by how much the map differs from the plain
+one (relative L2). A rerun replaces the row of the same key.
+
+    python -m benchmarks.bench_erf --out benchmarks/results/erf.csv
+    python -m benchmarks.bench_erf --out erf.csv --experiment compare --model replknet31b --released RepLKNet-pytorch
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import torch
+from timm import create_model
+from timm.models import resolve_model_input_args
+from torch.utils.flop_counter import FlopCounterMode
+
+import replknet  # noqa: F401  registers the networks
+from benchmarks.bench_depthwise import device_name, merge_rows, percentile, version
+
+MODELS = ("replknet31b", "resnet101.tv_in1k", "resnet152.tv_in1k")
+TRANSFORMERS = ("swin_base_patch4_window7_224.ms_in1k", "vit_base_patch16_224.augreg_in1k")
+KEY = ("experiment", "model", "provider", "precision", "size_px", "batch", "images", "device")
+TIMES = ("time_s", "low_s", "high_s", "ratio", "ratio_low", "ratio_high")
+SHARES = (0.5, 0.2, 0.8)
+FIELDS = (*KEY, *TIMES, "peak_gb", "difference", "gflop", "rounds", "threads", "torch", "timm", "when")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, a size of images in pixels, how many at a time, how many in all, and by whom."""
+
+    experiment: str
+    model: str
+    size_px: int
+    batch: int = 1
+    images: int = 1
+    precision: str = "float32"
+    providers: tuple[str, ...] = ("ours",)
+
+
+class Worker:
+    """A provider's process."""
+
+    def __init__(self, provider: str, case: Case, options: argparse.Namespace, folder: Path):
+        precision = case.precision if provider == "ours" else "float32"
+        shape = ["--model", case.model, "--size", str(case.size_px), "--batch", str(case.batch)]
+        command = [sys.executable, "-m", "benchmarks.erf_worker", provider, *shape]
+        command += ["--precision", precision, "--device", options.device]
+        if provider == "released":
+            command += ["--released", str(options.released)]
+        self.map_file = folder / f"{provider}.npy"
+        self.seconds: list[float] = []
+        self.peak_bytes = 0
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, *, timed: bool = True) -> None:
+        """One batch."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{self.map_file}\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the provider has ended with exit code {self._process.wait()}; its error stands above")
+        answer = json.loads(line)
+        self.peak_bytes = answer["peak_bytes"]
+        if timed:
+            self.seconds.append(answer["seconds"])
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+def cases(experiment: str, options: argparse.Namespace) -> Iterator[Case]:
+    """What an experiment measures."""
+    if experiment == "compare":
+        for model in options.model or (*MODELS, *TRANSFORMERS):
+            providers = ("plain", "ours", *(["released"] if options.released and model == "replknet31b" else []))
+            yield Case(experiment, model, options.size, precision=options.precision, providers=providers)
+        return
+    for side in (256, 512, 1024, 2048):
+        for model in ("replknet31b", "resnet101.tv_in1k"):
+            yield Case("growth-size", model, side)
+    for batch in (1, 2, 4, 8):
+        yield Case("growth-batch", "replknet31b", 256, batch=batch, images=batch)
+    for images in (1, 2, 4, 8):
+        yield Case("growth-images", "replknet31b", 256, images=images)
+    for model in ("replknet3", "replknet13", "replknet31b", "replknet31l", "replknetxl"):
+        yield Case("growth-network", model, 512)
+
+
+def measure(case: Case, options: argparse.Namespace) -> list[dict[str, str]]:
+    """Rows of a case, one a provider."""
+    with tempfile.TemporaryDirectory() as scratch:
+        workers = {provider: Worker(provider, case, options, Path(scratch)) for provider in case.providers}
+        for worker in workers.values():
+            worker.run(timed=False)
+        begin = time.monotonic()
+        for number in range(options.rounds):
+            for worker in workers.values():
+                batches = [worker.run() for _ in range(case.images // case.batch)]
+                worker.seconds[-len(batches) :] = [sum(worker.seconds[-len(batches) :])]
+            if time.monotonic() - begin > options.seconds and number >= 2:
+                break
+        for worker in workers.values():
+            worker.close()
+        maps = {provider: np.load(worker.map_file).astype(float) for provider, worker in workers.items()}
+    return [as_row(case, provider, workers, maps, options) for provider in workers]
+
+
+def as_row(
+    case: Case, provider: str, workers: dict[str, Worker], maps: dict[str, np.ndarray], options: argparse.Namespace
+) -> dict[str, str]:
+    """One row of the table."""
+    seconds = workers[provider].seconds
+    ratios: Sequence[float] = ()
+    if "plain" in workers:
+        ratios = [a / b for a, b in zip(workers["plain"].seconds, seconds, strict=True)]
+    difference = ""
+    if "plain" in maps and provider == "ours":  # the released network has other weights
+        difference = f"{np.linalg.norm(maps[provider] - maps['plain']) / np.linalg.norm(maps['plain']):.2e}"
+    numbers = [f"{percentile(values, share):.4g}" if values else "" for values in (seconds, ratios) for share in SHARES]
+    return {
+        "experiment": case.experiment,
+        "model": case.model,
+        "provider": provider,
+        "precision": case.precision if provider == "ours" else "float32",
+        "size_px": str(case.size_px),
+        "batch": str(case.batch),
+        "images": str(case.images),
+        "device": device_name(options.device),
+        **dict(zip(TIMES, numbers, strict=True)),
+        "peak_gb": f"{workers[provider].peak_bytes / 1e9:.3g}",
+        "difference": difference,
+        "gflop": f"{gflop(case):.4g}",
+        "rounds": str(len(seconds)),
+        "threads": os.environ.get("OMP_NUM_THREADS", str(torch.get_num_threads())),
+        "torch": torch.__version__,
+        "timm": version("timm"),
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def gflop(case: Case) -> float:
+    """Nominal work of the whole forward pass of all images, in GFLOP, on a network without data."""
+    with torch.device("meta"):
+        model = create_model(**resolve_model_input_args(case.model.partition(".")[0], dict(img_size=case.size_px)))
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model.eval()(torch.empty(1, 3, case.size_px, case.size_px))
+    return 1e-9 * case.images * counter.get_total_flops()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
+    parser.add_argument("--experiment", choices=("compare", "growth"), nargs="+", default=["compare", "growth"])
+    parser.add_argument("--model", nargs="+", help="networks of `compare` (default: five)")
+    parser.add_argument("--size", type=int, default=1024, help="side of the images of `compare`, in pixels")
+    parser.add_argument("--precision", default="float32", help="of this tool in `compare`; the others stay at float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--released", type=Path, help="checkout of DingXiaoH/RepLKNet-pytorch, for rows of its script")
+    parser.add_argument("--only", nargs="+", help="growth: only these kinds, such as growth-size")
+    parser.add_argument("--rounds", type=int, default=5, help="maps a row")
+    parser.add_argument("--seconds", type=float, default=120.0, help="time a case at most, after three rounds")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write; one line a row on stderr."""
+    options = build_parser().parse_args(argv)
+    for experiment in options.experiment:
+        for case in cases(experiment, options):
+            if options.only and case.experiment not in options.only:
+                continue
+            rows = measure(case, options)
+            merge_rows(options.out, rows, key=KEY, fields=FIELDS)
+            for row in rows:
+                shown = {name: row[name] for name in ("time_s", "ratio", "peak_gb", "difference") if row[name]}
+                sys.stderr.write(f"{case.experiment} {case.model} {case.size_px} px, {row['provider']}: {shown}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,113 @@
+"""One way of making contribution maps, in a process that `bench_erf` starts and asks for maps by lines on stdin.
+
+A process for each provider, so that its peak memory is its own; a line for each map, so that several can take turns.
+
+- `plain`: the steps of the RepLKNet authors' ERF script (`erf/visualize_erf.py`, `get_input_grad`): the network as
+  published, neither merged nor folded, contiguous, PyTorch's own convolutions, autograd.
+- `ours`: what `erf.visualize` does between the batch and the maps.
+- `released`: the authors' own RepLKNet-31B and function, from a checkout of theirs.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor
+
+Maps = Callable[[Tensor], np.ndarray]
+
+
+def plain(model: str, size: int, dtype: torch.dtype, device: str) -> Maps:
+    """The released script's steps on the zoo's network; sums over the batch, as the script does."""
+    from replknet import load_model
+    from replknet.optimize import use_stock_convolutions
+
+    network = use_stock_convolutions(load_model(model, "random", input_size=size).model).to(device, dtype)
+
+    def maps(images: Tensor) -> np.ndarray:
+        return input_gradient(
+            lambda x: network.forward_intermediates(x, indices=[-1], intermediates_only=True)[0], images
+        )
+
+    return maps
+
+
+def input_gradient(features: Callable[[Tensor], Tensor], images: Tensor) -> np.ndarray:
+    """Rectified gradient of the rectified central unit, summed over the batch and the colours."""
+    x = images.clone().requires_grad_()
+    feat = features(x)
+    central = feat[:, :, feat.shape[2] // 2, feat.shape[3] // 2].relu().sum()
+    (gradient,) = torch.autograd.grad(central, x)
+    return gradient.relu().sum((0, 1)).float().cpu().numpy()
+
+
+def ours(model: str, size: int, dtype: torch.dtype, device: str) -> Maps:
+    """The tool's own way."""
+    from erf.contribution import contribution_maps
+    from erf.prepare import prepare
+    from replknet import load_model
+
+    network, memory_format = prepare(load_model(model, "random", input_size=size).model.to(device, dtype))
+    return lambda images: contribution_maps(network, images.contiguous(memory_format=memory_format)).sum(0).numpy()
+
+
+def released(checkout: Path) -> Maps:
+    """The authors' RepLKNet-31B from their repository, with weights as they come out of the constructor.
+
+    Their ResNets need a torchvision of 2022.
+    """
+    sys.path.insert(0, str(checkout))
+    theirs = ModuleType("erf")  # a folder without __init__, which our package of that name would hide
+    theirs.__path__ = [str(checkout / "erf")]
+    sys.modules["erf"] = theirs
+    sys.modules["timm.models.layers"] = timm.layers  # its place in the timm of then
+    from erf.replknet_for_erf import RepLKNetForERF
+
+    sizes = dict(large_kernel_sizes=[31, 29, 27, 13], layers=[2, 2, 18, 2], channels=[128, 256, 512, 1024])
+    network = RepLKNetForERF(**sizes, small_kernel=5, small_kernel_merged=False)
+    network.eval()
+    return lambda images: input_gradient(network, images)
+
+
+def main() -> int:
+    """Answer each line on stdin, a file to save the map in, with a line of JSON: seconds and peak memory so far."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("provider", choices=("plain", "ours", "released"))
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--size", type=int, required=True)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--released", type=Path)
+    options = parser.parse_args()
+    dtype = getattr(torch, options.precision)
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # the released code prints
+    if options.provider == "released":
+        maps = released(options.released)
+    else:
+        make = {"plain": plain, "ours": ours}[options.provider]
+        maps = make(options.model, options.size, dtype, options.device)
+    shape = (options.batch, 3, options.size, options.size)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(options.device, dtype)
+    for line in sys.stdin:
+        begin = time.perf_counter()
+        contribution = maps(images)
+        seconds = time.perf_counter() - begin
+        np.save(line.strip(), contribution)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        answers.write(json.dumps({"seconds": seconds, "peak_bytes": peak}) + "\n")
+        answers.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
