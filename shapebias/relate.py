@@ -59,6 +59,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threshold", type=float, default=0.5, metavar="T", help="share the square holds (default: 0.5)"
     )
+    parser.add_argument("--layer", default="last", metavar="L", help="fields of this layer (default: last)")
+    parser.add_argument(
+        "--size", type=int, metavar="S", help="fields of images of this side in pixels, where several are"
+    )
     parser.add_argument(
         "--random", action="store_true", help="show untrained networks, hollow; they never enter the correlation"
     )
@@ -78,7 +82,13 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     relation = relate(
-        options.erf, options.shape_bias, field=options.field, threshold=options.threshold, random=options.random
+        options.erf,
+        options.shape_bias,
+        field=options.field,
+        threshold=options.threshold,
+        layer=options.layer,
+        size=options.size,
+        random=options.random,
     )
     people = read_people(options.shape_bias)
     for name, reason in relation.unpaired.items():

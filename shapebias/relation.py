@@ -5,7 +5,7 @@ of `erf.visualize`) and its shape bias (a JSON of `shapebias.run`) are set side 
 weights, and their order is compared. Only the files are read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,11 @@ class Network:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Rank correlation over networks, in [-1, 1], with its 95% percentile bootstrap interval over networks.
+    """Rank correlation over networks, in [-1, 1], with its 95% bootstrap interval.
+
+    The interval has two sources: which networks were measured (drawn with replacement), and how well each was (its
+    field and shape bias drawn from normal distributions as wide as their intervals, each network for itself; for
+    networks that saw the same images that is wider than need be).
 
     Attributes:
         networks: How many.
@@ -77,14 +81,14 @@ class Correlation:
 
     def describe(self) -> str:
         """In words: the correlations with their intervals, the number of networks, and whether that is enough."""
-        few = "; so few say next to nothing" if self.networks < FEW else ""
+        few = ": so few say next to nothing" if self.networks < FEW else ""
         if self.spearman is None or self.kendall is None or not self.spearman_interval or not self.kendall_interval:
             return f"no rank correlation: {self.networks} trained networks{few}"
         rho, tau = (
             f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
             for value, (low, high) in ((self.spearman, self.spearman_interval), (self.kendall, self.kendall_interval))
         )
-        return f"Spearman's rho {rho}, Kendall's tau {tau} over {self.networks} networks{few}"
+        return f"Spearman's rho {rho}, Kendall's tau {tau}, p = {self.kendall_p:.2g}; {self.networks} networks{few}"
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,8 @@ def relate(
     *,
     field: str = "mass",
     threshold: float = 0.5,
+    layer: str = "last",
+    size: int | None = None,
     random: bool = False,
 ) -> Relation:
     """Pair the results of both tools by network and weights.
@@ -119,10 +125,12 @@ def relate(
         shape_bias: JSON files of `shapebias.run`, or folders of them.
         field: "mass" or "published", as in `FIELDS`.
         threshold: Share of the mass, or of the published score; one that the files hold.
+        layer: Fields of this layer are taken, by the name under which they were measured; of the central unit only.
+        size: Fields of images of this side, in pixels; None where the files hold one size.
         random: Whether untrained networks are shown.
     Raises: UserError if files cannot be read, fields were not measured alike, or nothing can be paired.
     """
-    fields = _read_results(erf, "identity")
+    fields = _read_results(erf, "identity", lambda identity: _is_chosen(identity, layer, size))
     biases = _read_results(shape_bias, "config")
     networks: list[Network] = []
     measured: dict[str, Any] = {}
@@ -157,10 +165,7 @@ def relate(
             f"no network was measured by both tools with the same weights ({reasons or 'no results found'})"
         )
     trained = [network for network in networks if not network.random]
-    correlation = correlate(
-        np.array([network.field.value for network in trained], dtype=float),
-        np.array([network.shape_bias.value for network in trained], dtype=float),
-    )
+    correlation = correlate([network.field for network in trained], [network.shape_bias for network in trained])
     return Relation(tuple(networks), correlation, unpaired, measured)
 
 
@@ -174,23 +179,30 @@ def read_people(paths: Sequence[Path]) -> Estimate | None:
     return None
 
 
-def correlate(x: np.ndarray, y: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> Correlation:
-    """Rank correlations of two measures over networks (n,), and their intervals over networks drawn with replacement.
+def correlate(
+    first: Sequence[Estimate], second: Sequence[Estimate], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Correlation:
+    """Rank correlations of two measures of the same networks, and their intervals as `Correlation` says.
 
-    Fewer than three networks, or equal values only, give none; draws of equal values only are left out.
+    An estimate without an interval counts as exact. Fewer than three networks, or equal values only, give no
+    correlation; draws of equal values only are left out.
     """
+    (x, x_deviation), (y, y_deviation) = _values(first), _values(second)
     count = len(x)
     if count < _FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(count)
-    drawn = np.random.default_rng(seed).integers(0, count, size=(resamples, count))
-    rows = np.concatenate([np.arange(count)[None], drawn])
-    spearman, kendall = _spearman(x[rows], y[rows]), _kendall(x[rows], y[rows])
+    rng = np.random.default_rng(seed)
+    networks = rng.integers(0, count, size=(resamples, count))
+    drawn_x, drawn_y = (
+        np.take_along_axis(values + deviation * rng.standard_normal((resamples, count)), networks, axis=1)
+        for values, deviation in ((x, x_deviation), (y, y_deviation))
+    )
     return Correlation(
         count,
-        float(spearman[0]),
-        _percentiles(spearman[1:]),
-        float(kendall[0]),
-        _percentiles(kendall[1:]),
+        float(_spearman(x[None], y[None])[0]),
+        _percentiles(_spearman(drawn_x, drawn_y)),
+        float(_kendall(x[None], y[None])[0]),
+        _percentiles(_kendall(drawn_x, drawn_y)),
         float(stats.kendalltau(x, y).pvalue),
     )
 
@@ -205,13 +217,20 @@ class _Weights:
     seed: int | None
 
 
-def _read_results(paths: Sequence[Path], block: str) -> dict[_Weights, tuple[Path, dict[str, Any]]]:
+def _is_chosen(identity: Mapping[str, Any], layer: str, size: int | None) -> bool:
+    """Whether a field is of the layer and size asked for, and of the central unit."""
+    return "position" not in identity and identity.get("layer") == layer and size in (None, identity.get("size"))
+
+
+def _read_results(
+    paths: Sequence[Path], block: str, is_chosen: Callable[[Mapping[str, Any]], bool] = lambda identity: True
+) -> dict[_Weights, tuple[Path, dict[str, Any]]]:
     """Results of networks by their weights: the JSONs whose `block` says model and weights. Others are passed over."""
     found: dict[_Weights, tuple[Path, dict[str, Any]]] = {}
     for path in _list_files(paths):
         content = load_json(path)
         identity = content.get(block)
-        if not isinstance(identity, dict) or not isinstance(identity.get("weights"), dict):
+        if not isinstance(identity, dict) or not isinstance(identity.get("weights"), dict) or not is_chosen(identity):
             continue
         try:
             weights = _Weights(**identity["weights"])
@@ -220,7 +239,8 @@ def _read_results(paths: Sequence[Path], block: str) -> dict[_Weights, tuple[Pat
             raise UserError(f"{path} is not a result of this project: {error}") from error
         if weights in found:
             raise UserError(
-                f"{path} and {found[weights][0]} are both of {weights.model} with the same weights; name one"
+                f"{path} and {found[weights][0]} are both of {weights.model} with the same weights; name one, "
+                "or choose by --layer and --size"
             )
         found[weights] = (path, content)
     return found
@@ -247,6 +267,13 @@ def _read_field(path: Path, content: Mapping[str, Any], field: str, threshold: f
         raise UserError(f"{path}: no square holds {threshold:g} of the map; choose another --threshold")
     low, high = entry.get(f"{key}_interval") or (None, None)
     return Estimate(entry[key], low, high)
+
+
+def _values(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
+    """Values (n,) and the standard deviations that their intervals stand for (n,), 0 without an interval."""
+    widths = [0.0 if e.low is None or e.high is None else e.high - e.low for e in estimates]
+    deviations = np.array(widths) / (2 * stats.norm.ppf((1 + CONFIDENCE) / 2))
+    return np.array([estimate.value for estimate in estimates], dtype=float), deviations
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -52,11 +52,11 @@ def draw_relation(relation: Relation, *, people: Estimate | None = None, field: 
             )
         ax.set_ylim(0, 1)
         ax.yaxis.set_major_locator(MultipleLocator(0.2))
-        ax.set_xlim(left=0)
-        ax.margins(x=0.12)
+        ends = [end for network in relation.networks for end in (network.field.value, network.field.high)]
+        ax.set_xlim(0, 1.1 * max(end for end in ends if end is not None))
         ax.set_xlabel(field)
         ax.set_ylabel("shape bias (95% intervals)")
-        ax.set_title(relation.correlation.describe(), fontsize=6.5)
+        ax.set_title(relation.correlation.describe().replace("; ", "\n"), fontsize=6.5)
         ax.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=6.5, labelspacing=0.25)
     return figure

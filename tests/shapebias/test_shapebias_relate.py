@@ -18,6 +18,10 @@ from shapebias.relation import correlate, read_people, relate
 from shapebias.relation_plot import draw_relation
 
 
+def exact(values) -> list[Estimate]:
+    return [Estimate(float(value), None, None) for value in values]
+
+
 def weights(name: str, *, random: bool = False) -> dict:
     return {"model": name, "random": random, "sha256": None if random else name * 4, "seed": 0 if random else None}
 
@@ -31,15 +35,16 @@ def write(path: Path, content: dict) -> None:
 def results(tmp_path):
     """Folders of both tools: fields of a, b, c, d grow, their shape bias does, too; e is random, f has no field."""
 
-    def field(name: str, ratio: float, *, random: bool = False, size: int = 64, interval: bool = True) -> None:
+    def field(name: str, ratio: float, *, random=False, size=64, interval=True, file="", **more) -> None:
         entry = {"threshold": 0.5, "side_px": 9, "ratio": round(ratio, 1)}
         if interval:
             entry |= {"ratio_interpolated": ratio, "ratio_interpolated_interval": [ratio - 0.05, ratio + 0.05]}
         published = {"threshold": 0.5, "side_px": None, "ratio": None}
-        identity = {"model": name, "weights": weights(name, random=random), "size": size, "precision": name}
+        identity = {"model": name, "weights": weights(name, random=random), "size": size, "layer": "last", **more}
+        identity["precision"] = name  # networks may differ in this
         content = {"identity": identity, "weights": {"label": "RANDOM WEIGHTS (seed 0)" if random else name}}
         content["results"] = {"mass_area_ratio": [entry], "area_ratio": [published]}
-        write(tmp_path / "erf" / f"{name}.json", content)
+        write(tmp_path / "erf" / f"{file or name}.json", content)
 
     def bias(name: str, value: float | None, *, random: bool = False) -> None:
         content = {"config": {"model": name, "weights": weights(name, random=random), "aggregation": "mean"}}
@@ -66,13 +71,27 @@ def test_networks_are_paired_by_their_weights(results):
     assert relation.networks[1].field == Estimate(0.2, pytest.approx(0.15), pytest.approx(0.25))
     assert relation.networks[1].shape_bias.value == pytest.approx(0.3)
     assert (relation.correlation.networks, relation.correlation.spearman) == (4, 1.0)
-    assert relation.measured == {"size": 64}
+    assert relation.measured == {"size": 64, "layer": "last"}
     reasons = {name[0]: reason for name, reason in relation.unpaired.items()}
     assert reasons == {"e": "random weights", "f": "no receptive field of these weights"}
 
     field("d", 0.4, random=True)  # now the field is of other weights than the shape bias
     relation = relate([folder / "erf"], [folder / "bias"])
     assert [network.name for network in relation.networks] == ["a", "b", "c"]
+
+
+def test_fields_of_one_layer_and_size_are_taken(results, capsys):
+    folder, field, _ = results
+    for index, name in enumerate("abcd"):
+        field(name, 0.9 - 0.1 * index, layer="1", file=f"{name}-1")
+        field(name, 0.5 + 0.1 * index, size=128, file=f"{name}-128")
+        field(name, 0.7, position="average", file=f"{name}-average")
+    paths = [folder / "erf"], [folder / "bias"]
+    with pytest.raises(UserError, match=r"are both of a with .*; name one, or choose by --layer and --size"):
+        relate(*paths)
+    assert relate(*paths, size=64).correlation.spearman == pytest.approx(1)
+    assert relate(*paths, layer="1").correlation.spearman == pytest.approx(-1)
+    assert [n.field.value for n in relate(*paths, size=128).networks] == pytest.approx([0.5, 0.6, 0.7, 0.8])
 
 
 def test_random_weights_are_shown_hollow_and_never_correlated(results):
@@ -88,7 +107,12 @@ def test_random_weights_are_shown_hollow_and_never_correlated(results):
     assert (list(marks["b"].get_xdata()), list(marks["b"].get_ydata())) == ([0.2], pytest.approx([0.3]))
     whiskers = [line for line in ax.lines if line.get_marker() == "None" and len(line.get_xdata()) == 2]
     assert len(whiskers) == 1 + 5 + 4  # people; shape bias of five networks; fields of four
-    assert "over 4 networks; so few say next to nothing" in ax.get_title()
+    assert "4 networks: so few say next to nothing" in ax.get_title()
+    ax.figure.draw_without_rendering()
+    width = ax.figure.get_size_inches()[0] * ax.figure.dpi
+    box = ax.title.get_window_extent()
+    assert (box.x0 >= 0, box.x1 <= width) == (True, True)
+    assert ax.get_xlim()[1] > 0.95  # the whole of the widest interval
 
 
 def test_correlations_equal_scipys_also_with_ties():
@@ -97,7 +121,7 @@ def test_correlations_equal_scipys_also_with_ties():
         x = rng.integers(0, max(3, n // 3), n).astype(float)
         x[:2] = 0, 1
         y = rng.normal(size=n) + x
-        result = correlate(x, y)
+        result = correlate(exact(x), exact(y))
         assert result.spearman == pytest.approx(stats.spearmanr(x, y).statistic)
         assert result.kendall == pytest.approx(stats.kendalltau(x, y).statistic)
 
@@ -108,17 +132,29 @@ def test_the_interval_of_many_networks_holds_the_truth_and_few_prove_little():
     held, widths = [], []
     for _ in range(100):
         x = rng.normal(size=40)
-        result = correlate(x, 0.6 * x + 0.8 * rng.normal(size=40), resamples=200)
+        result = correlate(exact(x), exact(0.6 * x + 0.8 * rng.normal(size=40)), resamples=200)
         low, high = result.spearman_interval
         held.append(low <= truth <= high)
         widths.append(high - low)
     assert np.mean(held) == pytest.approx(0.94, abs=0.05)
-    few = correlate(np.arange(4.0), np.array([0.0, 2.0, 1.0, 3.0]))
+    few = correlate(exact(range(4)), exact([0, 2, 1, 3]))
     assert few.spearman_interval[1] - few.spearman_interval[0] > 2 * np.mean(widths)
     assert "so few say next to nothing" in few.describe()
-    assert "next to nothing" not in correlate(np.arange(10.0), np.arange(10.0)).describe()
-    assert correlate(np.arange(2.0), np.arange(2.0)).spearman is None
-    assert correlate(np.ones(5), np.arange(5.0)).describe().startswith("no rank correlation: 5 trained networks")
+    assert "next to nothing" not in correlate(exact(range(10)), exact(range(10))).describe()
+    assert correlate(exact(range(2)), exact(range(2))).spearman is None
+    assert correlate(exact([1] * 5), exact(range(5))).describe().startswith("no rank correlation: 5 trained networks")
+
+
+def test_networks_that_differ_less_than_their_errors_have_no_order():
+    """Three networks in perfect order: exact, the draws know nothing else; measured badly, anything may be true."""
+    falling = exact([0.3, 0.2, 0.1])
+    assert correlate(exact(range(3)), falling).spearman_interval == (-1, -1)
+    vague = [Estimate(e.value, e.value - 0.3, e.value + 0.3) for e in falling]
+    result = correlate(exact(range(3)), vague)
+    assert result.spearman == pytest.approx(-1)
+    assert result.spearman_interval[0] == pytest.approx(-1)
+    assert result.spearman_interval[1] > 0.8
+    assert result.kendall_p == pytest.approx(1 / 3)  # 2 of 6 orders are as extreme
 
 
 def test_everything_is_written_without_torch(results):
