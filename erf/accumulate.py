@@ -144,6 +144,9 @@ def accumulate(
             maps, feature_size = central_gradients(model, x, layer=layer)
         except LayerError as error:
             raise UserError(f"{label}: {error}") from error
+        except AssertionError as error:  # how timm's networks refuse a size
+            message = f"{label} cannot take images of {size[0]} × {size[1]} pixels: {error}; choose another --size"
+            raise UserError(message) from error
         return [_judge(outcome.name, one, feature_size) for outcome, one in zip(outcomes, maps.numpy(), strict=True)]
 
     def work(outcomes: Sequence[_Outcome]) -> list[_Outcome]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # these load torch
 __all__ = ["measure_networks"]
 
 _logger = logging.getLogger(__name__)
+_BYTES_PER_PIXEL = 3 * (1 + 4 + 4) + 8 + 8
+"""Of an image, its normalised form and gradient in three colours, its map, and the sum of maps; without a network."""
 
 
 def measure_networks(config: Config, folder: Path, arguments: Sequence[str]) -> tuple[list[ErfResult], Failures]:
@@ -44,8 +46,7 @@ def measure_networks(config: Config, folder: Path, arguments: Sequence[str]) -> 
     from replknet.device import choose_device
     from replknet.distributed import joined_world
 
-    if config.size < 32:
-        raise UserError(f"--size {config.size}: feature maps need at least 32 pixels")
+    _check_size(config.size)
     failures = Failures()
     alone = len(config.model) == 1
     device = choose_device(config.device)
@@ -61,6 +62,22 @@ def measure_networks(config: Config, folder: Path, arguments: Sequence[str]) -> 
             if weights is not None
         ]
     return [result for result in results if result is not None], failures
+
+
+def _check_size(size: int) -> None:
+    """Raises: UserError if there is no feature map of such images, or no memory for a single one."""
+    import torch
+
+    from replknet.memory import available_memory
+
+    if size < 32:
+        raise UserError(f"--size {size}: feature maps need at least 32 pixels")
+    needed, free = size**2 * _BYTES_PER_PIXEL, available_memory(torch.device("cpu"))
+    if needed > free:
+        raise UserError(
+            f"--size {size}: an image and its map need {needed / 1e9:,.0f} GB of memory, and {free / 1e9:,.0f} GB are "
+            "free; choose a smaller --size"
+        )
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = Config(**options)
     if bool(config.model) == bool(config.from_npz):
         parser.error("give --model NAME [NAME ...], or --from-npz FILE [FILE ...]")
-
+    if config.seed < 0:
+        parser.error(f"--seed must be at least 0, not {config.seed}")
     return run_main(lambda: _run(config, arguments), program="erf.visualize", arguments=arguments)
 
 

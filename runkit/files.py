@@ -156,7 +156,11 @@ def sha256_of_files(root: Path, paths: Iterable[Path]) -> str:
 
     Raises: UserError if one cannot be read.
     """
-    try:
-        return sha256_of_lines(f"{path.relative_to(root).as_posix()} {sha256_of_file(path)}" for path in paths)
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
+
+    def line(path: Path) -> str:
+        try:
+            return f"{path.relative_to(root).as_posix()} {sha256_of_file(path)}"
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}; make it readable, or take it away") from error
+
+    return sha256_of_lines(map(line, paths))

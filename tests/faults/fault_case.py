@@ -1,0 +1,55 @@
+"""One row of the fault table: what is wrong, how the command is called, and what the user sees."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Case", "fits", "table"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command line that meets something bad.
+
+    Attributes:
+        group: Heading it stands under.
+        what: What is wrong, in words.
+        call: Gets an empty folder (with what `group` prepares) and returns the arguments; `--output` is added.
+        sees: The line on stderr; "…" stands for what differs between machines and versions. Empty if nothing is said.
+        code: Exit code.
+        patch: Changes the running program where a fault cannot be made from outside (a full disk).
+        existing: Whether `call` itself fills the output folder.
+    """
+
+    group: str
+    what: str
+    call: Callable[[Path], list[str]]
+    sees: str
+    code: int = 2
+    patch: Callable[..., None] | None = None
+    existing: bool = False
+
+
+def fits(sees: str, line: str) -> bool:
+    """Whether `line` is what `sees` says, "…" standing for any text."""
+    return re.fullmatch(".*".join(map(re.escape, sees.split("…"))), line) is not None
+
+
+def table(cases: list[Case]) -> str:
+    """The cases as Markdown, a table for each group."""
+    lines = [
+        "# Faults, and what the user sees",
+        "",
+        "Written by `tests/faults/test_faults.py` from the cases it runs through both command lines; … stands for what",
+        "differs between machines and versions. Exit code 2: the user can mend it, and no file was written or changed.",
+        "Exit code 0: the run went on, and says what it left out.",
+    ]
+    group = ""
+    for case in cases:
+        if case.group != group:
+            group = case.group
+            lines += ["", f"## {group}", "", "| case | exit | what the user sees |", "|---|---|---|"]
+        sees = case.sees.replace("|", "\\|") or "nothing: it is handled"
+        lines.append(f"| {case.what} | {case.code} | {sees} |")
+    return "\n".join(lines) + "\n"
