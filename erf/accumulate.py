@@ -6,7 +6,8 @@ on the batch size nor on the number of ranks, and a run that is continued gives 
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from PIL import Image
 from erf.contribution import LayerError, central_gradients
 from erf.images import ImageSet, read_image
 from erf.lean import LeanNetwork
-from erf.sums import MapSums, map_sums, stack_sums
+from erf.positions import CENTRE, Position, align, centre_pixel
+from erf.sums import Centre, MapSums, map_sums, stack_sums
 from replknet.distributed import World
 from replknet.memory import Batches, fitting_batch_size
 from replknet.rounds import run_rounds
@@ -26,7 +28,16 @@ from replknet.zoo import Preprocessing
 from runkit import UserError
 from runkit.progress import SavedProgress, save_progress
 
-__all__ = ["Progress", "accumulate", "choose_batch_size", "first_input", "restore_state", "save_state", "to_input"]
+__all__ = [
+    "Progress",
+    "accumulate",
+    "choose_batch_size",
+    "explained",
+    "first_input",
+    "restore_state",
+    "save_state",
+    "to_input",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -62,6 +73,18 @@ def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
     mean = torch.tensor(preprocessing.mean, dtype=torch.float32).view(3, 1, 1)
     std = torch.tensor(preprocessing.std, dtype=torch.float32).view(3, 1, 1)
     return pixels.sub(mean).div(std)
+
+
+@contextmanager
+def explained(label: str, size: tuple[int, int]) -> Iterator[None]:
+    """Turn what a network says of a layer or a size that it does not have into a `UserError`."""
+    try:
+        yield
+    except LayerError as error:
+        raise UserError(f"{label}: {error}") from error
+    except AssertionError as error:  # how timm's networks refuse a size
+        message = f"{label} cannot take images of {size[0]} × {size[1]} pixels: {error}; choose another --size"
+        raise UserError(message) from error
 
 
 def first_input(images: ImageSet, preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[str, torch.Tensor]:
@@ -102,6 +125,7 @@ def accumulate(
     *,
     size: tuple[int, int],
     layer: str | int = "last",
+    positions: Sequence[Position] = (CENTRE,),
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
@@ -119,6 +143,7 @@ def accumulate(
         preprocessing: The network's mean and standard deviation.
         size: (height, width) that images are resized to.
         layer: As for `erf.contribution.feature_map`.
+        positions: Of the units; the maps of several are laid over each other and averaged (`erf.positions.align`).
         memory_format: Layout of the images that the network runs fastest with.
         batch_size: Images that go through the network together; halved when memory does not suffice.
         world: Ranks that share the images; None for this process alone.
@@ -140,14 +165,11 @@ def accumulate(
     def differentiate(outcomes: Sequence[_Outcome]) -> list[_Outcome]:
         x = torch.stack([to_input(outcome.pixels, preprocessing) for outcome in outcomes if outcome.pixels is not None])
         x = x.to(device=device, dtype=dtype).contiguous(memory_format=memory_format)
-        try:
-            maps, feature_size = central_gradients(model, x, layer=layer)
-        except LayerError as error:
-            raise UserError(f"{label}: {error}") from error
-        except AssertionError as error:  # how timm's networks refuse a size
-            message = f"{label} cannot take images of {size[0]} × {size[1]} pixels: {error}; choose another --size"
-            raise UserError(message) from error
-        return [_judge(outcome.name, one, feature_size) for outcome, one in zip(outcomes, maps.numpy(), strict=True)]
+        with explained(label, size):
+            parts = [central_gradients(model, x, layer=layer, position=position) for position in positions]
+        feature_size = parts[0].feature_size
+        maps, centre = _joined([part.maps.numpy() for part in parts], positions, feature_size, size)
+        return [_judge(outcome.name, one, feature_size, centre) for outcome, one in zip(outcomes, maps, strict=True)]
 
     def work(outcomes: Sequence[_Outcome]) -> list[_Outcome]:
         readable = [outcome for outcome in outcomes if not outcome.reason]
@@ -188,10 +210,20 @@ def _read(path: Path, root: Path, size: tuple[int, int]) -> _Outcome:
         return _Outcome(name, f"unreadable: {error}")
 
 
-def _judge(name: str, contribution: np.ndarray, feature_size: tuple[int, int]) -> _Outcome:
+def _joined(
+    maps: Sequence[np.ndarray], positions: Sequence[Position], feature_size: tuple[int, int], size: tuple[int, int]
+) -> tuple[np.ndarray, Centre]:
+    """One map for each image of a batch, and the pixel that it lies round."""
+    centres = [centre_pixel(position, feature_size, size) for position in positions]
+    if len(maps) == 1:
+        return maps[0], centres[0]
+    return align(maps, centres), (size[0] // 2, size[1] // 2)
+
+
+def _judge(name: str, contribution: np.ndarray, feature_size: tuple[int, int], centre: Centre) -> _Outcome:
     if not np.isfinite(contribution).all():
         return _Outcome(name, "the gradient is not finite", feature_size=feature_size)
-    return _Outcome(name, contribution=contribution, sums=map_sums(contribution), feature_size=feature_size)
+    return _Outcome(name, contribution=contribution, sums=map_sums(contribution, centre), feature_size=feature_size)
 
 
 def _add(state: Progress, outcomes: Sequence[_Outcome], seconds: float) -> Progress:

@@ -1,18 +1,22 @@
 """What a run is asked for: the command line of `erf.visualize` and the configuration it becomes."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from runkit import auto_or_int
 from runkit.options import add_formats, add_weights
 
-__all__ = ["Config", "build_parser"]
+__all__ = ["Config", "build_parser", "parse_config"]
 
 _EXAMPLES = """examples:
   python -m erf.visualize --model replknet31b resnet101.tv_in1k
       two networks on the bundled photographs at 1024 x 1024 pixels, each drawn and measured, then compared
   python -m erf.visualize --model resnet50 --weights checkpoint.pth --images photos/ --num-images 20 --size 512
       one network with your weights on 20 of your images
+  python -m erf.visualize --model tf_efficientnet_lite0.in1k --weights pretrained random --layer all --size 256
+      every stage, trained beside untrained
 """
 
 
@@ -21,11 +25,12 @@ class Config:
     """What the command line asked for; the names are those of the options."""
 
     model: tuple[str, ...]
-    weights: str = "auto"
+    weights: tuple[str, ...] = ("auto",)
     images: str | None = None
     num_images: int = 50
-    size: int = 1024
-    layer: str = "last"
+    size: tuple[int, ...] = (1024,)
+    layer: tuple[str, ...] = ("last",)
+    position: str | tuple[float, float] = "centre"
     device: str = "auto"
     batch_size: int | None = None
     precision: str = "float32"
@@ -51,19 +56,33 @@ def build_parser() -> argparse.ArgumentParser:
     default = Config(model=())
     what = parser.add_argument_group("what is measured")
     what.add_argument("--model", nargs="+", default=[], metavar="NAME", help="networks: timm names, such as resnet101")
-    add_weights(what, auto="where there are none, random ones with a warning")
+    add_weights(what, auto="where there are none, random ones with a warning", several=True)
     what.add_argument("--images", metavar="DIR", help="folder of images, any depth (default: bundled photographs)")
     what.add_argument(
         "--num-images", type=int, default=default.num_images, metavar="N", help="at most N images (default 50)"
     )
     what.add_argument(
-        "--size", type=int, default=default.size, metavar="S", help="images are resized to S x S pixels (default 1024)"
+        "--size",
+        nargs="+",
+        type=int,
+        default=list(default.size),
+        metavar="S",
+        help="images are resized to S x S pixels (default 1024)",
     )
     what.add_argument(
         "--layer",
-        default=default.layer,
+        nargs="+",
+        default=list(default.layer),
         metavar="L",
-        help="feature map: last, a stage's position, or a module's name (default last)",
+        help="feature map: last, a stage's position, a module's name, or all for every stage (default last)",
+    )
+    what.add_argument(
+        "--position",
+        nargs="+",
+        default=default.position,
+        metavar="P",
+        help="of the unit: centre, two fractions of the image (down, across), or average: the mean over a grid of "
+        "3 x 3 positions, laid over each other (default centre)",
     )
     what.add_argument("--seed", type=int, default=default.seed, metavar="N", help="seed of random weights (default 0)")
     how = parser.add_argument_group("how it is computed")
@@ -98,3 +117,31 @@ def build_parser() -> argparse.ArgumentParser:
         "--from-npz", nargs="+", default=[], metavar="FILE", help="measure and draw saved results again, no network"
     )
     return parser
+
+
+def parse_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Config:
+    """The configuration that arguments ask for; wrong usage ends the program with exit code 2."""
+    parsed = vars(parser.parse_args(arguments))
+    options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in parsed.items()}
+    try:
+        config = Config(**{**options, "position": _parse_position(options["position"])})
+    except ValueError as error:
+        parser.error(str(error))
+    if bool(config.model) == bool(config.from_npz):
+        parser.error("give --model NAME [NAME ...], or --from-npz FILE [FILE ...]")
+    if config.seed < 0:
+        parser.error(f"--seed must be at least 0, not {config.seed}")
+    return config
+
+
+def _parse_position(values: str | Sequence[str]) -> str | tuple[float, float]:
+    words = [values] if isinstance(values, str) else list(values)
+    if words in (["centre"], ["average"]):
+        return words[0]
+    try:
+        down, across = map(float, words)
+        if 0 <= down < 1 and 0 <= across < 1:
+            return (down, across)
+    except ValueError:
+        pass  # the message below says what would be right
+    raise ValueError(f"--position {' '.join(words)}: take centre, average, or two fractions of the image below 1")

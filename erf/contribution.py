@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from erf.lean import LeanNetwork
+from erf.positions import CENTRE, Position, unit_at
 
 __all__ = [
     "CentralGradients",
@@ -58,14 +59,18 @@ def contribution_maps(
 
 
 class CentralGradients(NamedTuple):
-    """Contribution maps, float64 (N, H, W), and the size (h, w) of the feature map; its unit is (h // 2, w // 2)."""
+    """Contribution maps, float64 (N, H, W), and the size (h, w) of the feature map; its unit is that of `unit_at`."""
 
     maps: torch.Tensor
     feature_size: tuple[int, int]
 
 
 def central_gradients(
-    model: nn.Module | LeanNetwork, images: torch.Tensor, *, layer: str | int = "last"
+    model: nn.Module | LeanNetwork,
+    images: torch.Tensor,
+    *,
+    layer: str | int = "last",
+    position: Position = CENTRE,
 ) -> CentralGradients:
     """Contribution map of each image of a batch, and which unit it belongs to.
 
@@ -74,12 +79,13 @@ def central_gradients(
             were found. Or the lean form of a network, which knows its layer.
         images: Normalised batch (N, C, H, W) on the network's device and in its precision; not written to.
         layer: As for `feature_map`.
+        position: Where in the image the unit lies; its centre for the unit (h // 2, w // 2).
 
     Returns: Maps on the CPU, unscaled, >= 0 where finite; not-finite values are passed on.
     Raises: ValueError if the network is in train mode; LayerError as `feature_map`.
     """
     if isinstance(model, LeanNetwork):
-        gradient, feature_size = model.central_gradient(images)
+        gradient, feature_size = model.central_gradient(images, position)
         return CentralGradients(gradient.relu_().sum(1).to("cpu", torch.float64), feature_size)
     if model.training:
         raise ValueError("contribution maps need a network in eval mode: call model.eval() first")
@@ -87,7 +93,8 @@ def central_gradients(
         x = images.detach().requires_grad_()
         feat = feature_map(model, x, layer=layer)
         height, width = feat.shape[-2:]
-        central = feat[:, :, height // 2, width // 2].relu().sum()
+        row, column = unit_at(position, (height, width))
+        central = feat[:, :, row, column].relu().sum()
         (gradient,) = torch.autograd.grad(central, x)
     return CentralGradients(gradient.relu_().sum(1).to("cpu", torch.float64), (height, width))
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from erf.positions import CENTRE, Position, unit_at
 from erf.steps import Crop, PointwiseStep, Span, SpatialStep
 
 __all__ = ["LeanNetwork", "Node"]
@@ -48,18 +49,19 @@ class LeanNetwork:
     def __init__(self, nodes: Sequence[Node]):
         self._runs = _split_into_runs(nodes)
         self._feature_map = nodes[-1].output
-        self._plan = lru_cache(maxsize=4)(self._make_plan)
+        self._plan = lru_cache(maxsize=16)(self._make_plan)
 
-    def central_gradient(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    def central_gradient(self, images: Tensor, position: Position = CENTRE) -> tuple[Tensor, tuple[int, int]]:
         """Gradient of the rectified central unit, summed over its channels.
 
         Args:
             images: (N, C, H, W), any memory format; not written to.
+            position: Where in the image the unit lies.
 
         Returns: The gradient to each image (N, C, H, W), and the size (h, w) of the whole feature map.
         """
         height, width = images.shape[2:]
-        plan, size = self._plan(height, width)
+        plan, size = self._plan(height, width, position)
         seen = plan[0].windows[_IMAGE]
         values = {_IMAGE: _part(images, ((0, height), (0, width)), seen)}
         kept: list[Any] = []
@@ -73,7 +75,7 @@ class LeanNetwork:
             (top, bottom), (left, right) = seen
             return F.pad(grads[_IMAGE], (left, width - right, top, height - bottom)), size
 
-    def _make_plan(self, height: int, width: int) -> "tuple[tuple[_Stretch, ...], tuple[int, int]]":
+    def _make_plan(self, height: int, width: int, position: Position) -> "tuple[tuple[_Stretch, ...], tuple[int, int]]":
         """Stretches for images of a size, and the size of the feature map."""
         sizes = {_IMAGE: (height, width)}
         for step, inputs, output in (node for run in self._runs for node in run):
@@ -82,7 +84,8 @@ class LeanNetwork:
                 rows, columns = (g.output_size(n) for g, n in zip(step.geometry, sizes[inputs[0]], strict=True))
                 sizes[output] = (rows, columns)
         h, w = sizes[self._feature_map]
-        windows: dict[int, Window] = {self._feature_map: ((h // 2, h // 2 + 1), (w // 2, w // 2 + 1))}
+        row, column = unit_at(position, (h, w))
+        windows: dict[int, Window] = {self._feature_map: ((row, row + 1), (column, column + 1))}
         plan: list[_Stretch] = []
         used_later = {self._feature_map}
         for run in reversed(self._runs):

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erf.config import Config
+from erf.jobs import Job, describe_units, list_jobs
+from erf.positions import positions_of
 from erf.results import ErfResult, check_result, file_stem, finished_identity, load_result, save_result, write_report
 from erf.sums import stack_sums
 from runkit import Failures, UserError, describe_run, list_differences
@@ -23,8 +25,9 @@ if TYPE_CHECKING:  # these load torch
     from erf.accumulate import Progress
     from erf.images import ImageSet
     from erf.prepare import Prepared
+    from erf.theoretical import TheoreticalField
     from replknet.distributed import World
-    from replknet.zoo import LoadedModel, ResolvedWeights
+    from replknet.zoo import LoadedModel
 
 __all__ = ["measure_networks"]
 
@@ -46,21 +49,23 @@ def measure_networks(config: Config, folder: Path, arguments: Sequence[str]) -> 
     from replknet.device import choose_device
     from replknet.distributed import joined_world
 
-    _check_size(config.size)
+    _check_size(max(config.size))
+    _check_size(min(config.size))
     failures = Failures()
-    alone = len(config.model) == 1
+    asked = [(name, weights) for name in config.model for weights in config.weights]
     device = choose_device(config.device)
     check_precision(config.precision, device)
     with joined_world(device) as world:
         images = world.together(lambda: find_images(config.images, config.num_images))
         image_sha256 = world.together(images.sha256)
         sweep = _Sweep(config, folder, arguments, images, image_sha256, device, world)
-        resolved = [failures.guard(name, partial(sweep.resolve, name), alone=alone) for name in config.model]
-        results = [
-            failures.guard(weights.name, partial(sweep.measure, weights), alone=alone)
-            for weights in resolved
-            if weights is not None
+        resolved = [
+            failures.guard(name, partial(sweep.resolve, name, weights), alone=len(asked) == 1)
+            for name, weights in asked
         ]
+        jobs = [job for of_network in resolved if of_network is not None for job in of_network]
+        alone = len(asked) == len(jobs) == 1
+        results = [failures.guard(job.name, partial(sweep.measure, job), alone=alone) for job in jobs]
     return [result for result in results if result is not None], failures
 
 
@@ -92,51 +97,60 @@ class _Sweep:
     device: "torch.device"
     world: "World"
 
-    def resolve(self, name: str) -> "ResolvedWeights":
-        """A network's weights.
+    def resolve(self, name: str, weights: str) -> "list[Job]":
+        """The maps asked for of a network with some weights: of each size and layer.
 
-        Raises: UserError if they cannot be had, or if the network's files are of another configuration, so that this
-            is known before the long work.
+        Raises: UserError if the weights cannot be had, or if the network's files are of another configuration, so that
+            this is known before the long work.
         """
-        from replknet.zoo import resolve_weights
+        from replknet.zoo import count_feature_maps, resolve_weights
 
-        weights = self.world.main_first(lambda: resolve_weights(name, self.config.weights, seed=self.config.seed))
-        self.world.check_same(self._identify(weights))
-        self.world.on_main(lambda: self._is_finished(weights))
-        return weights
+        resolved = self.world.main_first(lambda: resolve_weights(name, weights, seed=self.config.seed))
+        stages = count_feature_maps(name) if "all" in self.config.layer else 0
+        jobs = list_jobs(self.config, weights, resolved, stages)
+        for job in jobs:
+            self.world.check_same(self._identify(job))
+            self.world.on_main(partial(self._is_finished, job))
+        return jobs
 
-    def measure(self, weights: "ResolvedWeights") -> ErfResult:
+    def measure(self, job: Job) -> ErfResult:
         """A network's map, read if it is finished, else computed; measured, drawn and written."""
-        identity, partial_path = self._identify(weights), self._path(weights, ".partial.npz")
-        if self.world.on_main(lambda: self._is_finished(weights)):
-            npz = self._path(weights, ".npz")
+        identity, partial_path = self._identify(job), self._path(job, ".partial.npz")
+        if self.world.on_main(lambda: self._is_finished(job)):
+            npz = self._path(job, ".npz")
             _logger.info("%s is finished already and is kept; --overwrite computes it again", npz)
             result = self.world.on_main(lambda: load_result(npz))
         else:
-            result = self._compute(weights, identity, partial_path)
-            self.world.on_main(lambda: save_result(result, self._path(weights, ".npz")))
+            result = self._compute(job, identity, partial_path)
+            self.world.on_main(lambda: save_result(result, self._path(job, ".npz")))
         config = self.config
         self.world.on_main(lambda: write_report(result, self.folder, scale=config.scale, formats=config.formats))
         self.world.on_main(lambda: discard_progress(partial_path, identity))
         return result
 
-    def _path(self, weights: "ResolvedWeights", suffix: str) -> Path:
-        return self.folder / (file_stem(weights.name) + suffix)
+    def _path(self, job: Job, suffix: str) -> Path:
+        return self.folder / (file_stem(job.name) + suffix)
 
-    def _identify(self, weights: "ResolvedWeights") -> dict[str, Any]:
+    def _identify(self, job: Job) -> dict[str, Any]:
         """What decides a result, and so whether a file is of the same configuration: device and batch size do not."""
         return {
-            "model": weights.name,
-            "weights": weights.record.identity,
+            "model": job.weights.name,
+            "weights": job.weights.record.identity,
             "images": self.image_sha256,
             "num_images": len(self.images.paths),
-            "size": self.config.size,
-            "layer": self.config.layer,
+            "size": job.size,
+            "layer": job.layer,
             "precision": self.config.precision,
             "plain": self.config.plain,
+            **self._identify_position(),
         }
 
-    def _is_finished(self, weights: "ResolvedWeights") -> bool:
+    def _identify_position(self) -> dict[str, Any]:
+        """The position where it is not the centre; older results have no word for it."""
+        position = self.config.position
+        return {} if position == "centre" else {"position": position if isinstance(position, str) else list(position)}
+
+    def _is_finished(self, job: Job) -> bool:
         """Whether the finished result of this configuration is on disk.
 
         With `--overwrite` results are passed over, but `--resume` keeps those of this configuration: the run that it
@@ -144,12 +158,12 @@ class _Sweep:
 
         Raises: UserError if there is a result of another configuration, and `--overwrite` is off.
         """
-        overwrite, npz = self.config.overwrite, self._path(weights, ".npz")
+        overwrite, npz = self.config.overwrite, self._path(job, ".npz")
         if overwrite and not self.config.resume:
             return False
         try:
-            finished = finished_identity(self.folder / file_stem(weights.name))
-            differences = list_differences(finished, self._identify(weights)) if finished else []
+            finished = finished_identity(self.folder / file_stem(job.name))
+            differences = list_differences(finished, self._identify(job)) if finished else []
             if differences:
                 raise UserError(
                     f"{npz} is of another configuration ({'; '.join(differences)}); use --overwrite or another --output"
@@ -160,7 +174,7 @@ class _Sweep:
             raise
         return finished is not None
 
-    def _compute(self, weights: "ResolvedWeights", identity: dict[str, Any], partial_path: Path) -> ErfResult:
+    def _compute(self, job: Job, identity: dict[str, Any], partial_path: Path) -> ErfResult:
         """The mean map over the images (on rank 0), and what made it.
 
         Raises: UserError if no image could be used, or the map cannot be measured.
@@ -169,49 +183,49 @@ class _Sweep:
 
         started = datetime.now(timezone.utc)
         reset_peak_memory(self.device)
-        loaded = self.world.together(lambda: self._load(weights))
-        prepared, difference = self.world.together(lambda: self._prepare(loaded))
-        progress = self._accumulate(weights, loaded, prepared, identity, partial_path)
+        loaded, field = self.world.together(lambda: self._load(job))
+        prepared, difference = self.world.together(lambda: self._prepare(job, loaded))
+        progress = self._accumulate(job, loaded, prepared, identity, partial_path)
         memory = peak_memory(self.device)
         try:
             about = {"precision_difference": difference, "peak_memory": memory}
-            return self.world.on_main(lambda: self._as_result(weights, loaded, progress, identity, started, about))
+            return self.world.on_main(lambda: self._as_result(job, loaded, field, progress, identity, started, about))
         except UserError:  # all images were dealt with: there is nothing to go on with
             self.world.on_main(lambda: discard_progress(partial_path, identity))
             raise
 
-    def _load(self, weights: "ResolvedWeights") -> "LoadedModel":
-        """The network in float32, on the device."""
+    def _load(self, job: Job) -> "tuple[LoadedModel, TheoreticalField]":
+        """The network in float32, on the device; and what its units can see at most."""
+        from erf.accumulate import explained
+        from erf.theoretical import theoretical_field
         from replknet.zoo import load_model
 
-        loaded = load_model(weights, input_size=self.config.size)
-        return replace(loaded, model=loaded.model.to(device=self.device))
+        loaded = load_model(job.weights, input_size=job.size)
+        with explained(job.name, (job.size, job.size)):
+            field = theoretical_field(loaded.model, (job.size, job.size), layer=job.layer)
+        return replace(loaded, model=loaded.model.to(device=self.device)), field
 
-    def _prepare(self, loaded: "LoadedModel") -> tuple["Prepared", dict[str, Any] | None]:
+    def _prepare(self, job: Job, loaded: "LoadedModel") -> tuple["Prepared", dict[str, Any] | None]:
         """The network as it is to run, and by how much a reduced precision changes the map of the first image."""
         from erf.accumulate import first_input
-        from erf.contribution import LayerError
         from erf.precision import is_reduced, number_type, prepare_reduced
         from erf.prepare import prepare
 
         config, model = self.config, loaded.model
         if not is_reduced(config.precision):
-            return prepare(model.to(number_type(config.precision)), layer=config.layer, plain=config.plain), None
-        name, x = first_input(self.images, loaded.preprocessing, (config.size, config.size))
-        try:
-            prepared, difference = prepare_reduced(
-                model, config.precision, x.to(self.device), layer=config.layer, plain=config.plain
-            )
-        except LayerError as error:
-            raise UserError(f"{loaded.record.model}: {error}") from error
+            return prepare(model.to(number_type(config.precision)), layer=job.layer, plain=config.plain), None
+        name, x = first_input(self.images, loaded.preprocessing, (job.size, job.size))
+        prepared, difference = prepare_reduced(
+            model, config.precision, x.to(self.device), layer=job.layer, plain=config.plain
+        )
         relative = difference["relative_l2"]
         said = "is not finite" if relative is None else f"differs from float32 by {relative:.2%}"
-        _logger.info("%s: in %s the map of %s %s", loaded.record.model, config.precision, name, said)
+        _logger.info("%s: in %s the map of %s %s", job.name, config.precision, name, said)
         return prepared, {"image": name, **difference}
 
     def _accumulate(
         self,
-        weights: "ResolvedWeights",
+        job: Job,
         loaded: "LoadedModel",
         prepared: "Prepared",
         identity: dict[str, Any],
@@ -227,22 +241,21 @@ class _Sweep:
         )
         progress = restore_state(saved) if saved else None
         if progress:
-            _logger.info("%s: going on after image %d of %d", weights.name, progress.done, len(self.images.paths))
+            _logger.info("%s: going on after image %d of %d", job.name, progress.done, len(self.images.paths))
         batch_size = config.batch_size or (progress.batch_size if progress else None)
-        size, dtype = (config.size, config.size), number_type(config.precision)
+        size, dtype = (job.size, job.size), number_type(config.precision)
         with arithmetic(config.precision):
             if batch_size is None:
                 batch_size = world.on_main(
-                    lambda: choose_batch_size(
-                        prepared.network, size, layer=config.layer, device=self.device, dtype=dtype
-                    )
+                    lambda: choose_batch_size(prepared.network, size, layer=job.layer, device=self.device, dtype=dtype)
                 )
             return accumulate(
                 prepared.network,
                 self.images,
                 loaded.preprocessing,
                 size=size,
-                layer=config.layer,
+                layer=job.layer,
+                positions=positions_of(config.position),
                 device=self.device,
                 dtype=dtype,
                 memory_format=prepared.memory_format,
@@ -250,13 +263,14 @@ class _Sweep:
                 world=world,
                 progress=progress,
                 save=lambda state: save_state(state, partial_path, identity),
-                label=weights.name,
+                label=job.name,
             )
 
     def _as_result(
         self,
-        weights: "ResolvedWeights",
+        job: Job,
         loaded: "LoadedModel",
+        field: "TheoreticalField",
         progress: "Progress",
         identity: dict[str, Any],
         started: datetime,
@@ -269,7 +283,7 @@ class _Sweep:
         config = self.config
         if not progress.sums:
             reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in progress.skipped[:3])
-            raise UserError(f"{weights.name}: no image could be used ({reasons})")
+            raise UserError(f"{job.name}: no image could be used ({reasons})")
         provenance = {
             **describe_run(
                 program="erf.visualize", arguments=self.arguments, started=started, seconds=progress.seconds
@@ -280,7 +294,7 @@ class _Sweep:
             "device": device_label(self.device),
             "precision": config.precision,
             "plain": config.plain,
-            "layer": config.layer,
+            "layer": job.layer,
             "ranks": self.world.size,
             "threads": torch.get_num_threads(),
             "batch_size": progress.batch_size,
@@ -293,31 +307,15 @@ class _Sweep:
                 "images_chosen": len(self.images.paths),
                 "images_used": len(progress.sums),
                 "sha256": self.image_sha256,
-                "size_px": [config.size, config.size],
+                "size_px": [job.size, job.size],
                 "mean": loaded.preprocessing.mean,
                 "std": loaded.preprocessing.std,
                 "interpolation": "bicubic",
             },
             "skipped": list(progress.skipped),
-            "unit": _unit(progress.feature_size, config.size),
+            **describe_units(progress.feature_size, job.size, positions_of(config.position), field),
         }
         mean = progress.total / len(progress.sums)
-        result = ErfResult(weights.name, mean, provenance, stack_sums(progress.sums), progress.names)
+        result = ErfResult(job.name, mean, provenance, stack_sums(progress.sums), progress.names)
         check_result(result)
         return result
-
-
-def _unit(feature_size: tuple[int, int] | None, size: int) -> dict[str, Any]:
-    """Which unit was taken, and which pixels it lies over; in a map of odd size these lie round the image's centre."""
-    if feature_size is None:
-        raise AssertionError("a run that used an image knows its feature map")
-    index = [side // 2 for side in feature_size]
-    covers = [[i * size // side, (i + 1) * size // side - 1] for i, side in zip(index, feature_size, strict=True)]
-    odd = any(side % 2 for side in feature_size)
-    where = "the middle unit" if odd else "the unit right below the middle"
-    return {
-        "feature_map": list(feature_size),
-        "index": index,
-        "covers_px": covers,
-        "note": f"{where} of the feature map; squares are centred on pixel {[size // 2] * 2} of the input",
-    }

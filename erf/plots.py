@@ -25,6 +25,7 @@ from mpl_toolkits.axes_grid1 import make_axes_locatable
 
 from erf.measures import LOG_THRESHOLDS, SquareArea, check_map, log_area, log_map
 from erf.results import ErfResult
+from erf.sums import Centre
 from runkit import atomic_write
 
 __all__ = [
@@ -62,6 +63,7 @@ def plot_contribution(
     ax: Axes | None = None,
     scale: str = "decades",
     thresholds: Sequence[float] = LOG_THRESHOLDS,
+    centre: Centre | None = None,
     cbar: bool = True,
 ) -> Axes:
     """Draw one contribution map with the squares of the published measure.
@@ -71,6 +73,7 @@ def plot_contribution(
         ax: Axes to draw on; new ones if None.
         scale: Of the colours: 'decades' or 'published'; the squares are those of the published measure either way.
         thresholds: Shares whose squares are drawn, those that no square reaches left out; empty for none.
+        centre: Pixel that the squares lie round; (H // 2, W // 2) if None.
         cbar: Add a colour bar with the scale's name on the right.
 
     Returns: The Axes, with limits in pixels and the origin at the upper left.
@@ -84,8 +87,10 @@ def plot_contribution(
     image = ax.imshow(
         shown, cmap=sns.color_palette("mako", as_cmap=True), vmin=low, vmax=high, interpolation="antialiased"
     )
-    for i, area in enumerate(log_area(contribution, thresholds)):
-        _draw_square(ax, area, _LABEL_CORNERS[i % len(_LABEL_CORNERS)], height, width)
+    centre = centre or (height // 2, width // 2)
+    for i, area in enumerate(log_area(contribution, thresholds, centre=centre)):
+        _draw_square(ax, area, _LABEL_CORNERS[i % len(_LABEL_CORNERS)], centre, min(height, width))
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     ax.set_xticks([0, width // 2, width - 1], ["0", str(width // 2), str(width)])
     ax.set_yticks([0, height // 2, height - 1], ["0", str(height // 2), str(height)])
     ax.tick_params(length=2, pad=2)
@@ -117,17 +122,17 @@ def _decades(contribution: np.ndarray, low: float) -> np.ndarray:
 _LABEL_CORNERS = ((0, 1), (1, 1), (0, 0), (1, 0))
 
 
-def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], height: int, width: int) -> None:
+def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], centre: Centre, shorter: int) -> None:
     if area.side_px is None:
         return
-    left, top = width // 2 - area.side_px / 2, height // 2 - area.side_px / 2
+    left, top = centre[1] - area.side_px / 2, centre[0] - area.side_px / 2
     outline = [path_effects.Stroke(linewidth=2.0, foreground="black"), path_effects.Normal()]
     square = Rectangle((left, top), area.side_px, area.side_px, fill=False, edgecolor="white", linewidth=0.9)
     square.set_path_effects(outline)
     ax.add_patch(square)
     across, down = corner
-    inside = area.side_px > 0.85 * min(height, width)  # outside would leave the map
-    small = area.side_px < 0.5 * min(height, width)  # labels point away from the square, so as not to meet
+    inside = area.side_px > 0.85 * shorter  # outside would leave the map
+    small = area.side_px < 0.5 * shorter  # labels point away from the square, so as not to meet
     label = ax.annotate(
         f"{area.threshold:.0%}",
         (left + across * area.side_px, top + down * area.side_px),
@@ -146,7 +151,7 @@ def plot_result(result: ErfResult, *, scale: str = "decades") -> Figure:
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(4.2, 4.3))
         figure.subplots_adjust(left=0.1, right=0.85, top=0.97, bottom=0.13)
-        plot_contribution(result.contribution, ax=ax, scale=scale)
+        plot_contribution(result.contribution, ax=ax, scale=scale, centre=result.centre)
         _title(ax, result)
         figure.text(0.1, 0.015, caption([result]), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
     return figure
@@ -172,7 +177,7 @@ def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades", col
         )  # fmt: skip
         axes = [figure.add_subplot(grid[i // columns, i % columns]) for i in range(len(results))]
         for ax, result in zip(axes, results, strict=True):
-            plot_contribution(result.contribution, ax=ax, scale=scale, cbar=False)
+            plot_contribution(result.contribution, ax=ax, scale=scale, centre=result.centre, cbar=False)
             _title(ax, result)
         figure.canvas.draw()  # images keep their aspect ratio: only now are the panels' true places known
         first, last = axes[0].get_position(), axes[min(columns, len(axes)) - 1].get_position()
@@ -216,7 +221,7 @@ def _area_table(ax: Axes, results: Sequence[ErfResult]) -> None:
     for i, result in enumerate(results):
         colour = _WARNING_COLOUR if result.random_weights else "0.1"
         ax.text(0, 2.25 + i, row_name(result), fontsize=7.5, va="center", color=colour)
-        for right, area in zip(rights, log_area(result.contribution), strict=True):
+        for right, area in zip(rights, log_area(result.contribution, centre=result.centre), strict=True):
             ax.text(right, 2.25 + i, _cell(area), fontsize=7.5, ha="right", va="center")
 
 

@@ -14,6 +14,7 @@ all the maps. Files of schema 1 have rings alone of the `image_` arrays: they ar
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,13 +74,19 @@ class ErfResult:
     @property
     def centre(self) -> Centre:
         """Pixel (down, across) that squares and circles lie round."""
-        height, width = self.contribution.shape
-        return (height // 2, width // 2)
+        down, across = self.provenance.get("unit", {}).get("centre_px") or (n // 2 for n in self.contribution.shape)
+        return (down, across)
+
+    @property
+    def theoretical_side(self) -> float | None:
+        """Root of the area of the theoretical field in pixels; None if it has no bound or is not known."""
+        sides = self.provenance.get("theoretical_field", {}).get("side_px")
+        return sides and math.sqrt(sides[0] * sides[1])
 
     @cached_property
     def measured(self) -> Measured:
         """All measures, with what is needed for intervals where the sums of each image are there."""
-        return measure_maps(self.contribution, self.sums, centre=self.centre)
+        return measure_maps(self.contribution, self.sums, centre=self.centre, theoretical_side=self.theoretical_side)
 
 
 def save_result(result: ErfResult, path: Path) -> None:

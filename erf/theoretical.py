@@ -12,7 +12,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -65,6 +69,8 @@ def theoretical_field(
             field = _field_of(feature_map(model, x, layer=layer))
         except _Unknown as error:
             return TheoreticalField(None, None, None, f"not known: {error}")
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            return TheoreticalField(None, None, None, "not known: the network's path depends on its data")
     if field is not None and field.unbounded:
         return TheoreticalField(None, None, None, f"no bound: {field.unbounded}")
     if field is None or field.dims is None:

@@ -7,9 +7,8 @@ network has to run: help, wrong arguments and drawing from saved results answer 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from erf.config import Config, build_parser
+from erf.config import Config, build_parser, parse_config
 from erf.results import ErfResult, file_stem, load_result, write_report
 from erf.tables import text_table, write_tables
 from runkit import Failures, UserError, is_main_process, run_main
@@ -20,14 +19,7 @@ __all__ = ["Config", "build_parser", "main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (0 done, 2 the user can mend it)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = build_parser()
-    parsed = vars(parser.parse_args(arguments))
-    options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in parsed.items()}
-    config = Config(**options)
-    if bool(config.model) == bool(config.from_npz):
-        parser.error("give --model NAME [NAME ...], or --from-npz FILE [FILE ...]")
-    if config.seed < 0:
-        parser.error(f"--seed must be at least 0, not {config.seed}")
+    config = parse_config(build_parser(), arguments)
     return run_main(lambda: _run(config, arguments), program="erf.visualize", arguments=arguments)
 
 
@@ -44,6 +36,9 @@ def _run(config: Config, arguments: Sequence[str]) -> int:
             write_report(result, folder, scale=config.scale, formats=config.formats)
     else:
         _refuse_same_stem(config.model)
+        _refuse_twice("weights", [Path(weights).stem for weights in config.weights])
+        _refuse_twice("size", config.size)
+        _refuse_twice("layer", config.layer)
         results, failures = measure_networks(config, folder, arguments)
     if not results or not is_main_process():
         failures.log()
@@ -59,6 +54,11 @@ def _refuse_same_stem(names: Sequence[str]) -> None:
     stems = [file_stem(name) for name in names]
     if twice := sorted({name for name, stem in zip(names, stems, strict=True) if stems.count(stem) > 1}):
         raise UserError(f"{', '.join(twice)}: named more than once; results of one name share their files")
+
+
+def _refuse_twice(option: str, values: Sequence[object]) -> None:
+    if len(set(values)) < len(values):
+        raise UserError(f"--{option} {' '.join(map(str, values))}: named more than once; results share their files")
 
 
 def _write_comparison(results: Sequence[ErfResult], folder: Path, config: Config) -> None:

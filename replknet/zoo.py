@@ -32,6 +32,7 @@ __all__ = [
     "Preprocessing",
     "WeightsRecord",
     "WeightsUnavailable",
+    "count_feature_maps",
     "load_model",
     "resolve_weights",
 ]
@@ -201,6 +202,19 @@ def load_model(
             state_dict = _rename_in_order(state_dict, timm.create_model(resolved.name), resolved.file.path)
         model = _build(resolved.name, record, model_args, state_dict)
     return LoadedModel(model.eval(), _preprocessing(model), record, model_args)
+
+
+def count_feature_maps(name: str) -> int:
+    """How many feature maps a network of timm names: positions 0 to this less one are its stages or blocks.
+
+    Raises: UserError if it names none.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = timm.create_model(name)
+    feature_info: Any = getattr(model, "feature_info", None)
+    if not feature_info:
+        raise UserError(f"{name} names no feature maps; ask for layers by their module's name")
+    return len(feature_info)
 
 
 def _build(

@@ -8,11 +8,12 @@ PICTURE_FORMATS = ("png", "pdf", "svg")
 _Group = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
-def add_weights(group: _Group, *, auto: str) -> None:
-    """`--weights`; `auto` says what the tool does where there are no trained weights."""
+def add_weights(group: _Group, *, auto: str, several: bool = False) -> None:
+    """`--weights`; `auto` says what the tool does where there are no trained weights, `several` takes a list."""
     group.add_argument(
         "--weights",
-        default="auto",
+        nargs="+" if several else None,
+        default=["auto"] if several else "auto",
         metavar="auto|pretrained|random|PATH",
         help=f"trained weights ('auto': {auto}); random ones from --seed; or a checkpoint's path (default auto)",
     )

@@ -116,6 +116,53 @@ def test_comparison(run):
     assert [m["name"] for m in read(run.folder / "comparison.json")["models"]] == names
 
 
+def test_every_stage_trained_beside_untrained(run):
+    """One run, a file for each map, all compared; squares and theory are those of each stage."""
+    name = "tf_efficientnet_lite0.in1k"
+    code, out, _ = run("--model", name, "--weights", "pretrained", "random", "--layer", "all", "--num-images", "2")
+    assert code == 0
+    stems = [f"{name}.{weights}.layer-{i}" for weights in ("pretrained", "random") for i in range(5)]
+    assert sorted(path.stem for path in run.folder.glob("*.npz")) == stems
+    contents = [read(run.folder / f"{stem}.json") for stem in stems]
+    assert [content["layer"] for content in contents] == [*"01234"] * 2
+    assert [content["weights"]["random"] for content in contents] == [False] * 5 + [True] * 5
+    sides = [content["theoretical_field"]["side_px"][0] for content in contents[:5]]
+    assert sides == sorted(sides)
+    assert sides[-1] == 851
+    ratio = contents[4]["results"]["theoretical_ratio"][2]
+    side = contents[4]["results"]["mass_area_ratio"][2]["side_interpolated_px"]
+    assert ratio["ratio"] == pytest.approx(side / 851)
+    with (run.folder / "comparison-differences.csv").open() as file:
+        pairs = {(row["model"], row["less"]) for row in csv.DictReader(file)}
+    assert len(pairs) == 10 * 9 / 2
+    assert out.count("RANDOM WEIGHTS (seed 0)") == 2 * 5
+
+
+def test_several_sizes(run):
+    arguments = ("--model", "resnet18", "--weights", "random", "--num-images", "1", "--size", "64", "96")
+    assert run(*arguments)[0] == 0
+    for size in (64, 96):
+        assert erf.load_result(run.folder / f"resnet18.size-{size}.npz").contribution.shape == (size, size)
+    assert "finished already and is kept" in run(*arguments)[2]
+
+
+def test_any_position_and_their_average(run):
+    arguments = ("--model", "resnet18", "--weights", "random", "--num-images", "2", "--layer", "2")
+    assert run(*arguments, "--position", "0.25", "0.75")[0] == 0
+    content = read(run.folder / "resnet18.json")
+    assert content["unit"]["indices"] == [[2, 6]]  # of 8 x 8
+    assert content["unit"]["centre_px"] == content["results"]["centre_px"] == [16, 48]
+    assert abs(content["results"]["offset_px"]) < 8  # from there, not from the image's middle
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "position: [0.25, 0.75] -> (absent)" in err
+    assert run(*arguments, "--position", "average", "--overwrite")[0] == 0
+    content = read(run.folder / "resnet18.json")
+    assert len(content["unit"]["indices"]) == 9
+    assert content["unit"]["centre_px"] == [32, 32]
+    assert content["results"]["interval"]["resamples"] == 2000
+
+
 def test_finished_results_are_kept_or_refused(run):
     arguments = ("--model", "resnet18", "--weights", "random")
     assert run(*arguments)[0] == 0
@@ -238,6 +285,8 @@ def test_no_readable_image_is_an_error(run, photo_folder):
         (["--model", "resnet18", "--weights", "random", "--images", "nowhere"], "is not a folder"),
         (["--model", "resnet18", "--weights", "random", "--device", "cuda:77"], "cuda:77 cannot be used"),
         (["--model", "resnet18", "resnet18", "--weights", "random"], "named more than once"),
+        (["--model", "resnet18", "--weights", "a/x.pth", "b/x.pth"], "named more than once"),
+        (["--model", "resnet18", "--size", "64", "64"], "named more than once"),
         (["--from-npz", "nowhere.npz"], "does not exist"),
     ],
 )
@@ -260,7 +309,14 @@ def test_pretrained_that_cannot_be_had_exits_2(run):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--model", "a", "--from-npz", "b"], ["--precision", "int8"], ["--model", "a", "--batch-size", "0"]],
+    [
+        [],
+        ["--model", "a", "--from-npz", "b"],
+        ["--precision", "int8"],
+        ["--model", "a", "--batch-size", "0"],
+        ["--model", "a", "--position", "1", "0"],
+        ["--model", "a", "--position", "left"],
+    ],
 )
 def test_wrong_usage(arguments):
     with pytest.raises(SystemExit, match="2"):
