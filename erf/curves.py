@@ -33,20 +33,21 @@ def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes) -> Axes:
     return ax
 
 
-def plot_radial_profiles(results: Sequence[ErfResult], *, ax: Axes, decades: float = 4.0) -> Axes:
+def plot_radial_profiles(results: Sequence[ErfResult], *, ax: Axes, decades: float = 2.0) -> Axes:
     """Mean of the map at each distance from the centre, over the mean of the whole map, on a logarithmic axis.
 
     Args:
-        decades: Powers of ten shown below the highest value.
+        decades: Powers of ten shown, at most, below the peak of the flattest profile.
     """
-    lowest, highest = np.inf, 0.0
+    lowest, flattest, highest = np.inf, np.inf, 0.0
     for result, colour in zip(results, _colours(results), strict=True):
         profile = result.measured.radial_profile
         inside = slice(0, min(result.contribution.shape) // 2)  # beyond, circles leave the image
         density = Resampled(profile.estimate[inside], profile.resamples[:, inside], profile.num_images)
         _draw(ax, np.arange(len(density.estimate)), density, result, colour)
         positive = density.estimate[density.estimate > 0]
-        lowest, highest = min(lowest, float(positive.min())), max(highest, float(positive.max()))
+        lowest, peak = min(lowest, float(positive.min())), float(positive.max())
+        flattest, highest = min(flattest, peak), max(highest, peak)
     largest = max(min(result.contribution.shape) // 2 for result in results)
     ax.axhline(1.0, color="0.5", linewidth=0.8, linestyle=":", zorder=1)
     ax.set_yscale("log")
@@ -54,7 +55,7 @@ def plot_radial_profiles(results: Sequence[ErfResult], *, ax: Axes, decades: flo
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set(xlabel="distance from the centre (pixels)", ylabel="density over that of an even map", xlim=(0, largest))
-    ax.set_ylim(max(lowest / 1.5, highest * 10.0**-decades), highest * 1.5)
+    ax.set_ylim(max(lowest / 1.5, flattest * 10.0**-decades), highest * 1.5)
     return ax
 
 

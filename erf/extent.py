@@ -206,4 +206,4 @@ def _beyond(shares: np.ndarray, radius: np.ndarray) -> np.ndarray:
     i = np.minimum(edge.astype(np.intp), shares.shape[1] - 1)
     row = np.arange(len(shares))
     within = held[row, i] + np.minimum(edge - i, 1.0) * shares[row, i]
-    return np.where(np.isnan(radius), np.nan, 1 - within)
+    return np.where(np.isnan(radius), np.nan, np.maximum(1 - within, 0.0))  # rounding

@@ -191,7 +191,9 @@ def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades", col
 
 def _title(ax: Axes, result: ErfResult) -> None:
     """Network on the first line, its weights on the second; random weights in bold colour."""
-    ax.set_title(result.name, fontweight="bold", pad=15)
+    width = ax.bbox.width * 72 / ax.figure.dpi  # points
+    size = min(STYLE["axes.titlesize"], 1.15 * width / (0.62 * len(result.name)))  # a long name stays within its panel
+    ax.set_title(result.name, fontweight="bold", pad=15, fontsize=size)
     ax.text(
         0.5,
         1.015,
@@ -227,8 +229,9 @@ def _area_table(ax: Axes, results: Sequence[ErfResult]) -> None:
 
 def row_name(result: ErfResult) -> str:
     """The network's name, with its weights where the name does not say them."""
-    named_by_tag = result.provenance["weights"]["model"] == result.name and not result.random_weights
-    return result.name if named_by_tag else f"{result.name}, {result.weights_label}"
+    weights = result.provenance["weights"]
+    named_by_tag = result.name.startswith(weights["model"]) and weights.get("source") != "file"
+    return result.name if named_by_tag and not result.random_weights else f"{result.name}, {result.weights_label}"
 
 
 def _cell(area: SquareArea) -> str:
