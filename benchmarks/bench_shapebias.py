@@ -28,9 +28,10 @@ from torchvision.datasets.folder import default_loader
 
 from replknet import load_model, optimize
 from replknet.device import choose_device
+from replknet.memory import keep_freed_memory
 from runkit import atomic_write
 from shapebias.categories import CATEGORIES, IMAGENET_INDICES, decide
-from shapebias.inference import TOOLBOX_PREPROCESSING, default_batch_size, predict
+from shapebias.inference import TOOLBOX_PREPROCESSING, StimulusReader, default_batch_size, predict
 from shapebias.observers import write_raw_data
 from shapebias.stimuli import Stimuli, read_stimuli
 
@@ -102,15 +103,20 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=64, help="evenly spaced over the benchmark (default: 64)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), nargs="+", default=["float32"])
     parser.add_argument("--out", type=Path, help="CSV; a row with the same key is replaced")
     options = parser.parse_args()
 
     device = choose_device(options.device)
     everything = read_stimuli(options.stimuli)
     stimuli = everything[:: max(1, len(everything) // options.images)][: options.images]
+    if device.type == "cpu":
+        keep_freed_memory()  # as the tool does; the toolbox's loop gains by it too
     plain = load_model(options.model, options.weights, input_size=224).model.to(device)
-    fast = optimize(load_model(options.model, options.weights, input_size=224).model).to(device)
-    providers = {"toolbox loop": (run_toolbox_loop, plain), "shapebias": (run_this_tool, fast)}
+    providers = {"toolbox loop": (run_toolbox_loop, plain)}
+    for precision in options.precision:
+        fast = optimize(load_model(options.model, options.weights, input_size=224).model)
+        providers[f"shapebias {precision}"] = (run_this_tool, fast.to(device, getattr(torch, precision)))
     rates: dict[str, list[float]] = {name: [] for name in providers}
     answers: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -121,11 +127,18 @@ def main() -> int:
                 started = time.perf_counter()
                 answers[name] = work(model, stimuli, device, Path(scratch))
                 rates[name].append(len(stimuli) / (time.perf_counter() - started))
-                print(f"round {number + 1}  {name:13s} {rates[name][-1]:8.2f} images/s", flush=True)
-    # neighbours in time are compared, so that a machine that is busy now and then does not decide
-    ratio = statistics.median(a / b for a, b in zip(rates["shapebias"], rates["toolbox loop"], strict=True))
-    same = sum(a == b for a, b in zip(*answers.values(), strict=True))
-    print(f"{options.model}: {ratio:.2f} times the toolbox's loop; {same} of {len(stimuli)} decisions equal")
+                print(f"round {number + 1}  {name:18s} {rates[name][-1]:8.2f} images/s", flush=True)
+    started = time.perf_counter()
+    decoded = [StimulusReader().read(stimulus, TOOLBOX_PREPROCESSING) for stimulus in stimuli]
+    print(f"decoding alone, one thread: {len(decoded) / (time.perf_counter() - started):.0f} images/s")
+    for name in list(providers)[1:]:
+        # neighbours in time are compared, so that a machine that is busy now and then does not decide
+        ratios = [ours / theirs for ours, theirs in zip(rates[name], rates["toolbox loop"], strict=True)]
+        same = sum(a == b for a, b in zip(answers[name], answers["toolbox loop"], strict=True))
+        print(
+            f"{options.model}, {name}: {statistics.median(ratios):.2f} times the toolbox's loop "
+            f"({min(ratios):.2f} to {max(ratios):.2f}); {same} of {len(stimuli)} decisions equal"
+        )
     if options.out:
         _write(options, rates, len(stimuli), device)
     return 0

@@ -54,6 +54,7 @@ class RunConfig:
     aggregation: str = "mean"
     device: str = "auto"
     batch_size: int | None = None
+    precision: str = "float32"
     seed: int = 0
     resume: bool = False
     overwrite: bool = False
@@ -128,6 +129,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="images at a time, or auto (default): 16, on a GPU 64, or as many as fit",
     )
+    running.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="arithmetic; what a reduced one changes on 16 images is told and saved (default: float32)",
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output", type=Path, default=Path("figures"), metavar="DIR", help="writes DIR/shapebias (default: figures)"
@@ -152,6 +159,8 @@ def parse_config(argv: Sequence[str] | None = None) -> RunConfig:
         parser.error(f"{recorded} measures what was recorded; leave out --preprocessing")
     if options.from_csv and options.aggregation != "mean":
         parser.error("--from-csv measures answers already decided; --aggregation needs --from-probabilities")
+    if recorded and options.precision != "float32":
+        parser.error(f"{recorded} measures what was recorded; leave out --precision")
     if options.seed < 0:
         parser.error(f"--seed must be at least 0, not {options.seed}")
     models = tuple(options.model or DEFAULT_MODELS)
@@ -173,6 +182,7 @@ def parse_config(argv: Sequence[str] | None = None) -> RunConfig:
         aggregation=options.aggregation,
         device=options.device,
         batch_size=options.batch_size,
+        precision=options.precision,
         seed=options.seed,
         resume=options.resume,
         overwrite=options.overwrite,

@@ -1,6 +1,8 @@
 """From a network and stimuli to class probabilities and decisions: the only part of the tool that needs torch."""
 
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +23,10 @@ from shapebias.stimuli import Stimulus
 
 __all__ = [
     "TOOLBOX_PREPROCESSING",
+    "PrecisionCheck",
+    "StimulusReader",
     "check_head",
+    "check_precision",
     "choose_batch_size",
     "default_batch_size",
     "evaluate",
@@ -83,6 +88,7 @@ def predict(
     batch_size: int = 16,
     name: str = "the network",
     progress: bool = False,
+    reader: "StimulusReader | None" = None,
     world: World | None = None,
     earlier: np.ndarray | None = None,
     save: Callable[[np.ndarray], None] = lambda probabilities: None,
@@ -90,7 +96,8 @@ def predict(
     """Class probabilities for each stimulus: softmax in float32 over the network's 1000 outputs.
 
     Images are resized to `preprocessing.input_size` if they have another size, never cropped (the stimuli already are),
-    scaled to [0, 1] and normalised. Threads decode ahead of the network; batches are channels-last.
+    scaled to [0, 1] and normalised in float32, then rounded to the network's type. Threads decode ahead of the network;
+    batches are channels-last.
 
     Args:
         model: In eval mode, on `device`; left as it is.
@@ -101,6 +108,7 @@ def predict(
             only.
         name: Of the network, for messages and the progress bar.
         progress: Whether to show a bar on stderr.
+        reader: Decodes the images; one that is shared by several networks may decode them once.
         world: Ranks that share the stimuli; None for this process alone.
         earlier: Probabilities of the first stimuli, from an interrupted run: it goes on after them.
         save: Called with the probabilities so far every minute or ten batches, at the end, and when interrupted.
@@ -112,7 +120,7 @@ def predict(
         raise ValueError("predict() needs a network in eval mode: call model.eval() first")
     check_head(model, name)
     device = torch.device(device)
-    batches = Batches(batch_size, name)
+    batches, reader = Batches(batch_size, name), reader or StimulusReader()
     empty = np.empty((0, NUM_IMAGENET_CLASSES), np.float32)
     begun = (empty,) if earlier is None else (earlier,)
 
@@ -126,7 +134,7 @@ def predict(
             done=len(begun[0]),
             batch_size=batch_size,
             world=world or World(),
-            read=lambda chosen: [_decode(stimulus, preprocessing) for stimulus in chosen],
+            read=lambda chosen: [reader.read(stimulus, preprocessing) for stimulus in chosen],
             work=lambda images: batches.run(ask, images),
             add=lambda state, rows: (*state, np.stack(rows)),
             save=lambda state: save(np.concatenate(state)),
@@ -146,7 +154,7 @@ def _ask(
     # (B, H, W, 3) in memory is channels-last: only the view changes
     x = torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2)
     x = x.to(torch.float32).div_(255).sub_(mean).div_(std)
-    logits = model(x)
+    logits = model(x.to(_dtype_of(model)))
     if logits.ndim != 2 or logits.shape[1] != NUM_IMAGENET_CLASSES:
         raise UserError(
             f"{name} answers with shape {tuple(logits.shape)} to {len(x)} images; "
@@ -186,6 +194,40 @@ def evaluate(
     return Observer(name, make_trials(name, [item.name for item in stimuli], answers))
 
 
+@dataclass(frozen=True)
+class PrecisionCheck:
+    """What a reduced precision changed on some stimuli.
+
+    Attributes:
+        images: How many stimuli were asked in both precisions.
+        decisions_changed: How many of them got another of the 16 categories.
+        largest_difference: Between two class probabilities, in [0, 1].
+    """
+
+    images: int
+    decisions_changed: int
+    largest_difference: float
+
+
+def check_precision(
+    model: nn.Module, dtype: torch.dtype, stimuli: Sequence[Stimulus], **options: Any
+) -> PrecisionCheck:
+    """Ask a float32 network the stimuli, convert it in place to `dtype`, ask again, and compare.
+
+    Args:
+        options: Of `predict`.
+    """
+    exact = predict(model, stimuli, **options)
+    reduced = predict(model.to(dtype), stimuli, **options)
+    changed = sum(a != b for a, b in zip(decide(exact), decide(reduced), strict=True))
+    return PrecisionCheck(len(stimuli), changed, float(np.abs(exact - reduced).max()))
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype:
+    """Type of the network's numbers; float32 if it has no parameters."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
 class _Decoded(NamedTuple):
     """A stimulus and its pixels: uint8 (H, W, 3), in the size the network wants."""
 
@@ -193,8 +235,36 @@ class _Decoded(NamedTuple):
     pixels: np.ndarray
 
 
-def _decode(stimulus: Stimulus, preprocessing: Preprocessing) -> _Decoded:
-    """Read and, where it has another size, resize an image."""
+class StimulusReader:
+    """Decodes stimuli, and keeps them for further networks that want the same size.
+
+    Args:
+        keep_bytes: Most memory that kept images may take; 0 keeps none. All 1280 stimuli at 224 pixels take 193 MB.
+    """
+
+    def __init__(self, keep_bytes: int = 0) -> None:
+        self._room = keep_bytes
+        self._kept: dict[tuple[Path, tuple[int, ...], str], np.ndarray] = {}
+        self._lock = threading.Lock()  # threads read at the same time
+
+    def read(self, stimulus: Stimulus, preprocessing: Preprocessing) -> _Decoded:
+        """A stimulus in the size that a network wants.
+
+        Raises: UserError if the file cannot be read.
+        """
+        key = (stimulus.path, tuple(preprocessing.input_size), preprocessing.interpolation)
+        pixels = self._kept.get(key)
+        if pixels is None:
+            pixels = _decode(stimulus, preprocessing)
+            with self._lock:
+                if pixels.nbytes <= self._room:
+                    self._room -= pixels.nbytes
+                    self._kept[key] = pixels
+        return _Decoded(stimulus, pixels)
+
+
+def _decode(stimulus: Stimulus, preprocessing: Preprocessing) -> np.ndarray:
+    """Read and, where it has another size, resize an image: uint8 (H, W, 3)."""
     height, width = preprocessing.input_size
     try:
         with Image.open(stimulus.path) as image:
@@ -203,4 +273,4 @@ def _decode(stimulus: Stimulus, preprocessing: Preprocessing) -> _Decoded:
         raise UserError(f"cannot read the image {stimulus.path}: {error}; unpack the archive again") from error
     if rgb.size != (width, height):
         rgb = rgb.resize((width, height), _RESAMPLING.get(preprocessing.interpolation, Image.Resampling.BICUBIC))
-    return _Decoded(stimulus, np.array(rgb))
+    return np.array(rgb)

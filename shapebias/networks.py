@@ -6,7 +6,7 @@ torch is loaded only when a network is asked; probabilities that were saved are 
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -30,10 +30,13 @@ if TYPE_CHECKING:  # these load torch
 
     from replknet.distributed import World
     from replknet.zoo import LoadedModel, Preprocessing, ResolvedWeights
+    from shapebias.inference import PrecisionCheck, StimulusReader
 
 __all__ = ["measure_networks", "measure_probabilities"]
 
 _logger = logging.getLogger(__name__)
+_KEPT_BYTES = 1 << 30  # of decoded stimuli, for the networks that come after the first
+_CHECKED_IMAGES = 16  # that a reduced precision is compared on
 
 
 def measure_networks(config: RunConfig, folder: ResultFolder) -> tuple[list[Observer], Failures, list[dict[str, str]]]:
@@ -46,6 +49,7 @@ def measure_networks(config: RunConfig, folder: ResultFolder) -> tuple[list[Obse
     """
     from replknet.device import choose_device
     from replknet.distributed import joined_world
+    from shapebias.inference import StimulusReader
 
     failures = Failures()
     alone = len(config.models) == 1
@@ -54,7 +58,8 @@ def measure_networks(config: RunConfig, folder: ResultFolder) -> tuple[list[Obse
         stimuli = world.main_first(lambda: find_stimuli(config.stimuli, config.experiment))
         if not stimuli.is_published_list:
             _logger.warning("%s: these are not the names of the published benchmark", stimuli.folder)
-        sweep = _Sweep(config, folder, stimuli, device, world)
+        reader = StimulusReader(keep_bytes=0 if alone else _KEPT_BYTES)
+        sweep = _Sweep(config, folder, stimuli, device, world, reader)
         skipped: list[dict[str, str]] = []
         resolved = [failures.guard(name, partial(sweep.resolve, name, skipped), alone=alone) for name in config.models]
         observers = [
@@ -141,6 +146,7 @@ class _Sweep:
     stimuli: Stimuli
     device: "torch.device"
     world: "World"
+    reader: "StimulusReader"
 
     def resolve(self, name: str, skipped: list[dict[str, str]]) -> "ResolvedWeights | None":
         """A network's weights; None, and an entry in `skipped`, where `auto` leaves it out for the want of them.
@@ -184,6 +190,7 @@ class _Sweep:
             "model": weights.name,
             "weights": weights.record.identity,
             "preprocessing": self.config.preprocessing,
+            "precision": self.config.precision,
             "stimuli": {"images": len(self.stimuli), "content_sha256": self.stimuli.content_sha256},
         }
 
@@ -229,6 +236,7 @@ class _Sweep:
             _logger.info("%s: going on after image %d of %d", weights.name, done, len(stimuli))
         reset_peak_memory(self.device)
         loaded, preprocessing = self.world.together(lambda: self._load(weights))
+        precision_check = self._reduce_precision(loaded, preprocessing, weights.name)
         if batch_size is None:
             batch_size = self.world.on_main(
                 lambda: choose_batch_size(loaded.model, preprocessing, self.device, weights.name)
@@ -250,6 +258,7 @@ class _Sweep:
             batch_size=batch_size,
             name=weights.name,
             progress=True,
+            reader=self.reader,
             world=self.world,
             earlier=earlier,
             save=save,
@@ -262,7 +271,8 @@ class _Sweep:
             "config": identity,
             "seed": config.seed,
             "device": device_label(self.device),
-            "dtype": "float32",
+            "precision": config.precision,
+            "precision_check": precision_check and asdict(precision_check),
             "ranks": self.world.size,
             "threads": torch.get_num_threads(),
             "batch_size": batch_size,
@@ -286,6 +296,7 @@ class _Sweep:
 
     def _load(self, weights: "ResolvedWeights") -> "tuple[LoadedModel, Preprocessing]":
         """The network in its fast form on the device, and the preprocessing it gets."""
+        from replknet.memory import keep_freed_memory
         from replknet.optimize import optimize
         from replknet.zoo import load_model
         from shapebias.inference import TOOLBOX_PREPROCESSING, check_head
@@ -293,8 +304,40 @@ class _Sweep:
         toolbox = self.config.preprocessing == "toolbox"
         loaded = load_model(weights, input_size=TOOLBOX_PREPROCESSING.input_size if toolbox else None)
         check_head(loaded.model, weights.name)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         model = optimize(loaded.model).to(self.device)
         return replace(loaded, model=model), TOOLBOX_PREPROCESSING if toolbox else loaded.preprocessing
+
+    def _reduce_precision(
+        self, loaded: "LoadedModel", preprocessing: "Preprocessing", name: str
+    ) -> "PrecisionCheck | None":
+        """Convert the network, in place, to the precision asked for; what that changes on some stimuli.
+
+        Raises: UserError for float16 on a CPU, whose kernels are many times slower than those of float32.
+        """
+        if self.config.precision == "float32":
+            return None
+        import torch
+
+        from shapebias.inference import check_precision
+
+        if self.config.precision == "float16" and self.device.type == "cpu":
+            raise UserError("--precision float16 is for GPUs; on a CPU take bfloat16 or float32")
+        some = self.stimuli[:: max(1, len(self.stimuli) // _CHECKED_IMAGES)][:_CHECKED_IMAGES]
+        dtype = getattr(torch, self.config.precision)
+        check = check_precision(
+            loaded.model, dtype, some, preprocessing=preprocessing, device=self.device, reader=self.reader, name=name
+        )
+        _logger.info(
+            "%s: %s against float32 on %d images: %d decisions changed, largest difference of a probability %.2g",
+            name,
+            self.config.precision,
+            check.images,
+            check.decisions_changed,
+            check.largest_difference,
+        )
+        return check
 
 
 def _write_answers(

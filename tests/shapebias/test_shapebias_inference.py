@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,14 @@ from replknet.device import choose_device
 from replknet.zoo import Preprocessing
 from runkit import UserError
 from shapebias.categories import CATEGORIES, IMAGENET_INDICES
-from shapebias.inference import TOOLBOX_PREPROCESSING, check_head, evaluate, predict
+from shapebias.inference import (
+    TOOLBOX_PREPROCESSING,
+    StimulusReader,
+    check_head,
+    check_precision,
+    evaluate,
+    predict,
+)
 from shapebias.measures import measure
 from shapebias.stimuli import Stimulus, read_stimuli
 
@@ -47,6 +55,46 @@ def test_every_stimulus_gets_its_own_answer(reader, benchmark_folder):
     observer = evaluate(reader, stimuli, preprocessing=PLAIN, batch_size=50)
     assert list(observer.trials["response"]) == [item.shape for item in stimuli]
     assert list(observer.trials["image"]) == [item.name for item in stimuli]
+
+
+class Wavering(nn.Module):
+    """Prefers one of two classes by a margin that bfloat16, with 8 bits, does not see."""
+
+    def __init__(self):
+        super().__init__()
+        self.margin = nn.Parameter(torch.tensor([1.0, 1.001]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.dtype == self.margin.dtype
+        logits = x.new_zeros(len(x), 1000)
+        logits[:, [IMAGENET_INDICES[name][0] for name in CATEGORIES[:2]]] = 20 * self.margin
+        return logits
+
+
+def test_a_reduced_precision_is_compared_with_float32(benchmark_folder):
+    stimuli = read_stimuli(benchmark_folder)[:5]
+    model = Wavering().eval()
+    check = check_precision(model, torch.bfloat16, stimuli, preprocessing=PLAIN)
+    assert model.margin.dtype == torch.bfloat16
+    # categories are averages over classes: the first two differ in size, so it is the probability that says
+    assert check.images == 5
+    assert 1e-3 < check.largest_difference < 0.1
+    same = check_precision(Wavering().eval(), torch.float64, stimuli, preprocessing=PLAIN)
+    assert (same.decisions_changed, same.largest_difference < 1e-6) == (0, True)
+
+
+def test_a_shared_reader_decodes_once_within_its_memory(benchmark_folder, monkeypatch):
+    stimuli = read_stimuli(benchmark_folder)[:6]
+    decoded = []
+    open_image = Image.open
+    monkeypatch.setattr(Image, "open", lambda path: decoded.append(path) or open_image(path))
+    size = 224 * 224 * 3
+    shared = StimulusReader(keep_bytes=4 * size)
+    first, again = ([shared.read(item, PLAIN).pixels for item in stimuli] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert decoded == [item.path for item in [*stimuli, *stimuli[4:]]]  # four are kept, the others read again
+    smaller = replace(PLAIN, input_size=(64, 64))
+    assert shared.read(stimuli[0], smaller).pixels.shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])

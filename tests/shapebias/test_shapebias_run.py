@@ -156,6 +156,23 @@ def test_a_finished_result_is_kept_and_another_refused(quick, arguments, tmp_pat
     assert read(result)["config"]["aggregation"] == "max"
 
 
+def test_a_reduced_precision_says_what_it_changed(arguments, tmp_path, caplog, capsys):
+    with caplog.at_level("INFO"):
+        assert run_random(arguments, "--precision", "bfloat16") == 0
+    content = json.loads((tmp_path / "out" / "shapebias" / f"{NETWORK}.json").read_text())
+    assert content["precision"] == "bfloat16"
+    assert content["precision_check"]["images"] == 16
+    assert 0 < content["precision_check"]["largest_difference"] < 0.1
+    assert "bfloat16 against float32 on 16 images" in caplog.text
+    assert run_random(arguments) == 2
+    assert "precision: bfloat16 -> float32" in capsys.readouterr().err
+
+
+def test_float16_on_a_cpu_is_refused(arguments, capsys):
+    assert run_random(arguments, "--precision", "float16", "--device", "cpu") == 2
+    assert "--precision float16 is for GPUs" in capsys.readouterr().err
+
+
 def test_answers_that_were_touched_are_not_taken_for_finished(quick, arguments, tmp_path, capsys):
     assert run_random(arguments) == 0
     folder = tmp_path / "out" / "shapebias"
