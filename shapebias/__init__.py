@@ -9,37 +9,59 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shapebias.differences import Difference, compare_pairs
     from shapebias.inference import evaluate, predict
     from shapebias.measures import Measurement, error_consistency, measure
     from shapebias.observers import Observer, find_people, pool_people, read_observer, read_observers, write_raw_data
-    from shapebias.plots import draw_column, draw_comparison, plot_shape_bias_bars, plot_shape_bias_matrix
+    from shapebias.plots import (
+        draw_column,
+        draw_comparison,
+        draw_forest,
+        plot_shape_bias_bars,
+        plot_shape_bias_matrix,
+    )
+    from shapebias.probabilities import Probabilities, load_probabilities, save_probabilities
+    from shapebias.ranks import rank_cues
+    from shapebias.relation import relate
     from shapebias.stimuli import find_stimuli, read_stimuli
 
 __all__ = [
+    "Difference",
     "Measurement",
     "Observer",
+    "Probabilities",
+    "compare_pairs",
     "draw_column",
     "draw_comparison",
+    "draw_forest",
     "error_consistency",
     "evaluate",
     "find_people",
     "find_stimuli",
+    "load_probabilities",
     "measure",
     "plot_shape_bias_bars",
     "plot_shape_bias_matrix",
     "pool_people",
     "predict",
+    "rank_cues",
     "read_observer",
     "read_observers",
     "read_stimuli",
+    "relate",
+    "save_probabilities",
     "write_raw_data",
 ]
 
 _HOMES = {
+    "differences": ("Difference", "compare_pairs"),
     "inference": ("evaluate", "predict"),
     "measures": ("Measurement", "error_consistency", "measure"),
     "observers": ("Observer", "find_people", "pool_people", "read_observer", "read_observers", "write_raw_data"),
-    "plots": ("draw_column", "draw_comparison", "plot_shape_bias_bars", "plot_shape_bias_matrix"),
+    "plots": ("draw_column", "draw_comparison", "draw_forest", "plot_shape_bias_bars", "plot_shape_bias_matrix"),
+    "probabilities": ("Probabilities", "load_probabilities", "save_probabilities"),
+    "ranks": ("rank_cues",),
+    "relation": ("relate",),
     "stimuli": ("find_stimuli", "read_stimuli"),
 }
 

@@ -290,6 +290,8 @@ def draw_forest(
             ax.grid(axis="x", color="0.9", linewidth=0.5)
             ax.set_axisbelow(True)
             ax.spines[["top", "right", "left"]].set_visible(False)
+        for ax in panels[1:]:  # long names leave them little room
+            ax.xaxis.set_major_locator(MultipleLocator(0.5))
         panels[0].set_yticks(range(len(ordered)), [measurement.label for measurement in ordered])
         panels[0].set_ylim(len(ordered) - 0.5, -0.5)
         for text, measurement in zip(panels[0].get_yticklabels(), ordered, strict=True):
