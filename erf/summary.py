@@ -28,7 +28,8 @@ __all__ = ["QUANTITIES", "Measured", "Quantity", "describe", "measure", "measure
 SCALE_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 CURVE_POINTS = 128
 # A map is called Gaussian if a Gaussian explains this much of its radial profile, and the masses beyond two widths of
-# the map and of the Gaussian differ by no more than this. A disc (0.81), a square and exp(-r) (0.85) are not Gaussian.
+# the map and of the Gaussian differ by no more than this. By R² a disc (0.81) and a square (0.89) are none; exp(-r) has
+# 0.96, but 0.33 of its mass beyond two widths.
 GAUSSIAN_R2 = 0.95
 GAUSSIAN_TAIL = 0.05
 _WITHOUT_NOISE = ("participation_area_px", "entropy_area_px")  # known from the scatter of at least two images

@@ -116,6 +116,14 @@ def test_ring():
     assert 75 <= profile["radius_px"][int(np.argmax(profile["density"]))] <= 85
 
 
+def test_exponential_is_no_gaussian_by_its_tail():
+    y, x = grid(513)
+    fit = measure(np.exp(-np.hypot(y, x) / 20))["gaussian"]
+    assert fit["gaussian_r2"] > 0.95
+    assert fit["mass_beyond_2_sigma"] > 2 * fit["fit_mass_beyond_2_sigma"]
+    assert fit["is_gaussian"] is False
+
+
 def test_even_map():
     results = measure(np.full((101, 101), 7.0))
     for area in results["mass_area_ratio"]:
