@@ -105,7 +105,9 @@ def second_moments(moments: np.ndarray) -> SecondMoments:
         )
         return sum(terms, np.zeros_like(down))
 
-    yy, xx, yx = central(2, 0), central(0, 2), central(1, 1)
+    # what is left of a cancellation is no spread: a map of one pixel off the centre has none
+    rounding = 1e-12 * (raw[2, 0] + raw[0, 2])
+    yy, xx, yx = (np.where(np.abs(v) > rounding, v, 0.0) for v in (central(2, 0), central(0, 2), central(1, 1)))
     middle, half = (yy + xx) / 2, np.hypot((xx - yy) / 2, yx)
     major, minor = middle + half, np.maximum(middle - half, 0.0)
     is_line = minor <= 1e-9 * np.maximum(major, 1e-9)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from erf.extent import interpolated_side, mass_shares, whole_side
+from erf.extent import interpolated_side, mass_shares, second_moments, whole_side
 from erf.measures import log_area
 from erf.summary import measure
+from erf.sums import map_sums
 
 
 def grid(size):
@@ -203,3 +204,15 @@ def test_sides_between_and_of_whole_pixels():
     beyond = mass_shares(np.array([[1.0, 1.0, 2.0]]), (4, 4))  # the last ring leaves the map
     assert np.isnan(interpolated_side(beyond, [0.6])).all()
     assert np.isnan(whole_side(beyond, [0.6])).all()
+
+
+@pytest.mark.parametrize("pixel", [(0, 0), (14, 14), (3, 11), (7, 7)])
+@pytest.mark.parametrize("value", [0.01, 0.1, 3.0])
+def test_single_pixel_anywhere_has_no_spread(pixel, value):
+    """Its moments cancel to rounding errors, of either sign."""
+    contribution = np.zeros((15, 15))
+    contribution[pixel] = value
+    moments = second_moments(map_sums(contribution).moments)
+    assert moments.sigma_major_px == moments.sigma_minor_px == 0
+    assert np.isnan(moments.anisotropy)
+    assert np.isnan(moments.excess_kurtosis)
