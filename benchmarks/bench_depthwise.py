@@ -16,22 +16,19 @@ it. A call that takes over `--patience` seconds is timed once. A rerun replaces 
 """
 
 import argparse
-import csv
-import platform
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.table import VERSIONS, describe_versions, device_name, merge_rows, percentile
 from replknet.ops.depthwise import (
     depthwise_conv2d,
     depthwise_conv2d_input_grad,
@@ -43,7 +40,7 @@ KERNELS = (3, 5, 7, 9, 13, 17, 21, 27, 29, 31)
 STAGES = ((128, 4, 31), (256, 8, 29), (512, 16, 27), (1024, 32, 13))  # channels, reduction, kernel
 TRAINING = ((32, 24, 31), (64, 12, 29), (128, 6, 27), (256, 3, 13))  # channels, side, kernel
 KEY = ("experiment", "provider", "layout", "mode", "dtype", "n", "c", "side_px", "k", "device")
-FIELDS = (*KEY, "time_ms", "low_ms", "high_ms", "gflop_nominal", "calls", "threads", "torch", "triton", "when")
+FIELDS = (*KEY, "time_ms", "low_ms", "high_ms", "gflop_nominal", "calls", *VERSIONS)
 
 
 @dataclass(frozen=True)
@@ -147,12 +144,6 @@ def _time(work: Callable[[], Tensor], device: str) -> tuple[float, bool]:
     return milliseconds, resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > switches
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """Value below which `share` of the sorted values lie, without interpolation."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
 def stock_settings(device: str) -> dict[str, Callable[[], None]]:
     """Stock providers and how to switch to each: cuDNN and PyTorch's own kernels on CUDA, oneDNN's choice on CPU."""
 
@@ -201,10 +192,7 @@ def as_row(
         "high_ms": f"{percentile(values, 0.8):.4g}",
         "gflop_nominal": f"{case.gflop_nominal:.4g}",
         "calls": str(len(values)),
-        "threads": str(torch.get_num_threads()) if options.device == "cpu" else "",
-        "torch": torch.__version__,
-        "triton": version("triton"),
-        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **describe_versions(options.device),
     }
 
 
@@ -216,44 +204,6 @@ def measure_peak(options: argparse.Namespace) -> Iterator[dict[str, str]]:
     for values in time_calls(calls, rounds=30, seconds=5.0, patience=options.patience, device=options.device).values():
         case = Case("peak", 1, side, side, 1)
         yield as_row(case, "stock", "", "matmul", options, values) | {"gflop_nominal": f"{2e-9 * side**3:.4g}"}
-
-
-def device_name(device: str) -> str:
-    """Name of the GPU, or of the processor with the widest vectors that PyTorch uses on it."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = (line for line in info.read_text(errors="replace").splitlines() if line.startswith("model name"))
-        name = next(lines, f":{name}").partition(":")[2].strip()
-    return f"{name} {torch.backends.cpu.get_cpu_capability()}"
-
-
-def version(package: str) -> str:
-    """Installed version, empty if there is none."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def merge_rows(
-    path: Path, new: Sequence[dict[str, str]], *, key: Sequence[str] = KEY, fields: Sequence[str] = FIELDS
-) -> None:
-    """Write the table with `new` rows in place of those of the same key; the rest stays."""
-    rows: dict[tuple[str, ...], dict[str, str]] = {}
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = {tuple(row[name] for name in key): row for row in csv.DictReader(file)}
-    rows.update({tuple(row[name] for name in key): row for row in new})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fields, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows.values())
-    temporary.replace(path)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -285,14 +235,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.backends.cudnn.allow_tf32 = options.tf32
     for experiment in options.experiment or ("peak", "table1", "stages", "training"):
         if experiment == "peak":
-            merge_rows(options.out, list(measure_peak(options)))
+            merge_rows(options.out, list(measure_peak(options)), key=KEY, fields=FIELDS)
             continue
         for case in cases(experiment, options.device == "cpu"):
             if options.side is not None and case.side_px not in options.side:
                 continue
             for mode in options.mode:
                 rows = list(measure(case, mode, options))
-                merge_rows(options.out, rows)
+                merge_rows(options.out, rows, key=KEY, fields=FIELDS)
                 figures = "  ".join(f"{row['provider']}/{row['layout']} {row['time_ms']}" for row in rows)
                 sys.stderr.write(f"{asdict(case)} {mode}: {figures} ms\n")
     return 0

@@ -13,15 +13,10 @@ one (relative L2). A rerun replaces the row of the same key.
 """
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +26,14 @@ from timm.models import resolve_model_input_args
 from torch.utils.flop_counter import FlopCounterMode
 
 import replknet  # noqa: F401  registers the networks
-from benchmarks.bench_depthwise import device_name, merge_rows, percentile, version
+from benchmarks.table import SHARES, VERSIONS, describe_versions, device_name, merge_rows, percentile
+from benchmarks.turns import Worker, take_turns
 
 MODELS = ("replknet31b", "resnet101.tv_in1k", "resnet152.tv_in1k")
 TRANSFORMERS = ("swin_base_patch4_window7_224.ms_in1k", "vit_base_patch16_224.augreg_in1k")
 KEY = ("experiment", "model", "provider", "precision", "size_px", "batch", "images", "device")
 TIMES = ("time_s", "low_s", "high_s", "ratio", "ratio_low", "ratio_high")
-SHARES = (0.5, 0.2, 0.8)
-FIELDS = (*KEY, *TIMES, "peak_gb", "difference", "gflop", "rounds", "threads", "torch", "timm", "when")
+FIELDS = (*KEY, *TIMES, "peak_gb", "difference", "gflop", "rounds", *VERSIONS)
 
 
 @dataclass(frozen=True)
@@ -54,38 +49,12 @@ class Case:
     providers: tuple[str, ...] = ("ours",)
 
 
-class Worker:
-    """A provider's process."""
-
-    def __init__(self, provider: str, case: Case, options: argparse.Namespace, folder: Path):
-        precision = case.precision if provider == "ours" else "float32"
-        shape = ["--model", case.model, "--size", str(case.size_px), "--batch", str(case.batch)]
-        command = [sys.executable, "-m", "benchmarks.erf_worker", provider, *shape]
-        command += ["--precision", precision, "--device", options.device]
-        if provider == "released":
-            command += ["--released", str(options.released)]
-        self.map_file = folder / f"{provider}.npy"
-        self.seconds: list[float] = []
-        self.peak_bytes = 0
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def run(self, *, timed: bool = True) -> None:
-        """One batch."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{self.map_file}\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the provider has ended with exit code {self._process.wait()}; its error stands above")
-        answer = json.loads(line)
-        self.peak_bytes = answer["peak_bytes"]
-        if timed:
-            self.seconds.append(answer["seconds"])
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
+def provider_command(provider: str, case: Case, options: argparse.Namespace) -> list[str]:
+    """How to start a provider for a case."""
+    precision = case.precision if provider == "ours" else "float32"
+    command = ["-m", "benchmarks.erf_worker", provider, "--model", case.model, "--size", str(case.size_px)]
+    command += ["--batch", str(case.batch), "--precision", precision, "--device", options.device]
+    return command + (["--released", str(options.released)] if provider == "released" else [])
 
 
 def cases(experiment: str, options: argparse.Namespace) -> Iterator[Case]:
@@ -109,19 +78,21 @@ def cases(experiment: str, options: argparse.Namespace) -> Iterator[Case]:
 def measure(case: Case, options: argparse.Namespace) -> list[dict[str, str]]:
     """Rows of a case, one a provider."""
     with tempfile.TemporaryDirectory() as scratch:
-        workers = {provider: Worker(provider, case, options, Path(scratch)) for provider in case.providers}
-        for worker in workers.values():
-            worker.run(timed=False)
-        begin = time.monotonic()
-        for number in range(options.rounds):
-            for worker in workers.values():
-                batches = [worker.run() for _ in range(case.images // case.batch)]
-                worker.seconds[-len(batches) :] = [sum(worker.seconds[-len(batches) :])]
-            if time.monotonic() - begin > options.seconds and number >= 2:
-                break
+        files = {provider: Path(scratch) / f"{provider}.npy" for provider in case.providers}
+        workers = {provider: Worker(provider_command(provider, case, options)) for provider in case.providers}
+        for provider, worker in workers.items():
+            worker.ask(str(files[provider]), timed=False)
+
+        def all_images(provider: str, worker: Worker) -> None:
+            before = len(worker.seconds)
+            for _ in range(case.images // case.batch):
+                worker.ask(str(files[provider]))
+            worker.seconds[before:] = [sum(worker.seconds[before:])]
+
+        take_turns(workers, all_images, rounds=options.rounds, limit_s=options.seconds)
         for worker in workers.values():
             worker.close()
-        maps = {provider: np.load(worker.map_file).astype(float) for provider, worker in workers.items()}
+        maps = {provider: np.load(file).astype(float) for provider, file in files.items()}
     return [as_row(case, provider, workers, maps, options) for provider in workers]
 
 
@@ -151,10 +122,7 @@ def as_row(
         "difference": difference,
         "gflop": f"{gflop(case):.4g}",
         "rounds": str(len(seconds)),
-        "threads": os.environ.get("OMP_NUM_THREADS", str(torch.get_num_threads())),
-        "torch": torch.__version__,
-        "timm": version("timm"),
-        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **describe_versions(options.device),
     }
 
 

@@ -9,11 +9,9 @@ A process for each provider, so that its peak memory is its own; a line for each
 """
 
 import argparse
-import json
-import resource
 import sys
-import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +19,8 @@ import numpy as np
 import timm
 import torch
 from torch import Tensor
+
+from benchmarks.turns import serve
 
 Maps = Callable[[Tensor], np.ndarray]
 
@@ -78,7 +78,7 @@ def released(checkout: Path) -> Maps:
 
 
 def main() -> int:
-    """Answer each line on stdin, a file to save the map in, with a line of JSON: seconds and peak memory so far."""
+    """Answer each line on stdin, a file, by saving a map in it (see `benchmarks.turns.serve`)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("provider", choices=("plain", "ours", "released"))
     parser.add_argument("--model", required=True)
@@ -89,24 +89,16 @@ def main() -> int:
     parser.add_argument("--released", type=Path)
     options = parser.parse_args()
     dtype = getattr(torch, options.precision)
-    answers = sys.stdout
-    sys.stdout = sys.stderr  # the released code prints
     if options.provider == "released":
-        maps = released(options.released)
+        with redirect_stdout(sys.stderr):  # it prints
+            maps = released(options.released)
     else:
         make = {"plain": plain, "ours": ours}[options.provider]
         maps = make(options.model, options.size, dtype, options.device)
     shape = (options.batch, 3, options.size, options.size)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(options.device, dtype)
-    for line in sys.stdin:
-        begin = time.perf_counter()
-        contribution = maps(images)
-        seconds = time.perf_counter() - begin
-        np.save(line.strip(), contribution)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        answers.write(json.dumps({"seconds": seconds, "peak_bytes": peak}) + "\n")
-        answers.flush()
-    return 0
+
+    return serve(lambda file: np.save(file, maps(images)), options.device)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from erf.positions import CENTRE, Position, unit_at
 from erf.steps import Crop, PointwiseStep, Span, SpatialStep
+from replknet.memory import return_freed_memory
 
 __all__ = ["LeanNetwork", "Node"]
 
@@ -70,6 +71,7 @@ class LeanNetwork:
                 kept.append(stretch.forward(values))
             grads = {self._feature_map: (values.pop(self._feature_map) > 0).to(images.dtype)}
             del values
+            return_freed_memory()  # in the gaps that the way forward left large maps find no room
             for stretch in reversed(plan):
                 stretch.backward(grads, kept.pop())
             (top, bottom), (left, right) = seen

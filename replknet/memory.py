@@ -23,6 +23,7 @@ __all__ = [
     "keep_freed_memory",
     "peak_memory",
     "reset_peak_memory",
+    "return_freed_memory",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -177,6 +178,12 @@ def keep_freed_memory() -> bool:
     """
     if platform.libc_ver()[0] != "glibc":
         return False
+    return_freed_memory()
     libc = ctypes.CDLL(None)
-    libc.malloc_trim(0)
     return bool(libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30) and libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def return_freed_memory() -> None:
+    """Give free memory back to the system, if the C library is glibc; the next large tensor gets it page by page."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,35 @@
+"""All benchmarks of this machine, one after the other, and their plots: `python -m benchmarks --stimuli cue-conflict`.
+
+Half an hour to an hour on two cores, without other load. Each table can be had alone, with more options, from its own
+module; a rerun replaces the rows of this machine.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import bench_depthwise, bench_erf, bench_shapebias, plot_depthwise, plot_erf
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run everything."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of tables and plots")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--stimuli", type=Path, help="the 16 category folders; shape bias is left out without them")
+    parser.add_argument("--released", type=Path, help="checkout of DingXiaoH/RepLKNet-pytorch, for rows of its script")
+    options = parser.parse_args(argv)
+    device = ["--device", options.device]
+    depthwise, erf = (str(options.out / f"{name}.csv") for name in ("depthwise", "erf"))
+    bench_depthwise.main(["--out", depthwise, *device])
+    released = ["--released", str(options.released)] if options.released else []
+    bench_erf.main(["--out", erf, *device, *released])
+    if options.stimuli:
+        table = str(options.out / "shapebias.csv")
+        bench_shapebias.main(["--out", table, *device, "--stimuli", str(options.stimuli)])
+    plot_depthwise.main([depthwise, "--out", str(options.out / "depthwise.png")])
+    return plot_erf.main([erf, "--out", str(options.out / "erf-growth.png")])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

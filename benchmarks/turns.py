@@ -1,0 +1,86 @@
+"""Providers that take turns: each a process of its own, so that its memory and its allocator are its own.
+
+A provider's program calls `serve`; the benchmark holds a `Worker` for each and asks them in turn, a line at a time.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from replknet.memory import peak_memory
+
+__all__ = ["Worker", "serve", "take_turns"]
+
+
+class Worker:
+    """A provider's process.
+
+    Args:
+        command: Arguments of Python that start it, such as ['-m', 'benchmarks.erf_worker', 'plain'].
+    """
+
+    def __init__(self, command: Sequence[str]):
+        self.seconds: list[float] = []
+        self.peak_bytes = 0
+        self._process = subprocess.Popen(
+            [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, line: str, *, timed: bool = True) -> Any:
+        """One piece of work: what the provider answers; its seconds are added to `seconds` if `timed`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        text = self._process.stdout.readline()
+        if not text:
+            raise RuntimeError(f"the provider has ended with exit code {self._process.wait()}; its error stands above")
+        reply = json.loads(text)
+        self.peak_bytes = reply["peak_bytes"]
+        if timed:
+            self.seconds.append(reply["seconds"])
+        return reply["answer"]
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+def take_turns(
+    workers: Mapping[str, Worker], work: Callable[[str, Worker], Any], *, rounds: int, limit_s: float = float("inf")
+) -> dict[str, Any]:
+    """Call `work(name, worker)` for every worker, round after round; stop after three rounds once `limit_s` is over.
+
+    Returns: The last answer of each.
+    """
+    answers: dict[str, Any] = {}
+    begin = time.monotonic()
+    for number in range(rounds):
+        for name, worker in workers.items():
+            answers[name] = work(name, worker)
+        if time.monotonic() - begin > limit_s and number >= 2:
+            break
+    return answers
+
+
+def serve(work: Callable[[str], Any], device: str) -> int:
+    """A provider's side: answer each line on stdin by a line of JSON with seconds, peak memory so far, and the answer.
+
+    Returns: 0, once stdin ends.
+    """
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # for code that prints
+    for line in sys.stdin:
+        begin = time.perf_counter()
+        answer = work(line.strip())
+        seconds = time.perf_counter() - begin
+        memory = peak_memory(torch.device(device))
+        peak = memory["cuda_bytes"] or memory["resident_bytes"]
+        answers.write(json.dumps({"seconds": seconds, "peak_bytes": peak, "answer": answer}) + "\n")
+        answers.flush()
+    return 0
