@@ -61,8 +61,12 @@ def cases(experiment: str, options: argparse.Namespace) -> Iterator[Case]:
     """What an experiment measures."""
     if experiment == "compare":
         for model in options.model or (*MODELS, *TRANSFORMERS):
-            providers = ("plain", "ours", *(["released"] if options.released and model == "replknet31b" else []))
-            yield Case(experiment, model, options.size, precision=options.precision, providers=providers)
+            providers = ["plain", "ours"]
+            if options.released and model == "replknet31b":
+                providers.append("released")
+            if options.openerf:
+                providers.append("openerf")
+            yield Case(experiment, model, options.size, precision=options.precision, providers=tuple(providers))
         return
     for side in (256, 512, 1024, 2048):
         for model in ("replknet31b", "resnet101.tv_in1k"):
@@ -145,6 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--precision", default="float32", help="of this tool in `compare`; the others stay at float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--released", type=Path, help="checkout of DingXiaoH/RepLKNet-pytorch, for rows of its script")
+    parser.add_argument("--openerf", action="store_true", help="rows for OpenERF: pip install openerf")
     parser.add_argument("--only", nargs="+", help="growth: only these kinds, such as growth-size")
     parser.add_argument("--rounds", type=int, default=5, help="maps a row")
     parser.add_argument("--seconds", type=float, default=120.0, help="time a case at most, after three rounds")

@@ -6,10 +6,13 @@ A process for each provider, so that its peak memory is its own; a line for each
   published, neither merged nor folded, contiguous, PyTorch's own convolutions, autograd.
 - `ours`: what `erf.visualize` does between the batch and the maps.
 - `released`: the authors' own RepLKNet-31B and function, from a checkout of theirs.
+- `openerf`: the package of that name (PyPI), on the network as published; its map is another one (it averages the
+  gradient over colours before rectifying it, and normalises).
 """
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -18,6 +21,7 @@ from types import ModuleType
 import numpy as np
 import timm
 import torch
+from PIL import Image
 from torch import Tensor
 
 from benchmarks.turns import serve
@@ -77,10 +81,29 @@ def released(checkout: Path) -> Maps:
     return lambda images: input_gradient(network, images)
 
 
+def openerf(model: str, size: int, dtype: torch.dtype, device: str) -> Maps:
+    """OpenERF's `compute_erf`, which reads its image from a folder."""
+    from openerf import compute_erf
+
+    from replknet import load_model
+    from replknet.optimize import use_stock_convolutions
+
+    network = use_stock_convolutions(load_model(model, "random", input_size=size).model).to(dtype)
+    network.pretrained_cfg = {**network.pretrained_cfg, "input_size": (3, size, size), "crop_pct": 1.0}
+
+    def maps(images: Tensor) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as folder:
+            pixels = (images[0].permute(1, 2, 0).sigmoid() * 255).byte().cpu().numpy()
+            Image.fromarray(pixels).save(Path(folder) / "image.png")
+            return compute_erf(network, folder, device=device, show_progress=False).erf_map
+
+    return maps
+
+
 def main() -> int:
     """Answer each line on stdin, a file, by saving a map in it (see `benchmarks.turns.serve`)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("provider", choices=("plain", "ours", "released"))
+    parser.add_argument("provider", choices=("plain", "ours", "released", "openerf"))
     parser.add_argument("--model", required=True)
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("--batch", type=int, default=1)
@@ -93,7 +116,7 @@ def main() -> int:
         with redirect_stdout(sys.stderr):  # it prints
             maps = released(options.released)
     else:
-        make = {"plain": plain, "ours": ours}[options.provider]
+        make = {"plain": plain, "ours": ours, "openerf": openerf}[options.provider]
         maps = make(options.model, options.size, dtype, options.device)
     shape = (options.batch, 3, options.size, options.size)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(options.device, dtype)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from replknet.ops import DepthwiseConv2d, depthwise_conv2d
+from replknet.ops import DepthwiseConv2d, depthwise_conv2d, depthwise_conv2d_input_grad
 
 __all__ = [
     "GELU",
@@ -224,7 +224,7 @@ class LargeDepthwise(Convolution):
 
     def backward(self, grad: Tensor, kept: Any) -> Tensor:
         grad = F.pad(grad, kept) if any(kept) else grad
-        return torch.ops.replknet.depthwise_conv2d_input_grad(grad, self.weight)
+        return depthwise_conv2d_input_grad(grad, self.weight)
 
 
 class MaxPool(SpatialStep):

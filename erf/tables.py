@@ -1,6 +1,5 @@
 """Measures of several receptive fields side by side: text, CSV, LaTeX, and the paired differences between them."""
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import combinations
@@ -13,7 +12,7 @@ from erf.bootstrap import Resampled
 from erf.measures import LOG_THRESHOLDS, MASS_THRESHOLDS, SquareArea, log_area, mass_area
 from erf.results import ErfResult
 from erf.summary import QUANTITIES, Quantity
-from runkit import SCHEMA_VERSION, atomic_write, format_latex, format_table, save_json
+from runkit import SCHEMA_VERSION, format_table, save_csv, save_json, save_latex
 
 __all__ = ["are_paired", "area_rows", "difference_rows", "measure_rows", "text_table", "write_tables"]
 
@@ -43,24 +42,16 @@ def write_tables(results: Sequence[ErfResult], stem: Path) -> None:
     models = [
         {"name": r.name, "weights": r.provenance["weights"], "identity": r.provenance["identity"]} for r in results
     ]
-    _write_csv(squares, stem.with_name(f"{stem.name}.csv"))
-    _write_csv(measures, stem.with_name(f"{stem.name}-measures.csv"))
+    save_csv(stem.with_name(f"{stem.name}.csv"), squares)
+    save_csv(stem.with_name(f"{stem.name}-measures.csv"), measures)
     differences_csv = stem.with_name(f"{stem.name}-differences.csv")
     if differences:
-        _write_csv(differences, differences_csv)
+        save_csv(differences_csv, differences)
     else:
         differences_csv.unlink(missing_ok=True)  # of an earlier comparison
-    with atomic_write(stem.with_name(f"{stem.name}.tex")) as temporary:
-        temporary.write_text(_latex(results), encoding="utf-8")
+    _save_latex(stem.with_name(f"{stem.name}.tex"), results)
     content = {"schema": SCHEMA_VERSION, "models": models, "results": squares, "measures": measures}
     save_json(stem.with_name(f"{stem.name}.json"), content | {"differences": differences})
-
-
-def _write_csv(rows: Sequence[Row], path: Path) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _head(result: ErfResult) -> Row:
@@ -166,7 +157,7 @@ def text_table(results: Sequence[ErfResult]) -> str:
     )
 
 
-def _latex(results: Sequence[ErfResult]) -> str:
+def _save_latex(path: Path, results: Sequence[ErfResult]) -> None:
     published = [f"log, {t:.0%}" for t in LOG_THRESHOLDS]
     header = ["network", "weights", *published, *(heading for _, _, heading, _ in _COLUMNS)]
     rows = [
@@ -181,8 +172,7 @@ def _latex(results: Sequence[ErfResult]) -> str:
         ]
         for result in results
     ]
-    note = "needs \\usepackage{booktabs}; lengths and areas in pixels, 95% intervals over images in brackets"
-    return format_latex(header, rows, note=note)
+    save_latex(path, header, rows, note="lengths and areas in pixels, 95% intervals over images in brackets")
 
 
 def _cells(result: ErfResult) -> list[str]:

@@ -14,6 +14,7 @@ A network has two forms that compute the same function:
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -492,11 +493,30 @@ def _cfg(url: str = "", **kwargs: Any) -> dict[str, Any]:
     }
 
 
+def nano_cfg(weights: str, **kwargs: Any) -> dict[str, Any]:
+    """timm's description of weights, `arch.tag`, that this project trained (`replknet.train`) and ships."""
+    return {
+        "file": str(Path(__file__).parent / "checkpoints" / f"{weights}.safetensors"),
+        "num_classes": 10,
+        "input_size": (3, 104, 104),
+        "pool_size": (4, 4),
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "license": "mit",
+        **kwargs,
+    }
+
+
 # The authors evaluate at 384 by warping the whole image, below by a centre crop of 7/8 (their `datasets.py`).
 _AT_384 = dict(input_size=(3, 384, 384), pool_size=(12, 12), crop_pct=1.0, crop_mode="squash")
 _AT_320 = dict(input_size=(3, 320, 320), pool_size=(10, 10))
 # The authors' weights, served by OpenMMLab; the name ends in the first 8 digits of the file's SHA-256.
 _MIRROR = "https://download.openmmlab.com/mmclassification/v0/replknet/"
+
+_NANO_NAMES = ("replknet31n", "replknet13n", "replknet7n", "replknet3n")
+_AS_REPLKNET = dict(first_conv="stem.0.conv", classifier="head.fc", paper_ids="arXiv:2203.06717")
 
 default_cfgs = generate_default_cfgs(
     {
@@ -523,6 +543,7 @@ default_cfgs = generate_default_cfgs(
         "replknet31s.untrained": _cfg(),
         "replknet13.untrained": _cfg(),
         "replknet3.untrained": _cfg(),
+        **{f"{name}.imagenette": nano_cfg(f"{name}.imagenette", **_AS_REPLKNET) for name in _NANO_NAMES},
     }
 )
 
@@ -577,3 +598,34 @@ def replknet3(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
     """31B with all kernels 3, the paper's small-kernel baseline; too small for a parallel 5×5."""
     model_args = dict(kernel_sizes=3)
     return _create_replknet("replknet3", pretrained, **dict(model_args, **kwargs))
+
+
+# The nano networks differ in their kernels alone.
+_NANO = dict(dims=(32, 64, 128, 256), depths=(2, 2, 4, 2))
+
+
+@register_model
+def replknet31n(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    """Nano: a quarter of 31B's width, ten blocks; kernels 31, 29, 27, 13; 2.8 M parameters, 0.13 GMACs at 96."""
+    return _create_replknet("replknet31n", pretrained, **dict(_NANO, **kwargs))
+
+
+@register_model
+def replknet13n(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    """`replknet31n` with all kernels 13: 2.4 M parameters, 0.08 GMACs at 96."""
+    model_args = dict(_NANO, kernel_sizes=13)
+    return _create_replknet("replknet13n", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def replknet7n(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    """`replknet31n` with all kernels 7: 2.2 M parameters, 0.07 GMACs at 96."""
+    model_args = dict(_NANO, kernel_sizes=7)
+    return _create_replknet("replknet7n", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def replknet3n(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    """`replknet31n` with all kernels 3, too small for a parallel 5×5: 2.2 M parameters, 0.07 GMACs at 96."""
+    model_args = dict(_NANO, kernel_sizes=3)
+    return _create_replknet("replknet3n", pretrained, **dict(model_args, **kwargs))

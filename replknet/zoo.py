@@ -15,7 +15,8 @@ import timm
 import torch
 from torch import nn
 
-import replknet.replknet  # noqa: F401  registers RepLKNet
+import replknet.replknet
+import replknet.resnet_nano  # noqa: F401  registers the ResNet beside the nano RepLKNets
 from replknet.weights import (
     CheckpointError,
     WeightsFile,

@@ -10,8 +10,6 @@ from runkit.console import (
     UserError,
     auto_or_int,
     command_line,
-    format_latex,
-    format_table,
     is_main_process,
     run_main,
 )
@@ -25,6 +23,7 @@ from runkit.files import (
     sha256_of_lines,
 )
 from runkit.provenance import SCHEMA_VERSION, describe_environment, describe_run, list_differences
+from runkit.tables import format_latex, format_table, save_csv, save_latex
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -43,7 +42,9 @@ __all__ = [
     "load_json",
     "read_arrays",
     "run_main",
+    "save_csv",
     "save_json",
+    "save_latex",
     "sha256_of_file",
     "sha256_of_files",
     "sha256_of_lines",

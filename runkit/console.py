@@ -17,8 +17,6 @@ __all__ = [
     "UserError",
     "auto_or_int",
     "command_line",
-    "format_latex",
-    "format_table",
     "is_main_process",
     "run_main",
 ]
@@ -148,43 +146,3 @@ def auto_or_int(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"take auto or a whole number of at least 1, not {text!r}")
     return int(text)
-
-
-def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text table: first column flush left, the rest flush right, a rule under the header."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        first = cells[0].ljust(widths[0])
-        return "  ".join([first, *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]).rstrip()
-
-    return "\n".join([line(header), line(["-" * w for w in widths]), *(line(row) for row in rows)])
-
-
-def format_latex(header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = "") -> str:
-    """The same table for LaTeX with the package booktabs: a `tabular`, its text escaped.
-
-    Args:
-        note: Written above it as a comment.
-    """
-
-    def line(cells: Sequence[str]) -> str:
-        return "  " + " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
-
-    columns = "l" + "r" * (len(header) - 1)
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"  \toprule", line(header), r"  \midrule", *map(line, rows)]
-    comment = [f"% {text}" for text in note.splitlines()]
-    return "\n".join([*comment, *lines, r"  \bottomrule", r"\end{tabular}", ""])
-
-
-_LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"$<$",
-        ">": r"$>$",
-        "×": r"$\times$",
-    }
-)

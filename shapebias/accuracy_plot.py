@@ -76,10 +76,8 @@ def _draw_estimate(ax: Axes, estimate: Estimate, row: float, style: Style, *, si
     ax.plot(
         [estimate.value],
         [row],
-        marker=style.marker,
+        **style.of_marker,
         markersize=size,
-        markerfacecolor=style.colour if style.filled else "white",
-        markeredgecolor="white" if style.filled else style.colour,
         markeredgewidth=0.3,
         clip_on=False,
         zorder=4,

@@ -81,6 +81,12 @@ class Style:
     line: Any = "-"
     filled: bool = True
 
+    @property
+    def of_marker(self) -> dict[str, Any]:
+        """Options of `Axes.plot` for a marker: filled with a white edge, or hollow."""
+        face, edge = (self.colour, "white") if self.filled else ("white", self.colour)
+        return {"marker": self.marker, "markerfacecolor": face, "markeredgecolor": edge}
+
 
 def plot_shape_bias_matrix(
     measurements: Sequence[Measurement], *, ax: Axes | None = None, names: bool = True, marker_size: float = 24
@@ -191,10 +197,8 @@ def plot_shape_bias_bars(
             ax.plot(
                 [estimate.value],
                 [row + 0.06],
-                marker=style.marker,
+                **style.of_marker,
                 markersize=4.8,
-                markerfacecolor=style.colour if style.filled else "white",
-                markeredgecolor="white" if style.filled else style.colour,
                 markeredgewidth=0.5,
                 zorder=5,
             )
@@ -276,10 +280,8 @@ def draw_forest(
                 ax.plot(
                     [estimate.value],
                     [row],
-                    marker=style.marker,
+                    **style.of_marker,
                     markersize=4,
-                    markerfacecolor=style.colour if style.filled else "white",
-                    markeredgecolor="white" if style.filled else style.colour,
                     markeredgewidth=0.4,
                     zorder=4,
                 )

@@ -1,20 +1,20 @@
 """`python -m shapebias.relate`: effective receptive field against shape bias, over the networks both tools measured."""
 
 import argparse
-import csv
 import logging
 import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from runkit import atomic_write, describe_run, format_latex, format_table, run_main, save_json
+from runkit import describe_run, format_table, run_main, save_csv, save_json, save_latex
 from runkit.options import add_formats
 
 if TYPE_CHECKING:  # loads scipy, which --help need not wait for
     from shapebias.bootstrap import Estimate
+    from shapebias.relation import Network
 
 __all__ = ["build_parser", "main"]
 
@@ -115,25 +115,24 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
             },
         },
     )
-    with atomic_write(stem.with_suffix(".csv")) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        ends = [f"{key}_{end}" for key in ("field", "shape_bias") for end in ("value", "low", "high")]
-        writer.writerow(["name", "label", "random", *ends])
-        for network in relation.networks:
-            numbers = [n for e in (network.field, network.shape_bias) for n in (e.value, e.low, e.high)]
-            writer.writerow([network.name, network.label, network.random, *numbers])
+    save_csv(stem.with_suffix(".csv"), [_flat_row(network) for network in relation.networks])
     header = ["network", "ERF area", "95% interval", "shape bias", "95% interval"]
     table = [
         [network.label, *(text for e in (network.field, network.shape_bias) for text in _format(e))]
         for network in relation.networks
     ]
-    with atomic_write(stem.with_suffix(".tex")) as temporary:
-        note = f"needs \\usepackage{{booktabs}}; ERF area: {definition}"
-        temporary.write_text(format_latex(header, table, note=note), encoding="utf-8")
+    save_latex(stem.with_suffix(".tex"), header, table, note=f"ERF area: {definition}")
     sys.stdout.write(format_table(header, table) + "\n")
     sys.stdout.write(f"\n{relation.correlation.describe()}\n")
     _logger.info("wrote %s", ", ".join(str(stem.with_suffix(end)) for end in (".json", ".csv", ".tex")))
     return 0
+
+
+def _flat_row(network: "Network") -> dict[str, Any]:
+    row: dict[str, Any] = {"name": network.name, "label": network.label, "random": network.random}
+    for key, estimate in (("field", network.field), ("shape_bias", network.shape_bias)):
+        row |= {f"{key}_value": estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
+    return row
 
 
 def main(argv: Sequence[str] | None = None) -> int:

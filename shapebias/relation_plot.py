@@ -41,10 +41,8 @@ def draw_relation(relation: Relation, *, people: Estimate | None = None, field: 
             ax.plot(
                 [x.value],
                 [y.value],
-                marker=style.marker,
+                **style.of_marker,
                 markersize=5,
-                markerfacecolor=style.colour if style.filled else "white",
-                markeredgecolor="white" if style.filled else style.colour,
                 markeredgewidth=0.5,
                 linestyle="none",
                 zorder=4,

@@ -3,14 +3,13 @@
 Everything here starts from answers already recorded; neither torch nor a network is needed.
 """
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runkit import UserError, atomic_write, format_latex, format_table, save_json
+from runkit import UserError, format_table, save_csv, save_json, save_latex
 from shapebias.bootstrap import Estimate
 from shapebias.differences import Difference, compare_pairs, describe_test
 from shapebias.measures import RATIOS, Measurement, consistency_table, measure
@@ -116,11 +115,12 @@ def write_comparison(
         },
     )
     rows = [_table_row(comparison, measurement) for measurement in measurements]
+    note = f"the numbers in full, and what made them, are in {target.name}"
     tables = [
-        _write_csv(folder.root / f"{stem}.csv", rows),
-        _write_latex(folder.root / f"{stem}.tex", target.name, *_observer_table(comparison, ranks=True)),
-        _write_csv(folder.root / "differences.csv", differences),
-        _write_latex(folder.root / "differences.tex", target.name, *_difference_table(comparison)),
+        save_csv(folder.root / f"{stem}.csv", rows),
+        save_latex(folder.root / f"{stem}.tex", *_observer_table(comparison, ranks=True), note=note),
+        save_csv(folder.root / "differences.csv", differences),
+        save_latex(folder.root / "differences.tex", *_difference_table(comparison), note=note),
     ]
     return [target, *tables, *pictures]
 
@@ -197,22 +197,6 @@ def _table_row(comparison: Comparison, measurement: Measurement) -> dict[str, An
     row["shape_bias_category_mean"] = measurement.shape_bias_category_mean
     row["error_consistency_with_people"] = _with_people(comparison, measurement.name)
     return row
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Rows with the same keys; the file is whole or absent."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def _write_latex(path: Path, source: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Path:
-    note = f"needs \\usepackage{{booktabs}}; the numbers in full, and what made them, are in {source}"
-    with atomic_write(path) as temporary:
-        temporary.write_text(format_latex(header, rows, note=note), encoding="utf-8")
-    return path
 
 
 def _with_people(comparison: Comparison, name: str) -> float | None:

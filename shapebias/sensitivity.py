@@ -6,7 +6,6 @@ images had (the network's own, or the toolbox's for all).
 """
 
 import argparse
-import csv
 import logging
 import sys
 import time
@@ -16,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runkit import UserError, atomic_write, describe_run, format_latex, format_table, run_main, save_json
+from runkit import UserError, describe_run, format_table, run_main, save_csv, save_json, save_latex
 
 if TYPE_CHECKING:  # these load pandas, which --help need not wait for
     from shapebias.measures import Measurement
@@ -145,13 +144,8 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
             "results": {"units": "fractions in [0, 1]", "choices": rows},
         },
     )
-    with atomic_write(stem.with_suffix(".csv")) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    with atomic_write(stem.with_suffix(".tex")) as temporary:
-        note = "needs \\usepackage{booktabs}; the numbers in full are in sensitivity.csv"
-        temporary.write_text(format_latex(header, table, note=note), encoding="utf-8")
+    save_csv(stem.with_suffix(".csv"), rows)
+    save_latex(stem.with_suffix(".tex"), header, table, note="the numbers in full are in sensitivity.csv")
     sys.stdout.write(format_table(header, table) + "\n")
     _logger.info("wrote %s", ", ".join(str(stem.with_suffix(end)) for end in (".json", ".csv", ".tex")))
     return 0

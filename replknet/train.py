@@ -1,0 +1,353 @@
+"""`python -m replknet.train`: a network of the zoo trained on a folder of images, by timm's parts and one recipe.
+
+Images are augmented, and the network optimised, scheduled and averaged (EMA) by timm. The folder has `train` and `val`
+with a folder for each class, as torchvision's Imagenette download has. An epoch is seeded by the recipe's seed and its
+own number, so a run that was interrupted goes on to what it would have been.
+
+Taps of a large kernel that no training image reaches (a 27×27 kernel on a map of 6×6 pixels meets the inner 11×11 only)
+would keep their random start, and at a larger size pass for trained ones: they start, and so stay, at zero.
+"""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data import create_dataset, create_loader
+from timm.loss import LabelSmoothingCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import AverageMeter, ModelEmaV3, accuracy, random_seed
+from torch import nn
+from tqdm import tqdm
+
+from replknet.device import choose_device, device_label
+from replknet.memory import keep_freed_memory
+from replknet.model_card import Trained, write_trained
+from runkit import UserError, atomic_write, describe_run, list_differences, run_main, sha256_of_lines
+
+__all__ = ["Recipe", "build_parser", "main", "train", "zero_unseen_taps"]
+
+_logger = logging.getLogger("replknet.train")  # under `python -m` this module is called __main__
+_LOG_FIELDS = ("epoch", "lr", "train_loss", "val_top1", "seconds")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the trained weights, besides the data.
+
+    Attributes:
+        epochs: Passes over the training images.
+        size: Side of the training images in pixels, cut out at random (`RandomResizedCrop`).
+        test_size: Side of the central crop that is evaluated, in pixels.
+        batch_size: Images a step; the last, smaller batch of an epoch is left out.
+        lr: Highest learning rate; it falls by a half cosine to zero.
+        warmup_epochs: Epochs over which it rises.
+        weight_decay: AdamW's, on weights alone.
+        label_smoothing: Share of the target that is spread over all classes.
+        min_scale: Smallest share of an image's area that is cut out.
+        color_jitter: Largest change of brightness, contrast and saturation.
+        ema_decay: Of the moving average of the weights, which is what is evaluated and kept.
+        precision: 'float32', or 'bfloat16' for autocast.
+        seed: Of weights, order and augmentation.
+    """
+
+    epochs: int = 40
+    size: int = 96
+    test_size: int = 104
+    batch_size: int = 64
+    lr: float = 2e-3
+    warmup_epochs: int = 2
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    min_scale: float = 0.35
+    color_jitter: float = 0.3
+    ema_decay: float = 0.998
+    precision: str = "float32"
+    seed: int = 0
+
+
+class Training:
+    """A network on its way: everything that must be kept to go on with it."""
+
+    def __init__(self, name: str, data: Path, recipe: Recipe, *, tag: str, device: torch.device, workers: int):
+        if not timm.is_model(name):
+            raise UserError(f"unknown network {name!r}; timm.list_models() lists them")
+        self.name, self.tag, self.recipe, self.device = name, tag, recipe, device
+        self.train_set, self.val_set = (_image_folder(data, part) for part in ("train", "val"))
+        self.classes = list(self.train_set.reader.class_to_idx)
+        if self.classes != list(self.val_set.reader.class_to_idx):
+            raise UserError(f"{data}: train and val have not the same class folders")
+        self.workers = workers
+        random_seed(recipe.seed, 0)
+        model = timm.create_model(name, num_classes=len(self.classes))
+        zero_unseen_taps(model, recipe.size)
+        self.model: nn.Module = model.to(device, memory_format=torch.channels_last)
+        self.ema = ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True)
+        self.optimizer = create_optimizer_v2(self.model, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
+        self.steps = len(self.train_set) // recipe.batch_size
+        if not self.steps:
+            raise UserError(f"{data}: {len(self.train_set)} training images do not fill a batch of {recipe.batch_size}")
+        self.scheduler, _ = create_scheduler_v2(
+            self.optimizer,
+            sched="cosine",
+            num_epochs=recipe.epochs,
+            warmup_epochs=recipe.warmup_epochs,
+            warmup_lr=recipe.lr / 100,
+            warmup_prefix=False,
+            step_on_epochs=False,
+            updates_per_epoch=self.steps,
+        )
+        self.loss = LabelSmoothingCrossEntropy(recipe.label_smoothing)
+        self.log: list[dict[str, float]] = []
+
+    @property
+    def stem(self) -> str:
+        """Beginning of the files' names."""
+        return f"{self.name}.{self.tag}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the result."""
+        return {"model": self.name, "recipe": asdict(self.recipe), "data": self.describe_data()}
+
+    def describe_data(self) -> dict[str, Any]:
+        """Classes, numbers of images, and the SHA-256 of their names."""
+        sets = {"train": self.train_set, "val": self.val_set}
+        names = [name for part in sets.values() for name in part.filenames(absolute=False)]
+        counts = {f"{part}_images": len(images) for part, images in sets.items()}
+        return {"classes": self.classes, **counts, "sha256_of_names": sha256_of_lines(names)}
+
+    def run_epoch(self) -> None:
+        """Train on every image once, and evaluate the average."""
+        epoch, started = len(self.log), time.perf_counter()
+        random_seed(self.recipe.seed * 1_000_003 + epoch + 1, 0)
+        mean_loss = AverageMeter()
+        self.model.train()
+        step = epoch * self.steps
+        for images, target in tqdm(self._train_loader(), desc=f"epoch {epoch + 1}", leave=False, unit="batch"):
+            self.scheduler.step_update(step)
+            images, target = self._place(images), target.to(self.device)
+            with self._autocast():
+                loss = self.loss(self.model(images), target)
+            if not loss.isfinite():
+                raise UserError(f"the loss is not finite in epoch {epoch + 1}; lower --lr")
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            step += 1
+            self.ema.update(self.model, step)
+            mean_loss.update(loss.item(), len(images))
+        top1 = self.evaluate(self.ema.module)
+        seconds = time.perf_counter() - started
+        numbers = (epoch + 1, self.optimizer.param_groups[0]["lr"], mean_loss.avg, top1, round(seconds, 1))
+        self.log.append(dict(zip(_LOG_FIELDS, numbers, strict=True)))
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> float:
+        """Top-1 accuracy on the validation images, in percent."""
+        top1 = AverageMeter()
+        model.eval()
+        for images, target in self._val_loader():
+            with self._autocast():
+                logits = model(self._place(images))
+            (correct,) = accuracy(logits.float(), target.to(self.device), topk=(1,))
+            top1.update(correct.item(), len(images))
+        return float(top1.avg)
+
+    def save(self, path: Path) -> None:
+        """Write everything that `load` needs, whole or not at all."""
+        state = {
+            "identity": self.identity,
+            "model": self.model.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "log": self.log,
+        }
+        with atomic_write(path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, path: Path) -> None:
+        """Go on from a file of `save`.
+
+        Raises: UserError if it is of another run.
+        """
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if differences := list_differences(state["identity"], self.identity):
+            raise UserError(f"{path} is of another run ({'; '.join(differences)}); --overwrite begins anew")
+        self.model.load_state_dict(state["model"])
+        self.ema.module.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.log = state["log"]
+
+    def _train_loader(self) -> Any:
+        return create_loader(
+            self.train_set,
+            self.recipe.size,
+            self.recipe.batch_size,
+            is_training=True,
+            scale=(self.recipe.min_scale, 1.0),
+            color_jitter=self.recipe.color_jitter,
+            interpolation="bicubic",
+            num_workers=self.workers,
+            use_prefetcher=False,
+            persistent_workers=False,  # each epoch's workers are seeded anew
+        )
+
+    def _val_loader(self) -> Any:
+        return create_loader(
+            self.val_set,
+            self.recipe.test_size,
+            256,
+            crop_pct=1.0,
+            interpolation="bicubic",
+            num_workers=self.workers,
+            use_prefetcher=False,
+            persistent_workers=False,
+        )
+
+    def _place(self, images: torch.Tensor) -> torch.Tensor:
+        return images.to(self.device, memory_format=torch.channels_last)
+
+    def _autocast(self) -> Any:
+        if self.recipe.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.recipe.precision))
+
+
+def _image_folder(data: Path, part: str) -> Any:
+    if not (data / part).is_dir():
+        raise UserError(f"{data} has no folder {part}; it needs train and val, each with a folder for every class")
+    return create_dataset("", root=str(data), split=part)
+
+
+@torch.no_grad()
+def zero_unseen_taps(model: nn.Module, size: int) -> int:
+    """Set to zero the taps of convolutions that meet nothing but padding on images of `size` pixels; in place.
+
+    On a map of n pixels a tap d pixels from the middle reaches one if d < n.
+
+    Returns: How many weights were set to zero.
+    """
+    convs = {m: (0, 0) for m in model.modules() if isinstance(m, nn.Conv2d) and m.stride == (1, 1)}
+    handles = [
+        conv.register_forward_pre_hook(lambda conv, args: convs.update({conv: args[0].shape[2:]})) for conv in convs
+    ]
+    training = model.training
+    model.eval()(torch.zeros(1, 3, size, size))
+    model.train(training)
+    for handle in handles:
+        handle.remove()
+    changed = 0
+    for conv, sides in convs.items():
+        for axis, side in zip((2, 3), sides, strict=True):
+            taps = conv.weight.shape[axis]
+            unseen = (torch.arange(taps) - taps // 2).abs() * conv.dilation[axis - 2] >= side
+            index = unseen.nonzero()[:, 0]
+            changed += int(conv.weight.index_select(axis, index).count_nonzero())
+            conv.weight.index_fill_(axis, index, 0.0)
+    return changed
+
+
+def train(training: Training, folder: Path, *, resume: bool, overwrite: bool, command: Sequence[str]) -> Trained:
+    """Train to the recipe's end, saving after each epoch, and write the weights with their card.
+
+    Args:
+        training: At its beginning.
+        folder: `<model>.progress.pt` while it lasts, then the files of `replknet.model_card.write_trained`.
+        resume: Whether to go on from the progress file, if there is one.
+        overwrite: Whether to pass over it instead.
+        command: Arguments, for the card.
+
+    Raises: UserError if there is a progress file and neither is asked for, or it is of another run.
+    """
+    started, clock = datetime.now(timezone.utc), time.perf_counter()
+    progress = folder / f"{training.stem}.progress.pt"
+    if progress.exists() and not overwrite:
+        if not resume:
+            raise UserError(f"{progress} is an unfinished run; --resume continues it, --overwrite begins anew")
+        training.load(progress)
+        _logger.info("continuing after epoch %d", len(training.log))
+    while len(training.log) < training.recipe.epochs:
+        training.run_epoch()
+        training.save(progress)
+        _logger.info("%s %s", training.stem, ", ".join(f"{k} {v:.4g}" for k, v in training.log[-1].items()))
+    network = training.ema.module.half().float()  # as the file holds it
+    top1 = training.evaluate(network)
+    trained = Trained(
+        model=training.name,
+        tag=training.tag,
+        top1=top1,
+        recipe=asdict(training.recipe),
+        data=training.describe_data(),
+        log=training.log,
+        run={
+            **describe_run(
+                program="replknet.train", arguments=command, started=started, seconds=time.perf_counter() - clock
+            ),
+            "device": device_label(training.device),
+            "threads": torch.get_num_threads(),
+        },
+    )
+    written = write_trained(folder, trained, network)
+    progress.unlink(missing_ok=True)
+    _logger.info("%s: top-1 %.2f%%; wrote %s", training.stem, top1, ", ".join(map(str, written)))
+    return trained
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line: the recipe's fields are its options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m replknet.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, metavar="NAME", help="a network of timm, such as replknet31n")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train and val")
+    parser.add_argument("--tag", default="imagenette", help="of the weights: names the files (default: imagenette)")
+    parser.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read images (default: 2)")
+    parser.add_argument("--resume", action="store_true", help="continue an unfinished run")
+    parser.add_argument("--overwrite", action="store_true", help="begin an unfinished run anew")
+    recipe = parser.add_argument_group("recipe (one for all networks that are to be compared)")
+    for field in fields(Recipe):
+        kind = type(field.default)
+        choices = ("float32", "bfloat16") if field.name == "precision" else None
+        recipe.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=kind,
+            choices=choices,
+            default=field.default,
+            help="default: %(default)s",
+        )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; see `runkit.run_main` for the exit codes."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = build_parser().parse_args(arguments)
+
+    def work() -> int:
+        recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
+        device = choose_device(options.device)
+        if device.type == "cpu":
+            keep_freed_memory()
+        training = Training(
+            options.model, options.data, recipe, tag=options.tag, device=device, workers=options.workers
+        )
+        train(training, options.output, resume=options.resume, overwrite=options.overwrite, command=arguments)
+        return 0
+
+    return run_main(work, program="replknet.train", arguments=arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

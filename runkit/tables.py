@@ -1,0 +1,62 @@
+"""Tables of results: as text, as CSV with the numbers in full, and for LaTeX."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runkit.files import atomic_write
+
+__all__ = ["format_latex", "format_table", "save_csv", "save_latex"]
+
+
+def save_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write rows that have the same keys, with a header; the file is whole or absent. Returns `path`."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def save_latex(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str) -> Path:
+    """Write `format_latex`; the file is whole or absent. Returns `path`."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(format_latex(header, rows, note=note), encoding="utf-8")
+    return path
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Text table: first column flush left, the rest flush right, a rule under the header."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first = cells[0].ljust(widths[0])
+        return "  ".join([first, *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]).rstrip()
+
+    return "\n".join([line(header), line(["-" * w for w in widths]), *(line(row) for row in rows)])
+
+
+def format_latex(header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = "") -> str:
+    """The same table for LaTeX with the package booktabs: a `tabular`, its text escaped; `note` stands above it."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "  " + " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
+
+    columns = "l" + "r" * (len(header) - 1)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"  \toprule", line(header), r"  \midrule", *map(line, rows)]
+    comment = [f"% needs \\usepackage{{booktabs}}; {text}" for text in note.splitlines()]
+    return "\n".join([*comment, *lines, r"  \bottomrule", r"\end{tabular}", ""])
+
+
+_LATEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"$<$",
+        ">": r"$>$",
+        "×": r"$\times$",
+    }
+)
