@@ -1,6 +1,5 @@
 """Weights that the project trained, as files: float16 safetensors, and beside them what made them."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from runkit import atomic_write, save_json, sha256_of_file
+from runkit import atomic_write, save_csv, save_json, sha256_of_file
 
 __all__ = ["Trained", "write_trained"]
 
@@ -24,7 +23,7 @@ class Trained:
         top1: Accuracy of the weights as they are in the file, on the validation images, in percent.
         recipe: Fields of `replknet.train.Recipe`.
         data: Classes, numbers of images, SHA-256 of their names.
-        log: A row an epoch.
+        log: A row an epoch; accuracy is None where it was not measured.
         run: `runkit.describe_run`, device and threads.
     """
 
@@ -33,7 +32,7 @@ class Trained:
     top1: float
     recipe: dict[str, Any]
     data: dict[str, Any]
-    log: Sequence[dict[str, float]]
+    log: Sequence[dict[str, float | None]]
     run: dict[str, Any]
 
 
@@ -52,10 +51,7 @@ def write_trained(folder: Path, trained: Trained, network: nn.Module) -> list[Pa
     }
     with atomic_write(weights) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
-    with atomic_write(curve) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(trained.log[0]))
-        writer.writeheader()
-        writer.writerows(trained.log)
+    save_csv(curve, trained.log)
     about = {
         "model": trained.model,
         "tag": trained.tag,
@@ -64,7 +60,7 @@ def write_trained(folder: Path, trained: Trained, network: nn.Module) -> list[Pa
         "file": {"name": weights.name, "sha256": sha256_of_file(weights), "size": weights.stat().st_size},
         "recipe": trained.recipe,
         "data": trained.data,
-        "training_seconds": round(sum(row["seconds"] for row in trained.log), 1),
+        "training_seconds": round(sum(row["seconds"] or 0.0 for row in trained.log), 1),
         **trained.run,
     }
     save_json(record, about)

@@ -21,12 +21,13 @@ from typing import Any
 
 import timm
 import torch
-from timm.data import create_dataset, create_loader
+from timm.data import create_loader
 from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import AverageMeter, ModelEmaV3, accuracy, random_seed
 from torch import nn
+from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
 from replknet.device import choose_device, device_label
@@ -37,7 +38,7 @@ from runkit import UserError, atomic_write, describe_run, list_differences, run_
 __all__ = ["Recipe", "build_parser", "main", "train", "zero_unseen_taps"]
 
 _logger = logging.getLogger("replknet.train")  # under `python -m` this module is called __main__
-_LOG_FIELDS = ("epoch", "lr", "train_loss", "val_top1", "seconds")
+_LOG_FIELDS = ("epoch", "size", "lr", "train_loss", "val_top1", "seconds")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Recipe:
 
     Attributes:
         epochs: Passes over the training images.
-        size: Side of the training images in pixels, cut out at random (`RandomResizedCrop`).
+        start_size: Side of the training images at first, in pixels.
+        size: Their side at last; it rises in steps of 16, each for as many epochs. Images are cut out at random
+            (`RandomResizedCrop`).
         test_size: Side of the central crop that is evaluated, in pixels.
         batch_size: Images a step; the last, smaller batch of an epoch is left out.
         lr: Highest learning rate; it falls by a half cosine to zero.
@@ -60,7 +63,8 @@ class Recipe:
         seed: Of weights, order and augmentation.
     """
 
-    epochs: int = 40
+    epochs: int = 36
+    start_size: int = 64
     size: int = 96
     test_size: int = 104
     batch_size: int = 64
@@ -74,6 +78,11 @@ class Recipe:
     precision: str = "float32"
     seed: int = 0
 
+    def size_at(self, epoch: int) -> int:
+        """Side of the training images in an epoch, counted from 0."""
+        sizes = [*range(self.start_size, self.size, 16), self.size]
+        return sizes[epoch * len(sizes) // self.epochs]
+
 
 class Training:
     """A network on its way: everything that must be kept to go on with it."""
@@ -83,8 +92,8 @@ class Training:
             raise UserError(f"unknown network {name!r}; timm.list_models() lists them")
         self.name, self.tag, self.recipe, self.device = name, tag, recipe, device
         self.train_set, self.val_set = (_image_folder(data, part) for part in ("train", "val"))
-        self.classes = list(self.train_set.reader.class_to_idx)
-        if self.classes != list(self.val_set.reader.class_to_idx):
+        self.classes = self.train_set.classes
+        if self.classes != self.val_set.classes:
             raise UserError(f"{data}: train and val have not the same class folders")
         self.workers = workers
         random_seed(recipe.seed, 0)
@@ -107,7 +116,7 @@ class Training:
             updates_per_epoch=self.steps,
         )
         self.loss = LabelSmoothingCrossEntropy(recipe.label_smoothing)
-        self.log: list[dict[str, float]] = []
+        self.log: list[dict[str, float | None]] = []
 
     @property
     def stem(self) -> str:
@@ -122,18 +131,19 @@ class Training:
     def describe_data(self) -> dict[str, Any]:
         """Classes, numbers of images, and the SHA-256 of their names."""
         sets = {"train": self.train_set, "val": self.val_set}
-        names = [name for part in sets.values() for name in part.filenames(absolute=False)]
+        names = [Path(path).name for images in sets.values() for path, _ in images.samples]
         counts = {f"{part}_images": len(images) for part, images in sets.items()}
         return {"classes": self.classes, **counts, "sha256_of_names": sha256_of_lines(names)}
 
-    def run_epoch(self) -> None:
-        """Train on every image once, and evaluate the average."""
+    def run_epoch(self, *, evaluate: bool = True) -> None:
+        """Train on every image once, and perhaps evaluate the moving average."""
         epoch, started = len(self.log), time.perf_counter()
+        size = self.recipe.size_at(epoch)
         random_seed(self.recipe.seed * 1_000_003 + epoch + 1, 0)
         mean_loss = AverageMeter()
         self.model.train()
         step = epoch * self.steps
-        for images, target in tqdm(self._train_loader(), desc=f"epoch {epoch + 1}", leave=False, unit="batch"):
+        for images, target in tqdm(self._train_loader(size), desc=f"epoch {epoch + 1}", leave=False, unit="batch"):
             self.scheduler.step_update(step)
             images, target = self._place(images), target.to(self.device)
             with self._autocast():
@@ -146,9 +156,9 @@ class Training:
             step += 1
             self.ema.update(self.model, step)
             mean_loss.update(loss.item(), len(images))
-        top1 = self.evaluate(self.ema.module)
+        top1 = self.evaluate(self.ema.module) if evaluate else None
         seconds = time.perf_counter() - started
-        numbers = (epoch + 1, self.optimizer.param_groups[0]["lr"], mean_loss.avg, top1, round(seconds, 1))
+        numbers = (epoch + 1, size, self.optimizer.param_groups[0]["lr"], mean_loss.avg, top1, round(seconds, 1))
         self.log.append(dict(zip(_LOG_FIELDS, numbers, strict=True)))
 
     @torch.no_grad()
@@ -188,10 +198,10 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.log = state["log"]
 
-    def _train_loader(self) -> Any:
+    def _train_loader(self, size: int) -> Any:
         return create_loader(
             self.train_set,
-            self.recipe.size,
+            size,
             self.recipe.batch_size,
             is_training=True,
             scale=(self.recipe.min_scale, 1.0),
@@ -223,10 +233,11 @@ class Training:
         return torch.autocast(self.device.type, getattr(torch, self.recipe.precision))
 
 
-def _image_folder(data: Path, part: str) -> Any:
-    if not (data / part).is_dir():
-        raise UserError(f"{data} has no folder {part}; it needs train and val, each with a folder for every class")
-    return create_dataset("", root=str(data), split=part)
+def _image_folder(data: Path, part: str) -> ImageFolder:
+    try:
+        return ImageFolder(str(data / part))
+    except FileNotFoundError as error:
+        raise UserError(f"{data} needs folders train and val, each with a folder of images a class: {error}") from error
 
 
 @torch.no_grad()
@@ -257,7 +268,9 @@ def zero_unseen_taps(model: nn.Module, size: int) -> int:
     return changed
 
 
-def train(training: Training, folder: Path, *, resume: bool, overwrite: bool, command: Sequence[str]) -> Trained:
+def train(
+    training: Training, folder: Path, *, resume: bool, overwrite: bool, eval_every: int, command: Sequence[str]
+) -> Trained:
     """Train to the recipe's end, saving after each epoch, and write the weights with their card.
 
     Args:
@@ -265,6 +278,7 @@ def train(training: Training, folder: Path, *, resume: bool, overwrite: bool, co
         folder: `<model>.progress.pt` while it lasts, then the files of `replknet.model_card.write_trained`.
         resume: Whether to go on from the progress file, if there is one.
         overwrite: Whether to pass over it instead.
+        eval_every: Epochs from one evaluation to the next; the weights do not depend on it.
         command: Arguments, for the card.
 
     Raises: UserError if there is a progress file and neither is asked for, or it is of another run.
@@ -277,9 +291,10 @@ def train(training: Training, folder: Path, *, resume: bool, overwrite: bool, co
         training.load(progress)
         _logger.info("continuing after epoch %d", len(training.log))
     while len(training.log) < training.recipe.epochs:
-        training.run_epoch()
+        training.run_epoch(evaluate=(len(training.log) + 1) % eval_every == 0)
         training.save(progress)
-        _logger.info("%s %s", training.stem, ", ".join(f"{k} {v:.4g}" for k, v in training.log[-1].items()))
+        row = (f"{key} {value:.4g}" for key, value in training.log[-1].items() if value is not None)
+        _logger.info("%s %s", training.stem, ", ".join(row))
     network = training.ema.module.half().float()  # as the file holds it
     top1 = training.evaluate(network)
     trained = Trained(
@@ -314,6 +329,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read images (default: 2)")
+    parser.add_argument(
+        "--eval-every", type=int, default=1, metavar="N", help="epochs from one evaluation to the next (default: 1)"
+    )
     parser.add_argument("--resume", action="store_true", help="continue an unfinished run")
     parser.add_argument("--overwrite", action="store_true", help="begin an unfinished run anew")
     recipe = parser.add_argument_group("recipe (one for all networks that are to be compared)")
@@ -343,7 +361,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         training = Training(
             options.model, options.data, recipe, tag=options.tag, device=device, workers=options.workers
         )
-        train(training, options.output, resume=options.resume, overwrite=options.overwrite, command=arguments)
+        train(
+            training,
+            options.output,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            eval_every=options.eval_every,
+            command=arguments,
+        )
         return 0
 
     return run_main(work, program="replknet.train", arguments=arguments)

@@ -9,9 +9,22 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from replknet.train import main, zero_unseen_taps
+from replknet.train import Recipe, main, zero_unseen_taps
 
-RECIPE = ["--epochs", "2", "--size", "32", "--test-size", "32", "--batch-size", "4", "--warmup-epochs", "0"]
+RECIPE = [
+    "--epochs",
+    "2",
+    "--start-size",
+    "32",
+    "--size",
+    "32",
+    "--test-size",
+    "32",
+    "--batch-size",
+    "4",
+    "--warmup-epochs",
+    "0",
+]
 
 
 @pytest.fixture
@@ -60,10 +73,10 @@ def test_an_interrupted_run_ends_in_the_same_bits(two_colours, tmp_path, monkeyp
 
     epoch = Training.run_epoch
 
-    def only_one(training):
+    def only_one(training, **options):
         if training.log:
             raise KeyboardInterrupt
-        epoch(training)
+        epoch(training, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "run_epoch", only_one)
@@ -73,6 +86,11 @@ def test_an_interrupted_run_ends_in_the_same_bits(two_colours, tmp_path, monkeyp
     assert train(two_colours, tmp_path / "parts", "--resume") == 0
     name = "replknet3n.imagenette.safetensors"
     assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_size_rises_in_equal_parts():
+    assert [Recipe(epochs=6).size_at(epoch) for epoch in range(6)] == [64, 64, 80, 80, 96, 96]
+    assert {Recipe(start_size=32, size=32, epochs=3).size_at(epoch) for epoch in range(3)} == {32}
 
 
 @pytest.mark.parametrize("options", [["--model", "replknet3m"], ["--batch-size", "64"], ["--data", "nowhere"]])
