@@ -1,6 +1,7 @@
 """Helpers that test files import."""
 
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,11 @@ def randomize_norms(model: torch.nn.Module) -> torch.nn.Module:
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, 0, 0.2)
     return model
+
+
+def fits(expected: str, text: str) -> bool:
+    """Whether `text` is what `expected` says, "…" standing for anything within a line."""
+    return re.fullmatch(".*".join(map(re.escape, expected.split("…"))), text) is not None
 
 
 def spoil(content: bytes, count: int, seed: int = 0) -> Iterator[bytes]:

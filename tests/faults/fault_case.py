@@ -1,11 +1,10 @@
 """One row of the fault table: what is wrong, how the command is called, and what the user sees."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Case", "fits", "table"]
+__all__ = ["Case", "table"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,6 @@ class Case:
     code: int = 2
     patch: Callable[..., None] | None = None
     existing: bool = False
-
-
-def fits(sees: str, line: str) -> bool:
-    """Whether `line` is what `sees` says, "…" standing for any text."""
-    return re.fullmatch(".*".join(map(re.escape, sees.split("…"))), line) is not None
 
 
 def table(cases: list[Case]) -> str:

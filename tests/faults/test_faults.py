@@ -7,8 +7,8 @@ from pathlib import Path
 import erf_cases
 import pytest
 import shapebias_cases
-from fault_case import Case, fits, table
-from support import ROOT
+from fault_case import Case, table
+from support import ROOT, fits
 
 from erf.visualize import main as erf_main
 from shapebias.run import main as shapebias_main

@@ -1,0 +1,209 @@
+"""README and documentation show nothing that does not work: every command is run, every Python block too.
+
+Names that a reader would replace are there (`photos/`, `mine.pth`, ...), networks are exchanged for small ones, and
+images are made small. A block behind `<!-- not run: reason -->` needs what a test has not (a download, a GPU, minutes):
+its commands are parsed by the program's own parser, its Python is compiled.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from code_blocks import Block, code_blocks, commands
+from matplotlib.figure import Figure
+from PIL import Image
+from support import ROOT, fits
+
+from replknet import load_model
+from shapebias import inference
+from shapebias.categories import CATEGORIES
+from shapebias.observers import write_raw_data
+from shapebias.stimuli import read_stimuli
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PARSERS = {  # program -> the module that builds its parser
+    "erf.visualize": "erf.config",
+    "shapebias.run": "shapebias.config",
+    "shapebias.relate": "shapebias.relate",
+    "shapebias.sensitivity": "shapebias.sensitivity",
+}
+SMALLER = {  # as shown -> as run
+    r"replknet31b(\.in1k)?": "tf_efficientnet_lite0.in1k",
+    r"resnet101\.tv_in1k": "tf_efficientnet_lite1.in1k",
+    r"resnet152\.tv_in1k": "tf_efficientnet_lite1.in1k",
+    r"swin_base_patch4_window7_224\.ms_in1k": "test_convnext",
+    "resnet50": "test_resnet",
+    r"cuda:\d": "cpu",
+    "--layer all": "--layer 0 last",
+}
+SMALL = ["--size", "64", "--num-images", "2"]  # of an option given twice argparse takes the last
+# what an earlier command has made is kept where it is the same, so that commands share their work
+GOES_ON = ["--resume", "--overwrite"]
+
+# timm warns of a deprecated spelling when it builds some networks; not ours to mend
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_network")]
+
+
+def guess(model, stimuli, *, name, **_) -> np.ndarray:
+    """Instead of `shapebias.inference.predict`: probabilities that depend on the network's name only."""
+    draws = np.random.default_rng(len(name)).random((len(stimuli), 1000), np.float32)
+    return draws / draws.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def things(tmp_path_factory, benchmark_folder) -> Path:
+    """A folder with everything that the pages take for granted, results of both tools among it."""
+    folder = tmp_path_factory.mktemp("reader")
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    for i in range(4):
+        Image.fromarray(rng.integers(0, 256, (80, 100, 3), np.uint8)).save(folder / "photos" / f"{i}.png")
+    network = load_model("test_resnet", "random").model
+    for name in ("mine.pth", "epoch-10.pth", "epoch-90.pth"):
+        torch.save(network.state_dict(), folder / name)
+    torch.save(
+        {f"backbone.{key}": value for key, value in network.state_dict().items() if "fc." not in key},
+        folder / "segmenter.pth",
+    )
+    for name in ("cue-conflict", "cache/cue-conflict"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).symlink_to(benchmark_folder)
+    stimuli = read_stimuli(benchmark_folder)
+    (folder / "human" / "cue-conflict").mkdir(parents=True)
+    write_raw_data(folder / "human/cue-conflict/1.csv", "subject-01", stimuli, [item.shape for item in stimuli])
+    for shape in CATEGORIES:
+        (folder / "my-stimuli" / shape).mkdir(parents=True)
+        for item in [item for item in stimuli if item.shape == shape][:2]:
+            (folder / "my-stimuli" / shape / item.name).symlink_to(item.path)
+    networks = ["--model", "tf_efficientnet_lite0.in1k", "tf_efficientnet_lite1.in1k"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(inference, "predict", guess)
+        run("erf.visualize", networks)
+        run("shapebias.run", [*networks, "--stimuli", "cue-conflict", "--humans", "human/cue-conflict"])
+    return folder
+
+
+@pytest.fixture
+def reader(things, tmp_path, monkeypatch) -> None:
+    """The reader of a page stands in a folder of their own."""
+    for path in things.iterdir():
+        if path.name != "figures":
+            (tmp_path / path.name).symlink_to(path)
+    shutil.copytree(things / "figures", tmp_path / "figures")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REPLKNET_CACHE", str(things / "cache"))
+    monkeypatch.setattr(inference, "predict", guess)
+    # drawing has tests of its own, and would take half of the time
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).touch())
+
+
+def run(program: str, arguments: list[str]) -> None:
+    """Run a command in this process, small."""
+    if program == "erf.visualize" and "--from-npz" not in arguments:
+        arguments = [*arguments, *SMALL]
+    if "--model" in arguments:
+        arguments = [*arguments, *GOES_ON]
+    assert importlib.import_module(program).main(arguments) == 0, f"python -m {program} {' '.join(arguments)}"
+
+
+def smaller(text: str) -> str:
+    for shown, small in SMALLER.items():
+        text = re.sub(rf"(?<![\w.]){shown}(?![\w.])", small, text)
+    return text
+
+
+def expand(word: str) -> list[str]:
+    """What the shell makes of a word with a star."""
+    return sorted(map(str, Path().glob(word))) or [word] if "*" in word else [word]
+
+
+def program_of(words: list[str]) -> tuple[str, list[str]] | None:
+    """Program and arguments of `python -m program ...` and `torchrun ... -m program ...`."""
+    if words[0] in ("python", "torchrun") and "-m" in words:
+        at = words.index("-m") + 1
+        return words[at], words[at + 1 :]
+    return None
+
+
+def check(words: list[str]) -> None:
+    """What can be known of a command without running it."""
+    program, arguments = program_of(words) or ("", [])
+    if program in PARSERS:
+        options = importlib.import_module(PARSERS[program]).build_parser().parse_args(arguments)
+        for name in getattr(options, "model", None) or ():
+            assert timm.list_models(name, include_tags="." in name), f"there is no network {name}"
+    if words[0].startswith("scripts/"):
+        assert os.access(ROOT / words[0], os.X_OK), f"{words[0]} is no script"
+
+
+def run_block(block: Block, names: dict[str, object]) -> str:
+    """Run a block; returns what it printed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        if block.language == "python":
+            exec(compile(smaller(block.text), f"line {block.line}", "exec"), names)
+        else:
+            for words in commands(block.text):
+                check(words)
+            for words in commands(smaller(block.text)):
+                program, arguments = program_of(words) or ("", [])
+                if words != ["wait"]:
+                    assert program in PARSERS, f"{' '.join(words)}: neither run nor behind <!-- not run: reason -->"
+                    run(program, [part for word in arguments for part in expand(word)])
+    return printed.getvalue()
+
+
+def pairs(blocks: list[Block]) -> Iterator[tuple[Block, Block | None]]:
+    """Each block that is code, and the `text` block after it, which is what it prints."""
+    for block, after in zip_longest(blocks, blocks[1:]):
+        if block.language in ("sh", "console", "python"):
+            yield block, after if after and after.language == "text" else None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.usefixtures("reader")
+def test_page(page):
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block, output in pairs(code_blocks(page)):
+        if block.not_run:
+            if block.language == "python":
+                compile(block.text, f"{page}:{block.line}", "exec")
+            else:
+                for words in commands(block.text):
+                    check(words)
+            continue
+        printed = run_block(block, names)
+        if output:
+            assert fits(output.text, printed), f"{page.name}:{block.line} printed\n{printed}"
+
+
+def test_the_pages_show_commands():
+    blocks = [block for page in PAGES for block in code_blocks(page) if block.language == "sh"]
+    found = [program_of(words) for block in blocks for words in commands(block.text)]
+    programs = [program for program, _ in filter(None, found)]
+    assert set(PARSERS) <= set(programs)
+    assert len(programs) >= 25
+
+
+def test_wrong_commands_are_noticed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- not run: a reason -->\n```sh\nA=1 python -m erf.visualize --modle x  # comment\n```\n")
+    (block,) = code_blocks(page)
+    assert block.not_run == "a reason"
+    (words,) = commands(block.text)
+    assert words == ["python", "-m", "erf.visualize", "--modle", "x"]
+    with pytest.raises(SystemExit):
+        check(words)
+    with pytest.raises(AssertionError, match="neither run nor"):
+        run_block(Block(1, "sh", "rm -r /\n", ""), {})

@@ -1,0 +1,23 @@
+"""The documentation builds: no broken link or reference, every page in the navigation."""
+
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+
+pytest.importorskip("material", reason="needs the dependency group docs")
+
+
+def test_the_site_builds_strictly(tmp_path):
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    commands = (tmp_path / "reference" / "command-lines" / "index.html").read_text(encoding="utf-8")
+    for option in ("--num-images N", "--from-probabilities NPZ ...", "--erf JSON ..."):
+        assert f"<code>{option}</code>" in commands
+    assert "contribution_map" in (tmp_path / "reference" / "erf" / "index.html").read_text(encoding="utf-8")
