@@ -42,6 +42,8 @@ SMALLER = {  # as shown -> as run
     r"resnet101\.tv_in1k": "tf_efficientnet_lite1.in1k",
     r"resnet152\.tv_in1k": "tf_efficientnet_lite1.in1k",
     r"swin_base_patch4_window7_224\.ms_in1k": "test_convnext",
+    "swin_tiny_patch4_window7_224": "test_vit2",
+    r"vit_tiny_patch16_224\.augreg_in21k_ft_in1k": "test_vit",
     "resnet50": "test_resnet",
     r"cuda:\d": "cpu",
     "--layer all": "--layer 0 last",
