@@ -10,13 +10,14 @@ first point) would be a step that grows faster than the network's own work.
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from runkit import atomic_write
 
@@ -24,7 +25,7 @@ EXPERIMENTS = {
     "growth-size": ("size_px", "side of the image (pixels)"),
     "growth-batch": ("batch", "images at a time"),
     "growth-images": ("images", "images, one at a time"),
-    "growth-network": ("gflop", "work of the network (GFLOP, forward)"),
+    "growth-network": ("gflop", "GFLOP of the forward pass"),
 }
 COLOURS = ("#0072B2", "#D55E00")  # Okabe and Ito's
 TIME, MEMORY, WORK = "time_s", "peak_gb", "gflop"
@@ -63,14 +64,21 @@ def plot_growth(rows: pd.DataFrame, experiment: str, ax: Axes, *, y: str) -> Axe
             ax.fill_between(line[quantity], line["low_s"], line["high_s"], color=colour, alpha=0.2, linewidth=0)
             work = line[WORK] * (line[TIME].iloc[0] / line[WORK].iloc[0])
             ax.plot(line[quantity], work, ":", color=colour, linewidth=1, label="as the FLOPs")
-        ax.xaxis.set_major_locator(FixedLocator(sorted(set(rows.query("experiment == @experiment")[quantity]))))
     ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ticks = sorted(set(rows.query("experiment == @experiment")[quantity].astype(int)))
+    ax.xaxis.set_major_locator(FixedLocator([n for n, after in pairwise([*ticks, 10**9]) if after > 1.2 * n]))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.margins(y=0.15)
+    if y == TIME:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.margins(y=0.2)
+    else:
+        ax.set_ylim(0, 1.3 * ax.get_ylim()[1])
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")
     ax.set_xlabel(label)
-    ax.legend(fontsize=6.5, frameon=False)
+    ax.legend(fontsize=6.5, frameon=False, loc="upper left")
     return ax
 
 

@@ -1,0 +1,116 @@
+"""Where the time of a contribution map goes, against its floor, as keyed CSV rows.
+
+PyTorch's profiler sums up the operations of one map, after an untimed one, by kind. The floor of the convolutions is
+their nominal FLOPs (taps on padding included) at the rate of a matrix product of 2048×2048, measured just before; the
+rest has none.
+
+    python -m benchmarks.profile_erf --out benchmarks/results/erf-profile.csv
+"""
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.table import VERSIONS, describe_versions, device_name, merge_rows
+from erf.contribution import contribution_maps
+from erf.prepare import prepare
+from replknet import load_model
+
+KEY = ("model", "size_px", "kind", "device")
+FIELDS = (*KEY, "calls", "time_s", "share", "gflop", "floor_s", *VERSIONS)
+OTHER = "everything else"
+_CONVOLUTION = "aten::mkldnn_convolution"
+_KINDS = {
+    "aten::copy_": "copies",
+    "aten::gelu": "activations",
+    "aten::gelu_backward": "activations",
+    "aten::clamp_min": "activations",
+    "aten::sign": "activations",
+    "aten::mul_": "activations",
+    "aten::add": "sums",
+    "aten::add_": "sums",
+}
+
+
+def gemm_gflops() -> float:
+    """Rate of a float32 matrix product of 2048×2048, in GFLOP/s: the best of ten."""
+    a, b = torch.randn(2, 2048, 2048).unbind()
+    seconds = []
+    for _ in range(10):
+        begin = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - begin)
+    return 2e-9 * 2048**3 / min(seconds)
+
+
+def convolution_kind(x: Sequence[int], weight: Sequence[int]) -> tuple[str, float]:
+    """Kind, and nominal GFLOP with stride 1, of a convolution by the shapes of its input and weight.
+
+    The transposed convolution, whose weight has the input's channels first, comes as one of its own operations.
+    """
+    taps = weight[2] * weight[3]
+    if taps == 1:
+        return "1×1 convolutions", 2e-9 * x[0] * x[2] * x[3] * weight[0] * weight[1]
+    if weight[1] == 1:
+        kind = "large depthwise convolutions" if taps > 25 else "small depthwise convolutions"
+        return kind, 2e-9 * x[0] * x[1] * x[2] * x[3] * taps
+    return "other convolutions", 2e-9 * x[0] * x[2] * x[3] * weight[0] * weight[1] * taps
+
+
+def measure(model: str, size: int) -> list[dict[str, str]]:
+    """A row for each kind of operation."""
+    network, memory_format = prepare(load_model(model, "random", input_size=size).model)
+    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    image = image.contiguous(memory_format=memory_format)
+    contribution_maps(network, image)
+    rate = gemm_gflops()
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:
+        contribution_maps(network, image)
+    seconds, calls, work = defaultdict(float), defaultdict(int), defaultdict(float)
+    for event in found.key_averages(group_by_input_shape=True):
+        kind, gflop = _KINDS.get(event.key, OTHER), 0.0
+        shapes = event.input_shapes
+        if event.key == _CONVOLUTION or (event.key == "aten::_convolution" and event.self_cpu_time_total > 1e3):
+            kind, gflop = convolution_kind(shapes[0], shapes[1])
+        seconds[kind] += 1e-6 * event.self_cpu_time_total
+        calls[kind] += event.count
+        work[kind] += event.count * gflop
+    whole = sum(seconds.values())
+    common = {"model": model, "size_px": str(size), "device": device_name("cpu"), **describe_versions("cpu")}
+    return [
+        {
+            **common,
+            "kind": kind,
+            "calls": str(calls[kind]),
+            "time_s": f"{seconds[kind]:.3f}",
+            "share": f"{seconds[kind] / whole:.3f}",
+            "gflop": f"{work[kind]:.1f}",
+            "floor_s": f"{work[kind] / rate:.3f}",
+        }
+        for kind in sorted(seconds, key=lambda kind: -seconds[kind])
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write; the table also on stderr."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
+    parser.add_argument("--model", nargs="+", default=["replknet31b"])
+    parser.add_argument("--size", type=int, default=1024, help="side of the image in pixels")
+    options = parser.parse_args(argv)
+    for model in options.model:
+        rows = measure(model, options.size)
+        merge_rows(options.out, rows, key=KEY, fields=FIELDS)
+        for row in rows:
+            sys.stderr.write("  ".join(row[name] for name in ("kind", "calls", "time_s", "share", "floor_s")) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
