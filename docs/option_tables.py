@@ -30,8 +30,8 @@ def option_table(module: str) -> str:
     rows = ["| argument | meaning |", "|---|---|"]
     for action in parser._actions:
         if not isinstance(action, argparse._HelpAction):
-            meaning = html.escape((action.help or "") % vars(action), quote=False)
-            rows.append(f"| `{_cell(_name(action))}` | {_cell(meaning)} |")
+            meaning = html.escape((action.help or "") % vars(action), quote=False).replace("|", "&#124;")
+            rows.append(f"| `{_name(action)}` | {meaning} |")
     return "\n".join(rows)
 
 
@@ -40,7 +40,3 @@ def _name(action: argparse.Action) -> str:
     value = str(action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper())
     words = [", ".join(action.option_strings), value if action.nargs != 0 else "", "..." if action.nargs == "+" else ""]
     return " ".join(filter(None, words))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

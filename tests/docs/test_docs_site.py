@@ -20,4 +20,6 @@ def test_the_site_builds_strictly(tmp_path):
     commands = (tmp_path / "reference" / "command-lines" / "index.html").read_text(encoding="utf-8")
     for option in ("--num-images N", "--from-probabilities NPZ ...", "--erf JSON ..."):
         assert f"<code>{option}</code>" in commands
-    assert "contribution_map" in (tmp_path / "reference" / "erf" / "index.html").read_text(encoding="utf-8")
+    python = (tmp_path / "reference" / "erf" / "index.html").read_text(encoding="utf-8")
+    assert 'id="erf.contribution.contribution_map"' in python
+    assert "<strong>Returns:</strong> float64 (H, W)" in python
