@@ -2,11 +2,20 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from runkit import auto_or_int
-from runkit.options import add_formats, add_weights
+from runkit.options import (
+    Console,
+    add_batch_size,
+    add_console,
+    add_device,
+    add_formats,
+    add_resume,
+    add_seed,
+    add_weights,
+    program_name,
+)
 
 __all__ = ["Config", "build_parser", "parse_config"]
 
@@ -17,6 +26,10 @@ _EXAMPLES = """examples:
       one network with your weights on 20 of your images
   python -m erf.visualize --model tf_efficientnet_lite0.in1k --weights pretrained random --layer all --size 256
       every stage, trained beside untrained
+  python -m erf.visualize --model resnet101.tv_in1k --json --quiet > summary.json
+      for scripts: all measures on stdout
+
+Sides, radii and widths are in pixels of the resized image, areas in pixels or as fractions of the image.
 """
 
 
@@ -42,12 +55,19 @@ class Config:
     resume: bool = False
     overwrite: bool = False
     from_npz: tuple[str, ...] = ()
+    console: Console = field(default_factory=Console)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: what decides the result and its files; how the command spoke does not."""
+        options = asdict(self)
+        del options["console"]
+        return options
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; its defaults are those of `Config`."""
     parser = argparse.ArgumentParser(
-        prog="python -m erf.visualize",
+        prog=program_name("erf.visualize", "erf"),
         description="Measure and draw the effective receptive field of networks: how much each input pixel contributes "
         "to the central unit of the last feature map.",
         epilog=_EXAMPLES,
@@ -84,12 +104,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the unit: centre, two fractions of the image (down, across), or average: the mean over a grid of "
         "3 x 3 positions, laid over each other (default centre)",
     )
-    what.add_argument("--seed", type=int, default=default.seed, metavar="N", help="seed of random weights (default 0)")
+    add_seed(what)
     how = parser.add_argument_group("how it is computed")
-    how.add_argument("--device", default=default.device, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
-    how.add_argument(
-        "--batch-size", type=auto_or_int, metavar="N", help="images at a time, or auto (default): chosen by the device"
-    )
+    add_device(how)
+    add_batch_size(how, auto="one on CPU, on a GPU as many as fit, up to 32")
     how.add_argument(
         "--precision",
         choices=("float32", "float64", "bfloat16", "float16", "tf32"),
@@ -111,23 +129,24 @@ def build_parser() -> argparse.ArgumentParser:
         default=default.scale,
         help="colours: four decades below the maximum, or log10(score+1)/max as published (default decades)",
     )
-    files.add_argument("--resume", action="store_true", help="continue an unfinished run")
-    files.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    add_resume(files)
     files.add_argument(
         "--from-npz", nargs="+", default=[], metavar="FILE", help="measure and draw saved results again, no network"
     )
+    add_console(parser, script="erf")
     return parser
 
 
 def parse_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Config:
     """The configuration that arguments ask for; wrong usage ends the program with exit code 2."""
     parsed = vars(parser.parse_args(arguments))
+    console = Console.pop_from(parsed)
     options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in parsed.items()}
     try:
-        config = Config(**{**options, "position": _parse_position(options["position"])})
+        config = Config(**{**options, "position": _parse_position(options["position"]), "console": console})
     except ValueError as error:
         parser.error(str(error))
-    if bool(config.model) == bool(config.from_npz):
+    if console.list_models is None and bool(config.model) == bool(config.from_npz):
         parser.error("give --model NAME [NAME ...], or --from-npz FILE [FILE ...]")
     if config.seed < 0:
         parser.error(f"--seed must be at least 0, not {config.seed}")

@@ -5,7 +5,7 @@ torch is loaded only here and below: what is on disk is measured and drawn witho
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,9 @@ if TYPE_CHECKING:  # these load torch
     from erf.prepare import Prepared
     from erf.theoretical import TheoreticalField
     from replknet.distributed import World
-    from replknet.zoo import LoadedModel
+    from replknet.zoo import LoadedModel, ResolvedWeights
 
-__all__ = ["measure_networks"]
+__all__ = ["Sweep", "check_size", "measure_networks"]
 
 _logger = logging.getLogger(__name__)
 _BYTES_PER_PIXEL = 3 * (1 + 4 + 4) + 8 + 8
@@ -49,8 +49,8 @@ def measure_networks(config: Config, folder: Path, arguments: Sequence[str]) -> 
     from replknet.device import choose_device
     from replknet.distributed import joined_world
 
-    _check_size(max(config.size))
-    _check_size(min(config.size))
+    check_size(max(config.size))
+    check_size(min(config.size))
     failures = Failures()
     asked = [(name, weights) for name in config.model for weights in config.weights]
     device = choose_device(config.device)
@@ -58,7 +58,7 @@ def measure_networks(config: Config, folder: Path, arguments: Sequence[str]) -> 
     with joined_world(device) as world:
         images = world.together(lambda: find_images(config.images, config.num_images))
         image_sha256 = world.together(images.sha256)
-        sweep = _Sweep(config, folder, arguments, images, image_sha256, device, world)
+        sweep = Sweep(config, folder, arguments, images, image_sha256, device, world)
         resolved = [
             failures.guard(name, partial(sweep.resolve, name, weights), alone=len(asked) == 1)
             for name, weights in asked
@@ -69,7 +69,7 @@ def measure_networks(config: Config, folder: Path, arguments: Sequence[str]) -> 
     return [result for result in results if result is not None], failures
 
 
-def _check_size(size: int) -> None:
+def check_size(size: int) -> None:
     """Raises: UserError if there is no feature map of such images, or no memory for a single one."""
     import torch
 
@@ -86,7 +86,7 @@ def _check_size(size: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Sweep:
+class Sweep:
     """What the networks of a run have in common; its methods are called by all ranks alike."""
 
     config: Config
@@ -103,20 +103,26 @@ class _Sweep:
         Raises: UserError if the weights cannot be had, or if the network's files are of another configuration, so that
             this is known before the long work.
         """
-        from replknet.zoo import count_feature_maps, resolve_weights
+        from replknet.zoo import resolve_weights
 
         resolved = self.world.main_first(lambda: resolve_weights(name, weights, seed=self.config.seed))
-        stages = count_feature_maps(name) if "all" in self.config.layer else 0
-        jobs = list_jobs(self.config, weights, resolved, stages)
+        jobs = self.list_jobs(weights, resolved)
         for job in jobs:
             self.world.check_same(self._identify(job))
-            self.world.on_main(partial(self._is_finished, job))
+            self.world.on_main(partial(self.is_finished, job))
         return jobs
+
+    def list_jobs(self, option: str, weights: "ResolvedWeights") -> list[Job]:
+        """The maps asked for of a network with the weights that the option stands for."""
+        from replknet.zoo import count_feature_maps
+
+        stages = count_feature_maps(weights.name) if "all" in self.config.layer else 0
+        return list_jobs(self.config, option, weights, stages)
 
     def measure(self, job: Job) -> ErfResult:
         """A network's map, read if it is finished, else computed; measured, drawn and written."""
         identity, partial_path = self._identify(job), self._path(job, ".partial.npz")
-        if self.world.on_main(lambda: self._is_finished(job)):
+        if self.world.on_main(lambda: self.is_finished(job)):
             npz = self._path(job, ".npz")
             _logger.info("%s is finished already and is kept; --overwrite computes it again", npz)
             result = self.world.on_main(lambda: load_result(npz))
@@ -150,7 +156,7 @@ class _Sweep:
         position = self.config.position
         return {} if position == "centre" else {"position": position if isinstance(position, str) else list(position)}
 
-    def _is_finished(self, job: Job) -> bool:
+    def is_finished(self, job: Job) -> bool:
         """Whether the finished result of this configuration is on disk.
 
         With `--overwrite` results are passed over, but `--resume` keeps those of this configuration: the run that it
@@ -173,6 +179,21 @@ class _Sweep:
                 return False
             raise
         return finished is not None
+
+    def find_progress(self, job: Job) -> "Progress | None":
+        """The state to go on from, if there is one and `--resume` is on.
+
+        Raises: UserError as `runkit.progress.find_progress`.
+        """
+        from erf.accumulate import restore_state
+
+        saved = find_progress(
+            self._path(job, ".partial.npz"),
+            self._identify(job),
+            resume=self.config.resume,
+            overwrite=self.config.overwrite,
+        )
+        return restore_state(saved) if saved else None
 
     def _compute(self, job: Job, identity: dict[str, Any], partial_path: Path) -> ErfResult:
         """The mean map over the images (on rank 0), and what made it.
@@ -232,14 +253,11 @@ class _Sweep:
         partial_path: Path,
     ) -> "Progress":
         """The sum of the maps, begun anew or gone on with."""
-        from erf.accumulate import accumulate, choose_batch_size, restore_state, save_state
+        from erf.accumulate import accumulate, choose_batch_size, save_state
         from erf.precision import arithmetic, number_type
 
         config, world = self.config, self.world
-        saved = world.on_main(
-            lambda: find_progress(partial_path, identity, resume=config.resume, overwrite=config.overwrite)
-        )
-        progress = restore_state(saved) if saved else None
+        progress = world.on_main(lambda: self.find_progress(job))
         if progress:
             _logger.info("%s: going on after image %d of %d", job.name, progress.done, len(self.images.paths))
         batch_size = config.batch_size or (progress.batch_size if progress else None)
@@ -288,7 +306,7 @@ class _Sweep:
             **describe_run(
                 program="erf.visualize", arguments=self.arguments, started=started, seconds=progress.seconds
             ),
-            "config": asdict(config),
+            "config": config.as_dict(),
             "identity": identity,
             "seed": config.seed,
             "device": device_label(self.device),

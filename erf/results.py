@@ -34,6 +34,7 @@ __all__ = [
     "file_stem",
     "finished_identity",
     "load_result",
+    "result_files",
     "save_measures",
     "save_result",
     "write_report",
@@ -179,6 +180,11 @@ def write_report(result: ErfResult, folder: Path, *, scale: str, formats: Sequen
 def file_stem(name: str) -> str:
     """Name of a network's files: its own, with what a file system would not take replaced."""
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+
+
+def result_files(folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
+    """What a run writes for one network: map, measures, pictures."""
+    return [folder / f"{file_stem(name)}.{suffix}" for suffix in ("npz", "json", *formats)]
 
 
 def finished_identity(stem: Path) -> dict[str, Any] | None:

@@ -14,7 +14,16 @@ from erf.results import ErfResult
 from erf.summary import QUANTITIES, Quantity
 from runkit import SCHEMA_VERSION, format_table, save_csv, save_json, save_latex
 
-__all__ = ["are_paired", "area_rows", "difference_rows", "measure_rows", "text_table", "write_tables"]
+__all__ = [
+    "are_paired",
+    "area_rows",
+    "comparison_files",
+    "difference_rows",
+    "measure_rows",
+    "summary",
+    "text_table",
+    "write_tables",
+]
 
 Row = dict[str, Any]
 # what stands in the printed and the LaTeX table: measure, threshold or None, heading, format of the number
@@ -30,8 +39,8 @@ _COLUMNS: tuple[tuple[str, float | None, str, Callable[[float], str]], ...] = (
 )
 
 
-def write_tables(results: Sequence[ErfResult], stem: Path) -> None:
-    """Write the tables of at least two results.
+def write_tables(results: Sequence[ErfResult], stem: Path) -> list[Path]:
+    """Write the tables of at least two results; returns the files.
 
     Writes `<stem>.csv` (squares), `<stem>-measures.csv` (all measures), `<stem>-differences.csv` (paired, where two
     results are of the same images), `<stem>.tex`, and `<stem>.json` with all of them.
@@ -42,16 +51,29 @@ def write_tables(results: Sequence[ErfResult], stem: Path) -> None:
     models = [
         {"name": r.name, "weights": r.provenance["weights"], "identity": r.provenance["identity"]} for r in results
     ]
-    save_csv(stem.with_name(f"{stem.name}.csv"), squares)
-    save_csv(stem.with_name(f"{stem.name}-measures.csv"), measures)
-    differences_csv = stem.with_name(f"{stem.name}-differences.csv")
+    files = _table_files(stem)
+    squares_csv, measures_csv, differences_csv, tex, json_path = files
+    save_csv(squares_csv, squares)
+    save_csv(measures_csv, measures)
     if differences:
         save_csv(differences_csv, differences)
     else:
         differences_csv.unlink(missing_ok=True)  # of an earlier comparison
-    _save_latex(stem.with_name(f"{stem.name}.tex"), results)
+    _save_latex(tex, results)
     content = {"schema": SCHEMA_VERSION, "models": models, "results": squares, "measures": measures}
-    save_json(stem.with_name(f"{stem.name}.json"), content | {"differences": differences})
+    save_json(json_path, content | {"differences": differences})
+    return [path for path in files if path != differences_csv or differences]
+
+
+def comparison_files(folder: Path, formats: Sequence[str]) -> list[Path]:
+    """What a run with several results writes besides; `-differences.csv` only where two are of the same images."""
+    pictures = [folder / f"{name}.{suffix}" for name in ("comparison", "comparison-curves") for suffix in formats]
+    return _table_files(folder / "comparison") + pictures
+
+
+def _table_files(stem: Path) -> list[Path]:
+    ends = (".csv", "-measures.csv", "-differences.csv", ".tex", ".json")
+    return [stem.with_name(stem.name + end) for end in ends]
 
 
 def _head(result: ErfResult) -> Row:
@@ -83,6 +105,12 @@ def measure_rows(result: ErfResult) -> list[Row]:
         if name in values
         for threshold, part in _parts(quantity, values[name])
     ]
+
+
+def summary(result: ErfResult) -> Row:
+    """What `--json` says of a result: what it is of, and every measure, undefined numbers as None."""
+    numbers = ("measure", "threshold", "unit", "value", "low", "high")
+    return {**_head(result), "measures": [{key: row[key] for key in numbers} for row in measure_rows(result)]}
 
 
 def are_paired(first: ErfResult, second: ErfResult) -> bool:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from erf.config import Config, build_parser, parse_config
-from erf.results import ErfResult, file_stem, load_result, write_report
-from erf.tables import text_table, write_tables
-from runkit import Failures, UserError, is_main_process, run_main
+from erf.results import ErfResult, file_stem, load_result, result_files, write_report
+from erf.tables import comparison_files, summary, text_table, write_tables
+from runkit import Failures, UserError, is_main_process, run_main, write_json, write_out
+from runkit.plan import Plan, PlannedRun
 
 __all__ = ["Config", "build_parser", "main"]
 
@@ -20,34 +21,87 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (0 done, 2 the user can mend it)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     config = parse_config(build_parser(), arguments)
-    return run_main(lambda: _run(config, arguments), program="erf.visualize", arguments=arguments)
+    return run_main(
+        lambda: _run(config, arguments), program="erf.visualize", arguments=arguments, level=config.console.level
+    )
 
 
 def _run(config: Config, arguments: Sequence[str]) -> int:
     """Do what `config` asks; under torchrun rank 0 speaks and writes for all."""
     from erf.networks import measure_networks
 
-    folder = Path(config.output) / "erf"
-    failures = Failures()
+    if config.console.list_models is not None or config.console.dry_run:
+        return _tell(config) if is_main_process() else 0
+    folder, failures = Path(config.output) / "erf", Failures()
+    _refuse_repetitions(config)
     if config.from_npz:
-        results = [load_result(path) for path in config.from_npz] if is_main_process() else []
-        _refuse_same_stem([result.name for result in results])
+        results = _load_results(config)
         for result in results:
             write_report(result, folder, scale=config.scale, formats=config.formats)
     else:
-        _refuse_same_stem(config.model)
-        _refuse_twice("weights", [Path(weights).stem for weights in config.weights])
-        _refuse_twice("size", config.size)
-        _refuse_twice("layer", config.layer)
         results, failures = measure_networks(config, folder, arguments)
-    if not results or not is_main_process():
-        failures.log()
+    if not is_main_process():
         return failures.exit_code
-    if len(results) > 1:
-        _write_comparison(results, folder, config)
-    sys.stdout.write(text_table(results) + "\n")
+    compared = _write_comparison(results, folder, config) if len(results) > 1 else []
+    if config.console.json:
+        networks = [summary(result) | {"files": _files_of(result, folder, config)} for result in results]
+        content = {"networks": networks, "comparison_files": list(map(str, compared)), "failed": failures.reasons}
+        write_json({"program": "erf.visualize", **content})
+    elif results:
+        write_out(text_table(results))
     failures.log()
     return failures.exit_code
+
+
+def _tell(config: Config) -> int:
+    """List networks, or describe the run; nothing is written."""
+    if config.console.list_models is not None:
+        from replknet.listing import show_networks
+
+        show_networks(config.console.list_models, as_json=config.console.json)
+        return 0
+    folder = Path(config.output) / "erf"
+    _refuse_repetitions(config)
+    if config.from_npz:
+        results = _load_results(config)
+        runs = [
+            PlannedRun(
+                result.name,
+                result.weights_label,
+                "measure and draw again",
+                tuple(result_files(folder, result.name, config.formats)[1:]),  # the map stays where it is
+            )
+            for result in results
+        ]
+        files = comparison_files(folder, config.formats) if len(results) > 1 else []
+        plan, failures = Plan("erf.visualize", "saved results", runs, files), Failures()
+    else:
+        from erf.plan import plan_networks
+
+        plan, failures = plan_networks(config, folder)
+    plan.show(as_json=config.console.json)
+    failures.log()
+    return failures.exit_code
+
+
+def _load_results(config: Config) -> list[ErfResult]:
+    """The results that `--from-npz` names; there is nothing to share, so ranks other than 0 have none."""
+    results = [load_result(path) for path in config.from_npz] if is_main_process() else []
+    _refuse_same_stem([result.name for result in results])
+    return results
+
+
+def _files_of(result: ErfResult, folder: Path, config: Config) -> list[str]:
+    """The files of a result; its map lies elsewhere where it was read by `--from-npz`."""
+    return [str(path) for path in result_files(folder, result.name, config.formats) if path.exists()]
+
+
+def _refuse_repetitions(config: Config) -> None:
+    """Raises: UserError if two results of the run would share their files."""
+    _refuse_same_stem(config.model)
+    _refuse_twice("weights", [Path(weights).stem for weights in config.weights])
+    _refuse_twice("size", config.size)
+    _refuse_twice("layer", config.layer)
 
 
 def _refuse_same_stem(names: Sequence[str]) -> None:
@@ -61,15 +115,16 @@ def _refuse_twice(option: str, values: Sequence[object]) -> None:
         raise UserError(f"--{option} {' '.join(map(str, values))}: named more than once; results share their files")
 
 
-def _write_comparison(results: Sequence[ErfResult], folder: Path, config: Config) -> None:
+def _write_comparison(results: Sequence[ErfResult], folder: Path, config: Config) -> list[Path]:
     from erf.curves import plot_curves
     from erf.plots import plot_comparison, save_figure
 
-    write_tables(results, folder / "comparison")
+    written = write_tables(results, folder / "comparison")
     description = " | ".join(dict.fromkeys(result.provenance["command"] for result in results))
     figures = {"comparison": plot_comparison(results, scale=config.scale), "comparison-curves": plot_curves(results)}
     for name, figure in figures.items():
-        save_figure(figure, folder / name, config.formats, description=description)
+        written += save_figure(figure, folder / name, config.formats, description=description)
+    return written
 
 
 if __name__ == "__main__":

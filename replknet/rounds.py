@@ -9,7 +9,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from replknet.distributed import World
-from runkit import RunStopped
+from runkit import RunStopped, is_quiet
 from runkit.progress import SaveClock
 
 __all__ = ["run_rounds"]
@@ -59,7 +59,12 @@ def run_rounds(
     rounds = [items[start : start + batch_size * world.size] for start in starts]
     with (
         tqdm(
-            total=len(items), initial=done, desc=label, unit="image", smoothing=0.1, disable=not (bar and world.main)
+            total=len(items),
+            initial=done,
+            desc=label,
+            unit="image",
+            smoothing=0.1,
+            disable=not (bar and world.main) or is_quiet(),
         ) as shown,
         ThreadPoolExecutor(max_workers=2, thread_name_prefix="read") as pool,
     ):

@@ -14,10 +14,10 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import torch
@@ -33,6 +33,7 @@ __all__ = [
     "find_weights",
     "named_by_user",
     "read_checkpoint",
+    "source_of_weights",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -67,6 +68,15 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
+class _Place(NamedTuple):
+    """Where a checkpoint is: `source` as of a `WeightsFile`, its path unless it must be downloaded, and its SHA-256 or
+    the leading digits of it, if published."""
+
+    source: str
+    path: Path | None
+    published: str | None
+
+
 def find_weights(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
     """The trained checkpoint of a timm tag: from an installed package, the cache, or a download, in this order.
 
@@ -77,16 +87,38 @@ def find_weights(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
     Raises: WeightsUnavailable if there is no such checkpoint, or it cannot be had now; UserError if the file at hand is
         not the published one, or cannot be written.
     """
+    place = _locate(tag, pretrained_cfg)
+    if place is None:
+        raise WeightsUnavailable(f"no trained weights are published for {tag}; give a checkpoint by --weights PATH")
+    if place.path is not None:
+        return _checked(place.path, place.source, place.published)
+    if pretrained_cfg.get("hf_hub_id"):
+        return _fetch_from_hub(tag, pretrained_cfg)
+    return _fetch_from_url(tag, pretrained_cfg["url"], place.published)
+
+
+def source_of_weights(tag: str, pretrained_cfg: Mapping[str, Any]) -> str | None:
+    """Where `find_weights` would take a checkpoint from: the `source` of a `WeightsFile`; None if there is none.
+
+    Nothing is fetched, read or verified.
+    """
+    place = _locate(tag, pretrained_cfg)
+    return place and place.source
+
+
+def _locate(tag: str, pretrained_cfg: Mapping[str, Any]) -> _Place | None:
     packaged = known_files("packaged_weights").get(tag)
     if packaged is not None and (path := _installed(packaged.path)):
-        return _checked(path, "package", packaged.sha256)
+        return _Place("package", path, packaged.sha256)
     if pretrained_cfg.get("file"):
-        return _checked(Path(pretrained_cfg["file"]), "file", None)
+        return _Place("file", Path(pretrained_cfg["file"]), None)
     if pretrained_cfg.get("hf_hub_id"):
-        return _find_on_hub(tag, pretrained_cfg)
+        cached = _cached_by_hub(pretrained_cfg)
+        return _Place("cache", cached, _hub_sha256(cached)) if cached else _Place("download", None, None)
     if pretrained_cfg.get("url"):
-        return _find_at_url(tag, pretrained_cfg["url"])
-    raise WeightsUnavailable(f"no trained weights are published for {tag}; give a checkpoint by --weights PATH")
+        path, prefix = _cached_by_torch(pretrained_cfg["url"])
+        return _Place("cache", path, prefix) if path.exists() else _Place("download", None, prefix)
+    return None
 
 
 def _installed(path: str) -> Path | None:
@@ -96,13 +128,15 @@ def _installed(path: str) -> Path | None:
     return Path(spec.submodule_search_locations[0]) / file if spec and spec.submodule_search_locations else None
 
 
-def _find_at_url(tag: str, url: str) -> WeightsFile:
+def _cached_by_torch(url: str) -> tuple[Path, str | None]:
+    """Where torch and timm keep the file of an address, and the digits of its SHA-256 that its name ends with."""
     name = Path(urlsplit(url).path).name
     known = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
-    prefix = known.group(1) if known else None
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name  # where torch and timm look, too
-    if path.exists():
-        return _checked(path, "cache", prefix)
+    return Path(torch.hub.get_dir()) / "checkpoints" / name, known.group(1) if known else None
+
+
+def _fetch_from_url(tag: str, url: str, prefix: str | None) -> WeightsFile:
+    path, _ = _cached_by_torch(url)
     try:
         download(url, path, what=f"weights {tag}", sha256=prefix)
     except DownloadError as error:
@@ -110,17 +144,29 @@ def _find_at_url(tag: str, url: str) -> WeightsFile:
     return _checked(path, "download", prefix)
 
 
-def _find_on_hub(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
+def _hub_files(pretrained_cfg: Mapping[str, Any]) -> tuple[str, str | None, Sequence[str]]:
+    """Repository, revision and the file names to try."""
+    repo, _, revision = pretrained_cfg["hf_hub_id"].partition("@")
+    named = pretrained_cfg.get("hf_hub_filename")
+    return repo, revision or None, (named,) if named else _HUB_FILES
+
+
+def _cached_by_hub(pretrained_cfg: Mapping[str, Any]) -> Path | None:
+    import huggingface_hub
+
+    repo, revision, files = _hub_files(pretrained_cfg)
+    for file in files:
+        cached = huggingface_hub.try_to_load_from_cache(repo, file, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
+
+
+def _fetch_from_hub(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
     import huggingface_hub
     from huggingface_hub import constants, errors
 
-    repo, _, revision = pretrained_cfg["hf_hub_id"].partition("@")
-    named = pretrained_cfg.get("hf_hub_filename")
-    files = (named,) if named else _HUB_FILES
-    for file in files:
-        cached = huggingface_hub.try_to_load_from_cache(repo, file, revision=revision or None)
-        if isinstance(cached, str):
-            return _checked(Path(cached), "cache", _hub_sha256(cached))
+    repo, revision, files = _hub_files(pretrained_cfg)
     give = "give a checkpoint by --weights PATH"
     if constants.HF_HUB_OFFLINE:
         raise WeightsUnavailable(
@@ -131,7 +177,7 @@ def _find_on_hub(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
         raise WeightsUnavailable(f"cannot download weights {tag}: {host} does not answer ({reason}); {give}")
     for file in files:
         try:
-            path = huggingface_hub.hf_hub_download(repo, file, revision=revision or None, etag_timeout=10)
+            path = huggingface_hub.hf_hub_download(repo, file, revision=revision, etag_timeout=10)
         except Exception as error:  # the errors of its HTTP library pass through, and that library changes
             if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
                 continue
@@ -144,7 +190,7 @@ def _find_on_hub(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
     raise WeightsUnavailable(f"{repo} holds none of {', '.join(files)}; {give}")
 
 
-def _hub_sha256(path: str) -> str | None:
+def _hub_sha256(path: str | Path) -> str | None:
     """The hub names a large file in its cache by the file's SHA-256, a small one by another hash: then None."""
     name = Path(path).resolve().name
     return name if re.fullmatch(r"[0-9a-f]{64}", name) else None

@@ -11,7 +11,10 @@ from runkit.console import (
     auto_or_int,
     command_line,
     is_main_process,
+    is_quiet,
     run_main,
+    write_json,
+    write_out,
 )
 from runkit.files import (
     atomic_write,
@@ -38,6 +41,7 @@ __all__ = [
     "format_latex",
     "format_table",
     "is_main_process",
+    "is_quiet",
     "list_differences",
     "load_json",
     "read_arrays",
@@ -48,4 +52,6 @@ __all__ = [
     "sha256_of_file",
     "sha256_of_files",
     "sha256_of_lines",
+    "write_json",
+    "write_out",
 ]

@@ -1,15 +1,16 @@
 """The conduct of a command line: what a user can mend ends with exit code 2 and one line, our own faults with 1."""
 
 import argparse
+import json
 import logging
 import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 __all__ = [
     "Failures",
@@ -18,7 +19,10 @@ __all__ = [
     "auto_or_int",
     "command_line",
     "is_main_process",
+    "is_quiet",
     "run_main",
+    "write_json",
+    "write_out",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -37,20 +41,23 @@ class Terminated(KeyboardInterrupt):
     """The process was asked to end (SIGTERM): treated as Ctrl-C."""
 
 
-def run_main(work: Callable[[], int], *, program: str, arguments: Sequence[str] | None = None) -> int:
+def run_main(
+    work: Callable[[], int], *, program: str, arguments: Sequence[str] | None = None, level: int = logging.INFO
+) -> int:
     """Run a command's work and turn its ending into an exit code.
 
     Args:
         work: The command; returns its own exit code.
         program: Name printed in front of messages.
         arguments: Of a command that knows `--resume`, which continues it.
+        level: Of the messages that are shown; above INFO there is no progress, either.
     Returns: 2 after a `UserError` (one line on stderr, no traceback), 130 after Ctrl-C, 143 after SIGTERM and 1 after
         `RunStopped` (all three with the command that continues the run), else what `work` returned. Any other
         exception is a fault of ours and is not caught: Python prints its traceback and exits with 1.
     """
     logging.basicConfig(level=logging.WARNING, format=f"{program}: %(message)s", stream=sys.stderr)
     for package in ("erf", "shapebias", "replknet", "runkit"):
-        logging.getLogger(package).setLevel(logging.INFO if is_main_process() else logging.CRITICAL)
+        logging.getLogger(package).setLevel(level if is_main_process() else logging.CRITICAL)
 
     def tell(message: str) -> None:
         if is_main_process():
@@ -77,6 +84,25 @@ def run_main(work: Callable[[], int], *, program: str, arguments: Sequence[str] 
 def is_main_process() -> bool:
     """Whether this process speaks for the run: alone, or rank 0 of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def is_quiet() -> bool:
+    """Whether this process was asked to show no progress; a program that merely imports the packages was not."""
+    return logging.getLogger("runkit").level > logging.INFO
+
+
+def write_out(text: str) -> None:
+    """Write to stdout; a reader that has seen enough, such as `head`, is no error."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again as it ends
+
+
+def write_json(content: Mapping[str, Any]) -> None:
+    """Write to stdout as JSON, for scripts."""
+    write_out(json.dumps(content, indent=2, allow_nan=False))
 
 
 def command_line(program: str, arguments: Sequence[str]) -> str:

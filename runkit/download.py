@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from runkit.console import UserError
+from runkit.console import UserError, is_quiet
 from runkit.files import sha256_of_file
 from runkit.manifest import check_remembered, remember_sha256
 
@@ -276,7 +276,14 @@ def _transfer(
             )
         with (
             part.path.open("ab") as file,
-            tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=destination.name, disable=None) as bar,
+            tqdm(
+                total=total,
+                initial=start,
+                unit="B",
+                unit_scale=True,
+                desc=destination.name,
+                disable=is_quiet() or None,  # None: shown on a terminal
+            ) as bar,
         ):
             while (chunk := _read(response)) and (total is None or written <= total):
                 file.write(chunk)

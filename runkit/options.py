@@ -1,11 +1,64 @@
-"""Options that both command lines have, said once."""
+"""Options that both command lines have, said once, and how a command speaks."""
 
 import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
-__all__ = ["PICTURE_FORMATS", "add_formats", "add_weights"]
+from runkit.console import auto_or_int
+
+__all__ = [
+    "PICTURE_FORMATS",
+    "Console",
+    "add_batch_size",
+    "add_console",
+    "add_device",
+    "add_formats",
+    "add_resume",
+    "add_seed",
+    "add_weights",
+    "program_name",
+]
 
 PICTURE_FORMATS = ("png", "pdf", "svg")
 _Group = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+@dataclass(frozen=True)
+class Console:
+    """How a command speaks.
+
+    Attributes:
+        json: Whether stdout gets the summary as JSON, and nothing else, instead of a table.
+        quiet: Whether stderr gets warnings and errors alone, without progress.
+        verbose: Whether stderr gets every step.
+        dry_run: Whether the run is only described.
+        list_models: Pattern of networks to list instead of a run.
+    """
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    dry_run: bool = False
+    list_models: str | None = None
+
+    @classmethod
+    def pop_from(cls, options: dict[str, Any]) -> "Console":
+        """Take what `add_console` added out of parsed options."""
+        return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
+
+    @property
+    def level(self) -> int:
+        """Of the packages' loggers."""
+        return logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
+
+
+def program_name(module: str, script: str) -> str:
+    """How the user called the program: by its console script, or as `python -m module`."""
+    return script if Path(sys.argv[0]).stem == script else f"python -m {module}"
 
 
 def add_weights(group: _Group, *, auto: str, several: bool = False) -> None:
@@ -19,8 +72,90 @@ def add_weights(group: _Group, *, auto: str, several: bool = False) -> None:
     )
 
 
+def add_seed(group: _Group) -> None:
+    """`--seed`."""
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of random weights (default 0)")
+
+
+def add_device(group: _Group) -> None:
+    """`--device`."""
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default auto: cuda if there)")
+
+
+def add_batch_size(group: _Group, *, auto: str) -> None:
+    """`--batch-size`; `auto` says how it is chosen by default."""
+    group.add_argument(
+        "--batch-size", type=auto_or_int, metavar="N", help=f"images at a time, or auto (default): {auto}"
+    )
+
+
 def add_formats(group: _Group) -> None:
     """`--formats`."""
     group.add_argument(
         "--formats", nargs="+", choices=PICTURE_FORMATS, default=["png"], help="of the pictures (default png)"
     )
+
+
+def add_resume(group: _Group) -> None:
+    """`--resume` and `--overwrite`."""
+    group.add_argument("--resume", action="store_true", help="continue an unfinished run")
+    group.add_argument("--overwrite", action="store_true", help="replace results that are there")
+
+
+def add_console(parser: argparse.ArgumentParser, *, script: str) -> None:
+    """What `Console` holds, and `--print-completion` for the console script called `script`."""
+    group = parser.add_argument_group("console", "Results go to stdout, messages and progress to stderr.")
+    group.add_argument(
+        "--list-models",
+        nargs="?",
+        const="*",
+        metavar="PATTERN",
+        help="list networks and where their trained weights would come from, all or those that fit (resnet*), and end",
+    )
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be computed, from which weights, into which files, and estimate time and memory; fetches "
+        "and writes nothing",
+    )
+    group.add_argument("--json", action="store_true", help="the summary on stdout as JSON, for scripts")
+    loudness = group.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only, no progress")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="every step")
+    group.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        nargs=1,
+        choices=_SHELLS,
+        dest=argparse.SUPPRESS,
+        const=script,
+        help=f"print what completes the options of {script!r} in a shell, and end; needs the extra 'completion'",
+    )
+
+
+_SHELLS = ("bash", "zsh", "tcsh")
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints a completion script for the shell named, and ends the program; shtab writes it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        try:
+            import shtab
+        except ImportError:
+            parser.error("--print-completion needs shtab: pip install 'replknet-analysis[completion]'")
+        completed: Sequence[Any] = parser._actions
+        for action in completed:
+            if action.metavar == "DIR":
+                action.complete = shtab.DIRECTORY
+            elif action.metavar in ("FILE", "CSV", "NPZ", "auto|pretrained|random|PATH"):
+                action.complete = shtab.FILE
+        parser.prog = str(self.const)
+        sys.stdout.write(shtab.complete(parser, shell=values[0]) + "\n")
+        parser.exit()

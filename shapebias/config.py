@@ -4,13 +4,23 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from runkit import auto_or_int, describe_run
-from runkit.options import add_formats, add_weights
+from runkit import describe_run
+from runkit.options import (
+    Console,
+    add_batch_size,
+    add_console,
+    add_device,
+    add_formats,
+    add_resume,
+    add_seed,
+    add_weights,
+    program_name,
+)
 from shapebias.experiments import CUE_CONFLICT, EXPERIMENTS, Experiment
 
 __all__ = ["DEFAULT_MODELS", "RunConfig", "build_parser", "describe", "parse_config"]
@@ -33,6 +43,8 @@ examples:
       measure and draw recorded answers again, without any network
   python -m shapebias.run --from-probabilities figures/shapebias/*.probabilities.npz --aggregation max --output max
       decide otherwise on what the networks said, again without them
+  python -m shapebias.run --from-csv figures/shapebias/raw/cue-conflict --json --quiet
+      for scripts: every measure on stdout
 
 Shape bias, accuracy and coverage are fractions in [0, 1]; images have 224 × 224 pixels.
 """
@@ -60,12 +72,13 @@ class RunConfig:
     overwrite: bool = False
     formats: tuple[str, ...] = ("png",)
     command: tuple[str, ...] = ()
+    console: Console = field(default_factory=Console)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m shapebias.run",
+        prog=program_name("shapebias.run", "shapebias"),
         description="Does a network name an object by its shape or by its texture? Shape bias on the cue-conflict "
         "images of Geirhos et al. (2019), measured as the model-vs-human toolbox does, with people beside it.",
         epilog=_EXAMPLES,
@@ -120,15 +133,10 @@ def build_parser() -> argparse.ArgumentParser:
         default="mean",
         help="how the probabilities of a category's classes become one (default: mean, as the toolbox)",
     )
-    choices.add_argument("--seed", type=int, default=0, metavar="N", help="of random weights (default: 0)")
+    add_seed(choices)
     running = parser.add_argument_group("running")
-    running.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    running.add_argument(
-        "--batch-size",
-        type=auto_or_int,
-        metavar="N",
-        help="images at a time, or auto (default): 16, on a GPU 64, or as many as fit",
-    )
+    add_device(running)
+    add_batch_size(running, auto="16, on a GPU 64, or as many as fit")
     running.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16"),
@@ -140,8 +148,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("figures"), metavar="DIR", help="writes DIR/shapebias (default: figures)"
     )
     add_formats(output)
-    output.add_argument("--resume", action="store_true", help="continue an unfinished run")
-    output.add_argument("--overwrite", action="store_true", help="replace results of another configuration")
+    add_resume(output)
+    add_console(parser, script="shapebias")
     return parser
 
 
@@ -188,6 +196,7 @@ def parse_config(argv: Sequence[str] | None = None) -> RunConfig:
         overwrite=options.overwrite,
         formats=tuple(dict.fromkeys(options.formats)),
         command=tuple(arguments),
+        console=Console.pop_from(vars(options)),
     )
 
 

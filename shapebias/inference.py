@@ -25,6 +25,7 @@ __all__ = [
     "TOOLBOX_PREPROCESSING",
     "PrecisionCheck",
     "StimulusReader",
+    "ask_black",
     "check_head",
     "check_precision",
     "choose_batch_size",
@@ -57,13 +58,16 @@ def default_batch_size(device: torch.device) -> int:
 
 def choose_batch_size(model: nn.Module, preprocessing: Preprocessing, device: torch.device, name: str) -> int:
     """The default batch size, or as many images as fit into memory if these are fewer; measured on a black image."""
+    return fitting_batch_size(
+        lambda: ask_black(model, 1, preprocessing, device, name), device, limit=default_batch_size(device)
+    )
+
+
+def ask_black(model: nn.Module, count: int, preprocessing: Preprocessing, device: torch.device, name: str) -> None:
+    """Send black images through a network, all at once: to see what that takes."""
     black = _Decoded(Stimulus(Path("black.png"), "", ""), np.zeros((*preprocessing.input_size, 3), np.uint8))
     with torch.inference_mode(), exact_float32():
-        return fitting_batch_size(
-            lambda: _ask(model, [black], preprocessing, device, name),
-            device,
-            limit=default_batch_size(device),
-        )
+        _ask(model, [black] * count, preprocessing, device, name)
 
 
 def check_head(model: nn.Module, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runkit import Failures, UserError, list_differences, sha256_of_file
-from runkit.progress import discard_progress, find_progress, save_progress
+from runkit.progress import SavedProgress, discard_progress, find_progress, save_progress
 from shapebias.categories import count_ties, decide
 from shapebias.config import RunConfig, describe
 from shapebias.measures import measure
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # these load torch
     from replknet.zoo import LoadedModel, Preprocessing, ResolvedWeights
     from shapebias.inference import PrecisionCheck, StimulusReader
 
-__all__ = ["measure_networks", "measure_probabilities"]
+__all__ = ["Sweep", "measure_networks", "measure_probabilities"]
 
 _logger = logging.getLogger(__name__)
 _KEPT_BYTES = 1 << 30  # of decoded stimuli, for the networks that come after the first
@@ -59,7 +59,7 @@ def measure_networks(config: RunConfig, folder: ResultFolder) -> tuple[list[Obse
         if not stimuli.is_published_list:
             _logger.warning("%s: these are not the names of the published benchmark", stimuli.folder)
         reader = StimulusReader(keep_bytes=0 if alone else _KEPT_BYTES)
-        sweep = _Sweep(config, folder, stimuli, device, world, reader)
+        sweep = Sweep(config, folder, stimuli, device, world, reader)
         skipped: list[dict[str, str]] = []
         resolved = [failures.guard(name, partial(sweep.resolve, name, skipped), alone=alone) for name in config.models]
         observers = [
@@ -138,7 +138,7 @@ def _read_answers(
 
 
 @dataclass(frozen=True)
-class _Sweep:
+class Sweep:
     """What the networks of a run have in common; its methods are called by all ranks alike."""
 
     config: RunConfig
@@ -165,18 +165,18 @@ class _Sweep:
             skipped.append({"model": name, "reason": str(error)})
             return None
         self.world.check_same(self._identify(weights))
-        self.world.on_main(lambda: self._is_finished(weights))
+        self.world.on_main(lambda: self.is_finished(weights))
         return weights
 
     def measure(self, weights: "ResolvedWeights") -> Observer:
         """A network's answers: those on disk, or to the probabilities on disk, or computed now and written."""
         identity, path = self._identify(weights), self.folder.probabilities_of(weights.name)
-        if self.world.on_main(lambda: self._is_finished(weights)):
+        if self.world.on_main(lambda: self.is_finished(weights)):
             _logger.info("%s: kept the finished result %s", weights.name, self.folder.json_of(weights.name))
             return self.world.on_main(
                 lambda: _read_answers(self.folder, weights.name, _label(weights), random=weights.record.random)
             )
-        if self.world.on_main(lambda: self._has_probabilities(path, identity)):
+        if self.world.on_main(lambda: self.has_probabilities(weights)):
             _logger.info("%s: measuring the probabilities in %s", weights.name, path)
         else:
             probabilities = self._ask(weights, identity)
@@ -194,17 +194,18 @@ class _Sweep:
             "stimuli": {"images": len(self.stimuli), "content_sha256": self.stimuli.content_sha256},
         }
 
-    def _is_finished(self, weights: "ResolvedWeights") -> bool:
+    def is_finished(self, weights: "ResolvedWeights") -> bool:
         """Whether the finished result of this configuration is on disk."""
         wanted, config = _with_aggregation(self._identify(weights), self.config), self.config
         finished = self.folder.find_finished(weights.name, wanted, overwrite=config.overwrite, resume=config.resume)
         return finished is not None
 
-    def _has_probabilities(self, path: Path, identity: dict[str, Any]) -> bool:
+    def has_probabilities(self, weights: "ResolvedWeights") -> bool:
         """Whether the probabilities of this configuration are on disk.
 
         Raises: UserError if those of another are, and `overwrite` is off.
         """
+        identity, path = self._identify(weights), self.folder.probabilities_of(weights.name)
         if not path.exists() or (self.config.overwrite and not self.config.resume):
             return False
         differences = list_differences(load_probabilities(path).provenance["config"], identity)
@@ -215,6 +216,15 @@ class _Sweep:
             )
         return not differences
 
+    def find_progress(self, weights: "ResolvedWeights") -> SavedProgress | None:
+        """The unfinished run to go on from; raises as `runkit.progress.find_progress`."""
+        return find_progress(
+            self.folder.partial_of(weights.name),
+            self._identify(weights),
+            resume=self.config.resume,
+            overwrite=self.config.overwrite,
+        )
+
     def _ask(self, weights: "ResolvedWeights", identity: dict[str, Any]) -> Probabilities:
         """The network's probabilities for all stimuli (on rank 0), and what made them."""
         import torch
@@ -224,9 +234,7 @@ class _Sweep:
         from shapebias.inference import choose_batch_size, predict
 
         config, stimuli, partial_path = self.config, self.stimuli, self.folder.partial_of(weights.name)
-        saved = self.world.on_main(
-            lambda: find_progress(partial_path, identity, resume=config.resume, overwrite=config.overwrite)
-        )
+        saved = self.world.on_main(lambda: self.find_progress(weights))
         started, clock = datetime.now(timezone.utc), time.perf_counter()
         done, earlier, seconds_before, batch_size = 0, None, 0.0, config.batch_size
         if saved is not None:
@@ -235,7 +243,7 @@ class _Sweep:
             batch_size = batch_size or saved.head["batch_size"]
             _logger.info("%s: going on after image %d of %d", weights.name, done, len(stimuli))
         reset_peak_memory(self.device)
-        loaded, preprocessing = self.world.together(lambda: self._load(weights))
+        loaded, preprocessing = self.world.together(lambda: self.load(weights))
         precision_check = self._reduce_precision(loaded, preprocessing, weights.name)
         if batch_size is None:
             batch_size = self.world.on_main(
@@ -294,7 +302,7 @@ class _Sweep:
         }
         return Probabilities(values, [item.name for item in stimuli[: len(values)]], provenance)
 
-    def _load(self, weights: "ResolvedWeights") -> "tuple[LoadedModel, Preprocessing]":
+    def load(self, weights: "ResolvedWeights") -> "tuple[LoadedModel, Preprocessing]":
         """The network in its fast form on the device, and the preprocessing it gets."""
         from replknet.memory import keep_freed_memory
         from replknet.optimize import optimize
@@ -309,12 +317,17 @@ class _Sweep:
         model = optimize(loaded.model).to(self.device)
         return replace(loaded, model=model), TOOLBOX_PREPROCESSING if toolbox else loaded.preprocessing
 
+    def refuse_precision(self) -> None:
+        """Raises: UserError for float16 on a CPU, whose kernels are many times slower than those of float32."""
+        if self.config.precision == "float16" and self.device.type == "cpu":
+            raise UserError("--precision float16 is for GPUs; on a CPU take bfloat16 or float32")
+
     def _reduce_precision(
         self, loaded: "LoadedModel", preprocessing: "Preprocessing", name: str
     ) -> "PrecisionCheck | None":
         """Convert the network, in place, to the precision asked for; what that changes on some stimuli.
 
-        Raises: UserError for float16 on a CPU, whose kernels are many times slower than those of float32.
+        Raises: UserError as `refuse_precision`.
         """
         if self.config.precision == "float32":
             return None
@@ -322,8 +335,7 @@ class _Sweep:
 
         from shapebias.inference import check_precision
 
-        if self.config.precision == "float16" and self.device.type == "cpu":
-            raise UserError("--precision float16 is for GPUs; on a CPU take bfloat16 or float32")
+        self.refuse_precision()
         some = self.stimuli[:: max(1, len(self.stimuli) // _CHECKED_IMAGES)][:_CHECKED_IMAGES]
         dtype = getattr(torch, self.config.precision)
         check = check_precision(

@@ -19,7 +19,7 @@ from shapebias.results import UNITS, ResultFolder, describe_interval
 if TYPE_CHECKING:  # loads matplotlib
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison", "compare", "show_table", "write_comparison"]
+__all__ = ["Comparison", "compare", "comparison_files", "show_table", "summary", "write_comparison"]
 
 _logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def write_comparison(
     """
     from shapebias.plots import save_figure
 
-    stem = "shape-bias" if folder.experiment.two_cues else "accuracy"
+    stem = _stem(folder)
     target = folder.root / f"{stem}.json"
     if target.exists():
         _logger.info("replacing the older comparison %s", target)
@@ -98,7 +98,6 @@ def write_comparison(
         for name, figure in _draw(comparison, folder).items()
         for path in save_figure(figure, folder.root / name, formats=formats)
     ]
-    measurements = [*comparison.series, *comparison.persons]
     differences = [difference.as_dict() for difference in comparison.differences]
     save_json(
         target,
@@ -108,21 +107,33 @@ def write_comparison(
             "results": {
                 "units": UNITS,
                 "interval": describe_interval(),
-                "observers": [measurement.as_dict() for measurement in measurements],
+                "observers": [measurement.as_dict() for measurement in [*comparison.series, *comparison.persons]],
                 "error_consistency": comparison.consistency,
                 "differences": {"test": describe_test(), "pairs": differences},
             },
         },
     )
-    rows = [_table_row(comparison, measurement) for measurement in measurements]
     note = f"the numbers in full, and what made them, are in {target.name}"
     tables = [
-        save_csv(folder.root / f"{stem}.csv", rows),
+        save_csv(folder.root / f"{stem}.csv", summary(comparison)),
         save_latex(folder.root / f"{stem}.tex", *_observer_table(comparison, ranks=True), note=note),
         save_csv(folder.root / "differences.csv", differences),
         save_latex(folder.root / "differences.tex", *_difference_table(comparison), note=note),
     ]
     return [target, *tables, *pictures]
+
+
+def comparison_files(folder: ResultFolder, formats: Sequence[str]) -> list[Path]:
+    """What `write_comparison` writes."""
+    stem = _stem(folder)
+    pictures = [f"{stem}{end}" for end in (("", "-column", "-forest") if folder.experiment.two_cues else ("",))]
+    names = [f"{stem}.json", f"{stem}.csv", f"{stem}.tex", "differences.csv", "differences.tex"]
+    names += [f"{picture}.{suffix}" for picture in pictures for suffix in formats]
+    return [folder.root / name for name in names]
+
+
+def _stem(folder: ResultFolder) -> str:
+    return "shape-bias" if folder.experiment.two_cues else "accuracy"
 
 
 def _draw(comparison: Comparison, folder: ResultFolder) -> "dict[str, Figure]":
@@ -137,6 +148,11 @@ def _draw(comparison: Comparison, folder: ResultFolder) -> "dict[str, Figure]":
         "shape-bias-column": draw_column(comparison.series),
         "shape-bias-forest": draw_forest(comparison.series, persons=comparison.persons),
     }
+
+
+def summary(comparison: Comparison) -> list[dict[str, Any]]:
+    """What `--json` says of each network, of people pooled and of each person: the row of the CSV."""
+    return [_table_row(comparison, measurement) for measurement in [*comparison.series, *comparison.persons]]
 
 
 def show_table(comparison: Comparison) -> str:

@@ -62,6 +62,10 @@ class ResultFolder:
         """Progress of an unfinished run of the network `name` (`runkit.progress`)."""
         return self.root / f"{_file_stem(name)}.probabilities.partial.npz"
 
+    def files_of(self, name: str) -> list[Path]:
+        """What a run leaves of the network `name`."""
+        return [self.json_of(name), self.csv_of(name), self.probabilities_of(name), self.ranks_of(name)]
+
     def find_finished(
         self, name: str, config: Mapping[str, Any], *, overwrite: bool, resume: bool = False
     ) -> dict[str, Any] | None:

@@ -1,17 +1,19 @@
 """`python -m shapebias.run`: shape bias of networks of the zoo, or of recorded answers, with people beside them."""
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from runkit import Failures, UserError, is_main_process, run_main
+from runkit import Failures, UserError, is_main_process, run_main, write_json, write_out
+from runkit.plan import Plan, PlannedRun
 from shapebias.config import DEFAULT_MODELS, RunConfig, build_parser, describe, parse_config
 
 if TYPE_CHECKING:  # loads pandas, which --help and wrong arguments need not wait for
     from shapebias.observers import Observer
+    from shapebias.results import ResultFolder
 
 __all__ = ["DEFAULT_MODELS", "RunConfig", "build_parser", "execute", "main", "parse_config"]
 
@@ -28,9 +30,11 @@ def execute(config: RunConfig) -> int:
     """
     from shapebias.networks import measure_networks, measure_probabilities
     from shapebias.observers import read_observers
-    from shapebias.report import compare, show_table, write_comparison
+    from shapebias.report import compare, show_table, summary, write_comparison
     from shapebias.results import ResultFolder
 
+    if config.console.list_models is not None or config.console.dry_run:
+        return _tell(config) if is_main_process() else 0
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     folder = ResultFolder.of(config.output, config.experiment)
     failures = Failures()
@@ -47,7 +51,11 @@ def execute(config: RunConfig) -> int:
             observers = measure_probabilities(config, folder)
         else:
             observers, failures, skipped = measure_networks(config, folder)
-    if not observers or not is_main_process():
+    if not is_main_process():
+        return failures.exit_code
+    if not observers:
+        if config.console.json:
+            _write_json([], [], skipped, failures)
         failures.log()
         return failures.exit_code
     if config.humans is not None and not people:
@@ -68,10 +76,73 @@ def execute(config: RunConfig) -> int:
         },
         formats=config.formats,
     )
-    sys.stdout.write(show_table(comparison) + "\n")
+    if config.console.json:
+        recorded = config.from_csv or config.from_probabilities
+        asked = set() if recorded else set(config.models) - set(failures.reasons)
+        names = sorted(asked | {observer.name for observer in observers})
+        files = [path for name in names for path in folder.files_of(name) if path.exists()]
+        _write_json(summary(comparison), [*files, *written], skipped, failures)
+    else:
+        write_out(show_table(comparison))
     _logger.info("wrote %s", ", ".join(str(path) for path in written))
     failures.log()
     return failures.exit_code
+
+
+def _tell(config: RunConfig) -> int:
+    """List networks, or describe the run; nothing is written."""
+    if config.console.list_models is not None:
+        from replknet.listing import show_networks
+        from shapebias.categories import NUM_IMAGENET_CLASSES
+
+        show_networks(config.console.list_models, as_json=config.console.json, num_classes=NUM_IMAGENET_CLASSES)
+        return 0
+    from shapebias.results import ResultFolder
+
+    folder = ResultFolder.of(config.output, config.experiment)
+    if config.from_csv or config.from_probabilities:
+        plan, failures = _plan_recorded(config, folder), Failures()
+    else:
+        from shapebias.plan import plan_networks  # loads torch
+
+        plan, failures = plan_networks(config, folder)
+    plan.show(as_json=config.console.json)
+    failures.log()
+    return failures.exit_code
+
+
+def _plan_recorded(config: RunConfig, folder: "ResultFolder") -> Plan:
+    """What would be done with answers or probabilities that were saved."""
+    from shapebias.observers import read_observers
+    from shapebias.probabilities import load_probabilities
+    from shapebias.report import comparison_files
+
+    if config.from_csv:
+        runs = [
+            PlannedRun(observer.name, "recorded", "measure", (folder.json_of(observer.name),))
+            for observer in read_observers(config.from_csv)
+        ]
+    else:
+        saved = [load_probabilities(path) for path in config.from_probabilities]
+        runs = [
+            PlannedRun(
+                one.model,
+                one.provenance["weights"]["label"],
+                "decide and measure",
+                (folder.json_of(one.model), folder.csv_of(one.model), folder.ranks_of(one.model)),
+            )
+            for one in saved
+        ]
+    return Plan("shapebias.run", "what was recorded", runs, comparison_files(folder, config.formats))
+
+
+def _write_json(
+    observers: list[dict[str, Any]], files: Sequence[Path], skipped: list[dict[str, str]], failures: Failures
+) -> None:
+    """What `--json` asks for."""
+    paths = list(map(str, files))
+    content = {"observers": observers, "files": paths, "skipped": skipped, "failed": failures.reasons}
+    write_json({"program": "shapebias.run", **content})
 
 
 def _check_cues(observers: "Sequence[Observer]", config: RunConfig) -> None:
@@ -99,7 +170,9 @@ def _find_people(config: RunConfig) -> "list[Observer]":
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see `runkit.run_main` for the exit codes."""
     config = parse_config(argv)
-    return run_main(lambda: execute(config), program="shapebias.run", arguments=config.command)
+    return run_main(
+        lambda: execute(config), program="shapebias.run", arguments=config.command, level=config.console.level
+    )
 
 
 if __name__ == "__main__":

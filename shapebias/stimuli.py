@@ -28,6 +28,7 @@ __all__ = [
     "find_stimuli",
     "parse_image_name",
     "read_stimuli",
+    "stimuli_at_hand",
     "unpack_archive",
 ]
 
@@ -182,6 +183,13 @@ def find_stimuli(folder: str | Path | None = None, experiment: Experiment = CUE_
     stimuli = read_stimuli(cached, experiment)
     check_remembered(cached, stimuli.content_sha256)
     return stimuli
+
+
+def stimuli_at_hand(folder: str | Path | None = None, experiment: Experiment = CUE_CONFLICT) -> Stimuli | None:
+    """As `find_stimuli`, but None where the images would have to be downloaded."""
+    if folder is None and not (cache_folder() / experiment.name).is_dir():
+        return None
+    return find_stimuli(folder, experiment)
 
 
 def _fetch_benchmark(folder: Path, experiment: Experiment) -> None:

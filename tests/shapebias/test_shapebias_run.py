@@ -19,41 +19,9 @@ from runkit.download import DownloadError
 from shapebias import inference, observers
 from shapebias.categories import decide
 from shapebias.measures import Measurement
-from shapebias.observers import write_raw_data
 from shapebias.run import DEFAULT_MODELS, build_parser, main, parse_config
-from shapebias.stimuli import Stimulus, parse_image_name
 
 NETWORK = "test_efficientnet"  # timm's smallest: 0.4 million parameters, 160 pixels
-
-
-@pytest.fixture(scope="session")
-def people_folder(tmp_path_factory, names) -> Path:
-    """Two people: one names every shape, the other every texture."""
-    folder = tmp_path_factory.mktemp("people")
-    stimuli = [Stimulus(Path(name), *parse_image_name(name)) for name in names]
-    write_raw_data(folder / "1.csv", "subject-01", stimuli, [item.shape for item in stimuli])
-    write_raw_data(folder / "2.csv", "subject-02", stimuli, [item.texture for item in stimuli])
-    return folder
-
-
-@pytest.fixture
-def quick(monkeypatch) -> None:
-    """Answers without asking the network: probabilities that depend on its name only."""
-
-    def predict(model, stimuli, *, name, **_):
-        draws = np.random.default_rng(len(name)).random((len(stimuli), 1000), np.float32)
-        return draws / draws.sum(axis=1, keepdims=True)
-
-    monkeypatch.setattr(inference, "predict", predict)
-
-
-@pytest.fixture
-def arguments(benchmark_folder, people_folder, tmp_path) -> list[str]:
-    """Options of a run on the fixture's benchmark."""
-    return [
-        *("--stimuli", str(benchmark_folder), "--humans", str(people_folder)),
-        *("--output", str(tmp_path / "out"), "--device", "cpu", "--batch-size", "64"),
-    ]
 
 
 def read(path: Path) -> dict:
@@ -525,7 +493,7 @@ def test_help_shows_runnable_examples_at_once():
     )
     seconds = time.perf_counter() - started
     examples = [line.split("shapebias.run ")[1] for line in done.stdout.splitlines() if line.startswith("  python -m")]
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         build_parser().parse_args(example.split())
     assert seconds < 2  # a fifth of a second on an idle machine; torch alone would take longer than this

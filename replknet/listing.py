@@ -1,0 +1,109 @@
+"""Every network of the zoo, and where its trained weights would come from; for `--list-models` of both tools."""
+
+import fnmatch
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import timm
+
+from replknet.weights import source_of_weights
+from replknet.zoo import resolve_weights
+from runkit import UserError, format_table, write_json, write_out
+
+__all__ = ["SOURCES", "ListedNetwork", "find_source", "list_networks", "show_networks"]
+
+SOURCES = {
+    "package": "installed",
+    "file": "file",
+    "cache": "cached",
+    "download": "downloadable",
+    None: "random only",
+}
+"""Source of trained weights (None: there are none) -> the word for it, those at hand first."""
+
+
+@dataclass(frozen=True)
+class ListedNetwork:
+    """A network with one set of trained weights, or without any.
+
+    Attributes:
+        name: `arch.tag`, or the architecture alone where no weights are published.
+        weights: A word of `SOURCES`.
+        input_size_px: Side of the images that the weights were made for.
+        num_classes: Of the head.
+    """
+
+    name: str
+    weights: str
+    input_size_px: int | None
+    num_classes: int | None
+
+
+def list_networks(pattern: str = "*", *, num_classes: int | None = None) -> list[ListedNetwork]:
+    """Networks whose name fits, those with weights at hand first, then by name. Nothing is fetched or built.
+
+    Args:
+        pattern: With `*` and `?`; a word without them stands for all names that contain it.
+        num_classes: Only those whose head has so many classes.
+    """
+    wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
+    rows = {row.name: row for row in map(_list, timm.list_models(include_tags=True))}  # untrained tags come as one
+    trained = {name.partition(".")[0] for name, row in rows.items() if row.weights != SOURCES[None]}
+    fitting = [
+        row
+        for name, row in rows.items()
+        if any(fnmatch.fnmatch(part, wanted) for part in (name, name.partition(".")[0]))
+        and (row.weights != SOURCES[None] or name not in trained)
+        and num_classes in (None, row.num_classes)
+    ]
+    order = list(SOURCES.values())
+    return sorted(fitting, key=lambda row: (order.index(row.weights), row.name))
+
+
+def find_source(name: str, weights: str = "auto") -> str | None:
+    """Where `replknet.zoo.resolve_weights` would take weights from, without fetching or reading them.
+
+    Returns: 'random', or a key of `SOURCES`.
+    Raises: UserError for an unknown network or tag.
+    """
+    resolve_weights(name, "random")  # knows the names
+    if weights == "random":
+        return weights
+    if weights not in ("auto", "pretrained"):
+        return "file"
+    content = _describe_weights(name)
+    tag = content.get("tag")
+    return source_of_weights(f"{name.partition('.')[0]}.{tag}" if tag else name, content)
+
+
+def _list(name: str) -> ListedNetwork:
+    content = _describe_weights(name)
+    source, size = source_of_weights(name, content), content.get("input_size")
+    shown = name if source else name.partition(".")[0]
+    return ListedNetwork(shown, SOURCES[source], size and size[-1], content.get("num_classes"))
+
+
+def _describe_weights(name: str) -> Mapping[str, Any]:
+    """timm's description of a network's weights."""
+    cfg = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return {} if cfg is None else {**cfg.to_dict(), "tag": cfg.tag}
+
+
+def show_networks(pattern: str, *, as_json: bool, num_classes: int | None = None) -> None:
+    """Write the networks that fit to stdout, as a table or as JSON; arguments as for `list_networks`.
+
+    Raises: UserError if there is none.
+    """
+    networks = list_networks(pattern, num_classes=num_classes)
+    if not networks:
+        classes = "" if num_classes is None else f" with {num_classes} classes"
+        raise UserError(f"--list-models {pattern}: no network{classes} is called so; patterns are like resnet*")
+    if as_json:
+        write_json({"networks": [asdict(row) for row in networks]})
+        return
+    counts = Counter(row.weights for row in networks)
+    said = ", ".join(f"{counts[word]} {word}" for word in SOURCES.values() if counts[word])
+    rows = [[row.name, row.weights, str(row.input_size_px or "-")] for row in networks]
+    write_out(f"{format_table(['network', 'weights', 'input px'], rows)}\n\n{len(networks)} in all: {said}")
