@@ -1,0 +1,5 @@
+"""`python -m erf.claims`."""
+
+from erf.claims.command import main
+
+raise SystemExit(main())

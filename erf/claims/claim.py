@@ -1,0 +1,122 @@
+"""What a claim and its experiment are: measured rows, a verdict that follows from the rows alone, and a picture.
+
+Loads neither torch nor matplotlib: the list of claims answers at once.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Claim", "Experiment", "Measurement", "Options", "Row", "Verdict", "rows_of"]
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for; None leaves a choice to the experiment.
+
+    Attributes:
+        output: Folder of the results; maps and networks of a claim go to a folder of its name within.
+        arguments: The command line, for the provenance.
+        images: Folder of photographs; None for the bundled ones.
+        num_images: At most so many of them.
+        size: Side of the images in pixels.
+        seeds: How often random weights are drawn.
+        weights: 'auto', 'pretrained' or 'random', where a claim holds for either.
+        table: CSV of `benchmarks.bench_depthwise`.
+        device: As for `erf.visualize`.
+        overwrite: Whether maps of another configuration are replaced.
+    """
+
+    output: Path = Path("figures/claims")
+    arguments: tuple[str, ...] = ()
+    images: str | None = None
+    num_images: int | None = None
+    size: int | None = None
+    seeds: int | None = None
+    weights: str = "auto"
+    table: Path = Path("benchmarks/results/depthwise.csv")
+    device: str = "auto"
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured.
+
+    Attributes:
+        rows: At least one, all with the same keys.
+        settings: What decided them besides the code: sizes, seeds, networks.
+        weights: Record of each network's weights, where networks were measured.
+    """
+
+    rows: Sequence[Row]
+    settings: Mapping[str, Any]
+    weights: Sequence[Mapping[str, Any]] = ()
+
+
+def rows_of(rows: Sequence[Row], **wanted: Any) -> list[Row]:
+    """The rows in which every given key has the given value."""
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the rows say of the claim.
+
+    Attributes:
+        holds: Whether its direction holds; None if the rows do not decide it.
+        ours: Our figure, in words beside the paper's.
+        findings: Numbers that were derived from the rows.
+    """
+
+    holds: bool | None
+    ours: str
+    findings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def word(self) -> str:
+        return {True: "holds", False: "does not hold", None: "not decided"}[self.holds]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """How a claim is put to the test; `judge` and `draw` work from the rows alone."""
+
+    measure: Callable[[Options], Measurement]
+    judge: Callable[[Sequence[Row]], Verdict]
+    draw: Callable[[Sequence[Row]], "Figure"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper.
+
+    Attributes:
+        name: Of the command and its files.
+        statement: What is claimed.
+        source: Where in the paper.
+        paper: The paper's own figure.
+        criterion: When its direction counts as holding here.
+        limits: What was scaled down, and what the experiment does not show.
+        experiment_path: `module:name` of the `Experiment`, loaded when it runs.
+    """
+
+    name: str
+    statement: str
+    source: str
+    paper: str
+    criterion: str
+    limits: str
+    experiment_path: str
+
+    def experiment(self) -> Experiment:
+        """Load what puts the claim to the test."""
+        module, _, name = self.experiment_path.partition(":")
+        return getattr(importlib.import_module(module), name)

@@ -1,0 +1,27 @@
+"""Intervals of few repeated measurements, by Student's t."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import special
+
+__all__ = ["LEVEL", "mean_interval", "power_law"]
+
+LEVEL = 0.95
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Mean of repetitions, and the ends of its interval: None for a single one."""
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return mean, None, None
+    half = float(special.stdtrit(count - 1, (1 + LEVEL) / 2) * np.std(values, ddof=1) / np.sqrt(count))
+    return mean, mean - half, mean + half
+
+
+def power_law(values: Sequence[float], *variables: Sequence[float]) -> list[float]:
+    """Exponents of the product of powers of `variables` that fits `values` best, by least squares of logarithms."""
+    logs = [np.log(variable) for variable in variables]
+    design = np.column_stack([*logs, np.ones(len(values))])
+    solution, *_ = np.linalg.lstsq(design, np.log(values), rcond=None)
+    return [float(exponent) for exponent in solution[: len(variables)]]

@@ -1,0 +1,99 @@
+"""Trained against random weights: which of a large-kernel network and a ResNet of its cost looks farther."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from erf.claims.claim import Experiment, Measurement, Options, Row, Verdict, rows_of
+from erf.claims.fields import area_at_half, mass_area_at_half, measure_fields
+from erf.results import ErfResult
+from replknet.zoo import resolve_weights
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["EXPERIMENT"]
+
+NETWORKS = ("replknet31n.imagenette", "resnet18n.imagenette")
+SIZE = 512
+NUM_IMAGES = 20
+SEEDS = 3
+MEASURES = {"mass_area_ratio_50": mass_area_at_half, "area_ratio_50": area_at_half}
+DECISIVE = "mass_area_ratio_50"  # the published ratio depends on the scale of the gradients, which training changes
+
+
+def _measure(options: Options) -> Measurement:
+    for name in NETWORKS:
+        resolve_weights(name, "pretrained")  # random weights never stand in for trained ones
+    seeds = options.seeds or SEEDS
+    rows: list[Row] = []
+    records = []
+    for weights, seed in [("pretrained", 0), *(("random", seed) for seed in range(seeds))]:
+        pair = measure_fields(options, "training", NETWORKS, weights, size=SIZE, num_images=NUM_IMAGES, seed=seed)
+        rows += _difference_rows(*pair, seed=seed)
+        records += [result.provenance["weights"] for result in pair]
+    return Measurement(rows, {"networks": NETWORKS, "seeds": seeds}, records)
+
+
+def _difference_rows(large: ErfResult, small: ErfResult, *, seed: int) -> list[Row]:
+    """Both networks in each measure, and the difference with its interval over images, paired."""
+    rows: list[Row] = []
+    for measure, value_of in MEASURES.items():
+        ours, theirs = value_of(large), value_of(small)
+        low, high = (ours - theirs).interval()
+        rows.append(
+            {
+                "weights": "random" if large.random_weights else "trained",
+                "seed": seed if large.random_weights else None,
+                "measure": measure,
+                "replknet": float(ours.estimate),
+                "resnet": float(theirs.estimate),
+                "difference": float(ours.estimate - theirs.estimate),
+                "low": float(low),
+                "high": float(high),
+                "images": large.num_images,
+            }
+        )
+    return rows
+
+
+def _judge(rows: Sequence[Row]) -> Verdict:
+    trained = rows_of(rows, measure=DECISIVE, weights="trained")
+    random = rows_of(rows, measure=DECISIVE, weights="random")
+    flips = all(row["low"] > 0 for row in trained) and all(row["high"] < 0 for row in random)
+    stays = all(row["low"] > 0 for row in [*trained, *random]) or all(row["high"] < 0 for row in trained)
+    holds = True if flips else False if stays else None
+    parts = [
+        f"{row['weights']}{'' if row['seed'] is None else ' ' + str(row['seed'])}: "
+        f"{row['replknet']:.1%} against {row['resnet']:.1%}"
+        for row in [*trained, *random]
+    ]
+    return Verdict(holds, "area holding half of the map, RepLKNet against ResNet: " + ", ".join(parts))
+
+
+def _draw(rows: Sequence[Row]) -> "Figure":
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    from erf.plots import STYLE
+
+    titles = {"mass_area_ratio_50": "50% of the map itself", "area_ratio_50": "50% of log10(score + 1) / max"}
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(titles), figsize=(6.4, 2.8), layout="constrained")
+        colours = sns.color_palette("colorblind", 2)
+        for ax, (measure, title) in zip(axes, titles.items(), strict=True):
+            for kind, chosen in (
+                (kind, rows_of(rows, measure=measure, weights=kind)) for kind in ("trained", "random")
+            ):
+                for row in chosen:
+                    filled = {"markerfacecolor": "white"} if kind == "random" else {}
+                    ax.plot([kind], [row["replknet"]], "o", color=colours[0], **filled)
+                    ax.plot([kind], [row["resnet"]], "s", color=colours[1], **filled)
+            ax.set(yscale="log", title=title, ylabel="area ratio", xlim=(-0.5, 1.5))
+            ax.yaxis.set_major_formatter("{x:.1%}")
+        handles = [plt.Line2D([], [], linestyle="", marker=m, color=c) for m, c in zip("os", colours, strict=True)]
+        axes[0].legend(handles, [name.partition(".")[0] for name in NETWORKS], frameon=False, fontsize=7.0)
+        sns.despine(figure)
+    return figure
+
+
+EXPERIMENT = Experiment(_measure, _judge, _draw)
