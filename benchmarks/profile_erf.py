@@ -25,7 +25,14 @@ from replknet import load_model
 KEY = ("model", "size_px", "kind", "device")
 FIELDS = (*KEY, "calls", "time_s", "share", "gflop", "floor_s", *VERSIONS)
 OTHER = "everything else"
-_CONVOLUTION = "aten::mkldnn_convolution"
+# Where the work of a convolution is booked: the transposed form under the general name, that of others only wraps them.
+_CONVOLUTIONS = (
+    "aten::mkldnn_convolution",
+    "aten::_convolution",
+    "aten::_slow_conv2d_forward",
+    "aten::slow_conv_transpose2d",
+)
+_WRAPPER_US = 50
 _KINDS = {
     "aten::copy_": "copies",
     "aten::gelu": "activations",
@@ -50,10 +57,7 @@ def gemm_gflops() -> float:
 
 
 def convolution_kind(x: Sequence[int], weight: Sequence[int]) -> tuple[str, float]:
-    """Kind, and nominal GFLOP with stride 1, of a convolution by the shapes of its input and weight.
-
-    The transposed convolution, whose weight has the input's channels first, comes as one of its own operations.
-    """
+    """Kind, and nominal GFLOP with stride 1, of a convolution or its transpose by the shapes of input and weight."""
     taps = weight[2] * weight[3]
     if taps == 1:
         return "1×1 convolutions", 2e-9 * x[0] * x[2] * x[3] * weight[0] * weight[1]
@@ -76,7 +80,7 @@ def measure(model: str, size: int) -> list[dict[str, str]]:
     for event in found.key_averages(group_by_input_shape=True):
         kind, gflop = _KINDS.get(event.key, OTHER), 0.0
         shapes = event.input_shapes
-        if event.key == _CONVOLUTION or (event.key == "aten::_convolution" and event.self_cpu_time_total > 1e3):
+        if event.key in _CONVOLUTIONS and event.self_cpu_time_total > _WRAPPER_US * event.count:
             kind, gflop = convolution_kind(shapes[0], shapes[1])
         seconds[kind] += 1e-6 * event.self_cpu_time_total
         calls[kind] += event.count
