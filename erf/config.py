@@ -11,6 +11,7 @@ from runkit.options import (
     add_console,
     add_device,
     add_formats,
+    add_report,
     add_resume,
     add_seed,
     add_weights,
@@ -52,6 +53,7 @@ class Config:
     output: str = "figures"
     formats: tuple[str, ...] = ("png",)
     scale: str = "decades"
+    report: bool = False
     resume: bool = False
     overwrite: bool = False
     from_npz: tuple[str, ...] = ()
@@ -129,6 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=default.scale,
         help="colours: four decades below the maximum, or log10(score+1)/max as published (default decades)",
     )
+    add_report(files)
     add_resume(files)
     files.add_argument(
         "--from-npz", nargs="+", default=[], metavar="FILE", help="measure and draw saved results again, no network"

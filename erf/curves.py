@@ -13,7 +13,7 @@ from erf.bootstrap import Resampled
 from erf.plots import STYLE, caption, row_name
 from erf.results import ErfResult
 
-__all__ = ["plot_curves", "plot_mass_curves", "plot_radial_profiles"]
+__all__ = ["choose_colours", "plot_curves", "plot_mass_curves", "plot_radial_profiles"]
 
 
 def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes) -> Axes:
@@ -21,7 +21,7 @@ def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes) -> Axes:
 
     Networks with random weights are dashed; a dotted line is a map that is even over the image of the first result.
     """
-    for result, colour in zip(results, _colours(results), strict=True):
+    for result, colour in zip(results, choose_colours(results), strict=True):
         curve = result.measured.mass_curve
         _draw(ax, 2 * np.arange(len(curve.estimate)) + 1, curve, result, colour)
     side = min(results[0].contribution.shape)
@@ -40,7 +40,7 @@ def plot_radial_profiles(results: Sequence[ErfResult], *, ax: Axes, decades: flo
         decades: Powers of ten shown, at most, below the peak of the flattest profile.
     """
     lowest, flattest, highest = np.inf, np.inf, 0.0
-    for result, colour in zip(results, _colours(results), strict=True):
+    for result, colour in zip(results, choose_colours(results), strict=True):
         profile = result.measured.radial_profile
         inside = slice(0, min(result.contribution.shape) // 2)  # beyond, circles leave the image
         density = Resampled(profile.estimate[inside], profile.resamples[:, inside], profile.num_images)
@@ -87,7 +87,8 @@ def plot_curves(results: Sequence[ErfResult]) -> Figure:
     return figure
 
 
-def _colours(results: Sequence[ErfResult]) -> list[tuple[float, float, float]]:
+def choose_colours(results: Sequence[ErfResult]) -> list[tuple[float, float, float]]:
+    """Red, green, blue in 0..1 of each result's curves."""
     return list(sns.color_palette("colorblind" if len(results) <= 10 else "husl", len(results)))
 
 

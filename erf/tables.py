@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,19 +15,24 @@ from erf.summary import QUANTITIES, Quantity
 from runkit import SCHEMA_VERSION, format_table, save_csv, save_json, save_latex
 
 __all__ = [
+    "COLUMNS",
+    "PUBLISHED_COLUMNS",
+    "Shown",
     "are_paired",
     "area_rows",
     "comparison_files",
     "difference_rows",
     "measure_rows",
+    "shown_measures",
     "summary",
     "text_table",
     "write_tables",
 ]
 
 Row = dict[str, Any]
-# what stands in the printed and the LaTeX table: measure, threshold or None, heading, format of the number
-_COLUMNS: tuple[tuple[str, float | None, str, Callable[[float], str]], ...] = (
+Columns = tuple[tuple[str, float | None, str, Callable[[float], str]], ...]
+# what stands in tables to be read: measure, threshold or None, heading, format of the number
+COLUMNS: Columns = (
     ("mass_area_ratio", 0.5, "50% of mass", "{:.1%}".format),
     ("mass_area_ratio", 0.9, "90% of mass", "{:.1%}".format),
     ("rms_radius_px", None, "RMS radius", "{:.1f}".format),
@@ -37,6 +42,15 @@ _COLUMNS: tuple[tuple[str, float | None, str, Callable[[float], str]], ...] = (
     ("gaussian_r2", None, "R²", "{:.3f}".format),
     ("theoretical_ratio", 0.9, "90% side / theoretical", "{:.2f}".format),
 )
+PUBLISHED_COLUMNS: Columns = tuple(("area_ratio", t, f"t = {t:.0%}", "{:.2%}".format) for t in LOG_THRESHOLDS)
+
+
+class Shown(NamedTuple):
+    """A measure as tables show it; `value` is None where it is not defined, `interval` empty where there is none."""
+
+    value: float | None
+    text: str
+    interval: str
 
 
 def write_tables(results: Sequence[ErfResult], stem: Path) -> list[Path]:
@@ -174,7 +188,7 @@ def text_table(results: Sequence[ErfResult]) -> str:
         ]
         return f"{title}\n{format_table(header, rows)}"
 
-    header = ["network", *(heading for _, _, heading, _ in _COLUMNS)]
+    header = ["network", *(heading for _, _, heading, _ in COLUMNS)]
     measures = format_table(header, [[r.name, *_cells(r)] for r in results])
     return "\n\n".join(
         [
@@ -187,7 +201,7 @@ def text_table(results: Sequence[ErfResult]) -> str:
 
 def _save_latex(path: Path, results: Sequence[ErfResult]) -> None:
     published = [f"log, {t:.0%}" for t in LOG_THRESHOLDS]
-    header = ["network", "weights", *published, *(heading for _, _, heading, _ in _COLUMNS)]
+    header = ["network", "weights", *published, *(heading for _, _, heading, _ in COLUMNS)]
     rows = [
         [
             result.name,
@@ -203,20 +217,25 @@ def _save_latex(path: Path, results: Sequence[ErfResult]) -> None:
     save_latex(path, header, rows, note="lengths and areas in pixels, 95% intervals over images in brackets")
 
 
-def _cells(result: ErfResult) -> list[str]:
-    """Estimate and interval of the measures in `_COLUMNS`."""
-    cells = []
-    for name, threshold, _, form in _COLUMNS:
-        value = result.measured.values.get(name)
-        if value is None:
-            cells.append("–")
+def shown_measures(result: ErfResult, columns: Columns = COLUMNS) -> list[Shown]:
+    """Estimate and interval of each of the columns' measures."""
+    shown = []
+    for name, threshold, _, form in columns:
+        measured = result.measured.values.get(name)
+        if measured is None:
+            shown.append(Shown(None, "–", ""))
             continue
-        part = next(part for at, part in _parts(QUANTITIES[name], value) if at == threshold)
-        estimate, (low, high) = float(part.estimate), part.interval()
-        interval = "" if np.isnan([low, high]).all() else f" [{_form(form, low)}, {_form(form, high)}]"
-        cells.append(_form(form, estimate) + interval)
-    return cells
+        part = next(part for at, part in _parts(QUANTITIES[name], measured) if at == threshold)
+        numbers = _numbers("value", part)
+        low, high = (_form(form, numbers[end]) for end in ("low", "high"))
+        interval = "" if numbers["low"] is None and numbers["high"] is None else f"[{low}, {high}]"
+        shown.append(Shown(numbers["value"], _form(form, numbers["value"]), interval))
+    return shown
 
 
-def _form(form: Callable[[float], str], number: float) -> str:
-    return form(number) if np.isfinite(number) else "–"
+def _cells(result: ErfResult) -> list[str]:
+    return [f"{shown.text} {shown.interval}".rstrip() for shown in shown_measures(result)]
+
+
+def _form(form: Callable[[float], str], number: float | None) -> str:
+    return "–" if number is None else form(number)

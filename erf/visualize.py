@@ -4,17 +4,22 @@ Options, files and exit codes are a contract that people script against; see the
 network has to run: help, wrong arguments and drawing from saved results answer at once.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from erf.config import Config, build_parser, parse_config
 from erf.results import ErfResult, file_stem, load_result, result_files, write_report
 from erf.tables import comparison_files, summary, text_table, write_tables
 from runkit import Failures, UserError, is_main_process, run_main, write_json, write_out
+from runkit.options import REPORT
 from runkit.plan import Plan, PlannedRun
 
 __all__ = ["Config", "build_parser", "main"]
+
+_logger = logging.getLogger("erf.visualize")  # under `python -m` this module is called __main__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +48,8 @@ def _run(config: Config, arguments: Sequence[str]) -> int:
     if not is_main_process():
         return failures.exit_code
     compared = _write_comparison(results, folder, config) if len(results) > 1 else []
+    if config.report and results:
+        compared.append(_write_report(results, folder, arguments))
     if config.console.json:
         networks = [summary(result) | {"files": _files_of(result, folder, config)} for result in results]
         content = {"networks": networks, "comparison_files": list(map(str, compared)), "failed": failures.reasons}
@@ -79,6 +86,8 @@ def _tell(config: Config) -> int:
         from erf.plan import plan_networks
 
         plan, failures = plan_networks(config, folder)
+    if config.report:
+        plan = replace(plan, files=[*plan.files, folder / REPORT])
     plan.show(as_json=config.console.json)
     failures.log()
     return failures.exit_code
@@ -125,6 +134,18 @@ def _write_comparison(results: Sequence[ErfResult], folder: Path, config: Config
     for name, figure in figures.items():
         written += save_figure(figure, folder / name, config.formats, description=description)
     return written
+
+
+def _write_report(results: Sequence[ErfResult], folder: Path, arguments: Sequence[str]) -> Path:
+    """Write `report.html` on the results of this run; returns its path."""
+    from erf.page import describe_maps
+    from runkit.page import write_page
+
+    page = folder / REPORT
+    sections = [describe_maps(results, folder, page)]
+    write_page(page, sections[0].title, sections, program="erf.visualize", arguments=arguments)
+    _logger.info("wrote %s", page)
+    return page
 
 
 if __name__ == "__main__":

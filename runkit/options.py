@@ -12,11 +12,13 @@ from runkit.console import auto_or_int
 
 __all__ = [
     "PICTURE_FORMATS",
+    "REPORT",
     "Console",
     "add_batch_size",
     "add_console",
     "add_device",
     "add_formats",
+    "add_report",
     "add_resume",
     "add_seed",
     "add_weights",
@@ -24,6 +26,8 @@ __all__ = [
 ]
 
 PICTURE_FORMATS = ("png", "pdf", "svg")
+REPORT = "report.html"
+"""Name of the page that `--report` writes."""
 _Group = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
@@ -93,6 +97,15 @@ def add_formats(group: _Group) -> None:
     """`--formats`."""
     group.add_argument(
         "--formats", nargs="+", choices=PICTURE_FORMATS, default=["png"], help="of the pictures (default png)"
+    )
+
+
+def add_report(group: _Group) -> None:
+    """`--report`."""
+    group.add_argument(
+        "--report",
+        action="store_true",
+        help=f"also write {REPORT}: pictures, tables and what made them in one file for the browser",
     )
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from shapebias.bootstrap import Estimate
 from shapebias.categories import CATEGORIES
 from shapebias.measures import Measurement
-from shapebias.plots import RC, Style, choose_styles, set_fraction_ticks
+from shapebias.plots import RC, Style, choose_styles, order_categories, rank, set_fraction_ticks
 
 __all__ = ["draw_accuracy"]
 
@@ -32,11 +32,11 @@ def draw_accuracy(
     """
     with matplotlib.rc_context(RC):
         styles = choose_styles(measurements)
-        measurements = sorted(measurements, key=_rank)
+        measurements = sorted(measurements, key=lambda measurement: rank(measurement, "accuracy"))
         rows = len(CATEGORIES)
         figure = Figure(figsize=(width_in, 1.2 + 0.26 * rows), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-        order = _order_categories(measurements)
+        order = order_categories(measurements, "accuracy")
         offsets = np.linspace(-0.3, 0.3, len(measurements)) if len(measurements) > 1 else [0.0]
         for measurement, offset in zip(measurements, offsets, strict=True):
             style = styles[measurement.name]
@@ -82,17 +82,3 @@ def _draw_estimate(ax: Axes, estimate: Estimate, row: float, style: Style, *, si
         clip_on=False,
         zorder=4,
     )
-
-
-def _rank(measurement: Measurement) -> tuple[bool, bool, float]:
-    return measurement.kind != "people", measurement.random, -(measurement.accuracy.value or 0.0)
-
-
-def _order_categories(measurements: Sequence[Measurement]) -> list[str]:
-    judges = [m for m in measurements if m.kind == "people"] or list(measurements)
-
-    def mean(category: str) -> float:
-        found = [m.categories[category]["accuracy"].value for m in judges if category in m.categories]
-        return float(np.mean([value for value in found if value is not None] or [0.0]))
-
-    return sorted(CATEGORIES, key=lambda category: -mean(category))

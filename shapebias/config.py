@@ -16,6 +16,7 @@ from runkit.options import (
     add_console,
     add_device,
     add_formats,
+    add_report,
     add_resume,
     add_seed,
     add_weights,
@@ -71,6 +72,7 @@ class RunConfig:
     resume: bool = False
     overwrite: bool = False
     formats: tuple[str, ...] = ("png",)
+    report: bool = False
     command: tuple[str, ...] = ()
     console: Console = field(default_factory=Console)
 
@@ -148,6 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("figures"), metavar="DIR", help="writes DIR/shapebias (default: figures)"
     )
     add_formats(output)
+    add_report(output)
     add_resume(output)
     add_console(parser, script="shapebias")
     return parser
@@ -195,6 +198,7 @@ def parse_config(argv: Sequence[str] | None = None) -> RunConfig:
         resume=options.resume,
         overwrite=options.overwrite,
         formats=tuple(dict.fromkeys(options.formats)),
+        report=options.report,
         command=tuple(arguments),
         console=Console.pop_from(vars(options)),
     )

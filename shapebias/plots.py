@@ -31,8 +31,10 @@ __all__ = [
     "draw_column",
     "draw_comparison",
     "draw_forest",
+    "order_categories",
     "plot_shape_bias_bars",
     "plot_shape_bias_matrix",
+    "rank",
     "save_figure",
     "set_fraction_ticks",
 ]
@@ -106,7 +108,7 @@ def plot_shape_bias_matrix(
     with matplotlib.rc_context(RC):
         if ax is None:
             ax = Figure(figsize=(COLUMN_WIDTH_IN, 3.6), layout="constrained").subplots()
-        order = _order_categories(measurements)
+        order = order_categories(measurements)
         rows = {category: row for row, category in enumerate(order)}
         for boundary in range(1, len(order)):
             ax.axhline(boundary - 0.5, color="0.8", linewidth=0.4, linestyle=(0, (1, 2)), zorder=0)
@@ -163,7 +165,7 @@ def plot_shape_bias_bars(
             height = 0.6 + 0.3 * max(len(measurements), _MIN_ROWS)
             ax = Figure(figsize=(COLUMN_WIDTH_IN, height), layout="constrained").subplots()
         styles = choose_styles(measurements)
-        ordered = sorted(measurements, key=_rank)
+        ordered = sorted(measurements, key=rank)
         singles = [value for person in persons if (value := person.shape_bias.value) is not None]
         if singles:
             ax.axvspan(min(singles), max(singles), color=PEOPLE_COLOUR, alpha=0.1, linewidth=0, zorder=0)
@@ -242,7 +244,7 @@ def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN
         figure = Figure(figsize=(width_in, 3.5 + 0.145 * len(measurements)), layout="constrained")
         plot_shape_bias_matrix(measurements, ax=figure.subplots(), marker_size=18)
         styles = choose_styles(measurements)
-        ordered = sorted(measurements, key=_rank)
+        ordered = sorted(measurements, key=rank)
         handles = [_legend_handle(measurement, styles[measurement.name]) for measurement in ordered]
         figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize=6.5, labelspacing=0.25)
     return figure
@@ -262,7 +264,7 @@ def draw_forest(
         width_in: Width in inches.
     """
     with matplotlib.rc_context(RC):
-        ordered = sorted(measurements, key=_rank)
+        ordered = sorted(measurements, key=rank)
         styles = choose_styles(measurements)
         figure = Figure(figsize=(width_in, 0.75 + 0.19 * max(len(ordered), 4)), layout="constrained")
         panels = figure.subplots(1, len(_FOREST), sharey=True, width_ratios=(1.5, 1, 1, 1))
@@ -377,12 +379,12 @@ def choose_styles(measurements: Sequence[Measurement]) -> dict[str, Style]:
     }
 
 
-def _order_categories(measurements: Sequence[Measurement]) -> list[str]:
-    """Categories from the bottom up: by people's shape bias, highest first, else by the mean of all observers."""
+def order_categories(measurements: Sequence[Measurement], key: str = "shape_bias") -> list[str]:
+    """Categories by people's value of the measure `key`, highest first, else by the mean of all observers."""
     judges = [m for m in measurements if _is_people(m)] or list(measurements)
 
     def mean(category: str) -> float:
-        found = [m.categories[category]["shape_bias"].value for m in judges if category in m.categories]
+        found = [m.categories[category][key].value for m in judges if category in m.categories]
         defined = [value for value in found if value is not None]
         return sum(defined) / len(defined) if defined else 0.0
 
@@ -393,7 +395,7 @@ def _is_people(measurement: Measurement) -> bool:
     return measurement.kind == "people"
 
 
-def _rank(measurement: Measurement) -> tuple[bool, bool, float]:
-    """Sorting key: people, then trained networks, then untrained ones; each by shape bias, the highest first."""
-    value = measurement.shape_bias.value
+def rank(measurement: Measurement, key: str = "shape_bias") -> tuple[bool, bool, float]:
+    """For sorting: people, then trained networks, then untrained ones; each by the measure `key`, highest first."""
+    value = getattr(measurement, key).value
     return (not _is_people(measurement), measurement.random, 1.0 if value is None else -value)

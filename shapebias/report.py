@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runkit import UserError, format_table, save_csv, save_json, save_latex
+from runkit import UserError, format_table, load_json, save_csv, save_json, save_latex
 from shapebias.bootstrap import Estimate
 from shapebias.differences import Difference, compare_pairs, describe_test
 from shapebias.measures import RATIOS, Measurement, consistency_table, measure
@@ -19,7 +19,16 @@ from shapebias.results import UNITS, ResultFolder, describe_interval
 if TYPE_CHECKING:  # loads matplotlib
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison", "compare", "comparison_files", "show_table", "summary", "write_comparison"]
+__all__ = [
+    "Comparison",
+    "compare",
+    "comparison_files",
+    "comparison_path",
+    "read_comparison",
+    "show_table",
+    "summary",
+    "write_comparison",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -51,6 +60,14 @@ class Comparison:
         """The measurement of the network or person called `name`."""
         return next(row for row in [*self.networks, *self.persons] if row.name == name)
 
+    def with_people(self, name: str) -> float | None:
+        """Mean error consistency with every (other) person; for people pooled, the mean over persons."""
+        with_people = self.consistency["with_people"] if self.consistency else {}
+        if name == "people":
+            values = [with_people[person.name] for person in self.persons if person.name in with_people]
+            return sum(values) / len(values) if values else None
+        return with_people.get(name)
+
 
 def compare(observers: Sequence[Observer]) -> Comparison:
     """Measure networks and persons, pool the persons, and set every pair side by side.
@@ -79,6 +96,35 @@ def compare(observers: Sequence[Observer]) -> Comparison:
     )
 
 
+def comparison_path(folder: ResultFolder) -> Path:
+    """Where the comparison of a folder's observers is kept."""
+    return folder.root / ("shape-bias.json" if folder.experiment.two_cues else "accuracy.json")
+
+
+def read_comparison(path: Path) -> Comparison:
+    """The comparison that `write_comparison` wrote.
+
+    Raises: UserError if the file cannot be read or holds none.
+    """
+    content = load_json(path)
+    try:
+        results = content["results"]
+        rows = [Measurement.from_dict(row) for row in results["observers"]]
+        differences = [Difference(**row) for row in results["differences"]["pairs"]]
+        consistency = results["error_consistency"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is not a comparison of shapebias.run: {error}; write it again with --from-csv"
+        ) from error
+    return Comparison(
+        networks=tuple(row for row in rows if row.kind == "network"),
+        people=next((row for row in rows if row.kind == "people"), None),
+        persons=tuple(row for row in rows if row.kind == "person"),
+        consistency=consistency,
+        differences=tuple(differences),
+    )
+
+
 def write_comparison(
     comparison: Comparison, folder: ResultFolder, head: Mapping[str, Any], *, formats: Sequence[str] = ("png",)
 ) -> list[Path]:
@@ -89,8 +135,8 @@ def write_comparison(
     """
     from shapebias.plots import save_figure
 
-    stem = _stem(folder)
-    target = folder.root / f"{stem}.json"
+    target = comparison_path(folder)
+    stem = target.stem
     if target.exists():
         _logger.info("replacing the older comparison %s", target)
     pictures = [
@@ -125,15 +171,11 @@ def write_comparison(
 
 def comparison_files(folder: ResultFolder, formats: Sequence[str]) -> list[Path]:
     """What `write_comparison` writes."""
-    stem = _stem(folder)
+    stem = comparison_path(folder).stem
     pictures = [f"{stem}{end}" for end in (("", "-column", "-forest") if folder.experiment.two_cues else ("",))]
     names = [f"{stem}.json", f"{stem}.csv", f"{stem}.tex", "differences.csv", "differences.tex"]
     names += [f"{picture}.{suffix}" for picture in pictures for suffix in formats]
     return [folder.root / name for name in names]
-
-
-def _stem(folder: ResultFolder) -> str:
-    return "shape-bias" if folder.experiment.two_cues else "accuracy"
 
 
 def _draw(comparison: Comparison, folder: ResultFolder) -> "dict[str, Figure]":
@@ -179,7 +221,7 @@ def _observer_table(comparison: Comparison, *, ranks: bool = False) -> tuple[lis
     for row in comparison.series:
         leading, *numbers = [getattr(row, key) for key in columns.values()]
         more = [_number(getattr(row, key).value) for key in sensitivity.values()]
-        kappa = _number(_with_people(comparison, row.name))
+        kappa = _number(comparison.with_people(row.name))
         values = [_number(estimate.value) for estimate in numbers]
         rows.append([row.label, _number(leading.value), _interval(leading), *values, kappa, *more])
     return header, rows
@@ -211,17 +253,8 @@ def _table_row(comparison: Comparison, measurement: Measurement) -> dict[str, An
         row.update({key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high})
     row["no_answer"] = measurement.no_answer
     row["shape_bias_category_mean"] = measurement.shape_bias_category_mean
-    row["error_consistency_with_people"] = _with_people(comparison, measurement.name)
+    row["error_consistency_with_people"] = comparison.with_people(measurement.name)
     return row
-
-
-def _with_people(comparison: Comparison, name: str) -> float | None:
-    """Mean error consistency with every (other) person; for people pooled, the mean over persons."""
-    with_people = comparison.consistency["with_people"] if comparison.consistency else {}
-    if name == "people":
-        values = [with_people[person.name] for person in comparison.persons if person.name in with_people]
-        return sum(values) / len(values) if values else None
-    return with_people.get(name)
 
 
 def _number(value: float | None) -> str:

@@ -16,7 +16,7 @@ from shapebias.experiments import CUE_CONFLICT, Experiment
 from shapebias.measures import Measurement
 from shapebias.observers import Observer, csv_name
 
-__all__ = ["UNITS", "ResultFolder", "describe_interval", "describe_results"]
+__all__ = ["UNITS", "ResultFolder", "describe_interval", "describe_raw_data", "describe_results"]
 
 _logger = logging.getLogger(__name__)
 

@@ -3,11 +3,13 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runkit import Failures, UserError, is_main_process, run_main, write_json, write_out
+from runkit.options import REPORT
 from runkit.plan import Plan, PlannedRun
 from shapebias.config import DEFAULT_MODELS, RunConfig, build_parser, describe, parse_config
 
@@ -31,7 +33,7 @@ def execute(config: RunConfig) -> int:
     from shapebias.networks import measure_networks, measure_probabilities
     from shapebias.observers import read_observers
     from shapebias.report import compare, show_table, summary, write_comparison
-    from shapebias.results import ResultFolder
+    from shapebias.results import ResultFolder, describe_raw_data
 
     if config.console.list_models is not None or config.console.dry_run:
         return _tell(config) if is_main_process() else 0
@@ -72,10 +74,13 @@ def execute(config: RunConfig) -> int:
         {
             **describe(config, started, clock),
             "config": {"observers": [observer.name for observer in observers], "people": len(comparison.persons)},
+            "raw_data": [describe_raw_data(observer) for observer in [*observers, *people]],
             "skipped": skipped,
         },
         formats=config.formats,
     )
+    if config.report:
+        written.append(_write_report(config, folder))
     if config.console.json:
         recorded = config.from_csv or config.from_probabilities
         asked = set() if recorded else set(config.models) - set(failures.reasons)
@@ -106,6 +111,8 @@ def _tell(config: RunConfig) -> int:
         from shapebias.plan import plan_networks  # loads torch
 
         plan, failures = plan_networks(config, folder)
+    if config.report:
+        plan = replace(plan, files=[*plan.files, folder.root / REPORT])
     plan.show(as_json=config.console.json)
     failures.log()
     return failures.exit_code
@@ -143,6 +150,17 @@ def _write_json(
     paths = list(map(str, files))
     content = {"observers": observers, "files": paths, "skipped": skipped, "failed": failures.reasons}
     write_json({"program": "shapebias.run", **content})
+
+
+def _write_report(config: RunConfig, folder: "ResultFolder") -> Path:
+    """Write `report.html` on the comparison just written; returns its path."""
+    from runkit.page import write_page
+    from shapebias.page import describe_answers
+
+    page = folder.root / REPORT
+    section = describe_answers(folder, page)
+    write_page(page, section.title, [section], program="shapebias.run", arguments=config.command)
+    return page
 
 
 def _check_cues(observers: "Sequence[Observer]", config: RunConfig) -> None:

@@ -9,7 +9,7 @@ import pytest
 from support import ROOT
 
 pytest.importorskip("build", reason="needs the package build (dependency group dev)")
-PACKAGES = ("erf", "replknet", "runkit", "shapebias")
+PACKAGES = ("erf", "htmlreport", "replknet", "runkit", "shapebias")
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +46,13 @@ def test_the_installed_wheel_works_elsewhere(wheel, tmp_path):
         "import erf, runkit.manifest, shapebias, importlib.resources as files;"
         "print(erf.__file__, shapebias.__file__);"
         "assert runkit.manifest.known_files('packaged_weights');"
-        "assert files.files('erf').joinpath('result.schema.json').is_file()"
+        "assert files.files('erf').joinpath('result.schema.json').is_file();"
+        "assert files.files('runkit').joinpath('templates', 'page.html').is_file()"
     )
     environment = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(str(tmp_path / "site")) == 2
-    for program in ("erf.visualize", "shapebias.run", "shapebias.relate", "shapebias.sensitivity"):
+    for program in ("erf.visualize", "shapebias.run", "shapebias.relate", "shapebias.sensitivity", "htmlreport"):
         command = [sys.executable, "-m", program, "--help"]
         assert subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True).returncode == 0

@@ -36,6 +36,7 @@ PARSERS = {  # program -> the module that builds its parser
     "shapebias.run": "shapebias.config",
     "shapebias.relate": "shapebias.relate",
     "shapebias.sensitivity": "shapebias.sensitivity",
+    "htmlreport": "htmlreport",
 }
 SMALLER = {  # as shown -> as run
     r"replknet31b(\.in1k)?": "tf_efficientnet_lite0.in1k",

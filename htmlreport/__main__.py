@@ -1,0 +1,5 @@
+"""`python -m htmlreport`."""
+
+from htmlreport.command import main
+
+raise SystemExit(main())

@@ -1,0 +1,71 @@
+"""Command line of the report over a results folder: `python -m htmlreport`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from runkit import UserError, run_main
+from runkit.options import REPORT
+
+__all__ = ["build_parser", "main"]
+
+_logger = logging.getLogger("htmlreport")
+_EXAMPLES = """\
+examples:
+  python -m htmlreport
+      what erf.visualize and shapebias.run have left in figures, as figures/report.html
+  python -m htmlreport results/may --output may.html
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m htmlreport",
+        description="Put all results of a folder on one HTML page that needs nothing else: maps with a threshold "
+        "slider, plots that can be read off, tables that sort, and what made each figure.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("figures"),
+        metavar="DIR",
+        help="the --output of the runs (default figures)",
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"the page (default DIR/{REPORT})")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see `runkit.run_main` for the exit codes."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = build_parser().parse_args(arguments)
+    return run_main(lambda: _execute(options.folder, options.output, arguments), program="htmlreport")
+
+
+def _execute(folder: Path, output: Path | None, arguments: Sequence[str]) -> int:
+    """Describe what the folder holds and write the page.
+
+    Raises: UserError if it holds no results, or damaged ones.
+    """
+    from erf.page import describe_maps, read_folder
+    from runkit.page import write_page
+    from shapebias.page import describe_answers, find_folders
+    from shapebias.relation_page import describe_relation
+
+    page = output or folder / REPORT
+    maps = read_folder(folder / "erf")
+    sections = [describe_maps(maps, folder / "erf", page)] if maps else []
+    sections += [describe_answers(answers, page) for answers in find_folders(folder)]
+    if (folder / "relation.json").exists():
+        sections.append(describe_relation(folder / "relation.json", page))
+    if not sections:
+        raise UserError(f"{folder} holds no results; name the --output of erf.visualize or shapebias.run")
+    write_page(page, "Receptive fields and shape bias", sections, program="htmlreport", arguments=arguments)
+    _logger.info("wrote %s", page)
+    return 0

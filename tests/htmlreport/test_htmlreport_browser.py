@@ -1,0 +1,140 @@
+"""The report in a browser: headless Chromium, without a network."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from erf.measures import log_area, mass_area
+from erf.results import load_result
+from htmlreport import main
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(results_folder) -> Path:
+    assert main([str(results_folder)]) == 0
+    return results_folder / "report.html"
+
+
+@pytest.fixture
+def page(browser, report) -> Iterator:
+    """The report, opened offline; at the end no error and no request but that for the file may have occurred."""
+    context = browser.new_context(offline=True, viewport={"width": 1100, "height": 900}, color_scheme="light")
+    page = context.new_page()
+    problems: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url.partition(":")[0]))
+    page.goto(report.as_uri())
+    yield page
+    context.close()
+    assert problems == []
+    assert set(requests) <= {"file", "data"}
+
+
+def test_the_slider_moves_squares_and_numbers(page, results_folder):
+    slider = page.get_by_label("Share t that a square holds")
+    slider.fill("90")
+    assert page.locator("#share-text").inner_text() == "90%"
+    row = page.get_by_role("row", name="wide")
+    contribution = load_result(results_folder / "erf" / "wide.npz").contribution
+    for measure, areas in {"mass": mass_area, "log": log_area}.items():
+        (area,) = areas(contribution, [0.9])
+        texts = row.first.locator(f'td[data-measure="{measure}"]').all_inner_texts()
+        assert texts == [f"{area.side_px} px", f"{area.ratio:.2%}"]
+    (area,) = mass_area(contribution, [0.9])
+    square = page.locator(".map svg[data-map='2'] rect.mass.line")
+    assert square.get_attribute("width") == str(area.side_px)
+    assert float(square.get_attribute("x")) == 32.5 - area.side_px / 2
+    slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "91%"
+
+
+def test_tables_sort_by_keyboard(page):
+    table = page.locator("#squares")
+    heading = table.get_by_role("columnheader", name="side, score")
+    assert heading.get_attribute("aria-sort") == "none"
+
+    def names() -> list[str]:
+        return [text.split()[0].rstrip(",") for text in table.locator("tbody th").all_inner_texts()]
+
+    heading.get_by_role("button").press("Enter")
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert names() == ["narrow", "untrained", "wide"]
+    heading.get_by_role("button").press("Enter")
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert names() == ["wide", "untrained", "narrow"]
+    assert page.locator("#status").inner_text() == "sorted by side, score, descending"
+
+
+def test_the_plot_is_read_by_pointer_and_by_keyboard(page):
+    plot = page.locator("svg.matrix")
+    plot.focus()
+    plot.press("ArrowRight")
+    tip = page.locator("#tip")
+    assert tip.is_visible()
+    first = tip.inner_text()
+    assert "shape bias" in first
+    plot.press("ArrowRight")
+    assert tip.inner_text() != first
+    plot.press("Escape")
+    assert tip.is_hidden()
+    mark = plot.locator('g[data-observer="0"] use.mark').first
+    mark.hover()
+    assert tip.inner_text() == mark.get_attribute("data-tip")
+    page.locator('input[data-observer="0"]').uncheck()
+    assert mark.is_hidden()
+
+
+def test_colours_follow_the_system_and_the_button(page):
+    def paper() -> str:
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    light = paper()
+    page.emulate_media(color_scheme="dark")
+    dark = paper()
+    assert dark != light
+    button = page.get_by_role("button", name="Dark colours")
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    assert paper() == light
+    assert button.get_attribute("aria-pressed") == "false"
+
+
+def test_it_fits_narrow_screens_and_the_screenshot_is_not_empty(page, tmp_path):
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    picture = tmp_path / "narrow.png"
+    page.screenshot(path=picture)
+    with Image.open(picture) as image:
+        assert len(image.convert("L").getcolors()) > 50
+
+
+def test_in_print_everything_is_open_on_light_paper(page, tmp_path):
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator("#theme").is_hidden()
+    opened = page.evaluate(
+        "() => { dispatchEvent(new Event('beforeprint')); "
+        "return document.querySelectorAll('details.source:not([open])').length }"
+    )
+    assert opened == 0
+    page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+    content = (tmp_path / "report.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert b"/MediaBox [0 0 594.95996 841.91998]" in content or b"/MediaBox [0 0 595" in content
