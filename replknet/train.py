@@ -99,7 +99,7 @@ class Training:
         random_seed(recipe.seed, 0)
         model = timm.create_model(name, num_classes=len(self.classes))
         zero_unseen_taps(model, recipe.size)
-        self.model: nn.Module = model.to(device, memory_format=torch.channels_last)
+        self.model: nn.Module = model.to(device).to(memory_format=torch.channels_last)
         self.ema = ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True)
         self.optimizer = create_optimizer_v2(self.model, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.steps = len(self.train_set) // recipe.batch_size

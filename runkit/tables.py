@@ -20,9 +20,10 @@ def save_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def save_latex(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str) -> Path:
-    """Write `format_latex`; the file is whole or absent. Returns `path`."""
+    """Write `format_latex`, `note` and the package it needs above; the file is whole or absent. Returns `path`."""
+    text = format_latex(header, rows, note=f"needs \\usepackage{{booktabs}}; {note}")
     with atomic_write(path) as temporary:
-        temporary.write_text(format_latex(header, rows, note=note), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 
@@ -45,7 +46,7 @@ def format_latex(header: Sequence[str], rows: Sequence[Sequence[str]], *, note: 
 
     columns = "l" + "r" * (len(header) - 1)
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"  \toprule", line(header), r"  \midrule", *map(line, rows)]
-    comment = [f"% needs \\usepackage{{booktabs}}; {text}" for text in note.splitlines()]
+    comment = [f"% {text}" for text in note.splitlines()]
     return "\n".join([*comment, *lines, r"  \bottomrule", r"\end{tabular}", ""])
 
 

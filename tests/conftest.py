@@ -7,11 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 from support import ROOT
 from web import Web
 
 from shapebias.categories import CATEGORIES
+
+# The same examples every time; `pytest --hypothesis-profile default` searches for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture
