@@ -27,9 +27,11 @@ class Options:
         images: Folder of photographs; None for the bundled ones.
         num_images: At most so many of them.
         size: Side of the images in pixels.
-        seeds: How often random weights are drawn.
+        seeds: How often random weights are drawn, or a network is trained.
         weights: 'auto', 'pretrained' or 'random', where a claim holds for either.
         table: CSV of `benchmarks.bench_depthwise`.
+        data: Folder with `train` and `val`, for the claims that train.
+        epochs: Of a training.
         device: As for `erf.visualize`.
         overwrite: Whether maps of another configuration are replaced.
     """
@@ -42,6 +44,8 @@ class Options:
     seeds: int | None = None
     weights: str = "auto"
     table: Path = Path("benchmarks/results/depthwise.csv")
+    data: Path | None = None
+    epochs: int | None = None
     device: str = "auto"
     overwrite: bool = False
 
@@ -106,6 +110,7 @@ class Claim:
         criterion: When its direction counts as holding here.
         limits: What was scaled down, and what the experiment does not show.
         experiment_path: `module:name` of the `Experiment`, loaded when it runs.
+        trains: Whether it trains networks, and needs `--data`.
     """
 
     name: str
@@ -115,6 +120,7 @@ class Claim:
     criterion: str
     limits: str
     experiment_path: str
+    trains: bool = False
 
     def experiment(self) -> Experiment:
         """Load what puts the claim to the test."""

@@ -1,7 +1,7 @@
 """Command line: `python -m erf.claims cost`, `all`, `--list`.
 
 Options, files and exit codes follow `erf.visualize`. A claim that does not hold is a result, and ends with exit code 0;
-one that cannot be tested, for want of weights, with 2.
+one that cannot be tested, for want of weights or data, with 2.
 """
 
 import argparse
@@ -26,7 +26,7 @@ _EXAMPLES = """examples:
   python -m erf.claims cost growth
       two claims, into figures/claims: <name>.csv, .json and .png
   python -m erf.claims all
-      every claim
+      every claim that trains nothing; with --data DIR also those that do
 """
 
 
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--images", metavar="DIR", help="folder of images, any depth (default: bundled photographs)")
     what.add_argument("--num-images", type=_positive, metavar="N", help="at most N images")
     what.add_argument("--size", type=_positive, metavar="S", help="images are S x S pixels")
-    what.add_argument("--seeds", type=_positive, metavar="N", help="draws of random weights")
+    what.add_argument("--seeds", type=_positive, metavar="N", help="draws of random weights, or trainings")
     what.add_argument(
         "--weights",
         choices=("auto", "pretrained", "random"),
@@ -61,6 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="of benchmarks.bench_depthwise (default benchmarks/results/depthwise.csv)",
     )
     what.add_argument("--device", default=default.device, help="cpu, cuda, ... (default: cuda if there is one)")
+    training = parser.add_argument_group("claims that train")
+    training.add_argument("--data", type=Path, metavar="DIR", help="folder with train and val, as Imagenette has them")
+    training.add_argument("--epochs", type=_positive, metavar="N", help="passes over the training images")
     files = parser.add_argument_group("files")
     files.add_argument(
         "--output", type=Path, default=default.output, metavar="DIR", help="results (default figures/claims)"
@@ -84,8 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := [name for name in asked if name not in (*names(), "all")]:
         parser.error(f"there is no claim {', '.join(unknown)}; there are {', '.join(names())}")
     options = Options(**parsed, arguments=tuple(arguments))
-    claims = [claim for claim in CLAIMS if claim.name in asked or "all" in asked]
+    claims = _choose(asked, trains=options.data is not None)
     return run_main(lambda: _run(claims, options, tuple(dict.fromkeys(formats))), program="erf.claims")
+
+
+def _choose(asked: Sequence[str], *, trains: bool) -> list[Claim]:
+    """The claims that were named; `all` takes those that train only where there is data for them."""
+    every = "all" in asked
+    return [claim for claim in CLAIMS if claim.name in asked or (every and (trains or not claim.trains))]
 
 
 def _run(claims: Sequence[Claim], options: Options, formats: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from support import ROOT
 from erf.claims import cost, depth, growth, latency, small_maps, training
 from erf.claims.catalogue import CLAIMS
 from erf.claims.claim import Options
-from erf.claims.command import main
+from erf.claims.command import _choose, main
 from erf.claims.intervals import mean_interval, power_law
 from erf.theoretical import theoretical_field
 from runkit import UserError
@@ -89,6 +89,13 @@ def test_the_list_and_the_help_answer_without_torch():
     assert time.perf_counter() - started < 5
     assert done.stdout.splitlines()[-1] == "[]"
     assert all(claim.name in done.stdout for claim in CLAIMS)
+
+
+def test_all_leaves_out_what_trains_unless_there_is_data():
+    every, without_data = (_choose(["all"], trains=trains) for trains in (True, False))
+    assert every == list(CLAIMS)
+    assert without_data == [claim for claim in CLAIMS if not claim.trains]
+    assert [claim.name for claim in _choose(["dilation"], trains=False)] == ["dilation"]  # it will ask for data
 
 
 def test_every_claim_has_an_experiment_and_says_its_limits():
@@ -219,6 +226,20 @@ def test_random_weights_never_stand_in_for_trained_ones(run, photo_folder, monke
     assert code == 2
     assert "no trained weights are published for replknet3" in err
     assert not (run.folder / "training.json").exists()
+
+
+def test_trained_and_random_networks_are_measured_on_the_same_images(run, photo_folder, monkeypatch):
+    trained = ("tf_efficientnet_lite0.in1k", "tf_efficientnet_lite1.in1k")  # these come with the installation
+    monkeypatch.setattr(training, "NETWORKS", trained)
+    code, _, _ = run("training", "--images", str(photo_folder), "--size", "64", "--seeds", "1")
+    assert code == 0
+    content = json.loads((run.folder / "training.json").read_text())
+    assert [record["random"] for record in content["weights"]] == [False, False, True, True]
+    rows = content["results"]["rows"]
+    assert [(row["weights"], row["seed"]) for row in rows[::2]] == [("trained", None), ("random", 0)]
+    for row in rows:
+        assert row["difference"] == pytest.approx(row["replknet"] - row["resnet"])
+        assert row["low"] <= row["difference"] <= row["high"]
 
 
 def training_rows(trained, random):

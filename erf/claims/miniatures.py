@@ -1,0 +1,168 @@
+"""Claims about training, in miniature: small MobileNetV2s that differ in their depthwise kernels alone.
+
+Each network is trained by `replknet.train` with one recipe, and its receptive field measured. A finished network is
+kept in `<output>/networks` and serves every claim that needs it; an unfinished one is gone on with. The direction
+follows from a contrast of accuracies: a sum of top-1 accuracies, each with a weight, that is above zero if the paper is
+right.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erf.claims.claim import Experiment, Measurement, Options, Row, Verdict, rows_of
+from erf.claims.fields import field_row, measure_fields
+from erf.claims.intervals import mean_interval
+from erf.claims.mobilenet import VARIANTS
+from runkit import UserError, list_differences, load_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["DILATION", "LAST_STAGE", "REPARAMETERIZATION", "SHORTCUT"]
+
+EPOCHS = 20
+SEEDS = 1
+ERF_SIZE = 256
+ERF_IMAGES = 5
+WORKERS = 2
+_TWO_SIDED_95 = 1.959964  # normal quantile
+
+
+def _measure(claim: str, networks: Sequence[str], options: Options) -> Measurement:
+    if options.data is None:
+        raise UserError(f"{claim} trains networks; give --data DIR, a folder with train and val (Imagenette)")
+    epochs, seeds = options.epochs or EPOCHS, options.seeds or SEEDS
+    rows: list[Row] = []
+    records = []
+    for seed in range(seeds):
+        for name in networks:
+            weights, card = _trained(name, options, epochs, seed)
+            (result,) = measure_fields(
+                options, claim, [name], str(weights), size=ERF_SIZE, num_images=ERF_IMAGES, seed=seed
+            )
+            field = field_row(result, seed)
+            rows.append(
+                {
+                    "network": name,
+                    **asdict(VARIANTS[name]),
+                    "seed": seed,
+                    "epochs": epochs,
+                    "top1": card["top1"],
+                    "val_images": card["data"]["val_images"],
+                    "parameters": card["parameters"],
+                    **{key: field[key] for key in ("area_ratio_50", "mass_area_ratio_50", "mass_side_50_px")},
+                }
+            )
+            records.append(result.provenance["weights"])
+    settings = {"epochs": epochs, "seeds": seeds, "recipe": card["recipe"], "data": card["data"]}
+    return Measurement(rows, settings, records)
+
+
+def _trained(name: str, options: Options, epochs: int, seed: int) -> tuple[Path, dict[str, Any]]:
+    """Weights of a network and their card, from the file if it is finished, else trained now.
+
+    Raises: UserError if a finished network of these files is of another recipe or other data.
+    """
+    from replknet.device import choose_device
+    from replknet.train import Recipe, Training, train
+
+    assert options.data is not None
+    recipe = Recipe(epochs=epochs, warmup_epochs=min(2, epochs - 1), seed=seed)
+    device = choose_device(options.device)
+    training = Training(name, options.data, recipe, tag=f"seed{seed}", device=device, workers=WORKERS)
+    folder = options.output / "networks"
+    weights, card = (folder / f"{training.stem}.{suffix}" for suffix in ("safetensors", "json"))
+    if weights.exists() and card.exists():
+        about = load_json(card)
+        differences = list_differences({key: about.get(key, {}) for key in training.identity}, training.identity)
+        if not differences:
+            return weights, about
+        if not options.overwrite:
+            raise UserError(f"{card} is of another training ({'; '.join(differences)}); --overwrite trains anew")
+    train(training, folder, resume=True, overwrite=options.overwrite, eval_every=epochs, command=options.arguments)
+    return weights, load_json(card)
+
+
+def _contrast(rows: Sequence[Row], weights: Mapping[str, float]) -> tuple[float, float, float]:
+    """The weighted sum of accuracies in points, and its 95% interval.
+
+    The interval is over seeds; with a single one it is that of the validation images alone, which leaves out how much
+    one training differs from the next.
+    """
+    seeds = list(dict.fromkeys(row["seed"] for row in rows))
+    top1 = {(row["network"], row["seed"]): row["top1"] for row in rows}
+    of_each = [sum(weight * top1[name, seed] for name, weight in weights.items()) for seed in seeds]
+    mean, low, high = mean_interval(of_each)
+    if low is not None and high is not None:
+        return mean, low, high
+    chosen = ((weights[row["network"]], row["top1"] / 100, row["val_images"]) for row in rows)
+    half = _TWO_SIDED_95 * 100 * math.sqrt(sum(w**2 * share * (1 - share) / n for w, share, n in chosen))
+    return mean, mean - half, mean + half
+
+
+def _judge(weights: Mapping[str, float], meaning: str, rows: Sequence[Row]) -> Verdict:
+    mean, low, high = _contrast(rows, weights)
+    holds = True if low > 0 else False if high < 0 else None
+    seeds = len({row["seed"] for row in rows})
+    accuracies = {
+        name: mean_interval([row["top1"] for row in rows_of(rows, network=name)])[0]
+        for name in dict.fromkeys(row["network"] for row in rows)
+    }
+    listed = ", ".join(f"{name.partition('_')[2]} {top1:.1f}%" for name, top1 in accuracies.items())
+    ours = (
+        f"{listed}; {meaning} {mean:+.1f} points [{low:+.1f}, {high:+.1f}] "
+        f"({seeds} run{'s' if seeds > 1 else ''} of {rows[0]['epochs']} epochs)"
+    )
+    return Verdict(holds, ours, {"contrast": {"points": mean, "low": low, "high": high, "weights": dict(weights)}})
+
+
+def _draw(rows: Sequence[Row]) -> "Figure":
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    from erf.plots import STYLE
+
+    names = list(dict.fromkeys(row["network"] for row in rows))
+    panels = (("top1", "top-1 accuracy (%)"), ("mass_side_50_px", "side holding 50% (pixels)"))
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(panels), figsize=(7.0, 0.9 + 0.32 * len(names)), layout="constrained", sharey=True
+        )
+        for ax, (key, label) in zip(axes, panels, strict=True):
+            for row in rows:
+                ax.plot([row[key]], [names.index(row["network"])], "o", color=f"C{row['seed']}", markersize=4)
+            ax.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
+            ax.set_yticks(range(len(names)), [name.partition("_")[2].replace("_", " ") for name in names])
+            ax.grid(axis="y", linewidth=0.4)
+        sns.despine(figure)
+    return figure
+
+
+def _experiment(claim: str, weights: Mapping[str, float], meaning: str) -> Experiment:
+    """A claim about the networks in `weights`, which stand for it with these signs."""
+    weights = {f"mobilenetv2n_{name}": weight for name, weight in weights.items()}
+    return Experiment(partial(_measure, claim, list(weights)), partial(_judge, weights, meaning), _draw)
+
+
+SHORTCUT = _experiment(
+    "shortcut",
+    {"k3": -1.0, "k13": 1.0, "k3_no_shortcut": 1.0, "k13_no_shortcut": -1.0},
+    "a 13x13 kernel gains with shortcuts more than without",
+)
+REPARAMETERIZATION = _experiment(
+    "reparameterization",
+    {"k9": -0.5, "k9_with_k3": 0.5, "k13": -0.5, "k13_with_k3": 0.5},
+    "a parallel 3x3 kernel brings",
+)
+LAST_STAGE = _experiment(
+    "last-stage", {"k3": -1.0, "last_k7": 0.5, "last_k13": 0.5}, "larger kernels in the last stage bring"
+)
+DILATION = _experiment(
+    "dilation",
+    {"k9": 0.5, "k3_dilated_to_9": -0.5, "k13": 0.5, "k3_dilated_to_13": -0.5},
+    "dense kernels over dilated ones of the same extent",
+)
