@@ -2,6 +2,12 @@
 
 The way of the data: images -> network -> contribution maps -> mean map (`.npz`) -> measures -> `.json`, picture, table.
 Everything after the `.npz` works from the file alone; importing this package loads neither torch nor matplotlib.
+
+In Python, for any `nn.Module`:
+
+    contribution = erf.contribution_map(model, erf.load_images(size=512))
+    erf.measure(contribution)  # sides, radii, areas; in a notebook a table
+    erf.plot(contribution)
 """
 
 import importlib
@@ -10,12 +16,15 @@ from typing import Any
 # public name -> module that holds it; loaded on first use
 _PUBLIC = {
     "ErfResult": "erf.results",
+    "Measured": "erf.summary",
     "contribution_map": "erf.contribution",
     "contribution_maps": "erf.contribution",
+    "load_images": "erf.inputs",
     "load_result": "erf.results",
     "log_area": "erf.measures",
     "mass_area": "erf.measures",
     "measure": "erf.summary",
+    "plot": "erf.plots",
     "plot_comparison": "erf.plots",
     "plot_contribution": "erf.plots",
     "theoretical_field": "erf.theoretical",
@@ -23,12 +32,15 @@ _PUBLIC = {
 
 __all__ = [
     "ErfResult",
+    "Measured",
     "contribution_map",
     "contribution_maps",
+    "load_images",
     "load_result",
     "log_area",
     "mass_area",
     "measure",
+    "plot",
     "plot_comparison",
     "plot_contribution",
     "theoretical_field",

@@ -105,8 +105,9 @@ def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int = "last")
     Args:
         model: A network of timm, or any module when `layer` is a module's name.
         x: Normalised images (N, C, H, W).
-        layer: 'last' for the last feature map before any final normalisation, a position (as in timm's
-            `forward_intermediates`, negative ones from the end), or the name of a submodule, such as 'stages.2'.
+        layer: 'last' for the last feature map before any final normalisation (of a module that is no network of timm:
+            its output), a position (as in timm's `forward_intermediates`, negative ones from the end), or the name of
+            a submodule, such as 'stages.2'.
 
     Returns: (N, C, h, w). A submodule's output of tokens (N, L, C) is taken as a square map after its prefix tokens.
     Raises: LayerError if there is no such layer, or its output is no map.
@@ -125,6 +126,8 @@ def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int = "last")
         return maps[0]
     if layer == "last" and hasattr(model, "forward_features"):
         return _as_map(model, network.forward_features(x), x, "forward_features")
+    if layer == "last" and isinstance(output := model(x), torch.Tensor) and output.ndim == 4:
+        return _as_map(model, output, x, "last")
     raise LayerError(
         f"layer {layer}: {type(model).__name__} has no forward_intermediates; name a submodule instead, such as "
         f"{_some_names(model)}"

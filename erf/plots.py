@@ -6,6 +6,7 @@ small it is all but linear, and shows little beside the peak. Either way maps of
 The colour map (seaborn's 'mako') rises evenly in lightness: it survives greyscale printing and colour blindness.
 """
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from runkit import atomic_write
 __all__ = [
     "SCALES",
     "STYLE",
+    "as_png",
     "caption",
+    "plot",
     "plot_comparison",
     "plot_contribution",
     "plot_result",
@@ -57,6 +60,21 @@ STYLE: dict[Any, Any] = {
 }
 
 
+def plot(shown: Any, *, ax: Axes | None = None, scale: str = "decades", **options: Any) -> Axes:
+    """Draw a map or a result.
+
+    Args:
+        shown: Contribution map (H, W), an array or a tensor on the CPU; or an `ErfResult`, which brings its centre and
+            a title with its weights.
+        ax, scale, options: As for `plot_contribution`.
+    """
+    if not isinstance(shown, ErfResult):
+        return plot_contribution(np.asarray(shown), ax=ax, scale=scale, **options)
+    ax = plot_contribution(shown.contribution, ax=ax, scale=scale, **{"centre": shown.centre, **options})
+    ax.set_title(f"{shown.name}\n{shown.weights_label}")
+    return ax
+
+
 def plot_contribution(
     contribution: np.ndarray,
     *,
@@ -80,7 +98,7 @@ def plot_contribution(
     Raises: ValueError as `erf.measures.check_map`.
     """
     if ax is None:
-        _, ax = plt.subplots(figsize=(4.0, 3.6))
+        _, ax = plt.subplots(figsize=(4.8, 3.6))
     _, low, high, _ = _scale(scale)
     shown = log_map(contribution) if scale == "published" else _decades(contribution, low)
     height, width = shown.shape
@@ -275,3 +293,11 @@ def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = ("png",), *
         written.append(path)
     plt.close(figure)
     return written
+
+
+def as_png(figure: Figure) -> bytes:
+    """A figure as a PNG of 100 dots per inch, for notebooks; the figure is closed."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=100)
+    plt.close(figure)
+    return picture.getvalue()

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from erf.measures import check_map
-from erf.summary import Measured, describe, measure_maps
+from erf.summary import Measured, measure
 from erf.sums import Centre, MapSums
 from runkit import SCHEMA_VERSION, UserError, atomic_write, load_json, read_arrays, save_json
 
@@ -87,7 +87,17 @@ class ErfResult:
     @cached_property
     def measured(self) -> Measured:
         """All measures, with what is needed for intervals where the sums of each image are there."""
-        return measure_maps(self.contribution, self.sums, centre=self.centre, theoretical_side=self.theoretical_side)
+        return measure(self.contribution, self.sums, centre=self.centre, theoretical_side=self.theoretical_side)
+
+    def __repr__(self) -> str:
+        height, width = self.contribution.shape
+        return f"ErfResult({self.name}, {self.weights_label}, {width} x {height} pixels, {self.num_images} images)"
+
+    def _repr_png_(self) -> bytes:
+        """For notebooks: the map with its squares."""
+        from erf.plots import as_png, plot_result
+
+        return as_png(plot_result(self))
 
 
 def save_result(result: ErfResult, path: Path) -> None:
@@ -159,7 +169,7 @@ def save_measures(result: ErfResult, path: Path) -> dict[str, Any]:
     content = {
         **result.provenance,
         "schema": SCHEMA_VERSION,
-        "results": describe(result.measured, result.contribution, result.centre),
+        "results": result.measured.as_dict(),
     }
     save_json(path, content)
     return content

@@ -1,11 +1,12 @@
-"""Every measure of a receptive field with its interval over images: from a saved result to what its JSON says.
+"""Every measure of a receptive field with its interval over images: from a map to what its JSON says.
 
 Estimates are those of the mean map; resamples are those of its images' sums. Two results of the same images are
 resampled alike, so their differences are paired.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,9 @@ from erf.extent import (
 )
 from erf.measures import LOG_THRESHOLDS, MASS_THRESHOLDS, check_map, log_area, mass_area
 from erf.sums import Centre, MapSums, map_sums
+from runkit import format_html
 
-__all__ = ["QUANTITIES", "Measured", "Quantity", "describe", "measure", "measure_maps"]
+__all__ = ["QUANTITIES", "Measured", "Quantity", "each_threshold", "measure"]
 
 SCALE_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 CURVE_POINTS = 128
@@ -75,20 +77,74 @@ QUANTITIES: Mapping[str, Quantity] = {
 
 @dataclass(frozen=True)
 class Measured:
-    """All measures of one receptive field.
+    """All measures of one receptive field; `measured["rms_radius_px"]` gives any of them by its name in the JSON.
 
     Attributes:
         values: By the names in `QUANTITIES`, (T,) with thresholds; without a theoretical side its ratio is absent.
         mass_curve: Share of the mass in squares of side 1, 3, 5, ...: (L,).
         radial_profile: Density at 0, 1, 2, ... pixels from the centre, over that of an even map: (Q,).
+        contribution: The map (H, W).
+        centre: Pixel that squares and circles lie round.
     """
 
     values: Mapping[str, Resampled]
     mass_curve: Resampled
     radial_profile: Resampled
+    contribution: np.ndarray
+    centre: Centre
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON (`docs/file-formats.md` lists it); undefined numbers and intervals are None."""
+        return self._described
+
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        return _describe_all(self)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._described[name]
+
+    def __repr__(self) -> str:
+        height, width = self.contribution.shape
+        sides = ", ".join(
+            f"{part['threshold']:.0%} in {_word(part['side_interpolated_px'])}" for part in self["mass_area_ratio"]
+        )
+        return f"Measured({width} x {height} pixels; mass: {sides} px; RMS radius {_word(self['rms_radius_px'])} px)"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: every measure with its interval."""
+        rows = [
+            [_name_of(quantity, threshold), *_words(part), quantity.unit]
+            for name, quantity in QUANTITIES.items()
+            if name in self.values
+            for threshold, part in each_threshold(quantity, self.values[name])
+        ]
+        return format_html(["measure", "value", "95% interval over images", "unit"], rows)
 
 
-def measure_maps(
+def each_threshold(quantity: Quantity, value: Resampled) -> Iterator[tuple[float | None, Resampled]]:
+    """The value at each threshold, or the single one."""
+    if not quantity.thresholds:
+        yield None, value
+    for i, threshold in enumerate(quantity.thresholds):
+        yield threshold, Resampled(value.estimate[i], value.resamples[:, i], value.num_images)
+
+
+def _name_of(quantity: Quantity, threshold: float | None) -> str:
+    return quantity.label if threshold is None else f"{quantity.label}: {threshold:.0%}"
+
+
+def _words(value: Resampled) -> list[str]:
+    """Value and interval, to be read."""
+    low, high = map(_word, value.interval())
+    return [_word(value.estimate), "–" if low == high == "–" else f"{low} to {high}"]
+
+
+def _word(number: Any) -> str:
+    return "–" if number is None or not np.isfinite(number) else f"{float(number):.4g}"
+
+
+def measure(
     contribution: np.ndarray,
     sums: MapSums | None = None,
     *,
@@ -98,7 +154,7 @@ def measure_maps(
     """Measure a mean map, and its resamples where there are sums of at least two images' maps.
 
     Args:
-        contribution: Mean map (H, W).
+        contribution: Mean map (H, W), an array or a tensor on the CPU.
         sums: Of each image's map; None if they were not kept: then there are no intervals.
         centre: Pixel that squares and circles lie round; (H // 2, W // 2) if None.
         theoretical_side: Pixels; None if it has no bound or is not known.
@@ -130,7 +186,7 @@ def measure_maps(
     turned = resampled["orientation_deg"] - estimate["orientation_deg"]
     resampled["orientation_deg"] = estimate["orientation_deg"] + (turned + 90) % 180 - 90
     values = {name: Resampled(estimate[name][0], resampled[name], images) for name in estimate}
-    return Measured(values, values.pop("mass_curve"), values.pop("radial_profile"))
+    return Measured(values, values.pop("mass_curve"), values.pop("radial_profile"), contribution, centre)
 
 
 def _measure_sums(
@@ -156,22 +212,8 @@ def _measure_sums(
 # --- for JSON -----------------------------------------------------------------------------------------------------
 
 
-def measure(
-    contribution: np.ndarray,
-    sums: MapSums | None = None,
-    *,
-    centre: Centre | None = None,
-    theoretical_side: float | None = None,
-) -> dict[str, Any]:
-    """All measures of a map, ready for JSON (`docs/file-formats.md` lists them); arguments as for `measure_maps`."""
-    contribution = check_map(contribution)
-    centre = centre or (contribution.shape[0] // 2, contribution.shape[1] // 2)
-    measured = measure_maps(contribution, sums, centre=centre, theoretical_side=theoretical_side)
-    return describe(measured, contribution, centre)
-
-
-def describe(measured: Measured, contribution: np.ndarray, centre: Centre) -> dict[str, Any]:
-    """What the JSON says of a map (H, W) and its measures; undefined numbers and missing intervals are null."""
+def _describe_all(measured: Measured) -> dict[str, Any]:
+    contribution, centre = measured.contribution, measured.centre
     values = {name: _describe(name, value) for name, value in measured.values.items()}
     log_ratio, mass_ratio, mass_side = (values[n] for n in ("area_ratio", "mass_area_ratio", "mass_side_px"))
 

@@ -1,6 +1,6 @@
 """Measures of several receptive fields side by side: text, CSV, LaTeX, and the paired differences between them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from erf.bootstrap import Resampled
 from erf.measures import LOG_THRESHOLDS, MASS_THRESHOLDS, SquareArea, log_area, mass_area
 from erf.results import ErfResult
-from erf.summary import QUANTITIES, Quantity
+from erf.summary import QUANTITIES, Quantity, each_threshold
 from runkit import SCHEMA_VERSION, format_table, save_csv, save_json, save_latex
 
 __all__ = [
@@ -117,7 +117,7 @@ def measure_rows(result: ErfResult) -> list[Row]:
         {**head, **_labels(name, quantity, threshold), **_numbers("value", part)}
         for name, quantity in QUANTITIES.items()
         if name in values
-        for threshold, part in _parts(quantity, values[name])
+        for threshold, part in each_threshold(quantity, values[name])
     ]
 
 
@@ -147,7 +147,7 @@ def difference_rows(first: ErfResult, second: ErfResult) -> list[Row]:
         }
         for name, quantity in QUANTITIES.items()
         if name in ours and name in theirs and quantity.unit != "degrees"
-        for threshold, part in _parts(quantity, ours[name] - theirs[name])
+        for threshold, part in each_threshold(quantity, ours[name] - theirs[name])
     ]
 
 
@@ -159,14 +159,6 @@ def _numbers(name: str, value: Resampled) -> Row:
     low, high = value.interval()
     numbers = {name: value.estimate, "low": low, "high": high}
     return {key: float(number) if np.isfinite(number) else None for key, number in numbers.items()}
-
-
-def _parts(quantity: Quantity, value: Resampled) -> Iterator[tuple[float | None, Resampled]]:
-    """The value at each threshold, or the single one."""
-    if not quantity.thresholds:
-        yield None, value
-    for i, threshold in enumerate(quantity.thresholds):
-        yield threshold, Resampled(value.estimate[i], value.resamples[:, i], value.num_images)
 
 
 def text_table(results: Sequence[ErfResult]) -> str:
@@ -225,7 +217,7 @@ def shown_measures(result: ErfResult, columns: Columns = COLUMNS) -> list[Shown]
         if measured is None:
             shown.append(Shown(None, "–", ""))
             continue
-        part = next(part for at, part in _parts(QUANTITIES[name], measured) if at == threshold)
+        part = next(part for at, part in each_threshold(QUANTITIES[name], measured) if at == threshold)
         numbers = _numbers("value", part)
         low, high = (_form(form, numbers[end]) for end in ("low", "high"))
         interval = "" if numbers["low"] is None and numbers["high"] is None else f"[{low}, {high}]"

@@ -26,7 +26,7 @@ from runkit.files import (
     sha256_of_lines,
 )
 from runkit.provenance import SCHEMA_VERSION, describe_environment, describe_run, list_differences
-from runkit.tables import format_latex, format_table, save_csv, save_latex
+from runkit.tables import format_html, format_latex, format_table, save_csv, save_latex
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -38,6 +38,7 @@ __all__ = [
     "command_line",
     "describe_environment",
     "describe_run",
+    "format_html",
     "format_latex",
     "format_table",
     "is_main_process",

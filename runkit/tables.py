@@ -1,13 +1,14 @@
-"""Tables of results: as text, as CSV with the numbers in full, and for LaTeX."""
+"""Tables of results: as text, as CSV with the numbers in full, for LaTeX and for notebooks."""
 
 import csv
+import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runkit.files import atomic_write
 
-__all__ = ["format_latex", "format_table", "save_csv", "save_latex"]
+__all__ = ["format_html", "format_latex", "format_table", "save_csv", "save_latex"]
 
 
 def save_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -36,6 +37,18 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "  ".join([first, *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]).rstrip()
 
     return "\n".join([line(header), line(["-" * w for w in widths]), *(line(row) for row in rows)])
+
+
+def format_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same table for notebooks, its text escaped."""
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        first, *others = (html.escape(cell) for cell in cells)
+        numbers = "".join(f'<{tag} style="text-align: right">{cell}</{tag}>' for cell in others)
+        return f'<tr><{tag} style="text-align: left">{first}</{tag}>{numbers}</tr>'
+
+    body = "".join(line(row, "td") for row in rows)
+    return f"<table><thead>{line(header, 'th')}</thead><tbody>{body}</tbody></table>"
 
 
 def format_latex(header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = "") -> str:

@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from shapebias.probabilities import Probabilities, load_probabilities, save_probabilities
     from shapebias.ranks import rank_cues
     from shapebias.relation import relate
+    from shapebias.report import Comparison, compare
     from shapebias.stimuli import find_stimuli, read_stimuli
 
 __all__ = [
+    "Comparison",
     "Difference",
     "Measurement",
     "Observer",
     "Probabilities",
+    "compare",
     "compare_pairs",
     "draw_column",
     "draw_comparison",
@@ -62,6 +65,7 @@ _HOMES = {
     "probabilities": ("Probabilities", "load_probabilities", "save_probabilities"),
     "ranks": ("rank_cues",),
     "relation": ("relate",),
+    "report": ("Comparison", "compare"),
     "stimuli": ("find_stimuli", "read_stimuli"),
 }
 

@@ -59,6 +59,12 @@ class Estimate:
     low: float | None
     high: float | None
 
+    def __str__(self) -> str:
+        if self.value is None:
+            return "undefined"
+        interval = "" if self.low is None or self.high is None else f" [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:.3f}{interval}"
+
     def as_dict(self, name: str) -> dict[str, Any]:
         """`{name: value, name_interval: [low, high]}`; the interval is None where there is none."""
         interval = None if self.low is None else [self.low, self.high]

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from runkit import format_html
 from shapebias.bootstrap import RESAMPLES, Estimate, Resampling, estimate_ratios
 from shapebias.categories import CATEGORIES
-from shapebias.observers import NO_ANSWER, Observer
+from shapebias.observers import NO_ANSWER, Observer, make_trials
 
 __all__ = [
     "RATIOS",
@@ -99,6 +100,18 @@ class Measurement:
                 content[key] = value
         return content
 
+    def __repr__(self) -> str:
+        key = "shape_bias" if self.conflict_trials else "accuracy"
+        return f"Measurement({self.label}, {self.trials} trials, {key.replace('_', ' ')} {getattr(self, key)})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: every measure that has a value, with its interval."""
+        estimates = {key: getattr(self, key) for key in RATIOS}
+        rows = [
+            [key.replace("_", " "), str(estimate)] for key, estimate in estimates.items() if estimate.value is not None
+        ]
+        return format_html([self.label, f"value and 95% interval ({self.trials} trials)"], rows)
+
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Measurement":
         """The inverse of `as_dict`."""
@@ -128,17 +141,19 @@ RATIOS = {
 _PER_CATEGORY = ("shape_bias", "fraction_correct_shape", "fraction_correct_texture", "accuracy")
 
 
-def measure(observer: Observer, *, resamples: int = RESAMPLES, seed: int = 0) -> Measurement:
+def measure(observer: Observer | Mapping[str, str], *, resamples: int = RESAMPLES, seed: int = 0) -> Measurement:
     """All measures of one observer, each with a 95% interval.
 
     With an image all answers to it are drawn, so pooled people keep their dependence; see `shapebias.bootstrap`.
 
     Args:
-        observer: At least one trial.
+        observer: At least one trial; or the decisions alone, image name (such as cat7-elephant1.png) -> category.
         resamples: Bootstrap draws.
         seed: Of the draws.
-    Raises: ValueError without trials.
+    Raises: ValueError without trials, or for an image name or a category that is none.
     """
+    if isinstance(observer, Mapping):
+        observer = Observer("decisions", make_trials("decisions", list(observer), list(observer.values())))
     trials = observer.trials
     if len(trials) == 0:
         raise ValueError(f"{observer.name} has no trials")

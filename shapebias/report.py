@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runkit import UserError, format_table, load_json, save_csv, save_json, save_latex
+from runkit import UserError, format_html, format_table, load_json, save_csv, save_json, save_latex
 from shapebias.bootstrap import Estimate
 from shapebias.differences import Difference, compare_pairs, describe_test
 from shapebias.measures import RATIOS, Measurement, consistency_table, measure
@@ -55,6 +55,13 @@ class Comparison:
     def series(self) -> list[Measurement]:
         """What the pictures draw: networks, then people."""
         return [*self.networks, *([self.people] if self.people else [])]
+
+    def __repr__(self) -> str:
+        return f"Comparison of {', '.join(row.label for row in self.series)}"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a row for each network and one for people."""
+        return format_html(*_observer_table(self))
 
     def of(self, name: str) -> Measurement:
         """The measurement of the network or person called `name`."""

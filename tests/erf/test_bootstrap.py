@@ -7,7 +7,7 @@ from erf.blocks import entropy_area, measure_blocks, participation_area
 from erf.bootstrap import Resampled, choices
 from erf.extent import interpolated_side, mass_shares, second_moments
 from erf.measures import ring_mass
-from erf.summary import measure, measure_maps
+from erf.summary import measure
 from erf.sums import MapSums, map_sums, stack_sums
 
 SIZE = 33
@@ -101,7 +101,7 @@ def test_resampled_areas_are_those_of_resampled_maps():
 
 def test_every_measure_has_an_interval_around_it():
     maps = random_maps(np.random.default_rng(0), 20)
-    measured = measure_maps(maps.mean(0), sums_of(maps), theoretical_side=31.0)
+    measured = measure(maps.mean(0), sums_of(maps), theoretical_side=31.0)
     for name, value in measured.values.items():
         low, high = value.interval()
         if name == "area_ratio":  # 99% is held by the largest square alone, or by none
@@ -116,13 +116,13 @@ def test_every_measure_has_an_interval_around_it():
 def test_the_same_field_twice_differs_by_nothing_and_paired_is_tighter():
     rng = np.random.default_rng(0)
     maps = random_maps(rng, 20)
-    first = measure_maps(maps.mean(0), sums_of(maps)).values["rms_radius_px"]
+    first = measure(maps.mean(0), sums_of(maps)).values["rms_radius_px"]
     assert np.array_equal((first - first).interval(), [0.0, 0.0])
     wider = maps.repeat(1, axis=0) * np.linspace(1, 1.5, SIZE)[None, None, :]
-    second = measure_maps(wider.mean(0), sums_of(wider)).values["rms_radius_px"]
+    second = measure(wider.mean(0), sums_of(wider)).values["rms_radius_px"]
     paired, single = np.diff((second - first).interval()), np.diff(first.interval())
     assert paired < 0.5 * single
-    fewer = measure_maps(maps[:9].mean(0), sums_of(maps[:9])).values["rms_radius_px"]
+    fewer = measure(maps[:9].mean(0), sums_of(maps[:9])).values["rms_radius_px"]
     with pytest.raises(ValueError, match="20 and 9 images"):
         first - fewer
 

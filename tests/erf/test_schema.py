@@ -43,7 +43,7 @@ def test_results_follow_the_schema(results):
     "make", [np.ones, lambda shape: np.pad([[1.0]], (shape[0] // 2, shape[0] - shape[0] // 2 - 1))]
 )
 def test_measures_without_a_value_follow_it_too(make):
-    measures = erf.measure(make((33, 33)))
+    measures = erf.measure(make((33, 33))).as_dict()
     Draft202012Validator({**SCHEMA["properties"]["results"], "$defs": SCHEMA["$defs"]}).validate(measures)
 
 
