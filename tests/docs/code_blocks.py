@@ -49,11 +49,12 @@ def code_blocks(page: Path) -> list[Block]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each command of a shell block; comments, `&&`, a closing `&` and settings of variables left out."""
+    """The words of each command of a shell block, without comments, `&&`, a closing `&`, `> file` and variables set."""
     for line in text.replace("\\\n", " ").splitlines():
         for part in re.split(r" && ", line):
             words = shlex.split(part, comments=True)
             words = words[:-1] if words[-1:] == ["&"] else words
+            words = words[: words.index(">")] if ">" in words else words
             while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                 words = words[1:]
             if words:

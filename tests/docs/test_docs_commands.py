@@ -33,11 +33,13 @@ from shapebias.stimuli import read_stimuli
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PARSERS = {  # program -> the module that builds its parser
     "erf.visualize": "erf.config",
+    "erf.claims": "erf.claims.command",
     "shapebias.run": "shapebias.config",
     "shapebias.relate": "shapebias.relate",
     "shapebias.sensitivity": "shapebias.sensitivity",
     "htmlreport": "htmlreport",
 }
+CONSOLE_SCRIPTS = {"erf": "erf.visualize", "shapebias": "shapebias.run"}
 SMALLER = {  # as shown -> as run
     r"replknet31b(\.in1k)?": "tf_efficientnet_lite0.in1k",
     r"resnet101\.tv_in1k": "tf_efficientnet_lite1.in1k",
@@ -113,11 +115,12 @@ def reader(things, tmp_path, monkeypatch) -> None:
 
 def run(program: str, arguments: list[str]) -> None:
     """Run a command in this process, small."""
-    if program == "erf.visualize" and "--from-npz" not in arguments:
-        arguments = [*arguments, *SMALL]
     if "--model" in arguments:
-        arguments = [*arguments, *GOES_ON]
-    assert importlib.import_module(program).main(arguments) == 0, f"python -m {program} {' '.join(arguments)}"
+        arguments = [*arguments, *(SMALL if program == "erf.visualize" else []), *GOES_ON]
+    module = importlib.import_module(program)
+    if not hasattr(module, "main"):  # a package: its `__main__` takes it from where the parser is
+        module = importlib.import_module(PARSERS[program])
+    assert module.main(arguments) == 0, f"python -m {program} {' '.join(arguments)}"
 
 
 def smaller(text: str) -> str:
@@ -132,7 +135,9 @@ def expand(word: str) -> list[str]:
 
 
 def program_of(words: list[str]) -> tuple[str, list[str]] | None:
-    """Program and arguments of `python -m program ...` and `torchrun ... -m program ...`."""
+    """Program and arguments of `python -m program ...`, `torchrun ... -m program ...`, and of a console script."""
+    if words[0] in CONSOLE_SCRIPTS:
+        return CONSOLE_SCRIPTS[words[0]], words[1:]
     if words[0] in ("python", "torchrun") and "-m" in words:
         at = words.index("-m") + 1
         return words[at], words[at + 1 :]
