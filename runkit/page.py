@@ -164,7 +164,7 @@ def name_markup(name: str) -> Markup:
     """A name with places to break it, its RANDOM WEIGHTS as a badge."""
     found = _RANDOM.search(name)
     plain = escape(name[: found.start()] if found else name)
-    breakable = Markup(re.sub(r"([._-])(?=[^._-])", r"\1<wbr>", str(plain)))
+    breakable = Markup(re.sub(r"([._])(?=[^._])", r"\1<wbr>", str(plain)))
     badge = Markup('<strong class="badge">{}</strong>').format(found[1]) if found else ""
     return Markup(" ").join(filter(None, [breakable, badge]))
 

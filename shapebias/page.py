@@ -28,6 +28,7 @@ from runkit.page import (
 )
 from shapebias.experiments import EXPERIMENTS
 from shapebias.measures import Estimate, Measurement
+from shapebias.observers import RANDOM_SUFFIX
 from shapebias.plots import Style, choose_styles, order_categories, rank
 from shapebias.report import Comparison, comparison_path, read_comparison
 from shapebias.results import ResultFolder
@@ -85,6 +86,7 @@ def describe_answers(folder: ResultFolder, page: Path) -> Section:
         slug=slug,
         what=folder.experiment.what,
         two_cues=two_cues,
+        people=comparison.people is not None,
         observers=[_describe_observer(measurement, styles[measurement.name], key) for measurement in series],
         matrix=_describe_matrix(series, key),
         bars=_describe_bars(series, comparison.persons, key),
@@ -97,7 +99,7 @@ def describe_answers(folder: ResultFolder, page: Path) -> Section:
         slug=slug,
         title=_TITLES[slug],
         body=body,
-        random=tuple(measurement.label for measurement in series if measurement.random),
+        random=tuple(measurement.name.removesuffix(RANDOM_SUFFIX) for measurement in series if measurement.random),
         style=read_part("shapebias", "shape-bias.css"),
         script=read_part("shapebias", "shape-bias.js"),
     )
@@ -254,14 +256,13 @@ def _list_sources(comparison: Comparison, folder: ResultFolder, page: Path) -> l
         content["results"]["name"]: content for content in others if "raw_data" in content and "results" in content
     }
     people = [entry for entry in head.get("raw_data", ()) if entry["subject"] in {p.name for p in comparison.persons}]
-    answers = "; ".join(f"{entry['file']}, SHA-256 {entry['sha256']}" for entry in people)
+    answers = "\n".join(f"{entry['file']}, SHA-256 {entry['sha256']}" for entry in people)
     pictures = [folder.root / name for name in head.get("pictures", ())]
     tables = [path, *(path.with_suffix(end) for end in (".csv", ".tex")), folder.root / "differences.csv"]
-    whole = [
-        *describe_head(head),
-        *([("People", f"{len(comparison.persons)} persons: {answers}" if answers else f"{len(comparison.persons)}")]),
+    persons = [("People", f"{len(comparison.persons)} persons\n{answers}")] if comparison.persons else []
+    sources = [
+        Source("The comparison", path.name, (*describe_head(head), *persons), links_to([*tables, *pictures], page))
     ]
-    sources = [Source("The comparison", path.name, tuple(whole), links_to([*tables, *pictures], page))]
     sources += [
         _describe_source(measurement, results[measurement.name], folder, page)
         for measurement in comparison.networks

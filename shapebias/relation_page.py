@@ -5,6 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from runkit import UserError, load_json
 from runkit.page import Axis, Row, Section, Source, Table, describe_head, links_to, read_part, render_part
 from shapebias.bootstrap import Estimate
@@ -36,9 +38,8 @@ def describe_relation(path: Path, page: Path) -> Section:
         raise UserError(f"{path} was not written by shapebias.relate: {error}; write it again") from error
     ends = [end for network in networks for end in (network["field"].value, network["field"].high) if end is not None]
     largest = 1.1 * max(ends)
-    x = Axis(
-        results["field"], 0, largest, 62, 736, tuple((largest * i / 4, f"{largest * i / 4:.1%}") for i in range(5))
-    )
+    ticks = [(share, f"{share:.0%}") for share in MaxNLocator(6).tick_values(0, largest) if share <= largest]
+    x = Axis(results["field"], 0, largest, 62, 736, tuple(ticks))
     y = Axis("shape bias", 0, 1, 330, 14, FRACTIONS)
     rows = tuple(
         Row(network["label"], (estimate_cell(network["field"]), estimate_cell(network["shape_bias"])))
@@ -65,7 +66,7 @@ def describe_relation(path: Path, page: Path) -> Section:
         slug="relation",
         title="Receptive field against shape bias",
         body=body,
-        random=tuple(network["label"] for network in networks if network["random"]),
+        random=tuple(row["name"] for row in results["networks"] if row["random"]),
         style=read_part("shapebias", "shape-bias.css"),
     )
 

@@ -2,16 +2,19 @@
 
 import json
 import re
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from runkit import UserError
+from runkit import UserError, describe_run, save_json
 from shapebias.experiments import CUE_CONFLICT
 from shapebias.measures import Measurement
 from shapebias.observers import write_raw_data
 from shapebias.page import describe_answers, find_folders
 from shapebias.plots import order_categories
+from shapebias.relation import Correlation
+from shapebias.relation_page import describe_relation
 from shapebias.report import comparison_path, read_comparison
 from shapebias.results import ResultFolder
 from shapebias.run import main
@@ -79,7 +82,8 @@ def test_tables_and_bars_hold_the_measures(output, page):
 
 
 def test_random_weights_and_data_are_named(output, page):
-    assert "RANDOM WEIGHTS" in page[: page.index("<h2")]
+    banner = page[page.index("<main") : page.index("<h2")]
+    assert re.sub(r"<[^>]+>|\s+", " ", banner).split()[:3] == ["RANDOM", "WEIGHTS", "other:"]
     content = json.loads((output / "shapebias" / "shape-bias.json").read_text(encoding="utf-8"))
     assert len(content["raw_data"]) == 4
     for entry in content["raw_data"]:
@@ -106,3 +110,38 @@ def test_a_folder_without_a_comparison(tmp_path):
     comparison_path(folder).write_text('{"results": {}}', encoding="utf-8")
     with pytest.raises(UserError, match=r"not a comparison of shapebias\.run: 'observers'"):
         describe_answers(folder, tmp_path / "report.html")
+
+
+def test_the_relation_has_a_section(tmp_path):
+    network = {"random": False, "field_interval": [0.1, 0.3], "shape_bias": 0.25, "shape_bias_interval": [0.2, 0.3]}
+    networks = [
+        {"name": name, "label": name, "field": field, **network} for name, field in {"a": 0.2, "b": 0.1}.items()
+    ]
+    networks[1] |= {"random": True, "label": "b, RANDOM WEIGHTS (seed 0)", "field_interval": None}
+    started = datetime(2026, 1, 2, tzinfo=timezone.utc)
+    content = {
+        **describe_run(program="shapebias.relate", arguments=["--erf", "x"], started=started, seconds=1),
+        "unpaired": {"c": "no shape bias of these weights"},
+        "results": {
+            "field": "area ratio",
+            "networks": networks,
+            "correlation": Correlation(networks=1).as_dict(),
+            "people": {"shape_bias": 0.96, "shape_bias_interval": [0.94, 0.97]},
+        },
+    }
+    path = tmp_path / "relation.json"
+    save_json(path, content)
+    section = describe_relation(path, tmp_path / "report.html")
+    assert section.random == ("b",)
+    for text in (
+        "a\narea ratio 0.200 [0.100, 0.300]\nshape bias 0.250 [0.200, 0.300]",
+        "people: shape bias 0.960 [0.940, 0.970]",
+        "no rank correlation: 1 trained networks",
+        "c: no shape bias of these weights",
+        '<strong class="badge">RANDOM WEIGHTS (seed 0)</strong>',
+        'href="relation.json"',
+    ):
+        assert text in section.body
+    save_json(path, {"results": {}})
+    with pytest.raises(UserError, match=r"relation\.json was not written by shapebias\.relate: 'networks'"):
+        describe_relation(path, tmp_path / "report.html")
