@@ -269,8 +269,10 @@ def _mismatch(error: BaseException) -> str:
 
 
 def _rename_in_order(state_dict: Mapping[str, torch.Tensor], model: nn.Module, path: Path) -> dict[str, torch.Tensor]:
-    """Give a packaged checkpoint timm's names: the same tensors in the same order, each shape checked."""
+    """Give a packaged checkpoint timm's names, if it has others: the same tensors in the same order, shapes checked."""
     ours = model.state_dict()
+    if ours.keys() == state_dict.keys():
+        return dict(state_dict)
     if len(ours) != len(state_dict):
         raise CheckpointError(f"{path} has {len(state_dict)} tensors, the network {len(ours)}")
     renamed = {}
