@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,24 @@ def test_pictures_share_one_scale_of_four_decades(results, body):
         assert np.abs(level / 255 - expected).max() < 0.003
     assert levels[1].min() == 0
     assert levels[2].min() > 250  # nearly even: all but the colour of the maximum
+
+
+def test_a_large_map_is_shown_in_means_of_blocks_and_measured_in_full(results, tmp_path):
+    """Also: a file of schema 1 has no sums of each image, hence no intervals and no bands."""
+    contribution = np.full((1024, 1024), 1e-3)
+    contribution[512:514, 512:514] = [[1.0, 0.02], [0.01, 0.01]]
+    large = replace(results[0], contribution=contribution, sums=None, image_names=())
+    body = describe_maps([large], tmp_path, tmp_path / "report.html").body
+    (picture,) = re.findall(r'<img src="data:image/png;base64,([^"]+)"', body)
+    level = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
+    assert level.shape == (512, 512)
+    assert level[256, 256] == round(255 * (np.log10(1.04 / 4) / 4 + 1))
+    assert level[0, 0] == round(255 / 4)
+    data = json.loads(re.search(r'id="squares-data">(.*?)</script>', body)[1])
+    assert data["maps"][0]["size"] == [1024, 1024]
+    assert data["maps"][0]["sides"]["mass"] == [area.side_px for area in mass_area(contribution, SHARES)]
+    assert 'class="band"' not in body
+    assert "[" not in re.sub(r"<script.*", "", body, flags=re.DOTALL)
 
 
 def test_random_weights_and_sources_are_named(results, body, tmp_path):
