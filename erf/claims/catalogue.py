@@ -84,8 +84,9 @@ CLAIMS: tuple[Claim, ...] = (
         name="depth",
         statement="Deeper ResNets hardly have larger effective receptive fields.",
         source="Section 5 and Table 8",
-        paper="area ratio at 50%: ResNet-101 3.2%, ResNet-152 3.9%, RepLKNet-31 43.2%",
-        criterion="width grows as a power of the depth whose interval lies below 0.5, that of plain stacks",
+        paper="area ratio at 50% of log10(score + 1): ResNet-101 3.2%, ResNet-152 3.9%, RepLKNet-31 43.2%",
+        criterion="width grows as a power of the number of layers with kernels above 1×1, whose interval lies "
+        "below the 0.5 of plain stacks",
         limits="Untrained networks say nothing of trained ones: each row says which it is. The paper has 50 images of "
         "ImageNet; here the images are few, and the interval is that of the fit over networks.",
         experiment_path="erf.claims.depth:EXPERIMENT",
@@ -94,7 +95,7 @@ CLAIMS: tuple[Claim, ...] = (
         name="training",
         statement="A trained large-kernel network looks farther than a ResNet; with random weights it is the reverse.",
         source="Section 5 and Table 8, trained networks only; the reverse is ours",
-        paper="area ratio at 50%, trained: RepLKNet-31 43.2%, ResNet-101 3.2%",
+        paper="area ratio at 50% of log10(score + 1), trained: RepLKNet-31 43.2%, ResNet-101 3.2%",
         criterion="the interval of the paired difference lies above 0 trained, and below 0 for every draw of weights",
         limits="Networks of 2.8 M parameters trained on the ten classes of Imagenette at 96 pixels, one training each.",
         experiment_path="erf.claims.training:EXPERIMENT",

@@ -15,7 +15,7 @@ from pathlib import Path
 from erf.claims.catalogue import CLAIMS, names
 from erf.claims.claim import Claim, Options, Verdict
 from erf.claims.report import summary_table, text_report, write_report
-from runkit import Failures, format_table, run_main
+from runkit import Failures, run_main
 from runkit.options import add_formats
 
 __all__ = ["build_parser", "main"]
@@ -132,8 +132,11 @@ def _test(claim: Claim, options: Options, formats: Sequence[str]) -> Verdict:
 
 
 def _list_claims() -> str:
-    rows = [[claim.name, claim.source, claim.paper] for claim in CLAIMS]
-    return format_table(["claim", "paper", "its figure"], rows)
+    return "\n".join(
+        f"{claim.name}{' (trains: needs --data)' if claim.trains else ''}\n  {claim.statement}\n"
+        f"  {claim.source}: {claim.paper}"
+        for claim in CLAIMS
+    )
 
 
 def _positive(text: str) -> int:

@@ -1,4 +1,8 @@
-"""How the effective receptive field of ResNets grows with their depth."""
+"""How the effective receptive field of ResNets grows with their depth.
+
+What widens a field is a layer with a kernel above 1×1. A bottleneck has one in three layers, a basic block no
+other: ResNet-18 and ResNet-50 have 17 each. So widths are fitted against the number of these.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,8 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPERIMENT"]
 
-LAYERS = {f"resnet{layers}.tv_in1k": layers for layers in (18, 34, 50, 101, 152)}
-SIZE = 1024
+# layers by name, and how many of them have kernels above 1×1, shortcuts aside
+LAYERS = {
+    "resnet18.tv_in1k": (18, 17),
+    "resnet34.tv_in1k": (34, 33),
+    "resnet50.tv_in1k": (50, 17),
+    "resnet101.tv_in1k": (101, 34),
+    "resnet152.tv_in1k": (152, 51),
+}
+SIZE = 512
 NUM_IMAGES = 5
 SEEDS = 2
 SQUARE_ROOT = 0.5
@@ -31,15 +42,18 @@ def _measure(options: Options) -> Measurement:
         for result in measure_fields(
             options, "depth", list(LAYERS), weights, size=SIZE, num_images=NUM_IMAGES, seed=seed
         ):
-            rows.append({"layers": LAYERS[result.name], **field_row(result, seed)})
+            layers, spatial = LAYERS[result.name]
+            rows.append({"layers": layers, "spatial_layers": spatial, **field_row(result, seed)})
             records.append(result.provenance["weights"])
     return Measurement(rows, {"weights": weights, "seeds": seeds}, records)
 
 
 def _judge(rows: Sequence[Row]) -> Verdict:
-    """Fit a power of the depth to the width; its interval is that of the regression."""
-    layers, sides = (np.array([row[key] for row in rows]) for key in ("layers", "mass_side_50_px"))
-    fit = stats.linregress(np.log(layers), np.log(sides))
+    """Fit a power of the number of spatial layers to the width; its interval is that of the regression."""
+    layers, spatial, sides = (
+        np.array([row[key] for row in rows]) for key in ("layers", "spatial_layers", "mass_side_50_px")
+    )
+    fit = stats.linregress(np.log(spatial), np.log(sides))
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(rows) - 2) * fit.stderr)
     exponent, low, high = float(fit.slope), float(fit.slope) - half, float(fit.slope) + half
     shallow, deep = layers == layers.min(), layers == layers.max()
@@ -47,9 +61,11 @@ def _judge(rows: Sequence[Row]) -> Verdict:
     field = {int(row["layers"]): row["theoretical_side_px"] for row in rows}
     holds = None if low < SQUARE_ROOT <= high else high < SQUARE_ROOT
     kinds = "untrained" if any(row["random"] for row in rows) else "trained"
+    theoretical = field[layers.max()] / field[layers.min()]
     ours = (
-        f"{kinds}: width as depth^{exponent:.2f} [{low:.2f}, {high:.2f}]; of {layers.min()} to {layers.max()} layers "
-        f"it grows {growth:.2f} times, the theoretical field {field[layers.max()] / field[layers.min()]:.2f} times"
+        f"{kinds}: width as (spatial layers)^{exponent:.2f} [{low:.2f}, {high:.2f}]; "
+        f"of {layers.min()} to {layers.max()} layers it grows {growth:.2f} times, the theoretical field "
+        f"{theoretical:.2f} times"
     )
     return Verdict(holds, ours, {"exponent": exponent, "low": low, "high": high, "growth": growth})
 
@@ -60,30 +76,44 @@ def _draw(rows: Sequence[Row]) -> "Figure":
 
     from erf.plots import STYLE
 
+    spatial = sorted({row["spatial_layers"] for row in rows})
+    start = np.exp(np.mean([np.log(row["mass_side_50_px"]) for row in rows if row["spatial_layers"] == spatial[0]]))
+    labels = list(dict.fromkeys(row["weights"] if row["random"] else "trained" for row in rows))
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(4.2, 3.0), layout="constrained")
-        layers = sorted({row["layers"] for row in rows})
-        first = float(np.mean([row["mass_side_50_px"] for row in rows if row["layers"] == layers[0]]))
-        for label in dict.fromkeys(row["weights"] for row in rows):
-            chosen = [row for row in rows if row["weights"] == label]
-            style = "--" if chosen[0]["random"] else "-"
-            ax.plot(
-                [row["layers"] for row in chosen],
-                [row["mass_side_50_px"] for row in chosen],
-                marker="o",
-                markersize=4,
-                linewidth=1.2,
-                linestyle=style,
-                label=label if chosen[0]["random"] else "trained",
-            )
-        ax.plot(layers, [first * (n / layers[0]) ** SQUARE_ROOT for n in layers], color="0.5", linestyle=":",
-                linewidth=0.8, label="square root of the depth")  # fmt: skip
-        ax.set(xscale="log", yscale="log", xlabel="layers of the ResNet", ylabel="side holding 50% (pixels)")
-        ax.set_xticks(layers, [str(n) for n in layers])
+        figure, ax = plt.subplots(figsize=(4.4, 3.2), layout="constrained")
+        for row in rows:
+            label = row["weights"] if row["random"] else "trained"
+            colour = f"C{labels.index(label)}"
+            face = "white" if row["random"] else colour
+            ax.plot(row["spatial_layers"], row["mass_side_50_px"], "o", color=colour, markerfacecolor=face)
+            if label == labels[0]:
+                ax.annotate(
+                    str(row["layers"]),
+                    (row["spatial_layers"], row["mass_side_50_px"]),
+                    xytext=(5, 3),
+                    textcoords="offset points",
+                    fontsize=7.0,
+                )
+        ax.plot(spatial, [start * (n / spatial[0]) ** SQUARE_ROOT for n in spatial], ":", color="0.5", linewidth=0.8)
+        ax.set(xscale="log", yscale="log", xlabel="layers with kernels above 1×1", ylabel="side holding 50% (pixels)")
+        ax.set_xticks([17, 34, 51], ["17", "34", "51"])
+        ax.xaxis.set_minor_locator(plt.NullLocator())
         ax.yaxis.set_major_formatter("{x:.0f}")
         ax.yaxis.set_minor_formatter("{x:.0f}")
-        ax.xaxis.set_minor_locator(plt.NullLocator())
-        ax.legend(frameon=False, fontsize=7.0)
+        handles = [
+            plt.Line2D(
+                [],
+                [],
+                linestyle="",
+                marker="o",
+                color=f"C{i}",
+                markerfacecolor=f"C{i}" if label == "trained" else "white",
+                label=label,
+            )
+            for i, label in enumerate(labels)
+        ]
+        handles.append(plt.Line2D([], [], linestyle=":", color="0.5", label="square root"))
+        ax.legend(handles=handles, frameon=False, fontsize=7.0, title="numbers: ResNet", title_fontsize=7.0)
         sns.despine(figure)
     return figure
 

@@ -69,5 +69,4 @@ def text_report(claim: Claim, verdict: Verdict, folder: Path) -> str:
 
 def summary_table(tested: Sequence[tuple[Claim, Verdict]]) -> str:
     """A line for each claim."""
-    rows = [[claim.name, verdict.word, claim.paper] for claim, verdict in tested]
-    return format_table(["claim", "direction", "paper"], rows)
+    return format_table(["claim", "direction"], [[claim.name, verdict.word] for claim, verdict in tested])

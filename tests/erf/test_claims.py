@@ -189,13 +189,14 @@ def depth_rows(exponent, *, random=False, noise=0.0):
     rng = np.random.default_rng(0)
     return [
         {
-            "layers": n,
+            "layers": layers,
+            "spatial_layers": n,
             "mass_side_50_px": 50 * n**exponent * math.exp(noise * rng.normal()),
             "theoretical_side_px": 10 * n,
             "random": random,
             "weights": "weights",
         }
-        for n in depth.LAYERS.values()
+        for layers, n in depth.LAYERS.values()
     ]
 
 
@@ -209,7 +210,7 @@ def test_depth_verdict_goes_both_ways_and_can_stay_open():
 
 @pytest.mark.usefixtures("no_network")
 def test_depth_of_random_networks_is_labelled(run, photo_folder, monkeypatch):
-    monkeypatch.setattr(depth, "LAYERS", {"resnet10t": 10, "resnet14t": 14, "resnet18": 18})
+    monkeypatch.setattr(depth, "LAYERS", {"resnet10t": (10, 11), "resnet14t": (14, 7), "resnet18": (18, 17)})
     code, out, err = run("depth", "--images", str(photo_folder), "--size", "64", "--seeds", "1")
     assert code == 0
     assert "RANDOM WEIGHTS for all networks of this claim, since" in err
