@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import bench_depthwise, bench_erf, bench_shapebias, plot_depthwise, plot_erf
+from benchmarks import bench_depthwise, bench_erf, bench_shapebias, plot_depthwise, plot_erf, profile_erf
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench_depthwise.main(["--out", depthwise, *device])
     released = ["--released", str(options.released)] if options.released else []
     bench_erf.main(["--out", erf, *device, *released])
+    if options.device == "cpu":
+        profile_erf.main(["--out", str(options.out / "erf-profile.csv")])
     if options.stimuli:
         table = str(options.out / "shapebias.csv")
         bench_shapebias.main(["--out", table, *device, "--stimuli", str(options.stimuli)])

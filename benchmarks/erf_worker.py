@@ -68,6 +68,8 @@ def released(checkout: Path) -> Maps:
 
     Their ResNets need a torchvision of 2022.
     """
+    for name in [name for name in sys.modules if name.partition(".")[0] == "replknet"]:
+        del sys.modules[name]  # theirs has the name of ours
     sys.path.insert(0, str(checkout))
     theirs = ModuleType("erf")  # a folder without __init__, which our package of that name would hide
     theirs.__path__ = [str(checkout / "erf")]
@@ -95,7 +97,7 @@ def openerf(model: str, size: int, dtype: torch.dtype, device: str) -> Maps:
         with tempfile.TemporaryDirectory() as folder:
             pixels = (images[0].permute(1, 2, 0).sigmoid() * 255).byte().cpu().numpy()
             Image.fromarray(pixels).save(Path(folder) / "image.png")
-            return compute_erf(network, folder, device=device, show_progress=False).erf_map
+            return compute_erf(network, image_dir=folder, device=device, show_progress=False).erf_map
 
     return maps
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -35,8 +36,9 @@ class Worker:
         """One piece of work: what the provider answers; its seconds are added to `seconds` if `timed`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # then there is nothing to read either
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
         text = self._process.stdout.readline()
         if not text:
             raise RuntimeError(f"the provider has ended with exit code {self._process.wait()}; its error stands above")

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.plot_erf import EXPERIMENTS, exponents, main
+from benchmarks.profile_erf import convolution_kind
 from benchmarks.table import merge_rows, percentile
 from benchmarks.turns import Worker, take_turns
 
@@ -97,7 +98,7 @@ def test_the_plot_is_written_and_the_exponents_are_printed(growth, tmp_path, cap
 
 
 @pytest.mark.parametrize(
-    "name", ["bench_depthwise", "bench_erf", "bench_shapebias", "plot_erf", "plot_depthwise", "__main__"]
+    "name", ["bench_depthwise", "bench_erf", "bench_shapebias", "plot_erf", "profile_erf", "plot_depthwise", "__main__"]
 )
 def test_every_benchmark_says_what_it_does(name, capsys):
     module = __import__(f"benchmarks.{name}", fromlist=["main"])
@@ -106,3 +107,16 @@ def test_every_benchmark_says_what_it_does(name, capsys):
     assert ended.value.code == 0
     assert "--out" in capsys.readouterr().out
     assert sys.modules[f"benchmarks.{name}"].__doc__
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "kind", "gflop"),
+    [
+        ((2, 8, 5, 5), (16, 8, 1, 1), "1×1 convolutions", 2e-9 * 2 * 25 * 16 * 8),
+        ((2, 8, 5, 5), (8, 1, 13, 13), "large depthwise convolutions", 2e-9 * 2 * 8 * 25 * 169),
+        ((2, 8, 5, 5), (8, 1, 3, 3), "small depthwise convolutions", 2e-9 * 2 * 8 * 25 * 9),
+        ((2, 3, 5, 5), (8, 3, 3, 3), "other convolutions", 2e-9 * 2 * 25 * 8 * 3 * 9),
+    ],
+)
+def test_convolutions_are_told_apart_by_their_shapes(x, weight, kind, gflop):
+    assert convolution_kind(x, weight) == (kind, pytest.approx(gflop))
