@@ -23,7 +23,7 @@ import timm
 import torch
 from timm.data import create_loader
 from timm.loss import LabelSmoothingCrossEntropy
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.utils import AverageMeter, ModelEmaV3, accuracy, random_seed
 from torch import nn
@@ -54,7 +54,9 @@ class Recipe:
         batch_size: Images a step; the last, smaller batch of an epoch is left out.
         lr: Highest learning rate; it falls by a half cosine to zero.
         warmup_epochs: Epochs over which it rises.
-        weight_decay: AdamW's, on weights alone.
+        opt: Optimiser, in timm's words. Its Muon (nmuon: with Nesterov momentum) takes matrices (1×1 and dense
+            convolutions) and leaves depthwise kernels, biases and normalisations to AdamW at the same rate.
+        weight_decay: The optimiser's, on weights alone.
         label_smoothing: Share of the target that is spread over all classes.
         min_scale: Smallest share of an image's area that is cut out.
         color_jitter: Largest change of brightness, contrast and saturation.
@@ -63,17 +65,18 @@ class Recipe:
         seed: Of weights, order and augmentation.
     """
 
-    epochs: int = 36
-    start_size: int = 64
+    epochs: int = 24
+    start_size: int = 48
     size: int = 96
     test_size: int = 104
     batch_size: int = 64
-    lr: float = 2e-3
-    warmup_epochs: int = 2
+    opt: str = "nmuon"
+    lr: float = 4e-2
+    warmup_epochs: int = 1
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     min_scale: float = 0.35
-    color_jitter: float = 0.3
+    color_jitter: float = 0.0
     ema_decay: float = 0.998
     precision: str = "float32"
     seed: int = 0
@@ -90,6 +93,10 @@ class Training:
     def __init__(self, name: str, data: Path, recipe: Recipe, *, tag: str, device: torch.device, workers: int):
         if not timm.is_model(name):
             raise UserError(f"unknown network {name!r}; timm.list_models() lists them")
+        if recipe.opt not in list_optimizers():
+            raise UserError(
+                f"timm {timm.__version__} has no optimiser {recipe.opt!r}; timm.optim.list_optimizers() lists them"
+            )
         self.name, self.tag, self.recipe, self.device = name, tag, recipe, device
         self.train_set, self.val_set = (_image_folder(data, part) for part in ("train", "val"))
         self.classes = self.train_set.classes
@@ -101,7 +108,7 @@ class Training:
         zero_unseen_taps(model, recipe.size)
         self.model: nn.Module = model.to(device).to(memory_format=torch.channels_last)
         self.ema = ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True)
-        self.optimizer = create_optimizer_v2(self.model, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
+        self.optimizer = create_optimizer_v2(self.model, opt=recipe.opt, lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.steps = len(self.train_set) // recipe.batch_size
         if not self.steps:
             raise UserError(f"{data}: {len(self.train_set)} training images do not fill a batch of {recipe.batch_size}")

@@ -89,11 +89,13 @@ def test_an_interrupted_run_ends_in_the_same_bits(two_colours, tmp_path, monkeyp
 
 
 def test_the_size_rises_in_equal_parts():
-    assert [Recipe(epochs=6).size_at(epoch) for epoch in range(6)] == [64, 64, 80, 80, 96, 96]
+    assert [Recipe(start_size=64, epochs=6).size_at(epoch) for epoch in range(6)] == [64, 64, 80, 80, 96, 96]
     assert {Recipe(start_size=32, size=32, epochs=3).size_at(epoch) for epoch in range(3)} == {32}
 
 
-@pytest.mark.parametrize("options", [["--model", "replknet3m"], ["--batch-size", "64"], ["--data", "nowhere"]])
+@pytest.mark.parametrize(
+    "options", [["--model", "replknet3m"], ["--opt", "nmoun"], ["--batch-size", "64"], ["--data", "nowhere"]]
+)
 def test_wrong_arguments_are_told(two_colours, tmp_path, options, capsys):
     assert train(two_colours, tmp_path, *options) == 2
     assert "Traceback" not in capsys.readouterr().err
