@@ -14,7 +14,6 @@ A network has two forms that compute the same function:
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_c
 from timm.models._features import feature_take_indices
 from torch import nn
 
+from replknet.imagenette import TAG, shipped_cfg
 from replknet.ops import DepthwiseConv2d
 
 __all__ = ["ConvFFN", "RepLKBlock", "RepLKNet", "ReparamLargeKernelConv", "checkpoint_filter_fn"]
@@ -493,22 +493,6 @@ def _cfg(url: str = "", **kwargs: Any) -> dict[str, Any]:
     }
 
 
-def nano_cfg(weights: str, **kwargs: Any) -> dict[str, Any]:
-    """timm's description of weights, `arch.tag`, that this project trained (`replknet.train`) and ships."""
-    return {
-        "file": str(Path(__file__).parent / "checkpoints" / f"{weights}.safetensors"),
-        "num_classes": 10,
-        "input_size": (3, 104, 104),
-        "pool_size": (4, 4),
-        "crop_pct": 1.0,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "license": "mit",
-        **kwargs,
-    }
-
-
 # The authors evaluate at 384 by warping the whole image, below by a centre crop of 7/8 (their `datasets.py`).
 _AT_384 = dict(input_size=(3, 384, 384), pool_size=(12, 12), crop_pct=1.0, crop_mode="squash")
 _AT_320 = dict(input_size=(3, 320, 320), pool_size=(10, 10))
@@ -543,7 +527,7 @@ default_cfgs = generate_default_cfgs(
         "replknet31s.untrained": _cfg(),
         "replknet13.untrained": _cfg(),
         "replknet3.untrained": _cfg(),
-        **{f"{name}.imagenette": nano_cfg(f"{name}.imagenette", **_AS_REPLKNET) for name in _NANO_NAMES},
+        **{f"{name}.{TAG}": shipped_cfg(name, **_AS_REPLKNET) for name in _NANO_NAMES},
     }
 )
 

@@ -8,12 +8,12 @@ from typing import Any
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, ResNet
 
-from replknet.replknet import nano_cfg
+from replknet.imagenette import TAG, shipped_cfg
 
 __all__ = ["resnet18n"]
 
 default_cfgs = generate_default_cfgs(
-    {"resnet18n.imagenette": nano_cfg("resnet18n.imagenette", first_conv="conv1", classifier="fc")}
+    {f"resnet18n.{TAG}": shipped_cfg("resnet18n", first_conv="conv1", classifier="fc")}
 )
 
 

@@ -31,6 +31,7 @@ from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
 from replknet.device import choose_device, device_label
+from replknet.imagenette import TAG
 from replknet.memory import keep_freed_memory
 from replknet.model_card import Trained, write_trained
 from runkit import UserError, atomic_write, describe_run, list_differences, run_main, sha256_of_lines
@@ -332,7 +333,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", required=True, metavar="NAME", help="a network of timm, such as replknet31n")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train and val")
-    parser.add_argument("--tag", default="imagenette", help="of the weights: names the files (default: imagenette)")
+    parser.add_argument("--tag", default=TAG, help="of the weights: names the files (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read images (default: 2)")

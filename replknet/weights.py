@@ -31,6 +31,7 @@ __all__ = [
     "WeightsFile",
     "WeightsUnavailable",
     "find_weights",
+    "installed_weights",
     "named_by_user",
     "read_checkpoint",
     "source_of_weights",
@@ -120,6 +121,12 @@ def _locate(tag: str, pretrained_cfg: Mapping[str, Any]) -> _Place | None:
         path, prefix = _cached_by_torch(pretrained_cfg["url"])
         return _Place("cache", path, prefix) if path.exists() else _Place("download", None, prefix)
     return None
+
+
+def installed_weights() -> list[str]:
+    """Tags of trained weights that come with this package or with another installed one."""
+    paths = {tag: _installed(file.path) for tag, file in known_files("packaged_weights").items()}
+    return [tag for tag, path in paths.items() if path is not None and path.exists()]
 
 
 def _installed(path: str) -> Path | None:

@@ -22,6 +22,7 @@ from replknet.weights import (
     WeightsFile,
     WeightsUnavailable,
     find_weights,
+    installed_weights,
     named_by_user,
     read_checkpoint,
 )
@@ -151,7 +152,10 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
     except WeightsUnavailable as error:
         if weights == "pretrained":
             raise
-        return ResolvedWeights(name, random, None, warning=f"{name}: RANDOM WEIGHTS (seed {seed}), since {error}")
+        warning = f"{name}: RANDOM WEIGHTS (seed {seed}), since {error}"
+        if trained := installed_weights():
+            warning += f"; trained weights that are installed: {', '.join(trained)}"
+        return ResolvedWeights(name, random, None, warning=warning)
     return ResolvedWeights(name, _record(tag, file), file)
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._efficientnet_builder import decode_arch_def, efficientnet_init_weights, round_channels
 from timm.models.efficientnet import EfficientNet
 from torch import nn
 
+from replknet.imagenette import imagenette_cfg
 from replknet.ops import DepthwiseConv2d
 
 __all__ = ["VARIANTS", "Variant"]
@@ -122,21 +122,12 @@ class MobileNetVariant(EfficientNet):
         efficientnet_init_weights(self)
 
 
-def _cfg() -> dict[str, Any]:
-    return {
-        "num_classes": 10,
-        "input_size": (3, 104, 104),
-        "pool_size": (7, 7),
-        "crop_pct": 1.0,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "first_conv": "conv_stem",
-        "classifier": "classifier",
+default_cfgs = generate_default_cfgs(
+    {
+        f"{name}.untrained": imagenette_cfg(pool_size=(7, 7), first_conv="conv_stem", classifier="classifier")
+        for name in VARIANTS
     }
-
-
-default_cfgs = generate_default_cfgs({f"{name}.untrained": _cfg() for name in VARIANTS})
+)
 
 
 def _register(name: str, variant: Variant) -> None:

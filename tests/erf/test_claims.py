@@ -268,6 +268,7 @@ def training_rows(trained, random):
     [
         (0.2, [-0.1, -0.2], True),
         (0.2, [0.1, 0.2], False),  # the same order
+        (0.2, [-0.1, 0.2], False),  # one draw of the same order
         (-0.2, [-0.1, -0.2], False),  # the trained ones are not as claimed
         (0.2, [-0.1, 0.005], None),  # one draw does not say
         (0.005, [-0.1, -0.2], None),
@@ -278,6 +279,16 @@ def test_training_verdict(trained, random, holds):
     assert training.EXPERIMENT.judge(rows).holds is holds
     figure = training.EXPERIMENT.draw(rows)
     plt.close(figure)
+
+
+def test_training_is_not_decided_where_the_measures_disagree():
+    flips, stays = training_rows(0.2, [-0.1]), training_rows(0.2, [0.1])
+    rows = [row for row in flips if row["measure"] == "area_ratio_50"]
+    rows += [row for row in stays if row["measure"] == "mass_area_ratio_50"]
+    verdict = training.EXPERIMENT.judge(rows)
+    assert verdict.holds is None
+    assert verdict.findings["order_flips"] == {"mass_area_ratio_50": False, "area_ratio_50": True}
+    assert "random 0 40.0% against 30.0% (the order does not flip)" in verdict.ours
 
 
 # --- small maps and latency ---------------------------------------------------------------------------------------

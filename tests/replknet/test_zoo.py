@@ -23,6 +23,8 @@ def test_auto_falls_back_to_random_and_says_so(caplog):
     assert loaded.record.as_dict()["random"] is True
     assert "RANDOM WEIGHTS (seed 3)" in caplog.text
     assert "does not answer" in caplog.text
+    assert "trained weights that are installed: " in caplog.text
+    assert "tf_efficientnet_lite0.in1k" in caplog.text
 
 
 @pytest.mark.usefixtures("no_network")

@@ -1,0 +1,33 @@
+"""timm's description of networks for the ten classes of Imagenette, and of the weights that this project ships.
+
+`replknet.train` makes such weights; their files lie in `replknet/checkpoints`, each with its model card.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+__all__ = ["CHECKPOINTS", "TAG", "imagenette_cfg", "shipped_cfg"]
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+TAG = "imagenette"
+
+
+def imagenette_cfg(**kwargs: Any) -> dict[str, Any]:
+    """How a network is trained and evaluated (`replknet.train.Recipe`); `kwargs` are what differs between networks."""
+    return {
+        "num_classes": 10,
+        "input_size": (3, 104, 104),
+        "crop_pct": 1.0,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        **kwargs,
+    }
+
+
+def shipped_cfg(architecture: str, **kwargs: Any) -> dict[str, Any]:
+    """The same for weights `architecture.imagenette` whose file comes with this package."""
+    file = CHECKPOINTS / f"{architecture}.{TAG}.safetensors"
+    return imagenette_cfg(file=str(file), pool_size=(4, 4), license="mit", **kwargs)
