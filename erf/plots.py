@@ -175,15 +175,16 @@ def plot_result(result: ErfResult, *, scale: str = "decades") -> Figure:
     return figure
 
 
-def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades", columns: int = 4) -> Figure:
+def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades") -> Figure:
     """Figure of several results side by side on shared limits, the area ratios as a table below.
 
     Args:
-        results: At least one; drawn in this order, `columns` in a row.
+        results: At least one; drawn in this order, four in a row. Networks that all have as many results (several
+            sizes, stages or weights) get a column each.
         scale: As in `plot_contribution`.
     """
-    columns = min(columns, len(results))
-    rows = -(-len(results) // columns)
+    panels, columns = _arrange(results)
+    rows = -(-len(panels) // columns)
     panel = 2.3 if columns > 2 else 2.9
     table_height = 0.55 + 0.21 * len(results)
     width, height = max(columns * panel + 0.95, 6.4), rows * (panel + 0.45) + table_height + 0.67
@@ -193,8 +194,8 @@ def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades", col
             rows, columns, left=0.06, right=0.88, top=1 - 0.42 / height, bottom=(table_height + 0.74) / height,
             wspace=0.22, hspace=0.35,
         )  # fmt: skip
-        axes = [figure.add_subplot(grid[i // columns, i % columns]) for i in range(len(results))]
-        for ax, result in zip(axes, results, strict=True):
+        axes = [figure.add_subplot(grid[i // columns, i % columns]) for i in range(len(panels))]
+        for ax, result in zip(axes, panels, strict=True):
             plot_contribution(result.contribution, ax=ax, scale=scale, centre=result.centre, cbar=False)
             _title(ax, result)
         figure.canvas.draw()  # images keep their aspect ratio: only now are the panels' true places known
@@ -205,6 +206,18 @@ def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades", col
         _area_table(table_ax, results)
         figure.text(0.06, 0.06 / height, caption(results), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
     return figure
+
+
+def _arrange(results: Sequence[ErfResult], most: int = 6) -> tuple[list[ErfResult], int]:
+    """The order of the panels, row by row, and how many there are in a row."""
+    networks: dict[str, list[ErfResult]] = {}
+    for result in results:
+        model = result.provenance.get("identity", {}).get("model", result.name)
+        networks.setdefault(model, []).append(result)
+    alike = len({len(group) for group in networks.values()}) == 1 and len(networks) < len(results)
+    if alike and 1 < len(networks) <= most:
+        return [result for row in zip(*networks.values(), strict=True) for result in row], len(networks)
+    return list(results), min(4, len(results))
 
 
 def _title(ax: Axes, result: ErfResult) -> None:

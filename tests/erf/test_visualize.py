@@ -384,6 +384,23 @@ def test_comparison_panels_share_limits_and_list_every_network(run, count):
     plt.close(figure)
 
 
+def test_networks_at_several_sizes_get_a_column_each(run):
+    assert run("--model", "resnet18", "--weights", "random", "--num-images", "1")[0] == 0
+    result = erf.load_result(run.folder / "resnet18.npz")
+
+    def at(model, size):
+        provenance = {**result.provenance, "identity": {**result.provenance["identity"], "model": model}}
+        return erf.ErfResult(f"{model}.size-{size}", result.contribution, provenance)
+
+    figure = plot_comparison([at(model, size) for model in "abc" for size in (64, 128)])
+    panels = [ax for ax in figure.axes if ax.images and ax.get_title()]
+    assert [ax.get_title() for ax in panels] == [f"{model}.size-{size}" for size in (64, 128) for model in "abc"]
+    bottoms = [ax.get_position().y0 for ax in panels]
+    assert bottoms == pytest.approx([bottoms[0]] * 3 + [bottoms[3]] * 3)
+    assert bottoms[0] > bottoms[3] + 0.1
+    plt.close(figure)
+
+
 def test_a_reduced_precision_says_what_it_costs(run):
     code, _, err = run("--model", "resnet18", "--weights", "random", "--precision", "bfloat16")
     assert code == 0

@@ -1,0 +1,78 @@
+"""The reference figures and their numbers, into figures/reference, and the README's pictures, into docs/images.
+
+Receptive fields and claims need nothing but the installation; the shape-bias benchmark fetches its images and people's
+answers once, or takes them from --stimuli and --humans.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin
+
+import erf.claims.command
+import erf.visualize
+import shapebias.run
+
+FOLDER = Path("figures/reference")
+IMAGES = Path("docs/images")
+FIELDS = ["replknet31n", "replknet13n", "replknet7n", "replknet3n", "resnet18n"]
+CLAIMS = ["cost", "latency", "small-maps", "growth", "depth", "training"]
+WIDTH = 1600
+
+
+def draw_fields(options: argparse.Namespace) -> None:
+    sizes = ["--size", "512", "1024", "--num-images", "5"]
+    _run(erf.visualize.main, ["--model", *FIELDS, "--weights", "pretrained", *sizes])
+    _shrink(FOLDER / "erf" / "comparison.png", IMAGES / "erf-comparison.png")
+
+
+def draw_claims(options: argparse.Namespace) -> None:
+    _run(erf.claims.command.main, CLAIMS, output=FOLDER / "claims")
+
+
+def draw_shape_bias(options: argparse.Namespace) -> None:
+    humans = ["--humans", str(options.humans)] if options.humans else []
+    stimuli = ["--stimuli", str(options.stimuli)] if options.stimuli else []
+    _run(shapebias.run.main, ["--model", "tf_efficientnet_lite0.in1k", *stimuli, *humans])
+    if options.published:
+        answers = [FOLDER / "shapebias" / "raw" / "cue-conflict", options.published]
+        _run(shapebias.run.main, ["--from-csv", *map(str, answers), *humans])
+    _shrink(FOLDER / "shapebias" / "shape-bias.png", IMAGES / "shape-bias.png")
+
+
+PARTS = {"erf": draw_fields, "claims": draw_claims, "shape-bias": draw_shape_bias}
+
+
+def _run(tool: Callable[[Sequence[str]], int], arguments: Sequence[str], *, output: Path = FOLDER) -> None:
+    code = tool([*arguments, "--output", str(output), "--overwrite"])
+    if code:
+        raise SystemExit(code)
+
+
+def _shrink(source: Path, target: Path) -> None:
+    """A copy for the web: `WIDTH` pixels wide, 256 colours, with the text chunks that say what made it."""
+    with Image.open(source) as image:
+        text = PngImagePlugin.PngInfo()
+        for key, value in image.text.items():
+            text.add_itxt(key, value)
+        height = round(image.height * WIDTH / image.width)
+        small = image.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS)
+        small.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True, pnginfo=text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/figures", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    parser.add_argument("--stimuli", type=Path, metavar="DIR", help="the 16 category folders of cue-conflict images")
+    parser.add_argument("--humans", type=Path, metavar="DIR", help="raw-data CSVs of people")
+    parser.add_argument(
+        "--published", type=Path, metavar="DIR", help="raw-data CSVs of published networks, drawn beside ours"
+    )
+    options = parser.parse_args()
+    for part in options.only:
+        PARTS[part](options)
+
+
+if __name__ == "__main__":
+    main()
