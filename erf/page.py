@@ -31,6 +31,7 @@ from runkit.page import (
     describe_head,
     describe_weights,
     links_to,
+    on_page,
     read_part,
     render_part,
 )
@@ -176,7 +177,7 @@ def _describe_curves(results: Sequence[ErfResult]) -> dict[str, Any]:
         lines.append(
             {
                 "name": row_name(result),
-                "colour": to_hex(colour),
+                "colour": on_page(to_hex(colour)),
                 "random": result.random_weights,
                 "points": " ".join(f"{at},{y.at(float(share[i]))}" for at, i in there),
                 "band": " ".join(f"{at},{y.at(float(value))}" for at, value in band) if known else "",

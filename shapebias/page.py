@@ -23,6 +23,7 @@ from runkit.page import (
     describe_head,
     describe_weights,
     links_to,
+    on_page,
     read_part,
     render_part,
 )
@@ -119,7 +120,7 @@ def _describe_observer(measurement: Measurement, style: Style, key: str) -> dict
 
 def svg_colour(style: Style) -> str:
     """The style's colour; black becomes the ink of the page, which dark colours turn white."""
-    return "var(--ink)" if style.colour == "#000000" else style.colour
+    return "var(--ink)" if style.colour == "#000000" else on_page(style.colour)
 
 
 def marker_outline(marker: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from runkit import UserError, load_json
-from runkit.page import Axis, Row, Section, Source, Table, describe_head, links_to, read_part, render_part
+from runkit.page import Axis, Row, Section, Source, Table, describe_head, links_to, on_page, read_part, render_part
 from shapebias.bootstrap import Estimate
 from shapebias.page import FRACTIONS, estimate_cell, marker_outline, say_value, svg_colour
 from shapebias.plots import PEOPLE_COLOUR, choose_style
@@ -56,7 +56,7 @@ def describe_relation(path: Path, page: Path) -> Section:
         y=y,
         networks=networks,
         people=people,
-        people_colour=PEOPLE_COLOUR,
+        people_colour=on_page(PEOPLE_COLOUR),
         people_text=f"people: shape bias {say_value(people, full=True)}" if people else "",
         correlation=correlation.describe(),
         table=Table(f"{results['field']}; shape bias; 95% intervals.", ("network", "area ratio", "shape bias"), rows),

@@ -65,6 +65,36 @@ def test_the_slider_moves_squares_and_numbers(page, results_folder):
     assert slider.get_attribute("aria-valuetext") == "91%"
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_lines_and_bars_stand_out_from_the_paper(page, scheme):
+    """Contrast of at least 3 to 1, as WCAG 2.2 asks of graphics; the browser paints the colours, a pixel each."""
+    page.emulate_media(color_scheme=scheme)
+    painted = page.evaluate(
+        """() => {
+            const brush = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+            const paint = (colour) => {
+                brush.fillStyle = colour;
+                brush.fillRect(0, 0, 1, 1);
+                return Array.from(brush.getImageData(0, 0, 1, 1).data.slice(0, 3));
+            };
+            const lines = Array.from(document.querySelectorAll("polyline.curve, path.average, svg.matrix use"));
+            const colours = lines.map((line) => getComputedStyle(line).stroke).filter((colour) => colour !== "none");
+            return {paper: paint(getComputedStyle(document.body).backgroundColor), lines: colours.map(paint)};
+        }"""
+    )
+    assert len(painted["lines"]) >= 3
+    paper = luminance(painted["paper"])
+    for line in painted["lines"]:
+        dark, light = sorted((luminance(line), paper))
+        assert (light + 0.05) / (dark + 0.05) >= 3, line
+
+
+def luminance(rgb):
+    """Relative luminance of 8-bit sRGB (WCAG 2.2)."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in rgb)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def test_tables_sort_by_keyboard(page):
     table = page.locator("#squares")
     heading = table.get_by_role("columnheader", name="side, score")
