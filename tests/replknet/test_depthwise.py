@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from replknet.ops import DepthwiseConv2d, depthwise_conv2d, depthwise_conv2d_reference
+from replknet.ops import DepthwiseConv2d, cpu, depthwise_conv2d, depthwise_conv2d_reference
 from replknet.ops.layout import as_format
 
 # Inputs are unit normal and filters normal with deviation 1 / sqrt(taps), so answers have deviation about 1. float32
@@ -137,6 +137,17 @@ def test_training_shapes(generator):
             actual = OP_WEIGHT_GRAD(xf, gf, k, k)[:2].double() / scale
             expected = weight_grad_reference(x[:, :2], grad[:, :2], k, k) / scale
             torch.testing.assert_close(actual, expected, **TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("h", "w", "kh", "kw"), [(3, 3, 13, 13), (20, 5, 5, 13), (10, 20, 51, 5)])
+def test_padding_longer_than_the_map_is_cropped(generator, dtype, h, w, kh, kw):
+    """PyTorch's contiguous kernel is hundreds of times slower there; the taps that meet padding alone are left out."""
+    x, weight, bias = make(generator, 2, 32, h, w, kh, kw, dtype)
+    widened = dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert cpu.select("forward", x, kh, kw) == ("float32" if widened else "cropped")
+    expected = depthwise_conv2d_reference(x.double(), weight.double(), bias.double()).to(dtype)
+    torch.testing.assert_close(depthwise_conv2d(x, weight, bias), expected, **TOLERANCE[dtype])
 
 
 def test_frozen_filters_where_pytorch_is_fastest_leave_the_gradient_to_it(generator):
