@@ -112,7 +112,7 @@ def _locate(tag: str, pretrained_cfg: Mapping[str, Any]) -> _Place | None:
     if packaged is not None and (path := _installed(packaged.path)):
         return _Place("package", path, packaged.sha256)
     if pretrained_cfg.get("file"):
-        path = Path(pretrained_cfg["file"])  # of weights that this project trains: absent until it has
+        path = Path(pretrained_cfg["file"])
         return _Place("file", path, None) if path.exists() else None
     if pretrained_cfg.get("hf_hub_id"):
         cached = _cached_by_hub(pretrained_cfg)
