@@ -101,7 +101,8 @@ def _draw(rows: Sequence[Row]) -> "Figure":
                     ax.plot([kind], [row["replknet"]], "o", color=colours[0], **filled)
                     ax.plot([kind], [row["resnet"]], "s", color=colours[1], **filled)
             ax.set(yscale="log", title=title, ylabel="area ratio", xlim=(-0.5, 1.5))
-            ax.yaxis.set_major_formatter("{x:.1%}")
+            ax.yaxis.set_major_formatter("{x:.0%}")
+            ax.yaxis.set_minor_formatter("{x:.0%}")
         handles = [plt.Line2D([], [], linestyle="", marker=m, color=c) for m, c in zip("os", colours, strict=True)]
         axes[0].legend(handles, [name.partition(".")[0] for name in NETWORKS], frameon=False, fontsize=7.0)
         sns.despine(figure)
