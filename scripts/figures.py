@@ -58,7 +58,7 @@ def _shrink(source: Path, target: Path) -> None:
             text.add_itxt(key, value)
         height = round(image.height * WIDTH / image.width)
         small = image.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS)
-        small.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True, pnginfo=text)
+        small.quantize(256, kmeans=8, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True, pnginfo=text)
 
 
 def main() -> None:
