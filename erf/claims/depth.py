@@ -5,7 +5,7 @@ other: ResNet-18 and ResNet-50 have 17 each. So widths are fitted against the nu
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
@@ -70,6 +70,10 @@ def _judge(rows: Sequence[Row]) -> Verdict:
     return Verdict(holds, ours, {"exponent": exponent, "low": low, "high": high, "growth": growth})
 
 
+def _label(row: Row) -> str:
+    return row["weights"] if row["random"] else "trained"
+
+
 def _draw(rows: Sequence[Row]) -> "Figure":
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -78,15 +82,16 @@ def _draw(rows: Sequence[Row]) -> "Figure":
 
     spatial = sorted({row["spatial_layers"] for row in rows})
     start = np.exp(np.mean([np.log(row["mass_side_50_px"]) for row in rows if row["spatial_layers"] == spatial[0]]))
-    labels = list(dict.fromkeys(row["weights"] if row["random"] else "trained" for row in rows))
+    styles: dict[str, dict[str, Any]] = {
+        label: {"color": f"C{i}", "markerfacecolor": f"C{i}" if label == "trained" else "white"}
+        for i, label in enumerate(dict.fromkeys(map(_label, rows)))
+    }
+    numbered = next(iter(styles))
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(4.4, 3.2), layout="constrained")
         for row in rows:
-            label = row["weights"] if row["random"] else "trained"
-            colour = f"C{labels.index(label)}"
-            face = "white" if row["random"] else colour
-            ax.plot(row["spatial_layers"], row["mass_side_50_px"], "o", color=colour, markerfacecolor=face)
-            if label == labels[0]:
+            ax.plot(row["spatial_layers"], row["mass_side_50_px"], "o", **styles[_label(row)])
+            if _label(row) == numbered:
                 ax.annotate(
                     str(row["layers"]),
                     (row["spatial_layers"], row["mass_side_50_px"]),
@@ -101,16 +106,7 @@ def _draw(rows: Sequence[Row]) -> "Figure":
         ax.yaxis.set_major_formatter("{x:.0f}")
         ax.yaxis.set_minor_formatter("{x:.0f}")
         handles = [
-            plt.Line2D(
-                [],
-                [],
-                linestyle="",
-                marker="o",
-                color=f"C{i}",
-                markerfacecolor=f"C{i}" if label == "trained" else "white",
-                label=label,
-            )
-            for i, label in enumerate(labels)
+            plt.Line2D([], [], linestyle="", marker="o", label=label, **style) for label, style in styles.items()
         ]
         handles.append(plt.Line2D([], [], linestyle=":", color="0.5", label="square root"))
         ax.legend(handles=handles, frameon=False, fontsize=7.0, title="numbers: ResNet", title_fontsize=7.0)
