@@ -227,7 +227,7 @@ class Training:
             self.recipe.batch_size,
             is_training=True,
             scale=(self.recipe.min_scale, 1.0),
-            color_jitter=None,
+            color_jitter=0.0,
             auto_augment=self.recipe.auto_augment or None,
             re_prob=self.recipe.erase_prob,
             re_mode="pixel",
@@ -259,7 +259,7 @@ class Training:
 
 
 def _keep_depthwise_in_float32(model: nn.Module) -> None:
-    """Take depthwise convolutions out of autocast: on CPU they are slower in bfloat16, which speeds up the dense ones."""
+    """Take depthwise convolutions out of autocast: on CPU bfloat16 speeds up the dense ones and slows these down."""
 
     def in_float32(forward: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", enabled=False):
