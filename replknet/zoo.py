@@ -204,8 +204,10 @@ def load_model(
     else:
         state_dict = read_checkpoint(resolved.file.path)
         if record.source == "package":
-            state_dict = _rename_in_order(state_dict, timm.create_model(resolved.name), resolved.file.path)
-        model = _build(resolved.name, record, model_args, state_dict)
+            model = _build(resolved.name, record, model_args)
+            model.load_state_dict(_rename_in_order(state_dict, model.state_dict(), resolved.file.path))
+        else:
+            model = _build(resolved.name, record, model_args, state_dict)
     return LoadedModel(model.eval(), _preprocessing(model), record, model_args)
 
 
@@ -272,11 +274,12 @@ def _mismatch(error: BaseException) -> str:
     return "; ".join(parts) or (text.splitlines() or [type(error).__name__])[0]
 
 
-def _rename_in_order(state_dict: Mapping[str, torch.Tensor], model: nn.Module, path: Path) -> dict[str, torch.Tensor]:
+def _rename_in_order(
+    state_dict: dict[str, torch.Tensor], ours: Mapping[str, torch.Tensor], path: Path
+) -> dict[str, torch.Tensor]:
     """Give a packaged checkpoint timm's names, if it has others: the same tensors in the same order, shapes checked."""
-    ours = model.state_dict()
     if ours.keys() == state_dict.keys():
-        return dict(state_dict)
+        return state_dict
     if len(ours) != len(state_dict):
         raise CheckpointError(f"{path} has {len(state_dict)} tensors, the network {len(ours)}")
     renamed = {}
