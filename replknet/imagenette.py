@@ -18,7 +18,7 @@ def imagenette_cfg(**kwargs: Any) -> dict[str, Any]:
     """How a network is trained and evaluated (`replknet.train.Recipe`); `kwargs` are what differs between networks."""
     return {
         "num_classes": 10,
-        "input_size": (3, 104, 104),
+        "input_size": (3, 96, 96),
         "crop_pct": 1.0,
         "interpolation": "bicubic",
         "mean": IMAGENET_DEFAULT_MEAN,
@@ -30,4 +30,4 @@ def imagenette_cfg(**kwargs: Any) -> dict[str, Any]:
 def shipped_cfg(architecture: str, **kwargs: Any) -> dict[str, Any]:
     """The same for weights `architecture.imagenette` whose file comes with this package."""
     file = CHECKPOINTS / f"{architecture}.{TAG}.safetensors"
-    return imagenette_cfg(file=str(file), pool_size=(4, 4), license="mit", **kwargs)
+    return imagenette_cfg(file=str(file), pool_size=(3, 3), license="mit", **kwargs)
