@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DILATION", "LAST_STAGE", "REPARAMETERIZATION", "SHORTCUT"]
 
-EPOCHS = 20
+EPOCHS = 8
 SEEDS = 1
 ERF_SIZE = 256
 ERF_IMAGES = 5
@@ -71,7 +71,7 @@ def _trained(name: str, options: Options, epochs: int, seed: int) -> tuple[Path,
     from replknet.train import Recipe, Training, train
 
     assert options.data is not None
-    recipe = Recipe(epochs=epochs, warmup_epochs=min(2, epochs - 1), seed=seed)
+    recipe = Recipe(epochs=epochs, warmup_epochs=min(1, epochs - 1), cutmix_prob=0.0, seed=seed)  # few epochs want none
     device = choose_device(options.device)
     training = Training(name, options.data, recipe, tag=f"seed{seed}", device=device, workers=WORKERS)
     folder = options.output / "networks"
