@@ -44,7 +44,7 @@ def test_they_load_without_a_network(name):
     assert (loaded.record.source, loaded.record.sha256_verified) == ("package", "full")
     assert not loaded.record.random
     by_timm = timm.create_model(name, pretrained=True).eval()
-    x = torch.randn(1, 3, 104, 104)
+    x = torch.randn(1, 3, 96, 96)
     with torch.no_grad():
         torch.testing.assert_close(loaded.model(x), by_timm(x))
 
@@ -54,6 +54,13 @@ def test_all_were_trained_alike():
     assert all(recipe == recipes[0] for recipe in recipes)
     data = [card(name)["data"] for name in NETWORKS]
     assert all(part == data[0] for part in data)
+
+
+def test_all_are_good_and_alike():
+    """Or a difference between receptive fields could be one of accuracy."""
+    top1 = [card(name)["top1"] for name in NETWORKS]
+    assert min(top1) >= 85
+    assert max(top1) - min(top1) <= 3
 
 
 @pytest.mark.parametrize("name", NETWORKS)
