@@ -111,7 +111,7 @@ class Training:
         zero_unseen_taps(model, recipe.size)
         self.model: nn.Module = model.to(device).to(memory_format=torch.channels_last)
         self.ema = ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True)
-        if device.type == "cpu":
+        if device.type == "cpu" and recipe.precision != "float32":
             _keep_depthwise_in_float32(self.model)
         self.optimizer = create_optimizer_v2(self.model, opt=recipe.opt, lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.steps = len(self.train_set) // recipe.batch_size
