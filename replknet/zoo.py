@@ -278,12 +278,12 @@ def _rename_in_order(
     state_dict: dict[str, torch.Tensor], ours: Mapping[str, torch.Tensor], path: Path
 ) -> dict[str, torch.Tensor]:
     """Give a packaged checkpoint timm's names, if it has others: the same tensors in the same order, shapes checked."""
-    if ours.keys() == state_dict.keys():
-        return state_dict
     if len(ours) != len(state_dict):
         raise CheckpointError(f"{path} has {len(state_dict)} tensors, the network {len(ours)}")
+    keys = ours.keys() if ours.keys() == state_dict.keys() else state_dict.keys()
     renamed = {}
-    for (our_key, our_value), (key, value) in zip(ours.items(), state_dict.items(), strict=True):
+    for (our_key, our_value), key in zip(ours.items(), keys, strict=True):
+        value = state_dict[key]
         if our_value.shape != value.shape:
             raise CheckpointError(f"{path}: {key} {tuple(value.shape)} is not {our_key} {tuple(our_value.shape)}")
         renamed[our_key] = value

@@ -12,6 +12,7 @@ from huggingface_hub import errors
 from safetensors.torch import save_file
 
 from replknet.weights import CheckpointError, WeightsUnavailable, find_weights, named_by_user, read_checkpoint
+from replknet.zoo import _rename_in_order
 from runkit import UserError
 from runkit.manifest import DamagedFileError, known_files
 
@@ -230,6 +231,16 @@ def test_packaged_weights_equal_the_packages_own_network(tag):
     x = torch.randn(2, 3, *loaded.preprocessing.input_size)
     with torch.inference_mode():
         torch.testing.assert_close(loaded.model(x), theirs(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("names", [("a.weight", "b"), ("first", "second")])
+def test_packaged_tensors_of_other_shapes_are_refused(names, tmp_path):
+    renamed = dict(zip(names, STATE.values(), strict=True))
+    assert list(_rename_in_order(renamed, STATE, tmp_path)) == list(STATE)
+    with pytest.raises(CheckpointError, match=r"\(5,\) is not a\.weight \(3,\)"):
+        _rename_in_order({**renamed, names[0]: torch.zeros(5)}, STATE, tmp_path)
+    with pytest.raises(CheckpointError, match="has 1 tensors, the network 2"):
+        _rename_in_order({names[0]: STATE["a.weight"]}, STATE, tmp_path)
 
 
 def test_packaged_names_are_timm_tags():
