@@ -164,7 +164,7 @@ def _describe_curves(results: Sequence[ErfResult]) -> dict[str, Any]:
     largest = max(min(result.contribution.shape) for result in results)
     quarters = [largest * i / 4 for i in range(5)]
     x = Axis(
-        "side of the centred square (pixels)", 0, largest, 62, 748, tuple((side, f"{side:.0f}") for side in quarters)
+        "side of the centred square (pixels)", 0, largest, 62, 736, tuple((side, f"{side:.0f}") for side in quarters)
     )
     y = Axis("share of the score", 0, 1, 300, 12, tuple((t / 5, f"{t / 5:.0%}") for t in range(6)))
     lines = []

@@ -95,7 +95,7 @@ def test_random_weights_and_sources_are_named(results, body, tmp_path):
 def test_curves_end_at_the_whole_map_and_are_dashed_for_random_weights(body):
     lines = re.findall(r'<polyline class="([^"]+)" points="([^"]+)"', body)
     assert [name for name, _ in lines] == ["curve", "curve dashed", "curve"]
-    assert {points.split()[-1] for _, points in lines} == {"748.0,12.0"}
+    assert {points.split()[-1] for _, points in lines} == {"736.0,12.0"}
     assert body.count('class="band"') == 3
 
 

@@ -89,6 +89,26 @@ def test_lines_and_bars_stand_out_from_the_paper(page, scheme):
         assert (light + 0.05) / (dark + 0.05) >= 3, line
 
 
+def test_no_text_of_a_plot_is_cut_off(page):
+    """Not even at the end of an axis, with the four digits of a map of 1024 pixels."""
+    cut, texts = page.evaluate(
+        """() => {
+            const plots = Array.from(document.querySelectorAll("svg.plot"));
+            const texts = plots.flatMap((plot) => Array.from(plot.querySelectorAll("text"), (text) => [plot, text]));
+            const outside = ([plot, text]) => {
+                if (plot.getAttribute("aria-label").includes("side") && /^\\d+$/.test(text.textContent)) {
+                    text.textContent = "1024";
+                }
+                const [inner, outer] = [text.getBoundingClientRect(), plot.getBoundingClientRect()];
+                return inner.left < outer.left || inner.right > outer.right || inner.bottom > outer.bottom;
+            };
+            return [texts.filter(outside).map(([, text]) => text.textContent), texts.length];
+        }"""
+    )
+    assert texts > 20
+    assert cut == []
+
+
 def luminance(rgb):
     """Relative luminance of 8-bit sRGB (WCAG 2.2)."""
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in rgb)]
