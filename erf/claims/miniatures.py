@@ -99,9 +99,14 @@ def _contrast(rows: Sequence[Row], weights: Mapping[str, float]) -> tuple[float,
     mean, low, high = mean_interval(of_each)
     if low is not None and high is not None:
         return mean, low, high
-    chosen = ((weights[row["network"]], row["top1"] / 100, row["val_images"]) for row in rows)
-    half = _TWO_SIDED_95 * 100 * math.sqrt(sum(w**2 * share * (1 - share) / n for w, share, n in chosen))
+    half = math.hypot(*(weights[row["network"]] * _half_interval(row) for row in rows))
     return mean, mean - half, mean + half
+
+
+def _half_interval(row: Row) -> float:
+    """Half of the 95% interval of a top-1 accuracy over the validation images, in points."""
+    share = row["top1"] / 100
+    return _TWO_SIDED_95 * 100 * math.sqrt(share * (1 - share) / row["val_images"])
 
 
 def _judge(weights: Mapping[str, float], meaning: str, rows: Sequence[Row]) -> Verdict:
@@ -127,14 +132,18 @@ def _draw(rows: Sequence[Row]) -> "Figure":
     from erf.plots import STYLE
 
     names = list(dict.fromkeys(row["network"] for row in rows))
-    panels = (("top1", "top-1 accuracy (%)"), ("mass_side_50_px", "side holding 50% (pixels)"))
+    panels = (
+        ("top1", "top-1 accuracy (%), 95% over validation images", _half_interval),
+        ("mass_side_50_px", f"side of the square holding half of the map,\nof {ERF_SIZE} pixels", None),
+    )
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             1, len(panels), figsize=(7.0, 0.9 + 0.32 * len(names)), layout="constrained", sharey=True
         )
-        for ax, (key, label) in zip(axes, panels, strict=True):
+        for ax, (key, label, half) in zip(axes, panels, strict=True):
             for row in rows:
-                ax.plot([row[key]], [names.index(row["network"])], "o", color=f"C{row['seed']}", markersize=4)
+                y, width = names.index(row["network"]), half(row) if half else None
+                ax.errorbar(row[key], y, xerr=width, fmt="o", color=f"C{row['seed']}", markersize=4, linewidth=1.2)
             ax.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
             ax.set_yticks(range(len(names)), [name.partition("_")[2].replace("_", " ") for name in names])
             ax.grid(axis="y", linewidth=0.4)
