@@ -22,6 +22,7 @@ from erf.plots import caption, row_name
 from erf.results import ErfResult, check_result, file_stem, load_result
 from erf.tables import COLUMNS, PUBLISHED_COLUMNS, shown_measures
 from runkit.page import (
+    PLOT_RIGHT,
     Axis,
     Cell,
     Row,
@@ -162,10 +163,8 @@ def _describe_curves(results: Sequence[ErfResult]) -> dict[str, Any]:
     """Share of the mass against the side of centred squares: axes, a line a result, and places to read it off."""
     shares = [result.measured.mass_curve.estimate for result in results]
     largest = max(min(result.contribution.shape) for result in results)
-    quarters = [largest * i / 4 for i in range(5)]
-    x = Axis(
-        "side of the centred square (pixels)", 0, largest, 62, 736, tuple((side, f"{side:.0f}") for side in quarters)
-    )
+    quarters = tuple((side, f"{side:.0f}") for side in (largest * i / 4 for i in range(5)))
+    x = Axis("side of the centred square (pixels)", 0, largest, 62, PLOT_RIGHT, quarters)
     y = Axis("share of the score", 0, 1, 300, 12, tuple((t / 5, f"{t / 5:.0%}") for t in range(6)))
     lines = []
     for result, share, colour in zip(results, shares, choose_colours(results), strict=True):

@@ -25,6 +25,7 @@ from runkit.files import atomic_write
 from runkit.provenance import describe_environment
 
 __all__ = [
+    "PLOT_RIGHT",
     "Axis",
     "Cell",
     "Link",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 _SHARED = "runkit"
+PLOT_RIGHT = 736  # where the axes end in pictures 760 wide: a number of four digits below has room
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from matplotlib.markers import MarkerStyle
 
 from runkit import load_json
 from runkit.page import (
+    PLOT_RIGHT,
     Axis,
     Cell,
     Link,
@@ -139,7 +140,7 @@ def _describe_matrix(series: Sequence[Measurement], key: str) -> dict[str, Any]:
     order = order_categories(series, key)
     bottom = 52 + _ROW * len(order)
     label = "fraction of texture decisions →" if key == "shape_bias" else "accuracy"
-    x = Axis(label, 0, 1, 96, 736, FRACTIONS)
+    x = Axis(label, 0, 1, 96, PLOT_RIGHT, FRACTIONS)
     y = Axis("", -0.5, len(order) - 0.5, bottom, 52, tuple(enumerate(order)))
 
     def place(value: float) -> float:

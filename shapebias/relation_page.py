@@ -8,7 +8,19 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from runkit import UserError, load_json
-from runkit.page import Axis, Row, Section, Source, Table, describe_head, links_to, on_page, read_part, render_part
+from runkit.page import (
+    PLOT_RIGHT,
+    Axis,
+    Row,
+    Section,
+    Source,
+    Table,
+    describe_head,
+    links_to,
+    on_page,
+    read_part,
+    render_part,
+)
 from shapebias.bootstrap import Estimate
 from shapebias.page import FRACTIONS, estimate_cell, marker_outline, say_value, svg_colour
 from shapebias.plots import PEOPLE_COLOUR, choose_style
@@ -39,7 +51,7 @@ def describe_relation(path: Path, page: Path) -> Section:
     ends = [end for network in networks for end in (network["field"].value, network["field"].high) if end is not None]
     largest = 1.1 * max(ends)
     ticks = [(share, f"{share:.0%}") for share in MaxNLocator(6).tick_values(0, largest) if share <= largest]
-    x = Axis(results["field"], 0, largest, 62, 736, tuple(ticks))
+    x = Axis(results["field"], 0, largest, 62, PLOT_RIGHT, tuple(ticks))
     y = Axis("shape bias", 0, 1, 330, 14, FRACTIONS)
     rows = tuple(
         Row(network["label"], (estimate_cell(network["field"]), estimate_cell(network["shape_bias"])))

@@ -30,6 +30,7 @@ ERF_SIZE = 256
 ERF_IMAGES = 5
 WORKERS = 2
 _TWO_SIDED_95 = 1.959964  # normal quantile
+_FIELD = ("size_px", "area_ratio_50", "mass_area_ratio_50", "mass_side_50_px")  # what of the receptive field is kept
 
 
 def _measure(claim: str, networks: Sequence[str], options: Options) -> Measurement:
@@ -54,7 +55,7 @@ def _measure(claim: str, networks: Sequence[str], options: Options) -> Measureme
                     "top1": card["top1"],
                     "val_images": card["data"]["val_images"],
                     "parameters": card["parameters"],
-                    **{key: field[key] for key in ("area_ratio_50", "mass_area_ratio_50", "mass_side_50_px")},
+                    **{key: field[key] for key in _FIELD},
                 }
             )
             records.append(result.provenance["weights"])
@@ -132,19 +133,20 @@ def _draw(rows: Sequence[Row]) -> "Figure":
     from erf.plots import STYLE
 
     names = list(dict.fromkeys(row["network"] for row in rows))
-    panels = (
-        ("top1", "top-1 accuracy (%), 95% over validation images", _half_interval),
-        ("mass_side_50_px", f"side of the square holding half of the map,\nof {ERF_SIZE} pixels", None),
-    )
     with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            1, len(panels), figsize=(7.0, 0.9 + 0.32 * len(names)), layout="constrained", sharey=True
+        figure, (accuracy, field) = plt.subplots(
+            1, 2, figsize=(7.0, 0.9 + 0.32 * len(names)), layout="constrained", sharey=True
         )
-        for ax, (key, label, half) in zip(axes, panels, strict=True):
-            for row in rows:
-                y, width = names.index(row["network"]), half(row) if half else None
-                ax.errorbar(row[key], y, xerr=width, fmt="o", color=f"C{row['seed']}", markersize=4, linewidth=1.2)
-            ax.set(xlabel=label, ylim=(len(names) - 0.5, -0.5))
+        for row in rows:
+            y, color = names.index(row["network"]), f"C{row['seed']}"
+            accuracy.errorbar(
+                row["top1"], y, xerr=_half_interval(row), fmt="o", color=color, markersize=4, linewidth=1.2
+            )
+            field.plot(row["mass_side_50_px"], y, "o", color=color, markersize=4)
+        accuracy.set_xlabel("top-1 accuracy (%), 95% over validation images")
+        field.set_xlabel(f"side of the square holding half of the map,\nof {rows[0]['size_px']} pixels")
+        for ax in (accuracy, field):
+            ax.set(ylim=(len(names) - 0.5, -0.5))
             ax.set_yticks(range(len(names)), [name.partition("_")[2].replace("_", " ") for name in names])
             ax.grid(axis="y", linewidth=0.4)
         sns.despine(figure)

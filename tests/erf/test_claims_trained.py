@@ -93,13 +93,13 @@ def ten_classes(tmp_path):
 @pytest.mark.slow
 def test_networks_are_trained_once_and_measured(ten_classes, photo_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(miniatures, "WORKERS", 0)
-    monkeypatch.setattr(miniatures, "ERF_SIZE", 64)
-    options = Options(output=tmp_path / "out", data=ten_classes, images=str(photo_folder), epochs=1)
+    options = Options(output=tmp_path / "out", data=ten_classes, images=str(photo_folder), epochs=1, size=64)
     networks = ["mobilenetv2n_k3", "mobilenetv2n_k3_dilated_to_9"]
     first = miniatures._measure("dilation", networks, options)
     assert [row["network"] for row in first.rows] == networks
     assert all(0 <= row["top1"] <= 100 and row["mass_side_50_px"] > 0 for row in first.rows)
     assert not any(record["random"] for record in first.weights)
+    assert miniatures._draw(first.rows).axes[1].get_xlabel().endswith("of 64 pixels")
     monkeypatch.setattr("replknet.train.train", None)  # would fail if anything were trained again
     assert miniatures._measure("dilation", networks, options).rows == first.rows
     with pytest.raises(UserError, match="is of another training"):
