@@ -15,7 +15,7 @@ What a call has to do follows from shapes, strides and dtype alone; it is settle
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import torch
 import torch.nn.functional as F
@@ -133,7 +133,11 @@ WEIGHT_GRAD_TABLE = (
     Row("fft", dtype=(torch.float64,)),
     Row("float32", dtype=(torch.float16, torch.bfloat16)),
     Row("stock", taps=(0, 9)),
-    Row("toeplitz", area=(0, 60), batch=(8, 1 << 62)),
+    Row("toeplitz", area=(0, 9)),
+    Row("toeplitz", area=(0, 60), maps=(0, 64)),
+    Row("toeplitz", area=(0, 60), batch=(3, 1 << 62)),
+    Row("toeplitz", area=(0, 150), taps=(300, 1 << 62), batch=(4, 1 << 62), maps=(0, 128)),
+    Row("toeplitz", area=(0, 150), taps=(300, 1 << 62), batch=(16, 1 << 62)),
     Row("toeplitz", area=(0, 150), batch=(32, 1 << 62)),
     Row("fft", maps=(0, 15)),
     Row("map_as_filter"),
@@ -143,8 +147,8 @@ WEIGHT_GRAD_TABLE = (
 # where copies of a whole map of 1024×1024 images would be new pages each time.
 _FORWARD_BLOCK = 32
 # Numbers of one image block in "map_as_filter": with more channels at once, neighbouring pixels lie so far apart that a
-# few of them fill their part of the first-level cache. At least 16 channels, at most 256.
-_BLOCK_NUMBERS = 1 << 17
+# few of them fill their part of the first-level cache. Few channels at once cost more calls than that saves.
+_BLOCK_NUMBERS, _BLOCK_CHANNELS = 1 << 17, 512
 _VECTOR = 16
 
 Form = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -255,11 +259,13 @@ def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) 
     channels, (height, width) = x.shape[1], x.shape[2:]
     if x.numel() == 0:
         return x.new_zeros((channels, 1, kernel_height, kernel_width))
+    # on a map of side s at most 2s - 1 taps a side ever meet a pixel; the others are zero
     kh, kw = min(kernel_height, 2 * height - 1), min(kernel_width, 2 * width - 1)
-    form = select("weight_grad", x, kh, kw)
-    taps = _WEIGHT_GRAD[form](x, grad, kh, kw)
+    form = _WEIGHT_GRAD[select("weight_grad", x, kh, kw)]
+    if 2 * kh * kw > kernel_height * kernel_width:
+        return form(x, grad, kernel_height, kernel_width).contiguous()  # a narrow rim: sooner computed than put around
     rim_h, rim_w = (kernel_height - kh) // 2, (kernel_width - kw) // 2
-    return F.pad(taps, (rim_w, rim_w, rim_h, rim_h)) if rim_h or rim_w else taps.contiguous()
+    return F.pad(form(x, grad, kh, kw), (rim_w, rim_w, rim_h, rim_h))
 
 
 def select(purpose: str, x: Tensor, kernel_height: int, kernel_width: int) -> str:
@@ -405,32 +411,34 @@ def _float32_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_wid
 
 
 def _map_as_filter(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
-    """Convolve each image with its output gradient as the filter: padded by kh // 2, kw // 2, kh × kw numbers remain.
+    """Convolve each image with its own output gradient, in blocks of images and channels that suit the cache."""
+    n, channels, height, width = x.shape
+    room = min(max(_BLOCK_NUMBERS // (height * width), _VECTOR), _BLOCK_CHANNELS)
+    images = max(1, room // channels)
+    part = math.ceil(channels / math.ceil(channels / room) / _VECTOR) * _VECTOR  # no small block is left over
+    taps = x.new_empty((channels, kernel_height * kernel_width))
+    for start in range(0, channels, part):
+        blocks = [(slice(first, first + images), slice(start, start + part)) for first in range(0, n, images)]
+        sums = reduce(Tensor.add_, (_convolve_with_grad(x[b], grad[b], kernel_height, kernel_width) for b in blocks))
+        taps[start : start + part] = sums.t()  # of a matrix: PyTorch transposes it block by block
+    return taps.view(channels, 1, kernel_height, kernel_width)
 
-    Images and channels together are the channels of that convolution, in blocks that suit the cache; the answers of
-    different images are added.
+
+def _convolve_with_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    """Weight gradient as (kh · kw, C): images times channels are the channels of one convolution, summed over images.
+
+    The output gradient is its filter, and with a padding of kh // 2, kw // 2 there are kh × kw numbers in its answer.
     """
     n, channels, height, width = x.shape
-    room = _BLOCK_NUMBERS // (height * width) // _VECTOR * _VECTOR
-    room = min(max(room, _VECTOR), 256)
-    images, part = max(1, room // channels), min(room, channels)
-    total = x.new_zeros((kernel_height, kernel_width, channels))
-    for first in range(0, n, images):
-        for start in range(0, channels, part):
-            few = (slice(first, first + images), slice(start, start + part))
-            maps, filters = x[few], grad[few]
-            m, c = maps.shape[:2]
-            spare = -(m * c) % _VECTOR  # oneDNN's kernel wants whole vectors of channels
-            pixels = maps.permute(2, 3, 0, 1).reshape(1, height, width, m * c)
-            filters = filters.reshape(m * c, 1, height, width)
-            if spare:
-                pixels, filters = F.pad(pixels, (0, spare)), F.pad(filters, (0, 0, 0, 0, 0, 0, 0, spare))
-            pixels = as_format(pixels.permute(0, 3, 1, 2), torch.channels_last)
-            padding = (kernel_height // 2, kernel_width // 2)
-            y = F.conv2d(pixels, filters, padding=padding, groups=m * c + spare)
-            y = y[0].permute(1, 2, 0)[:, :, : m * c].reshape(kernel_height, kernel_width, m, c)
-            total[:, :, start : start + c] += y.sum(2)
-    return total.permute(2, 0, 1)[:, None].contiguous()
+    filters = grad.reshape(n * channels, 1, height, width)
+    maps = x if n == 1 else x.permute(2, 3, 0, 1).reshape(1, height, width, n * channels).permute(0, 3, 1, 2)
+    spare = -(n * channels) % _VECTOR  # oneDNN's kernel wants whole vectors of channels
+    if spare:
+        filters, maps = F.pad(filters, (0, 0, 0, 0, 0, 0, 0, spare)), F.pad(maps, (0, 0, 0, 0, 0, spare))
+    padding = (kernel_height // 2, kernel_width // 2)
+    y = F.conv2d(as_format(maps, _NHWC), filters, padding=padding, groups=n * channels + spare)
+    sums = y[0].permute(1, 2, 0).flatten(0, 1)[:, : n * channels]
+    return sums if n == 1 else sums.unflatten(1, (n, channels)).sum(1)
 
 
 _FORWARD: dict[str, Form] = {

@@ -26,7 +26,7 @@ def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) 
     """Gradient (C, 1, kh, kw) to the filters from input and output gradient (N, C, H, W); float32 or float64."""
     height, width = x.shape[2:]
     pad_h, pad_w = kernel_height // 2, kernel_width // 2
-    sides = (_fast_length(height + pad_h), _fast_length(width + pad_w))
+    sides = (_fast_length(max(height + pad_h, kernel_height)), _fast_length(max(width + pad_w, kernel_width)))
     spectrum = torch.fft.rfft2(x.contiguous(), s=sides)
     spectrum *= _conjugate(torch.fft.rfft2(grad.contiguous(), s=sides))
     taps = torch.fft.irfft2(spectrum.sum(0), s=sides).roll((pad_h, pad_w), (1, 2))

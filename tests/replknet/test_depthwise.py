@@ -123,19 +123,24 @@ def test_dtypes_and_rectangular_kernels(generator, dtype, h, w, kh, kw, memory_f
 
 
 def test_training_shapes(generator):
-    """Shapes of a small network in training: large batches on maps smaller than the kernel."""
-    for n, c, side, k in [(32, 8, 24, 31), (32, 8, 12, 29), (64, 16, 6, 27), (64, 32, 3, 13)]:
+    """Small networks in training: maps smaller than the kernel, by far and by little; whole blocks and rests."""
+    shapes = [(32, 8, 24, 31), (32, 8, 12, 29), (64, 16, 6, 27), (64, 32, 3, 13)]
+    shapes += [(3, 24, 7, 29), (1, 130, 14, 31), (5, 24, 14, 29), (2, 600, 7, 13), (1, 48, 16, 29)]
+    for n, c, side, k in shapes:
         x, weight, _ = make(generator, n, c, side, side, k, k, torch.float32)
         grad = torch.randn(x.shape, generator=generator)
+        ends = [0, 1, c - 1]
         for memory_format in (torch.contiguous_format, torch.channels_last):
             xf, gf = x.to(memory_format=memory_format), grad.to(memory_format=memory_format)
-            expected = depthwise_conv2d_reference(x[:, :2].double(), weight[:2].double())
+            expected = depthwise_conv2d_reference(x[:, ends].double(), weight[ends].double())
             torch.testing.assert_close(
-                depthwise_conv2d(xf, weight)[:, :2].double(), expected, **TOLERANCE[torch.float32], check_stride=False
+                depthwise_conv2d(xf, weight)[:, ends].double(), expected, **TOLERANCE[torch.float32], check_stride=False
             )
             scale = side * n**0.5
-            actual = OP_WEIGHT_GRAD(xf, gf, k, k)[:2].double() / scale
-            expected = weight_grad_reference(x[:, :2], grad[:, :2], k, k) / scale
+            whole = OP_WEIGHT_GRAD(xf, gf, k, k)
+            assert whole.is_contiguous()
+            actual = whole[ends].double() / scale
+            expected = weight_grad_reference(x[:, ends], grad[:, ends], k, k) / scale
             torch.testing.assert_close(actual, expected, **TOLERANCE[torch.float32])
 
 
