@@ -26,6 +26,7 @@ from replknet.ops.layout import (
     as_format,
     channels_last_strides,
     check_shapes,
+    contiguous_strides,
     crop,
     empty_output,
     format_of,
@@ -98,26 +99,32 @@ FORWARD_TABLE = (
     Row("fft", channels=(0, 15), taps=(700, 1 << 62), area=(1000, 1 << 62)),
     Row("fft", channels=(0, 4), taps=(169, 1 << 62), area=(10000, 1 << 62)),
     Row("fft", taps=(2000, 1 << 62), area=(4096, 1 << 62)),
+    Row("channels_last", channels=(0, 1), taps=(700, 1 << 62), area=(0, 60), batch=(0, 3)),
     Row("cropped", channels=(0, 1), taps=(700, 1 << 62), area=(0, 256)),
     Row("stock", channels=(0, 1)),
     Row("transposed", layout=_NHWC, kernel_width=(10, 13), channels=(16, 1 << 62), area=(500, 1 << 62)),
     Row("stock", layout=_NHWC),
-    Row("channels_last", kernel_width=(0, 13), channels=(0, 15), area=(1000, 1 << 62)),
+    Row("channels_last", kernel_width=(0, 13), channels=(0, 15)),
+    Row("channels_last", kernel_width=(0, 13), channels=(0, 63), area=(0, 60)),
     Row("stock", kernel_width=(0, 13)),
     Row("channel_blocks", channels=(64, 1 << 62), area=(4096, 1 << 62)),
     Row("channels_last"),
 )
 # For the gradient to the input: "turned" is the forward table with turned filters, which costs a copy of the filters;
 # "transposed" is the kernel that PyTorch has for it, in the layout of the gradient, "transposed_channels_last" the same
-# after conversion.
+# after conversion, "stock" what autograd calls.
 INPUT_GRAD_TABLE = (
     Row("turned", dtype=(torch.float64, *_WIDENED)),
     Row("turned", dtype=_BF16, kernel_width=(14, 1 << 62), area=(1000, 1 << 62)),
     Row("transposed", dtype=_BF16),
-    Row("transposed", channels=(0, 1), batch=(1, 1), taps=(0, 9)),
-    Row("turned", channels=(0, 1), area=(500, 1 << 62)),
-    Row("turned", channels=(0, 1), taps=(2000, 1 << 62)),
-    Row("transposed", channels=(0, 1)),
+    # a single channel lies in both formats at once, and the converted form costs a change of strides only
+    Row("transposed", channels=(0, 1), batch=(0, 1), taps=(0, 9), area=(0, 499)),
+    Row("stock", channels=(0, 1), batch=(0, 1), taps=(0, 9)),
+    Row("transposed_channels_last", channels=(0, 1), taps=(0, 49)),
+    Row("transposed_channels_last", channels=(0, 1), taps=(0, 169), area=(0, 499)),
+    Row("transposed_channels_last", channels=(0, 1), taps=(0, 169), area=(0, 1999), batch=(0, 3)),
+    Row("transposed_channels_last", channels=(0, 1), area=(0, 60), batch=(0, 3)),
+    Row("turned", channels=(0, 1)),
     Row("transposed", area=(0, 999)),
     Row("turned", taps=(2000, 1 << 62)),
     Row("turned", layout=_NCHW, taps=(700, 1 << 62), area=(0, 4095)),
@@ -213,9 +220,10 @@ def plan_forward(
     layout = format_of_strides(shape, strides)
     form = _select("forward", dtype, layout, shape, *kernel)
     plain = form == "stock" and _plain_strides(shape, strides, layout)
+    converted = form == "channels_last" and strides == channels_last_strides(shape)
     back = _select("input_grad", dtype, layout, shape, *kernel)
     return Plan(
-        run=stock if plain else _FORWARD[form],
+        run=stock if plain or converted else _FORWARD[form],
         stock=stock,
         native=plain and back == "transposed",
         small=dtype not in _WIDENED
@@ -243,15 +251,16 @@ def plan_input_grad(
     form = _select("input_grad", dtype, layout, shape, *kernel)
     if form == "transposed" and _plain_strides(shape, strides, layout):
         return _transposed_of(kernel, shape[1])
+    if form == "transposed_channels_last" and strides == channels_last_strides(shape):
+        return _transposed_of(kernel, shape[1])
     return _INPUT_GRAD[form]
 
 
 def _plain_strides(shape: tuple[int, ...], strides: tuple[int, ...], layout: torch.memory_format) -> bool:
-    """Whether the strides are exactly those that PyTorch's kernels recognise as this memory format."""
-    _, channels, height, width = shape
-    if layout is _NHWC:
+    """Whether PyTorch's kernels recognise exactly these strides; a single channel may lie in either format."""
+    if layout is _NHWC or (shape[1] == 1 and strides[1] == 1):
         return strides == channels_last_strides(shape)
-    return strides == (channels * height * width, height * width, width, 1)
+    return strides == contiguous_strides(shape)
 
 
 def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
@@ -367,8 +376,14 @@ def _plain_transposed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return as_format(y, layout)
 
 
+def _stock_input_grad(grad: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    grad = as_format(grad, format_of(grad))
+    return _stock_backward(grad, grad, weight, [True, False, False])[0]  # of the input only the shape matters
+
+
 def _transposed_channels_last(grad: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return as_format(_plain_transposed(as_format(grad, _NHWC), weight, bias), format_of(grad))
+    y = F.conv_transpose2d(as_format(grad, _NHWC), weight, bias, padding=_same(weight), groups=grad.shape[1])
+    return as_format(y, format_of(grad))
 
 
 def _turned(grad: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -384,22 +399,16 @@ def _float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _stock_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
-    channels = x.shape[1]
-    layout, padding = format_of(x), [kernel_height // 2, kernel_width // 2]
-    shape_only = x.new_empty((channels, 1, kernel_height, kernel_width))
+    layout = format_of(x)
+    shape_only = x.new_empty((x.shape[1], 1, kernel_height, kernel_width))
+    return _stock_backward(as_format(grad, layout), as_format(x, layout), shape_only, [False, True, False])[1]
+
+
+def _stock_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+    """What autograd calls for `F.conv2d`: gradients to input, filters and bias, those that are wanted."""
     return torch.ops.aten.convolution_backward(
-        as_format(grad, layout),
-        as_format(x, layout),
-        shape_only,
-        None,
-        [1, 1],
-        padding,
-        [1, 1],
-        False,
-        [0, 0],
-        channels,
-        [False, True, False],
-    )[1]
+        grad, x, weight, None, [1, 1], list(_same(weight)), [1, 1], False, [0, 0], x.shape[1], wanted
+    )
 
 
 def _stock_contiguous_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
@@ -452,6 +461,7 @@ _FORWARD: dict[str, Form] = {
     "float32": _float32,
 }
 _INPUT_GRAD: dict[str, Form] = {
+    "stock": _stock_input_grad,
     "turned": _turned,
     "transposed": _plain_transposed,
     "transposed_channels_last": _transposed_channels_last,

@@ -15,6 +15,7 @@ __all__ = [
     "check_kernel",
     "check_shapes",
     "check_weight_grad",
+    "contiguous_strides",
     "crop",
     "empty_output",
     "format_of",
@@ -129,6 +130,12 @@ def channels_last_strides(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     return channels * height * width, 1, width * channels, channels
 
 
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The strides of a contiguous tensor; those of a single channel or image tell PyTorch's kernels the format, too."""
+    _, channels, height, width = shape
+    return channels * height * width, height * width, width, 1
+
+
 def as_format(x: Tensor, memory_format: torch.memory_format) -> Tensor:
     """`x` with exactly the strides that PyTorch's kernels recognise as `memory_format`; a view where one exists."""
     if memory_format is torch.channels_last:
@@ -137,7 +144,8 @@ def as_format(x: Tensor, memory_format: torch.memory_format) -> Tensor:
             return x
         # strided anew, since `contiguous` leaves the odd batch stride of a single image
         return x.permute(0, 2, 3, 1).contiguous().as_strided(x.shape, strides)
-    return x.contiguous()
+    # strided anew, since `contiguous` leaves a single channel with the strides of channels-last
+    return x.contiguous() if x.shape[1] != 1 else x.contiguous().as_strided(x.shape, contiguous_strides(x.shape))
 
 
 def crop(weight: Tensor, height: int, width: int) -> Tensor:
