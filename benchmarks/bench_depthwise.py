@@ -5,11 +5,12 @@ side 16 to 256, kernel 3 to 31); `stages`, the four stages of RepLKNet-31B at 22
 layers of a small network at 96 pixels. A fourth, `peak`, is a matrix product, for the roofline. The 24 layers are
 alike, so one is timed. On CPU a batch of 1 replaces the 64.
 
-Method: all providers of a case run in turn, round after round, in one process; each timed call follows an untimed one
-of its own, so that none finds the caches as another left them. The row holds the median and the 20th and 80th
-percentile. On CPU, calls that the system interrupted for another process are left out where three others remain; the
-column `calls` counts what was used. On CUDA a call is timed by events and the second-level cache is overwritten before
-it. A call that takes over `--patience` seconds is timed once. A rerun replaces the row of the same key.
+Method: all providers of a case and memory format run in turn, round after round, in one process; each timed call
+follows an untimed one of its own, so that none finds the caches as another left them. The row holds the median and the
+20th and 80th percentile. On CPU, calls that the system interrupted for another process are left out where three others
+remain; the column `calls` counts what was used. On CUDA a call is timed by events and the second-level cache is
+overwritten before it. A call that takes over `--patience` seconds is timed once. A rerun replaces the row of the same
+key.
 
     python -m benchmarks.bench_depthwise --out benchmarks/results/depthwise.csv
     python -m benchmarks.bench_depthwise --out d.csv --experiment stages --dtype bfloat16 --device cuda
@@ -98,17 +99,19 @@ def call(provider: str, mode: str, x: Tensor, grad: Tensor, weight: Tensor) -> C
 
 
 def time_calls(
-    calls: dict[tuple[str, str], Callable[[], Tensor]], *, rounds: int, seconds: float, patience: float, device: str
-) -> dict[tuple[str, str], list[float]]:
-    """Milliseconds of every call, in turn, every other round backwards; a call that outlasts `patience` is run once.
+    calls: dict[str, Callable[[], Tensor]], *, rounds: int, seconds: float, patience: float, device: str
+) -> dict[str, list[float]]:
+    """Milliseconds of every provider's call, in turn, every other round backwards.
 
-    The turn matters: what a call finds in the caches, and whether threads are awake, depends on its neighbour.
+    A call that outlasts `patience` is run once. The turn matters: what a call finds in the caches, and whether threads
+    are awake, depends on its neighbour; so the neighbours use one memory format, since a slow call in the other one
+    would take a third off the next one's speed.
     """
-    clean: dict[tuple[str, str], list[float]] = {name: [] for name in calls}
-    every: dict[tuple[str, str], list[float]] = {name: [] for name in calls}
+    clean: dict[str, list[float]] = {name: [] for name in calls}
+    every: dict[str, list[float]] = {name: [] for name in calls}
     once = set()
     for name, work in calls.items():
-        if name[0] == "ours":
+        if name == "ours":
             work()  # the first call of a shape compiles: kernels on CUDA, oneDNN's code on CPU
         first, interrupted = _time(work, device)
         if first > 1e3 * patience:
@@ -160,20 +163,18 @@ def measure(case: Case, mode: str, options: argparse.Namespace) -> Iterator[dict
     shape = (case.n, case.c, case.side_px, case.side_px)
     x, grad = (torch.randn(shape, generator=generator).to(device, dtype) for _ in range(2))
     weight = (torch.randn(case.c, 1, case.k, case.k, generator=generator) / case.k).to(device, dtype)
-    calls: dict[tuple[str, str], Callable[[], Tensor]] = {}
     for layout, memory_format in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
         tensors = [t.contiguous(memory_format=memory_format) for t in (x, grad)]
-        calls["ours", layout] = call("ours", mode, *tensors, weight)
-        if options.dtype == "bfloat16" and device == "cpu" and case.k > 13 and layout == "contiguous":
-            continue  # minutes a call
-        if mode == "backward_weight" and case.gflop_nominal > options.stock_limit_gflop:
-            continue  # tens of seconds a call on CPU
-        for provider, switch in stock_settings(device).items():
-            work = call(provider, mode, *tensors, weight)
-            calls[provider, layout] = lambda switch=switch, work=work: (switch(), work())[1]
-    times = time_calls(calls, rounds=options.rounds, seconds=options.seconds, patience=options.patience, device=device)
-    for (provider, layout), values in times.items():
-        yield as_row(case, provider, layout, mode, options, values)
+        calls = {"ours": call("ours", mode, *tensors, weight)}
+        slow = options.dtype == "bfloat16" and device == "cpu" and case.k > 13 and layout == "contiguous"  # minutes
+        slow |= mode == "backward_weight" and case.gflop_nominal > options.stock_limit_gflop  # tens of seconds on CPU
+        if not slow:
+            for provider, switch in stock_settings(device).items():
+                work = call(provider, mode, *tensors, weight)
+                calls[provider] = lambda switch=switch, work=work: (switch(), work())[1]
+        limits = {"rounds": options.rounds, "seconds": options.seconds, "patience": options.patience}
+        for provider, values in time_calls(calls, **limits, device=device).items():
+            yield as_row(case, provider, layout, mode, options, values)
 
 
 def as_row(
@@ -200,7 +201,7 @@ def measure_peak(options: argparse.Namespace) -> Iterator[dict[str, str]]:
     """One row: a matrix product of 2048 × 2048, the rate that the roofline of the plot is drawn at."""
     side = 2048
     a, b = (torch.randn(side, side).to(options.device, getattr(torch, options.dtype)) for _ in range(2))
-    calls = {("stock", ""): lambda: a @ b}
+    calls = {"stock": lambda: a @ b}
     for values in time_calls(calls, rounds=30, seconds=5.0, patience=options.patience, device=options.device).values():
         case = Case("peak", 1, side, side, 1)
         yield as_row(case, "stock", "", "matmul", options, values) | {"gflop_nominal": f"{2e-9 * side**3:.4g}"}
@@ -216,8 +217,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
     parser.add_argument("--tf32", action="store_true", help="CUDA: tensor cores for float32, 10 bits of mantissa")
-    parser.add_argument("--rounds", type=int, default=30, help="calls a row at most")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time a case at most, after five rounds")
+    parser.add_argument("--rounds", type=int, default=100, help="calls a row at most")
+    parser.add_argument("--seconds", type=float, default=0.7, help="time a case and layout at most, after five rounds")
     parser.add_argument(
         "--patience", type=float, default=1.0, help="a call that takes longer, in seconds, is timed once"
     )
