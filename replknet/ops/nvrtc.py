@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["KernelUnavailable", "compile_source", "find_nvrtc", "launch", "load_function"]
+__all__ = ["KernelUnavailable", "compile_source", "find_nvrtc", "launch", "load_function", "supported_architectures"]
 
 _MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
@@ -40,6 +40,18 @@ def _nvrtc() -> ctypes.CDLL:
         return ctypes.CDLL(path)
     except OSError as error:
         raise KernelUnavailable(f"NVRTC at {path} cannot be loaded: {error}") from error
+
+
+def supported_architectures() -> list[str]:
+    """Real architectures that this NVRTC compiles for, such as ["sm_80", "sm_90"].
+
+    Raises: KernelUnavailable.
+    """
+    library, count = _nvrtc(), ctypes.c_int()
+    _expect(library.nvrtcGetNumSupportedArchs(ctypes.byref(count)), "number of architectures")
+    numbers = (ctypes.c_int * count.value)()
+    _expect(library.nvrtcGetSupportedArchs(numbers), "architectures")
+    return [f"sm_{number}" for number in numbers]
 
 
 def compile_source(source: str, *, architecture: str, defines: Sequence[str] = ()) -> bytes:

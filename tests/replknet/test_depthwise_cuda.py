@@ -220,6 +220,8 @@ def test_emulated_kernels(shape, scalar, tensor_cores, tmp_path):
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize("scalar", [0, 1, 2, 3], ids=["float32", "float16", "bfloat16", "tf32"])
 def test_nvrtc_compiles(scalar, architecture):
+    if architecture not in nvrtc.supported_architectures():
+        pytest.skip(f"this NVRTC is older than {architecture}: 12.8 and newer know sm_100")
     for shape in [(64, 128, 56, 56, 31, 31), (64, 512, 14, 14, 27, 27), (1, 128, 256, 256, 31, 31)]:
         tile = tile_for(scalar, shape)
         image = nvrtc.compile_source(DEVICE_HEADER + SOURCE, architecture=architecture, defines=tile.defines)

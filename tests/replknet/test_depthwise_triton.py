@@ -32,6 +32,8 @@ print("cases", cases)
 """
 
 COMPILED = """
+import inspect
+
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -41,8 +43,11 @@ for kind, upcast in (("fp32", False), ("bf16", False), ("fp16", False)):
     signature = {name: f"*{kind}" for name in ("x_pointer", "w_pointer", "bias_pointer", "y_pointer")}
     signature |= {name: "i32" for name in ("channels", "height", "width", "tiles_x")}
     constants = dict(KH=31, KW=31, HAS_BIAS=True, PRECISION="ieee", UPCAST=upcast, ROWS=32, COLS=32, DEPTH=32)
-    signature |= {name: "constexpr" for name in constants}
-    source = ASTSource(fn=_row_toeplitz, signature=signature, constexprs=constants)
+    if "constexprs" in inspect.signature(ASTSource).parameters:
+        signature |= {name: "constexpr" for name in constants}
+        source = ASTSource(fn=_row_toeplitz, signature=signature, constexprs=constants)
+    else:  # Triton 3.2, of PyTorch 2.6
+        source = ASTSource(fn=_row_toeplitz, signature=signature, constants=constants)
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4})
     assert compiled.asm["cubin"][:4] == b"\\x7fELF"
     if kind != "fp32":
