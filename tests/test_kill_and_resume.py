@@ -68,7 +68,7 @@ def content(output: Path) -> dict[str, object]:
             with np.load(path) as archive:
                 found |= {f"{name}/{key}": archive[key].tobytes() for key in archive.files if key != "provenance"}
         elif path.suffix == ".json":
-            found[name] = json.loads(path.read_text())["results"]
+            found[name] = json.loads(path.read_text(encoding="utf-8"))["results"]
         elif path.suffix in (".csv", ".tex"):
             found[name] = path.read_bytes()
         else:

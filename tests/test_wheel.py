@@ -22,13 +22,13 @@ def wheel(tmp_path_factory) -> Path:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((ROOT / name).read_bytes())
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
-    built = subprocess.run(command, capture_output=True, text=True)
+    built = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert built.returncode == 0, built.stdout + built.stderr
     return next(out.glob("*.whl"))
 
 
 def tracked(*paths: str) -> list[str]:
-    found = subprocess.run(["git", "ls-files", *paths], cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run(["git", "ls-files", *paths], cwd=ROOT, capture_output=True, encoding="utf-8")
     if found.returncode:
         pytest.skip("not a git checkout")
     return found.stdout.splitlines()
@@ -51,14 +51,14 @@ def test_the_installed_wheel_works_elsewhere(wheel, tmp_path):
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     found = python("-c", "import erf, runkit as r; print(*(p.__path__[0] for p in (erf, r)))")
     assert found.split() == [str(tmp_path / "erf"), str(tmp_path / "runkit")]
-    read = "import sys, importlib.resources as r; r.files(sys.argv[1]).joinpath(sys.argv[2]).read_text()"
+    read = "import sys, importlib.resources as r; r.files(sys.argv[1]).joinpath(sys.argv[2]).read_text('utf-8')"
     for data in (("erf", "result.schema.json"), ("runkit", "templates/page.html")):
         python("-c", read, *data)
     for program in PROGRAMS:

@@ -14,7 +14,7 @@ def test_the_site_builds_strictly(tmp_path):
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert built.returncode == 0, built.stderr
     commands = (tmp_path / "reference" / "command-lines" / "index.html").read_text(encoding="utf-8")

@@ -46,7 +46,7 @@ def with_values(rows, **values):
 def test_the_command_writes_what_it_prints(run):
     code, out, _ = run("small-maps", "--seeds", "2")
     assert code == 0
-    content = json.loads((run.folder / "small-maps.json").read_text())
+    content = json.loads((run.folder / "small-maps.json").read_text(encoding="utf-8"))
     assert content["results"]["holds"] is True
     assert content["results"]["ours"] in out
     assert content["claim"]["source"] in out
@@ -85,7 +85,7 @@ def test_the_list_and_the_help_answer_without_torch():
         "print([name for name in ('torch', 'matplotlib', 'scipy', 'pandas') if name in sys.modules])"
     )
     started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", cwd=ROOT, check=True)
     assert time.perf_counter() - started < 5
     assert done.stdout.splitlines()[-1] == "[]"
     assert all(claim.name in done.stdout for claim in CLAIMS)
@@ -215,7 +215,7 @@ def test_depth_of_random_networks_is_labelled(run, photo_folder, monkeypatch):
     assert code == 0
     assert "RANDOM WEIGHTS for all networks of this claim, since" in err
     assert "untrained" in out
-    content = json.loads((run.folder / "depth.json").read_text())
+    content = json.loads((run.folder / "depth.json").read_text(encoding="utf-8"))
     assert [record["random"] for record in content["weights"]] == [True] * 3
     assert all(row["weights"] == "RANDOM WEIGHTS (seed 0)" for row in content["results"]["rows"])
 
@@ -234,7 +234,7 @@ def test_trained_and_random_networks_are_measured_on_the_same_images(run, photo_
     monkeypatch.setattr(training, "NETWORKS", trained)
     code, _, _ = run("training", "--images", str(photo_folder), "--size", "64", "--seeds", "1")
     assert code == 0
-    content = json.loads((run.folder / "training.json").read_text())
+    content = json.loads((run.folder / "training.json").read_text(encoding="utf-8"))
     assert [record["random"] for record in content["weights"]] == [False, False, True, True]
     rows = content["results"]["rows"]
     assert [(row["weights"], row["seed"]) for row in rows[::2]] == [("trained", None), ("random", 0)]

@@ -10,8 +10,8 @@ from support import ROOT
 import erf
 from erf.visualize import main
 
-SCHEMA = json.loads((ROOT / "erf" / "result.schema.json").read_text())
-DOCUMENTATION = (ROOT / "docs" / "file-formats.md").read_text()
+SCHEMA = json.loads((ROOT / "erf" / "result.schema.json").read_text(encoding="utf-8"))
+DOCUMENTATION = (ROOT / "docs" / "file-formats.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def results(tmp_path_factory):
     for images, name in (("3", "tf_efficientnet_lite0.in1k"), ("1", "efficientnet_b0")):
         arguments = ["--model", name, "--weights", "random", "--num-images", images, "--size", "64"]
         assert main([*arguments, "--output", str(folder)]) == 0
-    return {path.stem: json.loads(path.read_text()) for path in (folder / "erf").glob("*.json")}
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (folder / "erf").glob("*.json")}
 
 
 def test_the_schema_is_one():

@@ -80,10 +80,10 @@ def test_files_of_a_comparison(tmp_path):
     assert {row["model"] for row in read_csv(tmp_path / "comparison-measures.csv")} == {"net_a", "net_b", "old"}
     differences = read_csv(tmp_path / "comparison-differences.csv")
     assert {(row["model"], row["less"]) for row in differences} == {("net_a", "net_b")}
-    content = json.loads((tmp_path / "comparison.json").read_text())
+    content = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
     assert len(content["differences"]) == len(differences)
     assert len(content["measures"]) == len(read_csv(tmp_path / "comparison-measures.csv"))
-    latex = (tmp_path / "comparison.tex").read_text()
+    latex = (tmp_path / "comparison.tex").read_text(encoding="utf-8")
     assert r"net\_b & RANDOM WEIGHTS (seed 0)" in latex
     assert latex.count(r" \\") == 4
     write_tables([results[0], results[2]], tmp_path / "comparison")

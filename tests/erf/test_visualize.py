@@ -33,7 +33,7 @@ def run(photo_folder, tmp_path, capsys, caplog):
 
 
 def read(path):
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_one_trained_network(run):
@@ -219,7 +219,7 @@ def test_from_npz_needs_no_torch(run, tmp_path):
         f"code = main(['--from-npz', {str(run.folder / 'resnet18.npz')!r}, '--output', {str(tmp_path / 'again')!r}]); "
         "print(code, 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT, check=True)
     assert done.stdout.splitlines()[-1] == "0 False"
     again = read(tmp_path / "again" / "erf" / "resnet18.json")
     assert again["results"] == read(run.folder / "resnet18.json")["results"]
@@ -325,7 +325,10 @@ def test_wrong_usage(arguments):
 
 def test_help_is_quick_and_shows_examples():
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "erf.visualize", "--help"], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-X", "importtime", "-m", "erf.visualize", "--help"],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=ROOT,
     )
     assert done.returncode == 0
     assert done.stdout.count("python -m erf.visualize --model") >= 2

@@ -387,7 +387,7 @@ CASES = [
         WEIGHTS,
         "a pickle that runs code",
         weights(lambda p: torch.save({"model": _Code()}, p)),
-        "error: …weights.pth wants to run code when read (print) and was not loaded; save its state dict alone: torch.save(model.state_dict(), ...)",
+        "error: …weights.pth wants to run code when read (…print) and was not loaded; save its state dict alone: torch.save(model.state_dict(), ...)",
     ),
     Case(
         WEIGHTS,

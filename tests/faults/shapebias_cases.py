@@ -89,7 +89,7 @@ def csv(change):
 
     def call(place: Path) -> list[str]:
         people = data(place)[2:4]
-        text = (place / "people" / "1.csv").read_text().replace("subject-01", "net")
+        text = (place / "people" / "1.csv").read_text(encoding="utf-8").replace("subject-01", "net")
         (place / "net.csv").write_text(change(text))
         return ["--from-csv", str(place / "net.csv"), *people]
 
@@ -112,7 +112,9 @@ def damaged(path: Path) -> None:
 
 def answers_of_someone(folder: Path) -> list[str]:
     """A folder with a network's CSV only."""
-    (folder / "people" / "1.csv").write_text((folder / "people" / "1.csv").read_text().replace("subject-01", "net"))
+    (folder / "people" / "1.csv").write_text(
+        (folder / "people" / "1.csv").read_text(encoding="utf-8").replace("subject-01", "net")
+    )
     return []
 
 

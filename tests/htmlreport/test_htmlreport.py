@@ -42,7 +42,7 @@ def test_the_command_loads_no_torch(results_folder):
         "import sys; from htmlreport import main; "
         f"code = main([{str(results_folder)!r}]); print(code, 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT, check=True)
     assert done.stdout.splitlines()[-1] == "0 False"
 
 

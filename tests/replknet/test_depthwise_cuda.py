@@ -244,7 +244,7 @@ def test_machine_code_is_as_designed(scalar, products, loads, tmp_path):
     tile = tile_for(scalar, (1, 128, 256, 256, 31, 31))
     image = tmp_path / "kernel.cubin"
     image.write_bytes(nvrtc.compile_source(DEVICE_HEADER + SOURCE, architecture="sm_90", defines=tile.defines))
-    listing = subprocess.run([disassembler(), image], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run([disassembler(), image], capture_output=True, encoding="utf-8", check=True).stdout
     mnemonics = re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\d+ )?([A-Z0-9]+)", listing, re.M)
     assert mnemonics.count(products[0]) == products[1]
     assert mnemonics.count("LDS") <= loads

@@ -59,7 +59,11 @@ print("compiled")
 def run(code: str, **environment: str) -> str:
     """Standard output of a fresh Python: TRITON_INTERPRET is read when Triton is imported."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout

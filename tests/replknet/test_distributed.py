@@ -23,7 +23,7 @@ def torchrun(*arguments: str, ranks: int = 2, timeout: float = 200.0) -> subproc
     return subprocess.run(
         [*command, *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=ROOT,
         timeout=timeout,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -153,7 +153,7 @@ def test_receptive_fields_of_two_ranks(photo_folder, tmp_path):
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("Area ratio as published") == 1
         two = arrays(tmp_path / "two" / "erf" / "test_resnet.npz")
-        assert json.loads((tmp_path / "two" / "erf" / "test_resnet.json").read_text())["ranks"] == 2
+        assert json.loads((tmp_path / "two" / "erf" / "test_resnet.json").read_text(encoding="utf-8"))["ranks"] == 2
         assert two.keys() == whole.keys()
         assert all(np.array_equal(two[name], whole[name]) for name in whole)
 

@@ -16,5 +16,5 @@ def test_kept_memory_saves_page_faults():
         "before, works = faults(), replknet.memory.keep_freed_memory()\n"
         "print(works, faults() < before / 4)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT, check=True)
     assert done.stdout.split()[0] == "False" or done.stdout.split() == ["True", "True"]

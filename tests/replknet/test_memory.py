@@ -87,7 +87,7 @@ assert peak_memory(cpu)["resident_bytes"] < before + 150e6
 @pytest.mark.skipif(memory._resident("VmHWM") is None, reason="only Linux says how much memory is in use")
 def test_the_peak_of_memory_is_seen_and_forgotten():
     """In a process of its own: where freed memory is kept (`keep_freed_memory`), it stays in use."""
-    done = subprocess.run([sys.executable, "-c", PEAK], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", PEAK], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
 
 

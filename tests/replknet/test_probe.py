@@ -7,6 +7,7 @@ from torch import nn
 from replknet.probe import Probe, count_macs, extrapolate, probe
 
 
+@pytest.mark.filterwarnings("ignore:cuDNN cannot be used")  # PyTorch 2.6 on the map of 50,000 pixels a side
 def test_multiplications_of_a_convolution():
     layer = nn.Conv2d(3, 8, 5, padding=2, bias=False)
     macs = count_macs(lambda: layer(torch.empty(2, 3, 16, 20)))

@@ -17,7 +17,7 @@ NETWORKS = [tag.partition(".")[0] for tag in known_files("packaged_weights") if 
 
 
 def card(name):
-    return json.loads((CHECKPOINTS / f"{name}.{TAG}.json").read_text())
+    return json.loads((CHECKPOINTS / f"{name}.{TAG}.json").read_text(encoding="utf-8"))
 
 
 def test_every_registered_network_is_shipped():
@@ -32,9 +32,9 @@ def test_file_card_and_manifest_agree(name):
     assert sha256_of_file(path) == about["file"]["sha256"] == known.sha256
     assert path.stat().st_size == about["file"]["size"] == known.size <= 6_000_000
     assert known.path == f"replknet/checkpoints/{path.name}"
-    curve = list(csv.DictReader((CHECKPOINTS / f"{name}.{TAG}.csv").read_text().splitlines()))
+    curve = list(csv.DictReader((CHECKPOINTS / f"{name}.{TAG}.csv").read_text(encoding="utf-8").splitlines()))
     assert len(curve) == about["recipe"]["epochs"]
-    assert about["file"]["sha256"] in (CHECKPOINTS / f"{name}.{TAG}.md").read_text()
+    assert about["file"]["sha256"] in (CHECKPOINTS / f"{name}.{TAG}.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("no_network")

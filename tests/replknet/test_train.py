@@ -51,7 +51,7 @@ def train(data, folder, *options):
 def test_a_run_leaves_a_checkpoint_with_its_card(two_colours, tmp_path):
     assert train(two_colours, tmp_path) == 0
     stem = tmp_path / "replknet3n.imagenette"
-    record = json.loads(stem.with_name(stem.name + ".json").read_text())
+    record = json.loads(stem.with_name(stem.name + ".json").read_text(encoding="utf-8"))
     assert record["data"] | {"sha256_of_names": None} == {
         "classes": ["class0", "class1"],
         "train_images": 12,
@@ -62,8 +62,8 @@ def test_a_run_leaves_a_checkpoint_with_its_card(two_colours, tmp_path):
     weights = load_file(stem.with_name(record["file"]["name"]))
     assert {v.dtype for v in weights.values() if v.is_floating_point()} == {torch.float16}
     timm.create_model("replknet3n", num_classes=2).load_state_dict(weights)
-    assert len(stem.with_name(stem.name + ".csv").read_text().splitlines()) == 3
-    assert record["file"]["sha256"] in stem.with_name(stem.name + ".md").read_text()
+    assert len(stem.with_name(stem.name + ".csv").read_text(encoding="utf-8").splitlines()) == 3
+    assert record["file"]["sha256"] in stem.with_name(stem.name + ".md").read_text(encoding="utf-8")
     assert not list(tmp_path.glob("*.progress.pt"))
 
 

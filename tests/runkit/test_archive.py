@@ -142,7 +142,7 @@ def test_what_is_there_is_not_replaced(tmp_path):
     (tmp_path / "folder" / "mine").write_text("mine")
     with pytest.raises(UserError, match="remove what is there"):
         unpack(tmp_path / "archive", tmp_path / "folder")
-    assert (tmp_path / "folder" / "mine").read_text() == "mine"
+    assert (tmp_path / "folder" / "mine").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("form", ["", "gz", "bz2", "xz"])

@@ -51,7 +51,7 @@ def test_loudness(caplog):
 def test_a_reader_that_has_seen_enough_is_no_error():
     code = "from runkit import write_out\nfor i in range(100000): write_out('line')"
     program = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", cwd=ROOT
     )
     assert program.stdout.readline() == "line\n"
     program.stdout.close()

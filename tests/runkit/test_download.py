@@ -65,7 +65,7 @@ def test_a_file_comes_whole_and_its_hash_is_remembered(fetch, web):
     assert path.read_bytes() == CONTENT
     assert visible(path.parent) == ["file.bin", "file.bin.sha256"]
     assert partial(path.parent) == []
-    assert (path.parent / "file.bin.sha256").read_text() == f"{SHA256}  file.bin\n"
+    assert (path.parent / "file.bin.sha256").read_text(encoding="utf-8") == f"{SHA256}  file.bin\n"
     assert len(web.requests) == 1
     assert path.stat().st_mode & 0o777 == 0o666 & ~current_umask()
 
@@ -361,7 +361,7 @@ try:
 except UserError as error:
     sys.exit(f"error: {{error}}")
 """
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, encoding="utf-8")
 
 
 def test_of_two_processes_one_fetches(web, tmp_path):

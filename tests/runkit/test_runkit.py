@@ -97,7 +97,7 @@ def test_atomic_write_is_all_or_nothing(tmp_path):
     path = tmp_path / "new" / "a.txt"
     with atomic_write(path) as temporary:
         temporary.write_text("one")
-    assert path.read_text() == "one"
+    assert path.read_text(encoding="utf-8") == "one"
 
     def fail_half_way():
         with atomic_write(path) as temporary:
@@ -106,7 +106,7 @@ def test_atomic_write_is_all_or_nothing(tmp_path):
 
     with pytest.raises(RuntimeError, match="half way"):
         fail_half_way()
-    assert path.read_text() == "one"
+    assert path.read_text(encoding="utf-8") == "one"
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -196,7 +196,7 @@ def test_auto_or_int(text):
 def test_importing_a_tool_is_light(package):
     heavy = ("torch", "matplotlib", "pandas", "triton", "timm")
     code = f"import sys, {package}; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 
 

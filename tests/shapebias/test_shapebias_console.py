@@ -39,7 +39,7 @@ def test_json_is_all_there_is_on_stdout(run):
         "subject-01",
         "subject-02",
     ]
-    saved = json.loads((run.folder / "shapebias" / f"{NETWORK}.json").read_text())["results"]
+    saved = json.loads((run.folder / "shapebias" / f"{NETWORK}.json").read_text(encoding="utf-8"))["results"]
     assert content["observers"][0]["shape_bias"] == saved["shape_bias"]
     assert set(content["files"]) == written(run)
     assert content["skipped"] == []

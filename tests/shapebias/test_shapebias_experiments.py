@@ -150,4 +150,4 @@ def test_published_people(data_dir, name, right):
 def test_names_of_one_cue_are_read_as_the_toolbox_writes_them(tmp_path):
     stimuli = [Stimulus(Path("oven10.png"), "oven", "")]
     write_raw_data(tmp_path / "a.csv", "net", stimuli, ["knife"])
-    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "net,1,1,NaN,knife,oven,NaN,oven10.png"
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()[1] == "net,1,1,NaN,knife,oven,NaN,oven10.png"

@@ -161,7 +161,7 @@ def test_everything_is_written_without_torch(results):
     folder, _, _ = results
     command = [sys.executable, "-X", "importtime", "-m", "shapebias.relate", "--erf", str(folder / "erf")]
     command += ["--shape-bias", str(folder / "bias"), "--output", str(folder / "out"), "--formats", "svg"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert not imported & {"torch", "erf", "replknet"}
     assert "left out e (" in done.stderr
@@ -191,7 +191,7 @@ def test_what_cannot_be_compared_is_refused(results, capsys):
     field("d", 0.4, size=128)
     assert "was not measured like the others (size: 64 -> 128)" in error()
     field("d", 0.4)
-    write(folder / "bias" / "twin.json", json.loads((folder / "bias" / "b.json").read_text()))
+    write(folder / "bias" / "twin.json", json.loads((folder / "bias" / "b.json").read_text(encoding="utf-8")))
     assert "are both of b with the same weights; name one" in error()
     (folder / "bias" / "twin.json").write_text('{"config": {"weights": {"model": "x"}}}')
     assert "twin.json is not a result of this project" in error()

@@ -127,7 +127,7 @@ def test_a_finished_result_is_kept_and_another_refused(quick, arguments, tmp_pat
 def test_a_reduced_precision_says_what_it_changed(arguments, tmp_path, caplog, capsys):
     with caplog.at_level("INFO"):
         assert run_random(arguments, "--precision", "bfloat16") == 0
-    content = json.loads((tmp_path / "out" / "shapebias" / f"{NETWORK}.json").read_text())
+    content = json.loads((tmp_path / "out" / "shapebias" / f"{NETWORK}.json").read_text(encoding="utf-8"))
     assert content["precision"] == "bfloat16"
     assert content["precision_check"]["images"] == 16
     assert 0 < content["precision_check"]["largest_difference"] < 0.1
@@ -264,7 +264,7 @@ def test_saved_probabilities_give_the_same_result_without_torch(quick, arguments
     first = capsys.readouterr().out
     command = [sys.executable, "-X", "importtime", "-m", "shapebias.run", "--from-probabilities", str(saved)]
     command += ["--humans", str(people_folder), "--output", str(tmp_path / "again")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "torch" not in imported
     assert done.stdout == first
@@ -391,7 +391,7 @@ def test_toolbox_preprocessing_is_used_and_recorded(arguments, tmp_path, monkeyp
 
 def test_recorded_answers_are_measured_without_torch(people_folder, tmp_path):
     command = [sys.executable, "-X", "importtime", "-m", "shapebias.run", "--from-csv", str(people_folder)]
-    done = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, encoding="utf-8", check=True)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "pandas" in imported
     assert "torch" not in imported
@@ -489,7 +489,11 @@ def test_an_output_that_cannot_be_written_is_named(arguments, people_folder, tmp
 def test_help_shows_runnable_examples_at_once():
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "shapebias.run", "--help"], capture_output=True, text=True, check=True, env=os.environ
+        [sys.executable, "-m", "shapebias.run", "--help"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        env=os.environ,
     )
     seconds = time.perf_counter() - started
     examples = [line.split("shapebias.run ")[1] for line in done.stdout.splitlines() if line.startswith("  python -m")]

@@ -77,7 +77,7 @@ def test_the_table_is_written_without_torch(tmp_path):
         save_probabilities(probabilities(preprocessing), tmp_path / f"{preprocessing}.npz")
     command = [sys.executable, "-X", "importtime", "-m", "shapebias.sensitivity", "--output", str(tmp_path)]
     command += [str(tmp_path / "toolbox.npz"), str(tmp_path / "model.npz")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert not imported & {"torch", "matplotlib"}
     lines = done.stdout.splitlines()
