@@ -8,6 +8,7 @@ gloo carries the results between CPUs, NCCL between CUDA devices.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,6 +139,9 @@ def joined_world(device: torch.device) -> Iterator[World]:
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:
+        # PyTorch 2.6 waits for its threads while it holds the interpreter's lock, which a thread needs that frees the
+        # last tensor it sent: it gets the lock, and is done, while this one sleeps
+        time.sleep(0.05)
         dist.destroy_process_group()
 
 
