@@ -105,7 +105,7 @@ def time_calls(
 
     A call that outlasts `patience` is run once. The turn matters: what a call finds in the caches, and whether threads
     are awake, depends on its neighbour; so the neighbours use one memory format, since a slow call in the other one
-    would take a third off the next one's speed.
+    would take up to two fifths off the next one's speed.
     """
     clean: dict[str, list[float]] = {name: [] for name in calls}
     every: dict[str, list[float]] = {name: [] for name in calls}

@@ -226,7 +226,7 @@ def plan_forward(
     layout = format_of_strides(shape, strides)
     form = _select("forward", dtype, layout, shape, *kernel)
     plain = form == "stock" and _plain_strides(shape, strides, layout)
-    converted = form == "channels_last" and strides == channels_last_strides(shape)
+    converted = form == "channels_last" and _plain_strides(shape, strides, _NHWC)
     back = _select("input_grad", dtype, layout, shape, *kernel)
     return Plan(
         run=stock if plain or converted else _FORWARD[form],
@@ -255,9 +255,8 @@ def plan_input_grad(
         return _nothing
     layout, kernel = format_of_strides(shape, strides), weight_shape[2:]
     form = _select("input_grad", dtype, layout, shape, *kernel)
-    if form == "transposed" and _plain_strides(shape, strides, layout):
-        return _transposed_of(kernel, shape[1])
-    if form == "transposed_channels_last" and strides == channels_last_strides(shape):
+    taken = {"transposed": layout, "transposed_channels_last": _NHWC}.get(form)  # the format that PyTorch is handed
+    if taken is not None and _plain_strides(shape, strides, taken):
         return _transposed_of(kernel, shape[1])
     return _INPUT_GRAD[form]
 

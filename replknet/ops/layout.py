@@ -145,7 +145,8 @@ def as_format(x: Tensor, memory_format: torch.memory_format) -> Tensor:
         # strided anew, since `contiguous` leaves the odd batch stride of a single image
         return x.permute(0, 2, 3, 1).contiguous().as_strided(x.shape, strides)
     # strided anew, since `contiguous` leaves a single channel with the strides of channels-last
-    return x.contiguous() if x.shape[1] != 1 else x.contiguous().as_strided(x.shape, contiguous_strides(x.shape))
+    x = x.contiguous()
+    return x if x.shape[1] != 1 else x.as_strided(x.shape, contiguous_strides(x.shape))
 
 
 def crop(weight: Tensor, height: int, width: int) -> Tensor:
