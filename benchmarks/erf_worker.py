@@ -55,8 +55,8 @@ def input_gradient(features: Callable[[Tensor], Tensor], images: Tensor) -> np.n
 
 def ours(model: str, size: int, dtype: torch.dtype, device: str) -> Maps:
     """The tool's own way."""
-    from erf.contribution import contribution_maps
-    from erf.prepare import prepare
+    from erf.gradient.contribution import contribution_maps
+    from erf.gradient.lean.prepare import prepare
     from replknet import load_model
 
     network, memory_format = prepare(load_model(model, "random", input_size=size).model.to(device, dtype))

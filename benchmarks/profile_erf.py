@@ -18,8 +18,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.table import VERSIONS, describe_versions, device_name, merge_rows
-from erf.contribution import contribution_maps
-from erf.prepare import prepare
+from erf.gradient.contribution import contribution_maps
+from erf.gradient.lean.prepare import prepare
 from replknet import load_model
 
 KEY = ("model", "size_px", "kind", "device")

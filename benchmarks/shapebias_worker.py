@@ -23,13 +23,13 @@ from torchvision.datasets.folder import default_loader
 
 from benchmarks.turns import serve
 from replknet import load_model, optimize
-from replknet.device import choose_device
-from replknet.memory import keep_freed_memory
 from replknet.optimize import use_stock_convolutions
-from shapebias.categories import CATEGORIES, IMAGENET_INDICES, decide
-from shapebias.inference import TOOLBOX_PREPROCESSING, StimulusReader, default_batch_size, predict
-from shapebias.observers import write_raw_data
-from shapebias.stimuli import Stimuli, read_stimuli
+from runkit.compute.device import choose_device
+from runkit.compute.memory import keep_freed_memory
+from shapebias.answers.observers import write_raw_data
+from shapebias.network.inference import TOOLBOX_PREPROCESSING, StimulusReader, default_batch_size, predict
+from shapebias.stimuli.categories import CATEGORIES, IMAGENET_INDICES, decide
+from shapebias.stimuli.images import Stimuli, read_stimuli
 
 Decide = Callable[[Stimuli, Path], list[str]]
 

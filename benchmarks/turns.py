@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from replknet.memory import peak_memory
+from runkit.compute.memory import peak_memory
 
 __all__ = ["Worker", "serve", "take_turns"]
 

@@ -15,19 +15,19 @@ from typing import Any
 
 # public name -> module that holds it; loaded on first use
 _PUBLIC = {
-    "ErfResult": "erf.results",
-    "Measured": "erf.summary",
-    "contribution_map": "erf.contribution",
-    "contribution_maps": "erf.contribution",
-    "load_images": "erf.inputs",
-    "load_result": "erf.results",
-    "log_area": "erf.measures",
-    "mass_area": "erf.measures",
-    "measure": "erf.summary",
-    "plot": "erf.plots",
-    "plot_comparison": "erf.plots",
-    "plot_contribution": "erf.plots",
-    "theoretical_field": "erf.theoretical",
+    "ErfResult": "erf.results.files",
+    "Measured": "erf.measures.summary",
+    "contribution_map": "erf.gradient.contribution",
+    "contribution_maps": "erf.gradient.contribution",
+    "load_images": "erf.gradient.inputs",
+    "load_result": "erf.results.files",
+    "log_area": "erf.measures.squares",
+    "mass_area": "erf.measures.squares",
+    "measure": "erf.measures.summary",
+    "plot": "erf.figures.maps",
+    "plot_comparison": "erf.figures.maps",
+    "plot_contribution": "erf.figures.maps",
+    "theoretical_field": "erf.gradient.theoretical",
 }
 
 __all__ = [

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from erf.config import Config, build_parser, parse_config
-from erf.results import ErfResult, file_stem, load_result, result_files, write_report
-from erf.tables import comparison_files, summary, text_table, write_tables
+from erf.options import Config, build_parser, parse_config
+from erf.results.files import ErfResult, file_stem, load_result, result_files, write_report
+from erf.results.tables import comparison_files, summary, text_table, write_tables
 from runkit import Failures, UserError, is_main_process, run_main, write_json, write_out
+from runkit.dry_run import Plan, PlannedRun
 from runkit.options import REPORT
-from runkit.plan import Plan, PlannedRun
 
 __all__ = ["Config", "build_parser", "main"]
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(config: Config, arguments: Sequence[str]) -> int:
     """Do what `config` asks; under torchrun rank 0 speaks and writes for all."""
-    from erf.networks import measure_networks
+    from erf.gradient.sweep import measure_networks
 
     if config.console.list_models is not None or config.console.dry_run:
         return _tell(config) if is_main_process() else 0
@@ -83,7 +83,7 @@ def _tell(config: Config) -> int:
         files = comparison_files(folder, config.formats) if len(results) > 1 else []
         plan, failures = Plan("erf.visualize", "saved results", runs, files), Failures()
     else:
-        from erf.plan import plan_networks
+        from erf.gradient.dry_run import plan_networks
 
         plan, failures = plan_networks(config, folder)
     if config.report:
@@ -125,8 +125,8 @@ def _refuse_twice(option: str, values: Sequence[object]) -> None:
 
 
 def _write_comparison(results: Sequence[ErfResult], folder: Path, config: Config) -> list[Path]:
-    from erf.curves import plot_curves
-    from erf.plots import plot_comparison, save_figure
+    from erf.figures.curves import plot_curves
+    from erf.figures.maps import plot_comparison, save_figure
 
     written = write_tables(results, folder / "comparison")
     description = " | ".join(dict.fromkeys(result.provenance["command"] for result in results))
@@ -138,8 +138,8 @@ def _write_comparison(results: Sequence[ErfResult], folder: Path, config: Config
 
 def _write_report(results: Sequence[ErfResult], folder: Path, arguments: Sequence[str]) -> Path:
     """Write `report.html` on the results of this run; returns its path."""
-    from erf.page import describe_maps
-    from runkit.page import write_page
+    from erf.figures.page import describe_maps
+    from runkit.html.page import write_page
 
     page = folder / REPORT
     sections = [describe_maps(results, folder, page)]

@@ -53,10 +53,10 @@ def _execute(folder: Path, output: Path | None, arguments: Sequence[str]) -> int
 
     Raises: UserError if it holds no results, or damaged ones.
     """
-    from erf.page import describe_maps, read_folder
-    from runkit.page import write_page
-    from shapebias.page import describe_answers, find_folders
-    from shapebias.relation_page import describe_relation
+    from erf.figures.page import describe_maps, read_folder
+    from htmlreport.relation_page import describe_relation
+    from runkit.html.page import write_page
+    from shapebias.figures.page import describe_answers, find_folders
 
     page = output or folder / REPORT
     maps = read_folder(folder / "erf")

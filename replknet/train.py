@@ -31,11 +31,11 @@ from torch import nn
 from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
-from replknet.device import choose_device, device_label
 from replknet.imagenette import TAG
-from replknet.memory import keep_freed_memory
-from replknet.model_card import Trained, write_trained
+from replknet.training.model_card import Trained, write_trained
 from runkit import UserError, atomic_write, describe_run, list_differences, run_main, sha256_of_lines
+from runkit.compute.device import choose_device, device_label
+from runkit.compute.memory import keep_freed_memory
 
 __all__ = ["Recipe", "build_parser", "main", "train", "zero_unseen_taps"]
 
@@ -306,7 +306,7 @@ def train(
 
     Args:
         training: At its beginning.
-        folder: `<model>.progress.pt` while it lasts, then the files of `replknet.model_card.write_trained`.
+        folder: `<model>.progress.pt` while it lasts, then the files of `replknet.training.model_card.write_trained`.
         resume: Whether to go on from the progress file, if there is one.
         overwrite: Whether to pass over it instead.
         eval_every: Epochs from one evaluation to the next; the weights do not depend on it.

@@ -1,7 +1,7 @@
 """Checkpoints: where a network's trained weights lie, whether the file is the right one, and reading it safely.
 
 A file is only ever read as tensors (`torch.load(weights_only=True)` or safetensors), never as a pickle that may run
-code. Its SHA-256 is computed on every load and compared with what is known: the manifest (`runkit.manifest`), the
+code. Its SHA-256 is computed on every load and compared with what is known: the manifest (`runkit.fetch.manifest`), the
 digits in its published name, the hub's own hash, or what the file was when it was downloaded.
 """
 
@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import torch
 
 from runkit import UserError
-from runkit.download import DownloadError, cannot_reach, download
-from runkit.manifest import known_files, verify_file
+from runkit.fetch.download import DownloadError, cannot_reach, download
+from runkit.fetch.manifest import known_files, verify_file
 
 __all__ = [
     "CheckpointError",

@@ -56,7 +56,7 @@ def run_main(
         exception is a fault of ours and is not caught: Python prints its traceback and exits with 1.
     """
     logging.basicConfig(level=logging.WARNING, format=f"{program}: %(message)s", stream=sys.stderr)
-    for package in ("erf", "shapebias", "replknet", "runkit", "htmlreport"):
+    for package in ("claims", "erf", "shapebias", "replknet", "runkit", "htmlreport"):
         logging.getLogger(package).setLevel(level if is_main_process() else logging.CRITICAL)
 
     def tell(message: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-import erf.claims.command
+import claims.command
 import erf.visualize
 import shapebias.run
 
@@ -28,7 +28,7 @@ def draw_fields(options: argparse.Namespace) -> None:
 
 
 def draw_claims(options: argparse.Namespace) -> None:
-    _run(erf.claims.command.main, CLAIMS, output=FOLDER / "claims")
+    _run(claims.command.main, CLAIMS, output=FOLDER / "claims")
 
 
 def draw_shape_bias(options: argparse.Namespace) -> None:

@@ -9,22 +9,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shapebias.differences import Difference, compare_pairs
-    from shapebias.inference import evaluate, predict
-    from shapebias.measures import Measurement, error_consistency, measure
-    from shapebias.observers import Observer, find_people, pool_people, read_observer, read_observers, write_raw_data
-    from shapebias.plots import (
+    from shapebias.answers.observers import (
+        Observer,
+        find_people,
+        pool_people,
+        read_observer,
+        read_observers,
+        write_raw_data,
+    )
+    from shapebias.answers.probabilities import Probabilities, load_probabilities, save_probabilities
+    from shapebias.figures.shape_bias import (
         draw_column,
         draw_comparison,
         draw_forest,
         plot_shape_bias_bars,
         plot_shape_bias_matrix,
     )
-    from shapebias.probabilities import Probabilities, load_probabilities, save_probabilities
-    from shapebias.ranks import rank_cues
-    from shapebias.relation import relate
-    from shapebias.report import Comparison, compare
-    from shapebias.stimuli import find_stimuli, read_stimuli
+    from shapebias.measures.differences import Difference, compare_pairs
+    from shapebias.measures.ranks import rank_cues
+    from shapebias.measures.shape_bias import Measurement, error_consistency, measure
+    from shapebias.network.inference import evaluate, predict
+    from shapebias.results.comparison import Comparison, compare
+    from shapebias.stimuli.images import find_stimuli, read_stimuli
 
 __all__ = [
     "Comparison",
@@ -51,22 +57,33 @@ __all__ = [
     "read_observer",
     "read_observers",
     "read_stimuli",
-    "relate",
     "save_probabilities",
     "write_raw_data",
 ]
 
 _HOMES = {
-    "differences": ("Difference", "compare_pairs"),
-    "inference": ("evaluate", "predict"),
-    "measures": ("Measurement", "error_consistency", "measure"),
-    "observers": ("Observer", "find_people", "pool_people", "read_observer", "read_observers", "write_raw_data"),
-    "plots": ("draw_column", "draw_comparison", "draw_forest", "plot_shape_bias_bars", "plot_shape_bias_matrix"),
-    "probabilities": ("Probabilities", "load_probabilities", "save_probabilities"),
-    "ranks": ("rank_cues",),
-    "relation": ("relate",),
-    "report": ("Comparison", "compare"),
-    "stimuli": ("find_stimuli", "read_stimuli"),
+    "measures.differences": ("Difference", "compare_pairs"),
+    "network.inference": ("evaluate", "predict"),
+    "measures.shape_bias": ("Measurement", "error_consistency", "measure"),
+    "answers.observers": (
+        "Observer",
+        "find_people",
+        "pool_people",
+        "read_observer",
+        "read_observers",
+        "write_raw_data",
+    ),
+    "figures.shape_bias": (
+        "draw_column",
+        "draw_comparison",
+        "draw_forest",
+        "plot_shape_bias_bars",
+        "plot_shape_bias_matrix",
+    ),
+    "answers.probabilities": ("Probabilities", "load_probabilities", "save_probabilities"),
+    "measures.ranks": ("rank_cues",),
+    "results.comparison": ("Comparison", "compare"),
+    "stimuli.images": ("find_stimuli", "read_stimuli"),
 }
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runkit import Failures, UserError, is_main_process, run_main, write_json, write_out
+from runkit.dry_run import Plan, PlannedRun
 from runkit.options import REPORT
-from runkit.plan import Plan, PlannedRun
-from shapebias.config import DEFAULT_MODELS, RunConfig, build_parser, describe, parse_config
+from shapebias.options import DEFAULT_MODELS, RunConfig, build_parser, describe, parse_config
 
 if TYPE_CHECKING:  # loads pandas, which --help and wrong arguments need not wait for
-    from shapebias.observers import Observer
-    from shapebias.results import ResultFolder
+    from shapebias.answers.observers import Observer
+    from shapebias.results.files import ResultFolder
 
 __all__ = ["DEFAULT_MODELS", "RunConfig", "build_parser", "execute", "main", "parse_config"]
 
@@ -30,10 +30,10 @@ def execute(config: RunConfig) -> int:
     Returns: 0, or another exit code if a network could not be measured (see `runkit.Failures`).
     Raises: UserError for what the user can mend.
     """
-    from shapebias.networks import measure_networks, measure_probabilities
-    from shapebias.observers import read_observers
-    from shapebias.report import compare, show_table, summary, write_comparison
-    from shapebias.results import ResultFolder, describe_raw_data
+    from shapebias.answers.observers import read_observers
+    from shapebias.network.sweep import measure_networks, measure_probabilities
+    from shapebias.results.comparison import compare, show_table, summary, write_comparison
+    from shapebias.results.files import ResultFolder, describe_raw_data
 
     if config.console.list_models is not None or config.console.dry_run:
         return _tell(config) if is_main_process() else 0
@@ -98,17 +98,17 @@ def _tell(config: RunConfig) -> int:
     """List networks, or describe the run; nothing is written."""
     if config.console.list_models is not None:
         from replknet.listing import show_networks
-        from shapebias.categories import NUM_IMAGENET_CLASSES
+        from shapebias.stimuli.categories import NUM_IMAGENET_CLASSES
 
         show_networks(config.console.list_models, as_json=config.console.json, num_classes=NUM_IMAGENET_CLASSES)
         return 0
-    from shapebias.results import ResultFolder
+    from shapebias.results.files import ResultFolder
 
     folder = ResultFolder.of(config.output, config.experiment)
     if config.from_csv or config.from_probabilities:
         plan, failures = _plan_recorded(config, folder), Failures()
     else:
-        from shapebias.plan import plan_networks  # loads torch
+        from shapebias.network.dry_run import plan_networks  # loads torch
 
         plan, failures = plan_networks(config, folder)
     if config.report:
@@ -120,9 +120,9 @@ def _tell(config: RunConfig) -> int:
 
 def _plan_recorded(config: RunConfig, folder: "ResultFolder") -> Plan:
     """What would be done with answers or probabilities that were saved."""
-    from shapebias.observers import read_observers
-    from shapebias.probabilities import load_probabilities
-    from shapebias.report import comparison_files
+    from shapebias.answers.observers import read_observers
+    from shapebias.answers.probabilities import load_probabilities
+    from shapebias.results.comparison import comparison_files
 
     if config.from_csv:
         runs = [
@@ -154,8 +154,8 @@ def _write_json(
 
 def _write_report(config: RunConfig, folder: "ResultFolder") -> Path:
     """Write `report.html` on the comparison just written; returns its path."""
-    from runkit.page import write_page
-    from shapebias.page import describe_answers
+    from runkit.html.page import write_page
+    from shapebias.figures.page import describe_answers
 
     page = folder.root / REPORT
     section = describe_answers(folder, page)
@@ -175,8 +175,8 @@ def _check_cues(observers: "Sequence[Observer]", config: RunConfig) -> None:
 
 def _find_people(config: RunConfig) -> "list[Observer]":
     """People to compare with; without them a run goes on, unless the user named a folder."""
-    from runkit.download import DownloadError
-    from shapebias.observers import find_people
+    from runkit.fetch.download import DownloadError
+    from shapebias.answers.observers import find_people
 
     try:
         return find_people(config.humans, config.experiment)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from runkit import UserError, describe_run, format_table, run_main, save_csv, save_json, save_latex
 
 if TYPE_CHECKING:  # these load pandas, which --help need not wait for
-    from shapebias.measures import Measurement
-    from shapebias.probabilities import Probabilities
+    from shapebias.answers.probabilities import Probabilities
+    from shapebias.measures.shape_bias import Measurement
 
 __all__ = ["Choice", "build_parser", "main", "measure_choices"]
 
@@ -77,10 +77,10 @@ def measure_choices(files: "Sequence[Probabilities]") -> list[Choice]:
     Args:
         files: What the network said about the same cue-conflict images, once for each preprocessing.
     """
-    from shapebias.categories import AGGREGATIONS, decide, decide_among_all
-    from shapebias.measures import measure
-    from shapebias.observers import NO_ANSWER, Observer, make_trials
-    from shapebias.ranks import rank_cues
+    from shapebias.answers.observers import NO_ANSWER, Observer, make_trials
+    from shapebias.measures.ranks import rank_cues
+    from shapebias.measures.shape_bias import measure
+    from shapebias.stimuli.categories import AGGREGATIONS, decide, decide_among_all
 
     choices: list[Choice] = []
     first: list[str] = []
@@ -160,8 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _read_networks(paths: Sequence[Path]) -> "dict[str, list[Probabilities]]":
     """The files of each network, by its subject; the network's own preprocessing first."""
-    from shapebias.experiments import CUE_CONFLICT
-    from shapebias.probabilities import load_probabilities
+    from shapebias.answers.probabilities import load_probabilities
+    from shapebias.stimuli.experiments import CUE_CONFLICT
 
     networks: dict[str, dict[str, Probabilities]] = {}
     for path in paths:

@@ -24,10 +24,10 @@ import torch
 from torch.nn import functional as F
 
 from replknet import load_model, optimize, resolve_weights
-from replknet.device import choose_device
 from replknet.zoo import LoadedModel, Preprocessing
 from runkit import UserError
-from shapebias.inference import TOOLBOX_PREPROCESSING, check_head
+from runkit.compute.device import choose_device
+from shapebias.network.inference import TOOLBOX_PREPROCESSING, check_head
 
 __all__ = ["ToolboxNetwork", "register", "toolbox_name"]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from support import ROOT
 from web import Web
 
-from shapebias.categories import CATEGORIES
+from shapebias.stimuli.categories import CATEGORIES
 
 # The same examples every time; `pytest --hypothesis-profile default` searches for new ones.
 settings.register_profile("repeatable", derandomize=True)
@@ -37,7 +37,7 @@ def _seed() -> None:
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every host is out of reach, at once; and no cache of an earlier download is seen."""
     reason = lambda url, **kwargs: "the test has no network"  # noqa: E731
-    monkeypatch.setattr("runkit.download.cannot_reach", reason)
+    monkeypatch.setattr("runkit.fetch.download.cannot_reach", reason)
     monkeypatch.setattr("replknet.weights.cannot_reach", reason)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: None)
 

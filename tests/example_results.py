@@ -4,8 +4,8 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from erf.results import ErfResult
-from erf.sums import map_sums, stack_sums
+from erf.measures.sums import map_sums, stack_sums
+from erf.results.files import ErfResult
 from runkit import describe_run
 
 __all__ = ["make_erf_result"]

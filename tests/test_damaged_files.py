@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import save_file
 from support import spoil
 
-from erf.results import ErfResult, load_result, save_result
-from erf.sums import map_sums, stack_sums
+from erf.measures.sums import map_sums, stack_sums
+from erf.results.files import ErfResult, load_result, save_result
 from replknet.weights import read_checkpoint
 from runkit import UserError
-from shapebias.categories import CATEGORIES
-from shapebias.observers import read_observer
-from shapebias.probabilities import Probabilities, load_probabilities, save_probabilities
+from shapebias.answers.observers import read_observer
+from shapebias.answers.probabilities import Probabilities, load_probabilities, save_probabilities
+from shapebias.stimuli.categories import CATEGORIES
 
 STATE = {
     "stem.weight": torch.arange(60.0).reshape(3, 20),

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from replknet.ops import cpu, cuda, flops
+from replknet.ops import flops
+from replknet.ops.cpu import forms as cpu
+from replknet.ops.cuda import kernels as cuda
 from replknet.ops.layout import (
     as_format,
     check_forward,

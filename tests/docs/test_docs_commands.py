@@ -25,17 +25,17 @@ from PIL import Image
 from support import ROOT, fits
 
 from replknet import load_model
-from shapebias import inference
-from shapebias.categories import CATEGORIES
-from shapebias.observers import write_raw_data
-from shapebias.stimuli import read_stimuli
+from shapebias.answers.observers import write_raw_data
+from shapebias.network import inference
+from shapebias.stimuli.categories import CATEGORIES
+from shapebias.stimuli.images import read_stimuli
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PARSERS = {  # program -> the module that builds its parser
-    "erf.visualize": "erf.config",
-    "erf.claims": "erf.claims.command",
-    "shapebias.run": "shapebias.config",
-    "shapebias.relate": "shapebias.relate",
+    "erf.visualize": "erf.options",
+    "erf.claims": "claims.command",
+    "shapebias.run": "shapebias.options",
+    "shapebias.relate": "htmlreport.relate",
     "shapebias.sensitivity": "shapebias.sensitivity",
     "htmlreport": "htmlreport",
 }
@@ -60,7 +60,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.m
 
 
 def guess(model, stimuli, *, name, **_) -> np.ndarray:
-    """Instead of `shapebias.inference.predict`: probabilities that depend on the network's name only."""
+    """Instead of `shapebias.network.inference.predict`: probabilities that depend on the network's name only."""
     draws = np.random.default_rng(len(name)).random((len(stimuli), 1000), np.float32)
     return draws / draws.sum(axis=1, keepdims=True)
 

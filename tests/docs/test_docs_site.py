@@ -21,5 +21,5 @@ def test_the_site_builds_strictly(tmp_path):
     for option in ("--num-images N", "--from-probabilities NPZ ...", "--erf JSON ..."):
         assert f"<code>{option}</code>" in commands
     python = (tmp_path / "reference" / "erf" / "index.html").read_text(encoding="utf-8")
-    assert 'id="erf.contribution.contribution_map"' in python
+    assert 'id="erf.gradient.contribution.contribution_map"' in python
     assert "<strong>Returns:</strong> float64 (H, W)" in python

@@ -13,7 +13,7 @@ from PIL import Image
 from support import ROOT
 
 import erf
-from erf.plots import plot_comparison, plot_contribution, plot_result
+from erf.figures.maps import plot_comparison, plot_contribution, plot_result
 from erf.visualize import main
 
 
@@ -80,8 +80,8 @@ def test_random_weights_are_named_everywhere(run):
 
 def test_map_equals_the_plain_definition(run, photo_folder):
     """What the tool writes is the mean over images of `contribution_map` of the same network on the same input."""
-    from erf.accumulate import to_input
-    from erf.images import read_image
+    from erf.gradient.accumulate import to_input
+    from erf.gradient.images import read_image
     from replknet import load_model
 
     assert run("--model", "resnet18", "--weights", "random", "--precision", "float64")[0] == 0
@@ -185,7 +185,7 @@ def test_interrupted_run_is_continued(run, monkeypatch):
     whole = erf.load_result(run.folder / "resnet18.npz").contribution
     for file in run.folder.iterdir():
         file.unlink()
-    from erf import accumulate
+    from erf.gradient import accumulate
 
     calls = []
     original = accumulate.central_gradients

@@ -77,7 +77,7 @@ def unfinished(*before: str, after: tuple[str, ...] = (), damage: bool = False):
     """A second call on the progress file of an interrupted first one."""
 
     def call(place: Path) -> list[str]:
-        from erf import accumulate
+        from erf.gradient import accumulate
         from erf.visualize import main
 
         arguments = [*RANDOM, *photos(place)]
@@ -122,7 +122,7 @@ def full_disk(monkeypatch) -> None:
 
 
 def one_infinite_gradient(monkeypatch) -> None:
-    from erf import accumulate
+    from erf.gradient import accumulate
 
     real, calls = accumulate.central_gradients, []
 
@@ -140,7 +140,7 @@ def little_memory(monkeypatch) -> None:
     def refuse(*_, **__):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("erf.accumulate.central_gradients", refuse)
+    monkeypatch.setattr("erf.gradient.accumulate.central_gradients", refuse)
 
 
 def truncated(path: Path) -> None:

@@ -9,8 +9,8 @@ from erf_cases import NET, full_disk, not_a_number, state_of
 from fault_case import Case
 from PIL import Image
 
-from shapebias.observers import write_raw_data
-from shapebias.stimuli import Stimulus, parse_image_name
+from shapebias.answers.observers import write_raw_data
+from shapebias.stimuli.images import Stimulus, parse_image_name
 
 IMAGE = "cat/cat1-airplane1.png"
 
@@ -64,7 +64,7 @@ def earlier(after: tuple[str, ...] = ()):
     """A second call on what an interrupted one has left."""
 
     def call(place: Path) -> list[str]:
-        from shapebias import inference
+        from shapebias.network import inference
         from shapebias.run import main
 
         arguments, calls = [*options()(place), "--batch-size", "8"], []

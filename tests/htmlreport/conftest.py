@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from example_results import make_erf_result
 
-from erf.results import save_measures, save_result
+from erf.results.files import save_measures, save_result
 from runkit import describe_run
-from shapebias.observers import read_observers, write_raw_data
-from shapebias.report import compare, write_comparison
-from shapebias.results import ResultFolder
-from shapebias.stimuli import Stimulus, parse_image_name
+from shapebias.answers.observers import read_observers, write_raw_data
+from shapebias.results.comparison import compare, write_comparison
+from shapebias.results.files import ResultFolder
+from shapebias.stimuli.images import Stimulus, parse_image_name
 
 
 @pytest.fixture(scope="session")

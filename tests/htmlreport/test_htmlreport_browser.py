@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from erf.measures import log_area, mass_area
-from erf.results import load_result
+from erf.measures.squares import log_area, mass_area
+from erf.results.files import load_result
 from htmlreport import main
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -11,7 +11,7 @@ from torchvision.datasets import ImageFolder
 from replknet import load_model
 from replknet.imagenette import CHECKPOINTS, TAG
 from runkit import sha256_of_file
-from runkit.manifest import known_files
+from runkit.fetch.manifest import known_files
 
 NETWORKS = [tag.partition(".")[0] for tag in known_files("packaged_weights") if tag.endswith(f".{TAG}")]
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from replknet.weights import CheckpointError, WeightsUnavailable, find_weights, named_by_user, read_checkpoint
 from replknet.zoo import _rename_in_order
 from runkit import UserError
-from runkit.manifest import DamagedFileError, known_files
+from runkit.fetch.manifest import DamagedFileError, known_files
 
 PACKAGED = known_files("packaged_weights")
 STATE = {"a.weight": torch.arange(3.0), "b": torch.ones(2, 2)}

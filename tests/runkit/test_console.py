@@ -11,8 +11,8 @@ import pytest
 from support import ROOT
 
 from runkit import is_quiet, run_main, write_out
+from runkit.dry_run import Estimate, Plan, PlannedRun
 from runkit.options import Console, add_console, program_name
-from runkit.plan import Estimate, Plan, PlannedRun
 
 
 @pytest.fixture

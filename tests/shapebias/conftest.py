@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shapebias import inference
-from shapebias.observers import Observer, make_trials, write_raw_data
-from shapebias.stimuli import Stimulus, parse_image_name
+from shapebias.answers.observers import Observer, make_trials, write_raw_data
+from shapebias.network import inference
+from shapebias.stimuli.images import Stimulus, parse_image_name
 
 
 @pytest.fixture

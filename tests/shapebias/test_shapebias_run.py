@@ -15,11 +15,12 @@ import torch
 
 from replknet import zoo
 from runkit import sha256_of_file
-from runkit.download import DownloadError
-from shapebias import inference, observers
-from shapebias.categories import decide
-from shapebias.measures import Measurement
+from runkit.fetch.download import DownloadError
+from shapebias.answers import observers
+from shapebias.measures.shape_bias import Measurement
+from shapebias.network import inference
 from shapebias.run import DEFAULT_MODELS, build_parser, main, parse_config
+from shapebias.stimuli.categories import decide
 
 NETWORK = "test_efficientnet"  # timm's smallest: 0.4 million parameters, 160 pixels
 

@@ -18,8 +18,8 @@ from torch import nn
 from replknet import load_model, optimize
 from replknet.zoo import LoadedModel, Preprocessing
 from runkit import UserError
-from shapebias.inference import TOOLBOX_PREPROCESSING, evaluate
-from shapebias.stimuli import read_stimuli
+from shapebias.network.inference import TOOLBOX_PREPROCESSING, evaluate
+from shapebias.stimuli.images import read_stimuli
 from shapebias.toolbox import ToolboxNetwork, register, renormalise, toolbox_name
 
 NETWORK = "test_resnet"

@@ -1,0 +1,5 @@
+"""`python -m erf.claims`."""
+
+from claims.command import main
+
+raise SystemExit(main())

@@ -1,0 +1,145 @@
+"""Command line: `python -m erf.claims cost`, `all`, `--list`.
+
+Options, files and exit codes follow `erf.visualize`. A claim that does not hold is a result, and ends with exit code 0;
+one that cannot be tested, for want of weights or data, with 2.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+
+from claims.catalogue import CLAIMS, names
+from claims.claim import Claim, Options, Verdict
+from claims.report import summary_table, text_report, write_report
+from runkit import Failures, run_main
+from runkit.options import add_formats
+
+__all__ = ["build_parser", "main"]
+
+_EXAMPLES = """examples:
+  python -m erf.claims --list
+      the claims, where the paper makes them, and the paper's figures
+  python -m erf.claims cost growth
+      two claims, into figures/claims: <name>.csv, .json and .png
+  python -m erf.claims all
+      every claim that trains nothing; with --data DIR also those that do
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; its defaults are those of `Options`."""
+    default = Options()
+    parser = argparse.ArgumentParser(
+        prog="python -m erf.claims",
+        description="The claims of the RepLKNet paper (arXiv:2203.06717), each measured again: the paper's figure, "
+        "ours, and whether the direction holds.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("claims", nargs="*", metavar="NAME", help=f"all, or of: {', '.join(names())}")
+    parser.add_argument("--list", action="store_true", help="say what each claim is, and end")
+    what = parser.add_argument_group("what is measured (each claim has its own defaults)")
+    what.add_argument("--images", metavar="DIR", help="folder of images, any depth (default: bundled photographs)")
+    what.add_argument("--num-images", type=_positive, metavar="N", help="at most N images")
+    what.add_argument("--size", type=_positive, metavar="S", help="images are S x S pixels")
+    what.add_argument("--seeds", type=_positive, metavar="N", help="draws of random weights, or trainings")
+    what.add_argument(
+        "--weights",
+        choices=("auto", "pretrained", "random"),
+        default=default.weights,
+        help="of networks whose claim holds for either; auto: random for all where one has none (default auto)",
+    )
+    what.add_argument(
+        "--table",
+        type=Path,
+        default=default.table,
+        metavar="CSV",
+        help="of benchmarks.bench_depthwise (default benchmarks/results/depthwise.csv)",
+    )
+    what.add_argument("--device", default=default.device, help="cpu, cuda, ... (default: cuda if there is one)")
+    training = parser.add_argument_group("claims that train")
+    training.add_argument("--data", type=Path, metavar="DIR", help="folder with train and val, as Imagenette has them")
+    training.add_argument("--epochs", type=_positive, metavar="N", help="passes over the training images")
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--output", type=Path, default=default.output, metavar="DIR", help="results (default figures/claims)"
+    )
+    add_formats(files)
+    files.add_argument("--overwrite", action="store_true", help="replace maps of another configuration")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code (0 done, 2 the user can mend it)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    parsed = vars(parser.parse_args(arguments))
+    listed, formats, asked = parsed.pop("list"), parsed.pop("formats"), parsed.pop("claims")
+    if listed:
+        sys.stdout.write(_list_claims() + "\n")
+        return 0
+    if not asked:
+        parser.error("name a claim, or all; --list says which there are")
+    if unknown := [name for name in asked if name not in (*names(), "all")]:
+        parser.error(f"there is no claim {', '.join(unknown)}; there are {', '.join(names())}")
+    options = Options(**parsed, arguments=tuple(arguments))
+    claims = _choose(asked, trains=options.data is not None)
+    return run_main(lambda: _run(claims, options, tuple(dict.fromkeys(formats))), program="erf.claims")
+
+
+def _choose(asked: Sequence[str], *, trains: bool) -> list[Claim]:
+    """The claims that were named; `all` takes those that train only where there is data for them."""
+    every = "all" in asked
+    return [claim for claim in CLAIMS if claim.name in asked or (every and (trains or not claim.trains))]
+
+
+def _run(claims: Sequence[Claim], options: Options, formats: Sequence[str]) -> int:
+    """Put claims to the test, one after the other; one that cannot be tested does not stop the others."""
+    failures = Failures()
+    tested = []
+    for claim in claims:
+        verdict = failures.guard(claim.name, partial(_test, claim, options, formats), alone=len(claims) == 1)
+        if verdict is not None:
+            tested.append((claim, verdict))
+    if len(claims) > 1 and tested:
+        sys.stdout.write(summary_table(tested) + "\n")
+    failures.log()
+    return failures.exit_code
+
+
+def _test(claim: Claim, options: Options, formats: Sequence[str]) -> Verdict:
+    started, clock = datetime.now(timezone.utc), time.perf_counter()
+    experiment = claim.experiment()
+    measurement = experiment.measure(options)
+    verdict = experiment.judge(measurement.rows)
+    write_report(
+        claim,
+        measurement,
+        verdict,
+        experiment.draw(measurement.rows),
+        options.output,
+        arguments=options.arguments,
+        formats=formats,
+        started=started,
+        seconds=time.perf_counter() - clock,
+    )
+    sys.stdout.write(text_report(claim, verdict, options.output) + "\n")
+    return verdict
+
+
+def _list_claims() -> str:
+    return "\n".join(
+        f"{claim.name}{' (trains: needs --data)' if claim.trains else ''}\n  {claim.statement}\n"
+        f"  {claim.source}: {claim.paper}"
+        for claim in CLAIMS
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"take a whole number of at least 1, not {text!r}")
+    return int(text)

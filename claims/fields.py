@@ -1,0 +1,104 @@
+"""Receptive fields for claims, by the tool's own path: finished maps are kept, unfinished ones gone on with."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from claims.claim import Options, Row
+from erf.gradient.sweep import measure_networks
+from erf.measures.bootstrap import Resampled
+from erf.measures.squares import LOG_THRESHOLDS, MASS_THRESHOLDS
+from erf.options import Config
+from erf.results.files import ErfResult
+from replknet.weights import WeightsUnavailable
+from replknet.zoo import resolve_weights
+from runkit import UserError
+
+__all__ = ["area_at_half", "field_row", "mass_area_at_half", "measure_fields", "trained_or_random"]
+
+_logger = logging.getLogger(__name__)
+
+
+def trained_or_random(networks: Sequence[str], weights: str) -> str:
+    """What 'auto' means for networks that are to be compared: 'pretrained' if all have trained weights, else 'random'.
+
+    Anything else is returned as it is.
+    """
+    if weights != "auto":
+        return weights
+    for name in networks:
+        try:
+            resolve_weights(name, "pretrained")
+        except WeightsUnavailable as error:
+            _logger.warning("RANDOM WEIGHTS for all networks of this claim, since %s", error)
+            return "random"
+    return "pretrained"
+
+
+def measure_fields(
+    options: Options, claim: str, networks: Sequence[str], weights: str, *, size: int, num_images: int, seed: int = 0
+) -> list[ErfResult]:
+    """Receptive fields of networks, in their order; their files go to `<output>/<claim>/<weights>-<seed>`.
+
+    Args:
+        weights: 'pretrained', 'random', or a checkpoint's path for a single network.
+
+    Raises: UserError if any of them cannot be measured.
+    """
+    config = Config(
+        model=tuple(networks),
+        weights=(weights,),
+        images=options.images,
+        num_images=options.num_images or num_images,
+        size=(options.size or size,),
+        device=options.device,
+        seed=seed,
+        output=str(options.output),
+        resume=True,
+        overwrite=options.overwrite,
+    )
+    label = weights if weights in ("pretrained", "random") else "trained"
+    results, failures = measure_networks(config, options.output / claim / f"{label}-{seed}", options.arguments)
+    if failures.reasons:
+        raise UserError("; ".join(f"{name}: {reason}" for name, reason in failures.reasons.items()))
+    return results
+
+
+def area_at_half(result: ErfResult) -> Resampled:
+    """The published area ratio at 50%."""
+    return _at(result.measured.values["area_ratio"], LOG_THRESHOLDS.index(0.5))
+
+
+def mass_area_at_half(result: ErfResult) -> Resampled:
+    """Area ratio of the square that holds half of the map itself: free of the gradients' scale."""
+    return _at(result.measured.values["mass_area_ratio"], MASS_THRESHOLDS.index(0.5))
+
+
+def _at(value: Resampled, index: int) -> Resampled:
+    return Resampled(value.estimate[index], value.resamples[:, index], value.num_images)
+
+
+def field_row(result: ErfResult, seed: int) -> Row:
+    """Measures of one receptive field; intervals of 95% over images, None where there is none."""
+    side = _at(result.measured.values["mass_side_px"], MASS_THRESHOLDS.index(0.5))
+    low, high = side.interval()
+    return {
+        "network": result.name,
+        "weights": result.weights_label,
+        "random": result.random_weights,
+        "seed": seed if result.random_weights else None,
+        "images": result.num_images,
+        "size_px": result.contribution.shape[0],
+        "area_ratio_50": _number(area_at_half(result).estimate),
+        "mass_area_ratio_50": _number(mass_area_at_half(result).estimate),
+        "mass_side_50_px": _number(side.estimate),
+        "low": _number(low),
+        "high": _number(high),
+        "rms_radius_px": _number(result.measured.values["rms_radius_px"].estimate),
+        "theoretical_side_px": result.theoretical_side,
+    }
+
+
+def _number(value: np.ndarray | float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,179 @@
+"""Claims about training, in miniature: small MobileNetV2s that differ in their depthwise kernels alone.
+
+Each network is trained by `replknet.train` with one recipe, and its receptive field measured. A finished network is
+kept in `<output>/networks` and serves every claim that needs it; an unfinished one is gone on with. The direction
+follows from a contrast of accuracies: a sum of top-1 accuracies, each with a weight, that is above zero if the paper is
+right.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from claims.claim import Experiment, Measurement, Options, Row, Verdict, rows_of
+from claims.fields import field_row, measure_fields
+from claims.intervals import mean_interval
+from claims.mobilenet import VARIANTS
+from runkit import UserError, list_differences, load_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["DILATION", "LAST_STAGE", "REPARAMETERIZATION", "SHORTCUT"]
+
+EPOCHS = 6
+SEEDS = 1
+ERF_SIZE = 256
+ERF_IMAGES = 5
+WORKERS = 2
+_TWO_SIDED_95 = 1.959964  # normal quantile
+_FIELD = ("size_px", "area_ratio_50", "mass_area_ratio_50", "mass_side_50_px")  # what of the receptive field is kept
+
+
+def _measure(claim: str, networks: Sequence[str], options: Options) -> Measurement:
+    if options.data is None:
+        raise UserError(f"{claim} trains networks; give --data DIR, a folder with train and val (Imagenette)")
+    epochs, seeds = options.epochs or EPOCHS, options.seeds or SEEDS
+    rows: list[Row] = []
+    records = []
+    for seed in range(seeds):
+        for name in networks:
+            weights, card = _trained(name, options, epochs, seed)
+            (result,) = measure_fields(
+                options, claim, [name], str(weights), size=ERF_SIZE, num_images=ERF_IMAGES, seed=seed
+            )
+            field = field_row(result, seed)
+            rows.append(
+                {
+                    "network": name,
+                    **asdict(VARIANTS[name]),
+                    "seed": seed,
+                    "epochs": epochs,
+                    "top1": card["top1"],
+                    "val_images": card["data"]["val_images"],
+                    "parameters": card["parameters"],
+                    **{key: field[key] for key in _FIELD},
+                }
+            )
+            records.append(result.provenance["weights"])
+    settings = {"epochs": epochs, "seeds": seeds, "recipe": card["recipe"], "data": card["data"]}
+    return Measurement(rows, settings, records)
+
+
+def _trained(name: str, options: Options, epochs: int, seed: int) -> tuple[Path, dict[str, Any]]:
+    """Weights of a network and their card, from the file if it is finished, else trained now.
+
+    Raises: UserError if a finished network of these files is of another recipe or other data.
+    """
+    from replknet.train import Recipe, Training, train
+    from runkit.compute.device import choose_device
+
+    assert options.data is not None
+    recipe = Recipe(epochs=epochs, warmup_epochs=min(1, epochs - 1), cutmix_prob=0.0, seed=seed)  # few epochs want none
+    device = choose_device(options.device)
+    training = Training(name, options.data, recipe, tag=f"seed{seed}", device=device, workers=WORKERS)
+    folder = options.output / "networks"
+    weights, card = (folder / f"{training.stem}.{suffix}" for suffix in ("safetensors", "json"))
+    if weights.exists() and card.exists():
+        about = load_json(card)
+        differences = list_differences({key: about.get(key, {}) for key in training.identity}, training.identity)
+        if not differences:
+            return weights, about
+        if not options.overwrite:
+            raise UserError(f"{card} is of another training ({'; '.join(differences)}); --overwrite trains anew")
+    train(training, folder, resume=True, overwrite=options.overwrite, eval_every=epochs, command=options.arguments)
+    return weights, load_json(card)
+
+
+def _contrast(rows: Sequence[Row], weights: Mapping[str, float]) -> tuple[float, float, float]:
+    """The weighted sum of accuracies in points, and its 95% interval.
+
+    The interval is over seeds; with a single one it is that of the validation images alone, which leaves out how much
+    one training differs from the next.
+    """
+    seeds = list(dict.fromkeys(row["seed"] for row in rows))
+    top1 = {(row["network"], row["seed"]): row["top1"] for row in rows}
+    of_each = [sum(weight * top1[name, seed] for name, weight in weights.items()) for seed in seeds]
+    mean, low, high = mean_interval(of_each)
+    if low is not None and high is not None:
+        return mean, low, high
+    half = math.hypot(*(weights[row["network"]] * _half_interval(row) for row in rows))
+    return mean, mean - half, mean + half
+
+
+def _half_interval(row: Row) -> float:
+    """Half of the 95% interval of a top-1 accuracy over the validation images, in points."""
+    share = row["top1"] / 100
+    return _TWO_SIDED_95 * 100 * math.sqrt(share * (1 - share) / row["val_images"])
+
+
+def _judge(weights: Mapping[str, float], meaning: str, rows: Sequence[Row]) -> Verdict:
+    mean, low, high = _contrast(rows, weights)
+    holds = True if low > 0 else False if high < 0 else None
+    seeds = len({row["seed"] for row in rows})
+    accuracies = {
+        name: mean_interval([row["top1"] for row in rows_of(rows, network=name)])[0]
+        for name in dict.fromkeys(row["network"] for row in rows)
+    }
+    listed = ", ".join(f"{name.partition('_')[2]} {top1:.1f}%" for name, top1 in accuracies.items())
+    ours = (
+        f"{listed}; {meaning} {mean:+.1f} points [{low:+.1f}, {high:+.1f}] "
+        f"({seeds} run{'s' if seeds > 1 else ''} of {rows[0]['epochs']} epochs)"
+    )
+    return Verdict(holds, ours, {"contrast": {"points": mean, "low": low, "high": high, "weights": dict(weights)}})
+
+
+def _draw(rows: Sequence[Row]) -> "Figure":
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    from erf.figures.maps import STYLE
+
+    names = list(dict.fromkeys(row["network"] for row in rows))
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
+        figure, (accuracy, field) = plt.subplots(
+            1, 2, figsize=(7.0, 0.9 + 0.32 * len(names)), layout="constrained", sharey=True
+        )
+        for row in rows:
+            y, color = names.index(row["network"]), f"C{row['seed']}"
+            accuracy.errorbar(
+                row["top1"], y, xerr=_half_interval(row), fmt="o", color=color, markersize=4, linewidth=1.2
+            )
+            field.plot(row["mass_side_50_px"], y, "o", color=color, markersize=4)
+        accuracy.set_xlabel("top-1 accuracy (%), 95% over validation images")
+        field.set_xlabel(f"side of the square holding half of the map,\nof {rows[0]['size_px']} pixels")
+        for ax in (accuracy, field):
+            ax.set(ylim=(len(names) - 0.5, -0.5))
+            ax.set_yticks(range(len(names)), [name.partition("_")[2].replace("_", " ") for name in names])
+            ax.grid(axis="y", linewidth=0.4)
+        sns.despine(figure)
+    return figure
+
+
+def _experiment(claim: str, weights: Mapping[str, float], meaning: str) -> Experiment:
+    """A claim about the networks in `weights`, which stand for it with these signs."""
+    weights = {f"mobilenetv2n_{name}": weight for name, weight in weights.items()}
+    return Experiment(partial(_measure, claim, list(weights)), partial(_judge, weights, meaning), _draw)
+
+
+SHORTCUT = _experiment(
+    "shortcut",
+    {"k3": -1.0, "k13": 1.0, "k3_no_shortcut": 1.0, "k13_no_shortcut": -1.0},
+    "a 13x13 kernel gains with shortcuts more than without",
+)
+REPARAMETERIZATION = _experiment(
+    "reparameterization",
+    {"k9": -0.5, "k9_with_k3": 0.5, "k13": -0.5, "k13_with_k3": 0.5},
+    "a parallel 3x3 kernel brings",
+)
+LAST_STAGE = _experiment(
+    "last-stage", {"k3": -1.0, "last_k7": 0.5, "last_k13": 0.5}, "larger kernels in the last stage bring"
+)
+DILATION = _experiment(
+    "dilation",
+    {"k9": 0.5, "k3_dilated_to_9": -0.5, "k13": 0.5, "k3_dilated_to_13": -0.5},
+    "dense kernels over dilated ones of the same extent",
+)

@@ -1,0 +1,72 @@
+"""Files and text of a claim that was put to the test."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from claims.claim import Claim, Measurement, Verdict
+from runkit import describe_run, format_table, save_csv, save_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["summary_table", "text_report", "write_report"]
+
+
+def write_report(
+    claim: Claim,
+    measurement: Measurement,
+    verdict: Verdict,
+    figure: "Figure",
+    folder: Path,
+    *,
+    arguments: Sequence[str],
+    formats: Sequence[str],
+    started: datetime,
+    seconds: float,
+) -> None:
+    """Write `<name>.csv` (the rows), `<name>.json` (rows, verdict, what made them) and the picture."""
+    from erf.figures.maps import save_figure
+
+    stem = folder / claim.name
+    run = describe_run(program="erf.claims", arguments=arguments, started=started, seconds=seconds)
+    save_csv(folder / f"{claim.name}.csv", measurement.rows)
+    save_json(
+        folder / f"{claim.name}.json",
+        {
+            **run,
+            "claim": asdict(claim),
+            "config": dict(measurement.settings),
+            "weights": [dict(record) for record in measurement.weights],
+            "results": {
+                "holds": verdict.holds,
+                "ours": verdict.ours,
+                "findings": dict(verdict.findings),
+                "rows": list(measurement.rows),
+            },
+        },
+    )
+    save_figure(figure, stem, formats, description=run["command"])
+
+
+def text_report(claim: Claim, verdict: Verdict, folder: Path) -> str:
+    """The paper's figure, ours, and whether the direction holds."""
+    ours = verdict.ours.replace("; ", "\n         ")
+    return "\n".join(
+        [
+            f"{claim.name}: {claim.statement}",
+            f"  paper: {claim.paper} ({claim.source})",
+            f"  ours:  {ours}",
+            f"  {verdict.word}; criterion: {claim.criterion}",
+            f"  limits: {claim.limits}",
+            f"  rows and picture: {folder / claim.name}.csv, .json",
+            "",
+        ]
+    )
+
+
+def summary_table(tested: Sequence[tuple[Claim, Verdict]]) -> str:
+    """A line for each claim."""
+    return format_table(["claim", "direction"], [[claim.name, verdict.word] for claim, verdict in tested])

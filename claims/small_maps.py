@@ -1,0 +1,135 @@
+"""Large kernels on small maps: what neighbouring outputs share, and what is left of shift equivariance.
+
+On a map of n×n pixels a unit applies only those taps of its kernel that meet the map. With a kernel of side 2n - 1 each
+unit sees the whole map, and each by other taps.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+
+from claims.claim import Experiment, Measurement, Options, Row, Verdict, rows_of
+from replknet.ops import depthwise_conv2d
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["EXPERIMENT", "connected_pairs", "shared_taps", "shift_error"]
+
+SMALL = 7
+SIDES = (SMALL, 56)
+KERNELS = (3, 7, 13)
+CHANNELS = 64
+SEEDS = 5
+
+
+def _taps(kernel: int, side: int, position: int) -> set[int]:
+    """Offsets along an axis at which the kernel of the unit at `position` meets the map."""
+    reach = kernel // 2
+    return {offset for offset in range(-reach, reach + 1) if 0 <= position + offset < side}
+
+
+def shared_taps(kernel: int, side: int) -> float:
+    """Share of the taps applied by either of two neighbouring units that both apply; mean over all neighbours.
+
+    Along the other axis two neighbours apply the same taps, so one axis decides.
+    """
+    pairs = [(_taps(kernel, side, i), _taps(kernel, side, i + 1)) for i in range(side - 1)]
+    return sum(len(a & b) / len(a | b) for a, b in pairs) / len(pairs)
+
+
+def connected_pairs(kernel: int, side: int) -> float:
+    """Share of all pairs of an output and an input that a kernel connects."""
+    along_axis = sum(len(_taps(kernel, side, i)) for i in range(side)) / side**2
+    return along_axis**2
+
+
+def shift_error(kernel: int, side: int, seed: int) -> float:
+    """Relative L2 difference between the output of a shifted image and the shifted output, one pixel to the right.
+
+    Both images are cut out of one canvas of noise; only outputs that have a counterpart are compared. 0 for a
+    convolution on an endless image.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    canvas = torch.randn(1, CHANNELS, side, side + 1, generator=generator)
+    weight = torch.randn(CHANNELS, 1, kernel, kernel, generator=generator)
+    here, shifted = (depthwise_conv2d(canvas[..., i : i + side].contiguous(), weight) for i in (1, 0))
+    expected = here[..., :-1]
+    return float((shifted[..., 1:] - expected).norm() / expected.norm())
+
+
+def _measure(options: Options) -> Measurement:
+    seeds = options.seeds or SEEDS
+    rows = [
+        {
+            "map_px": side,
+            "kernel": kernel,
+            "seed": seed,
+            "shared_taps": shared_taps(kernel, side),
+            "connected_pairs": connected_pairs(kernel, side),
+            "shift_error": shift_error(kernel, side, seed),
+        }
+        for side in SIDES
+        for kernel in KERNELS
+        for seed in range(seeds)
+    ]
+    return Measurement(rows, {"seeds": seeds, "channels": CHANNELS, "images": "normal noise"})
+
+
+def _judge(rows: Sequence[Row]) -> Verdict:
+    small = {
+        kernel: rows_of(rows, map_px=SMALL, kernel=kernel)
+        for kernel in sorted({row["kernel"] for row in rows_of(rows, map_px=SMALL)})
+    }
+    shared = {kernel: chosen[0]["shared_taps"] for kernel, chosen in small.items()}
+    errors = {kernel: [row["shift_error"] for row in chosen] for kernel, chosen in small.items()}
+    kernels = list(small)
+    holds = all(
+        shared[larger] < shared[smaller] and min(errors[larger]) > max(errors[smaller])
+        for smaller, larger in pairwise(kernels)
+    )
+    parts = [
+        f"K = {kernel} {shared[kernel]:.0%} shared, {sum(errors[kernel]) / len(errors[kernel]):.0%} off"
+        for kernel in kernels
+    ]
+    return Verdict(
+        holds, f"of {SMALL}x{SMALL} maps, taps shared by neighbours, and outputs after a shift: " + ", ".join(parts)
+    )
+
+
+def _draw(rows: Sequence[Row]) -> "Figure":
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    from erf.figures.maps import STYLE
+
+    panels = {
+        "shared_taps": "taps shared by neighbours",
+        "connected_pairs": "pairs of pixels connected",
+        "shift_error": "error of a shift by one pixel",
+    }
+    with sns.axes_style("ticks"), plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(panels), figsize=(7.2, 2.6), layout="constrained")
+        for ax, (key, title) in zip(axes, panels.items(), strict=True):
+            for side, marker in zip(sorted({row["map_px"] for row in rows}), "os", strict=False):
+                chosen = rows_of(rows, map_px=side)
+                ax.plot(
+                    [row["kernel"] for row in chosen],
+                    [row[key] for row in chosen],
+                    linestyle="",
+                    marker=marker,
+                    markersize=4,
+                    clip_on=False,
+                    label=f"{side}×{side} map",
+                )
+            ax.set(xlabel="kernel side", title=title, ylim=(0, None))
+            ax.set_xticks(sorted({row["kernel"] for row in rows}))
+            ax.yaxis.set_major_formatter("{x:.0%}")
+        axes[0].legend(frameon=False, fontsize=7.0)
+        sns.despine(figure)
+    return figure
+
+
+EXPERIMENT = Experiment(_measure, _judge, _draw)

@@ -1,5 +1,0 @@
-"""`python -m erf.claims`."""
-
-from erf.claims.command import main
-
-raise SystemExit(main())

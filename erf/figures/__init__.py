@@ -1,0 +1,1 @@
+"""Pictures of receptive fields, drawn from result files."""

@@ -1,0 +1,43 @@
+"""Images as a network wants them, for use from Python."""
+
+from pathlib import Path
+
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from erf.gradient.accumulate import to_input
+from erf.gradient.images import find_images, read_image
+from replknet.zoo import Preprocessing
+from runkit import UserError
+
+__all__ = ["IMAGENET", "load_images"]
+
+IMAGENET = Preprocessing(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, (224, 224), "bicubic", 1.0)
+"""Mean and deviation of ImageNet's colours, which most networks were trained with."""
+
+
+def load_images(
+    folder: str | Path | None = None,
+    *,
+    num_images: int = 5,
+    size: int = 224,
+    preprocessing: Preprocessing = IMAGENET,
+) -> torch.Tensor:
+    """Photographs as a normalised batch.
+
+    Args:
+        folder: Of images, any depth; None for the photographs that scikit-image ships.
+        num_images: At most so many, spread evenly over the sorted files.
+        size: Side that they are resized to, in pixels.
+        preprocessing: Mean and deviation that the network wants, as `replknet.load_model` tells them.
+
+    Returns: float32 (N, 3, size, size).
+    Raises: UserError if there are none, or one cannot be read.
+    """
+    batch = []
+    for path in find_images(folder, num_images).paths:
+        try:
+            batch.append(to_input(read_image(path, (size, size)), preprocessing))
+        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises
+            raise UserError(f"cannot read the image {path}: {error}") from error
+    return torch.stack(batch)

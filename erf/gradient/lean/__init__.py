@@ -1,0 +1,1 @@
+"""The fast form of a network for gradients to the image."""

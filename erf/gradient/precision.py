@@ -1,0 +1,68 @@
+"""Arithmetic of less than float32: what it is called, what runs it, and by how much it changes a map."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from erf.gradient.contribution import contribution_map
+from erf.gradient.lean.prepare import Prepared, prepare
+from runkit import UserError
+from runkit.compute.device import exact_float32, tensor_float32
+
+__all__ = ["arithmetic", "check_precision", "is_reduced", "number_type", "prepare_reduced"]
+
+_ONLY_CUDA = ("float16", "tf32")
+
+
+def is_reduced(precision: str) -> bool:
+    """Whether a precision has fewer digits than float32."""
+    return precision not in ("float32", "float64")
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a precision that a device does not have.
+
+    Raises: UserError.
+    """
+    if precision in _ONLY_CUDA and device.type != "cuda":
+        raise UserError(f"--precision {precision} needs a CUDA device; {device} has float32, float64 and bfloat16")
+
+
+def number_type(precision: str) -> torch.dtype:
+    """Type of parameters and activations: tf32 is a way of multiplying float32 numbers."""
+    return torch.float32 if precision == "tf32" else getattr(torch, precision)
+
+
+def arithmetic(precision: str) -> AbstractContextManager[None]:
+    """The products that a precision stands for, while it lasts."""
+    return tensor_float32() if precision == "tf32" else exact_float32()
+
+
+def prepare_reduced(
+    model: nn.Module, precision: str, image: Tensor, *, layer: str | int = "last", plain: bool = False
+) -> tuple[Prepared, dict[str, Any]]:
+    """A network made ready in a reduced precision, and how much that costs.
+
+    Args:
+        model: In float32 and eval mode; changed in place, as by `erf.gradient.lean.prepare.prepare`.
+        image: Normalised (1, 3, H, W), float32, on the network's device.
+
+    Returns: The network; and `relative_l2`, the norm of the difference between its map of the image and the map in
+        float32 over the norm of the latter, None where it is not finite.
+    Raises: LayerError if there is no such layer.
+    """
+    exact = _map(prepare(model, layer=layer, plain=plain), "float32", image, layer)
+    prepared = prepare(model.to(number_type(precision)), layer=layer, plain=plain)
+    try:
+        found = _map(prepared, precision, image, layer)
+    except FloatingPointError:
+        return prepared, {"relative_l2": None}
+    return prepared, {"relative_l2": ((found - exact).norm() / exact.norm()).item()}
+
+
+def _map(prepared: Prepared, precision: str, image: Tensor, layer: str | int) -> Tensor:
+    x = image.to(number_type(precision)).contiguous(memory_format=prepared.memory_format)
+    with arithmetic(precision):
+        return contribution_map(prepared.network, x, layer=layer)

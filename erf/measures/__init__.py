@@ -1,0 +1,1 @@
+"""From a contribution map to numbers: arrays in, numbers out."""

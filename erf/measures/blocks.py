@@ -1,0 +1,112 @@
+"""Measures of receptive fields that are no sums: participation and entropy area, and the published logarithm.
+
+Participation and entropy area of a mean of N noisy maps grow with N: noise makes a map look peaked. Beside the value of
+the mean map stands what it tends to as images are added: the noise of the mean, known from the scatter of the images'
+maps, is taken out, from the sum of squares exactly, from the entropy to second order.
+
+Resamples need maps, and each image's is kept in blocks. A resampled map is taken as the mean map with every block
+multiplied by what the resample gives the block over what all images give it: for the images as they are that is the
+mean map itself; in resamples the fine structure within a block stays that of the mean map.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from erf.measures.sums import MapSums, block_edges, ring_index
+
+__all__ = ["BlockMeasures", "entropy_area", "measure_blocks", "participation_area"]
+
+_CHUNK = 250  # resamples at a time
+
+
+def participation_area(contribution: np.ndarray) -> float:
+    """(sum a)² / sum a², in pixels: the area of a disc, square or any patch of even height."""
+    return float(contribution.sum() ** 2 / (contribution**2).sum())
+
+
+def entropy_area(contribution: np.ndarray) -> float:
+    """exp(-sum p ln p) with p the map over its sum, in pixels: the area of a map of even height of the same entropy."""
+    shares = contribution[contribution > 0] / contribution.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+@dataclass(frozen=True)
+class BlockMeasures:
+    """Of B choices of images.
+
+    Attributes:
+        participation_area_px, entropy_area_px: (B,), without the noise of the mean.
+        log_rings: (B, R): log10(score + 1) summed over square rings around the centre.
+    """
+
+    participation_area_px: np.ndarray
+    entropy_area_px: np.ndarray
+    log_rings: np.ndarray
+
+
+def measure_blocks(
+    contribution: np.ndarray, sums: MapSums, weights: np.ndarray, centre: tuple[int, int]
+) -> BlockMeasures:
+    """Measure weighted means of the images' maps.
+
+    Args:
+        contribution: Mean map (H, W) of all images, none of them zero.
+        sums: Of each image's map (N), N >= 2.
+        weights: (B, N); every row adds up to 1, the first one holds all images evenly, the others are resamples of it.
+        centre: Of the rings.
+    """
+    blocks = _Blocks(contribution, centre)
+    chunks = [weights[i : i + _CHUNK] for i in range(0, len(weights), _CHUNK)]
+    parts = [blocks.measure((chunk * sums.mass) @ sums.shares.reshape(len(sums), -1)) for chunk in chunks]
+    squares, entropy, log_rings = (np.concatenate(column) for column in zip(*parts, strict=True))
+    mass = weights @ sums.mass
+    noise = blocks.noise(sums)
+    clean_squares = _recentred(squares / mass**2, (squares[0] - noise.sum()) / mass[0] ** 2)
+    clean_entropy = _recentred(entropy, entropy[0] + (noise / blocks.mean_or_one).sum() / (2 * mass[0]))
+    return BlockMeasures(1 / clean_squares, np.exp(clean_entropy), log_rings)
+
+
+def _recentred(values: np.ndarray, estimate: float) -> np.ndarray:
+    """The estimate, then the resamples, moved to have it as their mean: they carry the noise of a mean once more."""
+    return np.append(estimate, values[1:] * (estimate / values[1:].mean()))
+
+
+class _Blocks:
+    """Fine structure of a mean map a, by block; K = h * w blocks.
+
+    Attributes:
+        first, second, log: Sums of a, a², a ln a: (K,).
+        mean_or_one: Mean of a, 1 where it is 0: (K,).
+        log_rings: sparse (K, R): ln(1 + a) summed over the part of each block in each ring, over ln(1 + mean).
+    """
+
+    def __init__(self, contribution: np.ndarray, centre: tuple[int, int]) -> None:
+        shape = (contribution.shape[0], contribution.shape[1])
+        rows, columns = (np.repeat(np.arange(len(e) - 1), np.diff(e)) for e in map(block_edges, shape))
+        block = (rows[:, None] * (columns[-1] + 1) + columns).ravel()
+        a = contribution.ravel()
+        self.first = np.bincount(block, weights=a)
+        self.second = np.bincount(block, weights=a**2)
+        self.log = np.bincount(block, weights=a * np.log(np.where(a > 0, a, 1.0)))
+        mean = self.first / np.bincount(block)
+        self.mean_or_one = np.where(mean > 0, mean, 1.0)
+        ring = ring_index(shape, centre)
+        weight = np.log1p(a) / np.log1p(self.mean_or_one)[block]
+        self.log_rings = sparse.coo_array((weight, (block, ring)), shape=(len(mean), ring.max() + 1)).tocsr()
+
+    def noise(self, sums: MapSums) -> np.ndarray:
+        """Variance of the mean over images, summed over the pixels of each block: (K,)."""
+        count = len(sums)
+        of_images = sums.mass**2 @ sums.squares.reshape(count, -1) / count
+        return np.maximum(of_images - self.second, 0.0) / (count - 1)
+
+    def measure(self, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sum of squares, entropy and rings of log10(score + 1) from the mass of each block, (B, K)."""
+        ratio = np.divide(mass, self.first, out=np.zeros_like(mass), where=self.first > 0)
+        total = mass.sum(axis=1)
+        log_ratio = np.log(np.where(ratio > 0, ratio, 1.0))
+        entropy = np.log(total) - (ratio @ self.log + (mass * log_ratio).sum(axis=1)) / total
+        log_rings = np.log1p(ratio * self.mean_or_one) @ self.log_rings / np.log(10)
+        return ratio**2 @ self.second, entropy, log_rings

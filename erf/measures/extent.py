@@ -1,0 +1,211 @@
+"""Extent and form of receptive fields from the sums of their maps: many maps at once, exact, without the maps.
+
+Arrays have one row for each of B maps of shape (H, W); the sums are those of `sums.MapSums`. Nothing depends on the
+scale of the gradients. What is not defined (the orientation of a round map, a square that no map fills) is NaN.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import comb
+
+import numpy as np
+
+from erf.measures.sums import MOMENTS, annulus_index
+
+__all__ = [
+    "GaussianFit",
+    "SecondMoments",
+    "fit_gaussian",
+    "interpolated_side",
+    "mass_shares",
+    "radial_density",
+    "second_moments",
+    "whole_side",
+]
+
+Pixels = tuple[int, int]
+_WIDTHS = 400  # steps of the search for a Gaussian's width, even in its logarithm
+_NARROWEST = 0.3  # pixels; a narrower Gaussian is a single pixel
+
+
+def mass_shares(rings: np.ndarray, shape: Pixels) -> np.ndarray:
+    """Share of the mass in centred squares of side 1, 3, 5, ..., as far as the map's shorter side: (B, L), 0..1."""
+    largest = (min(shape) - 1) // 2
+    held = np.cumsum(rings, axis=1)
+    return held[:, : largest + 1] / held[:, -1:]
+
+
+def interpolated_side(shares: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+    """Side in pixels of the centred square that holds exactly a share of the mass, (B, T).
+
+    Between whole pixels the mass of a square ring is taken as even over its area.
+
+    Args:
+        shares: As from `mass_shares`.
+        thresholds: Shares, 0..1. NaN where no square within the map holds as much.
+    """
+    held = np.concatenate([np.zeros((len(shares), 1)), shares], axis=1)
+    areas = np.append(0.0, (2.0 * np.arange(shares.shape[1]) + 1.0) ** 2)
+    row = np.arange(len(shares))
+    sides = np.full((len(shares), len(thresholds)), np.nan)
+    for column, threshold in enumerate(thresholds):
+        reached = held[:, -1] >= threshold
+        i = np.maximum((held >= threshold).argmax(axis=1), 1)
+        part = (threshold - held[row, i - 1]) / np.where(reached, held[row, i] - held[row, i - 1], 1.0)
+        area = areas[i - 1] + part * (areas[i] - areas[i - 1])
+        sides[reached, column] = np.sqrt(area[reached])
+    return sides
+
+
+def whole_side(shares: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+    """Side in pixels, 3 or more and odd, of the smallest centred square that holds more than a share, (B, T).
+
+    Args: As for `interpolated_side`.
+    """
+    above = shares[:, 1:, None] > np.asarray(thresholds)
+    return np.where(above.any(axis=1), 2.0 * above.argmax(axis=1) + 3.0, np.nan)
+
+
+@dataclass(frozen=True)
+class SecondMoments:
+    """Where the mass lies and how it is spread; every field (B,).
+
+    Attributes:
+        rms_radius_px: Root of the mean squared distance to the centre pixel.
+        offset_down_px, offset_right_px: Centre of mass, from the centre pixel.
+        offset_px: Its distance from the centre pixel.
+        sigma_major_px, sigma_minor_px: Standard deviations about the centre of mass, along the principal axes.
+        anisotropy: Major over minor, >= 1; NaN if the mass lies on a line or a point.
+        orientation_deg: Of the major axis, anticlockwise from the horizontal, in (-90, 90]; NaN if the map is round.
+        excess_kurtosis: Mardia's kurtosis less its value of 8 for any Gaussian (a disc has -8/3); NaN as anisotropy.
+    """
+
+    rms_radius_px: np.ndarray
+    offset_down_px: np.ndarray
+    offset_right_px: np.ndarray
+    offset_px: np.ndarray
+    sigma_major_px: np.ndarray
+    sigma_minor_px: np.ndarray
+    anisotropy: np.ndarray
+    orientation_deg: np.ndarray
+    excess_kurtosis: np.ndarray
+
+
+def second_moments(moments: np.ndarray) -> SecondMoments:
+    """Place, spread and kurtosis from moments (B, 15), powers as in `erf.measures.sums.MOMENTS`."""
+    raw = {powers: moments[:, i] / moments[:, 0] for i, powers in enumerate(MOMENTS)}
+    down, right = raw[1, 0], raw[0, 1]
+
+    def central(p: int, q: int) -> np.ndarray:
+        terms = (
+            comb(p, i) * comb(q, j) * (-down) ** (p - i) * (-right) ** (q - j) * raw[i, j]
+            for i in range(p + 1)
+            for j in range(q + 1)
+        )
+        return sum(terms, np.zeros_like(down))
+
+    # what is left of a cancellation is no spread: a map of one pixel off the centre has none
+    rounding = 1e-12 * (raw[2, 0] + raw[0, 2])
+    yy, xx, yx = (np.where(np.abs(v) > rounding, v, 0.0) for v in (central(2, 0), central(0, 2), central(1, 1)))
+    middle, half = (yy + xx) / 2, np.hypot((xx - yy) / 2, yx)
+    major, minor = middle + half, np.maximum(middle - half, 0.0)
+    is_line = minor <= 1e-9 * np.maximum(major, 1e-9)
+    determinant = np.where(is_line, np.nan, major * minor)
+    a, b, c = xx / determinant, -yx / determinant, yy / determinant  # the inverse covariance, down first
+    kurtosis = (
+        a**2 * central(4, 0)
+        + 4 * a * b * central(3, 1)
+        + (2 * a * c + 4 * b**2) * central(2, 2)
+        + 4 * b * c * central(1, 3)
+        + c**2 * central(0, 4)
+    )
+    angle = np.degrees(np.arctan2(-2 * yx, xx - yy)) / 2
+    return SecondMoments(
+        rms_radius_px=np.sqrt(raw[2, 0] + raw[0, 2]),
+        offset_down_px=down,
+        offset_right_px=right,
+        offset_px=np.hypot(down, right),
+        sigma_major_px=np.sqrt(major),
+        sigma_minor_px=np.sqrt(minor),
+        anisotropy=np.sqrt(major / np.where(is_line, np.nan, minor)),
+        orientation_deg=np.where(half <= 1e-9 * middle, np.nan, np.where(angle <= -90, 90.0, angle)),
+        excess_kurtosis=kurtosis - 8,
+    )
+
+
+@lru_cache(maxsize=4)
+def _annuli(shape: Pixels, centre: Pixels) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels within the map, and mean squared distance to the centre, of each circular ring: float64 (Q,) each."""
+    index = annulus_index(shape, centre)
+    down, across = (np.arange(n, dtype=np.float64) - c for n, c in zip(shape, centre, strict=True))
+    squared = (down[:, None] ** 2 + across[None, :] ** 2).ravel()
+    pixels = np.bincount(index).astype(np.float64)
+    return pixels, np.divide(np.bincount(index, weights=squared), pixels, out=np.zeros_like(pixels), where=pixels > 0)
+
+
+def radial_density(annuli: np.ndarray, shape: Pixels, centre: Pixels) -> np.ndarray:
+    """Mean of the map at distance 0, 1, 2, ... pixels from the centre, over its mean: (B, Q); a uniform map has 1."""
+    pixels, _ = _annuli(shape, centre)
+    mean = annuli.sum(axis=1, keepdims=True) / pixels.sum()
+    return annuli / np.where(pixels > 0, pixels, np.nan) / mean
+
+
+@dataclass(frozen=True)
+class GaussianFit:
+    """Round Gaussian round the centre pixel, fitted to the map by least squares; every field (B,).
+
+    Attributes:
+        sigma_px: Its width; NaN if none fits best (a single pixel, a map that does not fall off).
+        r2: Share of the radial profile's variance over the pixels that it explains, <= 1; NaN as above.
+        mass_beyond_2_sigma: Share of the map's mass farther than two widths from the centre.
+        fit_mass_beyond_2_sigma: The same of the fitted Gaussian within the image: exp(-2) = 0.135 unless it is cut off.
+    """
+
+    sigma_px: np.ndarray
+    r2: np.ndarray
+    mass_beyond_2_sigma: np.ndarray
+    fit_mass_beyond_2_sigma: np.ndarray
+
+
+def fit_gaussian(annuli: np.ndarray, shape: Pixels, centre: Pixels) -> GaussianFit:
+    """Fit amplitude and width of a Gaussian to maps, by the sums over circular rings (B, Q).
+
+    For a round Gaussian the least squares over pixels are those over the radial profile, weighted by pixels: what the
+    map varies along a ring is beyond its reach. The width is searched on a fine grid, then between its points.
+    """
+    pixels, squared = _annuli(shape, centre)
+    annuli = annuli / annuli.sum(axis=1, keepdims=True)
+    steps = np.linspace(np.log(_NARROWEST), np.log(4.0 * max(shape)), _WIDTHS)
+    grid = np.exp(-squared[:, None] / (2 * np.exp(2 * steps)))
+    explained = (annuli @ grid) ** 2 / (pixels @ grid**2)
+    best = explained.argmax(axis=1)
+    inside = (best > 0) & (best < _WIDTHS - 1)
+    i, row = np.clip(best, 1, _WIDTHS - 2), np.arange(len(annuli))
+    left, peak, right = (explained[row, i + k] for k in (-1, 0, 1))
+    curvature = left - 2 * peak + right
+    shift = np.divide(left - right, 2 * curvature, out=np.zeros_like(peak), where=inside & (curvature < 0))
+    sigma = np.where(inside, np.exp(steps[i] + shift * (steps[1] - steps[0])), np.nan)
+
+    gaussian = np.exp(-squared / (2 * sigma[:, None] ** 2))
+    amplitude = (annuli * gaussian).sum(axis=1) / (pixels * gaussian**2).sum(axis=1)
+    profile = np.divide(annuli, pixels, out=np.zeros_like(annuli), where=pixels > 0)
+    residual = (pixels * (profile - amplitude[:, None] * gaussian) ** 2).sum(axis=1)
+    variance = (pixels * (profile - 1 / pixels.sum()) ** 2).sum(axis=1)
+    fitted = pixels * gaussian
+    return GaussianFit(
+        sigma_px=sigma,
+        r2=1 - residual / variance,
+        mass_beyond_2_sigma=_beyond(annuli, 2 * sigma),
+        fit_mass_beyond_2_sigma=_beyond(fitted / fitted.sum(axis=1, keepdims=True), 2 * sigma),
+    )
+
+
+def _beyond(shares: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Share farther than `radius` (B,), of shares (B, Q) in circular rings, each even between i - 1/2 and i + 1/2."""
+    held = np.concatenate([np.zeros((len(shares), 1)), np.cumsum(shares, axis=1)], axis=1)
+    edge = np.nan_to_num(radius) + 0.5  # ring i lies between edges i and i + 1
+    i = np.minimum(edge.astype(np.intp), shares.shape[1] - 1)
+    row = np.arange(len(shares))
+    within = held[row, i] + np.minimum(edge - i, 1.0) * shares[row, i]
+    return np.where(np.isnan(radius), np.nan, np.maximum(1 - within, 0.0))  # rounding

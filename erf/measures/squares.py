@@ -1,0 +1,119 @@
+"""Centred squares that hold shares of a contribution map: the published measure, and the same without its logarithm.
+
+The published measure (arXiv:2203.06717, Table 8; the authors' `erf/analyze_erf.py`) takes the map's logarithm first, so
+it depends on the scale of the gradients. The scale-free one is taken on the map itself: multiplying it by a constant
+changes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from erf.measures.extent import mass_shares, whole_side
+from erf.measures.sums import Centre, ring_index
+
+__all__ = [
+    "LOG_THRESHOLDS",
+    "MASS_THRESHOLDS",
+    "SquareArea",
+    "check_map",
+    "log_area",
+    "log_map",
+    "mass_area",
+    "ring_mass",
+]
+
+LOG_THRESHOLDS = (0.2, 0.3, 0.5, 0.99)  # those of the paper's table
+MASS_THRESHOLDS = (0.2, 0.3, 0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class SquareArea:
+    """Smallest centred square that holds more than a share of a map.
+
+    Attributes:
+        threshold: The share, 0..1.
+        side_px: Side of the square in pixels, odd; None if no square within the map holds that much.
+        ratio: Area of the square over area of the map; None as above.
+    """
+
+    threshold: float
+    side_px: int | None
+    ratio: float | None
+
+    @property
+    def reached(self) -> bool:
+        return self.side_px is not None
+
+
+def check_map(contribution: np.ndarray) -> np.ndarray:
+    """The map as float64 (H, W).
+
+    Raises: ValueError if it has not two dimensions of at least 3 pixels, holds a negative or a not-finite value, or is
+        zero everywhere, with the cause.
+    """
+    contribution = np.asarray(contribution, dtype=np.float64)
+    if contribution.ndim != 2 or min(contribution.shape) < 3:
+        raise ValueError(f"a contribution map has two dimensions of at least 3 pixels, not shape {contribution.shape}")
+    if not np.isfinite(contribution).all():
+        count = int((~np.isfinite(contribution)).sum())
+        raise ValueError(f"the contribution map has {count} values that are not finite: a gradient overflowed")
+    if (contribution < 0).any():
+        raise ValueError("the contribution map has negative values: it is meant to be rectified")
+    if not contribution.any():
+        raise ValueError(
+            "the contribution map is zero everywhere: no channel of the central unit was positive, or no gradient "
+            "reached the input"
+        )
+    return contribution
+
+
+def log_map(contribution: np.ndarray) -> np.ndarray:
+    """log10(score + 1) divided by its maximum: the published transform, float64 (H, W) in 0..1."""
+    scores = np.log10(check_map(contribution) + 1.0)
+    return scores / scores.max()
+
+
+def ring_mass(values: np.ndarray, centre: Centre | None = None) -> np.ndarray:
+    """Sum of a map over square rings around a pixel, (H // 2, W // 2) if None.
+
+    Returns: float64 (R,): entry i sums the pixels whose larger distance to the centre, down or across, is i; so the
+        square of side 2i + 1 holds the sum of the first i + 1 entries.
+    """
+    height, width = values.shape
+    return np.bincount(ring_index((height, width), centre or (height // 2, width // 2)), weights=values.ravel())
+
+
+def _square_area(values: np.ndarray, thresholds: Sequence[float], centre: Centre | None) -> list[SquareArea]:
+    """Smallest squares of side 3, 5, 7, ... round a pixel, no larger than the map, holding more than each share."""
+    for threshold in thresholds:
+        if not 0.0 < threshold < 1.0:
+            raise ValueError(f"threshold {threshold} must lie between 0 and 1")
+    height, width = values.shape
+    sides = whole_side(mass_shares(ring_mass(values, centre)[None], (height, width)), thresholds)[0]
+    return [
+        SquareArea(t, None, None) if np.isnan(side) else SquareArea(t, int(side), side / height * side / width)
+        for t, side in zip(thresholds, sides.tolist(), strict=True)
+    ]
+
+
+def log_area(
+    contribution: np.ndarray, thresholds: Sequence[float] = LOG_THRESHOLDS, *, centre: Centre | None = None
+) -> list[SquareArea]:
+    """The published high-contribution area ratio: squares on log10(score + 1).
+
+    It depends on the scale of the gradients: the same map, multiplied by a constant, gives another ratio. The smallest
+    square considered has side 3, as in the released script.
+
+    Source: arXiv:2203.06717, Table 8; `erf/analyze_erf.py`, `get_rectangle`, which fails where a threshold is not
+    reached, and takes rectangles out of bounds in a map that is wider than high.
+    """
+    return _square_area(log_map(contribution), thresholds, centre)
+
+
+def mass_area(
+    contribution: np.ndarray, thresholds: Sequence[float] = MASS_THRESHOLDS, *, centre: Centre | None = None
+) -> list[SquareArea]:
+    """Squares that hold shares of the map itself, without a logarithm: free of the scale of the gradients."""
+    return _square_area(check_map(contribution), thresholds, centre)

@@ -1,0 +1,1 @@
+"""Result files and tables of receptive fields."""

@@ -1,0 +1,213 @@
+"""Results on disk: the `.npz` that everything after the network starts from, and the `.json` beside it.
+
+`.npz` of a finished run:
+    contribution   float64 (H, W): mean over images of the rectified, colour-summed gradient, unscaled
+    provenance     text: the JSON without its `results`, so that the file alone says what made it
+    image_names    text (N,): the images that went in, relative to their folder
+    image_rings    float64 (N, R), image_annuli float64 (N, Q), image_moments float64 (N, 15): sums of each image's map
+                   over square and circular rings around the centre, and its moments; exact (`MapSums`)
+    image_shares   float32 (N, h, w): the part of each image's map that lies in each of at most 128 × 128 blocks
+    image_squares  float32 (N, h, w): sum of the squared map in each block, over the square of the map's sum
+
+From the sums every measure follows for any other choice of the same images, so intervals need neither the network nor
+all the maps. Files of schema 1 have rings alone of the `image_` arrays: they are read, and measured without intervals.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from erf.measures.squares import check_map
+from erf.measures.summary import Measured, measure
+from erf.measures.sums import Centre, MapSums
+from runkit import SCHEMA_VERSION, UserError, atomic_write, load_json, read_arrays, save_json
+
+__all__ = [
+    "ErfResult",
+    "check_result",
+    "file_stem",
+    "finished_identity",
+    "load_result",
+    "result_files",
+    "save_measures",
+    "save_result",
+    "write_report",
+]
+
+
+@dataclass(frozen=True)
+class ErfResult:
+    """A measured receptive field.
+
+    Attributes:
+        name: Network as the user named it; the files are called after it.
+        contribution: float64 (H, W), >= 0: mean contribution map, unscaled.
+        provenance: What made it: weights, images, configuration, versions.
+        sums: Of each image's map, in the order of `image_names`; None for files of schema 1.
+        image_names: Images that went in; empty for files of schema 1.
+    """
+
+    name: str
+    contribution: np.ndarray
+    provenance: Mapping[str, Any]
+    sums: MapSums | None = None
+    image_names: tuple[str, ...] = ()
+
+    @property
+    def weights_label(self) -> str:
+        """'RANDOM WEIGHTS (seed 0)', 'weights replknet31b.in1k' or the like."""
+        return self.provenance["weights"]["label"]
+
+    @property
+    def random_weights(self) -> bool:
+        return bool(self.provenance["weights"]["random"])
+
+    @property
+    def num_images(self) -> int:
+        return self.provenance["data"]["images_used"]
+
+    @property
+    def centre(self) -> Centre:
+        """Pixel (down, across) that squares and circles lie round."""
+        down, across = self.provenance.get("unit", {}).get("centre_px") or (n // 2 for n in self.contribution.shape)
+        return (down, across)
+
+    @property
+    def theoretical_side(self) -> float | None:
+        """Root of the area of the theoretical field in pixels; None if it has no bound or is not known."""
+        sides = self.provenance.get("theoretical_field", {}).get("side_px")
+        return sides and math.sqrt(sides[0] * sides[1])
+
+    @cached_property
+    def measured(self) -> Measured:
+        """All measures, with what is needed for intervals where the sums of each image are there."""
+        return measure(self.contribution, self.sums, centre=self.centre, theoretical_side=self.theoretical_side)
+
+    def __repr__(self) -> str:
+        height, width = self.contribution.shape
+        return f"ErfResult({self.name}, {self.weights_label}, {width} x {height} pixels, {self.num_images} images)"
+
+    def _repr_png_(self) -> bytes:
+        """For notebooks: the map with its squares."""
+        from erf.figures.maps import as_png, plot_result
+
+        return as_png(plot_result(self))
+
+
+def save_result(result: ErfResult, path: Path) -> None:
+    """Write the `.npz`, whole or not at all."""
+    sums: dict[str, Any] = result.sums.as_arrays("image_") if result.sums else {}
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            contribution=result.contribution,
+            provenance=np.array(json.dumps({"name": result.name, **result.provenance}, allow_nan=False)),
+            image_names=np.array(result.image_names, dtype=np.str_),
+            **sums,
+        )
+
+
+def load_result(path: str | Path) -> ErfResult:
+    """Read a result from its `.npz`.
+
+    Raises: UserError if the file is missing, damaged, or no result of this tool.
+    """
+    path = Path(path)
+    try:
+        arrays = read_arrays(path)
+        provenance = json.loads(str(arrays["provenance"]))
+        _check_provenance(provenance)
+        contribution = _table(arrays["contribution"])
+        old = provenance["schema"] < 2
+        sums = None if old else MapSums.from_arrays(arrays, "image_")
+        image_names = () if old else tuple(arrays["image_names"].tolist())
+        if sums is not None and any(len(values) != len(image_names) for values in sums.as_arrays().values()):
+            raise ValueError(f"it has not the sums of each of its {len(image_names)} images")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; name a .npz that erf.visualize wrote") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is not a result of erf.visualize: {error}") from error
+    name = provenance.pop("name", path.stem)
+    return ErfResult(name, contribution, provenance, sums, image_names)
+
+
+def _check_provenance(provenance: Any) -> None:
+    for key, kind in (("schema", int), ("weights", dict), ("data", dict)):
+        if not isinstance(provenance, dict) or not isinstance(provenance.get(key), kind):
+            raise ValueError(f"its provenance does not say its {key}")
+
+
+def _table(values: np.ndarray) -> np.ndarray:
+    if values.ndim != 2 or values.dtype.kind != "f":
+        raise ValueError(f"its map is {values.dtype} {values.shape}, not a table of floating-point numbers")
+    return values.astype(np.float64)
+
+
+def check_result(result: ErfResult) -> None:
+    """Refuse a result that cannot be measured.
+
+    Raises: UserError if its map is zero everywhere or not finite, with the cause.
+    """
+    try:
+        check_map(result.contribution)
+    except ValueError as error:
+        raise UserError(f"{result.name}: {error}") from error
+
+
+def save_measures(result: ErfResult, path: Path) -> dict[str, Any]:
+    """Measure a result and write its `.json`; returns what was written.
+
+    Raises: UserError as `check_result`.
+    """
+    check_result(result)
+    content = {
+        **result.provenance,
+        "schema": SCHEMA_VERSION,
+        "results": result.measured.as_dict(),
+    }
+    save_json(path, content)
+    return content
+
+
+def write_report(result: ErfResult, folder: Path, *, scale: str, formats: Sequence[str]) -> None:
+    """Measure a result and write its `.json` and its picture into `folder`.
+
+    Raises: UserError as `check_result`.
+    """
+    from erf.figures.maps import plot_result, save_figure
+
+    stem = folder / file_stem(result.name)
+    save_measures(result, stem.with_name(stem.name + ".json"))
+    save_figure(plot_result(result, scale=scale), stem, formats, description=result.provenance["command"])
+
+
+def file_stem(name: str) -> str:
+    """Name of a network's files: its own, with what a file system would not take replaced."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+
+
+def result_files(folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
+    """What a run writes for one network: map, measures, pictures."""
+    return [folder / f"{file_stem(name)}.{suffix}" for suffix in ("npz", "json", *formats)]
+
+
+def finished_identity(stem: Path) -> dict[str, Any] | None:
+    """What made the finished result of this file stem; None if there is none. Both files must be there.
+
+    Raises: UserError if they are no result of this tool, or not of the same run.
+    """
+    npz_path, json_path = (stem.with_name(stem.name + suffix) for suffix in (".npz", ".json"))
+    if not npz_path.exists() or not json_path.exists():
+        return None
+    identity = load_json(json_path).get("identity")
+    if identity is None:
+        raise UserError(f"{json_path} was not written by erf.visualize; choose another --output")
+    if load_result(npz_path).provenance.get("identity") != identity:
+        raise UserError(f"{npz_path} and {json_path.name} are of different runs; --overwrite makes them again")
+    return identity

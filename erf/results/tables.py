@@ -1,0 +1,233 @@
+"""Measures of several receptive fields side by side: text, CSV, LaTeX, and the paired differences between them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from erf.measures.bootstrap import Resampled
+from erf.measures.squares import LOG_THRESHOLDS, MASS_THRESHOLDS, SquareArea, log_area, mass_area
+from erf.measures.summary import QUANTITIES, Quantity, each_threshold
+from erf.results.files import ErfResult
+from runkit import SCHEMA_VERSION, format_table, save_csv, save_json, save_latex
+
+__all__ = [
+    "COLUMNS",
+    "PUBLISHED_COLUMNS",
+    "Shown",
+    "are_paired",
+    "area_rows",
+    "comparison_files",
+    "difference_rows",
+    "measure_rows",
+    "shown_measures",
+    "summary",
+    "text_table",
+    "write_tables",
+]
+
+Row = dict[str, Any]
+Columns = tuple[tuple[str, float | None, str, Callable[[float], str]], ...]
+# what stands in tables to be read: measure, threshold or None, heading, format of the number
+COLUMNS: Columns = (
+    ("mass_area_ratio", 0.5, "50% of mass", "{:.1%}".format),
+    ("mass_area_ratio", 0.9, "90% of mass", "{:.1%}".format),
+    ("rms_radius_px", None, "RMS radius", "{:.1f}".format),
+    ("anisotropy", None, "anisotropy", "{:.3f}".format),
+    ("participation_area_px", None, "participation", "{:.0f}".format),
+    ("gaussian_sigma_px", None, "Gaussian width", "{:.1f}".format),
+    ("gaussian_r2", None, "R²", "{:.3f}".format),
+    ("theoretical_ratio", 0.9, "90% side / theoretical", "{:.2f}".format),
+)
+PUBLISHED_COLUMNS: Columns = tuple(("area_ratio", t, f"t = {t:.0%}", "{:.2%}".format) for t in LOG_THRESHOLDS)
+
+
+class Shown(NamedTuple):
+    """A measure as tables show it; `value` is None where it is not defined, `interval` empty where there is none."""
+
+    value: float | None
+    text: str
+    interval: str
+
+
+def write_tables(results: Sequence[ErfResult], stem: Path) -> list[Path]:
+    """Write the tables of at least two results; returns the files.
+
+    Writes `<stem>.csv` (squares), `<stem>-measures.csv` (all measures), `<stem>-differences.csv` (paired, where two
+    results are of the same images), `<stem>.tex`, and `<stem>.json` with all of them.
+    """
+    squares = [row for result in results for row in area_rows(result)]
+    measures = [row for result in results for row in measure_rows(result)]
+    differences = [row for a, b in combinations(results, 2) if are_paired(a, b) for row in difference_rows(a, b)]
+    models = [
+        {"name": r.name, "weights": r.provenance["weights"], "identity": r.provenance["identity"]} for r in results
+    ]
+    files = _table_files(stem)
+    squares_csv, measures_csv, differences_csv, tex, json_path = files
+    save_csv(squares_csv, squares)
+    save_csv(measures_csv, measures)
+    if differences:
+        save_csv(differences_csv, differences)
+    else:
+        differences_csv.unlink(missing_ok=True)  # of an earlier comparison
+    _save_latex(tex, results)
+    content = {"schema": SCHEMA_VERSION, "models": models, "results": squares, "measures": measures}
+    save_json(json_path, content | {"differences": differences})
+    return [path for path in files if path != differences_csv or differences]
+
+
+def comparison_files(folder: Path, formats: Sequence[str]) -> list[Path]:
+    """What a run with several results writes besides; `-differences.csv` only where two are of the same images."""
+    pictures = [folder / f"{name}.{suffix}" for name in ("comparison", "comparison-curves") for suffix in formats]
+    return _table_files(folder / "comparison") + pictures
+
+
+def _table_files(stem: Path) -> list[Path]:
+    ends = (".csv", "-measures.csv", "-differences.csv", ".tex", ".json")
+    return [stem.with_name(stem.name + end) for end in ends]
+
+
+def _head(result: ErfResult) -> Row:
+    return {
+        "model": result.name,
+        "weights": result.provenance["weights"]["model"],
+        "random_weights": result.random_weights,
+        "num_images": result.num_images,
+        "size_px": result.contribution.shape[0],
+        "layer": result.provenance["layer"],
+    }
+
+
+def area_rows(result: ErfResult) -> list[Row]:
+    """Squares to whole pixels, by the published definition and without its logarithm; a row for each threshold."""
+    families = {
+        "log10(score+1)/max": log_area(result.contribution, LOG_THRESHOLDS, centre=result.centre),
+        "score": mass_area(result.contribution, MASS_THRESHOLDS, centre=result.centre),
+    }
+    return [{**_head(result), "scale": scale, **asdict(area)} for scale, areas in families.items() for area in areas]
+
+
+def measure_rows(result: ErfResult) -> list[Row]:
+    """Every measure with its interval, a row for each and for each threshold."""
+    head, values = _head(result), result.measured.values
+    return [
+        {**head, **_labels(name, quantity, threshold), **_numbers("value", part)}
+        for name, quantity in QUANTITIES.items()
+        if name in values
+        for threshold, part in each_threshold(quantity, values[name])
+    ]
+
+
+def summary(result: ErfResult) -> Row:
+    """What `--json` says of a result: what it is of, and every measure, undefined numbers as None."""
+    numbers = ("measure", "threshold", "unit", "value", "low", "high")
+    return {**_head(result), "measures": [{key: row[key] for key in numbers} for row in measure_rows(result)]}
+
+
+def are_paired(first: ErfResult, second: ErfResult) -> bool:
+    """Whether two results are of the same images, whose sums are known for both."""
+    same = first.image_names == second.image_names
+    return bool(first.sums and second.sums and same) and (
+        first.provenance["data"]["sha256"] == second.provenance["data"]["sha256"]
+    )
+
+
+def difference_rows(first: ErfResult, second: ErfResult) -> list[Row]:
+    """First less second in every measure but the orientation, with the interval of resampling both alike."""
+    ours, theirs = first.measured.values, second.measured.values
+    return [
+        {
+            "model": first.name,
+            "less": second.name,
+            **_labels(name, quantity, threshold),
+            **_numbers("difference", part),
+        }
+        for name, quantity in QUANTITIES.items()
+        if name in ours and name in theirs and quantity.unit != "degrees"
+        for threshold, part in each_threshold(quantity, ours[name] - theirs[name])
+    ]
+
+
+def _labels(name: str, quantity: Quantity, threshold: float | None) -> Row:
+    return {"measure": name, "threshold": threshold, "unit": quantity.unit}
+
+
+def _numbers(name: str, value: Resampled) -> Row:
+    low, high = value.interval()
+    numbers = {name: value.estimate, "low": low, "high": high}
+    return {key: float(number) if np.isfinite(number) else None for key, number in numbers.items()}
+
+
+def text_table(results: Sequence[ErfResult]) -> str:
+    """Area ratios by the published definition, then without its logarithm, then the other measures, as text."""
+
+    def squares(areas: Sequence[SquareArea]) -> list[str]:
+        return ["not reached" if a.ratio is None else f"{a.ratio:.2%} {a.side_px:>5}" for a in areas]
+
+    def block(title: str, thresholds: Sequence[float], areas_of: Callable[..., list[SquareArea]]) -> str:
+        header = ["network", "weights", "images", *(f"{t:.0%}  side" for t in thresholds)]
+        rows = [
+            [
+                r.name,
+                r.weights_label,
+                str(r.num_images),
+                *squares(areas_of(r.contribution, thresholds, centre=r.centre)),
+            ]
+            for r in results
+        ]
+        return f"{title}\n{format_table(header, rows)}"
+
+    header = ["network", *(heading for _, _, heading, _ in COLUMNS)]
+    measures = format_table(header, [[r.name, *_cells(r)] for r in results])
+    return "\n\n".join(
+        [
+            block("Area ratio as published, on log10(score + 1) / max; side in pixels:", LOG_THRESHOLDS, log_area),
+            block("Area ratio on the score itself, free of the gradients' scale:", MASS_THRESHOLDS, mass_area),
+            f"Measures free of the scale, in pixels or ratios, with 95% intervals over images:\n{measures}",
+        ]
+    )
+
+
+def _save_latex(path: Path, results: Sequence[ErfResult]) -> None:
+    published = [f"log, {t:.0%}" for t in LOG_THRESHOLDS]
+    header = ["network", "weights", *published, *(heading for _, _, heading, _ in COLUMNS)]
+    rows = [
+        [
+            result.name,
+            result.weights_label,
+            *(
+                "–" if a.ratio is None else f"{a.ratio:.1%}"
+                for a in log_area(result.contribution, centre=result.centre)
+            ),
+            *_cells(result),
+        ]
+        for result in results
+    ]
+    save_latex(path, header, rows, note="lengths and areas in pixels, 95% intervals over images in brackets")
+
+
+def shown_measures(result: ErfResult, columns: Columns = COLUMNS) -> list[Shown]:
+    """Estimate and interval of each of the columns' measures."""
+    shown = []
+    for name, threshold, _, form in columns:
+        measured = result.measured.values.get(name)
+        if measured is None:
+            shown.append(Shown(None, "–", ""))
+            continue
+        part = next(part for at, part in each_threshold(QUANTITIES[name], measured) if at == threshold)
+        numbers = _numbers("value", part)
+        low, high = (_form(form, numbers[end]) for end in ("low", "high"))
+        interval = "" if numbers["low"] is None and numbers["high"] is None else f"[{low}, {high}]"
+        shown.append(Shown(numbers["value"], _form(form, numbers["value"]), interval))
+    return shown
+
+
+def _cells(result: ErfResult) -> list[str]:
+    return [f"{shown.text} {shown.interval}".rstrip() for shown in shown_measures(result)]
+
+
+def _form(form: Callable[[float], str], number: float | None) -> str:
+    return "–" if number is None else form(number)

@@ -1,0 +1,152 @@
+"""`python -m shapebias.relate`: effective receptive field against shape bias, over the networks both tools measured."""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runkit import describe_run, format_table, run_main, save_csv, save_json, save_latex
+from runkit.options import add_formats
+
+if TYPE_CHECKING:  # loads scipy, which --help need not wait for
+    from htmlreport.relation import Network
+    from shapebias.measures.bootstrap import Estimate
+
+__all__ = ["build_parser", "main"]
+
+_logger = logging.getLogger("shapebias.relate")  # under `python -m` this module is called __main__
+
+_EXAMPLES = """\
+examples:
+  python -m shapebias.relate --erf figures/erf --shape-bias figures/shapebias
+      networks that both tools measured with the same weights; people, if measured, are a line
+  python -m shapebias.relate --erf figures/erf --shape-bias figures/shapebias --field published --threshold 0.99
+
+Area ratios and shape bias are fractions in [0, 1].
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shapebias.relate",
+        description="Does a network that looks farther go by shape? Effective receptive field against shape bias, with "
+        "intervals in both directions and their rank correlation. Reads result files only; no network is loaded.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--erf", nargs="+", type=Path, required=True, metavar="JSON", help="results of erf.visualize, or their folder"
+    )
+    parser.add_argument(
+        "--shape-bias",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="JSON",
+        help="results of shapebias.run, or their folder",
+    )
+    parser.add_argument(
+        "--field",
+        choices=("mass", "published"),
+        default="mass",
+        help="the field's area: of the map itself (scale-free), or of its logarithm as published (default: mass)",
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, metavar="T", help="share the square holds (default: 0.5)"
+    )
+    parser.add_argument("--layer", default="last", metavar="L", help="fields of this layer (default: last)")
+    parser.add_argument(
+        "--size", type=int, metavar="S", help="fields of images of this side in pixels, where several are"
+    )
+    parser.add_argument(
+        "--random", action="store_true", help="show untrained networks, hollow; they never enter the correlation"
+    )
+    parser.add_argument("--output", type=Path, default=Path("figures"), metavar="DIR", help="default: figures")
+    add_formats(parser)
+    return parser
+
+
+def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
+    """Pair, correlate, and write `relation.json`, `.csv`, `.tex` and the picture `relation` into the output folder.
+
+    Raises: UserError for what the user can mend.
+    """
+    from htmlreport.relation import FIELDS, read_people, relate
+    from htmlreport.relation_plot import draw_relation
+    from shapebias.figures.shape_bias import save_figure
+
+    started, clock = datetime.now(timezone.utc), time.perf_counter()
+    relation = relate(
+        options.erf,
+        options.shape_bias,
+        field=options.field,
+        threshold=options.threshold,
+        layer=options.layer,
+        size=options.size,
+        random=options.random,
+    )
+    people = read_people(options.shape_bias)
+    for name, reason in relation.unpaired.items():
+        _logger.info("left out %s: %s", name, reason)
+    definition = FIELDS[options.field].format(threshold=options.threshold)
+    figure = draw_relation(relation, people=people, field=definition)
+    stem = options.output / "relation"
+    pictures = save_figure(figure, stem, formats=tuple(dict.fromkeys(options.formats)))
+    rows = [network.as_dict() for network in relation.networks]
+    save_json(
+        stem.with_suffix(".json"),
+        {
+            **describe_run(
+                program="shapebias.relate", arguments=command, started=started, seconds=time.perf_counter() - clock
+            ),
+            "config": {"field": options.field, "threshold": options.threshold, "measured": dict(relation.measured)},
+            "pictures": [path.name for path in pictures],
+            "unpaired": dict(relation.unpaired),
+            "results": {
+                "field": definition,
+                "networks": rows,
+                "correlation": relation.correlation.as_dict(),
+                "people": people.as_dict("shape_bias") if people else None,
+            },
+        },
+    )
+    save_csv(stem.with_suffix(".csv"), [_flat_row(network) for network in relation.networks])
+    header = ["network", "ERF area", "95% interval", "shape bias", "95% interval"]
+    table = [
+        [network.label, *(text for e in (network.field, network.shape_bias) for text in _format(e))]
+        for network in relation.networks
+    ]
+    save_latex(stem.with_suffix(".tex"), header, table, note=f"ERF area: {definition}")
+    sys.stdout.write(format_table(header, table) + "\n")
+    sys.stdout.write(f"\n{relation.correlation.describe()}\n")
+    _logger.info("wrote %s", ", ".join(str(stem.with_suffix(end)) for end in (".json", ".csv", ".tex")))
+    return 0
+
+
+def _flat_row(network: "Network") -> dict[str, Any]:
+    row: dict[str, Any] = {"name": network.name, "label": network.label, "random": network.random}
+    for key, estimate in (("field", network.field), ("shape_bias", network.shape_bias)):
+        row |= {f"{key}_value": estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
+    return row
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; see `runkit.run_main` for the exit codes."""
+    command = list(sys.argv[1:] if argv is None else argv)
+    options = build_parser().parse_args(command)
+    return run_main(lambda: execute(options, command), program="shapebias.relate")
+
+
+def _format(estimate: "Estimate") -> tuple[str, str]:
+    """Value and interval for a table."""
+    interval = "-" if estimate.low is None else f"{estimate.low:.3f}-{estimate.high:.3f}"
+    return f"{estimate.value:.3f}", interval
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

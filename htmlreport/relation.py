@@ -1,0 +1,296 @@
+"""Does a network that looks farther go by shape? Receptive field against shape bias, over networks measured by both.
+
+arXiv:2203.06717 conjectures that large effective receptive fields make for shape bias. Here a network's field (a JSON
+of `erf.visualize`) and its shape bias (a JSON of `shapebias.run`) are set side by side where both are of the very same
+weights, and their order is compared. Only the files are read.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from runkit import UserError, list_differences, load_json
+from shapebias.measures.bootstrap import CONFIDENCE, RESAMPLES, Estimate
+
+__all__ = ["FEW", "FIELDS", "Correlation", "Network", "Relation", "correlate", "read_people", "relate"]
+
+FIELDS = {
+    "mass": "area ratio of the square holding {threshold:.0%} of the contribution",
+    "published": "area ratio at t = {threshold:g} of log10(score + 1) / max",
+}
+"""How the size of a field is read from a file: scale-free, or as published."""
+FEW = 10
+"""With fewer networks than this, a rank correlation says next to nothing."""
+_FEWEST = 3
+_SAME = ("model", "weights", "precision", "plain")  # in which the fields of networks may differ
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network measured by both tools.
+
+    Attributes:
+        name: As both tools were given it.
+        label: How tables call it; random weights are named.
+        random: Whether it is untrained: drawn hollow, and left out of the correlation.
+        field: Area ratio of its effective receptive field; without an interval where the file has none.
+        shape_bias: With its interval.
+    """
+
+    name: str
+    label: str
+    random: bool
+    field: Estimate
+    shape_bias: Estimate
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        head = {"name": self.name, "label": self.label, "random": self.random}
+        return {**head, **self.field.as_dict("field"), **self.shape_bias.as_dict("shape_bias")}
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Rank correlation over networks, in [-1, 1], with its 95% bootstrap interval.
+
+    The interval has two sources: which networks were measured (drawn with replacement), and how well each was (its
+    field and shape bias drawn from normal distributions as wide as their intervals, each network for itself; for
+    networks that saw the same images that is wider than need be).
+
+    Attributes:
+        networks: How many.
+        spearman, kendall: Spearman's rho and Kendall's tau-b; None where they are not defined.
+        spearman_interval, kendall_interval: [low, high], None likewise.
+        kendall_p: Two-sided p value of Kendall's tau; exact for few networks without ties.
+    """
+
+    networks: int
+    spearman: float | None = None
+    spearman_interval: tuple[float, float] | None = None
+    kendall: float | None = None
+    kendall_interval: tuple[float, float] | None = None
+    kendall_p: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "networks_are_few": self.networks < FEW}
+
+    def describe(self) -> str:
+        """In words: the correlations with their intervals, the number of networks, and whether that is enough."""
+        few = ": so few say next to nothing" if self.networks < FEW else ""
+        if self.spearman is None or self.kendall is None or not self.spearman_interval or not self.kendall_interval:
+            return f"no rank correlation: {self.networks} trained networks{few}"
+        rho, tau = (
+            f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+            for value, (low, high) in ((self.spearman, self.spearman_interval), (self.kendall, self.kendall_interval))
+        )
+        return f"Spearman's rho {rho}, Kendall's tau {tau}, p = {self.kendall_p:.2g}; {self.networks} networks{few}"
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Networks measured by both tools, in the order of their names.
+
+    Attributes:
+        networks: Those set side by side, untrained ones among them only if asked for.
+        correlation: Over the trained ones.
+        unpaired: Names of networks that only one of the tools measured, or with other weights, with the reason.
+        measured: What all fields have in common: images, size, layer.
+    """
+
+    networks: tuple[Network, ...]
+    correlation: Correlation
+    unpaired: Mapping[str, str]
+    measured: Mapping[str, Any]
+
+
+def relate(
+    erf: Sequence[Path],
+    shape_bias: Sequence[Path],
+    *,
+    field: str = "mass",
+    threshold: float = 0.5,
+    layer: str = "last",
+    size: int | None = None,
+    random: bool = False,
+) -> Relation:
+    """Pair the results of both tools by network and weights.
+
+    Args:
+        erf: JSON files of `erf.visualize`, or folders of them.
+        shape_bias: JSON files of `shapebias.run`, or folders of them.
+        field: "mass" or "published", as in `FIELDS`.
+        threshold: Share of the mass, or of the published score; one that the files hold.
+        layer: Fields of this layer are taken, by the name under which they were measured; of the central unit only.
+        size: Fields of images of this side, in pixels; None where the files hold one size.
+        random: Whether untrained networks are shown.
+    Raises: UserError if files cannot be read, fields were not measured alike, or nothing can be paired.
+    """
+    fields = _read_results(erf, "identity", lambda identity: _is_chosen(identity, layer, size))
+    biases = _read_results(shape_bias, "config")
+    networks: list[Network] = []
+    measured: dict[str, Any] = {}
+    unpaired: dict[str, str] = {}
+    for key, (path, content) in sorted(fields.items(), key=lambda item: item[1][1]["identity"]["model"]):
+        name = content["identity"]["model"]
+        if key not in biases:
+            unpaired[f"{name} ({path})"] = "no shape bias of these weights"
+            continue
+        if key.random and not random:
+            unpaired[f"{name} ({path})"] = "random weights"
+            continue
+        common = {part: value for part, value in content["identity"].items() if part not in _SAME}
+        if measured and (differences := list_differences(measured, common)):
+            raise UserError(
+                f"{path} was not measured like the others ({'; '.join(differences)}): areas can be compared only for "
+                "the same images, size and layer"
+            )
+        measured = common
+        label = f"{name}, {content['weights']['label']}" if key.random else name
+        bias = Estimate.from_dict("shape_bias", biases[key][1]["results"])
+        if bias.value is None:
+            unpaired[f"{name} ({path})"] = "its shape bias is not defined"
+            continue
+        networks.append(Network(name, label, key.random, _read_field(path, content, field, threshold), bias))
+    for key, (path, content) in biases.items():
+        if key not in fields:
+            unpaired[f"{content['config']['model']} ({path})"] = "no receptive field of these weights"
+    if not networks:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in unpaired.items())
+        raise UserError(
+            f"no network was measured by both tools with the same weights ({reasons or 'no results found'})"
+        )
+    trained = [network for network in networks if not network.random]
+    correlation = correlate([network.field for network in trained], [network.shape_bias for network in trained])
+    return Relation(tuple(networks), correlation, unpaired, measured)
+
+
+def read_people(paths: Sequence[Path]) -> Estimate | None:
+    """People's shape bias out of the comparisons (`shape-bias.json`) among files or in folders; None without people."""
+    for path in _list_files(paths):
+        results = load_json(path).get("results", {})
+        for row in results.get("observers", ()):
+            if row.get("kind") == "people":
+                return Estimate.from_dict("shape_bias", row)
+    return None
+
+
+def correlate(
+    first: Sequence[Estimate], second: Sequence[Estimate], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Correlation:
+    """Rank correlations of two measures of the same networks, and their intervals as `Correlation` says.
+
+    An estimate without an interval counts as exact. Fewer than three networks, or equal values only, give no
+    correlation; draws of equal values only are left out.
+    """
+    (x, x_deviation), (y, y_deviation) = _values(first), _values(second)
+    count = len(x)
+    if count < _FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Correlation(count)
+    rng = np.random.default_rng(seed)
+    networks = rng.integers(0, count, size=(resamples, count))
+    drawn_x, drawn_y = (
+        np.take_along_axis(values + deviation * rng.standard_normal((resamples, count)), networks, axis=1)
+        for values, deviation in ((x, x_deviation), (y, y_deviation))
+    )
+    return Correlation(
+        count,
+        float(_spearman(x[None], y[None])[0]),
+        _percentiles(_spearman(drawn_x, drawn_y)),
+        float(_kendall(x[None], y[None])[0]),
+        _percentiles(_kendall(drawn_x, drawn_y)),
+        float(stats.kendalltau(x, y).pvalue),
+    )
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """What tells two sets of weights apart (`replknet.zoo.WeightsRecord.identity`)."""
+
+    model: str
+    random: bool
+    sha256: str | None
+    seed: int | None
+
+
+def _is_chosen(identity: Mapping[str, Any], layer: str, size: int | None) -> bool:
+    """Whether a field is of the layer and size asked for, and of the central unit."""
+    return "position" not in identity and identity.get("layer") == layer and size in (None, identity.get("size"))
+
+
+def _read_results(
+    paths: Sequence[Path], block: str, is_chosen: Callable[[Mapping[str, Any]], bool] = lambda identity: True
+) -> dict[_Weights, tuple[Path, dict[str, Any]]]:
+    """Results of networks by their weights: the JSONs whose `block` says model and weights. Others are passed over."""
+    found: dict[_Weights, tuple[Path, dict[str, Any]]] = {}
+    for path in _list_files(paths):
+        content = load_json(path)
+        identity = content.get(block)
+        if not isinstance(identity, dict) or not isinstance(identity.get("weights"), dict) or not is_chosen(identity):
+            continue
+        try:
+            weights = _Weights(**identity["weights"])
+            content["results"]["shape_bias" if block == "config" else "mass_area_ratio"]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path} is not a result of this project: {error}") from error
+        if weights in found:
+            raise UserError(
+                f"{path} and {found[weights][0]} are both of {weights.model} with the same weights; name one, "
+                "or choose by --layer and --size"
+            )
+        found[weights] = (path, content)
+    return found
+
+
+def _list_files(paths: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path} does not exist; name a result file (.json), or a folder of them")
+        files += sorted(path.glob("*.json")) if path.is_dir() else [path]
+    return files
+
+
+def _read_field(path: Path, content: Mapping[str, Any], field: str, threshold: float) -> Estimate:
+    """The area ratio of a field: interpolated and with an interval where the file has them, else to a whole pixel."""
+    entries = content["results"]["mass_area_ratio" if field == "mass" else "area_ratio"]
+    entry = next((entry for entry in entries if entry["threshold"] == threshold), None)
+    if entry is None:
+        known = ", ".join(f"{entry['threshold']:g}" for entry in entries)
+        raise UserError(f"{path} has no area ratio at {threshold:g}; it has {known}")
+    key = "ratio_interpolated" if "ratio_interpolated" in entry else "ratio"
+    if entry[key] is None:
+        raise UserError(f"{path}: no square holds {threshold:g} of the map; choose another --threshold")
+    low, high = entry.get(f"{key}_interval") or (None, None)
+    return Estimate(entry[key], low, high)
+
+
+def _values(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
+    """Values (n,) and the standard deviations that their intervals stand for (n,), 0 without an interval."""
+    widths = [0.0 if e.low is None or e.high is None else e.high - e.low for e in estimates]
+    deviations = np.array(widths) / (2 * stats.norm.ppf((1 + CONFIDENCE) / 2))
+    return np.array([estimate.value for estimate in estimates], dtype=float), deviations
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Spearman's rho of each row (B, n); NaN where a row has equal values only."""
+    one, other = (stats.rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (x, y))
+    with np.errstate(invalid="ignore"):
+        return (one * other).sum(axis=1) / np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+
+
+def _kendall(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Kendall's tau-b of each row (B, n); NaN as above."""
+    one, other = (np.sign(values[:, :, None] - values[:, None, :]) for values in (x, y))
+    with np.errstate(invalid="ignore"):
+        return (one * other).sum(axis=(1, 2)) / np.sqrt((one**2).sum(axis=(1, 2)) * (other**2).sum(axis=(1, 2)))
+
+
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(values[np.isfinite(values)], [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,490 @@
+"""Depthwise convolution on CPU: the fastest of several exact formulations, chosen by shape from one table.
+
+PyTorch has two compiled kernels worth calling. Up to 13 taps a row oneDNN generates one in either memory format;
+beyond, only channels-last has a fast one, and contiguous tensors fall to a kernel that is 10 to 20 times slower. All
+forms here are built on those two, on matrix products, or on the Fourier transform, so they need no compiler. Where none
+of them is clearly faster than PyTorch's own call, that call is made, and nothing is put around it.
+
+The weight gradient has no fast kernel beyond 3×3. It is computed by the forward kernel with changed roles: an image is
+convolved with its own output gradient as the filter, one channel at a time, and the answer has the size of the filter.
+
+What a call has to do follows from shapes, strides and dtype alone; it is settled once for each (`plan_forward`,
+`plan_input_grad`), since asking again would cost as much as a small convolution.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from replknet.ops import fft
+from replknet.ops.cpu import toeplitz
+from replknet.ops.layout import (
+    as_format,
+    channels_last_strides,
+    check_shapes,
+    contiguous_strides,
+    crop,
+    empty_output,
+    format_of,
+    format_of_strides,
+    turned,
+)
+
+__all__ = [
+    "FORWARD_TABLE",
+    "INPUT_GRAD_TABLE",
+    "WEIGHT_GRAD_TABLE",
+    "Plan",
+    "forward",
+    "input_grad",
+    "plan_forward",
+    "plan_input_grad",
+    "select",
+    "weight_grad",
+]
+
+_ANY = (-(1 << 62), 1 << 62)
+_BF16 = (torch.bfloat16,)
+# Types without a fast kernel of their own, computed in float32. oneDNN has one for bfloat16 (sums in float32) where
+# the processor has AVX-512; for float16 PyTorch's kernels were up to 300 times slower than float32.
+_WIDENED = (torch.float16,) if torch.ops.mkldnn._is_mkldnn_bf16_supported() else (torch.float16, torch.bfloat16)
+# Up to this many products the gradient costs less in PyTorch's compiled code, slow kernels included, than the way
+# through an operator written in Python. Measured as the crossing of the two on 2 cores of an AMD EPYC (Zen 4).
+_SMALL_WORK = 1 << 19
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: the form to use where every condition holds; ranges are inclusive."""
+
+    form: str
+    dtype: tuple[torch.dtype, ...] = (torch.float32,)
+    layout: torch.memory_format | None = None  # None: either
+    kernel_width: tuple[int, int] = _ANY
+    taps: tuple[int, int] = _ANY  # kh · kw
+    channels: tuple[int, int] = _ANY
+    maps: tuple[int, int] = _ANY  # N · C
+    batch: tuple[int, int] = _ANY
+    area: tuple[int, int] = _ANY  # H · W
+    overhang: tuple[int, int] = _ANY  # padding less the map's side, the larger of both axes
+
+
+_NCHW, _NHWC = torch.contiguous_format, torch.channels_last
+# The first row that fits is used. Measured with PyTorch 2.15 (oneDNN 3.13, MKL) on two cores of an AMD EPYC (Zen 4,
+# AVX-512); a form stands here only where it is a tenth faster than PyTorch's own call, or saves a small one more than
+# the 3 microseconds that the way to it costs. Another processor moves the borders a little; none changes the answer.
+FORWARD_TABLE = (
+    Row("stock_contiguous", dtype=(torch.float64,), taps=(0, 48)),
+    Row("fft", dtype=(torch.float64,)),
+    Row("float32", dtype=_WIDENED),
+    # oneDNN's contiguous kernel refuses padding that is longer than the map: 6 to 400 times slower
+    Row(
+        "cropped",
+        dtype=(torch.float32, torch.bfloat16),
+        layout=_NCHW,
+        kernel_width=(0, 13),
+        channels=(16, 1 << 62),
+        overhang=(1, 1 << 62),
+    ),
+    # with up to 16 channels and more than 13 taps a row PyTorch's own call never returns (oneDNN 3.13)
+    Row("float32", dtype=_BF16, channels=(0, 31), kernel_width=(14, 1 << 62)),
+    Row("stock", dtype=_BF16, layout=_NHWC),
+    Row("stock", dtype=_BF16, kernel_width=(0, 13)),
+    Row("channels_last", dtype=_BF16),
+    # few channels leave the direct kernels' vectors empty
+    Row("fft", channels=(0, 15), taps=(700, 1 << 62), area=(1000, 1 << 62)),
+    Row("fft", channels=(0, 4), taps=(169, 1 << 62), area=(10000, 1 << 62)),
+    Row("fft", taps=(2000, 1 << 62), area=(4096, 1 << 62)),
+    Row("channels_last", channels=(0, 1), taps=(700, 1 << 62), area=(0, 60), batch=(0, 3)),
+    Row("cropped", channels=(0, 1), taps=(700, 1 << 62), area=(0, 256)),
+    Row("stock", channels=(0, 1)),
+    Row("transposed", layout=_NHWC, kernel_width=(10, 13), channels=(16, 1 << 62), area=(500, 1 << 62)),
+    Row("stock", layout=_NHWC),
+    Row("channels_last", kernel_width=(0, 13), channels=(0, 15)),
+    Row("channels_last", kernel_width=(0, 13), channels=(0, 63), area=(0, 60)),
+    Row("stock", kernel_width=(0, 13)),
+    Row("channel_blocks", channels=(64, 1 << 62), area=(4096, 1 << 62)),
+    Row("channels_last"),
+)
+# For the gradient to the input: "turned" is the forward table with turned filters, which costs a copy of the filters;
+# "transposed" is the kernel that PyTorch has for it, in the layout of the gradient, "transposed_channels_last" the same
+# after conversion, "stock" what autograd calls.
+INPUT_GRAD_TABLE = (
+    Row("turned", dtype=(torch.float64, *_WIDENED)),
+    Row("turned", dtype=_BF16, kernel_width=(14, 1 << 62), area=(1000, 1 << 62)),
+    Row("transposed", dtype=_BF16),
+    # a single channel lies in both formats at once, and the converted form costs a change of strides only
+    Row("transposed", channels=(0, 1), batch=(0, 1), taps=(0, 9), area=(0, 499)),
+    Row("stock", channels=(0, 1), batch=(0, 1), taps=(0, 9)),
+    Row("transposed_channels_last", channels=(0, 1), taps=(0, 49)),
+    Row("transposed_channels_last", channels=(0, 1), taps=(0, 169), area=(0, 499)),
+    Row("transposed_channels_last", channels=(0, 1), taps=(0, 169), area=(0, 1999), batch=(0, 3)),
+    Row("transposed_channels_last", channels=(0, 1), area=(0, 60), batch=(0, 3)),
+    Row("turned", channels=(0, 1)),
+    Row("transposed", area=(0, 999)),
+    Row("turned", taps=(2000, 1 << 62)),
+    Row("turned", layout=_NCHW, taps=(700, 1 << 62), area=(0, 4095)),
+    Row("turned", layout=_NCHW, taps=(900, 1 << 62)),
+    Row("turned", layout=_NHWC, kernel_width=(14, 1 << 62)),
+    Row("turned", channels=(0, 15), area=(10000, 1 << 62)),
+    Row("turned", channels=(0, 15), kernel_width=(10, 13)),
+    Row("transposed_channels_last", layout=_NCHW, channels=(0, 15)),
+    Row("transposed"),
+)
+WEIGHT_GRAD_TABLE = (
+    Row("stock_contiguous", dtype=(torch.float64,), taps=(0, 9)),
+    Row("fft", dtype=(torch.float64,)),
+    Row("float32", dtype=(torch.float16, torch.bfloat16)),
+    Row("stock", taps=(0, 9)),
+    Row("toeplitz", area=(0, 9)),
+    Row("stock", taps=(0, 25), area=(0, 60), layout=_NHWC),
+    Row("stock", taps=(0, 25), area=(0, 60), maps=(0, 64)),
+    Row("stock", taps=(0, 49), area=(0, 60), maps=(0, 31)),
+    Row("toeplitz", area=(0, 60), taps=(100, 1 << 62), maps=(0, 64)),
+    Row("toeplitz", area=(0, 60), taps=(100, 1 << 62), batch=(3, 1 << 62)),
+    Row("toeplitz", area=(0, 60), batch=(8, 1 << 62)),
+    Row("toeplitz", area=(0, 150), taps=(300, 1 << 62), batch=(4, 1 << 62), maps=(0, 128)),
+    Row("toeplitz", area=(0, 150), taps=(300, 1 << 62), batch=(16, 1 << 62)),
+    Row("toeplitz", area=(0, 150), batch=(32, 1 << 62)),
+    Row("fft", maps=(0, 15)),
+    Row("map_as_filter"),
+)
+
+# Channels that "channel_blocks" converts and convolves at a time: the copies stay in the cache and reuse their memory,
+# where copies of a whole map of 1024×1024 images would be new pages each time.
+_FORWARD_BLOCK = 32
+# Numbers of one image block in "map_as_filter": with more channels at once, neighbouring pixels lie so far apart that a
+# few of them fill their part of the first-level cache. Few channels at once cost more calls than that saves.
+_BLOCK_NUMBERS, _BLOCK_CHANNELS = 1 << 17, 512
+_VECTOR = 16
+# Numbers that lie a multiple of 2 KiB apart share a few places of the first-level cache.
+_CROWDED = 512
+
+Form = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one shape is computed.
+
+    Attributes:
+        run: From input (or output gradient), filters and bias to the answer in the layout that `format_of` gives.
+        stock: PyTorch's own call, with its own gradients.
+        native: That call and its gradient to the input are the fastest.
+        small: So little work that its gradients are faster than any way through Python.
+    """
+
+    run: Form
+    stock: Form
+    native: bool = False
+    small: bool = False
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`depthwise_conv2d` for CPU tensors.
+
+    Raises: ValueError as `check_shapes`.
+    """
+    if bias is None:
+        plan = plan_forward(x.shape, x.stride(), x.dtype, weight.shape, weight.dtype)
+    else:
+        plan = plan_forward(x.shape, x.stride(), x.dtype, weight.shape, weight.dtype, bias.shape, bias.dtype)
+    return plan.run(x, weight, bias)
+
+
+def input_grad(grad: Tensor, weight: Tensor) -> Tensor:
+    """Gradient (N, C, H, W) to the input, in the layout of `grad`, for CPU tensors.
+
+    Raises: ValueError as `check_shapes`.
+    """
+    return plan_input_grad(grad.shape, grad.stride(), grad.dtype, weight.shape, weight.dtype)(grad, weight, None)
+
+
+@lru_cache(maxsize=4096)
+def plan_forward(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: torch.dtype,
+    weight_shape: tuple[int, ...],
+    weight_dtype: torch.dtype,
+    bias_shape: tuple[int, ...] | None = None,
+    bias_dtype: torch.dtype | None = None,
+) -> Plan:
+    """What to do for an input of these shapes and strides.
+
+    Raises: ValueError as `check_shapes`.
+    """
+    check_shapes(shape, dtype, weight_shape, weight_dtype, bias_shape, bias_dtype)
+    kernel = weight_shape[2:]
+    stock = _stock_of(kernel, shape[1])
+    if 0 in shape:
+        return Plan(_nothing, stock)
+    layout = format_of_strides(shape, strides)
+    form = _select("forward", dtype, layout, shape, *kernel)
+    plain = form == "stock" and _plain_strides(shape, strides, layout)
+    converted = form == "channels_last" and _plain_strides(shape, strides, _NHWC)
+    back = _select("input_grad", dtype, layout, shape, *kernel)
+    return Plan(
+        run=stock if plain or converted else _FORWARD[form],
+        stock=stock,
+        native=plain and back == "transposed",
+        small=dtype not in _WIDENED
+        and math.prod(shape) * math.prod(kernel) <= _SMALL_WORK
+        and _plain_strides(shape, strides, _NCHW),
+    )
+
+
+@lru_cache(maxsize=4096)
+def plan_input_grad(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: torch.dtype,
+    weight_shape: tuple[int, ...],
+    weight_dtype: torch.dtype,
+) -> Form:
+    """What to do for an output gradient of these shapes and strides; the form takes None for the bias.
+
+    Raises: ValueError as `check_shapes`.
+    """
+    check_shapes(shape, dtype, weight_shape, weight_dtype)
+    if 0 in shape:
+        return _nothing
+    layout, kernel = format_of_strides(shape, strides), weight_shape[2:]
+    form = _select("input_grad", dtype, layout, shape, *kernel)
+    taken = {"transposed": layout, "transposed_channels_last": _NHWC}.get(form)  # the format that PyTorch is handed
+    if taken is not None and _plain_strides(shape, strides, taken):
+        return _transposed_of(kernel, shape[1])
+    return _INPUT_GRAD[form]
+
+
+def _plain_strides(shape: tuple[int, ...], strides: tuple[int, ...], layout: torch.memory_format) -> bool:
+    """Whether PyTorch's kernels recognise exactly these strides; a single channel may lie in either format."""
+    if layout is _NHWC or (shape[1] == 1 and strides[1] == 1):
+        return strides == channels_last_strides(shape)
+    return strides == contiguous_strides(shape)
+
+
+def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    """Gradient (C, 1, kh, kw) to the filters, for checked CPU tensors."""
+    channels, (height, width) = x.shape[1], x.shape[2:]
+    if x.numel() == 0:
+        return x.new_zeros((channels, 1, kernel_height, kernel_width))
+    # on a map of side s at most 2s - 1 taps a side ever meet a pixel; the others are zero
+    kh, kw = min(kernel_height, 2 * height - 1), min(kernel_width, 2 * width - 1)
+    form = _WEIGHT_GRAD[select("weight_grad", x, kh, kw)]
+    if 2 * kh * kw > kernel_height * kernel_width:
+        return form(x, grad, kernel_height, kernel_width).contiguous()  # a narrow rim: sooner computed than put around
+    rim_h, rim_w = (kernel_height - kh) // 2, (kernel_width - kw) // 2
+    return F.pad(form(x, grad, kh, kw), (rim_w, rim_w, rim_h, rim_h))
+
+
+def select(purpose: str, x: Tensor, kernel_height: int, kernel_width: int) -> str:
+    """Name of the form that a table gives for input `x`.
+
+    Args:
+        purpose: "forward", "input_grad" or "weight_grad"; for the last the kernel counts without the taps that only
+            ever meet padding.
+    """
+    return _select(purpose, x.dtype, format_of(x), tuple(x.shape), kernel_height, kernel_width)
+
+
+@lru_cache(maxsize=4096)
+def _select(
+    purpose: str,
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+    shape: tuple[int, ...],
+    kernel_height: int,
+    kernel_width: int,
+) -> str:
+    n, channels, height, width = shape
+    facts = {
+        "kernel_width": kernel_width,
+        "taps": kernel_height * kernel_width,
+        "channels": channels,
+        "maps": n * channels,
+        "batch": n,
+        "area": height * width,
+        "overhang": max(kernel_height // 2 - height, kernel_width // 2 - width),
+    }
+    for row in {"forward": FORWARD_TABLE, "input_grad": INPUT_GRAD_TABLE, "weight_grad": WEIGHT_GRAD_TABLE}[purpose]:
+        if dtype not in row.dtype or row.layout not in (None, layout):
+            continue
+        if all(low <= facts[name] <= high for name, (low, high) in _ranges(row)):
+            return row.form
+    raise AssertionError(f"no row of the table fits {dtype}, {facts}")
+
+
+def _ranges(row: Row) -> list[tuple[str, tuple[int, int]]]:
+    names = ("kernel_width", "taps", "channels", "maps", "batch", "area", "overhang")
+    return [(name, getattr(row, name)) for name in names]
+
+
+def _nothing(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return empty_output(x)
+
+
+def _same(weight: Tensor) -> tuple[int, int]:
+    return weight.shape[2] // 2, weight.shape[3] // 2
+
+
+def _stock_of(kernel: tuple[int, ...], channels: int) -> Form:
+    """PyTorch's own call with nothing left to work out."""
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return lambda x, weight, bias: torch.conv2d(x, weight, bias, 1, padding, 1, channels)
+
+
+def _transposed_of(kernel: tuple[int, ...], channels: int) -> Form:
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return lambda grad, weight, bias: torch.conv_transpose2d(grad, weight, bias, 1, padding, 0, channels)
+
+
+def _stock(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return F.conv2d(as_format(x, format_of(x)), weight, bias, padding=_same(weight), groups=x.shape[1])
+
+
+def _cropped(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _stock(x, crop(weight, x.shape[2], x.shape[3]), bias)
+
+
+def _stock_contiguous(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y = F.conv2d(x.contiguous(), weight, bias, padding=_same(weight), groups=x.shape[1])
+    return as_format(y, format_of(x))
+
+
+def _channels_last(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y = F.conv2d(as_format(x, _NHWC), weight, bias, padding=_same(weight), groups=x.shape[1])
+    return as_format(y, format_of(x))
+
+
+def _channel_blocks(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y = empty_output(x)
+    for start in range(0, x.shape[1], _FORWARD_BLOCK):
+        block = slice(start, start + _FORWARD_BLOCK)
+        pixels = as_format(x[:, block], _NHWC)
+        y[:, block] = _stock(pixels, weight[block], None if bias is None else bias[block])
+    return y
+
+
+def _transposed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The stride-1 transposed convolution with turned filters is the same sum, by oneDNN's backward-data kernel."""
+    return _plain_transposed(x, turned(weight), bias)
+
+
+def _plain_transposed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    layout = format_of(x)
+    y = F.conv_transpose2d(as_format(x, layout), weight, bias, padding=_same(weight), groups=x.shape[1])
+    return as_format(y, layout)
+
+
+def _stock_input_grad(grad: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    grad = as_format(grad, format_of(grad))
+    return _stock_backward(grad, grad, weight, [True, False, False])[0]  # of the input only the shape matters
+
+
+def _transposed_channels_last(grad: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y = F.conv_transpose2d(as_format(grad, _NHWC), weight, bias, padding=_same(weight), groups=grad.shape[1])
+    return as_format(y, format_of(grad))
+
+
+def _turned(grad: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return forward(grad, turned(weight), bias)
+
+
+def _fft(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return as_format(fft.forward(x, crop(weight, x.shape[2], x.shape[3]), bias), format_of(x))
+
+
+def _float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return forward(x.float(), weight.float(), None if bias is None else bias.float()).to(x.dtype)
+
+
+def _stock_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    layout = format_of(x)
+    shape_only = x.new_empty((x.shape[1], 1, kernel_height, kernel_width))
+    return _stock_backward(as_format(grad, layout), as_format(x, layout), shape_only, [False, True, False])[1]
+
+
+def _stock_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+    """What autograd calls for `F.conv2d`: gradients to input, filters and bias, those that are wanted."""
+    return torch.ops.aten.convolution_backward(
+        grad, x, weight, None, [1, 1], list(_same(weight)), [1, 1], False, [0, 0], x.shape[1], wanted
+    )
+
+
+def _stock_contiguous_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    return _stock_weight_grad(x.contiguous(), grad, kernel_height, kernel_width)
+
+
+def _float32_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    return weight_grad(x.float(), grad.float(), kernel_height, kernel_width).to(x.dtype)
+
+
+def _map_as_filter(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    """Convolve each image with its own output gradient, in blocks of images and channels that suit the cache."""
+    n, channels, height, width = x.shape
+    room = min(max(_BLOCK_NUMBERS // (height * width), _VECTOR), _BLOCK_CHANNELS)
+    images = max(1, room // channels)
+    part = math.ceil(channels / math.ceil(channels / room) / _VECTOR) * _VECTOR  # no small block is left over
+    taps = x.new_empty((channels, kernel_height, kernel_width))
+    for start in range(0, channels, part):
+        blocks = [(slice(first, first + images), slice(start, start + part)) for first in range(0, n, images)]
+        sums = reduce(Tensor.add_, (_convolve_with_grad(x[b], grad[b], kernel_height, kernel_width) for b in blocks))
+        _put_channels_first(sums, taps[start : start + part])
+    return taps[:, None]
+
+
+def _convolve_with_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    """Weight gradient as (kh, kw, C): images times channels are the channels of one convolution, summed over images.
+
+    The output gradient is its filter, and with a padding of kh // 2, kw // 2 there are kh × kw numbers in its answer.
+    """
+    n, channels, height, width = x.shape
+    filters = grad.reshape(n * channels, 1, height, width)
+    maps = x if n == 1 else x.permute(2, 3, 0, 1).reshape(1, height, width, n * channels).permute(0, 3, 1, 2)
+    spare = -(n * channels) % _VECTOR  # oneDNN's kernel wants whole vectors of channels
+    if spare:
+        filters, maps = F.pad(filters, (0, 0, 0, 0, 0, 0, 0, spare)), F.pad(maps, (0, 0, 0, 0, 0, spare))
+    padding = (kernel_height // 2, kernel_width // 2)
+    y = F.conv2d(as_format(maps, _NHWC), filters, padding=padding, groups=n * channels + spare)
+    sums = y[0].permute(1, 2, 0)[:, :, : n * channels]
+    return sums if n == 1 else sums.unflatten(2, (n, channels)).sum(2)
+
+
+def _put_channels_first(source: Tensor, target: Tensor) -> None:
+    """Copy (h, w, C) to (C, h, w), by the faster of the two ways that PyTorch has."""
+    if source.shape[2] % _CROWDED:
+        target.copy_(source.permute(2, 0, 1))  # row by row, on all cores
+    else:
+        target.flatten(1).copy_(source.flatten(0, 1).t())  # a matrix: block by block, on one core
+
+
+_FORWARD: dict[str, Form] = {
+    "stock": _stock,
+    "cropped": _cropped,
+    "stock_contiguous": _stock_contiguous,
+    "channels_last": _channels_last,
+    "channel_blocks": _channel_blocks,
+    "transposed": _transposed,
+    "fft": _fft,
+    "float32": _float32,
+}
+_INPUT_GRAD: dict[str, Form] = {
+    "stock": _stock_input_grad,
+    "turned": _turned,
+    "transposed": _plain_transposed,
+    "transposed_channels_last": _transposed_channels_last,
+}
+_WEIGHT_GRAD = {
+    "stock": _stock_weight_grad,
+    "stock_contiguous": _stock_contiguous_weight_grad,
+    "toeplitz": toeplitz.weight_grad,
+    "map_as_filter": _map_as_filter,
+    "fft": fft.weight_grad,
+    "float32": _float32_weight_grad,
+}

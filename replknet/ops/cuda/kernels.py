@@ -1,0 +1,186 @@
+"""Depthwise convolution on CUDA: kernels compiled at run time, and PyTorch's own where none fits.
+
+Order of choice for the forward pass and the gradient to the input: CUDA C++ through NVRTC (`cuda_source.py`), Triton
+(`triton_kernels.py`), `F.conv2d`. What cannot be compiled or launched is left out from then on, which is logged once.
+The weight gradient goes through the Fourier transform in float32, which costs about as much as the direct sum at the
+float32 peak and needs no kernel. All kernels read contiguous tensors; channels-last ones are converted and back.
+
+No tile is measured on a GPU yet: the sizes follow from registers and shared memory alone.
+"""
+
+import ctypes
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from replknet.ops import fft
+from replknet.ops.cuda import nvrtc
+from replknet.ops.cuda.source import COLS, DEVICE_HEADER, ROWS, SOURCE
+from replknet.ops.layout import as_format, crop, empty_output, format_of
+
+__all__ = ["Tile", "choose_tile", "forward", "weight_grad"]
+
+_LOG = logging.getLogger(__name__)
+_SCALARS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+_TF32 = 3
+_SHARED_BYTES = 64 << 10  # of a block: two blocks on every architecture since sm_80
+_SHARED_LIMIT = 99 << 10  # the smallest limit of a block since sm_80
+_SMALL_TAPS = 25  # up to 5×5, PyTorch's kernels are made for the case
+_SPECTRUM_NUMBERS = 1 << 27  # complex numbers of one image chunk in the weight gradient: 1 GiB
+_left_out: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A compiled variant: kernel name, macros, and how it covers planes × height × width."""
+
+    kernel: str
+    defines: tuple[str, ...]
+    planes: int
+    rows: int
+    columns: int
+    threads: int
+    shared_bytes: int
+
+
+def choose_tile(scalar: int, *, tensor_cores: bool, planes: int, height: int, width: int, kh: int, kw: int) -> Tile:
+    """Tile for maps of height × width and a cropped kernel; `scalar` as SCALAR in `cuda_source.py`."""
+    if tensor_cores:
+        warps = min(4, -(-height // 16))
+        tiles_n = next(n for n in (1, 2, 4, 8) if n == 8 or 8 * n >= width)
+        while (one := _mma_shared_bytes(scalar, tiles_n, warps, kh, kw)) > _SHARED_LIMIT and (warps > 1 or tiles_n > 1):
+            warps, tiles_n = (warps // 2, tiles_n) if warps > 1 else (warps, tiles_n // 2)
+        if one > _SHARED_LIMIT:  # the fragments alone: kernels above some 51×51 in tf32
+            return choose_tile(0, tensor_cores=False, planes=planes, height=height, width=width, kh=kh, kw=kw)
+        count = _planes(one, 32 * warps, planes)
+        names = {"MMA": None, "NT": tiles_n, "WARPS": warps}
+        rows, columns, threads, kernel = 16 * warps, 8 * tiles_n, 32 * warps * count, "depthwise_mma"
+    else:
+        tx = next(n for n in (2, 4, 8) if n == 8 or COLS * n >= width)
+        ty = next(n for n in (4, 8, 16) if n == 16 or ROWS * n >= height)
+        pitch = -(-(COLS * tx + kw - 1) // 4) * 4
+        one = ((ROWS * ty + kh - 1) * pitch + kh * (-(-kw // 4) * 4)) * 4
+        count = _planes(one, tx * ty, planes)
+        names = {"DIRECT": None, "TX": tx, "TY": ty}
+        rows, columns, threads, kernel = ROWS * ty, COLS * tx, tx * ty * count, "depthwise_direct"
+    names |= {"PLANES": count, "SCALAR": scalar, "KH": kh, "KW": kw}
+    defines = tuple(name if value is None else f"{name}={value}" for name, value in names.items())
+    return Tile(kernel, defines, count, rows, columns, threads, one * count)
+
+
+def _mma_shared_bytes(scalar: int, tiles_n: int, warps: int, kh: int, kw: int) -> int:
+    """Shared memory of one plane in `depthwise_mma`: the fragments of all filter rows, then the rows of the input."""
+    depth, chunk_tiles, size = (8, 1, 4) if scalar == _TF32 else (16, 2, 2)
+    chunks = -(-(8 + kw - 1) // depth)
+    tiles = tiles_n + chunk_tiles * chunks - 1
+    pitch = 8 * tiles + (4 if scalar == _TF32 else 8 * (tiles % 2 == 0))
+    return kh * chunks * 256 + (16 * warps + kh - 1) * pitch * size
+
+
+def _planes(shared_bytes: int, threads: int, planes: int) -> int:
+    """Planes of one block: as many as shared memory and 256 threads hold, a power of two to compile few variants."""
+    room = max(1, min(_SHARED_BYTES // shared_bytes, 256 // threads, planes))
+    return 1 << (room.bit_length() - 1)
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`depthwise_conv2d` for checked CUDA tensors."""
+    if x.numel() == 0:
+        return empty_output(x)
+    cropped = crop(weight, x.shape[2], x.shape[3])
+    kernels = []
+    if x.dtype in _SCALARS and cropped.shape[2] * cropped.shape[3] > _SMALL_TAPS:
+        kernels = [("NVRTC", _forward_nvrtc), ("Triton", _forward_triton)]
+    for name, kernel in kernels:
+        if name in _left_out:
+            continue
+        try:
+            y = kernel(x.contiguous(), cropped, None if bias is None else bias.contiguous())
+        except Exception as error:  # any failure to compile or launch, whatever Triton, LLVM or the driver raise
+            _left_out.add(name)
+            _LOG.warning(
+                "depthwise_conv2d leaves out its %s kernels on this machine and goes on with the next best: %s: %s",
+                name,
+                type(error).__name__,
+                error,
+            )
+            continue
+        return as_format(y, format_of(x))
+    y = F.conv2d(
+        as_format(x, format_of(x)),
+        cropped,
+        bias,
+        padding=(cropped.shape[2] // 2, cropped.shape[3] // 2),
+        groups=x.shape[1],
+    )
+    return as_format(y, format_of(x))
+
+
+def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
+    """Gradient (C, 1, kh, kw) to the filters, for checked CUDA tensors; float64 in float64, all else in float32."""
+    n, channels, height, width = x.shape
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    total = torch.zeros((channels, 1, kernel_height, kernel_width), dtype=dtype, device=x.device)
+    if x.numel() == 0:
+        return total.to(x.dtype)
+    per_image = channels * (height + kernel_height // 2) * (width + kernel_width // 2)
+    step = max(1, _SPECTRUM_NUMBERS // per_image)
+    for first in range(0, n, step):
+        images = slice(first, first + step)
+        total += fft.weight_grad(x[images].to(dtype), grad[images].to(dtype), kernel_height, kernel_width)
+    return total.to(x.dtype)
+
+
+def _forward_nvrtc(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    device = x.device.index
+    major, minor = torch.cuda.get_device_capability(device)
+    n, channels, height, width = x.shape
+    kh, kw = weight.shape[2:]
+    scalar = _SCALARS[x.dtype]
+    # the switch of PyTorch's matrix products: off unless asked for, so that float32 stays float32
+    if x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        scalar = _TF32
+    tensor_cores = scalar != 0 and major >= 8
+    scalar = 0 if scalar == _TF32 and not tensor_cores else scalar
+    tile = choose_tile(scalar, tensor_cores=tensor_cores, planes=n * channels, height=height, width=width, kh=kh, kw=kw)
+    function = _function(tile, f"sm_{major}{minor}", device)
+    y = torch.empty_like(x)
+    tiles_x, tiles_y = -(-width // tile.columns), -(-height // tile.rows)
+    arguments = (
+        ctypes.c_void_p(x.data_ptr()),
+        ctypes.c_void_p(weight.data_ptr()),
+        ctypes.c_void_p(None if bias is None else bias.data_ptr()),
+        ctypes.c_void_p(y.data_ptr()),
+        ctypes.c_longlong(n * channels),
+        ctypes.c_int(channels),
+        ctypes.c_int(height),
+        ctypes.c_int(width),
+        ctypes.c_int(tiles_x),
+    )
+    nvrtc.launch(
+        function,
+        arguments,
+        grid=(-(-n * channels // tile.planes), tiles_x * tiles_y),
+        threads=tile.threads,
+        shared_bytes=tile.shared_bytes,
+        device=device,
+        stream=torch.cuda.current_stream(device).cuda_stream,
+    )
+    return y
+
+
+@lru_cache(maxsize=256)
+def _function(tile: Tile, architecture: str, device: int) -> ctypes.c_void_p:
+    image = nvrtc.compile_source(DEVICE_HEADER + SOURCE, architecture=architecture, defines=tile.defines)
+    return nvrtc.load_function(image, tile.kernel, device=device, shared_bytes=tile.shared_bytes)
+
+
+def _forward_triton(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    from replknet.ops.cuda import triton_kernels  # Triton takes a second to import, and is not everywhere
+
+    with torch.cuda.device(x.device):  # Triton launches on the current device
+        return triton_kernels.forward(x, weight, bias)

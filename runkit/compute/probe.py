@@ -1,0 +1,84 @@
+"""What a network costs, before it runs on many images: multiplications by counting, time and memory by a short run."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from runkit.compute.memory import peak_memory, reset_peak_memory
+
+__all__ = ["Probe", "count_macs", "extrapolate", "probe"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One short run.
+
+    Attributes:
+        macs: Multiply-accumulates of the forward pass, of all images together.
+        pixels: Of all images together.
+        seconds: Of the whole run, such as forward and backward.
+        peak_bytes: Most memory in use: of the process, on CUDA of the device; None where the system does not say.
+    """
+
+    macs: int
+    pixels: int
+    seconds: float
+    peak_bytes: int | None
+
+
+def count_macs(forward: Callable[[], object]) -> int:
+    """Multiply-accumulates of convolutions and matrix products, taps on padding included, as PyTorch counts them.
+
+    Args:
+        forward: A forward pass that makes its own input; no numbers are computed, and no memory is taken.
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton
+
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), sdpa_kernel(SDPBackend.MATH), counter:
+        forward()
+    return counter.get_total_flops() // 2
+
+
+def probe(run: Callable[[], object], device: torch.device, *, macs: int, pixels: int) -> Probe:
+    """Time and memory of `run`, the better of two, after one that is not counted.
+
+    Args:
+        macs, pixels: What `run` works on, for the record.
+    """
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    seconds()
+    reset_peak_memory(device)
+    best = min(seconds(), seconds())
+    memory = peak_memory(device)
+    return Probe(macs, pixels, best, memory["cuda_bytes"] if device.type == "cuda" else memory["resident_bytes"])
+
+
+def extrapolate(probes: Sequence[Probe], *, macs: int, pixels: int) -> Probe:
+    """What another run would take, on the straight line through the last two probes.
+
+    Time runs with the multiplications, memory with the pixels. A single probe's time is scaled and its memory taken; so
+    are those of the last one where the line does not rise.
+    """
+    small, large = probes[-2:] if len(probes) > 1 else (probes[0], probes[0])
+    seconds, peak = large.seconds * macs / large.macs, large.peak_bytes
+    if large.macs > small.macs:
+        step = (large.seconds - small.seconds) / (large.macs - small.macs)
+        overhead = small.seconds - step * small.macs
+        if step > 0 and overhead > 0:
+            seconds = overhead + step * macs
+    if large.pixels > small.pixels and small.peak_bytes is not None and large.peak_bytes is not None:
+        growth = (large.peak_bytes - small.peak_bytes) / (large.pixels - small.pixels)
+        peak = large.peak_bytes + round(max(growth, 0.0) * (pixels - large.pixels))
+    return Probe(macs, pixels, seconds, peak)

@@ -1,0 +1,156 @@
+"""One process or many: the ranks that `torchrun` starts share the images of a run, and rank 0 speaks and writes.
+
+Every rank runs the same program on its share of each round of images; what the ranks found comes to rank 0 in the order
+of the images, so a result does not depend on how many ranks there are, nor does the progress that is saved. A single
+process is the world of size 1: it talks to nobody and needs no `torch.distributed`.
+
+gloo carries the results between CPUs, NCCL between CUDA devices.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from runkit import RunStopped, UserError, list_differences
+
+__all__ = ["World", "joined_world"]
+
+_PATIENCE = timedelta(minutes=30)
+"""How long a rank waits for another before it gives up: longer than any batch or download."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, seen from one of them.
+
+    Attributes:
+        rank: Of this process, from 0.
+        size: Number of processes.
+
+    Each method but `share` must be called by all ranks alike. An error that `work` raises on one rank is raised on all,
+    so that the ranks stay in step: on the others as the same `UserError`, or a RuntimeError that names the rank.
+
+    Raises (each method): RunStopped if another rank is no more.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this is rank 0, which writes and prints."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[_T]) -> Sequence[_T]:
+        """This rank's part of `items`: shares are contiguous, in the order of the ranks, and even."""
+        return items[len(items) * self.rank // self.size : len(items) * (self.rank + 1) // self.size]
+
+    def together(self, work: Callable[[], _T]) -> _T:
+        """What `work` gives on this rank, once it has succeeded on all."""
+        if self.size == 1:
+            return work()
+        error: Exception | None = None
+        try:
+            result = work()
+        except Exception as raised:
+            error = raised
+        mendable = error is None or isinstance(error, UserError)
+        report = error if mendable else f"{type(error).__name__}: {error}"
+        reports = self._talk(lambda: _all_gather(report, self.size))
+        if error is not None:
+            raise error
+        for rank, other in enumerate(reports):
+            if other is not None:
+                raise other if isinstance(other, UserError) else RuntimeError(f"rank {rank} failed: {other}")
+        return result
+
+    def on_main(self, work: Callable[[], _T]) -> _T:
+        """What `work` gives on rank 0, the only one to do it."""
+        result = self.together(lambda: work() if self.main else None)
+        if self.size == 1:
+            return result  # type: ignore[return-value]
+        box: list[Any] = [result]
+        self._talk(lambda: dist.broadcast_object_list(box))
+        return box[0]
+
+    def main_first(self, work: Callable[[], _T]) -> _T:
+        """What `work` gives on this rank; rank 0 does it first, so that the others find what it has fetched."""
+        if self.size == 1:
+            return work()
+        first = self.together(lambda: work() if self.main else None)
+        return self.together(lambda: first if self.main else work())  # type: ignore[return-value]
+
+    def collect(self, work: Callable[[], Sequence[_T]]) -> list[_T]:
+        """On rank 0 the results of all ranks, one behind the other; on the others nothing."""
+        part = self.together(work)
+        if self.size == 1:
+            return list(part)
+        parts: list[Any] | None = [None] * self.size if self.main else None
+        self._talk(lambda: dist.gather_object(part, parts))
+        return [item for one in parts or () for item in one]
+
+    def check_same(self, what: dict[str, Any]) -> None:
+        """Make sure that all ranks mean the same run.
+
+        Raises: UserError naming what differs from rank 0: other files lie on that rank's machine.
+        """
+        if self.size == 1:
+            return
+        first, *others = self._talk(lambda: _all_gather(what, self.size))
+        for rank, other in enumerate(others, start=1):
+            if differences := list_differences(first, other):
+                raise UserError(f"rank {rank} would compute something else than rank 0: {'; '.join(differences)}")
+
+    def _talk(self, exchange: Callable[[], _T]) -> _T:
+        try:
+            return exchange()
+        except RuntimeError as error:  # what both backends raise
+            reason = (str(error).splitlines() or [""])[0]
+            raise RunStopped(f"rank {self.rank} lost the connection to another rank, which ended ({reason})") from error
+
+
+@contextmanager
+def joined_world(device: torch.device) -> Iterator[World]:
+    """The world of this process while it lasts: that of torchrun's ranks, else a world of size 1.
+
+    Ranks on CPU divide the cores of their machine: PyTorch's threads are set to as many for each.
+
+    Args:
+        device: Of this rank (see `runkit.compute.device.choose_device`).
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    if device.type == "cpu":
+        torch.set_num_threads(max(1, _count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    else:
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield World(dist.get_rank(), dist.get_world_size())
+    finally:
+        # PyTorch 2.6 waits for its threads while it holds the interpreter's lock, which a thread needs that frees the
+        # last tensor it sent: it gets the lock, and is done, while this one sleeps
+        time.sleep(0.05)
+        dist.destroy_process_group()
+
+
+def _count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _all_gather(value: Any, size: int) -> list[Any]:
+    values: list[Any] = [None] * size
+    dist.all_gather_object(values, value)
+    return values

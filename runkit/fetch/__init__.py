@@ -1,0 +1,1 @@
+"""Published files: fetched, checked against what is known of them, unpacked."""

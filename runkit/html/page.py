@@ -1,0 +1,263 @@
+"""One self-contained HTML page about results: tables that sort, plots that can be read off, what made each figure.
+
+A tool renders its sections by templates of its own with the parts that are shared (`templates/parts.html`); here they
+are put on one page. The page holds its style, its script and its pictures, and its content security policy forbids it
+every request. Only saved results are shown: neither torch nor a network is needed.
+"""
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from runkit.console import command_line
+from runkit.files import atomic_write
+from runkit.provenance import describe_environment
+
+__all__ = [
+    "PLOT_RIGHT",
+    "Axis",
+    "Cell",
+    "Link",
+    "Row",
+    "Section",
+    "Source",
+    "Table",
+    "describe_head",
+    "describe_weights",
+    "links_to",
+    "name_markup",
+    "on_page",
+    "read_part",
+    "render_part",
+    "share_facts",
+    "write_page",
+]
+
+_SHARED = "runkit.html"
+PLOT_RIGHT = 736  # where the axes end in pictures 760 wide: a number of four digits below has room
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a table.
+
+    Attributes:
+        text: As it is read.
+        value: By which the column is sorted, in a column of numbers or of words; None comes last either way.
+        note: Smaller, under the text: an interval.
+    """
+
+    text: str
+    value: float | str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: the name that heads it, then a cell for every further column."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column holds the names of its rows. `caption` says what the numbers are."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear axis of a plot: `low` lies at `start` and `high` at `end`, in the units of the picture.
+
+    `ticks` are values with what is written beside them.
+    """
+
+    label: str
+    low: float
+    high: float
+    start: float
+    end: float
+    ticks: tuple[tuple[float, str], ...]
+
+    def at(self, value: float) -> float:
+        """Where a value lies, to a hundredth."""
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A file: its name, and the way to it from the page."""
+
+    name: str
+    href: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What made a figure.
+
+    Attributes:
+        name: Of the network or observer.
+        label: Its weights, in words.
+        facts: Term and description: weights, data, command, commit, versions.
+        files: Where the numbers are.
+    """
+
+    name: str
+    label: str
+    facts: tuple[tuple[str, str], ...]
+    files: tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page under a heading of its own.
+
+    Attributes:
+        slug: Its anchor, and what the ids inside it begin with.
+        title: Heading.
+        body: HTML.
+        random: Names of results in it that are of random weights.
+        style, script: CSS and JavaScript beyond those of every page; the same text comes once, however many sections.
+    """
+
+    slug: str
+    title: str
+    body: Markup
+    random: tuple[str, ...] = ()
+    style: str = ""
+    script: str = ""
+
+
+def read_part(package: str, name: str) -> str:
+    """Text of a file in a package's folder `templates`."""
+    return (resources.files(package) / "templates" / name).read_text(encoding="utf-8")
+
+
+def render_part(package: str, template: str, **values: Any) -> Markup:
+    """Fill a template of a package; it finds the shared `parts.html`, and everything put into it is escaped."""
+    loaders = [PackageLoader(name, "templates") for name in dict.fromkeys([package, _SHARED])]
+    environment = Environment(
+        loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["name"] = name_markup
+    environment.globals["share_facts"] = share_facts
+    return Markup(environment.get_template(template).render(**values))
+
+
+_RANDOM = re.compile(r"(?:, | \(|^)(RANDOM WEIGHTS(?: \(seed \d+\))?)\)?$")
+
+
+def name_markup(name: str) -> Markup:
+    """A name with places to break it, its RANDOM WEIGHTS as a badge."""
+    found = _RANDOM.search(name)
+    plain = escape(name[: found.start()] if found else name)
+    breakable = Markup(re.sub(r"([._])(?=[^._])", r"\1<wbr>", str(plain)))
+    badge = Markup('<strong class="badge">{}</strong>').format(found[1]) if found else ""
+    return Markup(" ").join(filter(None, [breakable, badge]))
+
+
+def write_page(path: Path, title: str, sections: Sequence[Section], *, program: str, arguments: Sequence[str]) -> None:
+    """Write the page, whole or not at all.
+
+    Args:
+        title: Of the page.
+        sections: At least one, in the order of the page.
+        program, arguments: The command that writes it.
+    """
+    styles = dict.fromkeys([read_part(_SHARED, "page.css"), *(section.style for section in sections)])
+    scripts = dict.fromkeys([read_part(_SHARED, "page.js"), *(section.script for section in sections)])
+    script = "\n".join(filter(None, scripts))
+    page = render_part(
+        _SHARED,
+        "page.html",
+        title=title,
+        sections=sections,
+        random=[name for section in sections for name in section.random],
+        facts=[
+            ("Command", command_line(program, arguments)),
+            ("Written", _in_words(datetime.now(timezone.utc).isoformat(timespec="seconds"))),
+            *_describe_environment(describe_environment()),
+        ],
+        style=Markup("\n".join(filter(None, styles))),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", newline="\n")
+
+
+def links_to(files: Sequence[Path], page: Path) -> tuple[Link, ...]:
+    """Links from a page to those of the files that exist."""
+    return tuple(
+        Link(file.name, quote(Path(os.path.relpath(file, page.parent)).as_posix())) for file in files if file.exists()
+    )
+
+
+def share_facts(sources: Sequence[Source]) -> tuple[tuple[tuple[str, str], ...], list[Source]]:
+    """What several sources have in common, and the sources with the rest; a single one keeps all."""
+    if len(sources) < 2:
+        return (), list(sources)
+    common = tuple(fact for fact in sources[0].facts if all(fact in source.facts for source in sources))
+    rest = [replace(s, facts=tuple(fact for fact in s.facts if fact not in common)) for s in sources]
+    return common, rest
+
+
+def on_page(colour: str) -> str:
+    """A colour of the pictures as the page shows it, in CSS: drawn towards the ink, which is dark on light paper.
+
+    Every colour of seaborn's palette "colorblind" then has a contrast of more than 3 to either paper, as WCAG 2.2 asks
+    of graphics (1.4.11); yellow itself has 1.4 on white.
+    """
+    return f"color-mix(in oklab, {colour} 60%, var(--ink))"
+
+
+def describe_head(head: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Terms and descriptions for what `runkit.describe_run` says of a run."""
+    return [
+        ("Command", head["command"]),
+        ("Started", f"{_in_words(head['started'])}, took {head['seconds']:.1f} s"),
+        *_describe_environment(head),
+    ]
+
+
+def _in_words(time: str) -> str:
+    return time.replace("T", " ").replace("+00:00", " UTC")
+
+
+def _describe_environment(head: Mapping[str, Any]) -> list[tuple[str, str]]:
+    commit = head.get("git_commit") or "not known: not run from a checkout"
+    clean = {True: "", False: ", with uncommitted changes", None: ""}[head.get("git_clean")]
+    versions = ", ".join(f"{name} {version}" for name, version in head["versions"].items() if version)
+    machine = head["machine"]
+    return [
+        ("Commit", f"{commit}{clean}"),
+        ("Versions", versions),
+        ("Machine", f"{machine['processor'] or 'processor not known'}, {machine['cores']} cores, {machine['system']}"),
+    ]
+
+
+def describe_weights(weights: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Terms and descriptions for a record of weights, as `replknet.zoo.WeightsRecord.as_dict` gives it."""
+    if weights["random"]:
+        return [
+            ("Weights", f"{weights['label']} of {weights['model']}, drawn by: {weights.get('init') or 'not known'}")
+        ]
+    checked = {"full": "as published", "prefix": "its first digits as published", "none": "none published"}
+    digits = f"SHA-256 {weights['sha256']} ({checked.get(str(weights.get('sha256_verified')), 'not compared')})"
+    return [("Weights", f"{weights['model']}, {weights['source']}, {weights['file']}, {digits}")]

@@ -1,0 +1,1 @@
+"""What was answered: raw-data CSVs of people and networks, and the probabilities behind them."""

@@ -1,0 +1,211 @@
+"""Observers and what they answered: the raw-data CSV of the model-vs-human toolbox, for networks and people alike.
+
+One file holds one observer's answers, one row a trial, in the toolbox's columns. The toolbox writes
+`condition` = NaN and the bare image name for networks (`modelvshuman/evaluation/evaluate.py`), while its files of
+people and older files of networks carry a trial prefix in `imagename`; both are read.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from runkit import UserError, atomic_write
+from runkit.fetch.download import download
+from runkit.fetch.manifest import known_files, verify_file
+from shapebias.stimuli.categories import CATEGORIES
+from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
+from shapebias.stimuli.images import Stimulus, cache_folder, parse_image_name
+
+__all__ = [
+    "COLUMNS",
+    "NO_ANSWER",
+    "Observer",
+    "csv_name",
+    "find_people",
+    "make_trials",
+    "pool_people",
+    "read_observer",
+    "read_observers",
+    "write_raw_data",
+]
+
+COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename")
+NO_ANSWER = "na"
+"""`object_response` of a person who did not answer in time."""
+
+PERSON_PREFIX = "subject-"
+RANDOM_SUFFIX = "-random-weights"
+"""End of the `subj` of a network that was never trained, so that its CSV says so wherever it is plotted."""
+
+
+@dataclass(frozen=True)
+class Observer:
+    """One observer's answers.
+
+    Attributes:
+        name: The `subj` of its file; "people" for several persons pooled.
+        trials: A row a trial, columns `subject`, `image` (file name), `shape`, `texture`, `response` (categories; "na"
+            in `response` for no answer, "" in `texture` for an image with one cue).
+        kind: "network", "person" or "people".
+        label: How pictures and tables call it.
+        random: Whether it is a network with random weights, whose shape bias means nothing.
+        source: The CSV it was read from, if any.
+        ranks: A network's cue ranks among all 1000 classes (`ranks.rank_cues`), where its probabilities are
+            known.
+    """
+
+    name: str
+    trials: pd.DataFrame = field(repr=False)
+    kind: str = "network"
+    label: str = ""
+    random: bool = False
+    source: Path | None = None
+    ranks: pd.DataFrame | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.label:
+            object.__setattr__(self, "label", self.name)
+
+
+def make_trials(subject: str, images: Sequence[str], responses: Sequence[str]) -> pd.DataFrame:
+    """The `trials` table of an `Observer` from image names and answered categories.
+
+    Raises: ValueError on a name that does not parse, an unknown category, or an image answered twice.
+    """
+    pairs = [parse_image_name(name) for name in images]
+    names = [name.rpartition("_")[2] for name in images]
+    unknown = sorted({answer for answer in responses if answer not in CATEGORIES and answer != NO_ANSWER})
+    if unknown:
+        raise ValueError(f"unknown answer {unknown[0]!r}; it must be {NO_ANSWER!r} or one of {', '.join(CATEGORIES)}")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"image {name!r} is answered twice by {subject!r}")
+        seen.add(name)
+    shapes, textures = zip(*pairs, strict=True) if pairs else ((), ())
+    return pd.DataFrame(
+        {"subject": subject, "image": names, "shape": shapes, "texture": textures, "response": list(responses)}
+    )
+
+
+def read_observer(path: str | Path) -> Observer:
+    """Read one observer's raw-data CSV (LF or CRLF line ends; column names in any case).
+
+    Raises: UserError that names the file and what is wrong with it: unreadable, missing columns, several observers,
+        no rows, an image name that does not parse or contradicts `category`, an unknown answer, an image twice.
+    """
+    path = Path(path)
+    table = _read_table(path)
+    subjects = sorted(set(table["subj"]))
+    if len(subjects) != 1:
+        found = f"{len(subjects)} observers ({', '.join(subjects[:3])})" if subjects else "no rows"
+        raise UserError(f"{path} holds {found}; a raw-data CSV has one observer and a row for each trial")
+    name = subjects[0]
+    if not name.isprintable() or not name.strip():
+        raise UserError(f"{path}: subj {name!r} is no name of an observer")
+    try:
+        trials = make_trials(name, table["imagename"], table["object_response"])
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    for image, shape, category in zip(trials["image"], trials["shape"], table["category"], strict=True):
+        if shape != category:
+            raise UserError(f"{path}: the category of {image!r} is given as {category!r}")
+    random = name.endswith(RANDOM_SUFFIX)
+    label = f"{name.removesuffix(RANDOM_SUFFIX)} (RANDOM WEIGHTS)" if random else name
+    kind = "person" if name.startswith(PERSON_PREFIX) else "network"
+    return Observer(name, trials, kind=kind, label=label, random=random, source=path)
+
+
+def _read_table(path: Path) -> dict[str, list[str]]:
+    """The columns of a CSV as they are in the file, by their names in lower case."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip().lower() for name in next(reader, [])]
+            rows = [(reader.line_num, row) for row in reader if row]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a CSV: {error}") from error
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; a raw-data CSV has {', '.join(COLUMNS)}")
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise UserError(f"{path} has the column {twice[0]!r} twice")
+    for line, row in rows:
+        if len(row) != len(header):
+            raise UserError(f"{path}, line {line}: {len(row)} fields, the header has {len(header)}")
+    return {name: [row[index] for _, row in rows] for index, name in enumerate(header)}
+
+
+def read_observers(paths: Iterable[str | Path]) -> list[Observer]:
+    """Read CSVs, and of every folder named all its `*.csv`, in the order given and then by file name.
+
+    Raises: UserError as `read_observer`, if a path does not exist, a folder has no CSV, or an observer comes twice.
+    """
+    observers: list[Observer] = []
+    for path in map(Path, paths):
+        files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+        if not files:
+            raise UserError(f"{path} holds no CSV; name raw-data CSVs of the toolbox, or their folder")
+        for file in files:
+            observer = read_observer(file)
+            twin = next((other for other in observers if other.name == observer.name), None)
+            if twin is not None:
+                raise UserError(
+                    f"{file} and {twin.source} are both of the observer {observer.name!r}; name one of them"
+                )
+            observers.append(observer)
+    return observers
+
+
+def find_people(folder: str | Path | None = None, experiment: Experiment = CUE_CONFLICT) -> list[Observer]:
+    """The ten persons of an experiment from `folder`, else from the cache, else downloaded into the cache.
+
+    Raises: UserError if the folder holds no person's CSV, or a cached one is damaged; DownloadError if they can be had
+        from nowhere.
+    """
+    if folder is None:
+        folder = cache_folder() / "people" / experiment.name
+        published = [file for name, file in known_files("people").items() if name.startswith(f"{experiment.name}_")]
+        for file in published:
+            path = folder / file.name
+            if not path.is_file():
+                what = f"the answers of people ({file.name})"
+                download(file.url, path, what=what, sha256=file.sha256, size=file.size)
+            verify_file(path, file.sha256)
+        return read_observers(folder / file.name for file in published)
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; --humans must hold the raw-data CSVs of people (subject-*)")
+    people = [observer for observer in read_observers([folder]) if observer.kind == "person"]
+    if not people:
+        raise UserError(f"{folder} holds no person's CSV (their subj begins with {PERSON_PREFIX!r})")
+    return people
+
+
+def pool_people(people: Sequence[Observer]) -> Observer:
+    """All persons' trials as one observer, `people`: how the toolbox draws its human points and average line."""
+    if not people:
+        raise ValueError("there are no people to pool")
+    trials = pd.concat([person.trials for person in people], ignore_index=True)
+    return Observer("people", trials, kind="people", label=f"people (n = {len(people)})")
+
+
+def csv_name(model: str, experiment: Experiment = CUE_CONFLICT) -> str:
+    """File name of a network's answers, as the toolbox forms it: underscores of the name become hyphens."""
+    return f"{experiment.name}_{model.replace('_', '-')}_session-1.csv"
+
+
+def write_raw_data(path: str | Path, subject: str, stimuli: Sequence[Stimulus], responses: Sequence[str]) -> None:
+    """Write a network's answers as the toolbox does: its columns, values and line ends. The file is whole or absent."""
+    if len(stimuli) != len(responses):
+        raise ValueError(f"{len(responses)} answers to {len(stimuli)} stimuli")
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for trial, (stimulus, response) in enumerate(zip(stimuli, responses, strict=True), start=1):
+            writer.writerow([subject, 1, trial, "NaN", response, stimulus.shape, "NaN", stimulus.name])

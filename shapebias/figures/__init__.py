@@ -1,0 +1,1 @@
+"""Pictures of shape bias, drawn from result files."""

@@ -1,0 +1,301 @@
+"""The shape-bias part of an HTML report: the field's plot with its values, bars with intervals, tables, what made them.
+
+Everything comes from the comparison that a run wrote (`shape-bias.json`, with one cue `accuracy.json`) and the result
+files beside it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.markers import MarkerStyle
+
+from runkit import load_json
+from runkit.html.page import (
+    PLOT_RIGHT,
+    Axis,
+    Cell,
+    Link,
+    Row,
+    Section,
+    Source,
+    Table,
+    describe_head,
+    describe_weights,
+    links_to,
+    on_page,
+    read_part,
+    render_part,
+)
+from shapebias.answers.observers import RANDOM_SUFFIX
+from shapebias.figures.shape_bias import Style, choose_styles, order_categories, rank
+from shapebias.measures.shape_bias import Estimate, Measurement
+from shapebias.results.comparison import Comparison, comparison_path, read_comparison
+from shapebias.results.files import ResultFolder
+from shapebias.stimuli.experiments import EXPERIMENTS
+
+__all__ = [
+    "FRACTIONS",
+    "describe_answers",
+    "estimate_cell",
+    "find_folders",
+    "marker_outline",
+    "say_value",
+    "svg_colour",
+]
+
+_COLUMNS = {
+    "shape_bias": "shape bias",
+    "fraction_correct_shape": "shape accuracy",
+    "fraction_correct_texture": "texture accuracy",
+    "coverage": "coverage",
+    "accuracy": "accuracy",
+    "shape_reciprocal_rank": "shape MRR",
+    "texture_reciprocal_rank": "texture MRR",
+}
+"""Measure -> heading; those that no observer has are left out."""
+_TITLES = {"cue-conflict": "Shape bias", "edge": "Edge drawings", "silhouette": "Silhouettes"}
+FRACTIONS = tuple((tenths / 5, f"{tenths / 5:g}") for tenths in range(6))
+_ROW = 27  # height of a category
+_BAR = 40  # height of an observer
+
+
+def find_folders(output: Path) -> list[ResultFolder]:
+    """The experiments that have a comparison in a run's output folder."""
+    folders = (ResultFolder.of(output, experiment) for experiment in EXPERIMENTS.values())
+    return [folder for folder in folders if comparison_path(folder).exists()]
+
+
+def describe_answers(folder: ResultFolder, page: Path) -> Section:
+    """The section of a page.
+
+    Args:
+        folder: Of one experiment, with its comparison.
+        page: Where the page will be, for its links.
+
+    Raises: UserError if the comparison is missing or damaged.
+    """
+    path = comparison_path(folder)
+    comparison = read_comparison(path)
+    slug, two_cues = folder.experiment.name, folder.experiment.two_cues
+    key = "shape_bias" if two_cues else "accuracy"
+    series = sorted(comparison.series, key=lambda measurement: rank(measurement, key))
+    styles = choose_styles(comparison.series)
+    body = render_part(
+        "shapebias.figures",
+        "shape-bias.html",
+        slug=slug,
+        what=folder.experiment.what,
+        two_cues=two_cues,
+        people=comparison.people is not None,
+        observers=[_describe_observer(measurement, styles[measurement.name], key) for measurement in series],
+        matrix=_describe_matrix(series, key),
+        bars=_describe_bars(series, comparison.persons, key),
+        measures=_measure_table(comparison, series),
+        categories=_category_table(series, key),
+        differences=_difference_table(comparison),
+        sources=_list_sources(comparison, folder, page),
+    )
+    return Section(
+        slug=slug,
+        title=_TITLES[slug],
+        body=body,
+        random=tuple(measurement.name.removesuffix(RANDOM_SUFFIX) for measurement in series if measurement.random),
+        style=read_part("shapebias.figures", "shape-bias.css"),
+        script=read_part("shapebias.figures", "shape-bias.js"),
+    )
+
+
+def _describe_observer(measurement: Measurement, style: Style, key: str) -> dict[str, Any]:
+    return {
+        "label": measurement.label,
+        "random": measurement.random,
+        "value": say_value(getattr(measurement, key)),
+        "colour": svg_colour(style),
+        "marker": marker_outline(style.marker),
+        "filled": style.filled,
+        "dashed": style.line != "-",
+    }
+
+
+def svg_colour(style: Style) -> str:
+    """The style's colour; black becomes the ink of the page, which dark colours turn white."""
+    return "var(--ink)" if style.colour == "#000000" else on_page(style.colour)
+
+
+def marker_outline(marker: str) -> str:
+    """Outline of a marker of matplotlib, 10 units wide, as the data of an SVG path."""
+    form = MarkerStyle(marker)
+    polygons = form.get_path().transformed(form.get_transform()).to_polygons()
+    corners = [(10 * np.asarray(polygon, dtype=float) * (1, -1)).tolist() for polygon in polygons]  # SVG's y goes down
+    return "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in polygon) + "Z" for polygon in corners)
+
+
+def _describe_matrix(series: Sequence[Measurement], key: str) -> dict[str, Any]:
+    """Axes of the field's plot, and the points and the line over all trials of each observer.
+
+    Shape bias grows to the left, as everywhere in the field; accuracy, of images with one cue, to the right.
+    """
+    order = order_categories(series, key)
+    bottom = 52 + _ROW * len(order)
+    label = "fraction of texture decisions →" if key == "shape_bias" else "accuracy"
+    x = Axis(label, 0, 1, 96, PLOT_RIGHT, FRACTIONS)
+    y = Axis("", -0.5, len(order) - 0.5, bottom, 52, tuple(enumerate(order)))
+
+    def place(value: float) -> float:
+        return x.at(1 - value if key == "shape_bias" else value)
+
+    def say(measurement: Measurement, where: str, estimate: Estimate) -> str:
+        return f"{measurement.label}\n{where}: {_COLUMNS[key]} {say_value(estimate, full=True)}"
+
+    layers = []
+    for measurement in series:
+        average: Estimate = getattr(measurement, key)
+        points = [
+            {
+                "x": place(value),
+                "y": y.at(order.index(category)),
+                "text": say(measurement, category, estimates[key]) + _say_fractions(estimates),
+            }
+            for category, estimates in measurement.categories.items()
+            if (value := estimates[key].value) is not None
+        ]
+        layers.append(
+            {
+                "points": points,
+                "average": None if average.value is None else place(average.value),
+                "text": say(measurement, "all categories", average),
+            }
+        )
+    return {"x": x, "y": y, "layers": layers, "height": bottom + 46}
+
+
+def _say_fractions(estimates: Mapping[str, Estimate]) -> str:
+    shape, texture = estimates["fraction_correct_shape"], estimates["fraction_correct_texture"]
+    if shape.value is None:
+        return ""
+    return f"\n{say_value(shape)} of trials by shape, {say_value(texture)} by texture"
+
+
+def _describe_bars(series: Sequence[Measurement], persons: Sequence[Measurement], key: str) -> dict[str, Any]:
+    """A bar with its interval for each observer, and a tick for each person on people's bar."""
+    bottom = 14 + _BAR * len(series)
+    x = Axis(f"{_COLUMNS[key]} (95% interval)", 0, 1, 20, 690, FRACTIONS)
+    y = Axis("", len(series), 0, bottom, 14, ())
+    bars = []
+    for index, measurement in enumerate(series):
+        estimate: Estimate = getattr(measurement, key)
+        ends = [x.at(end) for end in (estimate.low, estimate.high) if end is not None]
+        singles = persons if measurement.kind == "people" else ()
+        bars.append(
+            {
+                "top": y.at(index),
+                "end": None if estimate.value is None else x.at(estimate.value),
+                "interval": ends,
+                "ticks": [x.at(value) for person in singles if (value := getattr(person, key).value) is not None],
+                "text": f"{measurement.label}\n{_COLUMNS[key]} {say_value(estimate, full=True)}",
+            }
+        )
+    return {"x": x, "y": y, "bars": bars, "height": bottom + 46, "title": _COLUMNS[key]}
+
+
+def _measure_table(comparison: Comparison, series: Sequence[Measurement]) -> Table:
+    keys = [key for key in _COLUMNS if any(getattr(row, key).value is not None for row in series)]
+    rows = []
+    for measurement in series:
+        kappa = comparison.with_people(measurement.name)
+        cells = [estimate_cell(getattr(measurement, key)) for key in keys]
+        cells += [
+            Cell("–" if kappa is None else f"{kappa:.3f}", kappa),
+            Cell(str(measurement.trials), measurement.trials),
+        ]
+        rows.append(Row(measurement.label, tuple(cells)))
+    text = "Fractions of trials with 95% intervals over images; kappa is the mean error consistency with each person."
+    return Table(text, ("observer", *(_COLUMNS[key] for key in keys), "kappa with people", "trials"), tuple(rows))
+
+
+def _category_table(series: Sequence[Measurement], key: str) -> Table:
+    """The plot in numbers, for those who cannot see it."""
+    rows = [
+        Row(
+            category,
+            tuple(
+                estimate_cell(row.categories[category][key]) if category in row.categories else Cell("–")
+                for row in series
+            ),
+        )
+        for category in sorted({category for row in series for category in row.categories})
+    ]
+    text = f"{_COLUMNS[key].capitalize()} by category of the shape, with 95% intervals."
+    return Table(text, ("category", *(row.label for row in series)), tuple(rows))
+
+
+def _difference_table(comparison: Comparison) -> Table:
+    labels = {row.name: row.label for row in comparison.series}
+    rows = [
+        Row(
+            f"{labels[row.first]} − {labels[row.second]}",
+            (
+                Cell(_COLUMNS[row.measure], _COLUMNS[row.measure]),
+                Cell(f"{row.difference:+.3f}", row.difference, f"[{row.low:+.3f}, {row.high:+.3f}]"),
+                Cell(f"{row.p:.4f}", row.p),
+                Cell(f"{row.p_holm:.4f}", row.p_holm),
+            ),
+        )
+        for row in comparison.differences
+    ]
+    text = "Every pair: first less second, paired 95% interval, p of a paired permutation test, and corrected by Holm."
+    return Table(text, ("pair", "measure", "difference", "p", "p (Holm)"), tuple(rows))
+
+
+def _list_sources(comparison: Comparison, folder: ResultFolder, page: Path) -> list[Source]:
+    """What made the comparison, then each network's answers."""
+    path = comparison_path(folder)
+    head = load_json(path)
+    others = (load_json(file) for file in sorted(folder.root.glob("*.json")) if file != path)
+    results = {
+        content["results"]["name"]: content for content in others if "raw_data" in content and "results" in content
+    }
+    people = [entry for entry in head.get("raw_data", ()) if entry["subject"] in {p.name for p in comparison.persons}]
+    answers = "\n".join(f"{entry['file']}, SHA-256 {entry['sha256']}" for entry in people)
+    pictures = [folder.root / name for name in head.get("pictures", ())]
+    tables = [path, *(path.with_suffix(end) for end in (".csv", ".tex")), folder.root / "differences.csv"]
+    persons = [("People", f"{len(comparison.persons)} persons\n{answers}")] if comparison.persons else []
+    sources = [
+        Source("The comparison", path.name, (*describe_head(head), *persons), links_to([*tables, *pictures], page))
+    ]
+    sources += [
+        _describe_source(measurement, results[measurement.name], folder, page)
+        for measurement in comparison.networks
+        if measurement.name in results
+    ]
+    return sources
+
+
+def _describe_source(measurement: Measurement, made: Mapping[str, Any], folder: ResultFolder, page: Path) -> Source:
+    weights, data, raw = made.get("weights"), made.get("data"), made["raw_data"]
+    facts: list[tuple[str, str]] = describe_weights(weights) if weights else []
+    if data:
+        facts.append(("Images", f"{data['images']} {folder.experiment.what}, SHA-256 {data['content_sha256']}"))
+    facts.append(("Answers", f"{raw['file']}, SHA-256 {raw['sha256']}"))
+    name = made["config"].get("model", measurement.name)
+    files = [folder.json_of(name), folder.csv_of(name), folder.probabilities_of(name), folder.ranks_of(name)]
+    label = "" if measurement.random else weights["label"] if weights else "recorded answers"
+    links: Iterable[Link] = links_to(files, page)
+    return Source(measurement.label, label, (*facts, *describe_head(made)), tuple(links))
+
+
+def say_value(estimate: Estimate, *, full: bool = False) -> str:
+    """Value to three digits; `full`: with its interval."""
+    if estimate.value is None:
+        return "not defined"
+    interval = f" [{estimate.low:.3f}, {estimate.high:.3f}]" if full and estimate.low is not None else ""
+    return f"{estimate.value:.3f}{interval}"
+
+
+def estimate_cell(estimate: Estimate) -> Cell:
+    if estimate.value is None:
+        return Cell("–")
+    note = "" if estimate.low is None else f"[{estimate.low:.3f}, {estimate.high:.3f}]"
+    return Cell(f"{estimate.value:.3f}", estimate.value, note)

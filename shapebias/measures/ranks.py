@@ -1,0 +1,48 @@
+"""How near each cue comes to being named among all 1000 classes, not only among the 16 categories.
+
+Shape bias is a ratio, so a network that hardly sees either cue can have any value of it, and sixteen categories leave
+out what the network would rather have said. The rank of the best class of the shape's category, and of the texture's,
+among all 1000 says how strongly each cue is seen, apart from the other; the mean of 1 / rank (mean reciprocal rank, in
+(0, 1]) is the measure argued for in arXiv:2603.10834, here on the cue-conflict images.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from runkit import atomic_write
+from shapebias.stimuli.categories import CATEGORIES, IMAGENET_INDICES
+from shapebias.stimuli.images import parse_image_name
+
+__all__ = ["rank_cues", "write_ranks"]
+
+
+def rank_cues(probabilities: np.ndarray, images: Sequence[str]) -> pd.DataFrame:
+    """Rank, among all classes, of the best class of each cue's category; 1 is the class named first.
+
+    Classes of equal probability share the best of their ranks.
+
+    Args:
+        probabilities: (N, 1000), in the order of ImageNet-1k.
+        images: N names of an experiment's images.
+    Returns: A row a stimulus: `image`, `shape`, `texture` (categories), `shape_rank`, `texture_rank` (1 to 1000). Where
+        an image has no texture of its own, `texture` is "", and `texture_rank` is missing from all.
+    """
+    best = np.stack([probabilities[:, list(IMAGENET_INDICES[name])].max(axis=1) for name in CATEGORIES], axis=1)
+    ranks = np.stack([1 + (probabilities > column[:, None]).sum(axis=1) for column in best.T], axis=1)
+    shapes, textures = zip(*(parse_image_name(name) for name in images), strict=True)
+    rows = np.arange(len(images))
+    table: dict[str, Sequence] = {"image": list(images), "shape": shapes, "texture": textures}
+    for cue, categories in (("shape", shapes), ("texture", textures)):
+        if not all(categories):
+            continue
+        table[f"{cue}_rank"] = ranks[rows, [CATEGORIES.index(name) for name in categories]].tolist()
+    return pd.DataFrame(table)
+
+
+def write_ranks(path: Path, ranks: pd.DataFrame) -> None:
+    """Write the ranks as CSV, a row a stimulus; the file is whole or absent."""
+    with atomic_write(path) as temporary:
+        ranks.to_csv(temporary, index=False, lineterminator="\n")

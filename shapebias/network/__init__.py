@@ -1,0 +1,1 @@
+"""Asking networks for their class probabilities; loads torch."""

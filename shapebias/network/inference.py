@@ -1,0 +1,280 @@
+"""From a network and stimuli to class probabilities and decisions: the only part of the tool that needs torch."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from replknet.zoo import Preprocessing
+from runkit import UserError
+from runkit.compute.device import exact_float32
+from runkit.compute.memory import Batches, fitting_batch_size
+from runkit.compute.ranks import World
+from runkit.compute.rounds import run_rounds
+from shapebias.answers.observers import Observer, make_trials
+from shapebias.stimuli.categories import NUM_IMAGENET_CLASSES, decide
+from shapebias.stimuli.images import Stimulus
+
+__all__ = [
+    "TOOLBOX_PREPROCESSING",
+    "PrecisionCheck",
+    "StimulusReader",
+    "ask_black",
+    "check_head",
+    "check_precision",
+    "choose_batch_size",
+    "default_batch_size",
+    "evaluate",
+    "predict",
+]
+
+TOOLBOX_PREPROCESSING = Preprocessing(
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    input_size=(224, 224),
+    interpolation="bicubic",  # never used: the images have this size
+    crop_pct=1.0,
+)
+"""What the toolbox gives to every network, whatever it was trained with (`modelvshuman/datasets/dataloaders.py`)."""
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Images at a time that keep the device busy; more gain nothing."""
+    return 64 if device.type == "cuda" else 16
+
+
+def choose_batch_size(model: nn.Module, preprocessing: Preprocessing, device: torch.device, name: str) -> int:
+    """The default batch size, or as many images as fit into memory if these are fewer; measured on a black image."""
+    return fitting_batch_size(
+        lambda: ask_black(model, 1, preprocessing, device, name), device, limit=default_batch_size(device)
+    )
+
+
+def ask_black(model: nn.Module, count: int, preprocessing: Preprocessing, device: torch.device, name: str) -> None:
+    """Send black images through a network, all at once: to see what that takes."""
+    black = _Decoded(Stimulus(Path("black.png"), "", ""), np.zeros((*preprocessing.input_size, 3), np.uint8))
+    with torch.inference_mode(), exact_float32():
+        _ask(model, [black] * count, preprocessing, device, name)
+
+
+def check_head(model: nn.Module, name: str) -> None:
+    """Refuse a network whose classes are not the 1000 of ImageNet-1k.
+
+    Raises: UserError with the reason, if the network says how many classes it has and it is another number.
+    """
+    count = getattr(model, "num_classes", None)
+    if isinstance(count, int) and count != NUM_IMAGENET_CLASSES:
+        raise UserError(
+            f"{name} has a head of {count} classes; the 16 categories are defined on the {NUM_IMAGENET_CLASSES} of "
+            "ImageNet-1k: choose weights fine-tuned on it (their tag ends in in1k)"
+        )
+
+
+def predict(
+    model: nn.Module,
+    stimuli: Sequence[Stimulus],
+    *,
+    preprocessing: Preprocessing = TOOLBOX_PREPROCESSING,
+    device: torch.device | str = "cpu",
+    batch_size: int = 16,
+    name: str = "the network",
+    progress: bool = False,
+    reader: "StimulusReader | None" = None,
+    world: World | None = None,
+    earlier: np.ndarray | None = None,
+    save: Callable[[np.ndarray], None] = lambda probabilities: None,
+) -> np.ndarray:
+    """Class probabilities for each stimulus: softmax in float32 over the network's 1000 outputs.
+
+    Images are resized to `preprocessing.input_size` if they have another size, never cropped (the stimuli already are),
+    scaled to [0, 1] and normalised in float32, then rounded to the network's type. Threads decode ahead of the network;
+    batches are channels-last.
+
+    Args:
+        model: In eval mode, on `device`; left as it is.
+        stimuli: Images, in the order of the answer.
+        preprocessing: Mean, standard deviation and size the network wants.
+        device: Where the model is.
+        batch_size: Images at a time, at least 1, halved when memory does not suffice; changes the answer by rounding
+            only.
+        name: Of the network, for messages and the progress bar.
+        progress: Whether to show a bar on stderr.
+        reader: Decodes the images; one that is shared by several networks may decode them once.
+        world: Ranks that share the stimuli; None for this process alone.
+        earlier: Probabilities of the first stimuli, from an interrupted run: it goes on after them.
+        save: Called with the probabilities so far every minute or ten batches, at the end, and when interrupted.
+    Returns: float32 (N, 1000), on the CPU; on ranks other than 0 of `earlier` alone.
+    Raises: ValueError in train mode or for a batch size below 1; UserError for an unreadable image, another number of
+        outputs, outputs that are not finite, or memory that does not suffice for one image.
+    """
+    if model.training:
+        raise ValueError("predict() needs a network in eval mode: call model.eval() first")
+    check_head(model, name)
+    device = torch.device(device)
+    batches, reader = Batches(batch_size, name), reader or StimulusReader()
+    empty = np.empty((0, NUM_IMAGENET_CLASSES), np.float32)
+    begun = (empty,) if earlier is None else (earlier,)
+
+    def ask(images: Sequence[_Decoded]) -> list[np.ndarray]:
+        return list(_ask(model, images, preprocessing, device, name))
+
+    with torch.inference_mode(), exact_float32():
+        parts = run_rounds(
+            begun,
+            stimuli,
+            done=len(begun[0]),
+            batch_size=batch_size,
+            world=world or World(),
+            read=lambda chosen: [reader.read(stimulus, preprocessing) for stimulus in chosen],
+            work=lambda images: batches.run(ask, images),
+            add=lambda state, rows: (*state, np.stack(rows)),
+            save=lambda state: save(np.concatenate(state)),
+            label=name,
+            bar=progress,
+        )
+    return np.concatenate(parts)
+
+
+def _ask(
+    model: nn.Module, images: "Sequence[_Decoded]", preprocessing: Preprocessing, device: torch.device, name: str
+) -> np.ndarray:
+    """Class probabilities of one batch, float32 (B, 1000)."""
+    mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
+    pixels = np.stack([image.pixels for image in images])
+    # (B, H, W, 3) in memory is channels-last: only the view changes
+    x = torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2)
+    x = x.to(torch.float32).div_(255).sub_(mean).div_(std)
+    logits = model(x.to(_dtype_of(model)))
+    if logits.ndim != 2 or logits.shape[1] != NUM_IMAGENET_CLASSES:
+        raise UserError(
+            f"{name} answers with shape {tuple(logits.shape)} to {len(x)} images; "
+            f"it must be ({len(x)}, {NUM_IMAGENET_CLASSES}), the classes of ImageNet-1k"
+        )
+    probabilities = torch.softmax(logits.float(), dim=1).cpu().numpy()
+    finite = np.isfinite(probabilities).all(axis=1)
+    if not finite.all():
+        image = images[int(np.flatnonzero(~finite)[0])].stimulus.name
+        raise UserError(f"{name} answers to {image} with numbers that are not finite; its weights are damaged")
+    return probabilities
+
+
+def evaluate(
+    model: nn.Module,
+    stimuli: Sequence[Stimulus],
+    *,
+    name: str = "network",
+    preprocessing: Preprocessing | None = None,
+    aggregation: str = "mean",
+    **options: Any,
+) -> Observer:
+    """What a network answers to the stimuli, as an `Observer` to be measured beside people.
+
+    Args:
+        model: Any network with the 1000 classes of ImageNet-1k, in eval mode.
+        stimuli: As `shapebias.find_stimuli()` gives them, or some of them.
+        name: How the observer is called.
+        preprocessing: What the network wants; None takes the toolbox's (mean and deviation of ImageNet, 224 pixels).
+        aggregation: How classes make a category: "mean", "sum" or "max".
+        options: `device`, `batch_size` and `progress` of `predict`.
+    Raises: As `predict`.
+    """
+    preprocessing = preprocessing or TOOLBOX_PREPROCESSING
+    probabilities = predict(model, stimuli, preprocessing=preprocessing, name=name, **options)
+    answers = decide(probabilities, aggregation=aggregation)
+    return Observer(name, make_trials(name, [item.name for item in stimuli], answers))
+
+
+@dataclass(frozen=True)
+class PrecisionCheck:
+    """What a reduced precision changed on some stimuli.
+
+    Attributes:
+        images: How many stimuli were asked in both precisions.
+        decisions_changed: How many of them got another of the 16 categories.
+        largest_difference: Between two class probabilities, in [0, 1].
+    """
+
+    images: int
+    decisions_changed: int
+    largest_difference: float
+
+
+def check_precision(
+    model: nn.Module, dtype: torch.dtype, stimuli: Sequence[Stimulus], **options: Any
+) -> PrecisionCheck:
+    """Ask a float32 network the stimuli, convert it in place to `dtype`, ask again, and compare.
+
+    Args:
+        options: Of `predict`.
+    """
+    exact = predict(model, stimuli, **options)
+    reduced = predict(model.to(dtype), stimuli, **options)
+    changed = sum(a != b for a, b in zip(decide(exact), decide(reduced), strict=True))
+    return PrecisionCheck(len(stimuli), changed, float(np.abs(exact - reduced).max()))
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype:
+    """Type of the network's numbers; float32 if it has no parameters."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+class _Decoded(NamedTuple):
+    """A stimulus and its pixels: uint8 (H, W, 3), in the size the network wants."""
+
+    stimulus: Stimulus
+    pixels: np.ndarray
+
+
+class StimulusReader:
+    """Decodes stimuli, and keeps them for further networks that want the same size.
+
+    Args:
+        keep_bytes: Most memory that kept images may take; 0 keeps none. All 1280 stimuli at 224 pixels take 193 MB.
+    """
+
+    def __init__(self, keep_bytes: int = 0) -> None:
+        self._room = keep_bytes
+        self._kept: dict[tuple[Path, tuple[int, ...], str], np.ndarray] = {}
+        self._lock = threading.Lock()  # threads read at the same time
+
+    def read(self, stimulus: Stimulus, preprocessing: Preprocessing) -> _Decoded:
+        """A stimulus in the size that a network wants.
+
+        Raises: UserError if the file cannot be read.
+        """
+        key = (stimulus.path, tuple(preprocessing.input_size), preprocessing.interpolation)
+        pixels = self._kept.get(key)
+        if pixels is None:
+            pixels = _decode(stimulus, preprocessing)
+            with self._lock:
+                if pixels.nbytes <= self._room:
+                    self._room -= pixels.nbytes
+                    self._kept[key] = pixels
+        return _Decoded(stimulus, pixels)
+
+
+def _decode(stimulus: Stimulus, preprocessing: Preprocessing) -> np.ndarray:
+    """Read and, where it has another size, resize an image: uint8 (H, W, 3)."""
+    height, width = preprocessing.input_size
+    try:
+        with Image.open(stimulus.path) as image:
+            rgb = image.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # PIL's PNG reader raises SyntaxError
+        raise UserError(f"cannot read the image {stimulus.path}: {error}; unpack the archive again") from error
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), _RESAMPLING.get(preprocessing.interpolation, Image.Resampling.BICUBIC))
+    return np.array(rgb)

@@ -1,0 +1,1 @@
+"""Result files of observers, and their comparison."""

@@ -1,0 +1,272 @@
+"""The comparison of a run's observers: every measure side by side, as JSON, tables and pictures.
+
+Everything here starts from answers already recorded; neither torch nor a network is needed.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runkit import UserError, format_html, format_table, load_json, save_csv, save_json, save_latex
+from shapebias.answers.observers import Observer, pool_people
+from shapebias.measures.bootstrap import Estimate
+from shapebias.measures.differences import Difference, compare_pairs, describe_test
+from shapebias.measures.shape_bias import RATIOS, Measurement, consistency_table, measure
+from shapebias.results.files import UNITS, ResultFolder, describe_interval
+
+if TYPE_CHECKING:  # loads matplotlib
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Comparison",
+    "compare",
+    "comparison_files",
+    "comparison_path",
+    "read_comparison",
+    "show_table",
+    "summary",
+    "write_comparison",
+]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All observers of a run, measured.
+
+    Attributes:
+        networks: Networks, in the order of the run.
+        people: People pooled, or None without people.
+        persons: Each person.
+        consistency: As `measures.consistency_table` gives it; None where the observers saw different images.
+        differences: Of every pair out of the networks and people pooled; empty where they saw different images.
+    """
+
+    networks: tuple[Measurement, ...]
+    people: Measurement | None
+    persons: tuple[Measurement, ...]
+    consistency: Mapping[str, Any] | None
+    differences: tuple[Difference, ...]
+
+    @property
+    def series(self) -> list[Measurement]:
+        """What the pictures draw: networks, then people."""
+        return [*self.networks, *([self.people] if self.people else [])]
+
+    def __repr__(self) -> str:
+        return f"Comparison of {', '.join(row.label for row in self.series)}"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a row for each network and one for people."""
+        return format_html(*_observer_table(self))
+
+    def of(self, name: str) -> Measurement:
+        """The measurement of the network or person called `name`."""
+        return next(row for row in [*self.networks, *self.persons] if row.name == name)
+
+    def with_people(self, name: str) -> float | None:
+        """Mean error consistency with every (other) person; for people pooled, the mean over persons."""
+        with_people = self.consistency["with_people"] if self.consistency else {}
+        if name == "people":
+            values = [with_people[person.name] for person in self.persons if person.name in with_people]
+            return sum(values) / len(values) if values else None
+        return with_people.get(name)
+
+
+def compare(observers: Sequence[Observer]) -> Comparison:
+    """Measure networks and persons, pool the persons, and set every pair side by side.
+
+    Raises: UserError if two observers have the same name.
+    """
+    names = [observer.name for observer in observers]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"the observer {name!r} comes twice; name it once")
+    networks = [observer for observer in observers if observer.kind != "person"]
+    persons = [observer for observer in observers if observer.kind == "person"]
+    pooled = [pool_people(persons)] if persons else []
+    consistency, differences = None, []
+    try:
+        consistency = consistency_table([*networks, *persons])
+        differences = compare_pairs([*networks, *pooled])
+    except ValueError as error:
+        _logger.warning("no error consistency and no differences: %s", error)
+    return Comparison(
+        networks=tuple(measure(observer) for observer in networks),
+        people=measure(pooled[0]) if pooled else None,
+        persons=tuple(measure(observer) for observer in persons),
+        consistency=consistency,
+        differences=tuple(differences),
+    )
+
+
+def comparison_path(folder: ResultFolder) -> Path:
+    """Where the comparison of a folder's observers is kept."""
+    return folder.root / ("shape-bias.json" if folder.experiment.two_cues else "accuracy.json")
+
+
+def read_comparison(path: Path) -> Comparison:
+    """The comparison that `write_comparison` wrote.
+
+    Raises: UserError if the file cannot be read or holds none.
+    """
+    content = load_json(path)
+    try:
+        results = content["results"]
+        rows = [Measurement.from_dict(row) for row in results["observers"]]
+        differences = [Difference(**row) for row in results["differences"]["pairs"]]
+        consistency = results["error_consistency"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is not a comparison of shapebias.run: {error}; write it again with --from-csv"
+        ) from error
+    return Comparison(
+        networks=tuple(row for row in rows if row.kind == "network"),
+        people=next((row for row in rows if row.kind == "people"), None),
+        persons=tuple(row for row in rows if row.kind == "person"),
+        consistency=consistency,
+        differences=tuple(differences),
+    )
+
+
+def write_comparison(
+    comparison: Comparison, folder: ResultFolder, head: Mapping[str, Any], *, formats: Sequence[str] = ("png",)
+) -> list[Path]:
+    """Write the comparison as JSON, its tables, and its pictures, called `shape-bias` or with one cue `accuracy`.
+
+    Tables are one of a row an observer, and `differences` (a row a pair and measure), as `.csv` and `.tex`. Unlike an
+    observer's result these can be drawn again from what lies beside them, so an older comparison is replaced.
+    """
+    from shapebias.figures.shape_bias import save_figure
+
+    target = comparison_path(folder)
+    stem = target.stem
+    if target.exists():
+        _logger.info("replacing the older comparison %s", target)
+    pictures = [
+        path
+        for name, figure in _draw(comparison, folder).items()
+        for path in save_figure(figure, folder.root / name, formats=formats)
+    ]
+    differences = [difference.as_dict() for difference in comparison.differences]
+    save_json(
+        target,
+        {
+            **head,
+            "pictures": [path.name for path in pictures],
+            "results": {
+                "units": UNITS,
+                "interval": describe_interval(),
+                "observers": [measurement.as_dict() for measurement in [*comparison.series, *comparison.persons]],
+                "error_consistency": comparison.consistency,
+                "differences": {"test": describe_test(), "pairs": differences},
+            },
+        },
+    )
+    note = f"the numbers in full, and what made them, are in {target.name}"
+    tables = [
+        save_csv(folder.root / f"{stem}.csv", summary(comparison)),
+        save_latex(folder.root / f"{stem}.tex", *_observer_table(comparison, ranks=True), note=note),
+        save_csv(folder.root / "differences.csv", differences),
+        save_latex(folder.root / "differences.tex", *_difference_table(comparison), note=note),
+    ]
+    return [target, *tables, *pictures]
+
+
+def comparison_files(folder: ResultFolder, formats: Sequence[str]) -> list[Path]:
+    """What `write_comparison` writes."""
+    stem = comparison_path(folder).stem
+    pictures = [f"{stem}{end}" for end in (("", "-column", "-forest") if folder.experiment.two_cues else ("",))]
+    names = [f"{stem}.json", f"{stem}.csv", f"{stem}.tex", "differences.csv", "differences.tex"]
+    names += [f"{picture}.{suffix}" for picture in pictures for suffix in formats]
+    return [folder.root / name for name in names]
+
+
+def _draw(comparison: Comparison, folder: ResultFolder) -> "dict[str, Figure]":
+    """Name -> picture."""
+    from shapebias.figures.accuracy import draw_accuracy
+    from shapebias.figures.shape_bias import draw_column, draw_comparison, draw_forest
+
+    if not folder.experiment.two_cues:
+        return {"accuracy": draw_accuracy(comparison.series, persons=comparison.persons)}
+    return {
+        "shape-bias": draw_comparison(comparison.series, persons=comparison.persons),
+        "shape-bias-column": draw_column(comparison.series),
+        "shape-bias-forest": draw_forest(comparison.series, persons=comparison.persons),
+    }
+
+
+def summary(comparison: Comparison) -> list[dict[str, Any]]:
+    """What `--json` says of each network, of people pooled and of each person: the row of the CSV."""
+    return [_table_row(comparison, measurement) for measurement in [*comparison.series, *comparison.persons]]
+
+
+def show_table(comparison: Comparison) -> str:
+    """The comparison as text, a row for each network and one for people."""
+    return format_table(*_observer_table(comparison))
+
+
+def _observer_table(comparison: Comparison, *, ranks: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Header and rows to be read: the measures of each network and of people pooled; on demand with cue sensitivity."""
+    if any(row.fraction_correct_shape.value is not None for row in comparison.series):
+        columns = {
+            "shape bias": "shape_bias",
+            "shape": "fraction_correct_shape",
+            "texture": "fraction_correct_texture",
+            "coverage": "coverage",
+            "accuracy": "accuracy",
+        }
+    else:  # images with one cue
+        columns = {"accuracy": "accuracy"}
+    sensitivity = {"shape MRR": "shape_reciprocal_rank", "texture MRR": "texture_reciprocal_rank"} if ranks else {}
+    first, *others = columns
+    header = ["observer", first, "95% interval", *others, "kappa with people", *sensitivity]
+    rows = []
+    for row in comparison.series:
+        leading, *numbers = [getattr(row, key) for key in columns.values()]
+        more = [_number(getattr(row, key).value) for key in sensitivity.values()]
+        kappa = _number(comparison.with_people(row.name))
+        values = [_number(estimate.value) for estimate in numbers]
+        rows.append([row.label, _number(leading.value), _interval(leading), *values, kappa, *more])
+    return header, rows
+
+
+def _difference_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows to be read: every pair's difference in every measure."""
+    header = ["pair", "measure", "difference", "95% interval", "p", "p (Holm)"]
+    labels = {row.name: row.label for row in comparison.series}
+    rows = [
+        [
+            f"{labels[row.first]} - {labels[row.second]}",
+            row.measure.replace("_", " "),
+            f"{row.difference:+.3f}",
+            f"{row.low:+.3f} to {row.high:+.3f}",
+            f"{row.p:.4f}",
+            f"{row.p_holm:.4f}",
+        ]
+        for row in comparison.differences
+    ]
+    return header, rows
+
+
+def _table_row(comparison: Comparison, measurement: Measurement) -> dict[str, Any]:
+    """A row of `shape-bias.csv`: numbers in full, the ends of an interval in columns of their own."""
+    row: dict[str, Any] = {key: getattr(measurement, key) for key in ("name", "label", "kind", "random", "trials")}
+    for key in RATIOS:
+        estimate: Estimate = getattr(measurement, key)
+        row.update({key: estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high})
+    row["no_answer"] = measurement.no_answer
+    row["shape_bias_category_mean"] = measurement.shape_bias_category_mean
+    row["error_consistency_with_people"] = comparison.with_people(measurement.name)
+    return row
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(estimate: Estimate) -> str:
+    return "-" if estimate.low is None or estimate.high is None else f"{estimate.low:.3f}-{estimate.high:.3f}"

@@ -1,0 +1,156 @@
+"""Result files: where they lie, which are finished, and one JSON for each observer.
+
+Everything here starts from answers already recorded; neither torch nor a network is needed.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runkit import UserError, list_differences, load_json, save_json, sha256_of_file
+from shapebias.answers.observers import Observer, csv_name
+from shapebias.measures.bootstrap import CONFIDENCE, METHOD, RESAMPLES
+from shapebias.measures.shape_bias import Measurement
+from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
+
+__all__ = ["UNITS", "ResultFolder", "describe_interval", "describe_raw_data", "describe_results"]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """Where the files of one run lie.
+
+    Attributes:
+        root: Results: `<output>/shapebias`, for experiments with one cue the folder of that name in it.
+        raw: Answers, where the toolbox looks for them: `<output>/shapebias/raw/<experiment>`.
+        experiment: What was asked.
+    """
+
+    root: Path
+    raw: Path
+    experiment: Experiment
+
+    @classmethod
+    def of(cls, output: Path, experiment: Experiment = CUE_CONFLICT) -> "ResultFolder":
+        """The folder of an experiment in the output folder of a run."""
+        base = output / "shapebias"
+        root = base if experiment.two_cues else base / experiment.name
+        return cls(root, base / "raw" / experiment.name, experiment)
+
+    def json_of(self, name: str) -> Path:
+        """Result of the observer `name`; what no file name can hold is replaced by a hyphen."""
+        return self.root / f"{_file_stem(name)}.json"
+
+    def csv_of(self, name: str) -> Path:
+        """Answers of the network `name`."""
+        return self.raw / csv_name(_file_stem(name), self.experiment)
+
+    def probabilities_of(self, name: str) -> Path:
+        """What the network `name` said about every stimulus (`shapebias.answers.probabilities`)."""
+        return self.root / f"{_file_stem(name)}.probabilities.npz"
+
+    def ranks_of(self, name: str) -> Path:
+        """The network's cue ranks for every stimulus (`shapebias.measures.ranks`)."""
+        return self.root / f"{_file_stem(name)}.cue-ranks.csv"
+
+    def partial_of(self, name: str) -> Path:
+        """Progress of an unfinished run of the network `name` (`runkit.progress`)."""
+        return self.root / f"{_file_stem(name)}.probabilities.partial.npz"
+
+    def files_of(self, name: str) -> list[Path]:
+        """What a run leaves of the network `name`."""
+        return [self.json_of(name), self.csv_of(name), self.probabilities_of(name), self.ranks_of(name)]
+
+    def find_finished(
+        self, name: str, config: Mapping[str, Any], *, overwrite: bool, resume: bool = False
+    ) -> dict[str, Any] | None:
+        """The finished result of a network for exactly this configuration; None if it has to be computed.
+
+        With `overwrite` results on disk are passed over, but `resume` keeps those of this configuration: the run that
+        it continues may have written them.
+
+        Raises: UserError if there is a result of another configuration, or answers that belong to none, and
+            `overwrite` is off.
+        """
+        json_path, csv_path = self.json_of(name), self.csv_of(name)
+        if overwrite and not resume:
+            return None
+        if not json_path.exists():
+            # a run that was killed may have written its answers already, and its probabilities before them
+            continued = resume and self.probabilities_of(name).exists()
+            if csv_path.exists() and not overwrite and not continued:
+                raise UserError(
+                    f"{csv_path} exists without {json_path.name}; --resume if a run was interrupted, measure it with "
+                    "--from-csv, or --overwrite"
+                )
+            return None
+        content = load_json(json_path)
+        differences = list_differences(content.get("config", {}), dict(config))
+        if differences:
+            if overwrite:
+                return None
+            raise UserError(
+                f"{json_path} is a result of another configuration ({'; '.join(differences)}); "
+                "choose another --output, or --overwrite"
+            )
+        if not csv_path.exists():
+            return None
+        if sha256_of_file(csv_path) != content.get("raw_data", {}).get("sha256"):
+            if overwrite:
+                return None
+            raise UserError(f"{csv_path} was changed since {json_path.name} was written; restore it, or --overwrite")
+        return content
+
+    def write_observer(self, observer: Observer, head: Mapping[str, Any], measurement: Measurement) -> Path:
+        """Write `<observer>.json`: what made the answers (`head`), the file that holds them, and the measures."""
+        path = self.json_of(str(head.get("config", {}).get("model", observer.name)))
+        save_json(path, {**head, "raw_data": describe_raw_data(observer), "results": describe_results(measurement)})
+        return path
+
+    def write_recorded(
+        self, observer: Observer, head: Mapping[str, Any], measurement: Measurement, *, overwrite: bool
+    ) -> None:
+        """Write `<observer>.json` for answers read from a CSV; a result of the same answers is kept.
+
+        Raises: UserError if there is a result of other answers and `overwrite` is off.
+        """
+        path = self.json_of(observer.name)
+        raw_data = describe_raw_data(observer)
+        if path.exists() and not overwrite:
+            recorded = load_json(path).get("raw_data", {}).get("sha256")
+            if recorded != raw_data["sha256"]:
+                raise UserError(
+                    f"{path} is a result of other answers (raw_data.sha256: {recorded} -> {raw_data['sha256']}); "
+                    "choose another --output, or --overwrite"
+                )
+            _logger.info("%s: kept the finished result %s", observer.name, path)
+        else:
+            self.write_observer(observer, head, measurement)
+
+
+def describe_results(measurement: Measurement) -> dict[str, Any]:
+    """The `results` block of an observer's JSON."""
+    return {"units": UNITS, "interval": describe_interval(), **measurement.as_dict()}
+
+
+def describe_raw_data(observer: Observer) -> dict[str, Any]:
+    """The `raw_data` block: which file holds the answers, and its SHA-256."""
+    assert observer.source is not None  # only observers that were read from a file get a result of their own
+    return {"file": observer.source.name, "sha256": sha256_of_file(observer.source), "subject": observer.name}
+
+
+UNITS = "fractions in [0, 1]; counts in confusion (rows: na, then the categories; columns: category of the shape)"
+
+
+def describe_interval() -> dict[str, Any]:
+    """The `interval` block beside measures in a result file."""
+    return {"level": CONFIDENCE, "method": METHOD, "resamples": RESAMPLES, "seed": 0}
+
+
+def _file_stem(name: str) -> str:
+    return re.sub(r"[^\w.+() -]", "-", name).strip(". ") or "observer"

@@ -1,0 +1,1 @@
+"""What is shown: experiments, their images, and the 16 categories."""

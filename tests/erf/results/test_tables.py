@@ -1,0 +1,121 @@
+"""Tables and curves of several receptive fields, from saved results alone."""
+
+import csv
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from erf.figures.curves import plot_curves, plot_mass_curves, plot_radial_profiles
+from erf.measures.summary import QUANTITIES
+from erf.measures.sums import map_sums, stack_sums
+from erf.results.files import ErfResult
+from erf.results.tables import are_paired, difference_rows, measure_rows, text_table, write_tables
+
+SIZE, IMAGES = 65, 12
+
+
+def make(name, sigma, *, seed=0, random=False, images="0" * 64, sums=True):
+    """A result of Gaussian fields whose widths vary from image to image, alike for every network of one seed."""
+    distance = np.arange(SIZE) - SIZE // 2
+    squared = distance[:, None] ** 2 + distance[None, :] ** 2
+    widths = sigma * np.random.default_rng(seed).uniform(0.8, 1.2, IMAGES)
+    maps = [np.exp(-squared / (2 * width**2)) for width in widths]
+    label = "RANDOM WEIGHTS (seed 0)" if random else f"weights {name}"
+    provenance = {
+        "schema": 2,
+        "command": "python -m erf.visualize",
+        "weights": {"model": name, "label": label, "random": random},
+        "identity": {"model": name},
+        "data": {"name": "photos", "sha256": images, "images_used": IMAGES},
+        "layer": "last",
+        "precision": "float32",
+        "versions": {"replknet-analysis": "0", "torch": "2"},
+    }
+    kept = stack_sums([map_sums(m) for m in maps]) if sums else None
+    return ErfResult(name, np.mean(maps, 0), provenance, kept, tuple(map(str, range(IMAGES))))
+
+
+def read_csv(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_measure_has_its_rows():
+    rows = measure_rows(make("net", 8))
+    expected = {name: max(len(q.thresholds), 1) for name, q in QUANTITIES.items() if name != "theoretical_ratio"}
+    assert {name: sum(row["measure"] == name for row in rows) for name in expected} == expected
+    assert {row["layer"] for row in rows} == {"last"}
+    by_name = {(row["measure"], row["threshold"]): row for row in rows}
+    side = by_name["mass_side_px", 0.5]
+    assert side["unit"] == "px"
+    assert side["low"] < side["value"] < side["high"]
+
+
+def test_differences_are_those_of_the_values():
+    large, small = make("large", 8), make("small", 6)
+    values = {(r["measure"], r["threshold"]): r["value"] for r in measure_rows(large)}
+    less = {(r["measure"], r["threshold"]): r["value"] for r in measure_rows(small)}
+    rows = difference_rows(large, small)
+    assert "orientation_deg" not in {row["measure"] for row in rows}
+    for row in rows:
+        key = row["measure"], row["threshold"]
+        if values[key] is not None and less[key] is not None:
+            assert row["difference"] == pytest.approx(values[key] - less[key], abs=1e-12)
+    (radius,) = [row for row in rows if row["measure"] == "rms_radius_px"]
+    assert radius["low"] > 0  # the same images are large in both: the difference is sure
+
+
+def test_only_the_same_images_are_paired():
+    assert are_paired(make("a", 8), make("b", 6))
+    assert not are_paired(make("a", 8), make("b", 6, images="1" * 64))
+    assert not are_paired(make("a", 8), make("b", 6, sums=False))
+
+
+def test_files_of_a_comparison(tmp_path):
+    results = [make("net_a", 8), make("net_b", 6, random=True), make("old", 5, sums=False)]
+    write_tables(results, tmp_path / "comparison")
+    assert len(read_csv(tmp_path / "comparison.csv")) == 3 * (4 + 5)
+    assert {row["model"] for row in read_csv(tmp_path / "comparison-measures.csv")} == {"net_a", "net_b", "old"}
+    differences = read_csv(tmp_path / "comparison-differences.csv")
+    assert {(row["model"], row["less"]) for row in differences} == {("net_a", "net_b")}
+    content = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    assert len(content["differences"]) == len(differences)
+    assert len(content["measures"]) == len(read_csv(tmp_path / "comparison-measures.csv"))
+    latex = (tmp_path / "comparison.tex").read_text(encoding="utf-8")
+    assert r"net\_b & RANDOM WEIGHTS (seed 0)" in latex
+    assert latex.count(r" \\") == 4
+    write_tables([results[0], results[2]], tmp_path / "comparison")
+    assert not (tmp_path / "comparison-differences.csv").exists()
+
+
+def test_text_shows_intervals_where_there_are_any():
+    *_, new, old = text_table([make("new", 8), make("old", 8, sums=False)]).splitlines()
+    assert "[" in new
+    assert "[" not in old
+
+
+def test_curves_carry_bands_and_dash_random_weights():
+    results = [make("trained", 8), make("untrained", 6, random=True), make("old", 5, sums=False)]
+    _, ax = plt.subplots()
+    plot_mass_curves(results, ax=ax)
+    trained, untrained, old, even = ax.get_lines()
+    assert (trained.get_linestyle(), untrained.get_linestyle(), even.get_linestyle()) == ("-", "--", ":")
+    assert len(ax.collections) == 2  # no band without the sums of each image
+    np.testing.assert_array_equal(old.get_xdata()[:3], [1, 3, 5])
+    np.testing.assert_allclose(trained.get_ydata(), results[0].measured.mass_curve.estimate)
+    _, ax = plt.subplots()
+    plot_radial_profiles(results, ax=ax)
+    assert ax.get_yscale() == "log"
+    peaks = [result.measured.radial_profile.estimate.max() for result in results]
+    low, high = ax.get_ylim()
+    assert low == pytest.approx(min(peaks) / 100)
+    assert high > max(peaks)
+    figure = plot_curves(results)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "trained",
+        "untrained, RANDOM WEIGHTS (seed 0)",
+        "old",
+    ]
+    plt.close("all")

@@ -1,0 +1,218 @@
+"""Receptive field against shape bias, from result files alone."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from scipy import stats
+
+from htmlreport.relate import build_parser, main
+from htmlreport.relation import correlate, read_people, relate
+from htmlreport.relation_plot import draw_relation
+from runkit import UserError
+from shapebias.measures.bootstrap import Estimate
+
+
+def exact(values) -> list[Estimate]:
+    return [Estimate(float(value), None, None) for value in values]
+
+
+def weights(name: str, *, random: bool = False) -> dict:
+    return {"model": name, "random": random, "sha256": None if random else name * 4, "seed": 0 if random else None}
+
+
+def write(path: Path, content: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Folders of both tools: fields of a, b, c, d grow, their shape bias does, too; e is random, f has no field."""
+
+    def field(name: str, ratio: float, *, random=False, size=64, interval=True, file="", **more) -> None:
+        entry = {"threshold": 0.5, "side_px": 9, "ratio": round(ratio, 1)}
+        if interval:
+            entry |= {"ratio_interpolated": ratio, "ratio_interpolated_interval": [ratio - 0.05, ratio + 0.05]}
+        published = {"threshold": 0.5, "side_px": None, "ratio": None}
+        identity = {"model": name, "weights": weights(name, random=random), "size": size, "layer": "last", **more}
+        identity["precision"] = name  # networks may differ in this
+        content = {"identity": identity, "weights": {"label": "RANDOM WEIGHTS (seed 0)" if random else name}}
+        content["results"] = {"mass_area_ratio": [entry], "area_ratio": [published]}
+        write(tmp_path / "erf" / f"{file or name}.json", content)
+
+    def bias(name: str, value: float | None, *, random: bool = False) -> None:
+        content = {"config": {"model": name, "weights": weights(name, random=random), "aggregation": "mean"}}
+        content["results"] = {"shape_bias": value, "shape_bias_interval": value and [value - 0.1, value + 0.1]}
+        write(tmp_path / "bias" / f"{name}.json", content)
+
+    for index, name in enumerate("abcd"):
+        field(name, 0.1 + 0.1 * index, interval=name != "a")
+        bias(name, 0.2 + 0.1 * index)
+    field("e", 0.9, random=True)
+    bias("e", 0.5, random=True)
+    bias("f", 0.5)
+    people = {"kind": "people", "shape_bias": 0.96, "shape_bias_interval": [0.94, 0.97]}
+    write(tmp_path / "bias" / "shape-bias.json", {"config": {"people": 10}, "results": {"observers": [people]}})
+    write(tmp_path / "erf" / "comparison.json", {"results": []})
+    return tmp_path, field, bias
+
+
+def test_networks_are_paired_by_their_weights(results):
+    folder, field, _ = results
+    relation = relate([folder / "erf"], [folder / "bias"])
+    assert [network.name for network in relation.networks] == ["a", "b", "c", "d"]
+    assert relation.networks[0].field == Estimate(0.1, None, None)  # an older file: to a whole pixel, no interval
+    assert relation.networks[1].field == Estimate(0.2, pytest.approx(0.15), pytest.approx(0.25))
+    assert relation.networks[1].shape_bias.value == pytest.approx(0.3)
+    assert (relation.correlation.networks, relation.correlation.spearman) == (4, 1.0)
+    assert relation.measured == {"size": 64, "layer": "last"}
+    reasons = {name[0]: reason for name, reason in relation.unpaired.items()}
+    assert reasons == {"e": "random weights", "f": "no receptive field of these weights"}
+
+    field("d", 0.4, random=True)  # now the field is of other weights than the shape bias
+    relation = relate([folder / "erf"], [folder / "bias"])
+    assert [network.name for network in relation.networks] == ["a", "b", "c"]
+
+
+def test_fields_of_one_layer_and_size_are_taken(results, capsys):
+    folder, field, _ = results
+    for index, name in enumerate("abcd"):
+        field(name, 0.9 - 0.1 * index, layer="1", file=f"{name}-1")
+        field(name, 0.5 + 0.1 * index, size=128, file=f"{name}-128")
+        field(name, 0.7, position="average", file=f"{name}-average")
+    paths = [folder / "erf"], [folder / "bias"]
+    with pytest.raises(UserError, match=r"are both of a with .*; name one, or choose by --layer and --size"):
+        relate(*paths)
+    assert relate(*paths, size=64).correlation.spearman == pytest.approx(1)
+    assert relate(*paths, layer="1").correlation.spearman == pytest.approx(-1)
+    assert [n.field.value for n in relate(*paths, size=128).networks] == pytest.approx([0.5, 0.6, 0.7, 0.8])
+
+
+def test_random_weights_are_shown_hollow_and_never_correlated(results):
+    folder, _, _ = results
+    relation = relate([folder / "erf"], [folder / "bias"], random=True)
+    assert [network.random for network in relation.networks] == [False] * 4 + [True]
+    assert relation.networks[-1].label == "e, RANDOM WEIGHTS (seed 0)"
+    assert relation.correlation.networks == 4
+    ax = draw_relation(relation, people=read_people([folder / "bias"]), field="area").axes[0]
+    marks = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+    assert to_hex(marks["e, RANDOM WEIGHTS (seed 0)"].get_markerfacecolor()) == "#ffffff"
+    assert list(marks["people"].get_ydata()) == [0.96, 0.96]
+    assert (list(marks["b"].get_xdata()), list(marks["b"].get_ydata())) == ([0.2], pytest.approx([0.3]))
+    whiskers = [line for line in ax.lines if line.get_marker() == "None" and len(line.get_xdata()) == 2]
+    assert len(whiskers) == 1 + 5 + 4  # people; shape bias of five networks; fields of four
+    assert "4 networks: so few say next to nothing" in ax.get_title()
+    ax.figure.draw_without_rendering()
+    width = ax.figure.get_size_inches()[0] * ax.figure.dpi
+    box = ax.title.get_window_extent()
+    assert (box.x0 >= 0, box.x1 <= width) == (True, True)
+    assert ax.get_xlim()[1] > 0.95  # the whole of the widest interval
+
+
+def test_correlations_equal_scipys_also_with_ties():
+    rng = np.random.default_rng(0)
+    for n in (3, 8, 30):
+        x = rng.integers(0, max(3, n // 3), n).astype(float)
+        x[:2] = 0, 1
+        y = rng.normal(size=n) + x
+        result = correlate(exact(x), exact(y))
+        assert result.spearman == pytest.approx(stats.spearmanr(x, y).statistic)
+        assert result.kendall == pytest.approx(stats.kendalltau(x, y).statistic)
+
+
+def test_the_interval_of_many_networks_holds_the_truth_and_few_prove_little():
+    rng = np.random.default_rng(1)
+    truth = 6 / np.pi * np.arcsin(0.6 / 2)  # Spearman's rho of a normal distribution of correlation 0.6
+    held, widths = [], []
+    for _ in range(100):
+        x = rng.normal(size=40)
+        result = correlate(exact(x), exact(0.6 * x + 0.8 * rng.normal(size=40)), resamples=200)
+        low, high = result.spearman_interval
+        held.append(low <= truth <= high)
+        widths.append(high - low)
+    assert np.mean(held) == pytest.approx(0.94, abs=0.05)
+    few = correlate(exact(range(4)), exact([0, 2, 1, 3]))
+    assert few.spearman_interval[1] - few.spearman_interval[0] > 2 * np.mean(widths)
+    assert "so few say next to nothing" in few.describe()
+    assert "next to nothing" not in correlate(exact(range(10)), exact(range(10))).describe()
+    assert correlate(exact(range(2)), exact(range(2))).spearman is None
+    assert correlate(exact([1] * 5), exact(range(5))).describe().startswith("no rank correlation: 5 trained networks")
+
+
+def test_networks_that_differ_less_than_their_errors_have_no_order():
+    """Three networks in perfect order: exact, the draws know nothing else; measured badly, anything may be true."""
+    falling = exact([0.3, 0.2, 0.1])
+    assert correlate(exact(range(3)), falling).spearman_interval == (-1, -1)
+    vague = [Estimate(e.value, e.value - 0.3, e.value + 0.3) for e in falling]
+    result = correlate(exact(range(3)), vague)
+    assert result.spearman == pytest.approx(-1)
+    assert result.spearman_interval[0] == pytest.approx(-1)
+    assert result.spearman_interval[1] > 0.8
+    assert result.kendall_p == pytest.approx(1 / 3)  # 2 of 6 orders are as extreme
+
+
+def test_everything_is_written_without_torch(results):
+    folder, _, _ = results
+    command = [sys.executable, "-X", "importtime", "-m", "shapebias.relate", "--erf", str(folder / "erf")]
+    command += ["--shape-bias", str(folder / "bias"), "--output", str(folder / "out"), "--formats", "svg"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert not imported & {"torch", "erf", "replknet"}
+    assert "left out e (" in done.stderr
+    assert "Spearman's rho +1.00" in done.stdout
+    content = json.loads((folder / "out" / "relation.json").read_text(encoding="utf-8"))
+    assert content["results"]["people"] == {"shape_bias": 0.96, "shape_bias_interval": [0.94, 0.97]}
+    assert content["results"]["correlation"]["networks_are_few"] is True
+    assert content["results"]["networks"][0]["field_interval"] is None
+    with (folder / "out" / "relation.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["a", "b", "c", "d"]
+    assert (rows[0]["field_low"], float(rows[1]["field_value"])) == ("", 0.2)
+    assert "people" in (folder / "out" / "relation.svg").read_text(encoding="utf-8")
+    assert (folder / "out" / "relation.tex").read_text(encoding="utf-8").count(" & ") == 5 * 4
+
+
+def test_what_cannot_be_compared_is_refused(results, capsys):
+    folder, field, _ = results
+    paths = ["--erf", str(folder / "erf"), "--shape-bias", str(folder / "bias"), "--output", str(folder / "out")]
+
+    def error(*more: str) -> str:
+        assert main([*paths, *more]) == 2
+        return capsys.readouterr().err
+
+    assert "has no area ratio at 0.2; it has 0.5" in error("--threshold", "0.2")
+    assert "no square holds 0.5 of the map" in error("--field", "published")
+    field("d", 0.4, size=128)
+    assert "was not measured like the others (size: 64 -> 128)" in error()
+    field("d", 0.4)
+    write(folder / "bias" / "twin.json", json.loads((folder / "bias" / "b.json").read_text(encoding="utf-8")))
+    assert "are both of b with the same weights; name one" in error()
+    (folder / "bias" / "twin.json").write_text('{"config": {"weights": {"model": "x"}}}')
+    assert "twin.json is not a result of this project" in error()
+    with pytest.raises(UserError, match="does not exist"):
+        relate([folder / "nowhere"], [folder / "bias"])
+    with pytest.raises(UserError, match="no network was measured by both tools"):
+        relate([folder / "erf" / "comparison.json"], [folder / "bias" / "f.json"])
+
+
+def test_an_undefined_shape_bias_is_left_out(results):
+    folder, _, bias = results
+    bias("b", None)
+    relation = relate([folder / "erf"], [folder / "bias"])
+    assert [network.name for network in relation.networks] == ["a", "c", "d"]
+    assert "its shape bias is not defined" in relation.unpaired.values()
+
+
+def test_help_shows_runnable_examples():
+    lines = [
+        line for line in build_parser().format_help().splitlines() if line.startswith("  python -m shapebias.relate")
+    ]
+    assert len(lines) == 2
+    for line in lines:
+        build_parser().parse_args(line.split("shapebias.relate ")[1].split())

@@ -1,0 +1,198 @@
+"""Several ranks are one run: the same result, errors in step, and progress that any number of ranks continues."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import ROOT
+
+from runkit import UserError
+from runkit.compute.device import choose_device
+from runkit.compute.ranks import World
+from runkit.compute.rounds import run_rounds
+
+
+def torchrun(*arguments: str, ranks: int = 2, timeout: float = 200.0) -> subprocess.CompletedProcess[str]:
+    """Run `arguments` (a script, or -m and a module) on `ranks` ranks of this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
+    return subprocess.run(
+        [*command, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=ROOT,
+        timeout=timeout,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_one_process_is_a_world_of_size_1():
+    world = World()
+    assert world.main
+    assert world.share([1, 2, 3]) == [1, 2, 3]
+    assert world.together(lambda: 1) == world.on_main(lambda: 1) == world.main_first(lambda: 1) == 1
+    assert world.collect(lambda: [1, 2]) == [1, 2]
+    world.check_same({"a": 1})
+
+
+@pytest.mark.parametrize(("count", "size"), [(5, 2), (1, 3), (12, 4), (7, 3)])
+def test_shares_are_even_and_in_order(count, size):
+    shares = [World(rank, size).share(range(count)) for rank in range(size)]
+    assert [item for share in shares for item in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("done", [0, 3])
+def test_rounds_add_up_in_order_and_save(done):
+    saved = []
+    state = run_rounds(
+        tuple(range(done)),
+        range(8),
+        done=done,
+        batch_size=2,
+        world=World(),
+        read=lambda items: [10 * item for item in items],
+        work=lambda items: [item // 10 for item in items],
+        add=lambda state, outcomes: (*state, *outcomes),
+        save=saved.append,
+        label="",
+        bar=False,
+    )
+    assert state == tuple(range(8))
+    assert saved == [state]
+
+
+STEPS = """
+import sys
+
+import torch
+from runkit.compute.ranks import joined_world
+from runkit import UserError
+
+class Refused(UserError):
+    pass
+
+def refuse():
+    if world.rank == 1:
+        raise Refused("on one rank only")
+
+with joined_world(torch.device("cpu")) as world:
+    try:
+        world.together(refuse)
+    except UserError as error:
+        caught = type(error).__name__
+    everything = world.collect(lambda: [world.rank] * 2)
+    decided = world.on_main(lambda: f"by {world.rank}")
+    try:
+        world.check_same({"images": world.rank})
+    except UserError as error:
+        difference = str(error)
+    # one write, since torchrun's ranks are unbuffered and share a pipe
+    sys.stdout.write(repr((world.rank, caught, everything, decided, difference, torch.get_num_threads())) + "\\n")
+"""
+
+
+def test_ranks_stay_in_step(tmp_path):
+    script = tmp_path / "steps.py"
+    script.write_text(STEPS)
+    done = torchrun(str(script))
+    assert done.returncode == 0, done.stderr
+    threads = max(1, len(os.sched_getaffinity(0)) // 2)
+    difference = "rank 1 would compute something else than rank 0: images: 0 -> 1"
+    assert sorted(done.stdout.splitlines()) == [
+        repr((0, "Refused", [0, 0, 1, 1], "by 0", difference, threads)),
+        repr((1, "Refused", [], "by 0", difference, threads)),
+    ]
+
+
+def test_more_ranks_than_cuda_devices_are_refused(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="2 ranks, and 1 CUDA devices"):
+        choose_device("cuda")
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as archive:
+        return {name: archive[name] for name in archive.files if name != "provenance"}
+
+
+DIE = """
+import os, signal, sys
+from erf.gradient import accumulate
+real, calls = accumulate.central_gradients, []
+def die(*args, **kwargs):
+    calls.append(1)
+    if os.environ["RANK"] == "1" and len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args, **kwargs)
+accumulate.central_gradients = die
+from erf.visualize import main
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_receptive_fields_of_two_ranks(photo_folder, tmp_path):
+    """The same arrays as of one process; a rank that dies ends the run, which one process then continues."""
+    from erf.visualize import main
+
+    arguments = ["--model", "test_resnet", "--weights", "random", "--images", str(photo_folder), "--size", "64"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
+    try:
+        assert main([*arguments, "--output", str(tmp_path / "one")]) == 0
+        whole = arrays(tmp_path / "one" / "erf" / "test_resnet.npz")
+        done = torchrun("-m", "erf.visualize", *arguments, "--output", str(tmp_path / "two"))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("Area ratio as published") == 1
+        two = arrays(tmp_path / "two" / "erf" / "test_resnet.npz")
+        assert json.loads((tmp_path / "two" / "erf" / "test_resnet.json").read_text(encoding="utf-8"))["ranks"] == 2
+        assert two.keys() == whole.keys()
+        assert all(np.array_equal(two[name], whole[name]) for name in whole)
+
+        script = tmp_path / "die.py"
+        script.write_text(DIE)
+        died = torchrun(str(script), *arguments, "--output", str(tmp_path / "died"))
+        assert died.returncode != 0
+        assert "Continue with: torchrun --nproc-per-node=2 -m erf.visualize" in died.stderr
+        assert main([*arguments, "--output", str(tmp_path / "died"), "--resume"]) == 0
+        continued = arrays(tmp_path / "died" / "erf" / "test_resnet.npz")
+        assert all(np.array_equal(continued[name], whole[name]) for name in whole)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_probabilities_of_two_ranks(benchmark_folder, tmp_path):
+    from replknet import load_model, optimize
+    from shapebias.network.inference import predict
+    from shapebias.stimuli.images import read_stimuli
+
+    script = tmp_path / "predict.py"
+    script.write_text(
+        "import sys, torch, numpy as np\n"
+        "from replknet import load_model, optimize\n"
+        "from runkit.compute.ranks import joined_world\n"
+        "from shapebias.network.inference import predict\n"
+        "from shapebias.stimuli.images import read_stimuli\n"
+        "stimuli = read_stimuli(sys.argv[1])[70:111]\n"
+        "model = optimize(load_model('test_resnet', 'random').model)\n"
+        "with joined_world(torch.device('cpu')) as world:\n"
+        "    values = predict(model, stimuli, batch_size=4, world=world)\n"
+        "if world.main: np.save(sys.argv[2], values)\n"
+    )
+    done = torchrun(str(script), str(benchmark_folder), str(tmp_path / "values.npy"))
+    assert done.returncode == 0, done.stderr
+    stimuli = read_stimuli(benchmark_folder)[70:111]
+    expected = predict(optimize(load_model("test_resnet", "random").model), stimuli, batch_size=4)
+    two = np.load(tmp_path / "values.npy")
+    # float32 rounding: threads, and the size of the last batches, differ
+    np.testing.assert_allclose(two, expected, rtol=1e-5)
+    assert np.array_equal(two.argmax(1), expected.argmax(1))

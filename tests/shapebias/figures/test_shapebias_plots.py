@@ -1,0 +1,191 @@
+"""The pictures, by their artists."""
+
+import dataclasses
+
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+
+from shapebias.answers.observers import pool_people
+from shapebias.figures.shape_bias import (
+    draw_column,
+    draw_comparison,
+    draw_forest,
+    plot_shape_bias_bars,
+    plot_shape_bias_matrix,
+    save_figure,
+)
+from shapebias.measures.shape_bias import Estimate, measure
+from shapebias.stimuli.categories import CATEGORIES
+
+
+@pytest.fixture
+def observers(make_observer):
+    """A network and two persons: in category number k, k in 16 (network) or 15 + k in 31 (people) go by shape."""
+
+    def answers(out_of: int, offset: int) -> dict[str, str]:
+        answers = {}
+        for rank, shape in enumerate(CATEGORIES):
+            texture = CATEGORIES[(rank + 1) % 16]
+            for number in range(out_of):
+                answers[f"{shape}{number}-{texture}1.png"] = shape if number < rank + offset else texture
+        return answers
+
+    network = make_observer(answers(16, 0), name="net")
+    persons = [make_observer(answers(31, 15), name=f"subject-0{i}", kind="person") for i in (1, 2)]
+    return network, persons
+
+
+@pytest.fixture
+def series(observers):
+    network, persons = observers
+    return [measure(network), measure(pool_people(persons))]
+
+
+def points(ax: Axes) -> dict[str, list[tuple[float, float]]]:
+    return {c.get_label(): [tuple(p) for p in c.get_offsets()] for c in ax.collections if c.get_label()[0] != "_"}
+
+
+def averages(ax: Axes) -> dict[str, float]:
+    prefix = "_average "
+    lines = [line for line in ax.lines if str(line.get_label()).startswith(prefix)]
+    return {line.get_label().removeprefix(prefix): line.get_xdata()[0] for line in lines}
+
+
+def test_points_are_texture_fractions_of_the_category_beside_them(series):
+    ax = plot_shape_bias_matrix(series)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    drawn = points(ax)["net"]
+    assert len(drawn) == 16
+    for x, y in drawn:
+        assert x == pytest.approx(1 - CATEGORIES.index(names[round(y)]) / 16)
+
+
+def test_lines_stand_at_the_overall_values(series):
+    lines = averages(plot_shape_bias_matrix(series))
+    assert lines["net"] == pytest.approx(1 - 7.5 / 16)
+    assert lines["people"] == pytest.approx(1 - 22.5 / 31)
+
+
+def test_people_order_the_categories_the_most_shape_at_the_bottom(series):
+    names = [label.get_text() for label in plot_shape_bias_matrix(series).get_yticklabels()]
+    assert names == list(CATEGORIES[::-1])
+
+
+def test_without_people_the_observers_order_the_categories(series, observers):
+    flipped = measure(observers[0])
+    names = [label.get_text() for label in plot_shape_bias_matrix([flipped]).get_yticklabels()]
+    assert names == list(CATEGORIES[::-1])
+
+
+def test_axes_are_double_and_run_against_each_other(series):
+    ax = plot_shape_bias_matrix(series)
+    assert ax.get_xlim() == (0, 1)
+    assert "texture" in ax.get_xlabel()
+    (top,) = ax.child_axes
+    assert "shape" in top.get_xlabel()
+    ax.figure.draw_without_rendering()
+    right, left = (axes.transData.transform((x, 0))[0] for axes, x in ((top, 0.2), (ax, 0.8)))
+    assert right == pytest.approx(left)  # 0.2 by shape stands over 0.8 by texture
+
+
+def test_people_are_red_diamonds_on_top(series):
+    ax = plot_shape_bias_matrix(series)
+    people = next(c for c in ax.collections if str(c.get_label()).startswith("people"))
+    network = next(c for c in ax.collections if c.get_label() == "net")
+    red, green, blue, _ = people.get_facecolor()[0]
+    assert red > 2 * max(green, blue)
+    assert people.get_zorder() > network.get_zorder()
+
+
+def test_random_weights_are_hollow_and_labelled(series):
+    random = dataclasses.replace(series[0], random=True, label="net, RANDOM WEIGHTS (seed 0)")
+    ax = plot_shape_bias_matrix([random, series[1]])
+    drawn = next(c for c in ax.collections if "RANDOM WEIGHTS" in str(c.get_label()))
+    assert to_hex(drawn.get_facecolor()[0]) == "#ffffff"
+    bars = plot_shape_bias_bars([random, series[1]])
+    text = next(text for text in bars.texts if "RANDOM WEIGHTS" in text.get_text())
+    assert text.get_fontweight() == "bold"
+    legend = draw_column([random, series[1]]).legends[0]
+    assert any("RANDOM WEIGHTS" in text.get_text() for text in legend.get_texts())
+
+
+def test_a_category_where_neither_cue_was_named_has_no_point(make_observer):
+    observer = make_observer({"cat1-dog1.png": "knife", "dog1-cat1.png": "dog"})
+    ax = plot_shape_bias_matrix([measure(observer)])
+    assert [x for x, _ in points(ax)["net"]] == [0.0]
+
+
+def test_bars_show_values_people_first(series, observers):
+    persons = [measure(person) for person in observers[1]]
+    ax = plot_shape_bias_bars(series, persons=persons)
+    bars = [patch for patch in ax.patches if isinstance(patch, Rectangle) and patch.get_height() == pytest.approx(0.34)]
+    assert [bar.get_width() for bar in bars] == [pytest.approx(22.5 / 31), pytest.approx(7.5 / 16)]
+    assert [text.get_text() for text in ax.texts] == ["people (n = 2)", "0.73", "net", "0.47"]
+    assert ax.get_xlim() == (0, 1)
+
+
+def test_random_weights_come_last(series):
+    random = dataclasses.replace(
+        series[0], name="random", label="random", random=True, shape_bias=Estimate(0.9, 0.8, 1)
+    )
+    names = [text.get_text() for text in plot_shape_bias_bars([random, *series]).texts]
+    assert names[::2] == ["people (n = 2)", "net", "random"]
+
+
+def test_an_undefined_shape_bias_is_written_out(make_observer):
+    undefined = measure(make_observer({"cat1-dog1.png": "knife"}))
+    ax = plot_shape_bias_bars([undefined])
+    assert "not defined" in ax.texts[1].get_text()
+    assert averages(plot_shape_bias_matrix([undefined])) == {}
+
+
+def test_many_observers_differ_in_colour_or_marker(series):
+    many = [dataclasses.replace(series[0], name=f"net{i}", label=f"net{i}") for i in range(42)]
+    handles = draw_column(many).legends[0].legend_handles
+    assert len({(handle.get_color(), handle.get_marker()) for handle in handles}) == 42
+
+
+def test_names_fit_on_the_page(series):
+    long = dataclasses.replace(series[0], label="swin_base_patch4_window7_224.ms_in22k_ft_in1k")
+    for figure in (draw_comparison([long, series[1]]), draw_column([long, series[1]])):
+        figure.draw_without_rendering()
+        texts = [text for ax in figure.axes for text in ax.texts]
+        texts += [text for legend in figure.legends for text in legend.get_texts()]
+        width = figure.get_size_inches()[0] * figure.dpi
+        boxes = [text.get_window_extent() for text in texts if long.label in text.get_text()]
+        assert boxes
+        assert all(box.x0 >= 0 and box.x1 <= width for box in boxes)
+
+
+def test_forest_shows_each_value_and_interval_people_first(series, observers):
+    persons = [measure(person) for person in observers[1]]
+    figure = draw_forest(series, persons=persons)
+    bias, _, _, coverage = figure.axes
+    assert [text.get_text() for text in bias.get_yticklabels()] == ["people (n = 2)", "net"]
+    assert bias.get_ylim() == (1.5, -0.5)  # the first row at the top
+    drawn = {tuple(map(float, line.get_ydata())): list(line.get_xdata()) for line in bias.lines}
+    assert drawn[1.0,] == [series[0].shape_bias.value]
+    assert drawn[1.0, 1.0] == [series[0].shape_bias.low, series[0].shape_bias.high]
+    assert [list(line.get_xdata()) for line in coverage.lines if line.get_marker() == "|"] == [[1.0, 1.0]]
+    hollow = draw_forest([dataclasses.replace(series[0], random=True)]).axes[0]
+    assert to_hex(hollow.lines[-1].get_markerfacecolor()) == "#ffffff"
+    assert hollow.get_yticklabels()[0].get_fontweight() == "bold"
+
+
+def test_figures_have_the_widths_of_a_page_and_a_column(series):
+    assert draw_comparison(series).get_size_inches()[0] == 7.0
+    assert draw_column(series).get_size_inches()[0] == 3.4
+
+
+def test_saving_makes_each_format(series, tmp_path):
+    paths = save_figure(draw_column(series), tmp_path / "a.b", formats=("png", "pdf", "svg"))
+    assert [path.name for path in paths] == ["a.b.png", "a.b.pdf", "a.b.svg"]
+    assert [path.read_bytes()[:4] for path in paths] == [b"\x89PNG", b"%PDF", b"<?xm"]
+    assert b"shape decisions" in paths[2].read_bytes()  # text stays text
+
+
+def test_the_same_measurements_make_the_same_file(series, tmp_path):
+    first, second = (save_figure(draw_column(series), tmp_path / name, formats=("svg",))[0] for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
