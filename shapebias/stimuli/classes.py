@@ -1,0 +1,107 @@
+"""Class maps of heads other than ImageNet-1k's: by WordNet, or by a text file that names each output.
+
+The benchmark's 16 categories are defined on the 1000 classes of ImageNet-1k (`categories.IMAGENET_INDICES`). A head
+with other classes answers a category by those of its classes that are WordNet hyponyms of the category; the table
+`wordnet_categories.csv` lists them (WordNet 3.0, whose licence lies beside it; `scripts/wordnet_categories.py` wrote
+it). The classes of ImageNet-1k itself follow the toolbox, so the map of an ImageNet-1k head is exactly the toolbox's.
+"""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from runkit import UserError
+from shapebias.stimuli.categories import CATEGORIES, ClassMap
+
+__all__ = ["NO_CATEGORY", "map_imagenet_1k_subset", "map_synsets", "read_classes"]
+
+NO_CATEGORY = "-"
+"""What a class file says of an output that belongs to none of the categories."""
+_SYNSET = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True)
+class _Synset:
+    """A row of the table: the synset's category ("" for none) and its index among the classes of ImageNet-1k."""
+
+    category: str
+    imagenet_1k: int | None
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, _Synset]:
+    text = resources.files("shapebias.stimuli").joinpath("wordnet_categories.csv").read_text(encoding="utf-8")
+    return {
+        row["synset"]: _Synset(row["category"], int(row["imagenet_1k"]) if row["imagenet_1k"] else None)
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+def map_synsets(synsets: Sequence[str], *, name: str) -> ClassMap:
+    """The class map of a head whose outputs are WordNet synsets.
+
+    Args:
+        synsets: One WordNet 3.0 noun id per output, such as "n02123045"; ids outside the categories belong to none.
+        name: What the classes are, in words.
+    Raises: UserError if the head can answer fewer than two categories.
+    """
+    table = _table()
+    return _collect([table[synset].category if synset in table else "" for synset in synsets], name=name)
+
+
+def map_imagenet_1k_subset(synsets: Sequence[str], *, name: str) -> ClassMap:
+    """The class map of a larger head that uses only its outputs for the toolbox's ImageNet-1k classes.
+
+    Args and Raises: As for `map_synsets`.
+    """
+    table = _table()
+    known = (table.get(synset) for synset in synsets)
+    return _collect([row.category if row and row.imagenet_1k is not None else "" for row in known], name=name)
+
+
+def read_classes(path: Path) -> ClassMap:
+    """The class map that a text file describes: one line per output of the head, in the order of the outputs.
+
+    The first word of a line is a WordNet id (n02123045), one of the 16 categories, or `-` for an output that belongs to
+    none of them. Whatever follows the first word is a comment.
+
+    Raises: UserError if the file cannot be read, a line says something else, or the head can answer fewer than two
+        categories.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the class file {path}: {error}") from error
+    table, categories = _table(), []
+    for number, line in enumerate(lines, start=1):
+        word = (line.split() or [""])[0]
+        if _SYNSET.fullmatch(word):
+            categories.append(table[word].category if word in table else "")
+        elif word in CATEGORIES or word == NO_CATEGORY:
+            categories.append("" if word == NO_CATEGORY else word)
+        else:
+            raise UserError(
+                f"{path}, line {number}: {word!r} is neither a WordNet id such as n02123045 nor a category "
+                f"({', '.join(CATEGORIES)}); write {NO_CATEGORY} for an output that belongs to none"
+            )
+    return _collect(categories, name=f"classes of {path.name}")
+
+
+def _collect(categories: Sequence[str], *, name: str) -> ClassMap:
+    """The class map from each output's category, "" for none."""
+    indices = {
+        category: tuple(index for index, one in enumerate(categories) if one == category)
+        for category in CATEGORIES
+        if category in categories
+    }
+    if len(indices) < 2:
+        known = f"only {next(iter(indices))!r}" if indices else "none"
+        raise UserError(
+            f"{name}: of the 16 categories its {len(categories)} outputs can answer {known}; two are needed for a "
+            "choice between shape and texture"
+        )
+    return ClassMap(name, len(categories), indices)
