@@ -11,7 +11,7 @@ from support import ROOT
 
 pytest.importorskip("build", reason="needs the package build (dependency group dev)")
 PROGRAMS = ("erf.visualize", "erf.claims", "shapebias.run", "shapebias.relate", "shapebias.sensitivity", "htmlreport")
-PACKAGES = ("erf", "htmlreport", "replknet", "runkit", "shapebias")
+PACKAGES = ("claims", "erf", "htmlreport", "replknet", "runkit", "shapebias")
 
 
 @pytest.fixture(scope="module")
