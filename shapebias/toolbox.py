@@ -1,7 +1,10 @@
 """The model-vs-human toolbox as a partner: its `Evaluate` and `Plot` run the networks of our zoo on all its datasets.
 
-The toolbox is published as a repository only: `pip install "replknet-analysis[modelvshuman]"`, and set the environment
-variable MODELVSHUMANDIR as its README says. Then:
+The toolbox is published as a repository only. Install it by
+
+    pip install "modelvshuman @ git+https://github.com/bethgelab/model-vs-human"
+
+and set the environment variable MODELVSHUMANDIR as its README says. Then:
 
     from shapebias.toolbox import register
     from modelvshuman import Evaluate
@@ -32,6 +35,7 @@ from shapebias.network.inference import TOOLBOX_PREPROCESSING, check_head
 __all__ = ["ToolboxNetwork", "register", "toolbox_name"]
 
 _FRAMEWORK = "pytorch"
+_INSTALL = 'pip install "modelvshuman @ git+https://github.com/bethgelab/model-vs-human"'
 
 
 class ToolboxNetwork:
@@ -163,6 +167,6 @@ def _import_toolbox() -> tuple[ModuleType, ModuleType]:
     except ImportError as error:
         raise UserError(
             f"the model-vs-human toolbox cannot be imported ({error}); "
-            'pip install "replknet-analysis[modelvshuman]", and set MODELVSHUMANDIR as its README says'
+            f"{_INSTALL}, and set MODELVSHUMANDIR as its README says"
         ) from error
     return zoo, registry

@@ -144,13 +144,13 @@ def estimate_difference(
     for sign, (top, bottom) in ((1, first), (-1, second)):
         if bottom.sum() == 0:
             return None
-        ratios.append(top.sum() / bottom.sum())
+        ratios.append(float(top.sum()) / float(bottom.sum()))
         residuals.append(sign * (top - ratios[-1] * bottom) / bottom.sum())
         seen |= bottom > 0
         with np.errstate(invalid="ignore"):
             drawn += sign * (resampling.weights @ top) / (resampling.weights @ bottom)
     difference = float(ratios[0] - ratios[1])
-    scale = _rescale(sum(residuals), seen, resampling)
+    scale = _rescale(residuals[0] + residuals[1], seen, resampling)
     defined = np.isfinite(drawn)
     if scale is None or not defined.any():
         return None
@@ -194,10 +194,10 @@ def combine_variances(sums: Sequence[Any], counts: Sequence[int], single: Any) -
 def _estimate_ratio(
     top: np.ndarray, bottom: np.ndarray, drawn_top: np.ndarray, drawn_bottom: np.ndarray, resampling: Resampling
 ) -> Estimate:
-    total = bottom.sum()
+    total = float(bottom.sum())
     if total == 0:
         return Estimate(None, None, None)
-    value = float(top.sum() / total)
+    value = float(top.sum()) / total
     residuals = (top - value * bottom) / total
     if value in (0.0, 1.0):
         _, freedom = two_way_variance(residuals, bottom > 0, resampling.groups)

@@ -72,7 +72,7 @@ def _draw_signs(groups: int, permutations: int, seed: int) -> np.ndarray:
         bits = np.arange(2**groups)[:, None] >> np.arange(groups)
         signs = 1.0 - 2.0 * (bits & 1)
     else:
-        signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(permutations + 1, groups))
+        signs = np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), size=(permutations + 1, groups))
         signs[0] = 1
     signs.flags.writeable = False
     return signs

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support import ROOT
 from torch import nn
 
 from replknet import load_model, optimize
@@ -96,7 +98,11 @@ def test_auto_is_refused_since_it_may_be_untrained(toolbox):
 
 def test_a_missing_toolbox_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "modelvshuman", None)
-    with pytest.raises(UserError, match="pip install"):
+    # the requirement is the one of the dependency group, whose line installs it from a checkout
+    groups = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    requirement = "modelvshuman @ git+https://github.com/bethgelab/model-vs-human"
+    assert f'modelvshuman = ["{requirement}"]' in groups
+    with pytest.raises(UserError, match=re.escape(f'pip install "{requirement}"')):
         register([NETWORK], weights="random")
 
 
@@ -157,7 +163,7 @@ def test_the_toolbox_itself_gives_the_same_answers(tmp_path):
     """Its `Evaluate` on 32 images of noise, in a process of its own: it asks for its folder when it is imported."""
     spec = importlib.util.find_spec("modelvshuman")
     if spec is None or spec.origin is None:
-        pytest.skip("the model-vs-human toolbox is not installed: pip install 'replknet-analysis[modelvshuman]'")
+        pytest.skip("the model-vs-human toolbox is not installed: pip install --group modelvshuman")
     (tmp_path / "modelvshuman").symlink_to(Path(spec.origin).parent)  # it reads its lists from this folder
     draws = np.random.default_rng(0)
     part = tmp_path / "datasets" / "cue-conflict"

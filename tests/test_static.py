@@ -1,0 +1,115 @@
+"""What tools say about the source: the directions of imports, types, style, and what pyproject.toml declares."""
+
+import ast
+import itertools
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from support import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES = PROJECT["tool"]["mypy"]["packages"]
+
+
+def run_tool(*command: str) -> None:
+    program = shutil.which(command[0], path=str(Path(sys.executable).parent))
+    assert program, f"{command[0]} is not installed: pip install --group test"
+    done = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_imports_keep_their_directions():
+    run_tool("lint-imports", "--no-logo", "--no-cache")
+
+
+def test_types():
+    run_tool("mypy", "--no-error-summary")
+
+
+@pytest.mark.parametrize("command", [("check", "--quiet"), ("format", "--check", "--quiet")], ids=" ".join)
+def test_style(command):
+    run_tool("ruff", *command, ".")
+
+
+def test_contracts_and_mypy_know_every_package():
+    folders = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"benchmarks"}
+    assert folders == set(PACKAGES) == set(PROJECT["tool"]["importlinter"]["root_packages"])
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names of what a file imports, on whichever line."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def names_of(requirements: Iterable) -> set[str]:
+    return {canonicalize_name(Requirement(text).name) for text in requirements if isinstance(text, str)}
+
+
+def undeclared(folders: list[str], declared: set[str], known: set[str]) -> dict[str, list[str]]:
+    """Imported name -> files, of what comes neither with Python nor with a declared distribution."""
+    owners = packages_distributions()
+    missing: dict[str, list[str]] = {}
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for name in imported(path) - sys.stdlib_module_names - known:
+            if not {canonicalize_name(owner) for owner in owners.get(name, [name])} & declared:
+                missing.setdefault(name, []).append(path.relative_to(ROOT).as_posix())
+    return missing
+
+
+def test_what_is_imported_is_declared():
+    project = PROJECT["project"]
+    declared = names_of(project["dependencies"])
+    declared |= names_of(itertools.chain(*project["optional-dependencies"].values()))
+    ours = {*PACKAGES, "triton"}  # Triton comes with PyTorch's CUDA builds, and is imported where it is there
+    assert undeclared(PACKAGES, declared, ours) == {}
+    groups = PROJECT["dependency-groups"]
+    declared |= names_of(groups["test"])
+    ours |= {"benchmarks", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+    ours |= {"openerf"}  # benchmarks/erf_worker.py says how to install it
+    assert undeclared(["tests", "benchmarks", "scripts"], declared, ours) == {}
+
+
+def test_what_is_published_names_no_repository():
+    """An index refuses a wheel whose metadata hold a direct reference."""
+    project = PROJECT["project"]
+    published = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    assert [text for text in published if Requirement(text).url] == []
+
+
+@pytest.mark.parametrize("module", ["erf.options", "runkit", "replknet.ops.layout", "test_static", "conftest"])
+def test_a_warning_of_ours_is_an_error(module):
+    with pytest.raises(UserWarning, match="of ours"):
+        warnings.warn_explicit("of ours", UserWarning, f"{module}.py", 1, module)
+
+
+def test_a_warning_that_our_code_raises_is_an_error():
+    from erf import options
+
+    with pytest.raises(DeprecationWarning):
+        exec("import warnings; warnings.warn('out of date', DeprecationWarning)", vars(options))
+
+
+@pytest.mark.parametrize("module", ["torch._dynamo.utils", "timm.models", "erfa", "pandas.core"])
+def test_a_warning_of_a_dependency_is_shown_only(module):
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.warn_explicit("of another", FutureWarning, f"{module}.py", 1, module)
+    assert [str(warning.message) for warning in shown] == ["of another"]
