@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from erf.gradient.contribution import LayerError, central_gradients
-from erf.gradient.images import ImageSet, read_image
+from erf.gradient.images import ImageSet
 from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.positions import CENTRE, Position, align, centre_pixel
 from erf.measures.sums import Centre, MapSums, map_sums, stack_sums
@@ -94,7 +94,7 @@ def first_input(images: ImageSet, preprocessing: Preprocessing, size: tuple[int,
     """
     reason = ""
     for path in images.paths:
-        outcome = _read(path, images.root, size)
+        outcome = _read(path, images, size)
         if outcome.pixels is not None:
             return outcome.name, to_input(outcome.pixels, preprocessing)[None]
         reason = reason or f"{outcome.name}: {outcome.reason}"
@@ -160,7 +160,7 @@ def accumulate(
     batches = Batches(batch_size, label)
 
     def read(paths: Sequence[Path]) -> list[_Outcome]:
-        return [_read(path, images.root, size) for path in paths]
+        return [_read(path, images, size) for path in paths]
 
     def differentiate(outcomes: Sequence[_Outcome]) -> list[_Outcome]:
         x = torch.stack([to_input(outcome.pixels, preprocessing) for outcome in outcomes if outcome.pixels is not None])
@@ -202,10 +202,10 @@ class _Outcome:
     feature_size: tuple[int, int] | None = None
 
 
-def _read(path: Path, root: Path, size: tuple[int, int]) -> _Outcome:
-    name = path.relative_to(root).as_posix()
+def _read(path: Path, images: ImageSet, size: tuple[int, int]) -> _Outcome:
+    name = path.relative_to(images.root).as_posix()
     try:
-        return _Outcome(name, pixels=read_image(path, size))
+        return _Outcome(name, pixels=images.read(path, size))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
         return _Outcome(name, f"unreadable: {error}")
 

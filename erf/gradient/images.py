@@ -4,21 +4,64 @@ Reading follows the pipeline of the RepLKNet authors' ERF script (`erf/visualize
 to the bit; the choice does not: their loop takes the first N files of a folder sorted by class, which is one class.
 """
 
-import importlib.util
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from runkit import UserError, sha256_of_files
+from runkit import UserError, sha256_of_files, sha256_of_lines
 
 __all__ = ["ImageSet", "find_images", "read_image", "take_evenly"]
 
 _SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
-# the colour photographs in scikit-image's wheel (skimage.data documents their origin and licences)
-_BUNDLED = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+
+
+class _Photograph(NamedTuple):
+    """A colour photograph of `skimage.data`, which documents its origin and licence.
+
+    Attributes:
+        function: Its name in `skimage.data`.
+        file: SHA-256 of the file that scikit-image ships.
+        pixels: SHA-256 of what that file holds: 8-bit red, green, blue, row by row.
+    """
+
+    function: str
+    file: str
+    pixels: str
+
+
+_PHOTOGRAPHS = {
+    "astronaut.png": _Photograph(
+        "astronaut",
+        "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+        "a8c429c18afa7b0fd5673e598d73a21225d94c864a71bbb3885126fdecb41071",
+    ),
+    "chelsea.png": _Photograph(
+        "chelsea",
+        "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+        "416b729128bfb2c3d1eb69bf9b1734a796293abc17939267b2dc94f8a5784031",
+    ),
+    "coffee.png": _Photograph(
+        "coffee",
+        "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+        "0ce2b51640b9c95f19617f03eabf40c3f0368589cc1ee1190b70966165ac184f",
+    ),
+    "motorcycle_left.png": _Photograph(
+        "stereo_motorcycle",
+        "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
+        "ca829467c1d4f427da9c4862ba43829da6ac90afe1f75735e95dba9e3fd9620b",
+    ),
+    "rocket.jpg": _Photograph(
+        "rocket",
+        "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+        "3d4435cc745752b7f9724df88c6e18817de3ce7e3d2d71c55f85f7831e68f197",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +84,21 @@ class ImageSet:
         """What the chosen files are, their names and content (`runkit.sha256_of_files`)."""
         return sha256_of_files(self.root, self.paths)
 
+    def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
+        """One of the chosen images, as `read_image` makes it."""
+        return read_image(path, size)
+
+
+@dataclass(frozen=True)
+class _BundledImages(ImageSet):
+    """The photographs that `skimage.data` returns; the paths are bare names."""
+
+    def sha256(self) -> str:
+        return sha256_of_lines(f"{path.name} {_fingerprint(path.name)}" for path in self.paths)
+
+    def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
+        return _resize(Image.fromarray(_pixels(path.name)), size)
+
 
 def find_images(folder: str | Path | None, num_images: int) -> ImageSet:
     """Choose at most `num_images` images, evenly over the sorted list of a folder of any depth.
@@ -54,25 +112,31 @@ def find_images(folder: str | Path | None, num_images: int) -> ImageSet:
     if num_images < 1:
         raise UserError(f"--num-images {num_images}: take at least 1")
     if folder is None:
-        root = _bundled_folder()
-        paths = [root / name for name in _BUNDLED]
-        name = "scikit-image photographs"
-    else:
-        root = Path(folder)
-        if not root.is_dir():
-            raise UserError(f"--images {root} is not a folder; name a folder of images")
-        paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
-        name = root.resolve().name
-        if not paths:
-            raise UserError(f"--images {root} holds no images ({', '.join(sorted(_SUFFIXES))})")
-    return ImageSet(name, root, tuple(take_evenly(paths, num_images)), len(paths))
+        paths = [Path(name) for name in _PHOTOGRAPHS]
+        chosen = tuple(take_evenly(paths, num_images))
+        return _BundledImages("scikit-image photographs", Path(), chosen, len(paths))
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(f"--images {root} is not a folder; name a folder of images")
+    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    if not paths:
+        raise UserError(f"--images {root} holds no images ({', '.join(sorted(_SUFFIXES))})")
+    return ImageSet(root.resolve().name, root, tuple(take_evenly(paths, num_images)), len(paths))
 
 
-def _bundled_folder() -> Path:
-    spec = importlib.util.find_spec("skimage")
-    if spec is None or spec.origin is None:
-        raise UserError("the bundled images come with scikit-image, which is not installed; give --images DIR")
-    return Path(spec.origin).parent / "data"
+@cache
+def _pixels(name: str) -> np.ndarray:
+    """A bundled photograph, uint8 (height, width, 3)."""
+    import skimage.data
+
+    photograph = getattr(skimage.data, _PHOTOGRAPHS[name].function)()
+    return photograph[0] if isinstance(photograph, tuple) else photograph  # of a stereo pair the left one
+
+
+def _fingerprint(name: str) -> str:
+    """SHA-256 of a photograph's file; of its pixels, should scikit-image come to ship another picture by this name."""
+    pixels = hashlib.sha256(np.ascontiguousarray(_pixels(name)).tobytes()).hexdigest()
+    return _PHOTOGRAPHS[name].file if pixels == _PHOTOGRAPHS[name].pixels else pixels
 
 
 def take_evenly(items: Sequence[Path], count: int) -> list[Path]:
@@ -96,8 +160,11 @@ def read_image(path: str | Path, size: tuple[int, int]) -> np.ndarray:
     with Image.open(path) as image:
         if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip, not scale
             image = _to_8_bit(image)
-        rgb = image.convert("RGB")
-        return np.array(rgb.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+        return _resize(image.convert("RGB"), size)
+
+
+def _resize(rgb: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    return np.array(rgb.resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

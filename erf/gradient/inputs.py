@@ -6,7 +6,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from erf.gradient.accumulate import to_input
-from erf.gradient.images import find_images, read_image
+from erf.gradient.images import find_images
 from replknet.zoo import Preprocessing
 from runkit import UserError
 
@@ -35,9 +35,10 @@ def load_images(
     Raises: UserError if there are none, or one cannot be read.
     """
     batch = []
-    for path in find_images(folder, num_images).paths:
+    images = find_images(folder, num_images)
+    for path in images.paths:
         try:
-            batch.append(to_input(read_image(path, (size, size)), preprocessing))
+            batch.append(to_input(images.read(path, (size, size)), preprocessing))
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises
             raise UserError(f"cannot read the image {path}: {error}") from error
     return torch.stack(batch)

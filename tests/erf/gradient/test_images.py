@@ -1,5 +1,6 @@
 """Finding, choosing and reading images."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from erf.gradient import images as images_module
 from erf.gradient.accumulate import to_input
 from erf.gradient.images import find_images, read_image, take_evenly
 from replknet.zoo import Preprocessing
-from runkit import UserError
+from runkit import UserError, sha256_of_files
 
 
 @pytest.mark.parametrize(
@@ -43,9 +45,25 @@ def test_bundled_photographs():
     images = find_images(None, 50)
     assert len(images.paths) == 5
     for path in images.paths:
-        pixels = read_image(path, (32, 32))
+        pixels = images.read(path, (32, 32))
         assert pixels.std() > 20
         assert not np.array_equal(pixels[..., 0], pixels[..., 2])  # in colour
+
+
+def test_bundled_photographs_are_the_files_that_scikit_image_ships():
+    """To the bit and with the same fingerprint as when the files were read; nothing is downloaded."""
+    shipped = Path(importlib.util.find_spec("skimage").origin).parent / "data"
+    images = find_images(None, 50)
+    for path in images.paths:
+        assert np.array_equal(images.read(path, (100, 200)), read_image(shipped / path, (100, 200)))
+    assert images.sha256() == sha256_of_files(shipped, [shipped / path for path in images.paths])
+
+
+def test_another_picture_under_a_photographs_name_shows(monkeypatch):
+    before = find_images(None, 2).sha256()
+    pixels = images_module._pixels("astronaut.png") ^ np.uint8(1)
+    monkeypatch.setattr(images_module, "_pixels", lambda name: pixels)
+    assert find_images(None, 2).sha256() != before
 
 
 @pytest.mark.parametrize(
