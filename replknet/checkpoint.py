@@ -1,0 +1,257 @@
+"""Checkpoints as people have them: read safely, unwrapped, and named as the network names its tensors.
+
+A file is only ever read as tensors and plain data (`torch.load(weights_only=True)` or safetensors), never as a pickle
+that may run code. Training programs wrap the weights in many ways: under `state_dict`, `model`, `params`, beside their
+moving average, with the prefixes of DataParallel, `torch.compile`, Lightning or a detector in front of every name.
+"""
+
+import argparse
+import codecs
+import pathlib
+import pickle
+import re
+import types
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from runkit import UserError
+
+__all__ = ["Checkpoint", "CheckpointError", "list_keys", "read_checkpoint", "split_key", "strip_prefix"]
+
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "teacher")
+"""Where files keep a moving average of the weights; it is preferred to the raw weights beside it, as timm does."""
+RAW = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "student", "weights")
+"""Where files keep the weights themselves."""
+_WRAPPERS = (*AVERAGED, *RAW)
+_PARALLEL = re.compile(r"^(module\.|_orig_mod\.)+")
+_COUNTERS = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
+"""Numbers that tools leave among the weights: the count of averaged models (SWA), thop's counts of operations."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint file cannot be read, or does not fit the network."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights that a file holds.
+
+    Attributes:
+        tensors: Name -> tensor on the CPU, with names as in the file, less the prefixes of DataParallel and compile.
+        part: The part of the file they come from, such as "state_dict_ema"; "" if the file is the state dict itself.
+        averaged: Whether they are a moving average of the weights.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    part: str = ""
+    averaged: bool = False
+
+
+def split_key(weights: str) -> tuple[Path, str | None]:
+    """File and part of `PATH#KEY`; the part is None where none is named. A file whose own name holds a # is itself."""
+    path, mark, key = weights.rpartition("#")
+    if mark and not Path(weights).exists():
+        return Path(path), key
+    return Path(weights), None
+
+
+def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
+    """Read the weights of a file.
+
+    Args:
+        path: `.safetensors`, or anything that `torch.save` wrote.
+        key: The part of the file that holds the weights, dots between nested parts; or the first part of the names of
+            the wanted tensors. None looks in the usual places: a moving average first, then the weights themselves.
+
+    Raises: CheckpointError for a file that is no checkpoint, wants to run code, or holds no tensors (there).
+    """
+    content = _load(path)
+    if key is not None:
+        return _choose(content, key, path)
+    parts: list[str] = []
+    while (wrapper := _wrapper_of(content)) is not None:
+        parts.append(wrapper)
+        content = content[wrapper]
+    tensors = _tensors(content)
+    if not tensors:
+        holds = f"; it holds {list_keys(content)}" if isinstance(content, Mapping) and content else ""
+        raise CheckpointError(
+            f"{path} holds no state dict (a mapping of parameter names to tensors){holds}; --weights {path}#KEY names "
+            "the part with the weights"
+        )
+    return Checkpoint(_without_parallel(tensors), ".".join(parts), any(part in AVERAGED for part in parts))
+
+
+def strip_prefix(checkpoint: Checkpoint, names: Iterable[str], path: Path) -> Checkpoint:
+    """Take off the prefix before the network's own names, such as Lightning's `model.` or a detector's `backbone.`.
+
+    The prefix with which most of the network's names are found is taken off, and tensors without it are left out; if
+    that is less than half of the names, the file has names of its own and is returned as it is.
+
+    Args:
+        names: The network's names for its parameters and buffers.
+        path: The file, for messages.
+
+    Raises: CheckpointError if two prefixes fit equally well and neither is a moving average's.
+    """
+    wanted = set(names)
+    found: Counter[str] = Counter()
+    for key in checkpoint.tensors:
+        words = key.split(".")
+        for start in range(len(words)):
+            if ".".join(words[start:]) in wanted:
+                found[".".join(words[:start])] += 1
+    most = max(found.values(), default=0)
+    if found[""] == most or most < len(wanted) / 2:
+        return checkpoint
+    best = [prefix for prefix, count in found.items() if count == most]
+    averages = [prefix for prefix in best if prefix.rpartition(".")[2] in AVERAGED]
+    if len(best) > 1 and len(averages) != 1:
+        raise CheckpointError(
+            f"{path} holds several sets of weights for this network: {', '.join(sorted(best))}; choose one by "
+            f"--weights {path}#{min(best)}"
+        )
+    prefix = (averages or best)[0]
+    tensors = {
+        key.removeprefix(f"{prefix}."): value
+        for key, value in checkpoint.tensors.items()
+        if key.startswith(f"{prefix}.")
+    }
+    part = ".".join(filter(None, (checkpoint.part, prefix)))
+    return Checkpoint(tensors, part, checkpoint.averaged or prefix.rpartition(".")[2] in AVERAGED)
+
+
+def list_keys(content: Iterable[Any], most: int = 8) -> str:
+    """The first keys of a mapping, for messages."""
+    keys = [str(key) for key in content]
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(keys[:most]) + more
+
+
+def _wrapper_of(content: Any) -> str | None:
+    """The key under which a file keeps its weights; None if it keeps them at hand, or nowhere."""
+    if not isinstance(content, Mapping):
+        return None
+    return next((key for key in _WRAPPERS if _holds_tensors(content.get(key))), None)
+
+
+def _holds_tensors(content: Any) -> bool:
+    return isinstance(content, Mapping) and (bool(_tensors(content)) or _wrapper_of(content) is not None)
+
+
+def _tensors(content: Any) -> dict[str, torch.Tensor]:
+    if not isinstance(content, Mapping):
+        return {}
+    return {
+        str(key): value
+        for key, value in content.items()
+        if isinstance(value, torch.Tensor) and not _COUNTERS.search(str(key))
+    }
+
+
+def _without_parallel(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Names without the prefixes of DataParallel and `torch.compile`, in whichever order they were put on."""
+    return {_PARALLEL.sub("", key).replace("._orig_mod.", "."): value for key, value in tensors.items()}
+
+
+def _choose(content: Any, key: str, path: Path) -> Checkpoint:
+    """The part of a file that the user names."""
+    part, rest = content, key
+    while rest and isinstance(part, Mapping):
+        word = rest if rest in part else next((w for w in _heads(rest) if isinstance(part.get(w), Mapping)), None)
+        if word is None:
+            break
+        part, rest = part[word], rest[len(word) + 1 :]
+    tensors = _without_parallel(_tensors(part))
+    if rest:  # the names of the tensors begin with it
+        tensors = {k.removeprefix(f"{rest}."): v for k, v in tensors.items() if k.startswith(f"{rest}.")}
+    if not tensors:
+        known = list_keys(content) if isinstance(content, Mapping) else f"a {type(content).__name__}"
+        raise CheckpointError(f"{path} has no weights under {key!r}; it holds {known}")
+    return Checkpoint(tensors, key, any(word in AVERAGED for word in key.split(".")))
+
+
+def _heads(key: str) -> Sequence[str]:
+    """`a.b.c` -> `a.b`, `a`."""
+    words = key.split(".")
+    return [".".join(words[:end]) for end in range(len(words) - 1, 0, -1)]
+
+
+def _load(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path, device="cpu")
+        _check_zip(path)
+        with torch.serialization.safe_globals(_plain_data()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # an error follows if it matters
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+        if wanted is None:
+            raise CheckpointError(f"{path} is damaged or no PyTorch file: its pickle cannot be read") from error
+        raise CheckpointError(
+            f"{path} wants to run code when read ({wanted[1]}) and was not loaded; "
+            "save its state dict alone: torch.save(model.state_dict(), ...)"
+        ) from error
+    except Exception as error:  # torch and safetensors raise many kinds for a damaged file; none is worth a traceback
+        text = str(error).strip()
+        reason = text.splitlines()[0][:200] if text else type(error).__name__
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}") from error
+
+
+def _plain_data() -> list[Any]:
+    """What training scripts save beside the weights, and what cannot run anything: arguments, paths, numbers, arrays.
+
+    Pickle names a class by the module it lay in when the file was written, so NumPy's are listed under both names.
+    """
+    core = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray  # type: ignore[attr-defined]
+    numpy_names = [
+        (function, f"numpy.{package}.multiarray.{name}")
+        for name in ("scalar", "_reconstruct")
+        for package in ("core", "_core")
+        for function in [getattr(core, name)]
+    ]
+    dtypes = [value for name, value in vars(np.dtypes).items() if name.endswith("DType")]
+    paths = [pathlib.PurePosixPath, pathlib.PureWindowsPath]
+    foreign = [(pathlib.PurePosixPath, f"pathlib{module}.PosixPath") for module in ("", "._local")] + [
+        (pathlib.PureWindowsPath, f"pathlib{module}.WindowsPath") for module in ("", "._local")
+    ]
+    builtin = [dict, float, int, list, set, str, tuple]  # factories of a defaultdict
+    return [
+        argparse.Namespace,
+        types.SimpleNamespace,
+        (_empty_dict, "collections.defaultdict"),
+        codecs.encode,  # how an old pickle writes bytes
+        np.ndarray,
+        np.dtype,
+        *paths,
+        *foreign,
+        *numpy_names,
+        *dtypes,
+        *builtin,
+    ]
+
+
+def _empty_dict(*_: Any) -> dict[Any, Any]:
+    """Stands for a `defaultdict`, which PyTorch's safe reader knows how to make but not how to fill."""
+    return {}
+
+
+def _check_zip(path: Path) -> None:
+    """Find the damage of a checkpoint that is a zip file; PyTorch looks at no checksum, and other forms have none."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            # of a file marked as a folder PyTorch reads nothing, and returns whatever is in memory
+            marked = (part.filename for part in archive.infolist() if part.external_attr & 0x10 and not part.is_dir())
+            if damaged := next(marked, None) or archive.testzip():
+                raise ValueError(f"its part {damaged} is damaged")
