@@ -18,7 +18,7 @@ from PIL import Image
 
 from erf.gradient.contribution import LayerError, central_gradients
 from erf.gradient.images import ImageSet
-from erf.gradient.lean.network import LeanNetwork
+from erf.gradient.lean.form import FastForm
 from erf.gradient.positions import CENTRE, Position, align, centre_pixel
 from erf.measures.sums import Centre, MapSums, map_sums, stack_sums
 from replknet.zoo import Preprocessing
@@ -102,7 +102,7 @@ def first_input(images: ImageSet, preprocessing: Preprocessing, size: tuple[int,
 
 
 def choose_batch_size(
-    model: torch.nn.Module | LeanNetwork,
+    model: torch.nn.Module | FastForm,
     size: tuple[int, int],
     *,
     layer: str | int = "last",
@@ -119,7 +119,7 @@ def choose_batch_size(
 
 
 def accumulate(
-    model: torch.nn.Module | LeanNetwork,
+    model: torch.nn.Module | FastForm,
     images: ImageSet,
     preprocessing: Preprocessing,
     *,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.positions import CENTRE, Position, unit_at
 
@@ -31,7 +32,7 @@ class LayerError(ValueError):
 
 
 def contribution_map(
-    model: nn.Module | LeanNetwork, images: torch.Tensor, *, layer: str | int = "last"
+    model: nn.Module | LeanNetwork | FastForm, images: torch.Tensor, *, layer: str | int = "last"
 ) -> torch.Tensor:
     """Mean contribution map of a batch.
 
@@ -52,7 +53,7 @@ def contribution_map(
 
 
 def contribution_maps(
-    model: nn.Module | LeanNetwork, images: torch.Tensor, *, layer: str | int = "last"
+    model: nn.Module | LeanNetwork | FastForm, images: torch.Tensor, *, layer: str | int = "last"
 ) -> torch.Tensor:
     """Contribution map of each image of a batch, float64 (N, H, W): the maps of `central_gradients`."""
     return central_gradients(model, images, layer=layer).maps
@@ -66,7 +67,7 @@ class CentralGradients(NamedTuple):
 
 
 def central_gradients(
-    model: nn.Module | LeanNetwork,
+    model: nn.Module | LeanNetwork | FastForm,
     images: torch.Tensor,
     *,
     layer: str | int = "last",
@@ -76,7 +77,7 @@ def central_gradients(
 
     Args:
         model: Network in eval mode, so that images do not influence each other; parameters and modes are left as they
-            were found. Or the lean form of a network, which knows its layer.
+            were found. Or what `erf.gradient.lean.prepare` made of it for this layer.
         images: Normalised batch (N, C, H, W) on the network's device and in its precision; not written to.
         layer: As for `feature_map`.
         position: Where in the image the unit lies; its centre for the unit (h // 2, w // 2).
@@ -84,6 +85,8 @@ def central_gradients(
     Returns: Maps on the CPU, unscaled, >= 0 where finite; not-finite values are passed on.
     Raises: ValueError if the network is in train mode; LayerError as `feature_map`.
     """
+    if isinstance(model, FastForm):
+        model = model.choose(images, position)
     if isinstance(model, LeanNetwork):
         gradient, feature_size = model.central_gradient(images, position)
         return CentralGradients(gradient.relu_().sum(1).to("cpu", torch.float64), feature_size)

@@ -217,7 +217,7 @@ class Sweep:
         progress = self._accumulate(job, loaded, prepared, identity, partial_path)
         memory = peak_memory(self.device)
         try:
-            about = {"precision_difference": difference, "peak_memory": memory}
+            about = {**prepared.as_dict(), "precision_difference": difference, "peak_memory": memory}
             return self.world.on_main(lambda: self._as_result(job, loaded, field, progress, identity, started, about))
         except UserError:  # all images were dealt with: there is nothing to go on with
             self.world.on_main(lambda: discard_progress(partial_path, identity))

@@ -48,10 +48,14 @@ class LeanNetwork:
 
     Args:
         nodes: In an order in which they can run; the last one makes the feature map.
+
+    Attributes:
+        signature: The kinds of its steps and how they hang together.
     """
 
     def __init__(self, nodes: Sequence[Node]):
         self._runs = _split_into_runs(nodes)
+        self.signature = tuple((type(n.step).__name__, getattr(n.step, "geometry", None), n.inputs) for n in nodes)
         self._feature_map = nodes[-1].output
         self._plan = lru_cache(maxsize=16)(self._make_plan)
 

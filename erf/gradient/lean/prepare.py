@@ -1,39 +1,61 @@
 """A network made ready for contribution maps: its form, arithmetic and memory."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from erf.gradient.lean.network import LeanNetwork
-from erf.gradient.lean.trace import lean_form
+from erf.gradient.lean.copies import copy_network
+from erf.gradient.lean.form import FastForm
+from erf.gradient.lean.proof import ProvenForm
 from replknet.optimize import optimize, preferred_memory_format, use_stock_convolutions
+from replknet.replknet import RepLKNet
 from runkit.compute.memory import keep_freed_memory
 
 __all__ = ["Prepared", "prepare"]
 
 
 class Prepared(NamedTuple):
-    """A network, and the memory format of images that it runs fastest with."""
+    """What runs in place of a network.
 
-    network: nn.Module | LeanNetwork
+    Attributes:
+        network: For `erf.gradient.contribution.central_gradients` with the layer that it was prepared for.
+        memory_format: Of images, with which it runs fastest.
+    """
+
+    network: nn.Module | FastForm
     memory_format: torch.memory_format
 
+    def as_dict(self) -> dict[str, str | None]:
+        """For a result's provenance: `form`, 'lean' or 'plain', and `form_reason`; None before the first image."""
+        if isinstance(self.network, ProvenForm):
+            return {"form": self.network.form, "form_reason": self.network.reason or None}
+        return {"form": "plain", "form_reason": "asked for"}
 
-def prepare(model: nn.Module, *, layer: str | int = "last", plain: bool = False) -> Prepared:
-    """The form in which a network runs, in place, on the device and in the type that it has.
+
+def prepare(model: nn.Module, *, layer: Any = "last", plain: bool = False, in_place: bool = True) -> Prepared:
+    """The form in which a network runs, on the device and in the type that it has.
+
+    By default this is the lean form (`erf.gradient.lean.network`), where the network has one and where it proves itself
+    against the network as it was given (`erf.gradient.lean.proof`): for each size of images and each position, when the
+    first of them come. Where it does not, the network itself runs.
 
     Args:
         model: In eval mode.
         layer: The feature map wanted, as for `erf.gradient.contribution.feature_map`.
         plain: Whether to leave the network as it was published, to the bit.
+        in_place: Whether the network may be changed: its weights laid out anew, RepLKNet merged. Otherwise a copy that
+            shares the weights is changed, and the network is left as it is.
+
+    Raises: ValueError if the network is in train mode.
     """
+    if model.training:
+        raise ValueError("prepare() is for inference: call model.eval() first")
     if plain:
-        return Prepared(use_stock_convolutions(model), torch.contiguous_format)
+        return Prepared(use_stock_convolutions(model if in_place else copy_network(model)), torch.contiguous_format)
+    if not in_place:
+        model = copy_network(model)
+    original = copy_network(model) if isinstance(model, RepLKNet) else None
     model = optimize(model)
-    memory_format = preferred_memory_format(model)
-    if next(model.parameters()).device.type != "cpu":
-        return Prepared(model, memory_format)
-    network = lean_form(model, layer) or model
     keep_freed_memory()
-    return Prepared(network, memory_format)
+    return Prepared(ProvenForm(model, layer, original), preferred_memory_format(model))

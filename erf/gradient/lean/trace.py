@@ -1,6 +1,5 @@
 """From a network to its lean form: its steps, read off by tracing, where all of them are known."""
 
-import logging
 import operator
 from collections import Counter
 from typing import Any
@@ -25,15 +24,18 @@ from erf.gradient.lean.steps import (
     convolution,
 )
 
-__all__ = ["lean_form"]
+__all__ = ["NoLeanForm", "lean_form"]
 
-_logger = logging.getLogger(__name__)
 _IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d, DropPath)  # in eval mode
 _SUMS = (operator.add, operator.iadd, torch.add)
 _RECTIFIERS = (F.relu, torch.relu, torch.relu_)
 
 
-def lean_form(model: nn.Module, layer: str | int = "last") -> LeanNetwork | None:
+class NoLeanForm(Exception):
+    """A network that has no lean form, and why."""
+
+
+def lean_form(model: nn.Module, layer: Any = "last", images: torch.Tensor | None = None) -> LeanNetwork:
     """The lean form of a network in eval mode, up to one feature map.
 
     It shares the network's parameters, but for convolutions that take in a normalisation.
@@ -41,33 +43,23 @@ def lean_form(model: nn.Module, layer: str | int = "last") -> LeanNetwork | None
     Args:
         layer: As for `erf.gradient.contribution.feature_map`.
 
-    Returns: None if the network has a step that `steps` does not know, such as attention, if it cannot be traced,
-        or if it has no such layer.
-    Raises: ValueError if the network is in train mode.
+    Raises: ValueError if the network is in train mode; NoLeanForm if the network has a step that `steps` does not know,
+        such as attention, if it cannot be traced, or if it has no such layer.
     """
     if model.training:
         raise ValueError("lean_form() is for inference: call model.eval() first")
     by_name = is_module_name(model, layer)
     watched = dict(model.named_modules()).get(str(layer)) if by_name else None
     if by_name != (watched is not None) or not (by_name or hasattr(model, "forward_intermediates")):
-        return None
+        raise NoLeanForm(f"it has no layer {layer}")
     tracer = _Tracer(watched)
     root = model if by_name else _UpTo(model, layer)
     try:
         graph = tracer.trace(root)
     except Exception as error:  # tracing runs the network's own Python on placeholders: anything can come of it
-        _logger.debug("%s cannot be traced: %s", type(model).__name__, error)
-        return None
+        raise NoLeanForm(f"it cannot be traced: {error}") from error
     last = tracer.watched_output if by_name else graph.output_node().args[0]
-    try:
-        return LeanNetwork(_read(graph, dict(root.named_modules()), last))
-    except _UnknownStep as error:
-        _logger.debug("%s has no lean form: %s", type(model).__name__, error)
-        return None
-
-
-class _UnknownStep(Exception):
-    """A step that has no lean form."""
+    return LeanNetwork(_read(graph, dict(root.named_modules()), last))
 
 
 class _UpTo(nn.Module):
@@ -102,7 +94,7 @@ class _Tracer(fx.Tracer):
 def _read(graph: fx.Graph, modules: dict[str, nn.Module], last: Any) -> list[Node]:
     """The steps that the traced value `last` depends on, in the order of the network."""
     if not isinstance(last, fx.Node):
-        raise _UnknownStep(f"its feature map is {type(last).__name__}")
+        raise NoLeanForm(f"its feature map is {type(last).__name__}")
     needed = {last}
     for traced in reversed(graph.nodes):
         if traced in needed:
@@ -127,12 +119,12 @@ def _read(graph: fx.Graph, modules: dict[str, nn.Module], last: Any) -> list[Nod
 def _step(traced: fx.Node, module: nn.Module | None) -> PointwiseStep | SpatialStep:
     """The step that a traced operation is.
 
-    Raises: _UnknownStep if it is none.
+    Raises: NoLeanForm if it is none.
     """
     source = traced.all_input_nodes[0] if traced.all_input_nodes else None
     writes = getattr(module, "inplace", False) or traced.target in (operator.iadd, torch.relu_)
     if source is None or (writes and len(source.users) > 1):  # what others see after the write is not traced
-        raise _UnknownStep(f"{traced.format_node()}")
+        raise NoLeanForm(f"{traced.format_node()}")
     if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and isinstance(module.padding, tuple):
         return convolution(module)
     if type(module) is nn.BatchNorm2d and module.track_running_stats:
@@ -145,7 +137,7 @@ def _step(traced: fx.Node, module: nn.Module | None) -> PointwiseStep | SpatialS
         return MaxPool(module)
     if traced.target in _SUMS and len(traced.all_input_nodes) == 2 and not traced.kwargs:
         return Add()
-    raise _UnknownStep(f"{traced.format_node()}")
+    raise NoLeanForm(f"{traced.format_node()}")
 
 
 def _affine(norm: nn.BatchNorm2d) -> Affine:

@@ -6,11 +6,12 @@ import torch
 from support import randomize_norms
 from torch import nn
 
-from erf.gradient.contribution import central_gradients, contribution_maps
+from erf.gradient.contribution import LayerError, central_gradients, contribution_maps
 from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.lean.prepare import prepare
 from erf.gradient.lean.steps import Geometry
-from erf.gradient.lean.trace import lean_form
+from erf.gradient.lean.trace import NoLeanForm, lean_form
+from erf.gradient.positions import CENTRE
 
 
 def trained_like(name, **kwargs):
@@ -34,9 +35,10 @@ def test_in_float64_the_map_is_the_plain_one(name, kwargs, height, width):
     model = trained_like(name, **kwargs)
     x = torch.randn(2, 3, height, width, dtype=torch.float64)
     expected = central_gradients(model, x)
-    lean = prepare(model).network
-    assert isinstance(lean, LeanNetwork)
-    found = central_gradients(lean, x)
+    prepared = prepare(model)
+    assert isinstance(prepared.network.choose(x, CENTRE), LeanNetwork)
+    found = central_gradients(prepared.network, x)
+    assert prepared.as_dict()["form"] == "lean"
     assert expected.maps.sum() > 0
     assert found.feature_size == expected.feature_size
     assert ((found.maps - expected.maps).norm() / expected.maps.norm()) < 1e-12
@@ -107,8 +109,11 @@ def test_the_images_and_the_network_are_left_as_they_were():
 @pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224", "efficientnet_lite0", "densenet121"])
 def test_a_network_with_other_steps_has_no_lean_form(name):
     model = timm.create_model(name).eval()
-    assert lean_form(model) is None
-    assert prepare(model).network is model
+    with pytest.raises(NoLeanForm):
+        lean_form(model)
+    prepared = prepare(model)
+    assert prepared.network.choose(torch.zeros(1, 3, 224, 224), CENTRE) is model
+    assert prepared.as_dict()["form"] == "plain"
 
 
 def test_a_module_that_writes_to_what_others_read_has_no_lean_form():
@@ -129,13 +134,17 @@ def test_a_module_that_writes_to_what_others_read_has_no_lean_form():
         def forward(self, x):
             return self.inner(x)
 
-    assert lean_form(Outer().eval(), "inner") is None
+    with pytest.raises(NoLeanForm):
+        lean_form(Outer().eval(), "inner")
 
 
 def test_a_missing_layer_is_left_to_the_network_itself():
     model = timm.create_model("resnet18").eval()
-    assert lean_form(model, "layer9") is None
-    assert lean_form(model, 9) is None
+    for layer in ("layer9", 9):
+        prepared = prepare(model, layer=layer)
+        assert prepared.network.choose(torch.zeros(1, 3, 64, 64), CENTRE) is model
+        with pytest.raises(LayerError):
+            central_gradients(prepared.network, torch.zeros(1, 3, 64, 64), layer=layer)
 
 
 def test_train_mode_is_refused():
