@@ -393,7 +393,7 @@ CASES = [
         WEIGHTS,
         "a checkpoint without tensors",
         weights(lambda p: torch.save({"epoch": 3}, p)),
-        "error: …weights.pth holds no state dict (a mapping of parameter names to tensors)",
+        "error: …weights.pth holds no state dict (a mapping of parameter names to tensors); it holds epoch; --weights …weights.pth#KEY names the part with the weights",
     ),
     Case(
         WEIGHTS,
