@@ -1,0 +1,61 @@
+"""Code that a user names on the command line: `FILE.py:NAME` or `package.module:NAME`.
+
+Such code runs with the user's rights, as any program that the user starts. Nothing is run that was not named.
+"""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from runkit.console import UserError
+
+__all__ = ["is_plugin", "load_plugin"]
+
+
+def is_plugin(text: str) -> bool:
+    """Whether a word of the command line names code, as `FILE.py:NAME` or `package.module:NAME` does."""
+    place, mark, name = text.rpartition(":")
+    # a URL, a drive letter or `hf-hub:name` names no code
+    return (
+        bool(mark) and name.isidentifier() and (place.endswith(".py") or all(map(str.isidentifier, place.split("."))))
+    )
+
+
+def load_plugin(text: str) -> Any:
+    """Import the file or module and return what it calls by that name.
+
+    A file is imported under its own name, with its folder on the path, so that it finds the modules beside it as it
+    does when it is run.
+
+    Raises: UserError if there is no such file, module or name, or if importing it fails.
+    """
+    place, _, name = text.rpartition(":")
+    try:
+        module = _import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{text}: cannot import {place}: {error}; name FILE.py:NAME or package.module:NAME") from error
+    except UserError:
+        raise
+    except Exception as error:  # the user's own code may raise anything
+        raise UserError(f"{text}: importing {place} failed: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UserError(f"{text}: {place} has no {name!r}; it has {', '.join(public[:12]) or 'nothing to call'}")
+    return getattr(module, name)
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    sys.modules.setdefault(path.stem, module)  # dataclasses and pickles look their module up
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,299 @@
+"""Suppressions: image filters that remove one cue (shape, texture or colour) and leave the others as far as they can.
+
+The protocol is that of Burgert, Stoll, Rota & Demir, "ImageNet-trained CNNs are not biased towards texture: revisiting
+feature reliance through controlled suppression" (NeurIPS 2025, arXiv:2509.20234; code: tomburgert/feature-reliance,
+`transform.py` and `reliance_protocol.py`), with its filters, parameters and order. What is random there is seeded here
+by the name of the image, so that every network sees the same images.
+
+An entry of `SUPPRESSIONS` is a name, the cue it removes, its strengths, and a function. To add one, write the function
+and its entry. OpenCV does the filtering, as in the paper; it is loaded at the first use.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from runkit import UserError
+from runkit.plugins import load_plugin
+
+__all__ = ["CUES", "SUPPRESSIONS", "Strength", "Suppression", "Variant", "choose_variants", "suppress"]
+
+CUES = ("shape", "texture", "colour")
+
+_Filter = Callable[..., np.ndarray]
+
+
+@dataclass(frozen=True)
+class Strength:
+    """One setting of a suppression.
+
+    Attributes:
+        value: What a plot puts on its axis, such as the number of patches along a side.
+        parameters: Keyword arguments of the function.
+    """
+
+    value: float
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """A filter that removes a cue.
+
+    Attributes:
+        name: As on the command line and in files.
+        cues: What it removes, of `CUES`; two for a pair of filters, none for a user's own.
+        axis: What the strength counts, in words.
+        strengths: From weak to strong.
+        function: `function(image, rng, **parameters)` for a uint8 image (H, W, 3); returns one of the same shape.
+        random: Whether the function uses `rng`.
+    """
+
+    name: str
+    cues: tuple[str, ...]
+    axis: str
+    strengths: tuple[Strength, ...]
+    function: _Filter
+    random: bool = False
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A suppression at one of its strengths; `suppression` is None for the images as they are."""
+
+    suppression: Suppression | None = None
+    strength: Strength | None = None
+
+    @property
+    def label(self) -> str:
+        """Name in files: the suppression and its strength, "none" for the images as they are."""
+        if self.suppression is None or self.strength is None:
+            return "none"
+        return f"{self.suppression.name}-{self.strength.value:g}"
+
+
+def suppress(image: np.ndarray, variant: Variant, *, image_name: str, seed: int = 0) -> np.ndarray:
+    """An image without the cue that the variant removes.
+
+    Args:
+        image: uint8 (H, W, 3), in the size that the network gets; not written to.
+        variant: What to do.
+        image_name: What random choices are drawn from, together with `seed` and the variant.
+        seed: Another one draws other patches and channels.
+    Returns: uint8 (H, W, 3).
+    Raises: UserError if OpenCV is missing, or a user's function returns something else.
+    """
+    if variant.suppression is None or variant.strength is None:
+        return image
+    digest = hashlib.sha256(f"{seed}/{variant.label}/{image_name}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    out = variant.suppression.function(image, rng, **variant.strength.parameters)
+    if not isinstance(out, np.ndarray) or out.shape != image.shape or out.dtype != np.uint8:
+        what = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise UserError(f"{variant.suppression.name} returned {what}; it must return uint8 {image.shape}")
+    return out
+
+
+def choose_variants(names: Sequence[str]) -> list[Variant]:
+    """The images as they are, then every strength of the suppressions named.
+
+    Args:
+        names: Of `SUPPRESSIONS`, "all", a cue for those that remove it alone, or `FILE.py:FUNCTION` for a user's own.
+    Raises: UserError for a name that is none of these.
+    """
+    chosen: dict[str, Suppression] = {}
+    for name in names:
+        if name == "all":
+            found = list(SUPPRESSIONS.values())
+        elif name in CUES:
+            found = [one for one in SUPPRESSIONS.values() if one.cues == (name,)]
+        elif name in SUPPRESSIONS:
+            found = [SUPPRESSIONS[name]]
+        elif ":" in name:
+            found = [_load_own(name)]
+        else:
+            raise UserError(
+                f"unknown suppression {name!r}; take all, a cue ({', '.join(CUES)}), FILE.py:FUNCTION, or of: "
+                + ", ".join(SUPPRESSIONS)
+            )
+        chosen.update({one.name: one for one in found})
+    return [Variant(), *(Variant(one, strength) for one in chosen.values() for strength in one.strengths)]
+
+
+def _load_own(text: str) -> Suppression:
+    """A user's function of an image, which may have an attribute `strengths`: numbers that it takes as second argument.
+
+    Another attribute, `cue`, says what it removes.
+    """
+    function = load_plugin(text)
+    if not callable(function):
+        raise UserError(f"{text} is no function")
+    strengths: Sequence[float] | None = getattr(function, "strengths", None)
+    cue = getattr(function, "cue", None)
+
+    def apply(image: np.ndarray, rng: np.random.Generator, **parameters: float) -> np.ndarray:
+        return function(image, *parameters.values())
+
+    return Suppression(
+        name=text.rpartition(":")[2],
+        cues=(cue,) if cue else (),
+        axis="strength",
+        strengths=tuple(Strength(value, {"strength": value}) for value in strengths)
+        if strengths
+        else (Strength(1, {}),),
+        function=apply,
+    )
+
+
+@lru_cache(maxsize=1)
+def _cv2() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise UserError(
+            "suppressing a cue needs OpenCV: pip install 'replknet-analysis[reliance]' (opencv-python-headless)"
+        ) from error
+    cv2.setNumThreads(1)  # images are made in threads of their own
+    return cv2
+
+
+def _patch_shuffle(image: np.ndarray, rng: np.random.Generator, *, grid: int) -> np.ndarray:
+    """Patches of a grid in random order; where the side is no multiple, patches of equal size exchange places."""
+    rows, columns = (np.linspace(0, side, grid + 1, dtype=np.int64) for side in image.shape[:2])
+    places = [(rows[i], rows[i + 1], columns[j], columns[j + 1]) for i in range(grid) for j in range(grid)]
+    of_size: dict[tuple[int, int], list[int]] = {}
+    for index, (top, bottom, left, right) in enumerate(places):
+        of_size.setdefault((bottom - top, right - left), []).append(index)
+    out = image.copy()
+    for indices in of_size.values():
+        for target, source in zip(indices, rng.permutation(indices), strict=True):
+            (top, bottom, left, right), (a, b, c, d) = places[target], places[source]
+            out[top:bottom, left:right] = image[a:b, c:d]
+    return out
+
+
+def _patch_rotation(image: np.ndarray, rng: np.random.Generator, *, grid: int) -> np.ndarray:
+    """Each patch of a grid turned by 0, 90, 180 or 270 degrees; resized for it where patches would not be squares."""
+    cv2 = _cv2()
+    height, width = image.shape[:2]
+    whole = image
+    if height != width or height % grid:
+        side = -(-max(height, width) // grid) * grid
+        whole = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
+    patch = whole.shape[0] // grid
+    out = np.empty_like(whole)
+    for i in range(grid):
+        for j in range(grid):
+            place = np.s_[i * patch : (i + 1) * patch, j * patch : (j + 1) * patch]
+            out[place] = np.rot90(whole[place], k=int(rng.integers(4)))
+    return out if out.shape == image.shape else cv2.resize(out, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _bilateral(
+    image: np.ndarray, rng: np.random.Generator, *, diameter: int, sigma_colour: float, sigma_space: float = 75
+) -> np.ndarray:
+    return _cv2().bilateralFilter(image, d=diameter, sigmaColor=sigma_colour, sigmaSpace=sigma_space)
+
+
+def _gaussian_blur(image: np.ndarray, rng: np.random.Generator, *, kernel: int, sigma: float) -> np.ndarray:
+    return _cv2().GaussianBlur(image, (kernel, kernel), sigmaX=sigma)
+
+
+def _non_local_means(
+    image: np.ndarray, rng: np.random.Generator, *, h: float, template: int = 14, search: int = 21
+) -> np.ndarray:
+    return _cv2().fastNlMeansDenoising(image, h=h, templateWindowSize=template, searchWindowSize=search)
+
+
+def _greyscale(image: np.ndarray, rng: np.random.Generator, *, alpha: float) -> np.ndarray:
+    """Between the image (0) and its luminance (1); computed in float32 and cut off to whole numbers, as released."""
+    cv2 = _cv2()
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32) / 255.0
+    blended = (1 - alpha) * (image.astype(np.float32) / 255.0) + alpha * grey
+    return np.clip(blended * 255, 0, 255).astype(np.uint8)
+
+
+def _channel_shuffle(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The three colours in a random order, which may be the order they had."""
+    return image[:, :, rng.permutation(3)]
+
+
+def _patch_shuffle_grey(image: np.ndarray, rng: np.random.Generator, *, grid: int) -> np.ndarray:
+    return _greyscale(_patch_shuffle(image, rng, grid=grid), rng, alpha=1.0)
+
+
+def _bilateral_patch_shuffle(image: np.ndarray, rng: np.random.Generator, *, grid: int, **bilateral: Any) -> np.ndarray:
+    return _patch_shuffle(_bilateral(image, rng, **bilateral), rng, grid=grid)
+
+
+def _bilateral_grey(image: np.ndarray, rng: np.random.Generator, **bilateral: Any) -> np.ndarray:
+    return _greyscale(_bilateral(image, rng, **bilateral), rng, alpha=1.0)
+
+
+_GRIDS = (2, 4, 6, 8, 10, 12, 14, 16)
+_BILATERALS = tuple(
+    {"diameter": diameter, "sigma_colour": sigma}
+    for diameter, sigma in zip((4, 6, 8, 10, 12, 14), (50, 80, 110, 140, 170, 200), strict=True)
+)
+_BLURS = tuple(zip((3, 5, 7, 9, 11, 13, 15), (0.33, 0.66, 1.0, 1.33, 1.66, 2.0, 2.33), strict=True))
+
+_by_grid = tuple(Strength(grid, {"grid": grid}) for grid in _GRIDS)
+_by_diameter = tuple(Strength(setting["diameter"], setting) for setting in _BILATERALS)
+
+SUPPRESSIONS: dict[str, Suppression] = {
+    one.name: one
+    for one in (
+        Suppression("patch-shuffle", ("shape",), "patches per side", _by_grid, _patch_shuffle, random=True),
+        Suppression("patch-rotation", ("shape",), "patches per side", _by_grid, _patch_rotation, random=True),
+        Suppression("bilateral", ("texture",), "diameter in pixels", _by_diameter, _bilateral),
+        Suppression(
+            "gaussian-blur",
+            ("texture",),
+            "sigma in pixels",
+            tuple(Strength(sigma, {"kernel": kernel, "sigma": sigma}) for kernel, sigma in _BLURS),
+            _gaussian_blur,
+        ),
+        Suppression(
+            "non-local-means",
+            ("texture",),
+            "filter strength h",
+            tuple(Strength(h, {"h": h}) for h in (5, 10, 15, 20, 25)),
+            _non_local_means,
+        ),
+        Suppression(
+            "greyscale",
+            ("colour",),
+            "share of luminance",
+            tuple(Strength(alpha, {"alpha": alpha}) for alpha in (0.2, 0.4, 0.6, 0.8, 1.0)),
+            _greyscale,
+        ),
+        Suppression("channel-shuffle", ("colour",), "", (Strength(1, {}),), _channel_shuffle, random=True),
+        Suppression(
+            "patch-shuffle-grey", ("shape", "colour"), "patches per side", _by_grid, _patch_shuffle_grey, random=True
+        ),
+        Suppression(
+            "bilateral-patch-shuffle",
+            ("shape", "texture"),
+            "patches per side, diameter growing with them",
+            tuple(
+                Strength(grid, {"grid": grid, **setting}) for grid, setting in zip(_GRIDS[:6], _BILATERALS, strict=True)
+            ),
+            _bilateral_patch_shuffle,
+            random=True,
+        ),
+        Suppression(
+            "bilateral-12-patch-shuffle",
+            ("shape", "texture"),
+            "patches per side, diameter 12",
+            tuple(Strength(grid, {"grid": grid, **_BILATERALS[4]}) for grid in _GRIDS),
+            _bilateral_patch_shuffle,
+            random=True,
+        ),
+        Suppression("bilateral-grey", ("texture", "colour"), "diameter in pixels", _by_diameter, _bilateral_grey),
+    )
+}
+"""Name -> suppression, in the protocol's order."""

@@ -1,0 +1,66 @@
+"""Code that a user names: files and modules, and what is said where there is none."""
+
+import sys
+
+import pytest
+
+from runkit import UserError
+from runkit.plugins import is_plugin, load_plugin
+
+
+@pytest.mark.parametrize(
+    ("text", "plugin"),
+    [
+        ("net.py:build", True),
+        ("../my nets/net.py:build", True),
+        ("torch.nn:Identity", True),
+        ("timm:create_model", True),
+        ("resnet50", False),
+        ("resnet50.tv_in1k", False),
+        ("hf-hub:timm/resnet50.a1_in1k", False),
+        ("torchvision/resnet50", False),
+        ("net.py:two words", False),
+    ],
+)
+def test_what_names_code(text, plugin):
+    assert is_plugin(text) is plugin
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A file that needs its neighbour, as people's networks do."""
+    (tmp_path / "neighbour_of_net.py").write_text("FACTOR = 3\n", encoding="utf-8")
+    (tmp_path / "net_that_is_mine.py").write_text(
+        "from dataclasses import dataclass\nfrom neighbour_of_net import FACTOR\n\n\n"
+        "@dataclass\nclass Net:\n    factor: int = FACTOR\n\n\ndef build():\n    return Net()\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in ("neighbour_of_net", "net_that_is_mine", "broken_net"):
+        sys.modules.pop(name, None)
+
+
+def test_a_file_finds_its_neighbours(folder):
+    assert load_plugin(f"{folder / 'net_that_is_mine.py'}:build")().factor == 3
+
+
+def test_a_module():
+    import json
+
+    assert load_plugin("json:loads") is json.loads
+
+
+def test_what_is_not_there(folder):
+    with pytest.raises(UserError, match=r"none\.py: there is no such file"):
+        load_plugin(f"{folder / 'none.py'}:build")
+    with pytest.raises(UserError, match=r"has no 'bild'; it has dataclass, Net, build"):
+        load_plugin(f"{folder / 'net_that_is_mine.py'}:bild")
+    with pytest.raises(UserError, match=r"cannot import no_such_package: No module named 'no_such_package'"):
+        load_plugin("no_such_package:build")
+
+
+def test_a_file_that_fails_says_why(folder):
+    (folder / "broken_net.py").write_text("1 / 0\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"importing .*broken_net\.py failed: ZeroDivisionError: division by zero"):
+        load_plugin(f"{folder / 'broken_net.py'}:build")
