@@ -8,7 +8,7 @@ import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +85,7 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def save_json(path: str | Path, content: dict[str, Any]) -> None:
+def save_json(path: str | Path, content: Mapping[str, object]) -> None:
     """Write `content` as indented JSON; a number that JSON has no word for (NaN, infinity) is an error."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with atomic_write(path) as temporary:

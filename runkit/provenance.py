@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from runkit.console import command_line
+from runkit.content import Environment, Machine, RunHead
 
 __all__ = ["SCHEMA_VERSION", "describe_environment", "describe_run", "list_differences"]
 
-SCHEMA_VERSION = 2  # 2: receptive fields keep sums of each image's map, and their measures have intervals
+SCHEMA_VERSION: Literal[2] = 2  # 2: receptive fields keep sums of each image's map, and their measures have intervals
 DISTRIBUTION = "replknet-analysis"
 _PACKAGES = (
     DISTRIBUTION,
@@ -30,7 +31,7 @@ _PACKAGES = (
 )
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment() -> Environment:
     """Versions, commit and machine: `versions`, `git_commit`, `git_clean`, `machine`.
 
     Nothing is imported to learn its version; a package that is not installed is None. `git_commit` and `git_clean` are
@@ -43,11 +44,11 @@ def describe_environment() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             versions[name] = None
     commit, clean = _git_state()
-    machine = {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()}
+    machine: Machine = {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()}
     return {"versions": versions, "git_commit": commit, "git_clean": clean, "machine": machine}
 
 
-def describe_run(*, program: str, arguments: Sequence[str], started: datetime, seconds: float) -> dict[str, Any]:
+def describe_run(*, program: str, arguments: Sequence[str], started: datetime, seconds: float) -> RunHead:
     """The head of every result file: `schema`, `command`, `started` (UTC), `seconds`, then the environment."""
     return {
         "schema": SCHEMA_VERSION,

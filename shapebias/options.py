@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from runkit import describe_run
+from runkit.content import RunHead
 from runkit.options import (
     Console,
     add_batch_size,
@@ -204,7 +204,7 @@ def parse_config(argv: Sequence[str] | None = None) -> RunConfig:
     )
 
 
-def describe(config: RunConfig, started: datetime, clock: float) -> dict[str, Any]:
+def describe(config: RunConfig, started: datetime, clock: float) -> RunHead:
     """The head of a result file of this run; `clock` is the `time.perf_counter()` of its start."""
     return describe_run(
         program="shapebias.run", arguments=config.command, started=started, seconds=time.perf_counter() - clock

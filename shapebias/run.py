@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from runkit import Failures, UserError, is_main_process, run_main, write_json, write_out
 from runkit.dry_run import Plan, PlannedRun
@@ -15,6 +15,7 @@ from shapebias.options import DEFAULT_MODELS, RunConfig, build_parser, describe,
 
 if TYPE_CHECKING:  # loads pandas, which --help and wrong arguments need not wait for
     from shapebias.answers.observers import Observer
+    from shapebias.results.content import RecordedHead, SkippedNetwork
     from shapebias.results.files import ResultFolder
 
 __all__ = ["DEFAULT_MODELS", "RunConfig", "build_parser", "execute", "main", "parse_config"]
@@ -65,7 +66,7 @@ def execute(config: RunConfig) -> int:
     _check_cues([*observers, *people], config)
     comparison = compare([*observers, *people])
     if config.from_csv:
-        head = {**describe(config, started, clock), "config": {"source": "raw-data CSV"}}
+        head: RecordedHead = {**describe(config, started, clock), "config": {"source": "raw-data CSV"}}
         for observer in observers:
             folder.write_recorded(observer, head, comparison.of(observer.name), overwrite=config.overwrite)
     written = write_comparison(
@@ -75,7 +76,7 @@ def execute(config: RunConfig) -> int:
             **describe(config, started, clock),
             "config": {"observers": [observer.name for observer in observers], "people": len(comparison.persons)},
             "raw_data": [describe_raw_data(observer) for observer in [*observers, *people]],
-            "skipped": skipped,
+            "skipped": cast("list[SkippedNetwork]", skipped),
         },
         formats=config.formats,
     )

@@ -7,12 +7,13 @@ resampled alike, so their differences are paired.
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from erf.measures.blocks import entropy_area, measure_blocks, participation_area
 from erf.measures.bootstrap import LEVEL, METHOD, RESAMPLES, SEED, Resampled, choices
+from erf.measures.content import FieldMeasures
 from erf.measures.extent import (
     fit_gaussian,
     interpolated_side,
@@ -93,16 +94,16 @@ class Measured:
     contribution: np.ndarray
     centre: Centre
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> FieldMeasures:
         """Everything, ready for JSON (`docs/file-formats.md` lists it); undefined numbers and intervals are None."""
         return self._described
 
     @cached_property
-    def _described(self) -> dict[str, Any]:
+    def _described(self) -> FieldMeasures:
         return _describe_all(self)
 
     def __getitem__(self, name: str) -> Any:
-        return self._described[name]
+        return cast(dict[str, Any], self._described)[name]
 
     def __repr__(self) -> str:
         height, width = self.contribution.shape
@@ -212,7 +213,7 @@ def _measure_sums(
 # --- for JSON -----------------------------------------------------------------------------------------------------
 
 
-def _describe_all(measured: Measured) -> dict[str, Any]:
+def _describe_all(measured: Measured) -> FieldMeasures:
     contribution, centre = measured.contribution, measured.centre
     values = {name: _describe(name, value) for name, value in measured.values.items()}
     log_ratio, mass_ratio, mass_side = (values[n] for n in ("area_ratio", "mass_area_ratio", "mass_side_px"))
@@ -220,7 +221,7 @@ def _describe_all(measured: Measured) -> dict[str, Any]:
     def single(*names: str) -> dict[str, Any]:
         return {key: entry for name in names for key, entry in values[name].items()}
 
-    return {
+    content: dict[str, Any] = {
         "area_ratio": [
             asdict(area) | {"ratio_interval": interval}
             for area, interval in zip(
@@ -276,6 +277,7 @@ def _describe_all(measured: Measured) -> dict[str, Any]:
         if len(measured.mass_curve.resamples)
         else None,
     }
+    return cast(FieldMeasures, content)  # some keys are put together; tests compare with the JSON Schema of the type
 
 
 def _is_gaussian(measured: Measured) -> bool:

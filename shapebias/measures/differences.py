@@ -1,15 +1,16 @@
 """Every pair of observers set against each other: difference, paired interval, p value corrected for all pairs."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from shapebias.answers.observers import Observer
 from shapebias.measures.bootstrap import Resampling, estimate_difference
+from shapebias.measures.content import PairDifference, PermutationTest
 from shapebias.measures.permutation import PERMUTATIONS, correct_holm, permutation_test
 from shapebias.measures.shape_bias import RATIOS, count_by_image
 
@@ -48,9 +49,9 @@ class Difference:
     p: float
     p_holm: float
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> PairDifference:
         """Plain values for JSON and CSV."""
-        return asdict(self)
+        return cast(PairDifference, asdict(self))
 
 
 def compare_pairs(
@@ -90,7 +91,7 @@ def compare_pairs(
     return differences
 
 
-def describe_test() -> Mapping[str, Any]:
+def describe_test() -> PermutationTest:
     """The `test` block beside the differences in a result file."""
     return {
         "method": "paired permutation test, the answers to all stimuli of a texture image exchanged together (with one "

@@ -18,7 +18,7 @@ sensitivity (mean reciprocal rank among 1000 classes): `shapebias.measures.ranks
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ import pandas as pd
 from runkit import format_html
 from shapebias.answers.observers import NO_ANSWER, Observer, make_trials
 from shapebias.measures.bootstrap import RESAMPLES, Estimate, Resampling, estimate_ratios
+from shapebias.measures.content import ErrorConsistency, ObserverMeasures
 from shapebias.stimuli.categories import CATEGORIES
 
 __all__ = [
@@ -85,7 +86,7 @@ class Measurement:
     categories: Mapping[str, Mapping[str, Estimate]]
     confusion: Sequence[Sequence[int]]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> ObserverMeasures:
         """Plain numbers for JSON: an `Estimate` becomes `<name>` and `<name>_interval` = [low, high] or None."""
         content: dict[str, Any] = {}
         for key, value in vars(self).items():
@@ -98,7 +99,7 @@ class Measurement:
                 }
             else:
                 content[key] = value
-        return content
+        return cast(ObserverMeasures, content)  # keys are put together; tests compare with the JSON Schema of the type
 
     def __repr__(self) -> str:
         key = "shape_bias" if self.conflict_trials else "accuracy"
@@ -227,7 +228,7 @@ def error_consistency(first: Observer, second: Observer) -> Consistency:
     return _consistency(one.to_numpy(), other.to_numpy())
 
 
-def consistency_table(observers: Sequence[Observer]) -> dict[str, Any]:
+def consistency_table(observers: Sequence[Observer]) -> ErrorConsistency:
     """Error consistency of every pair, and of each observer with people.
 
     Args:
@@ -243,10 +244,13 @@ def consistency_table(observers: Sequence[Observer]) -> dict[str, Any]:
         values = [pairs[index][person].kappa for person in persons if person != index]
         if values:
             with_people[observer.name] = float(np.mean(values))
-    table: dict[str, Any] = {"observers": [observer.name for observer in observers]}
-    for key in ("kappa", "observed", "expected"):
-        table[key] = [[getattr(pair, key) for pair in row] for row in pairs]
-    return {**table, "with_people": with_people}
+    return {
+        "observers": [observer.name for observer in observers],
+        "kappa": [[pair.kappa for pair in row] for row in pairs],
+        "observed": [[pair.observed for pair in row] for row in pairs],
+        "expected": [[pair.expected for pair in row] for row in pairs],
+        "with_people": with_people,
+    }
 
 
 def _consistency(one: np.ndarray, other: np.ndarray) -> Consistency:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from shapebias.answers.probabilities import Probabilities, load_probabilities, s
 from shapebias.measures.ranks import rank_cues, write_ranks
 from shapebias.measures.shape_bias import measure
 from shapebias.options import RunConfig, describe
+from shapebias.results.content import NetworkHead
 from shapebias.results.files import ResultFolder
 from shapebias.stimuli.categories import count_ties, decide
 from shapebias.stimuli.images import Stimuli, Stimulus, find_stimuli, parse_image_name
@@ -371,5 +372,5 @@ def _write_answers(
         "ties": count_ties(probabilities.values, aggregation=config.aggregation),
         "skipped": [],
     }
-    folder.write_observer(observer, head, measure(observer))
+    folder.write_observer(observer, cast(NetworkHead, head), measure(observer))
     return observer

@@ -4,7 +4,7 @@ Everything here starts from answers already recorded; neither torch nor a networ
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from runkit import UserError, format_html, format_table, load_json, save_csv, save_json, save_latex
 from shapebias.answers.observers import Observer, pool_people
 from shapebias.measures.bootstrap import Estimate
+from shapebias.measures.content import ErrorConsistency
 from shapebias.measures.differences import Difference, compare_pairs, describe_test
 from shapebias.measures.shape_bias import RATIOS, Measurement, consistency_table, measure
+from shapebias.results.content import ComparisonHead, ComparisonResult
 from shapebias.results.files import UNITS, ResultFolder, describe_interval
 
 if TYPE_CHECKING:  # loads matplotlib
@@ -48,7 +50,7 @@ class Comparison:
     networks: tuple[Measurement, ...]
     people: Measurement | None
     persons: tuple[Measurement, ...]
-    consistency: Mapping[str, Any] | None
+    consistency: ErrorConsistency | None
     differences: tuple[Difference, ...]
 
     @property
@@ -133,7 +135,7 @@ def read_comparison(path: Path) -> Comparison:
 
 
 def write_comparison(
-    comparison: Comparison, folder: ResultFolder, head: Mapping[str, Any], *, formats: Sequence[str] = ("png",)
+    comparison: Comparison, folder: ResultFolder, head: ComparisonHead, *, formats: Sequence[str] = ("png",)
 ) -> list[Path]:
     """Write the comparison as JSON, its tables, and its pictures, called `shape-bias` or with one cue `accuracy`.
 
@@ -152,20 +154,18 @@ def write_comparison(
         for path in save_figure(figure, folder.root / name, formats=formats)
     ]
     differences = [difference.as_dict() for difference in comparison.differences]
-    save_json(
-        target,
-        {
-            **head,
-            "pictures": [path.name for path in pictures],
-            "results": {
-                "units": UNITS,
-                "interval": describe_interval(),
-                "observers": [measurement.as_dict() for measurement in [*comparison.series, *comparison.persons]],
-                "error_consistency": comparison.consistency,
-                "differences": {"test": describe_test(), "pairs": differences},
-            },
+    content: ComparisonResult = {
+        **head,
+        "pictures": [path.name for path in pictures],
+        "results": {
+            "units": UNITS,
+            "interval": describe_interval(),
+            "observers": [measurement.as_dict() for measurement in [*comparison.series, *comparison.persons]],
+            "error_consistency": comparison.consistency,
+            "differences": {"test": describe_test(), "pairs": differences},
         },
-    )
+    }
+    save_json(target, content)
     note = f"the numbers in full, and what made them, are in {target.name}"
     tables = [
         save_csv(folder.root / f"{stem}.csv", summary(comparison)),

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from runkit import UserError, list_differences, load_json, save_json, sha256_of_file
+from runkit.content import IntervalMethod
 from shapebias.answers.observers import Observer, csv_name
 from shapebias.measures.bootstrap import CONFIDENCE, METHOD, RESAMPLES
 from shapebias.measures.shape_bias import Measurement
+from shapebias.results.content import NetworkHead, ObserverResults, RawData, RecordedHead
 from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
 
 __all__ = ["UNITS", "ResultFolder", "describe_interval", "describe_raw_data", "describe_results"]
@@ -106,14 +108,14 @@ class ResultFolder:
             raise UserError(f"{csv_path} was changed since {json_path.name} was written; restore it, or --overwrite")
         return content
 
-    def write_observer(self, observer: Observer, head: Mapping[str, Any], measurement: Measurement) -> Path:
+    def write_observer(self, observer: Observer, head: NetworkHead | RecordedHead, measurement: Measurement) -> Path:
         """Write `<observer>.json`: what made the answers (`head`), the file that holds them, and the measures."""
-        path = self.json_of(str(head.get("config", {}).get("model", observer.name)))
+        path = self.json_of(str(head["config"].get("model", observer.name)))
         save_json(path, {**head, "raw_data": describe_raw_data(observer), "results": describe_results(measurement)})
         return path
 
     def write_recorded(
-        self, observer: Observer, head: Mapping[str, Any], measurement: Measurement, *, overwrite: bool
+        self, observer: Observer, head: RecordedHead, measurement: Measurement, *, overwrite: bool
     ) -> None:
         """Write `<observer>.json` for answers read from a CSV; a result of the same answers is kept.
 
@@ -133,12 +135,12 @@ class ResultFolder:
             self.write_observer(observer, head, measurement)
 
 
-def describe_results(measurement: Measurement) -> dict[str, Any]:
+def describe_results(measurement: Measurement) -> ObserverResults:
     """The `results` block of an observer's JSON."""
     return {"units": UNITS, "interval": describe_interval(), **measurement.as_dict()}
 
 
-def describe_raw_data(observer: Observer) -> dict[str, Any]:
+def describe_raw_data(observer: Observer) -> RawData:
     """The `raw_data` block: which file holds the answers, and its SHA-256."""
     assert observer.source is not None  # only observers that were read from a file get a result of their own
     return {"file": observer.source.name, "sha256": sha256_of_file(observer.source), "subject": observer.name}
@@ -147,7 +149,7 @@ def describe_raw_data(observer: Observer) -> dict[str, Any]:
 UNITS = "fractions in [0, 1]; counts in confusion (rows: na, then the categories; columns: category of the shape)"
 
 
-def describe_interval() -> dict[str, Any]:
+def describe_interval() -> IntervalMethod:
     """The `interval` block beside measures in a result file."""
     return {"level": CONFIDENCE, "method": METHOD, "resamples": RESAMPLES, "seed": 0}
 

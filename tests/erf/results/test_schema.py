@@ -8,6 +8,7 @@ from jsonschema import Draft202012Validator
 from support import ROOT
 
 import erf
+from erf.results.content import schema
 from erf.visualize import main
 
 SCHEMA = json.loads((ROOT / "erf" / "results" / "result.schema.json").read_text(encoding="utf-8"))
@@ -22,6 +23,11 @@ def results(tmp_path_factory):
         arguments = ["--model", name, "--weights", "random", "--num-images", images, "--size", "64"]
         assert main([*arguments, "--output", str(folder)]) == 0
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (folder / "erf").glob("*.json")}
+
+
+def test_the_file_is_made_of_the_types():
+    """If not, `python scripts/schemas.py` writes it anew."""
+    assert schema() == SCHEMA
 
 
 def test_the_schema_is_one():
@@ -44,7 +50,7 @@ def test_results_follow_the_schema(results):
 )
 def test_measures_without_a_value_follow_it_too(make):
     measures = erf.measure(make((33, 33))).as_dict()
-    Draft202012Validator({**SCHEMA["properties"]["results"], "$defs": SCHEMA["$defs"]}).validate(measures)
+    Draft202012Validator({"$ref": "#/$defs/FieldMeasures", "$defs": SCHEMA["$defs"]}).validate(measures)
 
 
 def test_a_wrong_result_does_not_follow_it(results):
@@ -56,6 +62,6 @@ def test_a_wrong_result_does_not_follow_it(results):
 
 
 def test_every_key_is_documented():
-    names = {*SCHEMA["properties"], *SCHEMA["properties"]["results"]["properties"]}
-    names |= {*SCHEMA["properties"]["results"]["properties"]["gaussian"]["properties"]}
+    names = {*SCHEMA["properties"], *SCHEMA["$defs"]["FieldMeasures"]["properties"]}
+    names |= {*SCHEMA["$defs"]["Gaussian"]["properties"]}
     assert not [name for name in names if not name.endswith("_interval") and f"`{name}`" not in DOCUMENTATION]

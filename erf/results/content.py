@@ -1,0 +1,130 @@
+"""What the JSON of a receptive field holds, as types; `result.schema.json` beside this file is made of them.
+
+The `.npz` holds the same without `results`, and with the network's `name`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypedDict
+
+from erf.measures.content import FieldMeasures, PixelPair
+from runkit.content import Count, ModelArguments, PeakMemory, RunHead, Weights, WeightsIdentity
+from runkit.schema import Keywords, make_schema
+
+__all__ = ["FieldIdentity", "FieldProvenance", "FieldResult", "schema"]
+
+_Precision = Literal["float32", "float64", "bfloat16", "float16", "tf32"]
+_Pixels = Annotated[
+    Sequence[PixelPair] | None, Keywords(description="first and last pixel, down and across", minItems=2, maxItems=2)
+]
+
+
+class _Position(TypedDict, total=False):
+    position: Annotated[
+        str | Sequence[float], Keywords(description="of the unit that is asked, unless it is the centre")
+    ]
+
+
+class FieldIdentity(_Position):
+    """What decides a result, whatever the device and the batch size."""
+
+    model: str
+    weights: WeightsIdentity
+    images: Annotated[str, Keywords(description="SHA-256 of the images' names and files")]
+    num_images: Count
+    size: Count
+    layer: str
+    precision: _Precision
+    plain: bool
+
+
+class PrecisionDifference(TypedDict):
+    """What a reduced precision changes of the first image's map."""
+
+    image: str
+    relative_l2: Annotated[
+        float | None,
+        Keywords(
+            minimum=0,
+            description="norm of the difference over the norm of the map in float32; null where it is not finite",
+        ),
+    ]
+
+
+class FieldImages(TypedDict):
+    """The images that were differentiated on, and how they were made ready."""
+
+    name: str
+    images_found: Count
+    images_chosen: Count
+    images_used: Annotated[int, Keywords(minimum=1)]
+    sha256: str
+    size_px: PixelPair
+    mean: Sequence[float]
+    std: Sequence[float]
+    interpolation: str
+
+
+class SkippedImage(TypedDict):
+    """An image that could not be used."""
+
+    image: str
+    reason: str
+
+
+class Unit(TypedDict):
+    """Which units of the feature map were asked."""
+
+    feature_map: Annotated[PixelPair, Keywords(description="height and width of the feature map")]
+    indices: Annotated[Sequence[PixelPair], Keywords(minItems=1, description="of the units, down and across")]
+    covers_px: _Pixels
+    centre_px: PixelPair
+
+
+class TheoreticalExtent(TypedDict):
+    """What a unit can see at most."""
+
+    side_px: PixelPair | None
+    stride_px: PixelPair | None
+    covers_px: _Pixels
+    reason: Annotated[str | None, Keywords(description="why there is none: 'no bound: ...' or 'not known: ...'")]
+
+
+class FieldUnits(TypedDict):
+    """Where a map was measured."""
+
+    unit: Unit
+    theoretical_field: TheoreticalExtent
+
+
+class FieldProvenance(RunHead, FieldUnits):
+    """What made a map."""
+
+    config: Annotated[Mapping[str, Any], Keywords(description="all options of the command")]
+    identity: FieldIdentity
+    seed: int
+    device: str
+    precision: _Precision
+    plain: bool
+    layer: str
+    ranks: Annotated[int, Keywords(minimum=1)]
+    threads: Annotated[int, Keywords(minimum=1)]
+    batch_size: Annotated[int, Keywords(minimum=1)]
+    precision_difference: Annotated[
+        PrecisionDifference | None, Keywords(description="of a reduced precision to float32, on the first image")
+    ]
+    peak_memory: PeakMemory
+    weights: Weights
+    model_args: ModelArguments
+    data: FieldImages
+    skipped: Sequence[SkippedImage]
+
+
+class FieldResult(FieldProvenance):
+    """The whole file."""
+
+    results: FieldMeasures
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the file."""
+    return make_schema(FieldResult, title="Result of erf.visualize", description="docs/file-formats.md has it in words")

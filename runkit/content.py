@@ -1,0 +1,109 @@
+"""What the JSON files of both tools have in common, as types: the head of a result, its weights, its memory.
+
+`Annotated` adds the keywords of the JSON Schema that `runkit.schema` makes of these types.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypedDict
+
+from runkit.schema import Keywords
+
+__all__ = [
+    "Count",
+    "Environment",
+    "Interval",
+    "IntervalMethod",
+    "Machine",
+    "ModelArguments",
+    "PeakMemory",
+    "RunHead",
+    "Share",
+    "Weights",
+    "WeightsIdentity",
+]
+
+Share = Annotated[float, Keywords(minimum=0, maximum=1)]
+Count = Annotated[int, Keywords(minimum=0)]
+Interval = Annotated[
+    Sequence[float | None] | None,
+    Keywords(
+        minItems=2,
+        maxItems=2,
+        description="lower and upper end at 95%; an end not reached is null, the whole where there is no interval",
+    ),
+]
+
+
+class Machine(TypedDict):
+    """Where a run took place."""
+
+    system: str
+    processor: str
+    cores: int | None
+
+
+class Environment(TypedDict):
+    """What a run took place with."""
+
+    versions: Annotated[
+        Mapping[str, str | None], Keywords(description="of Python and of packages; null where one is not installed")
+    ]
+    git_commit: Annotated[str | None, Keywords(description="null where the code is not run from a checkout")]
+    git_clean: bool | None
+    machine: Machine
+
+
+class RunHead(Environment):
+    """What every result file begins with."""
+
+    schema: Annotated[Literal[2], Keywords(description="version of the form of all result files")]
+    command: str
+    started: Annotated[str, Keywords(description="UTC, ISO 8601")]
+    seconds: Annotated[
+        float, Keywords(minimum=0, description="of computing, earlier parts of a continued run included")
+    ]
+
+
+class IntervalMethod(TypedDict):
+    """How intervals were made."""
+
+    level: Share
+    method: str
+    resamples: Count
+    seed: int
+
+
+class WeightsIdentity(TypedDict):
+    """Which weights a network has: two that agree in this have the same tensors."""
+
+    model: str
+    random: bool
+    sha256: str | None
+    seed: int | None
+
+
+class Weights(TypedDict):
+    """What a network's weights are (`replknet.WeightsRecord`)."""
+
+    model: Annotated[str, Keywords(description="arch.tag of published weights, else the architecture")]
+    source: Literal["random", "file", "package", "cache", "download"]
+    file: Annotated[str | None, Keywords(description="name of the checkpoint; null for random weights")]
+    sha256: Annotated[str | None, Keywords(description="of that file")]
+    sha256_verified: Annotated[
+        Literal["full", "prefix", "none"] | None,
+        Keywords(description="how much of it was compared with a published one; null for random weights"),
+    ]
+    seed: Annotated[int | None, Keywords(description="of random weights")]
+    init: Annotated[str | None, Keywords(description="how random weights were drawn")]
+    random: Annotated[bool, Keywords(description="whether the network is untrained")]
+    label: Annotated[str, Keywords(description="words for titles and tables")]
+
+
+class PeakMemory(TypedDict):
+    """Most memory in use at a time; null where it is not known."""
+
+    resident_bytes: int | None
+    cuda_bytes: int | None
+
+
+ModelArguments = Annotated[Mapping[str, Any], Keywords(description="what the network was built with besides its name")]

@@ -1,0 +1,19 @@
+"""Write the JSON Schemas of both tools' results anew, from the types that say what the results hold."""
+
+import json
+from pathlib import Path
+
+from erf.results.content import schema
+from shapebias.results.content import comparison_schema, result_schema
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SCHEMAS = {
+    "erf/results/result.schema.json": schema,
+    "shapebias/results/comparison.schema.json": comparison_schema,
+    "shapebias/results/result.schema.json": result_schema,
+}
+
+if __name__ == "__main__":
+    for name, make in SCHEMAS.items():
+        (ROOT / name).write_text(json.dumps(make(), indent=1) + "\n", encoding="utf-8")
