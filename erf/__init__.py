@@ -10,48 +10,6 @@ In Python, for any `nn.Module`:
     erf.plot(contribution)
 """
 
-import importlib
-from typing import Any
+import lazy_loader
 
-# public name -> module that holds it; loaded on first use
-_PUBLIC = {
-    "ErfResult": "erf.results.files",
-    "Measured": "erf.measures.summary",
-    "contribution_map": "erf.gradient.contribution",
-    "contribution_maps": "erf.gradient.contribution",
-    "load_images": "erf.gradient.inputs",
-    "load_result": "erf.results.files",
-    "log_area": "erf.measures.squares",
-    "mass_area": "erf.measures.squares",
-    "measure": "erf.measures.summary",
-    "plot": "erf.figures.maps",
-    "plot_comparison": "erf.figures.maps",
-    "plot_contribution": "erf.figures.maps",
-    "theoretical_field": "erf.gradient.theoretical",
-}
-
-__all__ = [
-    "ErfResult",
-    "Measured",
-    "contribution_map",
-    "contribution_maps",
-    "load_images",
-    "load_result",
-    "log_area",
-    "mass_area",
-    "measure",
-    "plot",
-    "plot_comparison",
-    "plot_contribution",
-    "theoretical_field",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'erf' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -26,6 +26,7 @@ from replknet.weights import (
     named_by_user,
 )
 from runkit import UserError
+from runkit.content import Weights, WeightsIdentity
 
 __all__ = [
     "CheckpointError",
@@ -87,14 +88,19 @@ class WeightsRecord:
         return f"weights {self.file} ({'averaged, ' if self.averaged else ''}{self.part})"
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> WeightsIdentity:
         """What decides the tensors, wherever they came from: two equal identities are the same weights."""
-        part = {"part": self.part} if self.part else {}
-        return {"model": self.model, "random": self.random, "sha256": self.sha256, "seed": self.seed, **part}
+        identity: WeightsIdentity = {
+            "model": self.model,
+            "random": self.random,
+            "sha256": self.sha256,
+            "seed": self.seed,
+        }
+        return {**identity, "part": self.part} if self.part else identity
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Weights:
         """For JSON; `random` and `label` are spelt out, so that no reader has to infer them."""
-        return {**asdict(self), "random": self.random, "label": self.label}
+        return cast(Weights, {**asdict(self), "random": self.random, "label": self.label})
 
 
 @dataclass(frozen=True)

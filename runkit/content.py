@@ -73,7 +73,11 @@ class IntervalMethod(TypedDict):
     seed: int
 
 
-class WeightsIdentity(TypedDict):
+class _Part(TypedDict, total=False):
+    part: Annotated[str, Keywords(description="of a user's file, where it holds several sets of weights")]
+
+
+class WeightsIdentity(_Part):
     """Which weights a network has: two that agree in this have the same tensors."""
 
     model: str
@@ -95,6 +99,13 @@ class Weights(TypedDict):
     ]
     seed: Annotated[int | None, Keywords(description="of random weights")]
     init: Annotated[str | None, Keywords(description="how random weights were drawn")]
+    part: Annotated[
+        str | None, Keywords(description="of a user's file, such as 'state_dict_ema'; null if it has only one")
+    ]
+    averaged: Annotated[bool, Keywords(description="whether that part is a moving average of the weights")]
+    head: Annotated[
+        str | None, Keywords(description="of a user's file, where it is not the default head of the architecture")
+    ]
     random: Annotated[bool, Keywords(description="whether the network is untrained")]
     label: Annotated[str, Keywords(description="words for titles and tables")]
 

@@ -59,7 +59,13 @@ def test_the_installed_wheel_works_elsewhere(wheel, tmp_path):
     found = python("-c", "import erf, runkit as r; print(*(p.__path__[0] for p in (erf, r)))")
     assert found.split() == [str(tmp_path / "erf"), str(tmp_path / "runkit")]
     read = "import sys, importlib.resources as r; r.files(sys.argv[1]).joinpath(sys.argv[2]).read_text('utf-8')"
-    for data in (("erf.results", "result.schema.json"), ("runkit.html", "templates/page.html")):
+    for data in (
+        ("erf", "__init__.pyi"),
+        ("erf.results", "result.schema.json"),
+        ("runkit.html", "templates/page.html"),
+        ("shapebias", "py.typed"),
+        ("shapebias.results", "comparison.schema.json"),
+    ):
         python("-c", read, *data)
     for program in PROGRAMS:
         assert python("-m", program, "--help").startswith("usage")

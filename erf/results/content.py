@@ -105,6 +105,14 @@ class FieldProvenance(RunHead, FieldUnits):
     device: str
     precision: _Precision
     plain: bool
+    form: Annotated[
+        Literal["lean", "plain"] | None,
+        Keywords(
+            description="what computed the gradients: the network itself, or its lean form, which is proven to give "
+            "the same; null if a continued run had no image left"
+        ),
+    ]
+    form_reason: Annotated[str | None, Keywords(description="why this form")]
     layer: str
     ranks: Annotated[int, Keywords(minimum=1)]
     threads: Annotated[int, Keywords(minimum=1)]

@@ -1,0 +1,24 @@
+# The public names, for editors and type checkers; at run time `__init__.py` loads each from here when it is used.
+from .figures.maps import plot, plot_comparison, plot_contribution
+from .gradient.contribution import contribution_map, contribution_maps
+from .gradient.inputs import load_images
+from .gradient.theoretical import theoretical_field
+from .measures.squares import log_area, mass_area
+from .measures.summary import Measured, measure
+from .results.files import ErfResult, load_result
+
+__all__ = [
+    "ErfResult",
+    "Measured",
+    "contribution_map",
+    "contribution_maps",
+    "load_images",
+    "load_result",
+    "log_area",
+    "mass_area",
+    "measure",
+    "plot",
+    "plot_comparison",
+    "plot_contribution",
+    "theoretical_field",
+]
