@@ -1,0 +1,284 @@
+"""Reliance on shape, texture and colour: the accuracy that a network loses when one cue is suppressed.
+
+For every suppression and strength: accuracy, and relative accuracy, the share of accuracy above chance that is left:
+
+    relative accuracy = (accuracy - chance) / (accuracy without suppression - chance)
+
+1 means that nothing was lost, 0 that the network answers as well as chance. A suppression is summed up by the area
+under its curve of relative accuracy (trapezoids over its strengths, evenly spaced, beginning with the images as they
+are), and a cue by its reliance: 1 minus the mean area under the curves of the suppressions that remove this cue alone.
+Without labels the share of unchanged first answers takes the place of relative accuracy.
+
+Intervals are percentiles of a bootstrap over images. All variants of an image, and all networks, share the draws, so
+differences between networks and between cues are paired. Their p values come from the same draws, and are corrected by
+Holm's method over all comparisons of a kind.
+
+Source of the protocol: Burgert et al. (NeurIPS 2025, arXiv:2509.20234); the intervals and tests are ours.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from shapebias.answers.suppressed import SuppressedAnswers
+from shapebias.measures.bootstrap import Estimate
+from shapebias.measures.permutation import correct_holm
+from shapebias.stimuli.suppressions import CUES, Suppression, Variant
+
+__all__ = ["Draws", "Reliance", "RelianceDifference", "ReliancePoint", "compare_reliance", "measure_reliance"]
+
+RESAMPLES = 2000
+_LEVEL = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Bootstrap draws over images, the same for every network.
+
+    Attributes:
+        weights: float64 (R, N): how often each image was drawn; the first row is all ones, the images themselves.
+    """
+
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, images: int, *, resamples: int = RESAMPLES, seed: int = 0) -> "Draws":
+        """Draw `images` images with replacement, `resamples` times."""
+        rng = np.random.default_rng(seed)
+        drawn = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
+        return cls(np.concatenate([np.ones((1, images)), drawn]).astype(np.float64))
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Mean over images of `values` (..., N) in every draw: (R, ...)."""
+        return np.moveaxis(values.astype(np.float64) @ self.weights.T, -1, 0) / self.weights.shape[1]
+
+
+def estimate(drawn: np.ndarray) -> Estimate:
+    """Value and percentile interval of a measure (R,) whose first entry is the images themselves."""
+    low, high = np.percentile(drawn[1:], _LEVEL)
+    return Estimate(float(drawn[0]), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class ReliancePoint:
+    """One network's answers to one variant.
+
+    Attributes:
+        variant: Label of the variant, "none" for the images as they are.
+        suppression: Name of the suppression, "" for none.
+        cues: What it removes, joined by "+".
+        strength: The value on the suppression's axis; None for the images as they are.
+        accuracy: Share of images whose class comes first; None without labels.
+        relative_accuracy: Share of the accuracy above chance that is left; None without labels, or if there is none.
+        changed: Share of images whose first answer differs from the one to the image as it is.
+    """
+
+    variant: str
+    suppression: str
+    cues: str
+    strength: float | None
+    accuracy: Estimate | None
+    relative_accuracy: Estimate | None
+    changed: Estimate
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON and tables: an interval beside each value."""
+        row: dict[str, Any] = {key: getattr(self, key) for key in ("variant", "suppression", "cues", "strength")}
+        for key in ("accuracy", "relative_accuracy", "changed"):
+            value: Estimate | None = getattr(self, key)
+            row.update(value.as_dict(key) if value else {key: None, f"{key}_interval": None})
+        return row
+
+
+@dataclass(frozen=True)
+class Reliance:
+    """What a network relies on.
+
+    Attributes:
+        name, label: Of the network, in files and in pictures.
+        chance: Accuracy of a uniform guess over the network's outputs; None without labels.
+        images: How many images were shown.
+        points: Every variant.
+        areas: Suppression -> area under its curve of relative accuracy (without labels: of unchanged answers).
+        reliance: Cue -> reliance, for the cues of which a suppression was measured.
+    """
+
+    name: str
+    label: str
+    chance: float | None
+    images: int
+    points: tuple[ReliancePoint, ...]
+    areas: Mapping[str, Estimate]
+    reliance: Mapping[str, Estimate]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+
+        def spell(estimates: Mapping[str, Estimate], key: str) -> dict[str, Any]:
+            return {name: one.as_dict(key) for name, one in estimates.items()}
+
+        return {
+            "name": self.name,
+            "label": self.label,
+            "chance": self.chance,
+            "images": self.images,
+            "variants": [point.as_dict() for point in self.points],
+            "suppressions": spell(self.areas, "area"),
+            "cues": spell(self.reliance, "reliance"),
+        }
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Measures of one network in every draw, which paired differences are made of."""
+
+    accuracy: np.ndarray | None  # (R, V)
+    left: np.ndarray  # (R, V): relative accuracy, without labels the share of unchanged answers
+    changed: np.ndarray  # (R, V)
+    areas: dict[str, np.ndarray]  # (R,)
+    reliance: dict[str, np.ndarray]  # (R,)
+
+
+def measure_reliance(answers: SuppressedAnswers, variants: Sequence[Variant], *, draws: Draws) -> Reliance:
+    """Measure one network.
+
+    Args:
+        answers: To V variants of N images; the first variant is the images as they are.
+        variants: The V variants, in the order of the answers.
+        draws: Of the N images.
+    Raises: ValueError if answers, variants and draws do not belong together.
+    """
+    drawn = _draw(answers, variants, draws)
+    points = []
+    for index, variant in enumerate(variants):
+        suppression, strength = variant.suppression, variant.strength
+        accuracy = drawn.accuracy
+        points.append(
+            ReliancePoint(
+                variant=variant.label,
+                suppression=suppression.name if suppression else "",
+                cues="+".join(suppression.cues) if suppression else "",
+                strength=strength.value if strength else None,
+                accuracy=None if accuracy is None else estimate(accuracy[:, index]),
+                relative_accuracy=None if accuracy is None else _finite(drawn.left[:, index]),
+                changed=estimate(drawn.changed[:, index]),
+            )
+        )
+    return Reliance(
+        name=answers.name,
+        label=answers.label,
+        chance=None if answers.labels is None else 1 / answers.outputs,
+        images=len(answers.images),
+        points=tuple(points),
+        areas={key: one for key, values in drawn.areas.items() if (one := _finite(values))},
+        reliance={key: one for key, values in drawn.reliance.items() if (one := _finite(values))},
+    )
+
+
+@dataclass(frozen=True)
+class RelianceDifference:
+    """A paired difference.
+
+    Attributes:
+        kind: "networks" for one cue of two networks, "cues" for two cues of one network.
+        first, second: What is compared.
+        of: The cue, or the network, that both have in common.
+        difference: Reliance of the first minus that of the second.
+        low, high: Its 95% interval.
+        p: Two-sided p value by the bootstrap; p_holm: corrected over all comparisons of this kind.
+    """
+
+    kind: str
+    first: str
+    second: str
+    of: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and CSV."""
+        return asdict(self)
+
+
+def compare_reliance(
+    networks: Sequence[SuppressedAnswers], variants: Sequence[Variant], *, draws: Draws
+) -> list[RelianceDifference]:
+    """Differences between all pairs of networks cue by cue, and between all pairs of cues network by network.
+
+    A comparison is left out where a network is no better than chance without suppression.
+
+    Args:
+        networks: Answers to the same variants of the same images.
+        variants, draws: As for `measure_reliance`.
+    Raises: ValueError if the networks did not answer to the same images.
+    """
+    for other in networks[1:]:
+        if other.images != networks[0].images:
+            raise ValueError(f"{other.name} and {networks[0].name} did not answer to the same images")
+    reliance = {answers.name: _draw(answers, variants, draws).reliance for answers in networks}
+    found: dict[str, list[tuple[str, str, str, np.ndarray]]] = {"networks": [], "cues": []}
+    for cue in CUES:
+        for one, other in itertools.combinations(reliance, 2):
+            if cue in reliance[one] and cue in reliance[other]:
+                found["networks"].append((one, other, cue, reliance[one][cue] - reliance[other][cue]))
+    for name, cues in reliance.items():
+        for one, other in itertools.combinations(cues, 2):
+            found["cues"].append((one, other, name, cues[one] - cues[other]))
+    differences = []
+    for kind, rows in found.items():
+        rows = [row for row in rows if np.isfinite(row[-1]).all()]
+        tested = [(*row[:3], estimate(row[3]), _p_value(row[3])) for row in rows]
+        for (first, second, of, one, p), p_holm in zip(tested, correct_holm([row[-1] for row in tested]), strict=True):
+            assert one.value is not None and one.low is not None and one.high is not None  # noqa: PT018  finite above
+            differences.append(RelianceDifference(kind, first, second, of, one.value, one.low, one.high, p, p_holm))
+    return differences
+
+
+def _draw(answers: SuppressedAnswers, variants: Sequence[Variant], draws: Draws) -> _Drawn:
+    labels, first = answers.labels, answers.first
+    if tuple(variant.label for variant in variants) != answers.variants or variants[0].suppression is not None:
+        raise ValueError("the variants are not those of the answers, with the images as they are first")
+    if draws.weights.shape[1] != len(answers.images):
+        raise ValueError(f"draws of {draws.weights.shape[1]} images do not fit answers to {len(answers.images)}")
+    changed, accuracy = draws.mean(first != first[:1]), None
+    if labels is None:
+        left = 1 - changed
+    else:
+        accuracy, chance = draws.mean(first == labels), 1 / answers.outputs
+        above = accuracy[:, :1] - chance
+        with np.errstate(divide="ignore", invalid="ignore"):
+            left = np.where(above > 0, (accuracy - chance) / above, np.nan)
+    areas = {one.name: _area(left, variants, one) for one in _suppressions(variants)}
+    reliance = {}
+    for cue in CUES:
+        alone = [areas[one.name] for one in _suppressions(variants) if one.cues == (cue,)]
+        if alone:
+            reliance[cue] = 1 - np.mean(alone, axis=0)
+    return _Drawn(accuracy, left, changed, areas, reliance)
+
+
+def _suppressions(variants: Sequence[Variant]) -> list[Suppression]:
+    return list({v.suppression.name: v.suppression for v in variants if v.suppression}.values())
+
+
+def _area(left: np.ndarray, variants: Sequence[Variant], suppression: Suppression) -> np.ndarray:
+    """Area under a suppression's curve (R,); its strengths are evenly spaced on [0, 1], 0 is no suppression."""
+    curve = left[:, [i for i, v in enumerate(variants) if v.suppression in (None, suppression)]]
+    return ((curve[:, 1:] + curve[:, :-1]) / 2).mean(axis=1)
+
+
+def _finite(drawn: np.ndarray) -> Estimate | None:
+    """None where the network is no better than chance without suppression, in the images or in a draw of them."""
+    return estimate(drawn) if np.isfinite(drawn).all() else None
+
+
+def _p_value(drawn: np.ndarray) -> float:
+    """Twice the share of draws on the other side of zero, with the images themselves counted as a draw on either."""
+    below, above = (drawn[1:] <= 0).sum() + 1, (drawn[1:] >= 0).sum() + 1
+    return float(min(1.0, 2 * min(below, above) / len(drawn)))

@@ -1,0 +1,138 @@
+"""Anyone's labelled images: one folder of images per class, and which output of a network each class is."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runkit import UserError, sha256_of_files
+
+__all__ = ["ImageFolder", "LabelledImage", "find_folder", "match_classes"]
+
+_SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
+_SYNSET = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image and the class whose folder it lies in.
+
+    Attributes:
+        path: The file.
+        name: Its path below the image folder, with forward slashes; seeds and results go by it.
+        label: Name of the class folder; "" for images without labels.
+    """
+
+    path: Path
+    name: str
+    label: str
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Chosen images of a folder.
+
+    Attributes:
+        root: The folder.
+        images: The chosen images, class by class, sorted by name.
+        classes: Names of all class folders, sorted; empty for images without labels.
+        found: How many images there were to choose from.
+    """
+
+    root: Path
+    images: tuple[LabelledImage, ...]
+    classes: tuple[str, ...]
+    found: int
+
+    def sha256(self) -> str:
+        """What the chosen files are, their names and content (`runkit.sha256_of_files`)."""
+        return sha256_of_files(self.root, [image.path for image in self.images])
+
+
+def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = True) -> ImageFolder:
+    """Find the images of a folder and choose some, evenly over classes and within each class.
+
+    Args:
+        root: A folder of class folders, each of any depth; without labels any folder.
+        num_images: At most so many images, as many of each class as of every other (the first classes may have one
+            more); None for all.
+        labelled: Whether the folders right below `root` are classes.
+
+    Raises: UserError if the folder is missing, holds no images, or holds images of fewer than two classes.
+    """
+    if not root.is_dir():
+        raise UserError(f"--images {root}: there is no such folder")
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    if not paths:
+        raise UserError(f"--images {root}: it holds no images ({', '.join(sorted(_SUFFIXES))})")
+    if not labelled:
+        images = [LabelledImage(path, path.relative_to(root).as_posix(), "") for path in paths]
+        return ImageFolder(root, tuple(_evenly(images, num_images or len(images))), (), len(paths))
+    of_class: dict[str, list[LabelledImage]] = {}
+    for path in paths:
+        relative = path.relative_to(root)
+        if len(relative.parts) > 1:  # an image beside the class folders belongs to none
+            of_class.setdefault(relative.parts[0], []).append(
+                LabelledImage(path, relative.as_posix(), relative.parts[0])
+            )
+    if len(of_class) < 2:
+        raise UserError(
+            f"--images {root}: accuracy needs a folder per class, two at least, and there are {len(of_class)}; "
+            "--unlabelled measures how often answers change, without classes"
+        )
+    shares = _share(num_images, [len(images) for images in of_class.values()])
+    chosen = [
+        image for images, share in zip(of_class.values(), shares, strict=True) for image in _evenly(images, share)
+    ]
+    return ImageFolder(root, tuple(chosen), tuple(of_class), sum(map(len, of_class.values())))
+
+
+def match_classes(
+    classes: Sequence[str], outputs: int, names: Mapping[str, int], *, network: str
+) -> tuple[dict[str, int], str]:
+    """Which output of a network answers each class folder.
+
+    Args:
+        classes: Names of the class folders, sorted.
+        outputs: Number of the network's outputs.
+        names: WordNet ids or class names of the outputs, as far as they are known, to their index.
+        network: Its name, for messages.
+    Returns: Class -> output, and how the two were matched, in words.
+    Raises: UserError if a class fits no output.
+    """
+    lower = {name.lower(): index for name, index in names.items()}
+    known = {name: lower[_plain(name)] for name in classes if _plain(name) in lower}
+    if len(known) == len(classes):
+        kind = "WordNet ids" if all(_SYNSET.fullmatch(name) for name in classes) else "class names"
+        return known, f"folders by {kind}"
+    if all(name.isdecimal() for name in classes) and max(map(int, classes)) < outputs:
+        return {name: int(name) for name in classes}, "folders by the index of the output"
+    if len(classes) == outputs:
+        return {name: index for index, name in enumerate(sorted(classes))}, "folders in sorted order"
+    unknown = next(name for name in classes if name not in known)
+    raise UserError(
+        f"{network} has {outputs} outputs and there are {len(classes)} class folders; {unknown!r} is "
+        "neither the WordNet id, the name nor the index of an output. Name the outputs by --classes FILE, or give one folder per output"
+    )
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", " ") if not _SYNSET.fullmatch(name) else name
+
+
+def _share(total: int | None, sizes: Sequence[int]) -> list[int]:
+    """How many images to take of each class: equal shares, what small classes lack going to the others."""
+    if total is None or total >= sum(sizes):
+        return list(sizes)
+    shares = [0] * len(sizes)
+    for _ in range(max(sizes)):
+        for index, size in enumerate(sizes):
+            if total and shares[index] < size:
+                shares[index] += 1
+                total -= 1
+    return shares
+
+
+def _evenly(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
+    count = min(count, len(images))
+    return [images[(2 * i + 1) * len(images) // (2 * count)] for i in range(count)]

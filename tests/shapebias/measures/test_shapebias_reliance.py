@@ -1,0 +1,163 @@
+"""Reliance on cues: closed-form cases, coverage of the intervals, paired differences."""
+
+import numpy as np
+import pytest
+
+from shapebias.answers.suppressed import SuppressedAnswers, keep_top, load_answers, save_answers
+from shapebias.measures.reliance import Draws, compare_reliance, measure_reliance
+from shapebias.stimuli.suppressions import Variant, choose_variants, suppress
+
+VARIANTS = choose_variants(["greyscale", "channel-shuffle", "patch-shuffle"])
+
+
+def answers_of(first: np.ndarray, labels: np.ndarray | None, variants=VARIANTS, outputs=10, name="net"):
+    return SuppressedAnswers(
+        name=name,
+        label=name,
+        outputs=outputs,
+        variants=tuple(variant.label for variant in variants),
+        images=tuple(f"{i}.png" for i in range(first.shape[1])),
+        labels=labels,
+        top_outputs=first[..., None].astype(np.int32),
+        top_probabilities=np.ones((*first.shape, 1), np.float32),
+        label_probability=None if labels is None else np.ones(first.shape, np.float32),
+        provenance={},
+    )
+
+
+def draws_of(answers, resamples=200):
+    return Draws.of(len(answers.images), resamples=resamples)
+
+
+def test_a_network_that_loses_nothing_relies_on_nothing():
+    labels = np.arange(50) % 10
+    answers = answers_of(np.tile(labels, (len(VARIANTS), 1)), labels)
+    measured = measure_reliance(answers, VARIANTS, draws=draws_of(answers))
+    assert {cue: one.value for cue, one in measured.reliance.items()} == {"shape": 0.0, "colour": 0.0}
+    assert all(point.accuracy.value == 1.0 and point.changed.value == 0.0 for point in measured.points)
+    assert measured.chance == 0.1
+
+
+def test_areas_and_reliance_by_hand():
+    """Full accuracy without suppression, chance under every strength: the first trapezoid alone has an area."""
+    labels = np.zeros(100, int)
+    wrong = np.arange(100) % 10  # right for one in ten
+    first = np.tile(wrong, (len(VARIANTS), 1))
+    first[0] = labels
+    measured = measure_reliance(answers_of(first, labels), VARIANTS, draws=Draws.of(100, resamples=50))
+    assert measured.areas["greyscale"].value == pytest.approx(0.5 / 5)
+    assert measured.areas["channel-shuffle"].value == pytest.approx(0.5)
+    assert measured.reliance["colour"].value == pytest.approx(1 - (0.1 + 0.5) / 2)
+    assert measured.reliance["shape"].value == pytest.approx(1 - 0.5 / 8)
+    by_label = {point.variant: point for point in measured.points}
+    assert by_label["greyscale-1"].relative_accuracy.value == pytest.approx(0.0)
+    assert by_label["greyscale-1"].changed.value == pytest.approx(0.9)
+    assert by_label["none"].relative_accuracy.value == 1.0
+
+
+def test_without_labels_changes_take_the_place_of_accuracy():
+    first = np.zeros((len(VARIANTS), 40), int)
+    first[1:6, :10] = 1  # every step of greyscale changes a quarter
+    measured = measure_reliance(answers_of(first, None), VARIANTS, draws=Draws.of(40, resamples=50))
+    assert measured.chance is None
+    assert measured.points[0].accuracy is None
+    assert measured.points[1].changed.value == 0.25
+    assert measured.areas["greyscale"].value == pytest.approx((0.875 + 4 * 0.75) / 5)
+    assert measured.reliance["shape"].value == 0.0
+
+
+def test_a_network_at_chance_has_no_relative_accuracy():
+    labels = np.arange(60) % 10
+    first = np.zeros((len(VARIANTS), 60), int)
+    measured = measure_reliance(answers_of(first, labels), VARIANTS, draws=Draws.of(60, resamples=50))
+    assert measured.points[1].relative_accuracy is None
+    assert measured.areas == {}
+    assert measured.reliance == {}
+
+
+def test_a_network_that_reads_the_mean_colour():
+    """Shuffled patches keep the mean colour; grey pixels have none: closed form for a real filter and network."""
+    pytest.importorskip("cv2")
+    variants = choose_variants(["patch-shuffle", "greyscale"])
+    rng = np.random.default_rng(0)
+    labels = np.arange(30) % 3
+    images = []
+    for i, label in enumerate(labels):
+        image = rng.integers(40, 120, (32, 32, 3))
+        image[..., label] += 60
+        images.append((f"{i}.png", image.astype(np.uint8)))
+
+    def network(image: np.ndarray) -> int:
+        means = image.astype(float).mean(axis=(0, 1))
+        return int(means.argmax()) if np.ptp(means) > 1e-9 else 0
+
+    first = np.array([[network(suppress(image, v, image_name=name)) for name, image in images] for v in variants])
+    answers = answers_of(first, labels, variants, outputs=3)
+    measured = measure_reliance(answers, variants, draws=Draws.of(30, resamples=100))
+    assert measured.reliance["shape"].value == 0.0
+    full = next(point for point in measured.points if point.variant == "greyscale-1")
+    assert full.accuracy.value == pytest.approx(1 / 3)
+    assert full.relative_accuracy.value == pytest.approx(0.0)
+
+
+def test_intervals_cover_the_truth():
+    """Networks that are right with probability 0.8 and 0.6: 95% intervals of 300 simulated studies."""
+    variants = [Variant(), choose_variants(["channel-shuffle"])[1]]
+    rng = np.random.default_rng(0)
+    labels = np.zeros(200, int)
+    truth = {"accuracy": 0.6, "relative": 0.5 / 0.7}
+    hits = {"accuracy": 0, "relative": 0}
+    for study in range(300):
+        common = rng.random(200)
+        first = np.stack([common > 0.8, (common + rng.normal(0, 0.2, 200)) > 0.0])
+        first[1] = rng.random(200) > np.where(first[0], 0.4, 0.65)  # dependent on the first, right for 0.6 in all
+        answers = answers_of(first.astype(int), labels, variants)
+        point = measure_reliance(answers, variants, draws=Draws.of(200, resamples=300, seed=study)).points[1]
+        hits["accuracy"] += point.accuracy.low <= truth["accuracy"] <= point.accuracy.high
+        hits["relative"] += point.relative_accuracy.low <= truth["relative"] <= point.relative_accuracy.high
+    assert all(0.91 <= count / 300 <= 0.985 for count in hits.values()), hits
+
+
+def test_paired_differences():
+    rng = np.random.default_rng(0)
+    labels = np.zeros(400, int)
+    strong = np.zeros((len(VARIANTS), 400), int)
+    weak = (rng.random((len(VARIANTS), 400)) < 0.4).astype(int)
+    weak[0] = 0
+    networks = [answers_of(strong, labels, name="a"), answers_of(weak, labels, name="b")]
+    draws = Draws.of(400, resamples=300)
+    differences = compare_reliance(networks, VARIANTS, draws=draws)
+    between = {d.of: d for d in differences if d.kind == "networks"}
+    assert set(between) == {"shape", "colour"}
+    assert between["shape"].difference < -0.3
+    assert between["shape"].high < 0
+    assert between["shape"].p_holm == pytest.approx(2 * 2 / 301)
+    same = [d for d in differences if d.kind == "cues" and d.of == "a"]
+    assert same[0].difference == 0.0
+    assert same[0].p == 1.0
+    for answers in networks:
+        assert measure_reliance(answers, VARIANTS, draws=draws).reliance["shape"].value == pytest.approx(
+            {"a": 0.0, "b": -between["shape"].difference}[answers.name]
+        )
+
+
+def test_what_does_not_belong_together_is_refused():
+    labels = np.zeros(20, int)
+    answers = answers_of(np.zeros((len(VARIANTS), 20), int), labels)
+    with pytest.raises(ValueError, match="draws of 30 images do not fit answers to 20"):
+        measure_reliance(answers, VARIANTS, draws=Draws.of(30, resamples=5))
+    with pytest.raises(ValueError, match="variants are not those of the answers"):
+        measure_reliance(answers, VARIANTS[::-1], draws=Draws.of(20, resamples=5))
+
+
+def test_what_is_kept_of_probabilities(tmp_path):
+    probabilities = np.array([[0.1, 0.4, 0.4, 0.1], [0.7, 0.1, 0.1, 0.1]], np.float32)
+    kept = keep_top(probabilities, np.array([2, 3]))
+    assert kept["top_outputs"].tolist() == [[1, 2, 0, 3], [0, 1, 2, 3]]  # as argmax, the first of equals
+    np.testing.assert_allclose(kept["label_probability"], [0.4, 0.1])
+    answers = answers_of(np.zeros((2, 3), int), np.array([0, 1, 0]), VARIANTS[:2])
+    save_answers(answers, tmp_path / "net.reliance.npz")
+    again = load_answers(tmp_path / "net.reliance.npz")
+    assert (again.name, again.variants, again.images) == (answers.name, answers.variants, answers.images)
+    np.testing.assert_array_equal(again.labels, answers.labels)
+    np.testing.assert_array_equal(again.first, answers.first)

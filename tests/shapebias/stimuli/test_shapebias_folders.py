@@ -1,0 +1,90 @@
+"""Labelled image folders: choosing evenly, and matching folders with outputs."""
+
+from pathlib import Path
+
+import pytest
+
+from runkit import UserError
+from shapebias.stimuli.folders import find_folder, match_classes
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Classes of 1, 4 and 10 images; a text file and an image beside the folders."""
+    for name, count in (("bee", 4), ("ant", 1), ("cat", 10)):
+        for i in range(count):
+            path = tmp_path / name / ("deep" if i % 2 else "") / f"{i:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "stray.png").touch()
+    return tmp_path
+
+
+def counts(folder) -> list[int]:
+    return [sum(image.label == name for image in folder.images) for name in folder.classes]
+
+
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [(None, [1, 4, 10]), (3, [1, 1, 1]), (7, [1, 3, 3]), (9, [1, 4, 4]), (12, [1, 4, 7]), (99, [1, 4, 10])],
+)
+def test_shares_are_equal_as_far_as_there_are_images(root, total, expected):
+    folder = find_folder(root, total)
+    assert folder.classes == ("ant", "bee", "cat")
+    assert counts(folder) == expected
+    assert folder.found == 15
+
+
+def test_images_of_a_class_are_chosen_evenly(root):
+    names = [image.name for image in find_folder(root, 7).images if image.label == "cat"]
+    assert len(set(names)) == 3
+    assert names == sorted(names)
+
+
+def test_without_labels_every_image_counts(root):
+    folder = find_folder(root, labelled=False)
+    assert len(folder.images) == 16
+    assert folder.classes == ()
+    assert {image.label for image in folder.images} == {""}
+    assert len(find_folder(root, 5, labelled=False).images) == 5
+
+
+def test_the_fingerprint_is_of_the_chosen_images(root):
+    before = find_folder(root, 3).sha256()
+    (root / "ant" / "00.png").write_bytes(b"other")
+    assert find_folder(root, 3).sha256() != before
+
+
+def test_folders_that_are_refused(tmp_path):
+    with pytest.raises(UserError, match="there is no such folder"):
+        find_folder(tmp_path / "none")
+    with pytest.raises(UserError, match="holds no images"):
+        find_folder(tmp_path)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.png").touch()
+    with pytest.raises(UserError, match=r"a folder per class, two at least, and there are 1; --unlabelled"):
+        find_folder(tmp_path)
+
+
+NAMES = {"n02123045": 281, "n02084071": 7, "tabby cat": 281, "plant": 3}
+
+
+@pytest.mark.parametrize(
+    ("classes", "outputs", "expected", "how"),
+    [
+        (["n02084071", "n02123045"], 1000, {"n02084071": 7, "n02123045": 281}, "folders by WordNet ids"),
+        (["Plant", "tabby_cat"], 1000, {"Plant": 3, "tabby_cat": 281}, "folders by class names"),
+        (["0", "12", "3"], 13, {"0": 0, "12": 12, "3": 3}, "folders by the index of the output"),
+        (["benign", "malignant"], 2, {"benign": 0, "malignant": 1}, "folders in sorted order"),
+    ],
+)
+def test_matching(classes, outputs, expected, how):
+    assert match_classes(classes, outputs, NAMES, network="net") == (expected, how)
+
+
+def test_a_class_without_an_output():
+    with pytest.raises(UserError, match=r"net has 1000 outputs and there are 2 class folders; 'dragon' is neither"):
+        match_classes(["dragon", "n02123045"], 1000, NAMES, network="net")
+    with pytest.raises(UserError, match="'0' is neither"):
+        match_classes(["0", "12"], 12, {}, network="net")
