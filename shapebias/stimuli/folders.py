@@ -111,8 +111,9 @@ def match_classes(
         return {name: index for index, name in enumerate(sorted(classes))}, "folders in sorted order"
     unknown = next(name for name in classes if name not in known)
     raise UserError(
-        f"{network} has {outputs} outputs and there are {len(classes)} class folders; {unknown!r} is "
-        "neither the WordNet id, the name nor the index of an output. Name the outputs by --classes FILE, or give one folder per output"
+        f"{network} has {outputs} outputs and there are {len(classes)} class folders; {unknown!r} is neither the "
+        "WordNet id, the name nor the index of an output. Name the outputs by --classes FILE, or give one "
+        "folder per output"
     )
 
 
