@@ -5,6 +5,7 @@ from torch import nn
 
 from replknet.ops import DepthwiseConv2d
 from replknet.replknet import RepLKNet
+from replknet.stages import StagedNetwork
 
 __all__ = ["optimize", "preferred_memory_format", "use_stock_convolutions"]
 
@@ -16,9 +17,10 @@ _LARGE_KERNEL = 11
 def optimize(model: nn.Module) -> nn.Module:
     """Prepare a network in eval mode for speed, in place.
 
-    RepLKNet's kernels are merged and its normalisations folded, equal up to rounding. A network with large depthwise
-    kernels gets channels-last weights; others keep their layout, and so give the same bits as before. Parameters no
-    longer need a gradient. Feed images in `preferred_memory_format(model)`.
+    RepLKNet's kernels are merged and its normalisations folded, equal up to rounding; of the other large-kernel
+    networks the merged form is taken, where they have one. A network with large depthwise kernels gets channels-last
+    weights; others keep their layout, and so give the same bits as before. Parameters no longer need a gradient. Feed
+    images in `preferred_memory_format(model)`.
 
     Returns: `model` itself.
     Raises: ValueError if the network is in train mode.
@@ -28,6 +30,8 @@ def optimize(model: nn.Module) -> nn.Module:
     if isinstance(model, RepLKNet):
         model.reparameterize()
         model.fold_batchnorm()
+    elif isinstance(model, StagedNetwork):
+        model.reparameterize()
     return model.requires_grad_(False).to(memory_format=preferred_memory_format(model))
 
 

@@ -29,6 +29,7 @@ from timm.models._features import feature_take_indices
 from torch import nn
 
 from replknet.imagenette import TAG, shipped_cfg
+from replknet.merging import affine_of, conv_with, folded
 from replknet.ops import DepthwiseConv2d
 
 __all__ = ["ConvFFN", "RepLKBlock", "RepLKNet", "ReparamLargeKernelConv", "checkpoint_filter_fn"]
@@ -49,50 +50,11 @@ def _conv_norm_act(in_chs: int, out_chs: int, kernel_size: int, *, stride: int =
     return layers
 
 
-def _affine_of(norm: nn.BatchNorm2d | nn.Identity, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale and shift (float64, shaped and placed as the vector `like`) that a normalisation applies in eval mode."""
-    if isinstance(norm, nn.Identity):
-        return torch.ones_like(like, dtype=torch.float64), torch.zeros_like(like, dtype=torch.float64)
-    if norm.running_mean is None or norm.running_var is None:
-        raise ValueError("a BatchNorm without running statistics cannot be folded: it depends on the batch")
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.affine:
-        scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double() * scale
-    if norm.affine:
-        shift = shift + norm.bias.double()
-    return scale, shift
-
-
-def _folded(conv_norm: nn.Sequential) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias (float64) of the single convolution that equals a convolution followed by its normalisation."""
-    conv: nn.Conv2d = conv_norm.conv
-    scale, shift = _affine_of(conv_norm.bn, conv.weight[:, 0, 0, 0])
-    if conv.bias is not None:
-        shift = shift + scale * conv.bias.double()
-    return conv.weight.double() * scale[:, None, None, None], shift
-
-
-def _conv_with(conv: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor) -> nn.Conv2d:
-    """A convolution of the same kind, geometry, mode, device and dtype as `conv`, with the given weight and bias."""
-    place = dict(device=conv.weight.device, dtype=conv.weight.dtype)
-    if isinstance(conv, DepthwiseConv2d):
-        new: nn.Conv2d = DepthwiseConv2d(conv.in_channels, conv.kernel_size, bias=True, **place)
-    else:
-        geometry = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-        new = nn.Conv2d(conv.in_channels, conv.out_channels, *geometry, bias=True, **place)
-    with torch.no_grad():
-        new.weight.copy_(weight)
-        new.bias.copy_(bias)
-    new.requires_grad_(conv.weight.requires_grad)
-    return new.train(conv.training)
-
-
 def _fold_conv_norm(conv_norm: nn.Sequential) -> None:
     """Move the normalisation of a convolution into its weight and bias, in place; does nothing the second time."""
     if isinstance(conv_norm.bn, nn.Identity):
         return
-    conv_norm.conv = _conv_with(conv_norm.conv, *_folded(conv_norm))
+    conv_norm.conv = conv_with(conv_norm.conv, *folded(conv_norm.conv, conv_norm.bn))
     conv_norm.bn = nn.Identity()
 
 
@@ -101,10 +63,10 @@ def _fold_norm_conv(norm: nn.BatchNorm2d | nn.Identity, conv_norm: nn.Sequential
     _fold_conv_norm(conv_norm)
     if not isinstance(norm, nn.Identity):
         conv: nn.Conv2d = conv_norm.conv
-        scale, shift = _affine_of(norm, conv.weight[0, :, 0, 0])
+        scale, shift = affine_of(norm, conv.weight[0, :, 0, 0])
         weight = conv.weight.double() * scale[None, :, None, None]
         bias = conv.bias.double() + (conv.weight.double() * shift[None, :, None, None]).sum((1, 2, 3))
-        conv_norm.conv = _conv_with(conv, weight, bias)
+        conv_norm.conv = conv_with(conv, weight, bias)
     return nn.Identity()
 
 
@@ -143,13 +105,13 @@ class ReparamLargeKernelConv(nn.Module):
         """
         if self.lkb_reparam is not None:
             return
-        weight, bias = _folded(self.lkb_origin)
+        weight, bias = folded(self.lkb_origin.conv, self.lkb_origin.bn)
         if self.small_conv is not None:
-            small_weight, small_bias = _folded(self.small_conv)
+            small_weight, small_bias = folded(self.small_conv.conv, self.small_conv.bn)
             margin = (weight.shape[-1] - small_weight.shape[-1]) // 2
             weight = weight + nn.functional.pad(small_weight, [margin] * 4)
             bias = bias + small_bias
-        self.lkb_reparam = _conv_with(self.lkb_origin.conv, weight, bias)
+        self.lkb_reparam = conv_with(self.lkb_origin.conv, weight, bias)
         self.lkb_origin = None
         self.small_conv = None
 

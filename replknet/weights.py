@@ -82,6 +82,12 @@ def find_weights(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
     """
     place = _locate(tag, pretrained_cfg)
     if place is None:
+        known = known_files("published_weights").get(tag)
+        if known is not None and known.google_drive:
+            raise WeightsUnavailable(
+                f"the weights {tag} are published on Google Drive only, as file {known.google_drive} "
+                f"(https://drive.google.com/file/d/{known.google_drive}); download it and give it by --weights PATH"
+            )
         raise WeightsUnavailable(f"no trained weights are published for {tag}; give a checkpoint by --weights PATH")
     if place.path is not None:
         return _checked(place.path, place.source, place.published)
@@ -110,8 +116,10 @@ def _locate(tag: str, pretrained_cfg: Mapping[str, Any]) -> _Place | None:
         cached = _cached_by_hub(pretrained_cfg)
         return _Place("cache", cached, _hub_sha256(cached)) if cached else _Place("download", None, None)
     if pretrained_cfg.get("url"):
-        path, prefix = _cached_by_torch(pretrained_cfg["url"])
-        return _Place("cache", path, prefix) if path.exists() else _Place("download", None, prefix)
+        path, published = _cached_by_torch(pretrained_cfg["url"])
+        if (known := known_files("published_weights").get(tag)) is not None:
+            published = known.sha256
+        return _Place("cache", path, published) if path.exists() else _Place("download", None, published)
     return None
 
 

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 import replknet.replknet
-import replknet.resnet_nano  # noqa: F401  registers the ResNet beside the nano RepLKNets
+import replknet.resnet_nano  # registers the ResNet beside the nano RepLKNets
+import replknet.unireplknet  # noqa: F401  this and the other large-kernel networks are registered, too
 from replknet.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
 from replknet.weights import (
     WeightsFile,
@@ -40,6 +41,9 @@ __all__ = [
 ]
 
 _logger = logging.getLogger(__name__)
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+# Layer scales start at 1e-6 (ConvNeXt, UniRepLKNet) to 1e-2 (VAN); others at 1, and then mean it.
+_LAYER_SCALE = 0.1
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,7 @@ def load_model(
         input_size: Side, or (height, width), in pixels, that the images will have. Networks of fixed input size (Swin,
             ViT) are built for it, their position embeddings resized; the others take any. None for the network's own.
         seed: Seed of random weights; the global random state is left as it was. They are drawn as timm draws them,
-            but residual branches that it switches off at the start are on.
+            but branches that start switched off, or nearly so, are on (`_wake_zero_branches`).
 
     Returns: The network in eval mode on the CPU, float32, in training form where it has one (see
         `replknet.optimize`). Weights are loaded strictly.
@@ -254,8 +258,8 @@ def _build_random(name: str, record: WeightsRecord, model_args: Mapping[str, Any
         torch.manual_seed(record.seed or 0)
         model = _build(name, model_args)
     if woken := _wake_zero_branches(model):
-        _logger.info("%s: %d residual branches that timm starts at zero were switched on", name, woken)
-        record = replace(record, init=f"timm's, with {woken} zero-initialised normalisation weights set to 1")
+        _logger.info("%s: branches that start switched off were switched on: %s", name, woken)
+        record = replace(record, init=f"timm's, with {woken} set to 1")
     return model, record
 
 
@@ -313,16 +317,37 @@ def _other_head(name: str, error: RuntimeError) -> int | None:
     return next((int(has[0]) for has, _ in misfit.shapes.values()), 0)
 
 
-def _wake_zero_branches(model: nn.Module) -> int:
-    """Set batch normalisation weights that are zero everywhere to 1; returns how many there were.
+def _wake_zero_branches(model: nn.Module) -> str:
+    """Switch on the branches of an untrained network that start at nothing, or next to it, in place.
 
-    timm starts the last normalisation of a residual branch at zero (as torchvision does not): a good start for
+    Set to 1 are normalisation weights that are zero everywhere, layer scales (one number for each channel, all the same
+    and at most `_LAYER_SCALE`), and the zero weights of global response normalisation. Such starts are good for
     training, but the untrained network is then little more than its shortcuts, with a receptive field of a few pixels.
+
+    Returns: How many of each there were, in words; empty if there were none.
     """
-    zero = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.affine and not m.weight.any()]
-    for norm in zero:
-        nn.init.ones_(norm.weight)
-    return len(zero)
+    norms, scales, responses = [], [], []
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.numel() < 2 or name == "beta" or "bias" in name:
+                continue
+            value = parameter.detach().flatten()[0]
+            if not bool((parameter == value).all()):
+                continue
+            if value == 0 and isinstance(module, _NORMS):
+                norms.append(parameter)
+            elif value == 0 and type(module).__name__ == "GlobalResponseNorm":
+                responses.append(parameter)
+            elif 0 < abs(value) <= _LAYER_SCALE and parameter.numel() == max(parameter.shape):
+                scales.append(parameter)
+    for parameter in (*norms, *scales, *responses):
+        nn.init.ones_(parameter)
+    counts = {
+        "zero-initialised normalisation weights": len(norms),
+        "layer scales": len(scales),
+        "weights of global response normalisation": len(responses),
+    }
+    return " and ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 @dataclass(frozen=True)

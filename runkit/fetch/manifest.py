@@ -1,9 +1,10 @@
 """Published files: what is known of them (`manifest.json`), and whether a file on disk is the one it should be.
 
 `manifest.json` is the one place for addresses and hashes of files that are fetched or come in other packages:
-section -> name -> `url` or `path` (within an installed package), `sha256` and `size` (null where nobody has published
-them), `source`. Weights that timm's registry describes are not repeated in it: their hashes stand in their file names
-or in the hub's cache.
+section -> name -> `url`, `path` (within an installed package) or `google_drive` (the id of a file that a person has to
+fetch), `sha256` and `size` (null where nobody has published them), `source`. Weights have their published accuracy and
+the licences of code and weights beside it. Those that timm itself or OpenMMLab serves are not repeated here: their
+hashes stand in their file names or in the hub's cache.
 """
 
 import json
@@ -42,6 +43,10 @@ class KnownFile:
         size: Bytes, None if not known.
         url: Address to fetch it from.
         path: Where an installed package keeps it, from the package's name on.
+        google_drive: Id of the file on Google Drive, which lets no program fetch a large file.
+        top1: Published ImageNet-1k top-1 accuracy of weights in per cent, None where none is published.
+        code_license: Of the code that the weights belong to.
+        weights_license: Of the weights, as far as their publisher says; else that of the repository they stand in.
     """
 
     name: str
@@ -50,6 +55,10 @@ class KnownFile:
     size: int | None
     url: str = ""
     path: str = ""
+    google_drive: str = ""
+    top1: float | None = None
+    code_license: str = ""
+    weights_license: str = ""
 
 
 @cache

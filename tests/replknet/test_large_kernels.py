@@ -1,0 +1,471 @@
+"""The large-kernel networks beside RepLKNet: the released layouts and counts, timm's checks, merged forms."""
+
+import copy
+import importlib
+import json
+import math
+from functools import cache
+
+import pytest
+import timm
+import torch
+from support import randomize_norms
+from timm.layers import set_scriptable
+from timm.models import group_parameters, reparameterize_model
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+import replknet
+from erf.gradient.contribution import contribution_map
+from erf.gradient.theoretical import theoretical_field
+from replknet import load_model
+from replknet.ops import DepthwiseConv2d
+from replknet.optimize import use_stock_convolutions
+from replknet.stages import GlobalResponseNorm
+from replknet.unireplknet import DilatedReparamConv
+from replknet.weights import WeightsUnavailable, find_weights
+from runkit.fetch.manifest import known_files
+
+# The same code, narrow and shallow: what is checked does not depend on the width.
+_DIMS = dict(dims=(8, 16, 24, 32), depths=(1, 1, 2, 1))
+SMALL = {
+    "unireplknet_a": dict(_DIMS, kernel_sizes=((3,), (13,), (13, 3), (7,))),
+}
+MERGED = ("unireplknet_a",)
+# What is known of each network: parameters in training and merged form, GMACs likewise; None where it has no such form.
+COUNTS = {
+    "unireplknet_a": (4_649_060, 4_437_300, 0.675, 0.640),
+    "unireplknet_f": (6_489_328, 6_235_216, 0.947, 0.905),
+    "unireplknet_p": (11_080_520, 10_741_704, 1.629, 1.573),
+    "unireplknet_n": (18_818_880, 18_318_560, 2.849, 2.767),
+    "unireplknet_t": (31_693_420, 31_037_980, 5.004, 4.899),
+    "unireplknet_s": (56_456_704, 55_645_984, 9.219, 9.094),
+    "unireplknet_b": (99_089_416, 98_008_456, 16.224, 16.057),
+    "unireplknet_l": (220_076_056, 218_454_616, 36.13, 35.88),
+    "unireplknet_xl": (388_690_984, 386_529_064, 63.90, 63.57),
+}
+# the smallest of each family, and the others where time does not matter
+EACH = [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in COUNTS]
+TAGS = [tag for name in COUNTS for tag in timm.list_models(f"{name}.*", include_tags=True)]
+TAG_OF = {tag.partition(".")[0]: tag for tag in reversed(TAGS)}  # one for each architecture
+
+
+def small(name: str, **kwargs) -> nn.Module:
+    return timm.create_model(name, **{**SMALL[name], **kwargs})
+
+
+def awake(model: nn.Module) -> nn.Module:
+    """Give normalisations, layer scales and biases values as after training, so that each part has something to do."""
+    randomize_norms(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            value = parameter.flatten()[0]
+            if parameter.numel() > 1 and abs(value) < 0.1 and bool((parameter == value).all()):
+                parameter.uniform_(-0.3, 0.3) if "bias" in name or "beta" in name else parameter.uniform_(0.5, 1.0)
+            elif parameter.ndim in (2, 4) and parameter[0].numel() > 1:
+                parameter.normal_(0, parameter[0].numel() ** -0.5)
+    return model.eval()
+
+
+def small_eval(name: str, **kwargs) -> nn.Module:
+    return awake(small(name, **kwargs))
+
+
+def macs(model: nn.Module, size: int) -> int:
+    """Multiply-accumulates of convolutions and linear layers for one image."""
+    total = 0
+
+    def count(module, args, output):
+        nonlocal total
+        total += output.numel() * module.weight[0].numel()
+
+    layers = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    handles = [layer.register_forward_hook(count) for layer in layers]
+    model(torch.empty(1, 3, size, size))
+    for handle in handles:
+        handle.remove()
+    return total
+
+
+# --- as released --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_counts(name):
+    training, merged, gmacs, gmacs_merged = COUNTS[name]
+    with torch.device("meta"):
+        model = timm.create_model(name).eval()
+        assert sum(p.numel() for p in model.parameters()) == training
+        if gmacs:
+            assert macs(model, 224) / 1e9 == pytest.approx(gmacs, rel=5e-4)
+        model.reparameterize()
+        if merged:
+            assert sum(p.numel() for p in model.parameters()) == merged
+        if gmacs_merged:
+            assert macs(model, 224) / 1e9 == pytest.approx(gmacs_merged, rel=8e-4)
+
+
+@cache
+def released_layouts(path):
+    return json.loads(path.read_text())["models"]
+
+
+def layout(model: nn.Module) -> dict[str, list[int]]:
+    return {key: list(value.shape) for key, value in model.state_dict().items()}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", EACH)
+def test_state_dict_is_the_released_one(name, data_dir):
+    """The names and shapes of the authors' state dict, in its order, in training and in merged form."""
+    released = released_layouts(data_dir / "zoo" / "large_kernel_keys.json")[name]
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    assert list(layout(model).items()) == list(released["train"].items())
+    if "deploy" in released:
+        to_released_merged_form(model)
+        assert list(layout(model).items()) == list(released["deploy"].items())
+
+
+def to_released_merged_form(model: nn.Module) -> None:
+    model.reparameterize()
+
+
+def load_through_timm(name: str, checkpoint: dict, path, **kwargs) -> nn.Module:
+    torch.save(checkpoint, path)
+    overlay = dict(file=str(path))
+    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **{**SMALL[name], **kwargs}).eval()
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["training", "merged"])
+@pytest.mark.parametrize("name", SMALL)
+def test_checkpoint_loads_however_it_is_wrapped(name, merged, tmp_path):
+    if merged and name not in MERGED:
+        pytest.skip("has no merged form")
+    source = small_eval(name)
+    x = torch.randn(1, 3, 64, 64)
+    if merged:
+        to_released_merged_form(source)
+    tensors = source.state_dict()
+    parallel = {f"module.{key}": value for key, value in tensors.items()}
+    for wrapped in (tensors, {"model": tensors, "epoch": 3}, {"state_dict": parallel}, {"model_ema": tensors}):
+        assert torch.equal(load_through_timm(name, wrapped, tmp_path / "a.pth")(x), source(x))
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_training_checkpoint_into_merged_network_is_refused(name, tmp_path):
+    source, model = small(name), small(name)
+    model.reparameterize()
+    filter_fn = importlib.import_module(type(model).__module__).checkpoint_filter_fn
+    with pytest.raises(ValueError, match="load the checkpoint first"):
+        filter_fn(source.state_dict(), model)
+
+
+@pytest.mark.parametrize("kwargs", [dict(in_chans=1), dict(num_classes=5), dict(num_classes=0)])
+@pytest.mark.parametrize("name", SMALL)
+def test_pretrained_weights_adapt(name, kwargs, tmp_path):
+    model = load_through_timm(name, small_eval(name).state_dict(), tmp_path / "a.pth", **kwargs)
+    out = model(torch.randn(1, kwargs.get("in_chans", 3), 64, 64))
+    assert out.shape == (1, kwargs.get("num_classes", 1000) or model.head_hidden_size)
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_published_weights_are_described(tag):
+    known = known_files("published_weights")[tag]
+    cfg = timm.get_pretrained_cfg(tag)
+    assert known.code_license in ("Apache-2.0", "MIT")
+    assert known.weights_license.startswith(known.code_license)
+    assert known.top1 is not None or tag.endswith(".in22k")
+    assert cfg.license == known.weights_license.lower()
+    assert bool(cfg.url or cfg.hf_hub_id) != bool(known.google_drive)
+    if cfg.hf_hub_id:
+        assert known.url == f"https://huggingface.co/{cfg.hf_hub_id}/resolve/main/{cfg.hf_hub_filename}"
+    if known.google_drive:
+        with pytest.raises(
+            WeightsUnavailable, match=f"Google Drive only, as file {known.google_drive}.*--weights PATH"
+        ):
+            find_weights(tag, cfg.to_dict())
+
+
+# --- timm's checks ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_forward_and_checkpointing(name):
+    model = small_eval(name)
+    x = torch.randn(1, 3, 64, 64)
+    out = model(x)
+    assert out.shape == (1, 1000)
+    assert torch.isfinite(out).all()
+    model.set_grad_checkpointing()
+    torch.testing.assert_close(model(x.requires_grad_()), out, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_backward(name):
+    model = small(name, num_classes=42, drop_path_rate=0.1).train()
+    out = model(torch.randn(2, 3, 64, 64))
+    out = torch.cat(out) if isinstance(out, tuple) else out
+    out.mean().backward()
+    assert out.shape[1] == 42
+    assert not torch.isnan(out).any()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("tag", [TAG_OF[name] for name in SMALL])
+def test_default_cfg(tag):
+    model = timm.create_model(tag, **SMALL[tag.partition(".")[0]]).eval()
+    cfg = model.default_cfg
+    with torch.inference_mode():
+        feat = model.forward_features(torch.randn(1, *cfg["input_size"]))
+        assert feat.shape == (1, model.num_features, *cfg["pool_size"])
+        assert model.forward_head(feat, pre_logits=True).shape == (1, model.head_hidden_size)
+    classifiers = cfg["classifier"]
+    for key in (cfg["first_conv"], *([classifiers] if isinstance(classifiers, str) else classifiers)):
+        assert f"{key}.weight" in model.state_dict()
+    model.reset_classifier(0)
+    assert model.num_classes == 0
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert model(x).shape == (1, model.head_hidden_size)
+        model.reset_classifier(0, "")
+        assert model(x).shape == (1, model.head_hidden_size, 2, 2)
+        bare = timm.create_model(tag, num_classes=0, global_pool="", **SMALL[tag.partition(".")[0]]).eval()
+        assert bare(x).shape == (1, model.head_hidden_size, 2, 2)
+        model.reset_classifier(7, "avg")
+        assert model(x).shape == (1, 7)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_features_only(name):
+    model = small(name, features_only=True).eval()
+    maps = model(torch.randn(1, 3, 96, 96))
+    assert len(maps) == 4
+    for channels, reduction, feat in zip(
+        model.feature_info.channels(), model.feature_info.reduction(), maps, strict=True
+    ):
+        assert feat.shape[1] == channels
+        assert max(feat.shape[2:]) == math.ceil(96 / reduction)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_features_only_of_early_stages_drops_the_rest(name):
+    whole = small_eval(name)
+    early = small(name, features_only=True, out_indices=(0, 1)).eval()
+    early.model.load_state_dict(whole.state_dict(), strict=False)
+    assert sum(p.numel() for p in early.parameters()) < sum(p.numel() for p in whole.parameters())
+    x = torch.randn(1, 3, 64, 64)
+    for got, expected in zip(early(x), whole.forward_intermediates(x, intermediates_only=True), strict=False):
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_forward_intermediates(name):
+    model = small_eval(name)
+    x = torch.randn(1, 3, 96, 96)
+    final, maps = model.forward_intermediates(x)
+    assert [m.shape[1] for m in maps] == [info["num_chs"] for info in model.feature_info]
+    assert [info["module"] in dict(model.named_modules()) for info in model.feature_info] == [True] * 4
+    torch.testing.assert_close(final, model.forward_features(x))
+    (last,) = model.forward_intermediates(x, indices=1, intermediates_only=True)
+    torch.testing.assert_close(last, maps[3])
+    early, second = model.forward_intermediates(x, indices=[1], stop_early=True)
+    torch.testing.assert_close(second[0], maps[1])
+    assert early.shape == maps[1].shape
+    normed = model.forward_intermediates(x, indices=[-1], norm=True, intermediates_only=True)
+    assert normed[0].shape == last.shape
+    model.set_grad_checkpointing()
+    torch.testing.assert_close(model.forward_intermediates(x)[0], final, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="NCHW"):
+        model.forward_intermediates(x, output_fmt="NHWC")
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["training", "merged"])
+@pytest.mark.parametrize("name", SMALL)
+def test_torchscript(name, merged):
+    if merged and name not in MERGED:
+        pytest.skip("has no merged form")
+    with set_scriptable(True):
+        model = small_eval(name)
+    if merged:
+        model.reparameterize()
+    scripted = torch.jit.script(model)
+    for size in ((64, 64), (50, 71)):
+        x = torch.randn(1, 3, *size)
+        torch.testing.assert_close(scripted(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_fx_trace(name):
+    model = small_eval(name, num_classes=42)
+    x = torch.randn(2, 3, 64, 64)
+    expected = model(x)
+    _, nodes = get_graph_node_names(model)
+    traced = create_feature_extractor(model, return_nodes={nodes[-1]: "out"})
+    out = traced(x)["out"]
+    assert torch.equal(out, expected)
+    out.mean().backward()
+    unused = [n for n, p in traced.named_parameters() if p.grad is None]
+    assert [n for n in unused if "aux_head" not in n] == []
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_group_matcher(name):
+    """Every parameter has a group, also coarsely, and the head is in the last one."""
+    model = small(name)
+    for coarse in (False, True):
+        groups = group_parameters(model, model.group_matcher(coarse))
+        assert sum(len(names) for names in groups.values()) == len(list(model.named_parameters()))
+        assert len(groups) >= 3
+
+
+# --- merged forms -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_merged_form_computes_the_same(name):
+    model = small_eval(name)
+    x = torch.randn(2, 3, 64, 50)
+    expected, expected_map = model(x), contribution_map(model, x)
+    assert not model.is_merged
+    model.reparameterize()
+    assert model.is_merged
+    # float32, relative to the largest logit
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    difference = (contribution_map(model, x) - expected_map).norm() / expected_map.norm()
+    assert difference < 1e-5
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_merging_is_exact_in_float64_and_idempotent(name):
+    model = small_eval(name).double()
+    x = torch.randn(1, 3, 32, 32, dtype=torch.float64)
+    expected = model(x)
+    model.reparameterize()
+    torch.testing.assert_close(model(x), expected, rtol=1e-9, atol=1e-9)
+    before = copy.deepcopy(model.state_dict())
+    model.reparameterize()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_timm_merges_it_too(name):
+    model = small_eval(name)
+    x = torch.randn(1, 3, 64, 64)
+    merged = reparameterize_model(model)
+    assert merged.is_merged
+    assert not model.is_merged
+    torch.testing.assert_close(merged(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_merging_respects_dtype_and_frozen_weights(name):
+    model = small_eval(name).bfloat16().requires_grad_(False)
+    model.reparameterize()
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_optimize_and_plain_keep_the_function(name):
+    model = small_eval(name)
+    x = torch.randn(1, 3, 64, 64)
+    expected = model(x)
+    plain = use_stock_convolutions(copy.deepcopy(model))
+    assert not any(isinstance(m, DepthwiseConv2d) for m in plain.modules())
+    torch.testing.assert_close(plain(x), expected, rtol=1e-4, atol=1e-4)
+    replknet.optimize(model)
+    assert not any(p.requires_grad for p in model.parameters())
+    out = model(x.contiguous(memory_format=replknet.preferred_memory_format(model)))
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
+    if name in MERGED:
+        assert model.is_merged
+
+
+# --- random weights, fields ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [TAG_OF[name].partition(".")[0] for name in SMALL])
+def test_random_weights_have_their_branches_on(name):
+    model = small(name)
+    woken = replknet.zoo._wake_zero_branches(model)
+    assert woken
+    scales = [p for n, p in model.named_parameters() if p.ndim and "bias" not in n and "beta" not in n]
+    assert not [p for p in scales if p.numel() > 1 and (p == p.flatten()[0]).all() and p.flatten()[0].abs() < 0.2]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("unireplknet_a", "no bound: pooling over the whole image"),
+    ],
+)
+def test_theoretical_field_without_bound(name, reason):
+    assert theoretical_field(small(name).eval(), (256, 256)).reason == reason
+
+
+# --- UniRepLKNet ---------------------------------------------------------------------------------------------------
+
+
+def test_dilated_branches_are_the_authors():
+    model = timm.create_model("unireplknet_a", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))
+    block = model.stages[1][0].dwconv
+    assert [(c.kernel_size[0], c.dilation[0]) for c in list(block.values())[::2]] == [
+        (13, 1), (5, 1), (7, 2), (3, 3), (3, 4), (3, 5),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="larger than kernel_size=5"):
+        DilatedReparamConv(4, 5, [(3, 3)])
+
+
+def test_third_stages_of_the_larger_networks():
+    with torch.device("meta"):
+        tiny, base = timm.create_model("unireplknet_t"), timm.create_model("unireplknet_b")
+    sides = [
+        [max(p.shape[-1] for p in block.dwconv.parameters() if p.ndim == 4) for block in m.stages[2]]
+        for m in (tiny, base)
+    ]
+    assert sides == [[13, 3] * 9, [13, 3, 3] * 9]
+
+
+@pytest.mark.parametrize(
+    ("kernel_sizes", "message"),
+    [
+        (((3,), (13,), (13,), (13,)), "one side for each block"),
+        (((3,), (13,), (13, 4), (13,)), "has 4; there are 3, 5"),
+    ],
+)
+def test_wrong_kernels(kernel_sizes, message):
+    with pytest.raises(ValueError, match=message):
+        small("unireplknet_a", kernel_sizes=kernel_sizes)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_global_response_norm(channels_last):
+    """The definition, written out."""
+    x = torch.randn(2, 5, 4, 3)
+    norm = GlobalResponseNorm(5, channels_last=channels_last)
+    nn.init.constant_(norm.gamma, 0.5)
+    nn.init.constant_(norm.beta, 0.25)
+    length = x.square().sum((2, 3)).sqrt()
+    response = (length / (length.mean(1, keepdim=True) + 1e-6))[:, :, None, None]
+    expected = 0.5 * x * response + 0.25 + x
+    out = norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if channels_last else norm(x)
+    torch.testing.assert_close(out, expected)
+
+
+# --- the zoo ------------------------------------------------------------------------------------------------------
+
+
+def test_weights_by_path_and_their_record(tmp_path):
+    source = awake(timm.create_model("unireplknet_a"))
+    torch.save({"model": source.state_dict()}, tmp_path / "mine.pth")
+    loaded = load_model("unireplknet_a", str(tmp_path / "mine.pth"))
+    assert loaded.record.label == "weights mine.pth (model)"
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(loaded.model(x), source(x))
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_file_of_the_hub_that_cannot_be_had_says_so():
+    with pytest.raises(WeightsUnavailable, match=r"huggingface\.co does not answer"):
+        find_weights("unireplknet_a.in1k", timm.get_pretrained_cfg("unireplknet_a.in1k").to_dict())
