@@ -111,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--experiment",
-        choices=tuple(EXPERIMENTS),
+        choices=tuple(name for name, experiment in EXPERIMENTS.items() if not experiment.in_one_folder),
         default=CUE_CONFLICT.name,
         help="which images and people: shape against texture, or edge drawings or silhouettes, where the question is "
         "how often the object is named (default: cue-conflict)",

@@ -13,11 +13,11 @@ from pathlib import Path
 import pandas as pd
 
 from runkit import UserError, atomic_write
-from runkit.fetch.download import download
-from runkit.fetch.manifest import known_files, verify_file
+from shapebias.answers.datasets import fetch_answers
+from shapebias.answers.raw_data import COLUMNS, NO_ANSWER, PERSON_PREFIX, read_raw_data
 from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
-from shapebias.stimuli.images import Stimulus, cache_folder, parse_image_name
+from shapebias.stimuli.images import Stimulus, parse_image_name
 
 __all__ = [
     "COLUMNS",
@@ -32,11 +32,6 @@ __all__ = [
     "write_raw_data",
 ]
 
-COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename")
-NO_ANSWER = "na"
-"""`object_response` of a person who did not answer in time."""
-
-PERSON_PREFIX = "subject-"
 RANDOM_SUFFIX = "-random-weights"
 """End of the `subj` of a network that was never trained, so that its CSV says so wherever it is plotted."""
 
@@ -97,15 +92,8 @@ def read_observer(path: str | Path) -> Observer:
     Raises: UserError that names the file and what is wrong with it: unreadable, missing columns, several observers,
         no rows, an image name that does not parse or contradicts `category`, an unknown answer, an image twice.
     """
-    path = Path(path)
-    table = _read_table(path)
-    subjects = sorted(set(table["subj"]))
-    if len(subjects) != 1:
-        found = f"{len(subjects)} observers ({', '.join(subjects[:3])})" if subjects else "no rows"
-        raise UserError(f"{path} holds {found}; a raw-data CSV has one observer and a row for each trial")
-    name = subjects[0]
-    if not name.isprintable() or not name.strip():
-        raise UserError(f"{path}: subj {name!r} is no name of an observer")
+    raw = read_raw_data(path)
+    path, name, table = raw.path, raw.subject, raw.columns
     try:
         trials = make_trials(name, table["imagename"], table["object_response"])
     except ValueError as error:
@@ -115,30 +103,8 @@ def read_observer(path: str | Path) -> Observer:
             raise UserError(f"{path}: the category of {image!r} is given as {category!r}")
     random = name.endswith(RANDOM_SUFFIX)
     label = f"{name.removesuffix(RANDOM_SUFFIX)} (RANDOM WEIGHTS)" if random else name
-    kind = "person" if name.startswith(PERSON_PREFIX) else "network"
+    kind = "person" if raw.is_person else "network"
     return Observer(name, trials, kind=kind, label=label, random=random, source=path)
-
-
-def _read_table(path: Path) -> dict[str, list[str]]:
-    """The columns of a CSV as they are in the file, by their names in lower case."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip().lower() for name in next(reader, [])]
-            rows = [(reader.line_num, row) for row in reader if row]
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a CSV: {error}") from error
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; a raw-data CSV has {', '.join(COLUMNS)}")
-    if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise UserError(f"{path} has the column {twice[0]!r} twice")
-    for line, row in rows:
-        if len(row) != len(header):
-            raise UserError(f"{path}, line {line}: {len(row)} fields, the header has {len(header)}")
-    return {name: [row[index] for _, row in rows] for index, name in enumerate(header)}
 
 
 def read_observers(paths: Iterable[str | Path]) -> list[Observer]:
@@ -169,15 +135,7 @@ def find_people(folder: str | Path | None = None, experiment: Experiment = CUE_C
         from nowhere.
     """
     if folder is None:
-        folder = cache_folder() / "people" / experiment.name
-        published = [file for name, file in known_files("people").items() if name.startswith(f"{experiment.name}_")]
-        for file in published:
-            path = folder / file.name
-            if not path.is_file():
-                what = f"the answers of people ({file.name})"
-                download(file.url, path, what=what, sha256=file.sha256, size=file.size)
-            verify_file(path, file.sha256)
-        return read_observers(folder / file.name for file in published)
+        return read_observers(fetch_answers("people", experiment))
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; --humans must hold the raw-data CSVs of people (subject-*)")

@@ -6,8 +6,8 @@ import pytest
 
 from runkit import UserError
 from runkit.fetch.download import DownloadError
-from runkit.fetch.manifest import KnownFile, known_files, verify_file
-from shapebias.answers import observers
+from runkit.fetch.manifest import KnownFile
+from shapebias.answers import datasets
 from shapebias.answers.observers import (
     csv_name,
     find_people,
@@ -16,7 +16,6 @@ from shapebias.answers.observers import (
     read_observers,
     write_raw_data,
 )
-from shapebias.stimuli.experiments import EXPERIMENTS
 from shapebias.stimuli.images import read_stimuli
 
 HEADER = "subj,session,trial,rt,object_response,category,condition,imagename"
@@ -152,7 +151,7 @@ def test_people_are_downloaded_once_and_verified_on_every_load(tmp_path, web, mo
         web.files[f"/{name}"] = content
         sha256 = hashlib.sha256(content).hexdigest()
         known[name] = KnownFile(name, "test", sha256, len(content), web.url(f"/{name}"))
-    monkeypatch.setattr(observers, "known_files", lambda section: known)
+    monkeypatch.setattr(datasets, "known_files", lambda section: known)
     for _ in range(2):
         assert [person.name for person in find_people()] == ["subject-01", "subject-02", "subject-03"]
     assert len(web.requests) == 3
@@ -165,17 +164,6 @@ def test_people_are_downloaded_once_and_verified_on_every_load(tmp_path, web, mo
 def test_people_that_cannot_be_had(tmp_path, web, monkeypatch):
     monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path))
     known = KnownFile("cue-conflict_subject-01.csv", "test", "0" * 64, 10, web.url("/gone"))
-    monkeypatch.setattr(observers, "known_files", lambda section: {known.name: known})
+    monkeypatch.setattr(datasets, "known_files", lambda section: {known.name: known})
     with pytest.raises(DownloadError, match=r"the answers of people \(cue-conflict_subject-01\.csv\) .* answers 404"):
         find_people()
-
-
-def test_the_published_answers_are_recognised(data_dir):
-    published = known_files("people")
-    assert len(published) == 30
-    for name, known in published.items():
-        experiment = EXPERIMENTS[name.partition("_")[0]]
-        path = data_dir / "human" / experiment.name / name
-        assert verify_file(path, known.sha256)[1] == "full"
-        assert path.stat().st_size == known.size
-        assert len(read_observer(path).trials) == 16 * experiment.images_per_category

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from runkit import UserError
-from runkit.fetch.manifest import known_files
 from shapebias.answers.observers import find_people, pool_people, write_raw_data
 from shapebias.figures.accuracy import draw_accuracy
 from shapebias.measures.ranks import rank_cues
@@ -126,12 +125,6 @@ def test_picture_shows_each_category_people_first(make_observer):
     points = {(line.get_xdata()[0], line.get_ydata()[0]) for line in overall.lines if len(line.get_xdata()) == 1}
     assert points == {(1.0, 0), (0.5, 1)}
     assert [text.get_text() for text in overall.texts] == ["people (n = 1)", "net"]
-
-
-@pytest.mark.parametrize("name", list(EXPERIMENTS))
-def test_the_manifest_knows_images_and_people_of_each_experiment(name):
-    assert f"/{name}.tar.gz" in known_files("stimuli")[f"{name}.tar.gz"].url
-    assert sum(file.startswith(f"{name}_subject-") for file in known_files("people")) == 10
 
 
 # 10 persons, right answers in all 1600 trials, counted in the published files

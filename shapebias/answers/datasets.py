@@ -1,0 +1,321 @@
+"""Answers of many observers to the datasets of the benchmark: every CSV of `<folder>/<dataset>/`, people and networks.
+
+Observers are matched by image, since the number and order of trials differ between people. An image means the same to
+everyone who saw it: category and condition of a trial must be those that the other observers of the dataset have.
+Trials that an observer lacks are counted and said, for broken files are published, too; an image that is answered
+twice, an unknown condition, category or answer, and an observer who comes twice are refused.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from runkit import UserError, sha256_of_lines
+from runkit.fetch.download import download
+from runkit.fetch.manifest import known_files, verify_file
+from shapebias.answers.raw_data import NO_ANSWER, RawData, image_id, read_raw_data
+from shapebias.stimuli.categories import CATEGORIES
+from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
+from shapebias.stimuli.images import cache_folder
+
+__all__ = ["MISSING", "Answers", "Source", "fetch_answers", "list_raw_data", "read_answers", "warn_of_faults"]
+
+MISSING = -1
+"""The answer of an observer who has no trial with an image."""
+_ANSWERS = {NO_ANSWER: 0, **{category: code for code, category in enumerate(CATEGORIES, start=1)}}
+_CATEGORIES = {category: code for code, category in enumerate(CATEGORIES, start=1)}
+_CHANCE = 1 / len(CATEGORIES)
+_NEAR_CHANCE = 2 * _CHANCE
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file that holds an observer's answers to a dataset."""
+
+    subject: str
+    path: Path
+    sha256: str
+    trials: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What everyone answered to the images of one dataset.
+
+    Attributes:
+        experiment: The dataset.
+        images: N names (`shapebias.answers.raw_data.image_id`), sorted.
+        categories: int8 (N,): 1 to 16, in the order of `CATEGORIES`.
+        conditions: int8 (N,): position among the experiment's conditions, 0 where it has none.
+        networks: Names, in the order they were read.
+        persons: Names, in the order they were read; of this dataset only: `subject-01` of another may be someone else.
+        given: int8 (networks and then persons, N): 0 for no answer in time, 1 to 16 for a category, `MISSING`.
+        sources: The file of each observer, in the same order.
+    """
+
+    experiment: Experiment
+    images: tuple[str, ...] = field(repr=False)
+    categories: np.ndarray = field(repr=False)
+    conditions: np.ndarray = field(repr=False)
+    networks: tuple[str, ...]
+    persons: tuple[str, ...]
+    given: np.ndarray = field(repr=False)
+    sources: tuple[Source, ...] = field(repr=False)
+
+    @property
+    def observers(self) -> tuple[str, ...]:
+        """Networks, then persons."""
+        return self.networks + self.persons
+
+    @cached_property
+    def answered(self) -> np.ndarray:
+        """bool (observers, N): whether there is a trial."""
+        return self.given != MISSING
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """bool (observers, N): whether the answer is the category; no answer and no trial are not."""
+        return self.given == self.categories
+
+    @cached_property
+    def is_published_list(self) -> bool:
+        """Whether images, categories and conditions are those of the published dataset."""
+        return self._trials_sha256 == _TRIALS_SHA256[self.experiment.name]
+
+    @property
+    def _trials_sha256(self) -> str:
+        """SHA-256 of the lines `<condition>/<category>/<image>`, sorted."""
+        conditions = [condition.token for condition in self.experiment.conditions] or [""]
+        pieces = zip(self.conditions.tolist(), self.categories.tolist(), self.images, strict=True)
+        return sha256_of_lines(sorted(f"{conditions[c]}/{CATEGORIES[k - 1]}/{image}" for c, k, image in pieces))
+
+    def missing(self, observer: str) -> int:
+        """How many trials an observer lacks of those that the published dataset has, or that the others have."""
+        trials = int(self.answered[self.observers.index(observer)].sum())
+        return max(len(self.images), self.experiment.images) - trials
+
+
+def list_raw_data(folders: Iterable[str | Path]) -> dict[str, list[Path]]:
+    """Dataset -> the CSVs of `<folder>/<dataset>/` in all the folders, in the order of `EXPERIMENTS`.
+
+    Raises: UserError if a folder does not exist or holds no dataset.
+    """
+    files: dict[str, list[Path]] = {name: [] for name in EXPERIMENTS}
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise UserError(f"no folder {folder}; name one that holds <dataset>/*.csv, such as figures/shapebias/raw")
+        found = {name: sorted((folder / name).glob("*.csv")) for name in EXPERIMENTS}
+        if not any(found.values()):
+            hint = f"; did you mean {folder.parent}?" if folder.name in EXPERIMENTS else ""
+            raise UserError(f"{folder} holds no <dataset>/*.csv of the benchmark ({', '.join(EXPERIMENTS)}){hint}")
+        for name, paths in found.items():
+            files[name] += paths
+    return {name: paths for name, paths in files.items() if paths}
+
+
+def fetch_answers(section: str, experiment: Experiment) -> list[Path]:
+    """Published CSVs of a dataset, from the cache or downloaded into it, verified.
+
+    Args:
+        section: "people", or "networks" for the toolbox's nine.
+        experiment: The dataset.
+    Raises: DownloadError if they can be had from nowhere; UserError if a cached one is damaged.
+    """
+    folder = cache_folder() / section / experiment.name
+    paths = []
+    for known in known_files(section).values():
+        if known.name.startswith(f"{experiment.name}_"):
+            path = folder / known.name
+            if not path.is_file():
+                what = f"the answers of {section} ({known.name})"
+                download(known.url, path, what=what, sha256=known.sha256, size=known.size)
+            verify_file(path, known.sha256)
+            paths.append(path)
+    return paths
+
+
+def read_answers(experiment: Experiment, paths: Sequence[Path], *, leave_out: Callable[[str], bool] | None = None):
+    """Read all CSVs of a dataset.
+
+    Args:
+        experiment: The dataset.
+        paths: At least one CSV.
+        leave_out: Asked for each observer's name; those for whom it is true are passed over.
+    Returns: `Answers`.
+    Raises: UserError that names file and fault: as `read_raw_data`, an image twice, an unknown condition, category or
+        answer, an image that people did not see, other than the other observers' category or condition, an observer who
+        comes twice.
+    """
+    files = [raw for raw in map(read_raw_data, paths) if leave_out is None or not leave_out(raw.subject)]
+    _refuse_twins(files, experiment)
+    files.sort(key=lambda raw: raw.is_person)  # stable: networks, then persons
+    trials: list[_Trials] = []
+    for raw in files:
+        trials.append(_Trials.of(raw, experiment, trials[-1] if trials else None))
+    meanings = _agree(files, trials, experiment)
+    images = tuple(sorted(meanings))
+    places = {image: place for place, image in enumerate(images)}
+    given = np.full((len(files), len(images)), MISSING, np.int8)
+    order: list[int] = []
+    for number, (row, one) in enumerate(zip(given, trials, strict=True)):
+        if number == 0 or one.meanings is not trials[number - 1].meanings:
+            order = [places[image] for image in one.meanings]
+        row[order] = one.given
+    conditions, categories = np.array([meanings[image] for image in images], np.int8).reshape(-1, 2).T
+    return Answers(
+        experiment,
+        images,
+        categories,
+        conditions,
+        tuple(raw.subject for raw in files if not raw.is_person),
+        tuple(raw.subject for raw in files if raw.is_person),
+        given,
+        tuple(
+            Source(raw.subject, raw.path, raw.sha256, len(one.given)) for raw, one in zip(files, trials, strict=True)
+        ),
+    )
+
+
+def warn_of_faults(answers: Answers) -> list[str]:
+    """Log what is wrong with a dataset's answers but can be worked with; returns the same lines.
+
+    Missing trials; images that are not the published ones; a network that names even undistorted images as by chance.
+    """
+    experiment = answers.experiment
+    faults = [
+        f"{experiment.name}: {name} has {source.trials} of {answers.missing(name) + source.trials} trials "
+        f"({source.path.name}); {answers.missing(name)} are missing, and its numbers are of what is there"
+        for name, source in zip(answers.observers, answers.sources, strict=True)
+        if answers.missing(name)
+    ]
+    if not answers.is_published_list and len(answers.images) >= experiment.images:
+        faults.append(f"{experiment.name}: these are not the images of the published benchmark")
+    if experiment.conditions:
+        control = answers.conditions == 0
+        for row, name in enumerate(answers.networks):
+            seen = answers.answered[row] & control
+            share = answers.correct[row, seen].mean() if seen.any() else 1.0
+            if share < _NEAR_CHANCE:
+                faults.append(
+                    f"{experiment.name}: {name} names {share:.1%} of the undistorted images rightly, about as chance "
+                    f"({_CHANCE:.2%}); is it untrained, or are its classes in another order?"
+                )
+    for fault in faults:
+        _logger.warning("%s", fault)
+    return faults
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """One file's trials.
+
+    Attributes:
+        columns: Image name, category and condition of each trial, as they are in the file.
+        meanings: Image -> condition and category, in the order of the file.
+        given: The answers, in the same order.
+    """
+
+    columns: list[Sequence[str]] = field(repr=False)
+    meanings: Mapping[str, tuple[int, int]] = field(repr=False)
+    given: list[int] = field(repr=False)
+
+    @classmethod
+    def of(cls, raw: RawData, experiment: Experiment, before: "_Trials | None") -> "_Trials":
+        """Check and translate a file; networks mostly have the same columns as the one `before`, which is quicker."""
+        columns = raw.columns
+        unknown = sorted(set(columns["object_response"]) - _ANSWERS.keys())
+        if unknown:
+            known = f"{NO_ANSWER!r} or one of {', '.join(CATEGORIES)}"
+            raise UserError(f"{raw.path}: unknown answer {unknown[0]!r}; it must be {known}")
+        given = [_ANSWERS[answer] for answer in columns["object_response"]]
+        same = [columns[name] for name in ("imagename", "category", "condition")]
+        if before is not None and same == before.columns:
+            return cls(same, before.meanings, given)
+        try:
+            positions = {text: experiment.find_condition(text) for text in dict.fromkeys(columns["condition"])}
+        except ValueError as error:
+            raise UserError(f"{raw.path}: {error}") from error
+        unknown = sorted(set(columns["category"]) - _CATEGORIES.keys())
+        if unknown:
+            raise UserError(f"{raw.path}: unknown category {unknown[0]!r}; it must be one of {', '.join(CATEGORIES)}")
+        meanings: dict[str, tuple[int, int]] = {}
+        for name, category, condition in zip(*same, strict=True):
+            image = image_id(name)
+            if image in meanings:
+                raise UserError(f"{raw.path}: image {image!r} is answered twice by {raw.subject!r}")
+            meanings[image] = (positions[condition], _CATEGORIES[category])
+        return cls(same, meanings, given)
+
+
+def _refuse_twins(files: Sequence[RawData], experiment: Experiment) -> None:
+    """Raises: UserError if two files are of one observer; the toolbox, too, takes `-` and `_` in a name for the
+    same.
+    """
+    seen: dict[str, RawData] = {}
+    for raw in files:
+        twin = seen.setdefault(raw.subject.replace("_", "-"), raw)
+        if twin is not raw:
+            raise UserError(
+                f"{raw.path} and {twin.path} are both of the observer {raw.subject!r} and of {experiment.name}; "
+                "name one of them"
+            )
+
+
+def _agree(files: Sequence[RawData], trials: Sequence[_Trials], experiment: Experiment) -> dict[str, tuple[int, int]]:
+    """Image -> condition and category, on which all files agree; what people saw is what there is to see.
+
+    Raises: UserError for an image that means something else to others, or that people did not see.
+    """
+    meanings: dict[str, tuple[int, int]] = {}
+    for wanted in (True, False):  # people first
+        seen = frozenset(meanings)
+        checked: Mapping[str, tuple[int, int]] = {}
+        for raw, one in zip(files, trials, strict=True):
+            if raw.is_person != wanted or one.meanings is checked:
+                continue
+            checked = one.meanings
+            for image, meaning in one.meanings.items():
+                if (other := meanings.setdefault(image, meaning)) != meaning:
+                    raise UserError(f"{raw.path}: {_say_other(image, meaning, other, experiment)}")
+            if seen and (strange := one.meanings.keys() - seen):
+                raise UserError(f"{raw.path}: people did not see the image {min(strange)!r} of {experiment.name}")
+    return meanings
+
+
+def _say_other(image: str, meaning: tuple[int, int], other: tuple[int, int], experiment: Experiment) -> str:
+    """That an image has another condition or category than elsewhere."""
+    if meaning[1] != other[1]:
+        return (
+            f"the category of {image!r} is given as {CATEGORIES[meaning[1] - 1]!r}; for others it is "
+            f"{CATEGORIES[other[1] - 1]!r}"
+        )
+    one, another = (experiment.conditions[position].token for position in (meaning[0], other[0]))
+    return f"the condition of {image!r} is given as {one!r}; for others it is {another!r}"
+
+
+_TRIALS_SHA256 = {
+    "cue-conflict": "ac0045513cd299e1730c8b7c3c0572060ba56604f77b66014ef6bf1cc8d6caf2",
+    "edge": "3427ba4b09b81294ac0f56ff092dfd49d02f86cb8e882a5e120cfc6f1a1b608b",
+    "silhouette": "3427ba4b09b81294ac0f56ff092dfd49d02f86cb8e882a5e120cfc6f1a1b608b",
+    "sketch": "fe7d4c780477fbe941cdb7d3b82a6262602d03656a6745abd1d73556982c31ff",
+    "stylized": "cfa9c3cfa04db7bd96ef00924c9ffaf00172afeeba11c1689482c64aa40bfe6a",
+    "colour": "027277aaafae03d82c7663bb1725040acc5bf247169f8f87fc260b2abd1cdf9c",
+    "contrast": "3f40c2743e3a6271c8c21dd22f9acd3c8c6cea8093b06042b834fe3cbfa4834a",
+    "high-pass": "07557df7c82bd8464f6a4f22b43a295d19f0ce390411938f134736c3e1800084",
+    "low-pass": "c73e69da4c53b00364408f596d9d36c90df8042369b6da5566f38a59ec02a261",
+    "phase-scrambling": "3f36c8b7a87c2c58b8751f62a467404e9953b7ed8479126dd5369106b7d12836",
+    "power-equalisation": "9c66457e2a6d467e325165a6a0033e4b1f635dbbe88bbbcf5c92a3bd0b127dec",
+    "false-colour": "52a15948a587cd4068f1ae1ee90c7edf12491342f880c8d1a57388f4b4672ce7",
+    "rotation": "6a07643fdd22026d75639d5c1a6b4f65c24c0f785cec9247f204f6fc90f69f05",
+    "eidolonI": "dbed5ca20f7c9f6060f7e027297e006b924655ed1ac9392df23d2aebc376fc00",
+    "eidolonII": "7c6542ed3fbd14f8f7ec78f0e15a87f3e3a797c6e098eeb2737e3ebee23a55f6",
+    "eidolonIII": "7c92af4dc2822f5af5e1ffc2cce85cfae49e6773951d46678df0bed2612bbaf8",
+    "uniform-noise": "9ceff5725f1fa5d5293a1b7dd0ebd8b9976a19cbedf445a5228351303e468ecd",
+}
+"""Of the published lists; see `Answers._trials_sha256`."""

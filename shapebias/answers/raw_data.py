@@ -1,0 +1,94 @@
+"""The raw-data CSV of the model-vs-human toolbox, as it is in the file: one observer, a row a trial.
+
+What differs between the published files, and is read alike: people's have LF line ends, networks' CRLF; people's of the
+twelve distortions say `Session`, all others `session`; people's image names carry the number of the trial and `s01`,
+networks' `dnn`, or nothing at all where images lie in category folders. Only the standard library is used: tens of
+thousands of rows are read in a fraction of a second.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runkit import UserError
+
+__all__ = ["COLUMNS", "NO_ANSWER", "PERSON_PREFIX", "RawData", "image_id", "read_raw_data"]
+
+COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename")
+NO_ANSWER = "na"
+"""`object_response` of a person who did not answer in time."""
+PERSON_PREFIX = "subject-"
+"""What the `subj` of a person begins with."""
+_IMAGENET_PREFIX = "n0"
+
+
+@dataclass(frozen=True)
+class RawData:
+    """A raw-data CSV.
+
+    Attributes:
+        path: The file.
+        sha256: Of its bytes.
+        subject: The observer's name.
+        columns: Column name in lower case -> a text for each trial.
+    """
+
+    path: Path
+    sha256: str
+    subject: str
+    columns: Mapping[str, Sequence[str]] = field(repr=False)
+
+    @property
+    def is_person(self) -> bool:
+        """Whether the observer is a person."""
+        return self.subject.startswith(PERSON_PREFIX)
+
+
+def image_id(name: str) -> str:
+    """What names an image in a dataset: the last piece of a trial's `imagename`, of ImageNet's photographs the last
+    two.
+
+    `0001_cl_s01_cr_oven_40_n04111531_14126.png` -> `n04111531_14126.png`, `0001_sif_s01_0_boat_00_boat5.png` ->
+    `boat5.png`.
+    """
+    rest, _, last = name.rpartition("_")
+    before = rest.rpartition("_")[2]
+    return f"{before}_{last}" if before.startswith(_IMAGENET_PREFIX) else last
+
+
+def read_raw_data(path: str | Path) -> RawData:
+    """Read a raw-data CSV (LF or CRLF line ends; column names in any case).
+
+    Raises: UserError that names the file and what is wrong with it: unreadable, missing or doubled columns, a row of
+        another length, no rows, several observers.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        header = [name.strip().lower() for name in next(reader, [])]
+        rows = [row for row in reader if row]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a CSV: {error}") from error
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; a raw-data CSV has {', '.join(COLUMNS)}")
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise UserError(f"{path} has the column {twice[0]!r} twice")
+    if any(len(row) != len(header) for row in rows):
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))  # once more, for the line
+        line, fields = next((reader.line_num, len(row)) for row in reader if row and len(row) != len(header))
+        raise UserError(f"{path}, line {line}: {fields} fields, the header has {len(header)}")
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
+    subjects = sorted(set(columns.get("subj", ())))
+    if len(subjects) != 1:
+        found = f"{len(subjects)} observers ({', '.join(subjects[:3])})" if subjects else "no rows"
+        raise UserError(f"{path} holds {found}; a raw-data CSV has one observer and a row for each trial")
+    if not subjects[0].isprintable() or not subjects[0].strip():
+        raise UserError(f"{path}: subj {subjects[0]!r} is no name of an observer")
+    return RawData(path, hashlib.sha256(content).hexdigest(), subjects[0], columns)

@@ -1,0 +1,244 @@
+"""Answers to the 17 datasets: the published files, every way in which they differ, and what is wrong with files."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runkit import UserError
+from runkit.fetch.manifest import KnownFile, known_files, verify_file
+from shapebias.answers import datasets
+from shapebias.answers.datasets import MISSING, fetch_answers, list_raw_data, read_answers, warn_of_faults
+from shapebias.answers.raw_data import COLUMNS, image_id, read_raw_data
+from shapebias.stimuli.experiments import EXPERIMENTS, parse_condition
+
+ROTATION, EDGE = EXPERIMENTS["rotation"], EXPERIMENTS["edge"]
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a raw-data CSV: `write("net", ["cat", ...], images=..., condition=...)` returns its path."""
+
+    def build(
+        subject: str,
+        answers: list[str],
+        *,
+        images: list[str] | None = None,
+        categories: list[str] | None = None,
+        condition: str = "0",
+        header: str = ",".join(COLUMNS),
+        name: str | None = None,
+    ) -> Path:
+        images = images or [f"{i:04}_rot_dnn_0_cat_20_n0_{i}.png" for i in range(len(answers))]
+        rows = zip(answers, categories or ["cat"] * len(answers), images, strict=True)
+        lines = [
+            f"{subject},1,{i},NaN,{answer},{category},{condition},{image}"
+            for i, (answer, category, image) in enumerate(rows)
+        ]
+        path = tmp_path / f"{name or subject}.csv"
+        path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+        return path
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("trial", "image"),
+    [
+        ("0001_cl_s01_cr_oven_40_n04111531_14126.png", "n04111531_14126.png"),
+        ("0001_ske_s01_0_boat_00_boat-0068-sketch-23.png", "boat-0068-sketch-23.png"),
+        (
+            "0001_sty_s01_0_bicycle_00_bicycle-0011-ILSVRC2012-val-00011821.png",
+            "bicycle-0011-ILSVRC2012-val-00011821.png",
+        ),
+        ("0001_sif_s01_0_boat_00_boat5.png", "boat5.png"),
+        ("airplane1-bicycle2.png", "airplane1-bicycle2.png"),
+        ("n04111531_14126.png", "n04111531_14126.png"),
+    ],
+)
+def test_an_image_is_named_by_the_end_of_its_trial(trial, image):
+    assert image_id(trial) == image
+
+
+@pytest.mark.parametrize(
+    ("text", "token"),
+    [("0.90", "0.9"), ("0.00", "0"), ("3", "3"), ("3.0", "3"), ("true", "true"), ("False", "false"), ("inf", "inf")],
+)
+def test_conditions_match_after_parsing(text, token):
+    assert parse_condition(text) == token
+
+
+def test_conditions_of_an_experiment():
+    noise = EXPERIMENTS["uniform-noise"]
+    assert [noise.find_condition(text) for text in ("0.00", "0.03", ".1", "0.90")] == [0, 1, 3, 7]
+    assert [EXPERIMENTS["false-colour"].find_condition(text) for text in ("True", "false")] == [0, 1]
+    assert EDGE.find_condition("NaN") == EDGE.find_condition("0") == EDGE.find_condition("") == 0
+    with pytest.raises(ValueError, match=r"unknown condition '0\.5'; uniform-noise has 0, 0\.03, 0\.05"):
+        noise.find_condition("0.5")
+    with pytest.raises(ValueError, match=r"condition '90', but edge has no conditions"):
+        EDGE.find_condition("90")
+
+
+def test_experiments_say_what_the_benchmark_consists_of():
+    assert len(EXPERIMENTS) == 17
+    assert sum(experiment.people for experiment in EXPERIMENTS.values()) == 90
+    assert sum(experiment.images * experiment.people for experiment in EXPERIMENTS.values()) == 85_120
+    kept = {name: [e.conditions[i].token for i in e.kept] for name, e in EXPERIMENTS.items() if e.conditions}
+    assert kept["low-pass"] == ["1", "3", "5", "7", "10"]
+    assert kept["contrast"] == ["c50", "c30", "c15", "c10", "c05"]
+    assert kept["eidolonIII"] == ["2-0-10", "4-0-10", "8-0-10"]
+    assert (sum(map(len, kept.values())), len(kept)) == (41, 12)
+    assert EDGE.kept == (0,)
+    assert not any(e.conditions[0].kept for e in EXPERIMENTS.values() if e.conditions)  # the undistorted control
+    assert all(experiment.source and experiment.licence for experiment in EXPERIMENTS.values())
+
+
+def test_the_manifest_knows_every_dataset():
+    for section, count in (("stimuli", 17), ("people", 90), ("networks", 153)):
+        assert len(known_files(section)) == count
+    for name, experiment in EXPERIMENTS.items():
+        persons = [file for file in known_files("people") if file.startswith(f"{name}_")]
+        networks = [file for file in known_files("networks") if file.startswith(f"{name}_")]
+        assert (len(persons), len(networks)) == (experiment.people, 9)
+        assert known_files("stimuli")[f"{name}.tar.gz"].url.endswith(f"/v0.1/{name}.tar.gz")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", list(EXPERIMENTS))
+def test_published_answers(data_dir, name, caplog):
+    experiment = EXPERIMENTS[name]
+    files = list_raw_data([data_dir / "networks", data_dir / "human"])[name]
+    answers = read_answers(experiment, files)
+    assert len(answers.networks) == 9
+    assert len(answers.persons) == experiment.people
+    assert len(answers.images) == experiment.images
+    assert answers.is_published_list
+    assert answers.answered.all()
+    assert warn_of_faults(answers) == []
+    counts = np.bincount(answers.conditions.astype(int) * 17 + answers.categories)
+    assert set(counts[counts > 0]) == {experiment.images_per_category // max(1, len(experiment.conditions))}
+    known = {**known_files("people"), **known_files("networks")}
+    for source in answers.sources:
+        assert source.sha256 == known[source.path.name].sha256
+        assert source.path.stat().st_size == known[source.path.name].size
+        assert verify_file(source.path, known[source.path.name].sha256)[1] == "full"
+
+
+def test_observers_are_matched_by_image(write):
+    person = write(
+        "subject-01",
+        ["cat", "na", "dog"],
+        images=[f"000{i}_rot_s01_90_cat_20_n01_{i}.png" for i in (3, 1, 2)],
+        condition="90",
+        header="subj,Session,trial,rt,object_response,category,condition,imagename",
+    )
+    network = write(
+        "a_net", ["dog", "cat"], images=[f"000{i}_rot_dnn_90.0_cat_20_n01_{i}.png" for i in (1, 3)], condition="90.0"
+    )
+    network.write_bytes(network.read_bytes().replace(b"\n", b"\r\n"))
+    answers = read_answers(ROTATION, [person, network])
+    assert answers.images == ("n01_1.png", "n01_2.png", "n01_3.png")
+    assert answers.observers == ("a_net", "subject-01")  # networks first
+    np.testing.assert_array_equal(answers.given, [[11, MISSING, 8], [0, 11, 8]])
+    np.testing.assert_array_equal(answers.correct, [[False, False, True], [False, False, True]])
+    np.testing.assert_array_equal(answers.conditions, [1, 1, 1])
+    assert not answers.is_published_list
+    assert [source.trials for source in answers.sources] == [2, 3]
+
+
+def test_missing_trials_and_chance_are_said(write, caplog):
+    person = write("subject-01", ["cat"] * 40)
+    network = write("net", ["dog"] * 30)
+    answers = read_answers(ROTATION, [network, person])
+    faults = warn_of_faults(answers)
+    assert faults == [
+        "rotation: net has 30 of 1280 trials (net.csv); 1250 are missing, and its numbers are of what is there",
+        "rotation: subject-01 has 40 of 1280 trials (subject-01.csv); 1240 are missing, and its numbers are of what is "
+        "there",
+        "rotation: net names 0.0% of the undistorted images rightly, about as chance (6.25%); is it untrained, or are "
+        "its classes in another order?",
+    ]
+    assert [record.message for record in caplog.records] == faults
+
+
+@pytest.mark.data
+def test_a_damaged_public_file_is_read_with_a_warning(data_dir, tmp_path):
+    """As in public repositories: 271 of 1280 rows, and a network whose answers are those of chance."""
+    shutil.copytree(data_dir / "human" / "contrast", tmp_path / "contrast")
+    for file in (tmp_path / "contrast").iterdir():
+        file.chmod(0o644)
+    (tmp_path / "contrast").chmod(0o755)
+    source = data_dir / "networks" / "contrast" / "contrast_resnet50_session-1.csv"
+    rows = source.read_bytes().split(b"\r\n")
+    (tmp_path / "contrast" / "a.csv").write_bytes(b"\r\n".join(rows[:272]) + b"\r\n")
+    guesses = np.random.default_rng(0).permutation([row.split(b",")[4] for row in rows[1:-1]])
+    lines = [row.replace(b"resnet50", b"guesser").split(b",") for row in rows[1:-1]]
+    shuffled = [b",".join([*line[:4], guess, *line[5:]]) for line, guess in zip(lines, guesses, strict=True)]
+    (tmp_path / "contrast" / "b.csv").write_bytes(b"\r\n".join([rows[0], *shuffled]) + b"\r\n")
+    answers = read_answers(EXPERIMENTS["contrast"], list_raw_data([tmp_path])["contrast"])
+    assert (answers.missing("resnet50"), answers.missing("guesser")) == (1009, 0)
+    missing, chance = warn_of_faults(answers)
+    assert "resnet50 has 271 of 1280 trials (a.csv); 1009 are missing" in missing
+    assert "guesser names 8.8% of the undistorted images rightly, about as chance" in chance
+
+
+def test_what_is_refused(write, tmp_path):
+    person = write("subject-01", ["cat"] * 3)
+
+    def fails(match: str, *paths: Path) -> None:
+        with pytest.raises(UserError, match=match) as raised:
+            read_answers(ROTATION, [person, *paths])
+        assert "\n" not in str(raised.value)
+
+    same = ["0001_rot_dnn_0_cat_20_n0_1.png"] * 2
+    fails(r"net\.csv: image 'n0_1\.png' is answered twice by 'net'", write("net", ["cat"] * 2, images=same))
+    fails(r"net\.csv: unknown condition '45'; rotation has 0, 90, 180, 270", write("net", ["cat"], condition="45"))
+    fails(r"net\.csv: unknown answer 'lion'; it must be 'na' or one of airplane", write("net", ["lion"]))
+    fails(r"net\.csv: unknown category 'lion'", write("net", ["cat"], categories=["lion"]))
+    fails(
+        r"the category of 'n0_0\.png' is given as 'dog'; for others it is 'cat'",
+        write("net", ["cat"], categories=["dog"]),
+    )
+    fails(r"the condition of 'n0_0\.png' is given as '90'; for others it is '0'", write("net", ["cat"], condition="90"))
+    fails(r"people did not see the image 'n0_3\.png' of rotation", write("net", ["cat"] * 4))
+    twin = write("subject-01", ["cat"] * 3, name="again")
+    fails(r"again\.csv and .*subject-01\.csv are both of the observer 'subject-01' and of rotation", twin)
+    one, other = write("a_b", ["cat"]), write("a-b", ["cat"], name="other")
+    fails("are both of the observer 'a-b'", one, other)
+
+
+def test_folders_of_raw_data(tmp_path, write):
+    with pytest.raises(UserError, match="no folder"):
+        list_raw_data([tmp_path / "nowhere"])
+    with pytest.raises(UserError, match=r"holds no <dataset>/\*\.csv of the benchmark \(cue-conflict, edge"):
+        list_raw_data([tmp_path])
+    (tmp_path / "raw" / "edge").mkdir(parents=True)
+    shutil.copy(write("net", ["cat"]), tmp_path / "raw" / "edge")
+    assert list_raw_data([tmp_path / "raw"]) == {"edge": [tmp_path / "raw" / "edge" / "net.csv"]}
+    with pytest.raises(UserError, match=rf"did you mean {tmp_path / 'raw'}\?"):
+        list_raw_data([tmp_path / "raw" / "edge"])
+
+
+def test_a_short_row_is_named_by_its_line(write):
+    path = write("net", ["cat"] * 3)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([*lines[:2], "", "net,1", lines[3]]) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"net\.csv, line 4: 2 fields, the header has 8"):
+        read_raw_data(path)
+
+
+def test_published_answers_are_fetched_once(web, tmp_path, monkeypatch):
+    content = b"subj,session\n"
+    known = KnownFile("edge_a_session-1.csv", "test", hashlib.sha256(content).hexdigest(), len(content), web.url("/a"))
+    web.files["/a"] = content
+    monkeypatch.setattr(
+        datasets, "known_files", lambda section: {known.name: known, "x": KnownFile("x", "", None, None)}
+    )
+    monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path))
+    (path,) = fetch_answers("networks", EDGE)
+    assert path == tmp_path / "networks" / "edge" / "edge_a_session-1.csv"
+    assert path.read_bytes() == content
+    assert fetch_answers("networks", EDGE) == [path]
+    assert len(web.requests) == 1
