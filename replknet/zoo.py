@@ -7,9 +7,9 @@ import difflib
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch
@@ -19,6 +19,8 @@ import replknet.replknet
 import replknet.resnet_nano  # registers the ResNet beside the nano RepLKNets
 import replknet.unireplknet  # noqa: F401  this and the other large-kernel networks are registered, too
 from replknet.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
+from replknet.foreign import is_foreign, resolve_foreign
+from replknet.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
 from replknet.weights import (
     WeightsFile,
     WeightsUnavailable,
@@ -27,12 +29,12 @@ from replknet.weights import (
     named_by_user,
 )
 from runkit import UserError
-from runkit.content import Weights, WeightsIdentity
 
 __all__ = [
     "CheckpointError",
     "LoadedModel",
     "Preprocessing",
+    "ResolvedWeights",
     "WeightsRecord",
     "WeightsUnavailable",
     "count_feature_maps",
@@ -46,111 +48,12 @@ _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 _LAYER_SCALE = 0.1
 
 
-@dataclass(frozen=True)
-class WeightsRecord:
-    """What a network's weights are.
-
-    Attributes:
-        model: `arch.tag` of published weights, else the architecture alone.
-        source: 'random', 'file', 'package', 'cache' or 'download'.
-        file: Name of the checkpoint file, None for random weights.
-        sha256: SHA-256 of that file, 64 hexadecimal digits.
-        sha256_verified: How much of it was compared with a published one ('full', 'prefix', 'none'); None for random
-            weights.
-        seed: Seed of random weights, else None.
-        init: How random weights were drawn, else None.
-        part: The part of a user's file that holds the weights, such as 'state_dict_ema'; None if there is only one.
-        averaged: Whether that part is a moving average of the weights.
-        head: Of a user's file, the classification head where it is not the architecture's default one.
-        random: Whether the network is untrained.
-    """
-
-    model: str
-    source: str
-    file: str | None = None
-    sha256: str | None = None
-    sha256_verified: str | None = None
-    seed: int | None = None
-    init: str | None = None
-    part: str | None = None
-    averaged: bool = False
-    head: str | None = None
-
-    @property
-    def random(self) -> bool:
-        return self.source == "random"
-
-    @property
-    def label(self) -> str:
-        """Short text for titles and tables; random weights are written in capitals."""
-        if self.random:
-            return f"RANDOM WEIGHTS (seed {self.seed})"
-        if self.source != "file":
-            return f"weights {self.model}"
-        if not self.part:
-            return f"weights {self.file}"
-        return f"weights {self.file} ({'averaged, ' if self.averaged else ''}{self.part})"
-
-    @property
-    def identity(self) -> WeightsIdentity:
-        """What decides the tensors, wherever they came from: two equal identities are the same weights."""
-        identity: WeightsIdentity = {
-            "model": self.model,
-            "random": self.random,
-            "sha256": self.sha256,
-            "seed": self.seed,
-        }
-        return {**identity, "part": self.part} if self.part else identity
-
-    def as_dict(self) -> Weights:
-        """For JSON; `random` and `label` are spelt out, so that no reader has to infer them."""
-        return cast(Weights, {**asdict(self), "random": self.random, "label": self.label})
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a network wants its images.
-
-    Attributes:
-        mean: Red, green, blue mean, of values in 0..1, that is subtracted.
-        std: Standard deviations divided by afterwards.
-        input_size: (height, width) in pixels that the weights were evaluated at.
-        interpolation: timm's word for the resizing filter.
-        crop_pct: Side of the centre crop over the side resized to, in timm's evaluation.
-    """
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    input_size: tuple[int, int]
-    interpolation: str
-    crop_pct: float
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A network in eval mode, how it wants its images, what its weights are, and how it was built."""
-
-    model: nn.Module
-    preprocessing: Preprocessing
-    record: WeightsRecord
-    model_args: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ResolvedWeights:
-    """Which weights a network will get, before it is built; `warning` says why they are not the trained ones."""
-
-    name: str
-    record: WeightsRecord
-    file: WeightsFile | None
-    warning: str | None = None
-
-
 def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> ResolvedWeights:
     """Decide which weights a network gets; fetches and verifies the file, builds no network.
 
     Args:
-        name: timm name, with or without a tag, such as 'replknet31b' or 'resnet101.tv_in1k'.
+        name: timm name, with or without a tag, such as 'replknet31b' or 'resnet101.tv_in1k'; or a network from
+            elsewhere (`replknet.foreign`), such as 'net.py:build' or 'torchvision/resnet50'.
         weights: 'auto' (trained weights, else random ones with a warning), 'pretrained', 'random', or the path of a
             checkpoint, or `PATH#KEY` with the part of it that holds the weights.
         seed: Seed of random weights.
@@ -158,6 +61,8 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
     Raises: UserError for an unknown network or tag; WeightsUnavailable for 'pretrained' weights that cannot be had;
         CheckpointError for a missing or damaged file.
     """
+    if is_foreign(name):
+        return resolve_foreign(name, weights, seed=seed)
     pretrained_cfg = _pretrained_cfg(name)
     architecture = name.partition(".")[0]
     random = WeightsRecord(architecture, "random", seed=seed, init="timm's")
@@ -211,6 +116,8 @@ def load_model(
     resolved = name if isinstance(name, ResolvedWeights) else resolve_weights(name, weights, seed=seed)
     if resolved.warning:
         _logger.warning(resolved.warning)
+    if resolved.build is not None:
+        return resolved.build((input_size, input_size) if isinstance(input_size, int) else input_size)
     record = resolved.record
     pretrained_cfg = _pretrained_cfg(resolved.name)
     model_args: dict[str, Any] = {}

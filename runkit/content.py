@@ -75,6 +75,7 @@ class IntervalMethod(TypedDict):
 
 class _Part(TypedDict, total=False):
     part: Annotated[str, Keywords(description="of a user's file, where it holds several sets of weights")]
+    code_sha256: Annotated[str, Keywords(description="of the user's source file that built the network, if one did")]
 
 
 class WeightsIdentity(_Part):
@@ -90,7 +91,7 @@ class Weights(TypedDict):
     """What a network's weights are (`replknet.WeightsRecord`)."""
 
     model: Annotated[str, Keywords(description="arch.tag of published weights, else the architecture")]
-    source: Literal["random", "file", "package", "cache", "download"]
+    source: Literal["random", "file", "package", "cache", "download", "built"]
     file: Annotated[str | None, Keywords(description="name of the checkpoint; null for random weights")]
     sha256: Annotated[str | None, Keywords(description="of that file")]
     sha256_verified: Annotated[
@@ -105,6 +106,9 @@ class Weights(TypedDict):
     averaged: Annotated[bool, Keywords(description="whether that part is a moving average of the weights")]
     head: Annotated[
         str | None, Keywords(description="of a user's file, where it is not the default head of the architecture")
+    ]
+    code_sha256: Annotated[
+        str | None, Keywords(description="of the user's source file that built the network; null for the zoo's")
     ]
     random: Annotated[bool, Keywords(description="whether the network is untrained")]
     label: Annotated[str, Keywords(description="words for titles and tables")]

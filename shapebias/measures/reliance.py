@@ -224,19 +224,21 @@ def compare_reliance(
     reliance = {answers.name: _draw(answers, variants, draws).reliance for answers in networks}
     found: dict[str, list[tuple[str, str, str, np.ndarray]]] = {"networks": [], "cues": []}
     for cue in CUES:
-        for one, other in itertools.combinations(reliance, 2):
-            if cue in reliance[one] and cue in reliance[other]:
-                found["networks"].append((one, other, cue, reliance[one][cue] - reliance[other][cue]))
+        for first, second in itertools.combinations(reliance, 2):
+            if cue in reliance[first] and cue in reliance[second]:
+                found["networks"].append((first, second, cue, reliance[first][cue] - reliance[second][cue]))
     for name, cues in reliance.items():
-        for one, other in itertools.combinations(cues, 2):
-            found["cues"].append((one, other, name, cues[one] - cues[other]))
+        for first, second in itertools.combinations(cues, 2):
+            found["cues"].append((first, second, name, cues[first] - cues[second]))
     differences = []
     for kind, rows in found.items():
-        rows = [row for row in rows if np.isfinite(row[-1]).all()]
-        tested = [(*row[:3], estimate(row[3]), _p_value(row[3])) for row in rows]
-        for (first, second, of, one, p), p_holm in zip(tested, correct_holm([row[-1] for row in tested]), strict=True):
-            assert one.value is not None and one.low is not None and one.high is not None  # noqa: PT018  finite above
-            differences.append(RelianceDifference(kind, first, second, of, one.value, one.low, one.high, p, p_holm))
+        tested = [row for row in rows if np.isfinite(row[-1]).all()]
+        p_values = [_p_value(row[-1]) for row in tested]
+        for row, p, p_holm in zip(tested, p_values, correct_holm(p_values), strict=True):
+            low, high = np.percentile(row[-1][1:], _LEVEL)
+            differences.append(
+                RelianceDifference(kind, *row[:3], float(row[-1][0]), float(low), float(high), p, p_holm)
+            )
     return differences
 
 

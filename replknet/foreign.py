@@ -1,0 +1,359 @@
+"""Networks from elsewhere: the user's own code, torchvision, the Hugging Face hub and torch.hub.
+
+| name | network | its weights by default |
+|---|---|---|
+| `FILE.py:FACTORY`, `package.module:FACTORY` | what the function returns | as the function built them |
+| `torchvision/NAME`, `torchvision/NAME.WEIGHTS` | torchvision's | the enum's default, or the member named |
+| `hf-hub:OWNER/NAME` | timm's, described by the hub's `config.json` | the hub's |
+| `torch.hub:OWNER/REPO[:REF]:ENTRY`, `torch.hub:FOLDER:ENTRY` | what the entry point returns | as it built them |
+
+The first and the last run the code that was named, and nothing else does.
+"""
+
+import copy
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import nn
+
+from replknet.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
+from replknet.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
+from replknet.weights import WeightsFile, WeightsUnavailable, find_weights, named_by_user
+from runkit import UserError, sha256_of_file
+from runkit.plugins import is_plugin, load_plugin
+
+__all__ = ["is_foreign", "resolve_foreign", "sha256_of_weights"]
+
+_TORCHVISION, _HF_HUB, _TORCH_HUB = "torchvision/", "hf-hub:", "torch.hub:"
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a network's name is one of this module's."""
+    return name.startswith((_TORCHVISION, _HF_HUB, _TORCH_HUB)) or is_plugin(name)
+
+
+def resolve_foreign(name: str, weights: str, *, seed: int) -> ResolvedWeights:
+    """Decide which weights a network from elsewhere gets; arguments and errors as for `replknet.resolve_weights`."""
+    if name.startswith(_TORCHVISION):
+        return _resolve_torchvision(name, weights, seed)
+    if name.startswith(_HF_HUB):
+        return _resolve_hf_hub(name, weights, seed)
+    factory = _hub_entry(name) if name.startswith(_TORCH_HUB) else load_plugin(name)
+    return _resolve_code(name, factory, weights, seed)
+
+
+def sha256_of_weights(model: nn.Module) -> str:
+    """SHA-256 of a network's state dict: names, types, shapes and bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if isinstance(tensor, torch.Tensor):
+            value = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+# --- the user's own code ----------------------------------------------------------------------------------------------
+
+
+def _resolve_code(name: str, factory: Any, weights: str, seed: int) -> ResolvedWeights:
+    said, code = _short(name), _sha256_of_code(factory)
+    if weights == "random":
+        raise UserError(
+            f"{said}: the function decides its network's weights, so --weights random does not apply; leave --weights "
+            "out, or name a checkpoint"
+        )
+    call = functools.partial(_call, said, factory, seed)
+    if weights not in ("auto", "pretrained"):
+        file = named_by_user(weights)
+        checkpoint = read_checkpoint(file.path, file.key)
+        record = WeightsRecord(
+            said,
+            file.source,
+            file.path.name,
+            file.sha256,
+            file.sha256_verified,
+            part=checkpoint.part or None,
+            averaged=checkpoint.averaged,
+            code_sha256=code,
+        )
+        return ResolvedWeights(said, record, file, build=lambda _: _with_file(call(), record, file))
+    sha256 = sha256_of_weights(call())
+    record = WeightsRecord(said, "built", sha256=sha256, sha256_verified="none", seed=seed, code_sha256=code)
+
+    def build(_: tuple[int, int] | None) -> LoadedModel:
+        model = call()
+        if sha256_of_weights(model) != sha256:
+            raise UserError(
+                f"{said} gives other weights at every call, so a result could not be made again; seed it, or load the "
+                "weights from a file"
+            )
+        return LoadedModel(model.eval(), preprocessing_of(model), record, {})
+
+    return ResolvedWeights(said, record, None, build=build)
+
+
+def _call(said: str, factory: Any, seed: int) -> nn.Module:
+    """The network, built with the seed of the run; the global random state is left as it was."""
+    if isinstance(factory, nn.Module):
+        return copy.deepcopy(factory)
+    if not callable(factory):
+        raise UserError(f"{said} is a {type(factory).__name__}; name a function that returns a torch.nn.Module")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = factory()
+        except UserError:
+            raise
+        except Exception as error:  # the user's own code may raise anything
+            raise UserError(f"{said}() failed: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"{said}() returned a {type(model).__name__}; it must return a torch.nn.Module")
+    return model
+
+
+def _short(name: str) -> str:
+    """`folder/net.py:build` -> `net.py:build`: results do not depend on where a file or a folder lies."""
+    place, _, function = name.rpartition(":")
+    if name.startswith(_TORCH_HUB):
+        folder = Path(place.removeprefix(_TORCH_HUB))
+        return f"{_TORCH_HUB}{folder.resolve().name}:{function}" if folder.is_dir() else name
+    return f"{Path(place).name}:{function}" if place.endswith(".py") else name
+
+
+def _sha256_of_code(factory: Any) -> str | None:
+    """Of the file that the function stands in; None where that is not known."""
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    try:
+        source = inspect.getsourcefile(type(factory) if isinstance(factory, nn.Module) else factory)
+    except TypeError:
+        return None
+    return sha256_of_file(Path(source)) if source and Path(source).is_file() else None
+
+
+def _with_file(model: nn.Module, record: WeightsRecord, file: WeightsFile) -> LoadedModel:
+    """A network with the weights of a file, loaded strictly."""
+    ours = model.state_dict()
+    checkpoint = strip_prefix(read_checkpoint(file.path, file.key), ours, file.path)
+    _load_strictly(model, checkpoint, f"{record.file} does not fit {record.model}")
+    return LoadedModel(model.eval(), preprocessing_of(model), record, {})
+
+
+def _load_strictly(model: nn.Module, checkpoint: Checkpoint, said: str) -> None:
+    ours = {key: tuple(value.shape) for key, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+    theirs = {key: tuple(value.shape) for key, value in checkpoint.tensors.items()}
+    problems = [f"missing {key}" for key in ours.keys() - theirs.keys()][:1]
+    problems += [f"unexpected {key}" for key in theirs.keys() - ours.keys()][:1]
+    problems += [
+        f"{key} has shape {list(theirs[key])}, the network {list(shape)}"
+        for key, shape in ours.items()
+        if key in theirs and theirs[key] != shape
+    ][:1]
+    if problems:
+        raise CheckpointError(f"{said}: {'; '.join(problems)}; the file holds {list_keys(theirs)}")
+    model.load_state_dict(checkpoint.tensors)
+
+
+def preprocessing_of(model: nn.Module) -> Preprocessing:
+    """What a network says of its images: timm's `pretrained_cfg`, or attributes `mean`, `std` and `input_size`.
+
+    What it does not say is ImageNet's mean and deviation, 224 pixels, and bicubic resizing.
+    """
+    cfg: Any = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
+    said: Mapping[str, Any] = cfg if isinstance(cfg, Mapping) else getattr(cfg, "to_dict", dict)()
+
+    def ask(key: str, default: Any) -> Any:
+        value = said.get(key)
+        if value is None:
+            value = getattr(model, key, None)
+        return default if value is None or callable(value) else value
+
+    size = ask("input_size", (224, 224))
+    size = (size, size) if isinstance(size, int) else tuple(int(side) for side in tuple(size)[-2:])
+    mean, std = _numbers(ask("mean", IMAGENET_DEFAULT_MEAN)), _numbers(ask("std", IMAGENET_DEFAULT_STD))
+    interpolation, crop_pct = ask("interpolation", "bicubic"), float(ask("crop_pct", 1.0))
+    return Preprocessing(cast(Any, mean), cast(Any, std), cast(Any, size), interpolation, crop_pct)
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    if isinstance(values, torch.Tensor):
+        values = values.flatten().tolist()
+    return tuple(float(value) for value in values)
+
+
+# --- torch.hub --------------------------------------------------------------------------------------------------------
+
+
+def _hub_entry(name: str) -> Callable[[], nn.Module]:
+    place, _, entry = name.removeprefix(_TORCH_HUB).rpartition(":")
+    if not place or not entry:
+        raise UserError(f"{name}: write torch.hub:OWNER/REPO:ENTRY or torch.hub:FOLDER:ENTRY")
+    local = Path(place).is_dir()
+
+    def load() -> nn.Module:
+        try:
+            return torch.hub.load(place, entry, source="local" if local else "github", trust_repo=True, verbose=False)
+        except (OSError, RuntimeError) as error:  # what the download raises
+            raise WeightsUnavailable(f"{name} cannot be had: {str(error).splitlines()[0]}") from error
+
+    return load
+
+
+# --- torchvision ------------------------------------------------------------------------------------------------------
+
+
+def _resolve_torchvision(name: str, weights: str, seed: int) -> ResolvedWeights:
+    from torchvision import models
+
+    architecture, _, member = name.removeprefix(_TORCHVISION).partition(".")
+    if architecture not in models.list_models():
+        raise UserError(f"unknown network {name!r}; torchvision.models.list_models() lists them")
+    enum = models.get_model_weights(architecture)
+    if member and member not in enum.__members__:
+        known = ", ".join(enum.__members__) or "none"
+        raise UserError(f"torchvision's {architecture} has no weights {member!r}; it has {known}")
+    chosen: Any = enum[member] if member else getattr(enum, "DEFAULT", None)
+    full = f"{_TORCHVISION}{architecture}.{chosen.name}" if chosen is not None else f"{_TORCHVISION}{architecture}"
+
+    def plain() -> nn.Module:
+        options = {"weights": None}
+        if "weights_backbone" in inspect.signature(models.get_model_builder(architecture)).parameters:
+            options["weights_backbone"] = None  # or it would be downloaded
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return models.get_model(architecture, **options)
+
+    random = WeightsRecord(f"{_TORCHVISION}{architecture}", "random", seed=seed, init="torchvision's")
+    preprocessing = _torchvision_preprocessing(chosen)
+
+    def build_random(_: tuple[int, int] | None) -> LoadedModel:
+        return LoadedModel(plain().eval(), preprocessing, random, {})
+
+    if weights == "random":
+        return ResolvedWeights(name, random, None, build=build_random)
+    warning = None
+    try:
+        if weights not in ("auto", "pretrained"):
+            file, tag = named_by_user(weights), f"{_TORCHVISION}{architecture}"
+        elif chosen is None:
+            raise WeightsUnavailable(f"no trained weights are published for {name}")
+        else:
+            file, tag = find_weights(full, {"url": chosen.url}), full
+    except WeightsUnavailable as error:
+        if weights != "auto":
+            raise
+        warning = f"{name}: RANDOM WEIGHTS (seed {seed}), since {error}"
+        return ResolvedWeights(name, random, None, warning=warning, build=build_random)
+    record = WeightsRecord(tag, file.source, file.path.name, file.sha256, file.sha256_verified)
+
+    def build(_: tuple[int, int] | None) -> LoadedModel:
+        loaded = _with_file(plain(), record, file)
+        return LoadedModel(loaded.model, preprocessing, record, {})
+
+    return ResolvedWeights(name, record, file, build=build)
+
+
+def _torchvision_preprocessing(weights: Any) -> Preprocessing:
+    """What the transforms of a weights enum's member do; ImageNet's numbers where they do not say."""
+    transforms = weights.transforms() if weights is not None else None
+    size = getattr(transforms, "crop_size", None) or getattr(transforms, "resize_size", None) or [224]
+    interpolation = getattr(getattr(transforms, "interpolation", None), "value", "bilinear")
+    resize = getattr(transforms, "resize_size", None) or size
+    side = int(size[0])
+    return Preprocessing(
+        tuple(getattr(transforms, "mean", IMAGENET_DEFAULT_MEAN)),
+        tuple(getattr(transforms, "std", IMAGENET_DEFAULT_STD)),
+        (side, side),
+        interpolation,
+        side / int(resize[0]),
+    )
+
+
+# --- the Hugging Face hub ---------------------------------------------------------------------------------------------
+
+
+def _resolve_hf_hub(name: str, weights: str, seed: int) -> ResolvedWeights:
+    """A network of timm that a repository of the hub describes; without the description there is nothing to build."""
+    repository = name.removeprefix(_HF_HUB)
+    config = _hub_config(repository)
+    architecture = config.get("architecture")
+    if not isinstance(architecture, str) or not timm.is_model(architecture):
+        raise UserError(f"{name} is no network of timm: its config.json names the architecture {architecture!r}")
+    random = WeightsRecord(architecture, "random", seed=seed, init="timm's")
+    try:
+        if weights == "random":
+            return ResolvedWeights(name, random, None, build=lambda size: _build_described(config, random, None, size))
+        if weights in ("auto", "pretrained"):
+            file = find_weights(name, {"hf_hub_id": repository})
+        else:
+            file = named_by_user(weights)
+    except WeightsUnavailable as error:
+        if weights != "auto":
+            raise
+        return ResolvedWeights(
+            name,
+            random,
+            None,
+            warning=f"{name}: RANDOM WEIGHTS (seed {seed}), since {error}",
+            build=lambda size: _build_described(config, random, None, size),
+        )
+    model = architecture if file.source == "file" else name
+    record = WeightsRecord(model, file.source, file.path.name, file.sha256, file.sha256_verified)
+    return ResolvedWeights(name, record, file, build=lambda size: _build_described(config, record, file, size))
+
+
+def _build_described(
+    config: Mapping[str, Any], record: WeightsRecord, file: WeightsFile | None, size: tuple[int, int] | None
+) -> LoadedModel:
+    """A network of timm from the description in a hub's `config.json`, with the weights of a file or random ones."""
+    cfg = dict(config.get("pretrained_cfg") or {})
+    overlay = {key: value for key, value in cfg.items() if key not in ("architecture", "tag", "url", "file")}
+    model_args = dict(config.get("model_args") or {})
+    if "num_classes" in config:
+        model_args["num_classes"] = overlay["num_classes"] = config["num_classes"]
+    if size is not None and cfg.get("fixed_input_size"):
+        model_args["img_size"] = size
+    if file is not None:
+        overlay["state_dict"] = read_checkpoint(file.path, file.key).tensors
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(record.seed or 0)
+            model = timm.create_model(
+                config["architecture"], pretrained=file is not None, pretrained_cfg_overlay=overlay, **model_args
+            )
+    except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
+        raise CheckpointError(
+            f"{record.file or record.model} does not fit {config['architecture']}: {error}"
+        ) from error
+    described: Any = model.pretrained_cfg
+    described["state_dict"] = None  # or the tensors would be kept a second time
+    return LoadedModel(model.eval(), preprocessing_of(model), record, model_args)
+
+
+def _hub_config(repository: str) -> dict[str, Any]:
+    """`config.json` of a repository of the hub, from its cache or fetched."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    repo, _, revision = repository.partition("@")
+    try:
+        path = huggingface_hub.hf_hub_download(repo, "config.json", revision=revision or None, etag_timeout=10)
+    except errors.EntryNotFoundError as error:
+        raise UserError(f"hf-hub:{repository} holds no config.json, so it is no network of timm") from error
+    except Exception as error:  # the errors of its HTTP library pass through, and that library changes
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise WeightsUnavailable(f"hf-hub:{repository} cannot be had: {reason}") from error
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}") from error
+    return content if isinstance(content, dict) else {}

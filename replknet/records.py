@@ -1,0 +1,130 @@
+"""What is known of a network and its weights; a part of every result."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from torch import nn
+
+from replknet.weights import WeightsFile
+from runkit.content import Weights, WeightsIdentity
+
+__all__ = ["LoadedModel", "Preprocessing", "ResolvedWeights", "WeightsRecord"]
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """What a network's weights are.
+
+    Attributes:
+        model: `arch.tag` of published weights, else the architecture alone.
+        source: 'random', 'file', 'package', 'cache' or 'download'; 'built' if the user's own code gave the network its
+            weights.
+        file: Name of the checkpoint file, None for random weights.
+        sha256: SHA-256 of that file, 64 hexadecimal digits; of weights from the user's code, that of the state dict.
+        sha256_verified: How much of it was compared with a published one ('full', 'prefix', 'none'); None for random
+            weights.
+        seed: Seed of random weights, else None.
+        init: How random weights were drawn, else None.
+        part: The part of a user's file that holds the weights, such as 'state_dict_ema'; None if there is only one.
+        averaged: Whether that part is a moving average of the weights.
+        head: Of a user's file, the classification head where it is not the architecture's default one.
+        code_sha256: SHA-256 of the user's source file that built the network, if one did.
+        random: Whether the network is untrained.
+    """
+
+    model: str
+    source: str
+    file: str | None = None
+    sha256: str | None = None
+    sha256_verified: str | None = None
+    seed: int | None = None
+    init: str | None = None
+    part: str | None = None
+    averaged: bool = False
+    head: str | None = None
+    code_sha256: str | None = None
+
+    @property
+    def random(self) -> bool:
+        return self.source == "random"
+
+    @property
+    def label(self) -> str:
+        """Short text for titles and tables; random weights are written in capitals."""
+        if self.random:
+            return f"RANDOM WEIGHTS (seed {self.seed})"
+        if self.source == "built":
+            return f"weights as built by {self.model}"
+        if self.source != "file":
+            return f"weights {self.model}"
+        if not self.part:
+            return f"weights {self.file}"
+        return f"weights {self.file} ({'averaged, ' if self.averaged else ''}{self.part})"
+
+    @property
+    def identity(self) -> WeightsIdentity:
+        """What decides the tensors, wherever they came from: two equal identities are the same weights."""
+        identity: WeightsIdentity = {
+            "model": self.model,
+            "random": self.random,
+            "sha256": self.sha256,
+            "seed": self.seed,
+        }
+        if self.part:
+            identity["part"] = self.part
+        if self.code_sha256:
+            identity["code_sha256"] = self.code_sha256
+        return identity
+
+    def as_dict(self) -> Weights:
+        """For JSON; `random` and `label` are spelt out, so that no reader has to infer them."""
+        return cast(Weights, {**asdict(self), "random": self.random, "label": self.label})
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants its images.
+
+    Attributes:
+        mean: Red, green, blue mean, of values in 0..1, that is subtracted.
+        std: Standard deviations divided by afterwards.
+        input_size: (height, width) in pixels that the weights were evaluated at.
+        interpolation: timm's word for the resizing filter.
+        crop_pct: Side of the centre crop over the side resized to, in timm's evaluation.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    input_size: tuple[int, int]
+    interpolation: str
+    crop_pct: float
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in eval mode, how it wants its images, what its weights are, and how it was built."""
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    record: WeightsRecord
+    model_args: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ResolvedWeights:
+    """Which weights a network will get, before it is built.
+
+    Attributes:
+        name: Of the network.
+        record: What the weights are.
+        file: The checkpoint; None for random weights, and for networks that `build` makes.
+        warning: Why they are not the trained ones.
+        build: Makes a network that is not timm's, for images of a size (height, width) or of its own (None).
+    """
+
+    name: str
+    record: WeightsRecord
+    file: WeightsFile | None
+    warning: str | None = None
+    build: Callable[[tuple[int, int] | None], LoadedModel] | None = None

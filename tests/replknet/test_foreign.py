@@ -1,0 +1,217 @@
+"""Networks from elsewhere: the user's code, torchvision, the Hugging Face hub, torch.hub."""
+
+import json
+import sys
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from replknet import load_model, resolve_weights
+from replknet.checkpoint import CheckpointError
+from replknet.foreign import is_foreign, sha256_of_weights
+from replknet.weights import WeightsUnavailable
+from runkit import UserError
+
+CODE = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    mean, std, input_size = (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), (3, 96, 64)
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def build():
+    net = Net()
+    nn.init.constant_(net.conv.weight, 0.25)
+    return net
+
+
+calls = 0
+
+
+def unsteady():
+    global calls
+    calls += 1
+    net = Net()
+    nn.init.constant_(net.conv.weight, calls)
+    return net
+
+
+def broken():
+    raise RuntimeError("no data")
+
+
+def number():
+    return 3
+
+
+ready = Net()
+"""
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    path = tmp_path / "nets_of_mine.py"
+    path.write_text(CODE, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield path
+    sys.modules.pop("nets_of_mine", None)
+
+
+def test_which_names_are_foreign():
+    assert all(map(is_foreign, ("net.py:build", "a.b:c", "torchvision/resnet18", "hf-hub:timm/x", "torch.hub:a/b:c")))
+    assert not any(map(is_foreign, ("resnet18", "resnet18.tv_in1k", "replknet31b")))
+
+
+def test_a_function_of_a_file(code):
+    loaded = load_model(f"{code}:build")
+    record = loaded.record
+    assert (record.model, record.source, record.random) == ("nets_of_mine.py:build", "built", False)
+    assert record.label == "weights as built by nets_of_mine.py:build"
+    assert record.sha256 == sha256_of_weights(loaded.model)
+    assert len(record.code_sha256) == 64
+    assert record.identity["code_sha256"] == record.code_sha256
+    assert loaded.preprocessing.mean == (0.5, 0.5, 0.5)
+    assert loaded.preprocessing.input_size == (96, 64)
+    assert not loaded.model.training
+    assert (loaded.model.conv.weight == 0.25).all()
+
+
+def test_a_class_and_an_instance(code):
+    assert load_model(f"{code}:Net").record.sha256 == load_model(f"{code}:Net").record.sha256
+    assert load_model(f"{code}:Net").record.sha256 != load_model(f"{code}:Net", seed=1).record.sha256
+    ready = load_model(f"{code}:ready")
+    assert ready.record.source == "built"
+    assert ready.model is not load_model(f"{code}:ready").model
+
+
+def test_a_checkpoint_into_the_users_network(code, tmp_path):
+    source = load_model(f"{code}:Net", seed=5).model
+    torch.save({"state_dict": {f"model.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "a.ckpt")
+    loaded = load_model(f"{code}:build", str(tmp_path / "a.ckpt"))
+    assert loaded.record.source == "file"
+    assert loaded.record.label == "weights a.ckpt (state_dict)"
+    assert torch.equal(loaded.model.conv.weight, source.conv.weight)
+    torch.save({"conv.weight": torch.zeros(4, 3, 5, 5), "fc": torch.ones(1)}, tmp_path / "b.pth")
+    with pytest.raises(
+        CheckpointError, match=r"missing conv.bias; unexpected fc; conv.weight has shape .*holds conv.weight, fc"
+    ):
+        load_model(f"{code}:build", str(tmp_path / "b.pth"))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("unsteady", "gives other weights at every call"),
+        ("broken", r"broken\(\) failed: RuntimeError: no data"),
+        ("number", r"number\(\) returned a int; it must return a torch.nn.Module"),
+        ("calls", "is a int; name a function"),
+        ("none", "has no 'none'"),
+    ],
+)
+def test_functions_that_do_not_do(code, function, message):
+    with pytest.raises(UserError, match=message):
+        load_model(f"{code}:{function}")
+
+
+def test_random_weights_are_the_functions_business(code):
+    with pytest.raises(UserError, match="--weights random does not apply"):
+        resolve_weights(f"{code}:build", "random")
+
+
+def test_a_module_by_its_name():
+    loaded = load_model("torchvision.models:squeezenet1_1")
+    assert loaded.record.model == "torchvision.models:squeezenet1_1"
+    assert loaded.preprocessing.input_size == (224, 224)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_torchvision_offline(caplog):
+    loaded = load_model("torchvision/resnet18", seed=3)
+    assert loaded.record.label == "RANDOM WEIGHTS (seed 3)"
+    assert "torchvision/resnet18: RANDOM WEIGHTS (seed 3), since" in caplog.text
+    with pytest.raises(WeightsUnavailable):
+        resolve_weights("torchvision/resnet18", "pretrained")
+    segmentation = load_model("torchvision/fcn_resnet50", "random")  # its backbone is not downloaded either
+    assert isinstance(segmentation.model, nn.Module)
+
+
+def test_torchvision_weights(tmp_path, monkeypatch):
+    torchvision = pytest.importorskip("torchvision")
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    enum = torchvision.models.get_model_weights("squeezenet1_1")
+    theirs = torchvision.models.squeezenet1_1()
+    # the published file's name ends with digits of its hash, which another file cannot have
+    monkeypatch.setattr("replknet.weights.verify_file", lambda path, published: ("0" * 64, "prefix"))
+    torch.save(theirs.state_dict(), tmp_path / "checkpoints" / enum.DEFAULT.url.rpartition("/")[2])
+    loaded = load_model("torchvision/squeezenet1_1.IMAGENET1K_V1", "pretrained")
+    assert loaded.record.model == "torchvision/squeezenet1_1.IMAGENET1K_V1"
+    assert loaded.preprocessing.crop_pct == pytest.approx(224 / 256)
+    assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in loaded.model.state_dict().items())
+    with pytest.raises(UserError, match="has no weights 'V9'; it has IMAGENET1K_V1"):
+        resolve_weights("torchvision/squeezenet1_1.V9")
+    with pytest.raises(UserError, match=r"unknown network 'torchvision/resnet19'"):
+        resolve_weights("torchvision/resnet19")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A repository of the hub: resnet18 with five classes and a mean of its own."""
+    source = timm.create_model("resnet18", num_classes=5).eval()
+    save_file(source.state_dict(), tmp_path / "model.safetensors")
+    cfg = {"num_classes": 5, "mean": [0.1, 0.2, 0.3], "input_size": [3, 160, 160], "tag": "mine"}
+    config = {"architecture": "resnet18", "num_classes": 5, "pretrained_cfg": cfg}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    monkeypatch.setattr("replknet.weights.cannot_reach", lambda url: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, file, **_: str(tmp_path / file))
+    return source
+
+
+def test_a_network_of_the_hub(hub):
+    loaded = load_model("hf-hub:me/mine")
+    assert (loaded.record.model, loaded.record.source) == ("hf-hub:me/mine", "download")
+    assert loaded.preprocessing.mean == (0.1, 0.2, 0.3)
+    assert loaded.preprocessing.input_size == (160, 160)
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(loaded.model(x), hub(x))
+    assert load_model("hf-hub:me/mine", "random").record.random
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_repository_that_is_no_network_of_timm(monkeypatch, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"is no network of timm: its config.json names the architecture None"):
+        resolve_weights("hf-hub:me/bert")
+
+
+def test_the_hub_out_of_reach(monkeypatch):
+    def fails(*args, **kwargs):
+        raise RuntimeError("the test has no network")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fails)
+    with pytest.raises(WeightsUnavailable, match=r"hf-hub:timm/resnet18 cannot be had: the test has no network"):
+        resolve_weights("hf-hub:timm/resnet18")
+
+
+def test_torch_hub_from_a_folder(tmp_path):
+    text = "from torch import nn\n\n\ndef tiny():\n    return nn.Conv2d(3, 2, 1)\n"
+    (tmp_path / "hubconf.py").write_text(text, encoding="utf-8")
+    loaded = load_model(f"torch.hub:{tmp_path}:tiny")
+    assert (loaded.record.model, loaded.record.source) == (f"torch.hub:{tmp_path.name}:tiny", "built")
+    assert loaded.model.weight.shape == (2, 3, 1, 1)
+    with pytest.raises(UserError, match=r"write torch.hub:OWNER/REPO:ENTRY"):
+        load_model("torch.hub:dinov2_vits14")
