@@ -1,50 +1,37 @@
-"""Unpack a tar archive that nobody vouches for: all of it or nothing, and never outside its folder.
-
-Only regular files are written, by our own hand: no links, no devices, no permissions or owners of the archive. That is
-stricter than the `data` filter of `tarfile`, and the same on every Python.
-"""
+"""Unpack a tar archive that nobody vouches for: all of it or nothing, within a limit, and never outside its folder."""
 
 import bz2
 import gzip
-import io
 import lzma
 import shutil
 import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import Any
 
 from runkit.console import UserError
 
 __all__ = ["unpack_tar"]
 
-_OPENERS: dict[bytes, Callable[[Path], IO[bytes]]] = {
-    b"\x1f\x8b": gzip.open,  # type: ignore[dict-item]
-    b"BZh": bz2.open,  # type: ignore[dict-item]
-    b"\xfd7zXZ\x00": lzma.open,  # type: ignore[dict-item]
-}
+_OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _BROKEN = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RecursionError)
-_MAX_READ = 1 << 24
 
 
-def unpack_tar(
-    archive: str | Path, folder: str | Path, *, pick: Callable[[Path], Path], max_bytes: int, max_members: int
-) -> None:
+def unpack_tar(archive: str | Path, folder: str | Path, *, pick: Callable[[Path], Path], max_bytes: int) -> None:
     """Unpack `archive` (tar, plain or compressed by gzip, bzip2 or xz) so that `folder` appears, complete and checked.
 
-    Hidden files (a leading dot) are left out. After an error nothing is left behind; what a killed process leaves,
-    `.<folder>.unpack`, the next one removes. The caller keeps other processes from unpacking into the same folder.
+    Members pass the `data` filter of `tarfile`; links are refused as well, and hidden files (a leading dot) left out.
+    After an error nothing is left behind; what a killed process leaves, `.<folder>.unpack`, the next one removes. The
+    caller keeps other processes from unpacking into the same folder.
 
     Args:
         archive: The file.
         folder: Folder to make; must not exist, or be empty.
         pick: Given the unpacked tree, returns the folder in it that becomes `folder`; it may raise UserError.
-        max_bytes: Most bytes that the archive may unpack to.
-        max_members: Most members that it may have.
+        max_bytes: Most bytes that the archive may have without its compression.
 
-    Raises: UserError that names the archive and the member that is refused: a link or device, an absolute name or one
-        that climbs out, a name twice, more than the limits; or that says how the archive is damaged; or as `pick`.
+    Raises: UserError that names the archive and says what is refused or how the archive is damaged; or as `pick`.
     """
     archive, folder = Path(archive), Path(folder)
     scratch = folder.with_name(f".{folder.name}.unpack")
@@ -56,87 +43,50 @@ def unpack_tar(
         raise UserError(f"cannot write {folder}: {error.strerror}; name a folder you may write to") from error
     try:
         try:
-            with _open(archive, max_bytes + 2 * tarfile.RECORDSIZE * (max_members + 1)) as stream:
-                _extract(stream, scratch, f"{archive} is refused", max_bytes, max_members)
+            _extract(_decompress(archive, scratch / "archive.tar", max_bytes), scratch / "tree")
         except _BROKEN as error:
             raise UserError(f"{archive} cannot be unpacked: {error}") from error
-        picked = pick(scratch)
+        picked = pick(scratch / "tree")
         try:
             picked.rename(folder)
         except OSError as error:
             raise UserError(f"cannot write {folder}: {error.strerror}; remove what is there") from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)  # it may be what was picked
+        shutil.rmtree(scratch)
 
 
-def _extract(stream: "_Bounded", scratch: Path, refused: str, max_bytes: int, max_members: int) -> None:
-    total = 0
-    with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[call-overload]
-        for count, member in enumerate(tar, start=1):
-            name = PurePosixPath(member.name)
-            total += member.size
-            if name.is_absolute() or ".." in name.parts or "\\" in member.name or ":" in member.name:
-                raise UserError(f"{refused}: the member {member.name!r} would be written outside its folder")
-            if not (member.isfile() or member.isdir()) or member.issparse():
-                raise UserError(f"{refused}: the member {member.name!r} is a link or a device")
-            if total > max_bytes or count > max_members:
-                raise UserError(f"{refused}: it has more than {max_members} members or {max_bytes} bytes")
-            if member.isdir() or any(part.startswith(".") for part in name.parts):
-                continue
-            target = scratch / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source = tar.extractfile(member)
-            assert source is not None  # it is a regular file
-            try:
-                with source, target.open("xb") as file:
-                    shutil.copyfileobj(source, file)
-            except FileExistsError as error:
-                raise UserError(f"{refused}: the member {member.name!r} comes twice") from error
-        _check_end(stream, tar.offset)
+def _decompress(archive: Path, plain: Path, max_bytes: int) -> Path:
+    """The archive without its compression, whose checksums are compared on the way; itself if it has none."""
+    with archive.open("rb") as file:
+        head = file.read(6)
+    opener = next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
+    if opener is None:
+        plain = archive
+    else:
+        with opener(archive) as source, plain.open("wb") as file:
+            while (chunk := source.read(1 << 20)) and file.tell() <= max_bytes:
+                file.write(chunk)
+    if plain.stat().st_size > max_bytes:
+        raise ValueError(f"it has more than {max_bytes} bytes")
+    return plain
 
 
-def _check_end(stream: "_Bounded", offset: int) -> None:
-    """Read on to the end, where compressed files have their checksum: after the last member come only zeros.
-
-    `tarfile` takes a damaged header for the end of the archive.
-    """
-    stream.seek(offset)
-    rest = 0
-    while chunk := stream.read(tarfile.RECORDSIZE):
-        rest += len(chunk)
-        if any(chunk):
-            raise ValueError("a header is damaged")
-    if rest < tarfile.BLOCKSIZE:
+def _extract(plain: Path, tree: Path) -> None:
+    with tarfile.open(plain, "r:") as tar:
+        tar.extractall(tree, filter=_data_only)
+        # `tarfile` takes a damaged header for the end; after the last member come at least two blocks, of zeros alone
+        with plain.open("rb") as file:
+            file.seek(tar.offset)
+            rest = file.read()
+    if any(rest):
+        raise ValueError("a header is damaged")
+    if len(rest) < tarfile.BLOCKSIZE:
         raise EOFError("it breaks off")
 
 
-def _open(archive: Path, limit: int) -> "_Bounded":
-    with archive.open("rb") as file:
-        head = file.read(6)
-    for magic, opener in _OPENERS.items():
-        if head.startswith(magic):
-            return _Bounded(opener(archive), limit)
-    return _Bounded(archive.open("rb"), limit)
-
-
-class _Bounded(io.RawIOBase):
-    """The unpacked stream, to be read up to `limit` and a little at a time: headers, too, can have absurd sizes."""
-
-    def __init__(self, file: IO[bytes], limit: int) -> None:
-        self._file = file
-        self._limit = limit
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _MAX_READ or self._file.tell() + size > self._limit:
-            raise ValueError(f"it unpacks to more than {self._limit / 1e6:.0f} MB, or has a header of absurd size")
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+def _data_only(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+    if any(part.startswith(".") and part != ".." for part in PurePosixPath(member.name).parts):
+        return None
+    if not (member.isfile() or member.isdir()) or member.issparse():
+        raise tarfile.SpecialFileError(member)
+    return tarfile.data_filter(member, path)

@@ -1,26 +1,24 @@
 """One file from the web: whole and checked, or absent; an interrupted transfer goes on where it stopped.
 
-Beside the destination lie, hidden, `.<name>.part` (the bytes so far), `.<name>.part.json` (whose they are) and
-`.<name>.lock` (held while fetching, so that of several processes one fetches and the others find the file). Python's
-own HTTP client is used: the one that comes with huggingface_hub is another in each of its major versions.
+pooch's downloader speaks HTTP and writes what comes. pooch by itself begins anew after a break, leaves a temporary file
+behind when it is killed, tries again where the server says that there is no such file, and replaces without a word a
+file that has changed. What this module adds is the partial file and when to try again. Beside the destination lie,
+hidden, `.<name>.part` (the bytes so far), `.<name>.part.json` (whose they are) and `.<name>.lock` (held while fetching,
+so that of several processes one fetches and the others find the file).
 """
 
-import email.utils
-import http.client
 import json
 import logging
 import re
 import shutil
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -28,11 +26,14 @@ from runkit.console import UserError, is_quiet
 from runkit.fetch.manifest import check_remembered, remember_sha256
 from runkit.files import sha256_of_file
 
+if TYPE_CHECKING:  # a tenth of a second that runs without a download are spared
+    from requests import Response
+
 __all__ = ["PATIENCE", "DownloadError", "Patience", "cannot_reach", "download", "locked"]
 
 _logger = logging.getLogger(__name__)
-_AGENT = {"User-Agent": "replknet-analysis"}
-_CHUNK = 1 << 18
+_HEADERS = {"User-Agent": "replknet-analysis", "Accept-Encoding": "identity"}
+_CHUNK = 1 << 17
 _answers: dict[str, str | None] = {}  # host -> why it cannot be reached, for the rest of the process: one wait
 
 
@@ -42,19 +43,12 @@ class DownloadError(UserError):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a transfer is tried.
+    """How long a transfer is tried, in seconds and attempts."""
 
-    Attributes:
-        stall: Seconds without a byte after which a connection is given up.
-        attempts: How many attempts in a row may bring nothing new.
-        backoff: Seconds before the second attempt, doubled before each further one.
-        longest_wait: Seconds that a server may ask for (`Retry-After`) without being given up.
-    """
-
-    stall: float = 15.0
-    attempts: int = 5
-    backoff: float = 1.0
-    longest_wait: float = 60.0
+    stall: float = 15.0  # without a byte, after which a connection is given up
+    attempts: int = 5  # in a row that may bring nothing new
+    backoff: float = 1.0  # before the second attempt, doubled before each further one
+    longest_wait: float = 60.0  # that a server may ask for (`Retry-After`)
 
 
 PATIENCE = Patience()
@@ -68,24 +62,14 @@ class _TryAgain(Exception):
         self.wait = wait
 
 
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https only, and from https only to https; Python ends loops."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        if urlsplit(newurl).scheme not in (("https",) if req.type == "https" else ("http", "https")):
-            raise urllib.error.HTTPError(req.full_url, code, f"redirect to {newurl} refused", headers, fp)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-_opener = urllib.request.build_opener(_SafeRedirects)
-
-
 def cannot_reach(url: str, *, seconds: float = 5.0) -> str | None:
     """Reason why the host of `url` does not answer, None if it does (whatever it answers).
 
     Asked in a thread of its own, because looking up a name has no time limit in Python: without a network the answer
     comes after `seconds` and one more at the latest, and is remembered. Proxies set in the environment are used.
     """
+    import requests
+
     host = urlsplit(url).netloc
     if urlsplit(url).scheme not in ("http", "https"):
         return "not an http or https address"
@@ -95,12 +79,9 @@ def cannot_reach(url: str, *, seconds: float = 5.0) -> str | None:
 
     def ask() -> None:
         try:
-            with _opener.open(urllib.request.Request(url, method="HEAD", headers=_AGENT), timeout=seconds):
-                outcome.append(None)
-        except urllib.error.HTTPError as error:
-            error.close()
+            requests.head(url, headers=_HEADERS, timeout=seconds)
             outcome.append(None)
-        except (OSError, ValueError, http.client.HTTPException) as error:
+        except (requests.RequestException, ValueError) as error:
             outcome.append(_reason(error))
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -145,7 +126,7 @@ def download(
         if not destination.exists():
             _logger.info("downloading %s from %s", what, host)
             try:
-                _fetch(url, destination, f"{what} from {host}", sha256, size, patience)
+                _fetch(_PartialFile(destination, url, f"{what} from {host}", sha256, size), patience)
             except OSError as error:
                 raise UserError(f"cannot write {destination}: {error.strerror or error}") from error
     return destination
@@ -174,20 +155,21 @@ def locked(path: Path) -> Iterator[None]:
 
 
 class _PartialFile:
-    """The bytes fetched so far, and which version of which address they belong to."""
+    """The bytes fetched so far, and which version of which address they belong to; pooch writes into it."""
 
-    def __init__(self, destination: Path, url: str, *, checked: bool) -> None:
-        """`checked`: whether a whole SHA-256 will tell at the end that all bytes belong together."""
+    def __init__(self, destination: Path, url: str, what: str, sha256: str | None, size: int | None) -> None:
+        self.destination, self.url, self.what, self.sha256, self.published_size = destination, url, what, sha256, size
         self.path = destination.with_name(f".{destination.name}.part")
+        self.total = size
+        self.progress: Any = None
         self._note = destination.with_name(f".{destination.name}.part.json")
-        self._url = url
-        self.validator: str | None = None
-        try:
+        self._validator: str | None = None
+        belongs = False
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # there is none, or it was not written whole
             note = json.loads(self._note.read_text(encoding="utf-8"))
-            belongs = note["url"] == url and (note["validator"] or checked)
-            self.validator = note["validator"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or not written to its end
-            belongs = False
+            self._validator = note["validator"]
+            # without a validator only a whole SHA-256 will tell that all bytes belong together
+            belongs = note["url"] == url and bool(self._validator or len(sha256 or "") == 64)
         if not belongs:
             self.discard()
 
@@ -195,158 +177,142 @@ class _PartialFile:
     def size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def request(self) -> urllib.request.Request:
-        """Asks for what is missing, or for all if the file has changed since."""
-        headers = dict(_AGENT)
-        if self.size:
-            headers["Range"] = f"bytes={self.size}-"
-            if self.validator:
-                headers["If-Range"] = self.validator
-        return urllib.request.Request(self._url, headers=headers)
+    def headers(self) -> dict[str, str]:
+        """Ask for what is missing, or for all if the file has changed since."""
+        condition = {"If-Range": self._validator} if self._validator else {}
+        return {**_HEADERS, "Range": f"bytes={self.size}-", **condition} if self.size else _HEADERS
 
-    def accept(self, response: http.client.HTTPResponse) -> int | None:
-        """Make ready for the response's body; returns how long the whole file is, if the server says so."""
-        validator = _validator(response)
-        if response.status != 206:
+    def accept(self, response: "Response", **options: object) -> None:
+        """Make ready for the body of an answer; an error's, or that of a redirection to follow, is passed over."""
+        if response.is_redirect:
+            target = urljoin(response.url, response.headers["Location"])
+            if not target.startswith("https:" if response.url.startswith("https:") else ("https:", "http:")):
+                said = f"the server answers {response.status_code}, a redirect to {target}, which is refused"
+                raise DownloadError(f"cannot download {self.what}: {said}")
+        if response.is_redirect or not response.ok:
+            return
+        etag, length = response.headers.get("ETag"), response.headers.get("Content-Length", "")
+        validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
+        if response.status_code == 206:
+            span, _, length = response.headers.get("Content-Range", "/").partition("/")
+            changed = validator and self._validator and validator != self._validator
+            if not span.startswith(f"bytes {self.size}-") or changed:
+                self.discard()
+                raise _TryAgain("the rest does not belong to the partial file")
+        else:
             self.discard()
-            self.validator = validator
-            self._note.write_text(json.dumps({"url": self._url, "validator": validator}), encoding="utf-8")
-            length = response.headers.get("Content-Length", "")
-            return int(length) if length.isdecimal() else None
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if span is None or int(span[1]) != self.size or (validator and self.validator and validator != self.validator):
-            self.discard()
-            raise _TryAgain("the rest does not belong to the partial file")
-        return None if span[2] == "*" else int(span[2])
+            self.path.touch()
+            self._validator = validator
+            self._note.write_text(json.dumps({"url": self.url, "validator": validator}), encoding="utf-8")
+        total = int(length) if length.isdecimal() else self.published_size
+        if self.published_size is not None and total != self.published_size:
+            raise self._another_file(f"it has {total} bytes, not {self.published_size}")
+        self.total = total
+        missing, free = (total or 0) - self.size, shutil.disk_usage(self.path.parent).free
+        if missing > free:
+            raise UserError(
+                f"cannot download {self.what}: it needs {missing / 1e6:.0f} MB, "
+                f"{self.path.parent} has {free / 1e6:.0f} MB left"
+            )
+
+    def write(self, chunk: bytes) -> None:
+        with self.path.open("ab") as file:
+            file.write(chunk)
+            written = file.tell()
+        self.progress.total = self.total
+        self.progress.update(written - self.progress.n)
+        if self.total is not None and written > self.total:
+            raise self._another_file(f"it has more than {self.total} bytes")
+
+    def flush(self) -> None:
+        """pooch asks for it after every chunk; `write` leaves nothing behind."""
+
+    def finish(self, start: int) -> None:
+        """Check the whole file, of which `start` bytes are from an earlier attempt, and put it where it belongs."""
+        if self.total is not None and self.size < self.total:
+            raise _TryAgain(f"the connection broke off after {self.size} of {self.total} bytes")
+        digest = sha256_of_file(self.path)
+        if self.sha256 and not digest.startswith(self.sha256):
+            wrong = self._another_file(f"its SHA-256 begins {digest[:8]}, not {self.sha256[:8]}")
+            raise _TryAgain(f"put together from two attempts, {wrong}") if start else wrong
+        if len(self.sha256 or "") < 64:
+            check_remembered(self.destination, digest)
+            remember_sha256(self.destination, digest)
+        self.path.replace(self.destination)
+        self._note.unlink(missing_ok=True)
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
-        self.validator = None
+        self._validator = None
 
-    def finish(self, destination: Path) -> None:
-        self.path.replace(destination)
-        self._note.unlink(missing_ok=True)
+    def _another_file(self, why: str) -> DownloadError:
+        self.discard()
+        return DownloadError(f"{self.what} is not the published file: {why}")
 
 
-def _fetch(url: str, destination: Path, what: str, sha256: str | None, size: int | None, patience: Patience) -> None:
-    whole = sha256 is not None and len(sha256) == 64
-    part = _PartialFile(destination, url, checked=whole)
+def _fetch(part: _PartialFile, patience: Patience) -> None:
     longest, failures = part.size, 0
     while True:
+        start = part.size
         try:
-            digest = _transfer(part, destination, what, sha256, size, patience.stall)
-            break
+            _transfer(part, patience.stall)
+            return part.finish(start)
         except _TryAgain as problem:
             failures = 0 if part.size > longest else failures + 1
             longest = max(longest, part.size)
             wait = problem.wait if problem.wait is not None else patience.backoff * 2 ** max(failures - 1, 0)
             if failures >= patience.attempts or wait > patience.longest_wait:
                 later = f" and asks to wait {wait:.0f} s" if wait > patience.longest_wait else ""
-                raise DownloadError(f"cannot download {what}: {problem}{later}; run again to continue") from problem
-            _logger.info("download of %s: %s; trying again in %.3g s", what, problem, wait)
+                raise DownloadError(
+                    f"cannot download {part.what}: {problem}{later}; run again to continue"
+                ) from problem
+            _logger.info("download of %s: %s; trying again in %.3g s", part.what, problem, wait)
             time.sleep(wait)
-    if not whole:
-        check_remembered(destination, digest)
-        remember_sha256(destination, digest)
-    part.finish(destination)
 
 
-def _transfer(
-    part: _PartialFile, destination: Path, what: str, sha256: str | None, size: int | None, stall: float
-) -> str:
-    """One attempt at what is missing; returns the SHA-256 of the complete file.
+def _transfer(part: _PartialFile, stall: float) -> None:
+    """One attempt at what is missing.
 
     Raises: _TryAgain for what may pass, DownloadError for what will not, OSError if the file cannot be written.
     """
+    import requests
+    from pooch import HTTPDownloader
     from tqdm import tqdm
 
-    with _open(part, what, stall) as response:
-        total = part.accept(response)
-        start = written = part.size
-        if size is not None and total not in (None, size):
-            part.discard()
-            raise DownloadError(f"{what} is not the published file: it has {total} bytes, not {size}")
-        total = size if total is None else total
-        free = shutil.disk_usage(destination.parent).free
-        if total is not None and total - start > free:
-            raise UserError(
-                f"cannot download {what}: it needs {(total - start) / 1e6:.0f} MB, "
-                f"{destination.parent} has {free / 1e6:.0f} MB left"
-            )
-        with (
-            part.path.open("ab") as file,
-            tqdm(
-                total=total,
-                initial=start,
-                unit="B",
-                unit_scale=True,
-                desc=destination.name,
-                disable=is_quiet() or None,  # None: shown on a terminal
-            ) as bar,
-        ):
-            while (chunk := _read(response)) and (total is None or written <= total):
-                file.write(chunk)
-                written += len(chunk)
-                bar.update(len(chunk))
-    if total is not None and written < total:
-        raise _TryAgain(f"the connection broke off after {written} of {total} bytes")
-    digest = sha256_of_file(part.path)
-    wrong = ""
-    if total is not None and written > total:
-        wrong = f"it has more than {total} bytes"
-    elif sha256 and not digest.startswith(sha256):
-        wrong = f"its SHA-256 begins {digest[:8]}, not {sha256[:8]}"
-    if wrong:
+    asked = {"timeout": stall, "headers": part.headers(), "hooks": {"response": part.accept}}
+    shown = {"desc": part.destination.name, "unit": "B", "unit_scale": True, "initial": part.size}
+    try:
+        with tqdm(disable=is_quiet() or None, **shown) as part.progress:  # None: shown on a terminal only
+            HTTPDownloader(chunk_size=_CHUNK, **asked)(part.url, part, None)
+    except requests.HTTPError as error:
+        raise _judge(error.response, part) from error
+    except requests.TooManyRedirects as error:
+        raise DownloadError(f"cannot download {part.what}: {error}") from error
+    except requests.RequestException as error:
+        if part.total is None or not isinstance(error, requests.exceptions.ChunkedEncodingError):
+            raise _TryAgain(_reason(error)) from error  # else `finish` says how much has come
+
+
+def _judge(response: "Response | Any", part: _PartialFile) -> Exception:
+    """What to do about an answer that is an error."""
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
+
+    said = f"the server answers {response.status_code} {response.reason}".replace("\n", " ")
+    if response.status_code == 416:  # the partial file is longer than the file
         part.discard()
-        if start:  # the bytes of an earlier attempt may be of another file
-            raise _TryAgain(f"put together from two attempts, {wrong}")
-        raise DownloadError(f"{what} is not the published file: {wrong}")
-    return digest
-
-
-def _open(part: _PartialFile, what: str, stall: float) -> Any:
+    elif response.status_code not in (408, 429) and response.status_code < 500:
+        return DownloadError(f"cannot download {part.what}: {said}")
     try:
-        return _opener.open(part.request(), timeout=stall)
-    except urllib.error.HTTPError as error:
-        error.close()
-        answer = f"the server answers {error.code} {error.reason}".replace("\n", " ")
-        if error.code == 416:  # the partial file is longer than the file
-            part.discard()
-            raise _TryAgain(answer) from error
-        if error.code in (408, 429) or error.code >= 500:
-            raise _TryAgain(answer, _retry_after(error.headers.get("Retry-After"))) from error
-        raise DownloadError(f"cannot download {what}: {answer}") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _TryAgain(_reason(error)) from error
-
-
-def _read(response: http.client.HTTPResponse) -> bytes:
-    try:
-        return response.read1(_CHUNK)
-    except (OSError, http.client.HTTPException) as error:
-        raise _TryAgain(_reason(error)) from error
+        return _TryAgain(said, Retry().parse_retry_after(response.headers["Retry-After"]))
+    except (KeyError, InvalidHeader):
+        return _TryAgain(said)
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(getattr(error, "reason", None), Exception):  # URLError wraps what happened
-        error = error.reason  # type: ignore[attr-defined]
-    return "no byte came in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-
-
-def _validator(response: http.client.HTTPResponse) -> str | None:
-    """What names this version of the file: a strong ETag, else its date."""
-    etag = response.headers.get("ETag")
-    return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds that a `Retry-After` header asks for, in either of its forms."""
-    if value is None:
-        return None
-    if value.isdecimal():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:  # neither form: as if it were not there
-        return None
+    """What happened, out of the errors that requests and urllib3 wrap round it."""
+    while isinstance(inner := getattr(error, "reason", error.args[0] if error.args else None), Exception):
+        error = inner
+    text = re.sub(r"^<?\S*(Connection|Pool)\S*( object at \w+>)?(\(.*?\))?: ", "", str(error))
+    return "no byte came in time" if "timed out" in text else text or type(error).__name__

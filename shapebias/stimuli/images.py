@@ -36,7 +36,6 @@ SIDE_PX = 224
 
 _NAME = re.compile(r"(?P<shape>[a-z]+)\d+(-(?P<texture>[a-z]+)\d+)?\.png")
 _MAX_UNPACKED_BYTES = 1 << 30
-_MAX_MEMBERS = 10_000
 _SHOWN = 3
 
 
@@ -223,7 +222,7 @@ def unpack_archive(archive: str | Path, folder: str | Path, experiment: Experime
         remember_sha256(Path(folder), content_sha256)
         return roots[0]
 
-    unpack_tar(archive, folder, pick=pick, max_bytes=_MAX_UNPACKED_BYTES, max_members=_MAX_MEMBERS)
+    unpack_tar(archive, folder, pick=pick, max_bytes=_MAX_UNPACKED_BYTES)
 
 
 def _check_image(path: Path, category: str, experiment: Experiment) -> Stimulus:

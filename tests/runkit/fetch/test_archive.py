@@ -10,7 +10,7 @@ from support import spoil
 from runkit import UserError
 from runkit.fetch.archive import unpack_tar
 
-LIMITS = {"max_bytes": 100_000, "max_members": 20}
+LIMITS = {"max_bytes": 100_000}
 
 
 def add_file(tar: tarfile.TarFile, name: str, content: bytes = b"x") -> None:
@@ -45,11 +45,6 @@ def test_the_picked_folder_is_made(tmp_path, form):
     assert files == {"folder/a/1.txt": b"one", "folder/2.txt": b"two"}
 
 
-def twice(tar):
-    add_file(tar, "images/a", b"1")
-    add_file(tar, "images/./a", b"2")
-
-
 def file_as_folder(tar):
     add_file(tar, "images/a", b"1")
     add_file(tar, "images/a/b", b"2")
@@ -76,22 +71,19 @@ def endless_headers(tar):
 @pytest.mark.parametrize(
     ("fill", "message"),
     [
-        (lambda tar: add_file(tar, "../escape"), "'../escape' would be written outside"),
-        (lambda tar: add_file(tar, "images/../../escape"), "would be written outside"),
-        (lambda tar: add_file(tar, "/tmp/escape"), "'/tmp/escape' would be written outside"),
-        (lambda tar: add_file(tar, "C:\\escape"), "would be written outside"),
-        (lambda tar: add_special(tar, tarfile.SYMTYPE), "'images/link' is a link or a device"),
-        (lambda tar: add_special(tar, tarfile.LNKTYPE), "is a link or a device"),
-        (lambda tar: add_special(tar, tarfile.CHRTYPE), "is a link or a device"),
-        (lambda tar: add_special(tar, tarfile.BLKTYPE), "is a link or a device"),
-        (lambda tar: add_special(tar, tarfile.FIFOTYPE), "is a link or a device"),
-        (lambda tar: add_special(tar, tarfile.GNUTYPE_SPARSE), "is a link or a device"),
-        (twice, "'images/./a' comes twice"),
+        (lambda tar: add_file(tar, "../escape"), "'../escape' would be extracted to .*outside the destination"),
+        (lambda tar: add_file(tar, "images/../../escape"), "outside the destination"),
+        (lambda tar: add_special(tar, tarfile.SYMTYPE), "'images/link' is a special file"),
+        (lambda tar: add_special(tar, tarfile.LNKTYPE), "is a special file"),
+        (lambda tar: add_special(tar, tarfile.CHRTYPE), "is a special file"),
+        (lambda tar: add_special(tar, tarfile.BLKTYPE), "is a special file"),
+        (lambda tar: add_special(tar, tarfile.FIFOTYPE), "is a special file"),
+        (lambda tar: add_special(tar, tarfile.GNUTYPE_SPARSE), "is a special file"),
         (file_as_folder, "cannot be unpacked"),
-        (lambda tar: [add_file(tar, f"images/{i}") for i in range(21)], "it has more than 20 members or 100000 bytes"),
-        (lambda tar: [add_file(tar, f"images/{i}", bytes(60_000)) for i in range(2)], "it has more than 20 members"),
-        (lie_about_size, "it has more than 20 members or 100000 bytes"),
-        (huge_header, "has a header of absurd size"),
+        (lambda tar: [add_file(tar, f"images/{i}") for i in range(100)], "it has more than 100000 bytes"),
+        (lambda tar: [add_file(tar, f"images/{i}", bytes(60_000)) for i in range(2)], "it has more than 100000 bytes"),
+        (lie_about_size, "cannot be unpacked: unexpected end of data"),
+        (huge_header, "it has more than 100000 bytes"),
         (endless_headers, "cannot be unpacked"),
     ],
 )
@@ -103,6 +95,21 @@ def test_what_has_no_place_in_an_archive_is_refused_and_leaves_nothing(tmp_path,
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "new").iterdir()) == []
     assert not (tmp_path / "escape").exists()
+
+
+@pytest.mark.parametrize("name", ["/images/a", "//images/a"])
+def test_an_absolute_name_stays_inside(tmp_path, name):
+    with tarfile.open(tmp_path / "archive", "w") as tar:
+        add_file(tar, name)
+    unpack(tmp_path / "archive", tmp_path / "folder")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["a"]
+
+
+def test_a_plain_archive_has_the_same_limit(tmp_path):
+    with tarfile.open(tmp_path / "archive", "w") as tar:
+        add_file(tar, "images/a", bytes(150_000))
+    with pytest.raises(UserError, match="it has more than 100000 bytes"):
+        unpack(tmp_path / "archive", tmp_path / "folder")
 
 
 def test_a_bomb_that_is_no_archive(tmp_path):

@@ -1,19 +1,18 @@
 """Downloads from a server that fails in every way a server can."""
 
 import hashlib
-import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from email.utils import formatdate
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from requests.adapters import HTTPAdapter
 from support import ROOT
 from web import corrupted, etag_of, serve, status, truncated, without_length, without_ranges
 
@@ -28,8 +27,9 @@ QUICK = Patience(stall=0.2, attempts=3, backoff=0.01, longest_wait=0.5)
 
 
 @pytest.fixture
-def fetch(web, tmp_path):
-    """Downloads `/file` into `tmp_path/new/file.bin`, impatiently."""
+def fetch(web, tmp_path, monkeypatch):
+    """Downloads `/file` into `tmp_path/new/file.bin`, impatiently and by small chunks."""
+    monkeypatch.setattr("runkit.fetch.download._CHUNK", 1 << 14)
     web.files["/file"] = CONTENT
 
     def run(path: str = "/file", **options) -> Path:
@@ -111,7 +111,30 @@ def test_a_file_without_an_end_is_given_up_at_its_size(fetch, web):
 def test_what_was_fetched_before_a_break_is_kept(fetch, web):
     web.answers = [truncated(40_000)]
     assert fetch().read_bytes() == CONTENT
-    assert (web.requests[1]["Range"], web.requests[1]["If-Range"]) == ("bytes=40000-", etag_of(CONTENT))
+    assert 20_000 < continued_at(web.requests[1]) <= 40_000  # what is less than a chunk is fetched again
+    assert web.requests[1]["If-Range"] == etag_of(CONTENT)
+
+
+def continued_at(headers: dict[str, str]) -> int:
+    """Bytes that a request says it has already."""
+    return int(headers["Range"].removeprefix("bytes=").removesuffix("-"))
+
+
+def test_a_stream_of_unknown_length_that_breaks_is_begun_again(fetch, web):
+    def breaks(handler, content):
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"%x\r\n" % len(content) + content[:40_000])
+
+    web.answers = [breaks]
+    assert fetch().read_bytes() == CONTENT
+    assert len(web.requests) == 2
+
+
+def test_an_empty_file_is_a_file(fetch, web):
+    web.files["/file"] = b""
+    assert fetch().read_bytes() == b""
 
 
 def test_a_stalled_connection_is_given_up_and_continued(fetch, web):
@@ -119,7 +142,7 @@ def test_a_stalled_connection_is_given_up_and_continued(fetch, web):
     started = time.monotonic()
     assert fetch().read_bytes() == CONTENT
     assert time.monotonic() - started < 2
-    assert web.requests[1]["Range"] == "bytes=50000-"
+    assert 30_000 < continued_at(web.requests[1]) <= 50_000
 
 
 def test_a_server_that_only_stalls_is_given_up(fetch, web):
@@ -154,12 +177,12 @@ def serve_part(handler, content, end):
 
 def test_no_progress_ends_the_attempts(fetch, web, tmp_path):
     web.answers = [truncated(40_000), *[truncated(30_000)] * 3]
-    with pytest.raises(DownloadError, match=r"broke off after 30000 of 102400 bytes; run again to continue"):
+    with pytest.raises(DownloadError, match=r"broke off after \d+ of 102400 bytes; run again to continue"):
         fetch()
     assert len(web.requests) == 4
     assert visible(tmp_path / "new") == []
     assert fetch().read_bytes() == CONTENT  # and that is what running again does
-    assert web.requests[-1]["Range"] == "bytes=30000-"
+    assert 10_000 < continued_at(web.requests[-1]) <= 30_000
 
 
 def test_a_server_without_ranges_starts_again(fetch, web):
@@ -193,7 +216,7 @@ def test_a_server_that_ignores_the_condition_is_found_out(fetch, web):
 def test_without_etag_the_whole_hash_decides_what_belongs_together(fetch, web):
     web.answers = [truncated(40_000, etag=False)]
     fetch(sha256=SHA256)
-    assert web.requests[1]["Range"] == "bytes=40000-"
+    assert 20_000 < continued_at(web.requests[1]) <= 40_000
 
 
 def test_without_etag_or_hash_nothing_is_kept(fetch, web):
@@ -291,27 +314,32 @@ def test_redirects_are_followed(fetch, web):
 def test_redirects_in_a_circle_end(fetch, web):
     web.files["/old"] = b""
     web.answers = [status(302, Location=web.url("/old"))] * 50
-    with pytest.raises(DownloadError, match=r"answers 302 .*infinite loop"):
+    with pytest.raises(DownloadError, match=r"cannot download .*Exceeded 30 redirects"):
         fetch("/old")
-    assert len(web.requests) < 20
+    assert len(web.requests) < 40
 
 
 @pytest.mark.parametrize("target", ["file:///etc/hostname", "ftp://127.0.0.1/file", "gopher://127.0.0.1/"])
 def test_redirects_to_other_schemes_are_refused(fetch, web, target):
     web.answers = [status(301, Location=target)]
-    with pytest.raises(DownloadError, match=f"answers 301 .*{target}"):
+    with pytest.raises(DownloadError, match=f"answers 301, a redirect to {target}, which is refused"):
         fetch()
 
 
 def test_redirects_from_https_to_http_are_refused(web, tmp_path, monkeypatch):
-    def https_in_the_clear(self, request):
-        return self.do_open(http.client.HTTPConnection, request)
+    send = HTTPAdapter.send
 
-    monkeypatch.setattr(urllib.request.HTTPSHandler, "https_open", https_in_the_clear)
+    def https_in_the_clear(self, request, **options):
+        secure, request.url = request.url, request.url.replace("https:", "http:")
+        response = send(self, request, **options)
+        request.url = response.url = secure
+        return response
+
+    monkeypatch.setattr(HTTPAdapter, "send", https_in_the_clear)
     web.files |= {"/old": b"", "/file": CONTENT}
     secure = web.url("/").replace("http:", "https:")
     web.answers = [status(302, Location=web.url("/file"))]
-    with pytest.raises(DownloadError, match=r"redirect to http:.* refused"):
+    with pytest.raises(DownloadError, match=r"a redirect to http:.* refused"):
         download(secure + "old", tmp_path / "a", what="a file", patience=QUICK)
     web.answers = [status(302, Location=secure + "file")]
     assert download(secure + "old", tmp_path / "b", what="a file", patience=QUICK).read_bytes() == CONTENT
@@ -380,8 +408,8 @@ def test_of_two_processes_one_fetches(web, tmp_path):
 
 
 def test_a_killed_process_leaves_what_the_next_continues(web, tmp_path):
-    web.files["/file"] = CONTENT
-    web.answers = [web.stall(60_000)]
+    web.files["/file"] = content = CONTENT * 10
+    web.answers = [web.stall(600_000)]
     process = start_download(web.url("/file"), tmp_path / "file.bin")
     part = tmp_path / ".file.bin.part"
     wait_for(lambda: part.exists() and part.stat().st_size > 0)
@@ -389,7 +417,7 @@ def test_a_killed_process_leaves_what_the_next_continues(web, tmp_path):
     process.communicate(timeout=10)
     kept = part.stat().st_size
     assert visible(tmp_path) == []
-    assert download(web.url("/file"), tmp_path / "file.bin", what="a file", patience=QUICK).read_bytes() == CONTENT
+    assert download(web.url("/file"), tmp_path / "file.bin", what="a file", patience=QUICK).read_bytes() == content
     assert web.requests[1]["Range"] == f"bytes={kept}-"
     assert partial(tmp_path) == []
 
