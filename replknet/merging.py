@@ -55,9 +55,9 @@ def conv_with(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
         height, width = weight.shape[2:]
         new: Any = DepthwiseConv2d(conv.in_channels, (height, width), bias=True, **place)
     else:
-        shape: Any = (conv.in_channels, conv.out_channels, conv.kernel_size)
+        size: Any = conv.kernel_size
         place |= dict(stride=conv.stride, padding=conv.padding, dilation=conv.dilation, groups=conv.groups)
-        new = nn.Conv2d(*shape, bias=True, **place)
+        new = nn.Conv2d(conv.in_channels, conv.out_channels, size, bias=True, **place)
     with torch.no_grad():
         new.weight.copy_(weight)
         new.bias.copy_(bias)
