@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from runkit import atomic_write
+from runkit.provenance import processor_name
 
 __all__ = ["SHARES", "VERSIONS", "describe_versions", "device_name", "merge_rows", "percentile"]
 
@@ -29,12 +30,7 @@ def device_name(device: str) -> str:
     """Name of the GPU, or of the processor with the widest vectors that PyTorch uses on it."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = (line for line in info.read_text(errors="replace").splitlines() if line.startswith("model name"))
-        name = next(lines, f":{name}").partition(":")[2].strip()
-    return f"{name} {torch.backends.cpu.get_cpu_capability()}"
+    return f"{processor_name() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def describe_versions(device: str) -> dict[str, str]:

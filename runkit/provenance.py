@@ -4,16 +4,16 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from runkit.console import command_line
 from runkit.content import Environment, Machine, RunHead
 
-__all__ = ["SCHEMA_VERSION", "describe_environment", "describe_run", "list_differences"]
+__all__ = ["SCHEMA_VERSION", "describe_environment", "describe_run", "list_differences", "processor_name"]
 
 SCHEMA_VERSION: Literal[2] = 2  # 2: receptive fields keep sums of each image's map, and their measures have intervals
 DISTRIBUTION = "replknet-analysis"
@@ -44,7 +44,7 @@ def describe_environment() -> Environment:
         except metadata.PackageNotFoundError:
             versions[name] = None
     commit, clean = _git_state()
-    machine: Machine = {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()}
+    machine: Machine = {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count()}
     return {"versions": versions, "git_commit": commit, "git_clean": clean, "machine": machine}
 
 
@@ -59,7 +59,7 @@ def describe_run(*, program: str, arguments: Sequence[str], started: datetime, s
     }
 
 
-def list_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def list_differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """Lines `key: old -> new` for every leaf in which two configurations differ; nested keys are joined by dots."""
     old_leaves, new_leaves = _leaves(old), _leaves(new)
     keys = [*old_leaves, *(key for key in new_leaves if key not in old_leaves)]
@@ -68,8 +68,8 @@ def list_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [f"{key}: {before} -> {after}" for key, before, after in pairs if before != after]
 
 
-def _leaves(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
+def _leaves(content: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    leaves: dict[str, object] = {}
     for key, value in content.items():
         if isinstance(value, dict):
             leaves.update(_leaves(value, f"{prefix}{key}."))
@@ -95,7 +95,7 @@ def _git_state() -> tuple[str | None, bool | None]:
     return commit, None if changes is None else changes == ""
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """Model name of the processor; Linux keeps it in /proc/cpuinfo, elsewhere Python's own answer is used."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
