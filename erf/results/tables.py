@@ -141,7 +141,7 @@ def difference_rows(first: ErfResult, second: ErfResult) -> list[Row]:
     return [
         {
             "model": first.name,
-            "less": second.name,
+            "minus": second.name,
             **_labels(name, quantity, threshold),
             **_numbers("difference", part),
         }

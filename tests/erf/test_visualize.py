@@ -133,7 +133,7 @@ def test_every_stage_trained_beside_untrained(run):
     side = contents[4]["results"]["mass_area_ratio"][2]["side_interpolated_px"]
     assert ratio["ratio"] == pytest.approx(side / 851)
     with (run.folder / "comparison-differences.csv").open() as file:
-        pairs = {(row["model"], row["less"]) for row in csv.DictReader(file)}
+        pairs = {(row["model"], row["minus"]) for row in csv.DictReader(file)}
     assert len(pairs) == 10 * 9 / 2
     assert out.count("RANDOM WEIGHTS (seed 0)") == 2 * 5
 

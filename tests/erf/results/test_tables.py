@@ -79,7 +79,7 @@ def test_files_of_a_comparison(tmp_path):
     assert len(read_csv(tmp_path / "comparison.csv")) == 3 * (4 + 5)
     assert {row["model"] for row in read_csv(tmp_path / "comparison-measures.csv")} == {"net_a", "net_b", "old"}
     differences = read_csv(tmp_path / "comparison-differences.csv")
-    assert {(row["model"], row["less"]) for row in differences} == {("net_a", "net_b")}
+    assert {(row["model"], row["minus"]) for row in differences} == {("net_a", "net_b")}
     content = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
     assert len(content["differences"]) == len(differences)
     assert len(content["measures"]) == len(read_csv(tmp_path / "comparison-measures.csv"))
