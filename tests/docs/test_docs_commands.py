@@ -25,6 +25,7 @@ from PIL import Image
 from support import ROOT, fits
 
 from replknet import load_model
+from replknet.foreign import is_foreign
 from shapebias.answers.observers import write_raw_data
 from shapebias.network import inference
 from shapebias.stimuli.categories import CATEGORIES
@@ -80,6 +81,10 @@ def things(tmp_path_factory, benchmark_folder) -> Path:
         {f"backbone.{key}": value for key, value in network.state_dict().items() if "fc." not in key},
         folder / "segmenter.pth",
     )
+    # the file that the page "a network of your own" shows
+    page = code_blocks(ROOT / "docs" / "how-to" / "own-network.md")
+    (folder / "net.py").write_text(next(block.text for block in page if block.language == "python"), encoding="utf-8")
+    torch.save(load_model(f"{folder / 'net.py'}:build").model.state_dict(), folder / "unet.pth")
     for name in ("cue-conflict", "cache/cue-conflict"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(benchmark_folder)
@@ -149,7 +154,7 @@ def check(words: list[str]) -> None:
     program, arguments = program_of(words) or ("", [])
     if program in PARSERS:
         options = importlib.import_module(PARSERS[program]).build_parser().parse_args(arguments)
-        for name in getattr(options, "model", None) or ():
+        for name in filter(lambda name: not is_foreign(name), getattr(options, "model", None) or ()):
             assert timm.list_models(name, include_tags="." in name), f"there is no network {name}"
     if words[0].startswith("scripts/"):
         assert os.access(ROOT / words[0], os.X_OK), f"{words[0]} is no script"
