@@ -11,10 +11,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
+
+from runkit.figures import axes_or_new, new_figure, save_figure
 
 # Okabe and Ito's colours, apart also for colour-blind readers; markers say the same again.
 STYLES = {
@@ -29,39 +30,42 @@ STYLES = {
 BLOCK_FACTOR = 2 + 8  # numbers of products per channel and position in the 1×1 layers, in units of the width
 
 
-def plot_times(rows: pd.DataFrame, ax: Axes, *, side_px: int, mode: str) -> Axes:
+def plot_times(rows: pd.DataFrame, *, side_px: int, mode: str, ax: Axes | None = None) -> Axes:
     """Lines of time against K for one map side and mode, with the roofline where a `peak` row exists."""
     chosen = rows.query("experiment == 'table1' and side_px == @side_px and mode == @mode")
-    for (provider, layout), (label, colour, marker) in STYLES.items():
-        line = chosen[(chosen.provider == provider) & (chosen.layout == layout)].sort_values("k")
-        if not line.empty:
-            ax.plot(line.k, line.time_ms, marker=marker, markersize=3.5, linewidth=1.2, color=colour, label=label)
-            ax.fill_between(line.k, line.low_ms, line.high_ms, color=colour, alpha=0.2, linewidth=0)
-    peak = rows.query("experiment == 'peak'")
-    if not peak.empty:
-        milliseconds_per_gflop = float((peak.time_ms / peak.gflop_nominal).iloc[0])
-        work = chosen.drop_duplicates("k").sort_values("k")
-        ax.plot(
-            work.k, work.gflop_nominal * milliseconds_per_gflop, "k:", linewidth=1, label="roofline (matrix product)"
-        )
-    ax.set_yscale("log")
-    ax.margins(y=0.05)
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, 25 * high)  # room for the legend above the lines
-    ax.set_ylabel("time of one layer (ms)")
+    with axes_or_new(ax) as ax:
+        for (provider, layout), (label, colour, marker) in STYLES.items():
+            line = chosen[(chosen.provider == provider) & (chosen.layout == layout)].sort_values("k")
+            if not line.empty:
+                ax.plot(line.k, line.time_ms, marker=marker, markersize=3.5, linewidth=1.2, color=colour, label=label)
+                ax.fill_between(line.k, line.low_ms, line.high_ms, color=colour, alpha=0.2, linewidth=0)
+        peak = rows.query("experiment == 'peak'")
+        if not peak.empty:
+            milliseconds_per_gflop = float((peak.time_ms / peak.gflop_nominal).iloc[0])
+            work = chosen.drop_duplicates("k").sort_values("k")
+            least = work.gflop_nominal * milliseconds_per_gflop
+            ax.plot(work.k, least, "k:", linewidth=1, label="roofline (matrix product)")
+        ax.set_yscale("log")
+        ax.margins(y=0.05)
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, 25 * high)  # room for the legend above the lines
+        ax.set_ylabel("time of one layer (ms)")
     return ax
 
 
-def plot_share(kernels: Sequence[int], ax: Axes, *, channels: int = 384) -> Axes:
+def plot_share(kernels: Sequence[int], *, channels: int = 384, ax: Axes | None = None) -> Axes:
     """Bars: percentage of a block's FLOPs that the depthwise layer has."""
     shares = [100 * k * k / (k * k + BLOCK_FACTOR * channels) for k in kernels]
-    ax.bar(list(kernels), shares, width=1.2, color="#999999")
-    for k, share in zip(kernels, shares, strict=True):
-        if k in (3, 13, 31):
-            ax.annotate(f"{share:.1f}%" if share < 1 else f"{share:.0f}%", (k, share), ha="center", va="bottom", size=7)
-    ax.set_ylim(0, 26)
-    ax.set_ylabel("FLOP share (%)")
-    ax.set_xlabel("kernel side K")
+    with axes_or_new(ax) as ax:
+        ax.bar(list(kernels), shares, width=1.2, color="#999999")
+        for k, share in zip(kernels, shares, strict=True):
+            if k in (3, 13, 31):
+                ax.annotate(
+                    f"{share:.1f}%" if share < 1 else f"{share:.0f}%", (k, share), ha="center", va="bottom", size=7
+                )
+        ax.set_ylim(0, 26)
+        ax.set_ylabel("FLOP share (%)")
+        ax.set_xlabel("kernel side K")
     return ax
 
 
@@ -74,29 +78,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default=None, help="name of the device as in the table; the first one if not given")
     options = parser.parse_args(argv)
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt  # after the backend is chosen
-
     rows = pd.read_csv(options.csv)
     device = options.device or rows.device.iloc[0]
     rows = rows[(rows.device == device) & (rows.dtype == options.dtype)]
     table = rows.query("experiment == 'table1' and side_px == @options.side")
     kernels = sorted(int(k) for k in table.k.unique())
-    with plt.rc_context({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}):
-        figure, (times, share) = plt.subplots(
-            2, 1, figsize=(3.5, 4.2), sharex=True, height_ratios=(3, 1), layout="constrained"
-        )
-        plot_times(rows, times, side_px=options.side, mode="forward")
+    with new_figure(3.5, 4.2) as figure:
+        times, share = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        plot_times(rows, side_px=options.side, mode="forward", ax=times)
         times.legend(fontsize=6.5, frameon=False, loc="upper left")
         batch = int(table.n.iloc[0])
         times.set_title(
             f"384 channels, {options.side}×{options.side}, batch {batch}, {options.dtype}\n{device}", size=8
         )
-        plot_share(kernels, share)
+        plot_share(kernels, ax=share)
         share.xaxis.set_major_locator(FixedLocator([k for k in kernels if k != 29]))
         share.xaxis.set_minor_locator(NullLocator())
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(options.out, dpi=200, metadata={"Software": None})
+    save_figure(figure, options.out.with_suffix(""), [options.out.suffix[1:]])
     return 0
 
 

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-from runkit import atomic_write
+from runkit.figures import axes_or_new, new_figure, save_figure
 
 EXPERIMENTS = {
     "growth-size": ("size_px", "side of the image (pixels)"),
@@ -54,31 +53,32 @@ def _lines(rows: pd.DataFrame, experiment: str) -> list[tuple[str, pd.DataFrame]
     return [(str(model), line) for model, line in chosen.groupby("model") if len(line) > 1]
 
 
-def plot_growth(rows: pd.DataFrame, experiment: str, ax: Axes, *, y: str) -> Axes:
+def plot_growth(rows: pd.DataFrame, experiment: str, *, y: str, ax: Axes | None = None) -> Axes:
     """One panel: a line for each network, labelled with its exponent and that of the FLOPs."""
     quantity, label = EXPERIMENTS[experiment]
-    for (name, line), colour in zip(_lines(rows, experiment), COLOURS, strict=False):
-        text = f"{name.partition('.')[0]}: exponent {exponent(line[quantity], line[y]):.2f}"
-        ax.plot(line[quantity], line[y], "o-", color=colour, markersize=3.5, linewidth=1.2, label=text)
+    with axes_or_new(ax) as ax:
+        for (name, line), colour in zip(_lines(rows, experiment), COLOURS, strict=False):
+            text = f"{name.partition('.')[0]}: exponent {exponent(line[quantity], line[y]):.2f}"
+            ax.plot(line[quantity], line[y], "o-", color=colour, markersize=3.5, linewidth=1.2, label=text)
+            if y == TIME:
+                ax.fill_between(line[quantity], line["low_s"], line["high_s"], color=colour, alpha=0.2, linewidth=0)
+                work = line[WORK] * (line[TIME].iloc[0] / line[WORK].iloc[0])
+                ax.plot(line[quantity], work, ":", color=colour, linewidth=1, label="as the FLOPs")
+        ax.set_xscale("log")
+        ticks = sorted(set(rows.query("experiment == @experiment")[quantity].astype(int)))
+        ax.xaxis.set_major_locator(FixedLocator([n for n, after in pairwise([*ticks, 10**9]) if after > 1.2 * n]))
+        ax.xaxis.set_minor_locator(NullLocator())
         if y == TIME:
-            ax.fill_between(line[quantity], line["low_s"], line["high_s"], color=colour, alpha=0.2, linewidth=0)
-            work = line[WORK] * (line[TIME].iloc[0] / line[WORK].iloc[0])
-            ax.plot(line[quantity], work, ":", color=colour, linewidth=1, label="as the FLOPs")
-    ax.set_xscale("log")
-    ticks = sorted(set(rows.query("experiment == @experiment")[quantity].astype(int)))
-    ax.xaxis.set_major_locator(FixedLocator([n for n, after in pairwise([*ticks, 10**9]) if after > 1.2 * n]))
-    ax.xaxis.set_minor_locator(NullLocator())
-    if y == TIME:
-        ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_minor_locator(NullLocator())
-        ax.margins(y=0.2)
-    else:
-        ax.set_ylim(0, 1.3 * ax.get_ylim()[1])
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter("{x:g}")
-    ax.set_xlabel(label)
-    ax.legend(fontsize=6.5, frameon=False, loc="upper left")
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_minor_locator(NullLocator())
+            ax.margins(y=0.2)
+        else:
+            ax.set_ylim(0, 1.3 * ax.get_ylim()[1])
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter("{x:g}")
+        ax.set_xlabel(label)
+        ax.legend(fontsize=6.5, frameon=False, loc="upper left")
     return ax
 
 
@@ -89,24 +89,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default=None, help="as in the table's column; the first one if not given")
     options = parser.parse_args(argv)
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt  # after the backend is chosen
-
     rows = pd.read_csv(options.csv)
     rows = rows[rows.device == (options.device or rows.device.iloc[0])]
-    fig, axes = plt.subplots(2, len(EXPERIMENTS), figsize=(3.1 * len(EXPERIMENTS), 5.2), layout="constrained")
-    for column, experiment in enumerate(EXPERIMENTS):
-        plot_growth(rows, experiment, axes[0, column], y=TIME)
-        plot_growth(rows, experiment, axes[1, column], y=MEMORY)
-        axes[0, column].set_xlabel("")
-    axes[0, 0].set_ylabel("seconds")
-    axes[1, 0].set_ylabel("peak memory of the process (GB)")
     last = rows.iloc[-1]
-    title = f"Contribution maps, {last.device}, {int(last.threads)} threads, float32, torch {last.torch}"
-    fig.suptitle(title, fontsize=9)
-    with atomic_write(options.out) as temporary:
-        fig.savefig(temporary, dpi=200)
-    plt.close(fig)
+    with new_figure(3.1 * len(EXPERIMENTS), 5.2) as figure:
+        axes = figure.subplots(2, len(EXPERIMENTS))
+        for column, experiment in enumerate(EXPERIMENTS):
+            plot_growth(rows, experiment, y=TIME, ax=axes[0, column])
+            plot_growth(rows, experiment, y=MEMORY, ax=axes[1, column])
+            axes[0, column].set_xlabel("")
+        axes[0, 0].set_ylabel("seconds")
+        axes[1, 0].set_ylabel("peak memory of the process (GB)")
+        title = f"Contribution maps, {last.device}, {int(last.threads)} threads, float32, torch {last.torch}"
+        figure.suptitle(title, fontsize=9)
+    save_figure(figure, options.out.with_suffix(""), [options.out.suffix[1:]])
     sys.stdout.write(exponents(rows).to_string(index=False, float_format="%.2f") + "\n")
     return 0
 

@@ -76,14 +76,11 @@ def _judge(rows: Sequence[Row]) -> Verdict:
 
 
 def _draw(rows: Sequence[Row]) -> "Figure":
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
-    from erf.figures.maps import STYLE
+    from runkit.figures import new_figure
 
     panels = (("flops", 1e9, "paper_gflops", "GFLOPs"), ("parameters", 1e6, "paper_parameters_m", "million parameters"))
-    with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(6.4, 2.8), layout="constrained")
+    with new_figure(6.4, 2.8) as figure:
+        axes = figure.subplots(1, 2)
         for ax, (key, unit, paper, label) in zip(axes, panels, strict=True):
             for form, marker in (("merged", "o"), ("training", "s")):
                 chosen = rows_of(rows, form=form)
@@ -104,8 +101,7 @@ def _draw(rows: Sequence[Row]) -> "Figure":
                 label="paper, Table 5",
             )
             ax.set(xlabel="kernels of the four stages", ylabel=label)
-        axes[0].legend(frameon=False, fontsize=7.0)
-        sns.despine(figure)
+        axes[0].legend()
     return figure
 
 

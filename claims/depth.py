@@ -75,10 +75,10 @@ def _label(row: Row) -> str:
 
 
 def _draw(rows: Sequence[Row]) -> "Figure":
-    import matplotlib.pyplot as plt
-    import seaborn as sns
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import NullLocator
 
-    from erf.figures.maps import STYLE
+    from runkit.figures import new_figure
 
     spatial = sorted({row["spatial_layers"] for row in rows})
     start = np.exp(np.mean([np.log(row["mass_side_50_px"]) for row in rows if row["spatial_layers"] == spatial[0]]))
@@ -87,8 +87,8 @@ def _draw(rows: Sequence[Row]) -> "Figure":
         for i, label in enumerate(dict.fromkeys(map(_label, rows)))
     }
     numbered = next(iter(styles))
-    with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(4.4, 3.2), layout="constrained")
+    with new_figure(4.4, 3.2) as figure:
+        ax = figure.subplots()
         for row in rows:
             ax.plot(row["spatial_layers"], row["mass_side_50_px"], "o", **styles[_label(row)])
             if _label(row) == numbered:
@@ -102,15 +102,12 @@ def _draw(rows: Sequence[Row]) -> "Figure":
         ax.plot(spatial, [start * (n / spatial[0]) ** SQUARE_ROOT for n in spatial], ":", color="0.5", linewidth=0.8)
         ax.set(xscale="log", yscale="log", xlabel="layers with kernels above 1×1", ylabel="side holding 50% (pixels)")
         ax.set_xticks([17, 34, 51], ["17", "34", "51"])
-        ax.xaxis.set_minor_locator(plt.NullLocator())
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_major_formatter("{x:.0f}")
         ax.yaxis.set_minor_formatter("{x:.0f}")
-        handles = [
-            plt.Line2D([], [], linestyle="", marker="o", label=label, **style) for label, style in styles.items()
-        ]
-        handles.append(plt.Line2D([], [], linestyle=":", color="0.5", label="square root"))
-        ax.legend(handles=handles, frameon=False, fontsize=7.0, title="numbers: ResNet", title_fontsize=7.0)
-        sns.despine(figure)
+        handles = [Line2D([], [], linestyle="", marker="o", label=label, **style) for label, style in styles.items()]
+        handles.append(Line2D([], [], linestyle=":", color="0.5", label="square root"))
+        ax.legend(handles=handles, title="numbers: ResNet")
     return figure
 
 

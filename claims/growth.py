@@ -154,17 +154,16 @@ def _interval(exponent: tuple[float, float | None, float | None]) -> str:
 
 
 def _draw(rows: Sequence[Row]) -> "Figure":
-    import matplotlib.pyplot as plt
     import seaborn as sns
 
-    from erf.figures.maps import STYLE
+    from runkit.figures import new_figure
 
     grid = rows_of(rows, set="grid")
     kinds = list(dict.fromkeys(row["kind"] for row in grid))
     kernels = sorted({row["kernel"] for row in grid})
     colours = sns.color_palette("mako", len(kernels) + 1)
-    with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(kinds), figsize=(7.2, 2.9), sharey=True, layout="constrained", squeeze=False)
+    with new_figure(7.2, 2.9) as figure:
+        axes = figure.subplots(1, len(kinds), sharey=True, squeeze=False)
         for ax, kind in zip(axes[0], kinds, strict=True):
             for kernel, colour in zip(kernels, colours, strict=False):
                 chosen = rows_of(grid, kind=kind, kernel=kernel)
@@ -184,9 +183,8 @@ def _draw(rows: Sequence[Row]) -> "Figure":
             ax.minorticks_off()
         axes[0, 0].set_ylabel("standard deviation along an axis (pixels)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=7.0)
+        figure.legend(handles, labels, loc="outside right center")
         figure.supxlabel("dotted: uniform stacks, sqrt(L (K² - 1) / 12)", fontsize=7.0)
-        sns.despine(figure)
     return figure
 
 

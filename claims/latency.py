@@ -95,19 +95,17 @@ def _judge(rows: Sequence[Row]) -> Verdict:
 
 
 def _draw(rows: Sequence[Row]) -> "Figure":
-    import matplotlib.pyplot as plt
     import seaborn as sns
+    from matplotlib.lines import Line2D
 
-    from erf.figures.maps import STYLE
+    from runkit.figures import new_figure
 
     machines = list(dict.fromkeys(row["machine"] for row in rows))
     sides = sorted({row["side_px"] for row in rows})
     colours = sns.color_palette("mako", len(sides) + 1)
     styles = dict(zip(dict.fromkeys(row["provider"] for row in rows), ("-", "--", ":", "-."), strict=False))
-    with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            1, len(machines), figsize=(4.4 * len(machines), 3.4), layout="constrained", squeeze=False
-        )
+    with new_figure(4.4 * len(machines), 3.4) as figure:
+        axes = figure.subplots(1, len(machines), squeeze=False)
         for ax, machine in zip(axes[0], machines, strict=True):
             for side, colour in zip(sides, colours, strict=False):
                 for provider, style in styles.items():
@@ -127,9 +125,8 @@ def _draw(rows: Sequence[Row]) -> "Figure":
         entries = {f"{side}×{side} map": {"color": colour} for side, colour in zip(sides, colours, strict=False)}
         entries |= {provider: {"color": "0.2", "linestyle": style} for provider, style in styles.items()}
         entries["as FLOPs"] = {"color": "0.5", "linestyle": ":"}
-        handles = [plt.Line2D([], [], label=label, **style) for label, style in entries.items()]
-        axes[0, -1].legend(handles=handles, frameon=False, fontsize=7.0)
-        sns.despine(figure)
+        handles = [Line2D([], [], label=label, **style) for label, style in entries.items()]
+        axes[0, -1].legend(handles=handles)
     return figure
 
 

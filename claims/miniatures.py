@@ -127,16 +127,11 @@ def _judge(weights: Mapping[str, float], meaning: str, rows: Sequence[Row]) -> V
 
 
 def _draw(rows: Sequence[Row]) -> "Figure":
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
-    from erf.figures.maps import STYLE
+    from runkit.figures import new_figure
 
     names = list(dict.fromkeys(row["network"] for row in rows))
-    with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, (accuracy, field) = plt.subplots(
-            1, 2, figsize=(7.0, 0.9 + 0.32 * len(names)), layout="constrained", sharey=True
-        )
+    with new_figure(7.0, 0.9 + 0.32 * len(names)) as figure:
+        accuracy, field = figure.subplots(1, 2, sharey=True)
         for row in rows:
             y, color = names.index(row["network"]), f"C{row['seed']}"
             accuracy.errorbar(
@@ -149,7 +144,6 @@ def _draw(rows: Sequence[Row]) -> "Figure":
             ax.set(ylim=(len(names) - 0.5, -0.5))
             ax.set_yticks(range(len(names)), [name.partition("_")[2].replace("_", " ") for name in names])
             ax.grid(axis="y", linewidth=0.4)
-        sns.despine(figure)
     return figure
 
 

@@ -28,7 +28,7 @@ def write_report(
     seconds: float,
 ) -> None:
     """Write `<name>.csv` (the rows), `<name>.json` (rows, verdict, what made them) and the picture."""
-    from erf.figures.maps import save_figure
+    from runkit.figures import save_figure
 
     stem = folder / claim.name
     run = describe_run(program="erf.claims", arguments=arguments, started=started, seconds=seconds)

@@ -100,18 +100,15 @@ def _judge(rows: Sequence[Row]) -> Verdict:
 
 
 def _draw(rows: Sequence[Row]) -> "Figure":
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
-    from erf.figures.maps import STYLE
+    from runkit.figures import new_figure
 
     panels = {
         "shared_taps": "taps shared by neighbours",
         "connected_pairs": "pairs of pixels connected",
         "shift_error": "error of a shift by one pixel",
     }
-    with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(panels), figsize=(7.2, 2.6), layout="constrained")
+    with new_figure(7.2, 2.6) as figure:
+        axes = figure.subplots(1, len(panels))
         for ax, (key, title) in zip(axes, panels.items(), strict=True):
             for side, marker in zip(sorted({row["map_px"] for row in rows}), "os", strict=False):
                 chosen = rows_of(rows, map_px=side)
@@ -127,8 +124,7 @@ def _draw(rows: Sequence[Row]) -> "Figure":
             ax.set(xlabel="kernel side", title=title, ylim=(0, None))
             ax.set_xticks(sorted({row["kernel"] for row in rows}))
             ax.yaxis.set_major_formatter("{x:.0%}")
-        axes[0].legend(frameon=False, fontsize=7.0)
-        sns.despine(figure)
+        axes[0].legend()
     return figure
 
 

@@ -87,14 +87,13 @@ def _in_words(row: Row) -> str:
 
 
 def _draw(rows: Sequence[Row]) -> "Figure":
-    import matplotlib.pyplot as plt
-    import seaborn as sns
+    from matplotlib.lines import Line2D
 
-    from erf.figures.maps import STYLE
+    from runkit.figures import COLOURS, new_figure
 
-    with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(MEASURES), figsize=(6.4, 2.8), layout="constrained")
-        colours = sns.color_palette("colorblind", 2)
+    colours = COLOURS[:2]
+    with new_figure(6.4, 2.8) as figure:
+        axes = figure.subplots(1, len(MEASURES))
         for ax, (measure, (_, title)) in zip(axes, MEASURES.items(), strict=True):
             for row in rows_of(rows, measure=measure):
                 filled = {"markerfacecolor": "white"} if row["weights"] == "random" else {}
@@ -103,9 +102,8 @@ def _draw(rows: Sequence[Row]) -> "Figure":
             ax.set(yscale="log", title=title, ylabel="area ratio", xlim=(-0.5, 1.5))
             ax.yaxis.set_major_formatter("{x:.0%}")
             ax.yaxis.set_minor_formatter("{x:.0%}")
-        handles = [plt.Line2D([], [], linestyle="", marker=m, color=c) for m, c in zip("os", colours, strict=True)]
-        axes[0].legend(handles, [name.partition(".")[0] for name in NETWORKS], frameon=False, fontsize=7.0)
-        sns.despine(figure)
+        handles = [Line2D([], [], linestyle="", marker=m, color=c) for m, c in zip("os", colours, strict=True)]
+        axes[0].legend(handles, [name.partition(".")[0] for name in NETWORKS])
     return figure
 
 

@@ -12,4 +12,8 @@ In Python, for any `nn.Module`:
 
 import lazy_loader
 
+from runkit.notebook import show_as_picture
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+show_as_picture("erf.results.files:ErfResult", drawn_by="erf.figures.maps:draw_result")

@@ -1,5 +1,6 @@
 # The public names, for editors and type checkers; at run time `__init__.py` loads each from here when it is used.
-from .figures.maps import plot, plot_comparison, plot_contribution
+from .figures.curves import draw_curves
+from .figures.maps import draw_comparison, draw_result, plot, plot_comparison, plot_contribution
 from .gradient.contribution import contribution_map, contribution_maps
 from .gradient.inputs import load_images
 from .gradient.theoretical import theoretical_field
@@ -12,6 +13,9 @@ __all__ = [
     "Measured",
     "contribution_map",
     "contribution_maps",
+    "draw_comparison",
+    "draw_curves",
+    "draw_result",
     "load_images",
     "load_result",
     "log_area",

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from erf.options import Config, build_parser, parse_config
-from erf.results.files import ErfResult, file_stem, load_result, result_files, write_report
-from erf.results.tables import comparison_files, summary, text_table, write_tables
+from erf.results.files import ErfResult, file_stem, load_result, result_files
+from erf.results.tables import comparison_files, summary, text_table
 from runkit import Failures, UserError, is_main_process, run_main, write_json, write_out
 from runkit.dry_run import Plan, PlannedRun
 from runkit.options import REPORT
@@ -40,9 +40,11 @@ def _run(config: Config, arguments: Sequence[str]) -> int:
     folder, failures = Path(config.output) / "erf", Failures()
     _refuse_repetitions(config)
     if config.from_npz:
+        from erf.figures.files import write_result
+
         results = _load_results(config)
         for result in results:
-            write_report(result, folder, scale=config.scale, formats=config.formats)
+            write_result(result, folder, scale=config.scale, formats=config.formats)
     else:
         results, failures = measure_networks(config, folder, arguments)
     if not is_main_process():
@@ -125,15 +127,9 @@ def _refuse_twice(option: str, values: Sequence[object]) -> None:
 
 
 def _write_comparison(results: Sequence[ErfResult], folder: Path, config: Config) -> list[Path]:
-    from erf.figures.curves import plot_curves
-    from erf.figures.maps import plot_comparison, save_figure
+    from erf.figures.files import write_comparison
 
-    written = write_tables(results, folder / "comparison")
-    description = " | ".join(dict.fromkeys(result.provenance["command"] for result in results))
-    figures = {"comparison": plot_comparison(results, scale=config.scale), "comparison-curves": plot_curves(results)}
-    for name, figure in figures.items():
-        written += save_figure(figure, folder / name, config.formats, description=description)
-    return written
+    return write_comparison(results, folder, scale=config.scale, formats=config.formats)
 
 
 def _write_report(results: Sequence[ErfResult], folder: Path, arguments: Sequence[str]) -> Path:

@@ -78,7 +78,7 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
     """
     from htmlreport.relation import FIELDS, read_people, relate
     from htmlreport.relation_plot import draw_relation
-    from shapebias.figures.shape_bias import save_figure
+    from runkit.figures import save_figure
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     relation = relate(

@@ -22,8 +22,8 @@ from runkit.html.page import (
     read_part,
     render_part,
 )
+from shapebias.figures.observers import PEOPLE_COLOUR, choose_style
 from shapebias.figures.page import FRACTIONS, estimate_cell, marker_outline, say_value, svg_colour
-from shapebias.figures.shape_bias import PEOPLE_COLOUR, choose_style
 from shapebias.measures.bootstrap import Estimate
 
 __all__ = ["describe_relation"]

@@ -32,6 +32,7 @@ def execute(config: RunConfig) -> int:
     Raises: UserError for what the user can mend.
     """
     from shapebias.answers.observers import read_observers
+    from shapebias.figures.files import write_pictures
     from shapebias.network.sweep import measure_networks, measure_probabilities
     from shapebias.results.comparison import compare, show_table, summary, write_comparison
     from shapebias.results.files import ResultFolder, describe_raw_data
@@ -69,17 +70,20 @@ def execute(config: RunConfig) -> int:
         head: RecordedHead = {**describe(config, started, clock), "config": {"source": "raw-data CSV"}}
         for observer in observers:
             folder.write_recorded(observer, head, comparison.of(observer.name), overwrite=config.overwrite)
+    made = describe(config, started, clock)
+    pictures = write_pictures(comparison, folder, config.formats, description=made["command"])
     written = write_comparison(
         comparison,
         folder,
         {
-            **describe(config, started, clock),
+            **made,
             "config": {"observers": [observer.name for observer in observers], "people": len(comparison.persons)},
             "raw_data": [describe_raw_data(observer) for observer in [*observers, *people]],
             "skipped": cast("list[SkippedNetwork]", skipped),
         },
-        formats=config.formats,
+        pictures=pictures,
     )
+    written += pictures
     if config.report:
         written.append(_write_report(config, folder))
     if config.console.json:

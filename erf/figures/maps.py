@@ -6,20 +6,14 @@ small it is all but linear, and shows little beside the peak. Either way maps of
 The colour map (seaborn's 'mako') rises evenly in lightness: it survives greyscale printing and colour blindness.
 """
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("agg", force=False)  # keep a backend that is already chosen, such as a notebook's
-
 import matplotlib.patheffects as path_effects
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from mpl_toolkits.axes_grid1 import make_axes_locatable
@@ -27,19 +21,20 @@ from mpl_toolkits.axes_grid1 import make_axes_locatable
 from erf.measures.squares import LOG_THRESHOLDS, SquareArea, check_map, log_area, log_map
 from erf.measures.sums import Centre
 from erf.results.files import ErfResult
-from runkit import atomic_write
+from runkit.figures import STYLE, axes_or_new, new_figure
 
 __all__ = [
     "SCALES",
-    "STYLE",
-    "as_png",
     "caption",
+    "colour_map",
+    "draw_comparison",
+    "draw_result",
     "plot",
     "plot_comparison",
     "plot_contribution",
-    "plot_result",
     "row_name",
-    "save_figure",
+    "scale_map",
+    "write_caption",
 ]
 
 # scale -> name for the colour bar, lower and upper limit, step between ticks
@@ -49,15 +44,6 @@ _SCALES = {
 }
 SCALES = tuple(_SCALES)
 _WARNING_COLOUR = "#d1495b"
-STYLE: dict[Any, Any] = {
-    "font.size": 8.0,
-    "axes.titlesize": 9.0,
-    "axes.labelsize": 8.0,
-    "xtick.labelsize": 7.0,
-    "ytick.labelsize": 7.0,
-    "svg.fonttype": "none",
-    "pdf.fonttype": 42,
-}
 
 
 def plot(shown: Any, *, ax: Axes | None = None, scale: str = "decades", **options: Any) -> Axes:
@@ -97,25 +83,40 @@ def plot_contribution(
     Returns: The Axes, with limits in pixels and the origin at the upper left.
     Raises: ValueError as `erf.measures.squares.check_map`.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(4.8, 3.6))
     _, low, high, _ = _scale(scale)
-    shown = log_map(contribution) if scale == "published" else _decades(contribution, low)
+    shown = scale_map(contribution, scale)
     height, width = shown.shape
-    image = ax.imshow(
-        shown, cmap=sns.color_palette("mako", as_cmap=True), vmin=low, vmax=high, interpolation="antialiased"
-    )
     centre = centre or (height // 2, width // 2)
-    for i, area in enumerate(log_area(contribution, thresholds, centre=centre)):
-        _draw_square(ax, area, _LABEL_CORNERS[i % len(_LABEL_CORNERS)], centre, min(height, width))
-    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    ax.set_xticks([0, width // 2, width - 1], ["0", str(width // 2), str(width)])
-    ax.set_yticks([0, height // 2, height - 1], ["0", str(height // 2), str(height)])
-    ax.tick_params(length=2, pad=2)
-    if cbar:
-        cax = make_axes_locatable(ax).append_axes("right", size="4%", pad=0.08)
-        _colour_bar(ax.figure, image, cax, scale)
+    with axes_or_new(ax, 4.8, 3.6, layout=None) as ax:
+        image = ax.imshow(shown, cmap=colour_map(), vmin=low, vmax=high, interpolation="antialiased")
+        for i, area in enumerate(log_area(contribution, thresholds, centre=centre)):
+            _draw_square(ax, area, _LABEL_CORNERS[i % len(_LABEL_CORNERS)], centre, min(height, width))
+        ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        ax.set_xticks([0, width // 2, width - 1], ["0", str(width // 2), str(width)])
+        ax.set_yticks([0, height // 2, height - 1], ["0", str(height // 2), str(height)])
+        ax.tick_params(length=2, pad=2)
+        ax.spines[:].set_visible(True)
+        if cbar:
+            cax = make_axes_locatable(ax).append_axes("right", size="4%", pad=0.08)
+            _colour_bar(ax.figure, image, cax, scale)
     return ax
+
+
+def scale_map(contribution: np.ndarray, scale: str = "decades") -> np.ndarray:
+    """What the colours show of a map (H, W): from -4 to 0 in 'decades', from 0 to 1 as 'published'.
+
+    Raises: ValueError as `erf.measures.squares.check_map`, or if there is no such scale.
+    """
+    _, low, _, _ = _scale(scale)
+    if scale == "published":
+        return log_map(contribution)
+    contribution = check_map(contribution)
+    return np.log10(np.maximum(contribution / contribution.max(), 10.0**low))
+
+
+def colour_map() -> Colormap:
+    """The colours of every map."""
+    return sns.color_palette("mako", as_cmap=True)
 
 
 def _colour_bar(figure: Any, image: Any, cax: Axes, scale: str) -> None:
@@ -127,12 +128,6 @@ def _scale(name: str) -> tuple[str, float, float, float]:
     if name not in _SCALES:
         raise ValueError(f"scale={name!r}: take one of {', '.join(SCALES)}")
     return _SCALES[name]
-
-
-def _decades(contribution: np.ndarray, low: float) -> np.ndarray:
-    """log10(score / max), cut off below at `low`."""
-    contribution = check_map(contribution)
-    return np.log10(np.maximum(contribution / contribution.max(), 10.0**low))
 
 
 # Where each square's label stands: (corner across, corner down), outside the square; so that labels of squares of
@@ -164,18 +159,17 @@ def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], centre: Ce
     label.set_path_effects([path_effects.Stroke(linewidth=1.6, foreground="black"), path_effects.Normal()])
 
 
-def plot_result(result: ErfResult, *, scale: str = "decades") -> Figure:
+def draw_result(result: ErfResult, *, scale: str = "decades") -> Figure:
     """Figure of one result: heatmap, squares, and what made it underneath; `scale` as in `plot_contribution`."""
-    with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(4.2, 4.3))
+    with new_figure(4.2, 4.3, layout=None) as figure:
         figure.subplots_adjust(left=0.1, right=0.85, top=0.97, bottom=0.13)
-        plot_contribution(result.contribution, ax=ax, scale=scale, centre=result.centre)
+        ax = plot_contribution(result.contribution, ax=figure.subplots(), scale=scale, centre=result.centre)
         _title(ax, result)
-        figure.text(0.1, 0.015, caption([result]), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
+        write_caption(figure, (0.1, 0.015), caption([result]))
     return figure
 
 
-def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades") -> Figure:
+def draw_comparison(results: Sequence[ErfResult], *, scale: str = "decades") -> Figure:
     """Figure of several results side by side on shared limits, the area ratios as a table below.
 
     Args:
@@ -188,8 +182,7 @@ def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades") -> 
     panel = 2.3 if columns > 2 else 2.9
     table_height = 0.55 + 0.21 * len(results)
     width, height = max(columns * panel + 0.95, 6.4), rows * (panel + 0.45) + table_height + 0.67
-    with sns.axes_style("ticks"), plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(width, height))
+    with new_figure(width, height, layout=None) as figure:
         grid = figure.add_gridspec(
             rows, columns, left=0.06, right=0.88, top=1 - 0.42 / height, bottom=(table_height + 0.74) / height,
             wspace=0.22, hspace=0.35,
@@ -198,14 +191,18 @@ def plot_comparison(results: Sequence[ErfResult], *, scale: str = "decades") -> 
         for ax, result in zip(axes, panels, strict=True):
             plot_contribution(result.contribution, ax=ax, scale=scale, centre=result.centre, cbar=False)
             _title(ax, result)
-        figure.canvas.draw()  # images keep their aspect ratio: only now are the panels' true places known
+        figure.draw_without_rendering()  # images keep their aspect ratio: only now are the panels' places known
         first, last = axes[0].get_position(), axes[min(columns, len(axes)) - 1].get_position()
         cax = figure.add_axes((last.x1 + 0.015, first.y0, 0.014, first.height))
         _colour_bar(figure, axes[0].images[0], cax, scale)
         table_ax = figure.add_axes((0.06, 0.48 / height, 0.88, table_height / height))
         _area_table(table_ax, results)
-        figure.text(0.06, 0.06 / height, caption(results), fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
+        write_caption(figure, (0.06, 0.06 / height), caption(results))
     return figure
+
+
+plot_comparison = draw_comparison
+"""The older name of `draw_comparison`, which stays."""
 
 
 def _arrange(results: Sequence[ErfResult], most: int = 6) -> tuple[list[ErfResult], int]:
@@ -288,29 +285,6 @@ def caption(results: Sequence[ErfResult], *, squares: bool = True) -> str:
     )
 
 
-def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = ("png",), *, description: str = "") -> list[Path]:
-    """Write a figure as `<stem>.<format>` and close it.
-
-    Args:
-        formats: Of 'png' (300 dots per inch), 'pdf', 'svg'.
-        description: Text kept inside the file, such as the command that made it.
-
-    Returns: The files.
-    """
-    keys = {"png": "Description", "pdf": "Subject", "svg": "Description"}
-    written = []
-    for suffix in formats:
-        path = stem.with_name(f"{stem.name}.{suffix}")
-        with atomic_write(path) as temporary:
-            figure.savefig(temporary, dpi=300, format=suffix, metadata={keys[suffix]: description})
-        written.append(path)
-    plt.close(figure)
-    return written
-
-
-def as_png(figure: Figure) -> bytes:
-    """A figure as a PNG of 100 dots per inch, for notebooks; the figure is closed."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=100)
-    plt.close(figure)
-    return picture.getvalue()
+def write_caption(figure: Figure, at: tuple[float, float], text: str) -> None:
+    """Small text at the foot of a figure; `at` is its lower left corner in fractions of the figure."""
+    figure.text(*at, text, fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)

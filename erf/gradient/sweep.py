@@ -22,7 +22,6 @@ from erf.results.files import (
     finished_identity,
     load_result,
     save_result,
-    write_report,
 )
 from runkit import Failures, UserError, describe_run, list_differences
 from runkit.progress import discard_progress, find_progress
@@ -137,10 +136,14 @@ class Sweep:
         else:
             result = self._compute(job, identity, partial_path)
             self.world.on_main(lambda: save_result(result, self._path(job, ".npz")))
-        config = self.config
-        self.world.on_main(lambda: write_report(result, self.folder, scale=config.scale, formats=config.formats))
+        self.world.on_main(lambda: self._write(result))
         self.world.on_main(lambda: discard_progress(partial_path, identity))
         return result
+
+    def _write(self, result: ErfResult) -> None:
+        from erf.figures.files import write_result
+
+        write_result(result, self.folder, scale=self.config.scale, formats=self.config.formats)
 
     def _path(self, job: Job, suffix: str) -> Path:
         return self.folder / (file_stem(job.name) + suffix)

@@ -37,7 +37,6 @@ __all__ = [
     "result_files",
     "save_measures",
     "save_result",
-    "write_report",
 ]
 
 
@@ -92,12 +91,6 @@ class ErfResult:
     def __repr__(self) -> str:
         height, width = self.contribution.shape
         return f"ErfResult({self.name}, {self.weights_label}, {width} x {height} pixels, {self.num_images} images)"
-
-    def _repr_png_(self) -> bytes:
-        """For notebooks: the map with its squares."""
-        from erf.figures.maps import as_png, plot_result
-
-        return as_png(plot_result(self))
 
 
 def save_result(result: ErfResult, path: Path) -> None:
@@ -173,18 +166,6 @@ def save_measures(result: ErfResult, path: Path) -> dict[str, Any]:
     }
     save_json(path, content)
     return content
-
-
-def write_report(result: ErfResult, folder: Path, *, scale: str, formats: Sequence[str]) -> None:
-    """Measure a result and write its `.json` and its picture into `folder`.
-
-    Raises: UserError as `check_result`.
-    """
-    from erf.figures.maps import plot_result, save_figure
-
-    stem = folder / file_stem(result.name)
-    save_measures(result, stem.with_name(stem.name + ".json"))
-    save_figure(plot_result(result, scale=scale), stem, formats, description=result.provenance["command"])
 
 
 def file_stem(name: str) -> str:

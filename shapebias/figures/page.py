@@ -29,7 +29,7 @@ from runkit.html.page import (
     render_part,
 )
 from shapebias.answers.observers import RANDOM_SUFFIX
-from shapebias.figures.shape_bias import Style, choose_styles, order_categories, rank
+from shapebias.figures.observers import Style, choose_styles, order_categories, rank
 from shapebias.measures.shape_bias import Estimate, Measurement
 from shapebias.results.comparison import Comparison, comparison_path, read_comparison
 from shapebias.results.files import ResultFolder

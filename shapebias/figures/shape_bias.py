@@ -3,51 +3,34 @@
 The matrix plot follows Geirhos et al. (ICLR 2019, Fig. 4) and the model-vs-human toolbox: categories of the shape down
 the side, the fraction of texture decisions growing to the right, that of shape decisions to the left, a point for each
 category and observer, and a vertical line where all of an observer's trials are taken together.
+
+Each element's id in an SVG begins with the key of its observer's style, so that the HTML page finds it.
 """
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MultipleLocator
+from matplotlib.ticker import MultipleLocator
 
-from runkit import atomic_write
+from runkit.figures import COLUMN_WIDTH, INK, PAGE_WIDTH, axes_or_new, new_figure
+from shapebias.figures.observers import (
+    PEOPLE_COLOUR,
+    Style,
+    choose_styles,
+    draw_estimates,
+    draw_persons,
+    is_people,
+    order_categories,
+    rank,
+    set_fraction_ticks,
+)
 from shapebias.measures.shape_bias import Measurement
-from shapebias.stimuli.categories import CATEGORIES
 
-__all__ = [
-    "PEOPLE_COLOUR",
-    "RC",
-    "Style",
-    "choose_style",
-    "choose_styles",
-    "draw_column",
-    "draw_comparison",
-    "draw_forest",
-    "order_categories",
-    "plot_shape_bias_bars",
-    "plot_shape_bias_matrix",
-    "rank",
-    "save_figure",
-    "set_fraction_ticks",
-]
+__all__ = ["draw_column", "draw_comparison", "draw_forest", "plot_shape_bias_bars", "plot_shape_bias_matrix"]
 
-PAGE_WIDTH_IN = 7.0
-COLUMN_WIDTH_IN = 3.4
-
-PEOPLE_COLOUR = "#A51E37"
-_RANDOM_COLOUR = "#8A8A8A"
-# Okabe and Ito's colours, told apart by readers with any colour vision; their red is left to people. Six colours and
-# seven markers have no common factor, so 42 observers differ in one or the other.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "v", "P", "X", "p")
 _FOREST = {
     "shape_bias": "shape bias (95% interval)",
     "fraction_correct_shape": "shape accuracy",
@@ -58,40 +41,9 @@ _FOREST = {
 _MIN_ROWS = 5
 """Bars of fewer observers leave room under them and do not grow fat."""
 
-RC: Any = {
-    "font.size": 7,
-    "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
-    "xtick.major.size": 3,
-    "xtick.minor.size": 1.8,
-    "svg.fonttype": "none",
-    "pdf.fonttype": 42,
-    "savefig.dpi": 300,
-}
-
-
-@dataclass(frozen=True)
-class Style:
-    """How an observer is drawn: colour, marker, line, and whether the marker is filled."""
-
-    colour: str
-    marker: str
-    line: Any = "-"
-    filled: bool = True
-
-    @property
-    def of_marker(self) -> dict[str, Any]:
-        """Options of `Axes.plot` for a marker: filled with a white edge, or hollow."""
-        face, edge = (self.colour, "white") if self.filled else ("white", self.colour)
-        return {"marker": self.marker, "markerfacecolor": face, "markeredgecolor": edge}
-
 
 def plot_shape_bias_matrix(
-    measurements: Sequence[Measurement], *, ax: Axes | None = None, names: bool = True, marker_size: float = 24
+    measurements: Sequence[Measurement], *, ax: Axes | None = None, names: bool = True, marker_size: float = 4.9
 ) -> Axes:
     """The field's plot: a point for each observer and category, a vertical line for each observer over all trials.
 
@@ -100,49 +52,38 @@ def plot_shape_bias_matrix(
 
     Args:
         measurements: One for each observer, people pooled; drawn in this order, people last and on top.
-        ax: Where to draw; None makes a figure of one column's width.
+        ax: Where to draw; new Axes of pyplot, one column wide, if None.
         names: Whether to write the categories beside the axis.
-        marker_size: Area of a marker, in square points.
+        marker_size: Of a marker, in points.
     Returns: The axes; x is 1 - shape bias, in [0, 1].
     """
-    with matplotlib.rc_context(RC):
-        if ax is None:
-            ax = Figure(figsize=(COLUMN_WIDTH_IN, 3.6), layout="constrained").subplots()
-        order = order_categories(measurements)
-        rows = {category: row for row, category in enumerate(order)}
+    order = order_categories(measurements)
+    styles = choose_styles(measurements)
+    with axes_or_new(ax, COLUMN_WIDTH, 3.6) as ax:
         for boundary in range(1, len(order)):
             ax.axhline(boundary - 0.5, color="0.8", linewidth=0.4, linestyle=(0, (1, 2)), zorder=0)
-        styles = choose_styles(measurements)
-        for measurement in sorted(measurements, key=_is_people):
-            style = styles[measurement.name]
-            edge, face = ("white", style.colour) if style.filled else (style.colour, "white")
-            if measurement.shape_bias.value is not None:
-                ax.axvline(
-                    1 - measurement.shape_bias.value,
-                    color=style.colour,
-                    linewidth=1.1,
-                    linestyle=style.line,
-                    zorder=1,
-                    label=f"_average {measurement.name}",
-                )
+        for measurement in sorted(measurements, key=is_people):
+            style, average = styles[measurement.name], measurement.shape_bias.value
+            if average is not None:
+                line = {"color": style.colour, "linewidth": 1.1, "linestyle": style.line}
+                ax.axvline(1 - average, **line, zorder=1, gid=f"{style.key}-average")
             points = [
-                (1 - value, rows[category])
+                (1 - value, order.index(category))
                 for category, estimates in measurement.categories.items()
                 if (value := estimates["shape_bias"].value) is not None
             ]
-            ax.scatter(
+            ax.plot(
                 [x for x, _ in points],
                 [y for _, y in points],
-                s=marker_size,
-                marker=style.marker,
-                facecolor=face,
-                edgecolor=edge,
-                linewidth=0.4 if style.filled else 0.8,
+                **style.of_marker,
+                markersize=marker_size,
+                markeredgewidth=0.4 if style.filled else 0.8,
                 clip_on=False,
-                zorder=4 if _is_people(measurement) else 3,
+                zorder=4 if is_people(measurement) else 3,
                 label=measurement.label,
+                gid=f"{style.key}-points",
             )
-        _dress_matrix(ax, order if names else None)
+        _dress_matrix(ax, order, names=names)
     return ax
 
 
@@ -157,55 +98,18 @@ def plot_shape_bias_bars(
     Args:
         measurements: One for each observer, people pooled. Ordered by shape bias, people first, random weights last.
         persons: Single people, drawn as small ticks on the people's bar; their range is shaded.
-        ax: Where to draw; None makes a figure of one column's width.
+        ax: Where to draw; new Axes of pyplot, one column wide, if None.
     Returns: The axes; x is shape bias, in [0, 1].
     """
-    with matplotlib.rc_context(RC):
-        if ax is None:
-            height = 0.6 + 0.3 * max(len(measurements), _MIN_ROWS)
-            ax = Figure(figsize=(COLUMN_WIDTH_IN, height), layout="constrained").subplots()
-        styles = choose_styles(measurements)
-        ordered = sorted(measurements, key=rank)
-        singles = [value for person in persons if (value := person.shape_bias.value) is not None]
+    rows = max(len(measurements), _MIN_ROWS)
+    styles = choose_styles(measurements)
+    singles = [value for person in persons if (value := person.shape_bias.value) is not None]
+    with axes_or_new(ax, COLUMN_WIDTH, 0.6 + 0.3 * rows) as ax:
         if singles:
             ax.axvspan(min(singles), max(singles), color=PEOPLE_COLOUR, alpha=0.1, linewidth=0, zorder=0)
-        for row, measurement in enumerate(ordered):
-            style, estimate = styles[measurement.name], measurement.shape_bias
-            bold = "bold" if measurement.random else "normal"
-            ax.text(
-                0.012, row - 0.24, measurement.label, va="bottom", ha="left", fontsize=6.5, fontweight=bold, zorder=6
-            )
-            if estimate.value is None:
-                ax.text(0.012, row + 0.06, "not defined: neither cue was named", va="center", fontsize=6, color="0.4")
-                continue
-            ax.barh(
-                row + 0.06,
-                estimate.value,
-                height=0.34,
-                color=style.colour if style.filled else "white",
-                alpha=0.45 if style.filled else 1.0,
-                edgecolor=style.colour,
-                linewidth=0.6,
-                hatch=None if style.filled else "////",
-                zorder=2,
-            )
-            if _is_people(measurement):
-                ax.axvline(estimate.value, color=style.colour, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
-                ax.plot(
-                    singles, [row + 0.06] * len(singles), "|", color=style.colour, markersize=6, markeredgewidth=0.6
-                )
-            if estimate.low is not None and estimate.high is not None:
-                ax.plot([estimate.low, estimate.high], [row + 0.06] * 2, color="0.15", linewidth=0.9, zorder=4)
-            ax.plot(
-                [estimate.value],
-                [row + 0.06],
-                **style.of_marker,
-                markersize=4.8,
-                markeredgewidth=0.5,
-                zorder=5,
-            )
-            ax.text(1.025, row + 0.06, f"{estimate.value:.2f}", va="center", ha="left", fontsize=6.5, clip_on=False)
-        ax.set_ylim(max(len(ordered), _MIN_ROWS) - 0.55, -0.7)
+        for row, measurement in enumerate(sorted(measurements, key=rank)):
+            _draw_bar(ax, measurement, row, styles[measurement.name], persons)
+        ax.set_ylim(rows - 0.55, -0.7)
         ax.set_xlim(0, 1)
         ax.set_yticks([])
         set_fraction_ticks(ax)
@@ -214,8 +118,45 @@ def plot_shape_bias_bars(
     return ax
 
 
+def _draw_bar(ax: Axes, measurement: Measurement, row: int, style: Style, persons: Sequence[Measurement]) -> None:
+    """Name, bar, interval, marker and value of one observer."""
+    estimate, at = measurement.shape_bias, row + 0.06
+    weight = "bold" if measurement.random else "normal"
+    name: dict[str, Any] = {
+        "va": "bottom",
+        "fontsize": 6.5,
+        "fontweight": weight,
+        "zorder": 6,
+        "gid": f"{style.key}-name",
+    }
+    ax.text(0.012, row - 0.24, measurement.label, **name)
+    if estimate.value is None:
+        ax.text(0.012, at, "not defined: neither cue was named", va="center", fontsize=6, color="0.4")
+        return
+    ax.barh(
+        at,
+        estimate.value,
+        height=0.34,
+        color=style.colour if style.filled else "white",
+        alpha=0.45 if style.filled else 1.0,
+        edgecolor=style.colour,
+        linewidth=0.6,
+        hatch=None if style.filled else "////",
+        zorder=2,
+        gid=f"{style.key}-bar",
+    )
+    if is_people(measurement):
+        ax.axvline(estimate.value, color=style.colour, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+        draw_persons(ax, persons, "shape_bias", at, style)
+    if estimate.low is not None and estimate.high is not None:
+        ax.plot([estimate.low, estimate.high], [at] * 2, color=INK, linewidth=0.9, zorder=4, gid=f"{style.key}-line")
+    end: dict[str, Any] = {"markersize": 4.8, "markeredgewidth": 0.5, "zorder": 5, "gid": f"{style.key}-end"}
+    ax.plot([estimate.value], [at], **style.of_marker, **end)
+    ax.text(1.025, at, f"{estimate.value:.2f}", va="center", fontsize=6.5, clip_on=False, gid=f"{style.key}-value")
+
+
 def draw_comparison(
-    measurements: Sequence[Measurement], *, persons: Sequence[Measurement] = (), width_in: float = PAGE_WIDTH_IN
+    measurements: Sequence[Measurement], *, persons: Sequence[Measurement] = (), width_in: float = PAGE_WIDTH
 ) -> Figure:
     """The matrix plot and the bars side by side, as wide as a page of two columns.
 
@@ -224,34 +165,35 @@ def draw_comparison(
         persons: Single people, for the bars.
         width_in: Width in inches.
     """
-    with matplotlib.rc_context(RC):
-        height = max(3.7, 1.0 + 0.36 * len(measurements))
-        figure = Figure(figsize=(width_in, height), layout=ConstrainedLayoutEngine(w_pad=0.06, wspace=0.04))
+    height = max(3.7, 1.0 + 0.36 * len(measurements))
+    with new_figure(width_in, height, layout=ConstrainedLayoutEngine(w_pad=0.06, wspace=0.04)) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
         plot_shape_bias_matrix(measurements, ax=left)
         plot_shape_bias_bars(measurements, persons=persons, ax=right)
     return figure
 
 
-def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN_WIDTH_IN) -> Figure:
+def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN_WIDTH) -> Figure:
     """The matrix plot alone with a legend under it, as wide as one column of a paper.
 
     Args:
         measurements: One for each observer, people pooled.
         width_in: Width in inches.
     """
-    with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(width_in, 3.5 + 0.145 * len(measurements)), layout="constrained")
-        plot_shape_bias_matrix(measurements, ax=figure.subplots(), marker_size=18)
-        styles = choose_styles(measurements)
-        ordered = sorted(measurements, key=rank)
-        handles = [_legend_handle(measurement, styles[measurement.name]) for measurement in ordered]
-        figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize=6.5, labelspacing=0.25)
+    styles = choose_styles(measurements)
+    with new_figure(width_in, 3.5 + 0.145 * len(measurements)) as figure:
+        plot_shape_bias_matrix(measurements, ax=figure.subplots(), marker_size=4.2)
+        handles = []
+        for measurement in sorted(measurements, key=rank):
+            value = measurement.shape_bias.value
+            label = measurement.label + ("" if value is None else f"  {value:.2f}")
+            handles.append(styles[measurement.name].make_legend_handle(label))
+        figure.legend(handles=handles, loc="outside lower center", fontsize=6.5, labelspacing=0.25)
     return figure
 
 
 def draw_forest(
-    measurements: Sequence[Measurement], *, persons: Sequence[Measurement] = (), width_in: float = PAGE_WIDTH_IN
+    measurements: Sequence[Measurement], *, persons: Sequence[Measurement] = (), width_in: float = PAGE_WIDTH
 ) -> Figure:
     """Forest plot: shape bias and what it hides, each observer's value with its 95% interval.
 
@@ -263,37 +205,23 @@ def draw_forest(
         persons: Single people, drawn as small ticks beside the pooled value.
         width_in: Width in inches.
     """
-    with matplotlib.rc_context(RC):
-        ordered = sorted(measurements, key=rank)
-        styles = choose_styles(measurements)
-        figure = Figure(figsize=(width_in, 0.75 + 0.19 * max(len(ordered), 4)), layout="constrained")
+    ordered = sorted(measurements, key=rank)
+    styles = choose_styles(measurements)
+    with new_figure(width_in, 0.75 + 0.19 * max(len(ordered), 4)) as figure:
         panels = figure.subplots(1, len(_FOREST), sharey=True, width_ratios=(1.5, 1, 1, 1))
         for ax, (key, title) in zip(panels, _FOREST.items(), strict=True):
             for row, measurement in enumerate(ordered):
                 estimate, style = getattr(measurement, key), styles[measurement.name]
-                if estimate.value is None:
-                    continue
-                if _is_people(measurement):
-                    singles = [getattr(person, key).value for person in persons]
-                    ax.plot(singles, [row] * len(singles), "|", color=style.colour, markersize=6, markeredgewidth=0.4)
+                if is_people(measurement) and estimate.value is not None:
+                    draw_persons(ax, persons, key, row, style)
                     ax.axvline(estimate.value, color=style.colour, linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
-                if estimate.low is not None:
-                    ax.plot([estimate.low, estimate.high], [row] * 2, color=style.colour, linewidth=1.2, zorder=3)
-                ax.plot(
-                    [estimate.value],
-                    [row],
-                    **style.of_marker,
-                    markersize=4,
-                    markeredgewidth=0.4,
-                    zorder=4,
-                )
+                draw_estimates(ax, {row: estimate}, style, width=1.2)
             ax.set_xlim(0, 1)
             set_fraction_ticks(ax)
             ax.set_xlabel(title)
             ax.tick_params(axis="y", length=0)
-            ax.grid(axis="x", color="0.9", linewidth=0.5)
-            ax.set_axisbelow(True)
-            ax.spines[["top", "right", "left"]].set_visible(False)
+            ax.grid(axis="x")
+            ax.spines["left"].set_visible(False)
         for ax in panels[1:]:  # long names leave them little room
             ax.xaxis.set_major_locator(MultipleLocator(0.5))
         panels[0].set_yticks(range(len(ordered)), [measurement.label for measurement in ordered])
@@ -303,28 +231,13 @@ def draw_forest(
     return figure
 
 
-def save_figure(figure: Figure, stem: Path, *, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Write a figure as `<stem>.<format>` in each of the formats; a file is whole or absent.
-
-    Returns: The paths written. Metadata that changes from run to run (date) is left out.
-    """
-    paths = []
-    for suffix in formats:
-        path = stem.parent / f"{stem.name}.{suffix}"
-        dated: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-        with atomic_write(path) as temporary, matplotlib.rc_context({**RC, "svg.hashsalt": "shapebias"}):
-            figure.savefig(temporary, format=suffix, metadata=dated.get(suffix))
-        paths.append(path)
-    return paths
-
-
-def _dress_matrix(ax: Axes, order: Sequence[str] | None) -> None:
-    """Limits, the two axes, and the names of the categories (None leaves them out)."""
-    count = len(order) if order is not None else len(CATEGORIES)
+def _dress_matrix(ax: Axes, order: Sequence[str], *, names: bool) -> None:
+    """Limits, the two axes, and the names of the categories."""
     ax.set_xlim(0, 1)
-    ax.set_ylim(-0.5, count - 0.5)
-    ax.set_yticks(range(count), order if order is not None else [""] * count)
+    ax.set_ylim(-0.5, len(order) - 0.5)
+    ax.set_yticks(range(len(order)), order if names else [""] * len(order))
     ax.tick_params(axis="y", length=0, pad=6)
+    ax.spines[:].set_visible(True)
     set_fraction_ticks(ax)
     ax.set_xlabel("fraction of texture decisions  →")
     top = ax.secondary_xaxis("top", functions=(_complement, _complement))
@@ -334,68 +247,3 @@ def _dress_matrix(ax: Axes, order: Sequence[str] | None) -> None:
 
 def _complement(x):
     return 1 - x
-
-
-def set_fraction_ticks(ax: Any) -> None:
-    """Ticks of a fraction on the x axis of axes or of a secondary axis."""
-    ax.xaxis.set_major_locator(MultipleLocator(0.2))
-    ax.xaxis.set_minor_locator(MultipleLocator(0.1))
-    # whole numbers without decimals; 1 - x turns 0 into a tiny number of either sign
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(value, 6) + 0.0:g}"))
-
-
-def _legend_handle(measurement: Measurement, style: Style) -> Line2D:
-    value = measurement.shape_bias.value
-    suffix = "" if value is None else f"  {value:.2f}"
-    return Line2D(
-        [],
-        [],
-        color=style.colour,
-        linestyle=style.line,
-        linewidth=1.1,
-        marker=style.marker,
-        markersize=4.5,
-        markerfacecolor=style.colour if style.filled else "white",
-        label=measurement.label + suffix,
-    )
-
-
-def choose_style(index: int, *, random: bool = False) -> Style:
-    """Colour and marker of the network number `index`; random weights are grey and hollow."""
-    marker = _MARKERS[index % len(_MARKERS)]
-    if random:
-        return Style(_RANDOM_COLOUR, marker, line=(0, (2, 2)), filled=False)
-    return Style(_COLOURS[index % len(_COLOURS)], marker)
-
-
-def choose_styles(measurements: Sequence[Measurement]) -> dict[str, Style]:
-    """Colour, marker and line for each observer, by name: people are red diamonds."""
-    networks = itertools.count()
-    return {
-        measurement.name: Style(PEOPLE_COLOUR, "D")
-        if _is_people(measurement)
-        else choose_style(next(networks), random=measurement.random)
-        for measurement in measurements
-    }
-
-
-def order_categories(measurements: Sequence[Measurement], key: str = "shape_bias") -> list[str]:
-    """Categories by people's value of the measure `key`, highest first, else by the mean of all observers."""
-    judges = [m for m in measurements if _is_people(m)] or list(measurements)
-
-    def mean(category: str) -> float:
-        found = [m.categories[category][key].value for m in judges if category in m.categories]
-        defined = [value for value in found if value is not None]
-        return sum(defined) / len(defined) if defined else 0.0
-
-    return sorted(CATEGORIES, key=lambda category: -mean(category))
-
-
-def _is_people(measurement: Measurement) -> bool:
-    return measurement.kind == "people"
-
-
-def rank(measurement: Measurement, key: str = "shape_bias") -> tuple[bool, bool, float]:
-    """For sorting: people, then trained networks, then untrained ones; each by the measure `key`, highest first."""
-    value = getattr(measurement, key).value
-    return (not _is_people(measurement), measurement.random, 1.0 if value is None else -value)

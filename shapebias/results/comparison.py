@@ -1,4 +1,4 @@
-"""The comparison of a run's observers: every measure side by side, as JSON, tables and pictures.
+"""The comparison of a run's observers: every measure side by side, as JSON and tables.
 
 Everything here starts from answers already recorded; neither torch nor a network is needed.
 """
@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runkit import UserError, format_html, format_table, load_json, save_csv, save_json, save_latex
 from shapebias.answers.observers import Observer, pool_people
@@ -17,9 +17,6 @@ from shapebias.measures.differences import Difference, compare_pairs, describe_t
 from shapebias.measures.shape_bias import RATIOS, Measurement, consistency_table, measure
 from shapebias.results.content import ComparisonHead, ComparisonResult
 from shapebias.results.files import UNITS, ResultFolder, describe_interval
-
-if TYPE_CHECKING:  # loads matplotlib
-    from matplotlib.figure import Figure
 
 __all__ = [
     "Comparison",
@@ -135,24 +132,23 @@ def read_comparison(path: Path) -> Comparison:
 
 
 def write_comparison(
-    comparison: Comparison, folder: ResultFolder, head: ComparisonHead, *, formats: Sequence[str] = ("png",)
+    comparison: Comparison, folder: ResultFolder, head: ComparisonHead, *, pictures: Sequence[Path] = ()
 ) -> list[Path]:
-    """Write the comparison as JSON, its tables, and its pictures, called `shape-bias` or with one cue `accuracy`.
+    """Write the comparison as JSON and its tables, called `shape-bias` or with one cue `accuracy`.
 
-    Tables are one of a row an observer, and `differences` (a row a pair and measure), as `.csv` and `.tex`. Unlike an
-    observer's result these can be drawn again from what lies beside them, so an older comparison is replaced.
+    Tables are one with a row per observer, and `differences` (a row per pair and measure), as `.csv` and `.tex`. Unlike
+    an observer's result these can be made again from what lies beside them, so an older comparison is replaced.
+
+    Args:
+        head: What made the comparison.
+        pictures: Of the comparison; the JSON names them.
+
+    Returns: The files written.
     """
-    from shapebias.figures.shape_bias import save_figure
-
     target = comparison_path(folder)
     stem = target.stem
     if target.exists():
         _logger.info("replacing the older comparison %s", target)
-    pictures = [
-        path
-        for name, figure in _draw(comparison, folder).items()
-        for path in save_figure(figure, folder.root / name, formats=formats)
-    ]
     differences = [difference.as_dict() for difference in comparison.differences]
     content: ComparisonResult = {
         **head,
@@ -173,30 +169,16 @@ def write_comparison(
         save_csv(folder.root / "differences.csv", differences),
         save_latex(folder.root / "differences.tex", *_difference_table(comparison), note=note),
     ]
-    return [target, *tables, *pictures]
+    return [target, *tables]
 
 
 def comparison_files(folder: ResultFolder, formats: Sequence[str]) -> list[Path]:
-    """What `write_comparison` writes."""
+    """What a run writes of a comparison: what `write_comparison` does, and the pictures."""
     stem = comparison_path(folder).stem
     pictures = [f"{stem}{end}" for end in (("", "-column", "-forest") if folder.experiment.two_cues else ("",))]
     names = [f"{stem}.json", f"{stem}.csv", f"{stem}.tex", "differences.csv", "differences.tex"]
     names += [f"{picture}.{suffix}" for picture in pictures for suffix in formats]
     return [folder.root / name for name in names]
-
-
-def _draw(comparison: Comparison, folder: ResultFolder) -> "dict[str, Figure]":
-    """Name -> picture."""
-    from shapebias.figures.accuracy import draw_accuracy
-    from shapebias.figures.shape_bias import draw_column, draw_comparison, draw_forest
-
-    if not folder.experiment.two_cues:
-        return {"accuracy": draw_accuracy(comparison.series, persons=comparison.persons)}
-    return {
-        "shape-bias": draw_comparison(comparison.series, persons=comparison.persons),
-        "shape-bias-column": draw_column(comparison.series),
-        "shape-bias-forest": draw_forest(comparison.series, persons=comparison.persons),
-    }
 
 
 def summary(comparison: Comparison) -> list[dict[str, Any]]:

@@ -54,9 +54,9 @@ def test_a_result_is_shown_as_a_picture(network):
     data, versions = {"images_used": 1, "name": "ones"}, {"replknet-analysis": None, "torch": "2", "timm": "1"}
     provenance = {"weights": weights, "data": data, "layer": "last", "precision": "float32", "versions": versions}
     result = erf.ErfResult("net", contribution, provenance)
-    before = plt.get_fignums()
     assert repr(result) == "ErfResult(net, RANDOM WEIGHTS (seed 0), 33 x 33 pixels, 1 images)"
-    assert result._repr_png_().startswith(b"\x89PNG")
+    before = plt.get_fignums()
+    assert erf.draw_result(result)._repr_png_().startswith(b"\x89PNG")
     assert plt.get_fignums() == before
     ax = erf.plot(result, scale="published")
     assert ax.get_title() == "net\nRANDOM WEIGHTS (seed 0)"

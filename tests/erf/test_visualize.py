@@ -13,7 +13,7 @@ from PIL import Image
 from support import ROOT
 
 import erf
-from erf.figures.maps import plot_comparison, plot_contribution, plot_result
+from erf.figures.maps import draw_comparison, draw_result, plot_contribution
 from erf.visualize import main
 
 
@@ -73,9 +73,8 @@ def test_random_weights_are_named_everywhere(run):
     content = read(run.folder / "resnet18.json")
     assert content["weights"]["random"] is True
     assert content["weights"]["label"] == "RANDOM WEIGHTS (seed 7)"
-    figure = plot_result(erf.load_result(run.folder / "resnet18.npz"))
+    figure = draw_result(erf.load_result(run.folder / "resnet18.npz"))
     assert "RANDOM WEIGHTS (seed 7)" in [text.get_text() for text in figure.axes[0].texts]
-    plt.close(figure)
 
 
 def test_map_equals_the_plain_definition(run, photo_folder):
@@ -378,13 +377,12 @@ def test_comparison_panels_share_limits_and_list_every_network(run, count):
     assert run("--model", "resnet18", "--weights", "random", "--num-images", "1")[0] == 0
     result = erf.load_result(run.folder / "resnet18.npz")
     results = [erf.ErfResult(f"net{i}", result.contribution, result.provenance) for i in range(count)]
-    figure = plot_comparison(results)
+    figure = draw_comparison(results)
     panels = [ax for ax in figure.axes if ax.images]
     assert len(panels) == count
     assert {ax.images[0].get_clim() for ax in panels} == {(-4.0, 0.0)}
     texts = " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
     assert all(f"net{i}, RANDOM WEIGHTS" in texts for i in range(count))
-    plt.close(figure)
 
 
 def test_networks_at_several_sizes_get_a_column_each(run):
@@ -395,13 +393,12 @@ def test_networks_at_several_sizes_get_a_column_each(run):
         provenance = {**result.provenance, "identity": {**result.provenance["identity"], "model": model}}
         return erf.ErfResult(f"{model}.size-{size}", result.contribution, provenance)
 
-    figure = plot_comparison([at(model, size) for model in "abc" for size in (64, 128)])
+    figure = draw_comparison([at(model, size) for model in "abc" for size in (64, 128)])
     panels = [ax for ax in figure.axes if ax.images and ax.get_title()]
     assert [ax.get_title() for ax in panels] == [f"{model}.size-{size}" for size in (64, 128) for model in "abc"]
     bottoms = [ax.get_position().y0 for ax in panels]
     assert bottoms == pytest.approx([bottoms[0]] * 3 + [bottoms[3]] * 3)
     assert bottoms[0] > bottoms[3] + 0.1
-    plt.close(figure)
 
 
 def test_a_reduced_precision_says_what_it_costs(run):

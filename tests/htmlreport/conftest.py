@@ -28,5 +28,5 @@ def results_folder(tmp_path_factory, names) -> Path:
         write_raw_data(folder / "csv" / f"{observer}.csv", observer, stimuli, said)
     head = describe_run(program="shapebias.run", arguments=[], started=datetime.now(timezone.utc), seconds=0)
     comparison = compare(read_observers([folder / "csv"]))
-    write_comparison(comparison, ResultFolder.of(folder), head, formats=())
+    write_comparison(comparison, ResultFolder.of(folder), head)
     return folder

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from erf.figures.curves import plot_curves, plot_mass_curves, plot_radial_profiles
+from erf.figures.curves import draw_curves, plot_mass_curves, plot_radial_profiles
 from erf.measures.summary import QUANTITIES
 from erf.measures.sums import map_sums, stack_sums
 from erf.results.files import ErfResult
@@ -112,7 +112,7 @@ def test_curves_carry_bands_and_dash_random_weights():
     low, high = ax.get_ylim()
     assert low == pytest.approx(min(peaks) / 100)
     assert high > max(peaks)
-    figure = plot_curves(results)
+    figure = draw_curves(results)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "trained",
         "untrained, RANDOM WEIGHTS (seed 0)",

@@ -11,8 +11,8 @@ from htmlreport.relation import Correlation
 from htmlreport.relation_page import describe_relation
 from runkit import UserError, describe_run, save_json
 from shapebias.answers.observers import write_raw_data
+from shapebias.figures.observers import order_categories
 from shapebias.figures.page import describe_answers, find_folders
-from shapebias.figures.shape_bias import order_categories
 from shapebias.measures.shape_bias import Measurement
 from shapebias.results.comparison import comparison_path, read_comparison
 from shapebias.results.files import ResultFolder

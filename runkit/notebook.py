@@ -1,0 +1,27 @@
+"""What notebooks show of a result, told to IPython from above, so that no result has to know of figures."""
+
+import importlib
+import sys
+from typing import Any
+
+__all__ = ["show_as_picture"]
+
+
+def show_as_picture(shown: str, *, drawn_by: str) -> None:
+    """Have IPython show every object of a class as a picture; without a running IPython nothing is done.
+
+    Neither module is loaded before there is something to show.
+
+    Args:
+        shown: The class, as 'module:Class'.
+        drawn_by: 'module:function' that makes a `runkit.figures.StyledFigure` of such an object.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None:
+        return
+    (module, name), (drawing_module, function) = shown.split(":"), drawn_by.split(":")
+
+    def make_png(thing: Any) -> bytes:
+        return getattr(importlib.import_module(drawing_module), function)(thing)._repr_png_()
+
+    shell.display_formatter.formatters["image/png"].for_type_by_name(module, name, make_png)
