@@ -52,7 +52,7 @@ class Console:
     @classmethod
     def pop_from(cls, options: dict[str, Any]) -> "Console":
         """Take what `add_console` added out of parsed options."""
-        return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
+        return cls(**{field.name: options.pop(field.name) for field in fields(cls) if field.name in options})
 
     @property
     def level(self) -> int:
@@ -115,35 +115,43 @@ def add_resume(group: _Group) -> None:
     group.add_argument("--overwrite", action="store_true", help="replace results that are there")
 
 
-def add_console(parser: argparse.ArgumentParser, *, script: str) -> None:
-    """What `Console` holds, and `--print-completion` for the console script called `script`."""
+def add_console(parser: argparse.ArgumentParser, *, script: str | None = None) -> None:
+    """What `Console` holds.
+
+    Args:
+        script: Name of the console script of a command that asks networks, which has `--list-models`, `--dry-run` and
+            `--print-completion`, too.
+    """
     group = parser.add_argument_group("console", "Results go to stdout, messages and progress to stderr.")
-    group.add_argument(
-        "--list-models",
-        nargs="?",
-        const="*",
-        metavar="PATTERN",
-        help="list networks and where their trained weights would come from, all or those that fit (resnet*), and end",
-    )
-    group.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="say what would be computed, from which weights, into which files, and estimate time and memory; fetches "
-        "and writes nothing",
-    )
+    if script is not None:
+        group.add_argument(
+            "--list-models",
+            nargs="?",
+            const="*",
+            metavar="PATTERN",
+            help="list networks and where their trained weights would come from, all or those that fit (resnet*), and "
+            "end",
+        )
+        group.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="say what would be computed, from which weights, into which files, and estimate time and memory; "
+            "fetches and writes nothing",
+        )
     group.add_argument("--json", action="store_true", help="the summary on stdout as JSON, for scripts")
     loudness = group.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only, no progress")
     loudness.add_argument("-v", "--verbose", action="store_true", help="every step")
-    group.add_argument(
-        "--print-completion",
-        action=_PrintCompletion,
-        nargs=1,
-        choices=_SHELLS,
-        dest=argparse.SUPPRESS,
-        const=script,
-        help=f"print what completes the options of {script!r} in a shell, and end; needs the extra 'completion'",
-    )
+    if script is not None:
+        group.add_argument(
+            "--print-completion",
+            action=_PrintCompletion,
+            nargs=1,
+            choices=_SHELLS,
+            dest=argparse.SUPPRESS,
+            const=script,
+            help=f"print what completes the options of {script!r} in a shell, and end; needs the extra 'completion'",
+        )
 
 
 _SHELLS = ("bash", "zsh", "tcsh")

@@ -2,7 +2,7 @@
 
 import csv
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,12 @@ def save_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def save_latex(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str) -> Path:
-    """Write `format_latex`, `note` and the package it needs above; the file is whole or absent. Returns `path`."""
-    text = format_latex(header, rows, note=f"needs \\usepackage{{booktabs}}; {note}")
+def save_latex(
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str, grey: Collection[int] = ()
+) -> Path:
+    """Write `format_latex`, `note` and the packages it needs above; the file is whole or absent. Returns `path`."""
+    packages = "booktabs,colortbl" if grey else "booktabs"
+    text = format_latex(header, rows, note=f"needs \\usepackage{{{packages}}}; {note}", grey=grey)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
@@ -51,14 +54,21 @@ def format_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead>{line(header, 'th')}</thead><tbody>{body}</tbody></table>"
 
 
-def format_latex(header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = "") -> str:
-    """The same table for LaTeX with the package booktabs: a `tabular`, its text escaped; `note` stands above it."""
+def format_latex(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = "", grey: Collection[int] = ()
+) -> str:
+    """The same table for LaTeX with the package booktabs: a `tabular`, its text escaped; `note` stands above it.
+
+    Args:
+        grey: Positions of rows on a grey ground, for which the package colortbl is needed.
+    """
 
     def line(cells: Sequence[str]) -> str:
         return "  " + " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
 
     columns = "l" + "r" * (len(header) - 1)
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"  \toprule", line(header), r"  \midrule", *map(line, rows)]
+    body = [rf"  \rowcolor[gray]{{0.9}}{line(row)}" if i in grey else line(row) for i, row in enumerate(rows)]
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"  \toprule", line(header), r"  \midrule", *body]
     comment = [f"% {text}" for text in note.splitlines()]
     return "\n".join([*comment, *lines, r"  \bottomrule", r"\end{tabular}", ""])
 

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 from erf.results.content import schema
+from shapebias.results.benchmark_content import benchmark_schema
 from shapebias.results.content import comparison_schema, result_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 
 SCHEMAS = {
     "erf/results/result.schema.json": schema,
+    "shapebias/results/benchmark.schema.json": benchmark_schema,
     "shapebias/results/comparison.schema.json": comparison_schema,
     "shapebias/results/result.schema.json": result_schema,
 }

@@ -7,7 +7,7 @@ twice, an unknown condition, category or answer, and an observer who comes twice
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,16 @@ from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
 from shapebias.stimuli.images import cache_folder
 
-__all__ = ["MISSING", "Answers", "Source", "fetch_answers", "list_raw_data", "read_answers", "warn_of_faults"]
+__all__ = [
+    "MISSING",
+    "Answers",
+    "Source",
+    "fetch_answers",
+    "list_raw_data",
+    "match_answers",
+    "read_answers",
+    "warn_of_faults",
+]
 
 MISSING = -1
 """The answer of an observer who has no trial with an image."""
@@ -96,9 +105,8 @@ class Answers:
         return sha256_of_lines(sorted(f"{conditions[c]}/{CATEGORIES[k - 1]}/{image}" for c, k, image in pieces))
 
     def missing(self, observer: str) -> int:
-        """How many trials an observer lacks of those that the published dataset has, or that the others have."""
-        trials = int(self.answered[self.observers.index(observer)].sum())
-        return max(len(self.images), self.experiment.images) - trials
+        """How many images of the dataset an observer has no trial with."""
+        return len(self.images) - int(self.answered[self.observers.index(observer)].sum())
 
 
 def list_raw_data(folders: Iterable[str | Path]) -> dict[str, list[Path]]:
@@ -140,19 +148,21 @@ def fetch_answers(section: str, experiment: Experiment) -> list[Path]:
     return paths
 
 
-def read_answers(experiment: Experiment, paths: Sequence[Path], *, leave_out: Callable[[str], bool] | None = None):
+def read_answers(experiment: Experiment, paths: Iterable[str | Path]) -> Answers:
     """Read all CSVs of a dataset.
 
-    Args:
-        experiment: The dataset.
-        paths: At least one CSV.
-        leave_out: Asked for each observer's name; those for whom it is true are passed over.
-    Returns: `Answers`.
-    Raises: UserError that names file and fault: as `read_raw_data`, an image twice, an unknown condition, category or
-        answer, an image that people did not see, other than the other observers' category or condition, an observer who
-        comes twice.
+    Raises: UserError that names file and fault: as `read_raw_data` and `match_answers`.
     """
-    files = [raw for raw in map(read_raw_data, paths) if leave_out is None or not leave_out(raw.subject)]
+    return match_answers(experiment, [read_raw_data(path) for path in paths])
+
+
+def match_answers(experiment: Experiment, observers: Sequence[RawData]) -> Answers:
+    """Match the answers of a dataset's observers by image.
+
+    Raises: UserError that names file and fault: an image twice, an unknown condition, category or answer, an image that
+        people did not see, other than the other observers' category or condition, an observer who comes twice.
+    """
+    files = list(observers)
     _refuse_twins(files, experiment)
     files.sort(key=lambda raw: raw.is_person)  # stable: networks, then persons
     trials: list[_Trials] = []
@@ -187,15 +197,19 @@ def warn_of_faults(answers: Answers) -> list[str]:
 
     Missing trials; images that are not the published ones; a network that names even undistorted images as by chance.
     """
-    experiment = answers.experiment
-    faults = [
-        f"{experiment.name}: {name} has {source.trials} of {answers.missing(name) + source.trials} trials "
-        f"({source.path.name}); {answers.missing(name)} are missing, and its numbers are of what is there"
-        for name, source in zip(answers.observers, answers.sources, strict=True)
-        if answers.missing(name)
-    ]
-    if not answers.is_published_list and len(answers.images) >= experiment.images:
+    experiment, faults = answers.experiment, []
+    if len(answers.images) < experiment.images:
+        faults.append(
+            f"{experiment.name}: there are answers to {len(answers.images)} of its {experiment.images} images"
+        )
+    elif not answers.is_published_list:
         faults.append(f"{experiment.name}: these are not the images of the published benchmark")
+    for name, source in zip(answers.observers, answers.sources, strict=True):
+        if missing := answers.missing(name):
+            faults.append(
+                f"{experiment.name}: {name} has {source.trials} of {len(answers.images)} trials ({source.path.name}); "
+                f"{missing} are missing, and its numbers are of what is there"
+            )
     if experiment.conditions:
         control = answers.conditions == 0
         for row, name in enumerate(answers.networks):

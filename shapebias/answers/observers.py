@@ -14,7 +14,7 @@ import pandas as pd
 
 from runkit import UserError, atomic_write
 from shapebias.answers.datasets import fetch_answers
-from shapebias.answers.raw_data import COLUMNS, NO_ANSWER, PERSON_PREFIX, read_raw_data
+from shapebias.answers.raw_data import COLUMNS, NO_ANSWER, PERSON_PREFIX, RANDOM_SUFFIX, label_of, read_raw_data
 from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
 from shapebias.stimuli.images import Stimulus, parse_image_name
@@ -31,9 +31,6 @@ __all__ = [
     "read_observers",
     "write_raw_data",
 ]
-
-RANDOM_SUFFIX = "-random-weights"
-"""End of the `subj` of a network that was never trained, so that its CSV says so wherever it is plotted."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +99,8 @@ def read_observer(path: str | Path) -> Observer:
         if shape != category:
             raise UserError(f"{path}: the category of {image!r} is given as {category!r}")
     random = name.endswith(RANDOM_SUFFIX)
-    label = f"{name.removesuffix(RANDOM_SUFFIX)} (RANDOM WEIGHTS)" if random else name
     kind = "person" if raw.is_person else "network"
-    return Observer(name, trials, kind=kind, label=label, random=random, source=path)
+    return Observer(name, trials, kind=kind, label=label_of(name), random=random, source=path)
 
 
 def read_observers(paths: Iterable[str | Path]) -> list[Observer]:

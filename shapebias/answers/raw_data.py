@@ -15,13 +15,24 @@ from pathlib import Path
 
 from runkit import UserError
 
-__all__ = ["COLUMNS", "NO_ANSWER", "PERSON_PREFIX", "RawData", "image_id", "read_raw_data"]
+__all__ = [
+    "COLUMNS",
+    "NO_ANSWER",
+    "PERSON_PREFIX",
+    "RANDOM_SUFFIX",
+    "RawData",
+    "image_id",
+    "label_of",
+    "read_raw_data",
+]
 
 COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "condition", "imagename")
 NO_ANSWER = "na"
 """`object_response` of a person who did not answer in time."""
 PERSON_PREFIX = "subject-"
 """What the `subj` of a person begins with."""
+RANDOM_SUFFIX = "-random-weights"
+"""End of the `subj` of a network that was never trained, so that its CSV says so wherever it is plotted."""
 _IMAGENET_PREFIX = "n0"
 
 
@@ -57,6 +68,13 @@ def image_id(name: str) -> str:
     rest, _, last = name.rpartition("_")
     before = rest.rpartition("_")[2]
     return f"{before}_{last}" if before.startswith(_IMAGENET_PREFIX) else last
+
+
+def label_of(subject: str) -> str:
+    """How pictures and tables call an observer: a network's random weights are named."""
+    if subject.endswith(RANDOM_SUFFIX):
+        return f"{subject.removesuffix(RANDOM_SUFFIX)} (RANDOM WEIGHTS)"
+    return subject
 
 
 def read_raw_data(path: str | Path) -> RawData:

@@ -14,6 +14,7 @@ belongs to an image and a person together counts twice: intervals are rather too
 """
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,6 +49,10 @@ class Draws:
     images: np.ndarray = field(repr=False)
     persons: np.ndarray = field(repr=False)
     freedom: int
+
+    def choose(self, columns: Sequence[int]) -> "Draws":
+        """Those of some columns."""
+        return Draws(self.images[:, :, columns], self.persons[:, :, columns], self.freedom)
 
 
 def draw_dataset(answers: Answers, measured: DatasetMeasures, *, resamples: int, seed: int = 0) -> Draws:

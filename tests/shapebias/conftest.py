@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from shapebias.answers.observers import Observer, make_trials, write_raw_data
+from shapebias.answers.raw_data import COLUMNS
 from shapebias.network import inference
+from shapebias.stimuli.categories import CATEGORIES
+from shapebias.stimuli.experiments import EXPERIMENTS
 from shapebias.stimuli.images import Stimulus, parse_image_name
 
 
@@ -49,3 +52,41 @@ def arguments(benchmark_folder, people_folder, tmp_path) -> list[str]:
         *("--stimuli", str(benchmark_folder), "--humans", str(people_folder)),
         *("--output", str(tmp_path / "out"), "--device", "cpu", "--batch-size", "64"),
     ]
+
+
+@pytest.fixture(scope="session")
+def write_answers() -> Callable[..., Path]:
+    """Write made-up answers to a dataset, 16 images a condition: `write_answers(folder, "edge", "net", 0.7)`.
+
+    The images are the same for everyone; an observer is right with the given probability. Returns the CSV.
+    """
+
+    def build(folder: Path, dataset: str, subject: str, accuracy: float, *, seed: int = 0) -> Path:
+        experiment = EXPERIMENTS[dataset]
+        rng = np.random.default_rng([seed, len(subject), *subject.encode()])
+        path = folder / dataset / f"{dataset}_{subject.replace('_', '-')}_session-1.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [",".join(COLUMNS)]
+        tokens = [condition.token for condition in experiment.conditions] or ["0"]
+        for position, token in enumerate(tokens):
+            for number, category in enumerate(CATEGORIES):
+                answer = category if rng.random() < accuracy else CATEGORIES[(number + 1) % 16]
+                image = f"{category}{position + 1}{'-cat1' if experiment.two_cues else ''}.png"
+                name = f"0001_x_s01_{token}_{category}_00_{image}"
+                rows.append(f"{subject},1,{len(rows)},NaN,{answer},{category},{token},{name}")
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        return path
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def raw_folder(tmp_path_factory, write_answers) -> Path:
+    """Answers of two networks and three persons to two datasets of 16 images a condition."""
+    folder = tmp_path_factory.mktemp("raw")
+    for dataset in ("edge", "rotation"):
+        for subject, accuracy in (("good_net", 0.9), ("bad_net", 0.4)):
+            write_answers(folder, dataset, subject, accuracy)
+        for person in range(1, 4):
+            write_answers(folder, dataset, f"subject-0{person}", 0.8)
+    return folder

@@ -154,9 +154,8 @@ def test_missing_trials_and_chance_are_said(write, caplog):
     answers = read_answers(ROTATION, [network, person])
     faults = warn_of_faults(answers)
     assert faults == [
-        "rotation: net has 30 of 1280 trials (net.csv); 1250 are missing, and its numbers are of what is there",
-        "rotation: subject-01 has 40 of 1280 trials (subject-01.csv); 1240 are missing, and its numbers are of what is "
-        "there",
+        "rotation: there are answers to 40 of its 1280 images",
+        "rotation: net has 30 of 40 trials (net.csv); 10 are missing, and its numbers are of what is there",
         "rotation: net names 0.0% of the undistorted images rightly, about as chance (6.25%); is it untrained, or are "
         "its classes in another order?",
     ]

@@ -1,0 +1,247 @@
+"""`python -m shapebias.benchmark`: networks against people on the 17 datasets of the model-vs-human benchmark.
+
+Everything is read from raw-data CSVs; no network is asked, and torch is not loaded.
+"""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runkit import UserError, describe_run, run_main, write_json, write_out
+from runkit.options import Console, add_console, add_formats, add_report
+from shapebias.stimuli.experiments import EXPERIMENTS
+
+if TYPE_CHECKING:  # loads numpy, which --help and wrong arguments need not wait for
+    from shapebias.answers.datasets import Answers
+    from shapebias.results.benchmark_content import BenchmarkFile
+
+__all__ = ["BenchmarkOptions", "build_parser", "execute", "main", "parse_options"]
+
+_logger = logging.getLogger("shapebias.benchmark")  # under `python -m` this module is called __main__
+
+_RESAMPLES = 2000
+_EXAMPLES = """\
+examples:
+  python -m shapebias.benchmark figures/shapebias/raw
+      networks that shapebias.run has asked; the answers of people are downloaded at first use
+  python -m shapebias.benchmark figures/shapebias/raw --with-published
+      beside the toolbox's nine networks, downloaded at first use, and the rows of its printed table
+  python -m shapebias.benchmark model-vs-human/raw-data --experiment sketch stylized --no-intervals
+      a part of the datasets: a note says that its numbers are not comparable with published ones
+
+Accuracies and consistencies are fractions in [0, 1], accuracy difference is the square of a difference.
+"""
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """What the command is asked for.
+
+    Attributes:
+        raw: Folders that hold `<dataset>/*.csv`.
+        experiments: Datasets to measure; empty for all that there are answers to.
+        output: Folder; the results go to `shapebias` in it.
+        with_published: Whether to add the toolbox's networks and its printed table.
+        intervals: Whether to resample.
+        resamples: How many draws.
+        seed: Of the draws.
+        formats: Of the pictures.
+        report: Whether to write the HTML page, too.
+        arguments: The command line that asked.
+        console: How the command speaks.
+    """
+
+    raw: tuple[Path, ...]
+    experiments: tuple[str, ...] = ()
+    output: Path = Path("figures")
+    with_published: bool = False
+    intervals: bool = True
+    resamples: int = _RESAMPLES
+    seed: int = 0
+    formats: tuple[str, ...] = ("png",)
+    report: bool = False
+    arguments: tuple[str, ...] = ()
+    console: Console = field(default_factory=Console)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shapebias.benchmark",
+        description="How human-like are networks? Accuracy, accuracy difference, observed consistency and error "
+        "consistency on the 17 datasets of the model-vs-human benchmark (Geirhos et al., 2021), as its toolbox has "
+        "them, with 95%% intervals, intervals of ranks and paired differences. Reads recorded answers; no network is "
+        "loaded.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "raw",
+        nargs="+",
+        type=Path,
+        metavar="RAW",
+        help="folders that hold <dataset>/*.csv, of networks and people together or apart",
+    )
+    parser.add_argument(
+        "--experiment",
+        nargs="+",
+        choices=("all", *EXPERIMENTS),
+        default=["all"],
+        metavar="NAME",
+        help=f"datasets to measure, of {', '.join(EXPERIMENTS)} (default all that networks have answers to)",
+    )
+    parser.add_argument(
+        "--with-published",
+        action="store_true",
+        help="add the toolbox's nine networks (cache, else download) and the best of its printed table",
+    )
+    sampling = parser.add_argument_group("intervals")
+    sampling.add_argument(
+        "--no-intervals", action="store_true", help="numbers and ranks only: neither intervals nor differences"
+    )
+    sampling.add_argument(
+        "--resamples",
+        type=int,
+        default=_RESAMPLES,
+        metavar="N",
+        help=f"draws of images and persons (default {_RESAMPLES})",
+    )
+    sampling.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default 0)")
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output",
+        type=Path,
+        default=Path("figures"),
+        metavar="DIR",
+        help="writes DIR/shapebias/benchmark* (default figures); an older benchmark there is replaced",
+    )
+    add_formats(output)
+    add_report(output)
+    add_console(parser)
+    return parser
+
+
+def parse_options(argv: Sequence[str] | None = None) -> BenchmarkOptions:
+    """Read the command line; argparse itself ends the program with 2 on a wrong argument."""
+    arguments = tuple(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.resamples < 100:
+        parser.error(f"--resamples must be at least 100, not {parsed.resamples}")
+    if parsed.seed < 0:
+        parser.error(f"--seed must be at least 0, not {parsed.seed}")
+    asked = tuple(dict.fromkeys(parsed.experiment))
+    return BenchmarkOptions(
+        raw=tuple(parsed.raw),
+        experiments=() if "all" in asked else asked,
+        output=parsed.output,
+        with_published=parsed.with_published,
+        intervals=not parsed.no_intervals,
+        resamples=parsed.resamples,
+        seed=parsed.seed,
+        formats=tuple(dict.fromkeys(parsed.formats)),
+        report=parsed.report,
+        arguments=arguments,
+        console=Console.pop_from(vars(parsed)),
+    )
+
+
+def execute(options: BenchmarkOptions) -> int:
+    """Read everyone's answers, measure, write the files and the pictures, and show the table.
+
+    Returns: 0.
+    Raises: UserError for what the user can mend.
+    """
+    from shapebias.results.benchmark import describe_sources, measure_benchmark, write_benchmark
+    from shapebias.results.benchmark_tables import read_published, show_benchmark, summarise_networks, write_tables
+
+    started, clock = datetime.now(timezone.utc), time.perf_counter()
+    answers = read_all(options)
+    measures = measure_benchmark(answers, intervals=options.intervals, resamples=options.resamples, seed=options.seed)
+    head = describe_run(
+        program="shapebias.benchmark",
+        arguments=options.arguments,
+        started=started,
+        seconds=time.perf_counter() - clock,
+    )
+    stem = options.output / "shapebias" / "benchmark"
+    content: BenchmarkFile = {
+        **head,
+        **measures,
+        "config": {
+            "datasets": list(options.experiments),
+            "intervals": options.intervals,
+            "resamples": options.resamples if options.intervals else 0,
+            "seed": options.seed,
+            "with_published": options.with_published,
+        },
+        "raw_data": describe_sources({name: answers[name] for name in measures["datasets"]}),
+        "published": read_published() if options.with_published else [],
+        "pictures": [],
+    }
+    path = stem.with_suffix(".json")
+    if path.exists():
+        _logger.info("replacing the older benchmark %s", path)
+    write_benchmark(path, content)
+    files = [path, *write_tables(content, stem)]
+    if options.console.json:
+        write_json(
+            {
+                "program": "shapebias.benchmark",
+                "scope": content["scope"],
+                "networks": summarise_networks(content),
+                "faults": content["faults"],
+                "files": list(map(str, files)),
+            }
+        )
+    else:
+        write_out(show_benchmark(content))
+    _logger.info("wrote %s", ", ".join(map(str, files)))
+    return 0
+
+
+def read_all(options: BenchmarkOptions) -> "dict[str, Answers]":
+    """Everyone's answers: of the folders named, the toolbox's networks on demand, and published people where needed.
+
+    Raises: UserError as `list_raw_data`, `read_raw_data` and `match_answers`, if a dataset that was asked for has no
+        network, or the answers of people can be had from nowhere.
+    """
+    from runkit.fetch.download import DownloadError
+    from shapebias.answers.datasets import fetch_answers, list_raw_data, match_answers
+    from shapebias.answers.raw_data import PERSON_PREFIX, read_raw_data
+
+    files = list_raw_data(options.raw)
+    answers: dict[str, Answers] = {}
+    for name in options.experiments or (EXPERIMENTS if options.with_published else files):
+        experiment = EXPERIMENTS[name]
+        raw = [read_raw_data(path) for path in files.get(name, ())]
+        if options.with_published:
+            mine = {one.subject for one in raw}
+            published = [read_raw_data(path) for path in fetch_answers("networks", experiment)]
+            raw += [one for one in published if one.subject not in mine]
+        if not any(one.is_person for one in raw):
+            try:
+                raw += [read_raw_data(path) for path in fetch_answers("people", experiment)]
+            except DownloadError as error:
+                wanted = f"{name}/*.csv of people (subj {PERSON_PREFIX}*)"
+                raise UserError(f"{error}; name a folder that holds {wanted}") from error
+        answers[name] = match_answers(experiment, raw)
+        if options.experiments and not answers[name].networks:
+            raise UserError(f"no network has answers to {name}; --experiment names datasets that one has")
+    return answers
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; see `runkit.run_main` for the exit codes."""
+    options = parse_options(argv)
+    return run_main(lambda: execute(options), program="shapebias.benchmark", level=options.console.level)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

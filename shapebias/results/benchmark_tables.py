@@ -1,0 +1,193 @@
+"""The benchmark as tables, from the content of `benchmark.json` alone: for the terminal, as CSV, for LaTeX."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from runkit import format_table, save_csv, save_latex
+from shapebias.measures.benchmark import MEASURES
+from shapebias.results.benchmark_content import BenchmarkFile, BenchmarkMeasures, PublishedNetwork
+
+__all__ = [
+    "MEASURE_NAMES",
+    "benchmark_files",
+    "order_networks",
+    "read_published",
+    "show_benchmark",
+    "summarise_networks",
+    "table_of_networks",
+    "write_tables",
+]
+
+MEASURE_NAMES = {
+    "ood_accuracy": "OOD accuracy",
+    "accuracy_difference": "accuracy difference",
+    "observed_consistency": "observed consistency",
+    "error_consistency": "error consistency",
+}
+"""Measure -> how tables and pictures call it."""
+_SOURCE = "bethgelab/model-vs-human, README.md of 2025-04-17 (d034d03)"
+_ENDS = ("_interval", "_interval_persons")
+
+
+def read_published() -> list[PublishedNetwork]:
+    """The networks of the toolbox's printed table, the best of its paper's 52 and a few later ones, rounded."""
+    text = resources.files("shapebias.results").joinpath("published_networks.csv").read_text(encoding="utf-8")
+    rows: list[PublishedNetwork] = []
+    for row in csv.DictReader(text.splitlines()):
+        accuracy, difference, observed, error = (float(row[name]) if row[name] else None for name in MEASURES)
+        rows.append(
+            {
+                "model": row["model"],
+                "ood_accuracy": accuracy,
+                "accuracy_difference": difference,
+                "observed_consistency": observed,
+                "error_consistency": error,
+                "source": _SOURCE,
+            }
+        )
+    return rows
+
+
+def order_networks(content: BenchmarkMeasures) -> list[str]:
+    """Networks by mean rank, the best first; then those without a rank."""
+    ranks = {name: network["mean_rank"] for name, network in content["networks"].items()}
+    return sorted(ranks, key=lambda name: (ranks[name] is None, ranks[name] or 0.0))
+
+
+def table_of_networks(
+    content: BenchmarkMeasures, published: Sequence[PublishedNetwork] = ()
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows to be read: people, networks by mean rank, and printed ones; intervals are of other images."""
+    rows = [["people", *(_say(content["people"], name) for name in MEASURES), "-"]]
+    total = len(content["datasets"])
+    for name in order_networks(content):
+        network = content["networks"][name]
+        part = "" if len(network["datasets"]) == total else f" ({len(network['datasets'])} of {total} datasets)"
+        missing = f", {network['missing_trials']} trials missing" if network["missing_trials"] else ""
+        numbers = [_say(network, measure) for measure in MEASURES]
+        rows.append([f"{network['label']}{part}{missing}", *numbers, _say(network, "mean_rank", digits=2)])
+    for row in published:
+        values: Mapping[str, Any] = row
+        rows.append([f"{row['model']}, printed", *(_number(values[name]) for name in MEASURES), "-"])
+    return ["network", *MEASURE_NAMES.values(), "mean rank"], rows
+
+
+def show_benchmark(content: BenchmarkFile) -> str:
+    """The table for the terminal, what it covers above it, and how to read it below."""
+    header, rows = table_of_networks(content, content["published"])
+    lines = [content["scope"], "", format_table(header, rows)]
+    if content["interval"]:
+        lines += [
+            "",
+            "In brackets 95% intervals, with other images and the same persons; ranks among these networks.",
+        ]
+    return "\n".join(lines)
+
+
+def summarise_networks(content: BenchmarkMeasures) -> list[dict[str, Any]]:
+    """A row of plain values for people and for each network, numbers in full: of `benchmark.csv`."""
+    rows = [_flat({"name": "people", "label": "people", "kind": "people"}, content["people"], content)]
+    for name in order_networks(content):
+        network = content["networks"][name]
+        rows.append(_flat({"name": name, "label": network["label"], "kind": "network"}, network, content))
+    return rows
+
+
+def write_tables(content: BenchmarkFile, stem: Path) -> list[Path]:
+    """Write `<stem>.csv` (a row for each network), `-datasets.csv`, `-conditions.csv`, `-differences.csv`, and
+    `<stem>.tex`; returns the files.
+    """
+    header, rows = table_of_networks(content, content["published"])
+    grey = range(len(rows) - len(content["published"]), len(rows))
+    note = f"{content['scope']}; the numbers in full are in {stem.name}.json"
+    return [
+        save_csv(stem.with_name(f"{stem.name}.csv"), summarise_networks(content)),
+        save_csv(stem.with_name(f"{stem.name}-datasets.csv"), _rows_of_datasets(content)),
+        save_csv(stem.with_name(f"{stem.name}-conditions.csv"), _rows_of_conditions(content)),
+        save_csv(stem.with_name(f"{stem.name}-differences.csv"), list(content["differences"]["pairs"])),
+        save_latex(stem.with_name(f"{stem.name}.tex"), header, rows, note=note, grey=grey),
+    ]
+
+
+def benchmark_files(stem: Path) -> list[Path]:
+    """What `write_tables` writes, and the JSON before it."""
+    ends = (".json", ".csv", "-datasets.csv", "-conditions.csv", "-differences.csv", ".tex")
+    return [stem.with_name(f"{stem.name}{end}") for end in ends]
+
+
+def _flat(head: Mapping[str, Any], numbers: Mapping[str, Any], content: BenchmarkMeasures) -> dict[str, Any]:
+    """A row of a CSV: every number, the ends of its intervals in columns of their own, ranks for networks."""
+    row: dict[str, Any] = {**head, "datasets": len(numbers["datasets"]), "scope": content["scope"]}
+    for name in (*MEASURES, *(f"{measure}_rank" for measure in (*MEASURES, "mean"))):
+        row[name] = numbers.get(name)
+        for end in _ENDS:
+            low, high = numbers.get(f"{name}{end}") or (None, None)
+            suffix = end.removeprefix("_interval")
+            row |= {f"{name}_low{suffix}": low, f"{name}_high{suffix}": high}
+    row["accuracy_difference_bias"] = numbers["accuracy_difference_bias"]
+    row["missing_trials"] = numbers.get("missing_trials")
+    row["kappa_is_one"] = numbers["kappa_is_one"]
+    return row
+
+
+def _rows_of_datasets(content: BenchmarkMeasures) -> list[dict[str, Any]]:
+    rows = []
+    observers: list[tuple[str, str, Mapping[str, Any]]] = [("people", "people", content["people"])]
+    observers += [(name, "network", network) for name, network in content["networks"].items()]
+    for dataset in content["datasets"]:
+        for name, kind, numbers in observers:
+            if dataset in numbers["datasets"]:
+                one = numbers["datasets"][dataset]
+                row: dict[str, Any] = {"dataset": dataset, "name": name, "kind": kind}
+                for measure in MEASURES:
+                    row[measure] = one[measure]
+                    for end in _ENDS:
+                        low, high = one[f"{measure}{end}"] or (None, None)
+                        suffix = end.removeprefix("_interval")
+                        row |= {f"{measure}_low{suffix}": low, f"{measure}_high{suffix}": high}
+                row["missing_trials"] = one.get("missing_trials")
+                row["kappa_is_one"] = one["kappa_is_one"]
+                rows.append(row)
+    return rows
+
+
+def _rows_of_conditions(content: BenchmarkMeasures) -> list[dict[str, Any]]:
+    """Every condition of the datasets that have some, for networks, people and each person."""
+    rows = []
+    for dataset, one in content["datasets"].items():
+        if one["curves"] is None:
+            continue
+        curves: Mapping[str, Any] = one["curves"]
+        observers = [("network", name) for name in curves["accuracy"]["networks"]]
+        observers += [("people", ""), *(("person", name) for name in curves["accuracy"]["persons"])]
+        for kind, name in observers:
+            values = {
+                measure: curve["people"] if kind == "people" else curve[f"{kind}s"][name]
+                for measure, curve in curves.items()
+            }
+            for position, condition in enumerate(one["conditions"]):
+                rows.append(
+                    {
+                        "dataset": dataset,
+                        "condition": condition["token"],
+                        "kept": condition["kept"],
+                        "name": name or "people",
+                        "kind": kind,
+                        **{measure: row[position] for measure, row in values.items()},
+                    }
+                )
+    return rows
+
+
+def _say(numbers: Mapping[str, Any], name: str, *, digits: int = 3) -> str:
+    """A number with its interval."""
+    interval = numbers[f"{name}_interval"]
+    ends = f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
+    return _number(numbers[name], digits) + ends
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
