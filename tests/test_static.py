@@ -35,6 +35,7 @@ def test_imports_keep_their_directions():
     run_tool("lint-imports", "--no-logo", "--no-cache")
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="NumPy and pandas for older Pythons have other type hints")
 def test_types():
     run_tool("mypy", "--no-error-summary")
 
