@@ -1,29 +1,19 @@
 """The relation's part of an HTML report: receptive field against shape bias, as `shapebias.relate` wrote it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from matplotlib.ticker import MaxNLocator
+from markupsafe import Markup
 
-from htmlreport.relation import Correlation
+from htmlreport.relation import Correlation, Network, Relation
+from htmlreport.relation_plot import draw_relation
 from runkit import UserError, load_json
-from runkit.html.page import (
-    PLOT_RIGHT,
-    Axis,
-    Row,
-    Section,
-    Source,
-    Table,
-    describe_head,
-    links_to,
-    on_page,
-    read_part,
-    render_part,
-)
-from shapebias.figures.observers import PEOPLE_COLOUR, choose_style
-from shapebias.figures.page import FRACTIONS, estimate_cell, marker_outline, say_value, svg_colour
+from runkit.html.page import Row, Section, Source, Table, describe_head, links_to, render_part
+from runkit.html.picture import embed_figure
+from shapebias.figures.observers import choose_style
+from shapebias.figures.page import estimate_cell, say_value
 from shapebias.measures.bootstrap import Estimate
 
 __all__ = ["describe_relation"]
@@ -41,22 +31,14 @@ def describe_relation(path: Path, page: Path) -> Section:
     content = load_json(path)
     try:
         results = content["results"]
-        networks = [_describe_network(row, index) for index, row in enumerate(results["networks"])]
+        networks = [_read_network(row) for row in results["networks"]]
         known = {field.name for field in fields(Correlation)}
         correlation = Correlation(**{key: value for key, value in results["correlation"].items() if key in known})
         people = results["people"] and Estimate.from_dict("shape_bias", results["people"])
         head = describe_head(content)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} was not written by shapebias.relate: {error}; write it again") from error
-    ends = [end for network in networks for end in (network["field"].value, network["field"].high) if end is not None]
-    largest = 1.1 * max(ends)
-    ticks = [(share, f"{share:.0%}") for share in MaxNLocator(6).tick_values(0, largest) if share <= largest]
-    x = Axis(results["field"], 0, largest, 62, PLOT_RIGHT, tuple(ticks))
-    y = Axis("shape bias", 0, 1, 330, 14, FRACTIONS)
-    rows = tuple(
-        Row(network["label"], (estimate_cell(network["field"]), estimate_cell(network["shape_bias"])))
-        for network in networks
-    )
+    rows = tuple(Row(one.label, (estimate_cell(one.field), estimate_cell(one.shape_bias))) for one in networks)
     pictures = [path.parent / name for name in content.get("pictures", ())]
     unpaired = "; ".join(f"{name}: {reason}" for name, reason in content.get("unpaired", {}).items())
     facts = [*head, *([("Left out", unpaired)] if unpaired else [])]
@@ -64,35 +46,30 @@ def describe_relation(path: Path, page: Path) -> Section:
     body = render_part(
         "htmlreport",
         "relation.html",
-        x=x,
-        y=y,
-        networks=networks,
+        picture=_picture(networks, correlation, people, results["field"]),
         people=people,
-        people_colour=on_page(PEOPLE_COLOUR),
-        people_text=f"people: shape bias {say_value(people, full=True)}" if people else "",
-        correlation=correlation.describe(),
         table=Table(f"{results['field']}; shape bias; 95% intervals.", ("network", "area ratio", "shape bias"), rows),
         sources=[Source("The relation", path.name, tuple(facts), files)],
     )
-    return Section(
-        slug="relation",
-        title="Receptive field against shape bias",
-        body=body,
-        random=tuple(row["name"] for row in results["networks"] if row["random"]),
-        style=read_part("shapebias.figures", "shape-bias.css"),
-    )
+    random = tuple(network.name for network in networks if network.random)
+    return Section(slug="relation", title="Receptive field against shape bias", body=body, random=random)
 
 
-def _describe_network(row: Mapping[str, Any], index: int) -> dict[str, Any]:
-    style = choose_style(index, random=row["random"])
-    field, bias = Estimate.from_dict("field", row), Estimate.from_dict("shape_bias", row)
-    return {
-        "label": row["label"],
-        "random": row["random"],
-        "field": field,
-        "shape_bias": bias,
-        "colour": svg_colour(style),
-        "marker": marker_outline(style.marker),
-        "filled": style.filled,
-        "text": f"{row['label']}\narea ratio {say_value(field, full=True)}\nshape bias {say_value(bias, full=True)}",
+def _read_network(row: Mapping[str, Any]) -> Network:
+    estimates = (Estimate.from_dict(key, row) for key in ("field", "shape_bias"))
+    return Network(row["name"], row["label"], row["random"], *estimates)
+
+
+def _picture(networks: Sequence[Network], correlation: Correlation, people: Estimate | None, field: str) -> Markup:
+    """The relation's figure, in which every point says its values."""
+    says: dict[str, str | list[str]] = {
+        f"{choose_style(index).key}-points": [
+            f"{one.label}\narea ratio {say_value(one.field, full=True)}\n"
+            f"shape bias {say_value(one.shape_bias, full=True)}"
+        ]
+        for index, one in enumerate(networks)
     }
+    if people and people.value is not None:
+        says["observer-people-average"] = f"people: shape bias {say_value(people, full=True)}"
+    figure = draw_relation(Relation(tuple(networks), correlation, {}, {}), people=people, field=field)
+    return embed_figure(figure, slug="relation", label="Receptive field against shape bias", says=says)

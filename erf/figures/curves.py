@@ -13,7 +13,7 @@ from erf.measures.bootstrap import Resampled
 from erf.results.files import ErfResult
 from runkit.figures import axes_or_new, new_figure
 
-__all__ = ["choose_colours", "draw_curves", "plot_mass_curves", "plot_radial_profiles", "profile_of"]
+__all__ = ["draw_curves", "plot_mass_curves", "plot_radial_profiles", "profile_of"]
 
 
 def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes | None = None) -> Axes:
@@ -26,9 +26,9 @@ def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes | None = None) ->
         ax: Where to draw; new Axes of pyplot if None.
     """
     with axes_or_new(ax) as ax:
-        for result, colour in zip(results, choose_colours(results), strict=True):
+        for index, (result, colour) in enumerate(zip(results, _choose_colours(results), strict=True)):
             curve = result.measured.mass_curve
-            _draw_curve(ax, 2 * np.arange(len(curve.estimate)) + 1, curve, result, colour)
+            _draw_curve(ax, 2 * np.arange(len(curve.estimate)) + 1, curve, result, colour, f"mass-{index}")
         sides = np.linspace(0, min(results[0].contribution.shape), 200)
         ax.plot(sides, sides**2 / results[0].contribution.size, color="0.5", linewidth=0.8, linestyle=":", zorder=1)
         largest = max(min(result.contribution.shape) for result in results)
@@ -47,8 +47,9 @@ def plot_radial_profiles(results: Sequence[ErfResult], *, ax: Axes | None = None
     """
     profiles = [profile_of(result) for result in results]
     with axes_or_new(ax) as ax:
-        for result, profile, colour in zip(results, profiles, choose_colours(results), strict=True):
-            _draw_curve(ax, np.arange(len(profile.estimate)), profile, result, colour)
+        for index, (result, profile) in enumerate(zip(results, profiles, strict=True)):
+            colour = _choose_colours(results)[index]
+            _draw_curve(ax, np.arange(len(profile.estimate)), profile, result, colour, f"profile-{index}")
         positive = [profile.estimate[profile.estimate > 0] for profile in profiles]
         peaks = [float(values.max()) for values in positive]
         lowest = min(float(values.min()) for values in positive)
@@ -87,15 +88,17 @@ def draw_curves(results: Sequence[ErfResult]) -> Figure:
     return figure
 
 
-def choose_colours(results: Sequence[ErfResult]) -> list[tuple[float, float, float]]:
+def _choose_colours(results: Sequence[ErfResult]) -> list[tuple[float, float, float]]:
     """Red, green, blue in 0..1 of each result's curves."""
     return list(sns.color_palette("colorblind" if len(results) <= 10 else "husl", len(results)))
 
 
 def _draw_curve(
-    ax: Axes, at: np.ndarray, curve: Resampled, result: ErfResult, colour: tuple[float, float, float]
+    ax: Axes, at: np.ndarray, curve: Resampled, result: ErfResult, colour: tuple[float, float, float], gid: str
 ) -> None:
-    ax.plot(at, curve.estimate, color=colour, linestyle="--" if result.random_weights else "-", label=row_name(result))
+    """A line with its band; `gid` is its id in an SVG."""
+    style = "--" if result.random_weights else "-"
+    ax.plot(at, curve.estimate, color=colour, linestyle=style, label=row_name(result), gid=gid)
     if len(curve.resamples):
         low, high = curve.interval()
-        ax.fill_between(at, low, high, color=colour, alpha=0.25, linewidth=0)
+        ax.fill_between(at, low, high, color=colour, alpha=0.25, linewidth=0, gid=f"{gid}-band")

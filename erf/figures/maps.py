@@ -33,7 +33,6 @@ __all__ = [
     "plot_comparison",
     "plot_contribution",
     "row_name",
-    "scale_map",
     "write_caption",
 ]
 
@@ -84,7 +83,7 @@ def plot_contribution(
     Raises: ValueError as `erf.measures.squares.check_map`.
     """
     _, low, high, _ = _scale(scale)
-    shown = scale_map(contribution, scale)
+    shown = _scaled(contribution, scale)
     height, width = shown.shape
     centre = centre or (height // 2, width // 2)
     with axes_or_new(ax, 4.8, 3.6, layout=None) as ax:
@@ -102,7 +101,7 @@ def plot_contribution(
     return ax
 
 
-def scale_map(contribution: np.ndarray, scale: str = "decades") -> np.ndarray:
+def _scaled(contribution: np.ndarray, scale: str = "decades") -> np.ndarray:
     """What the colours show of a map (H, W): from -4 to 0 in 'decades', from 0 to 1 as 'published'.
 
     Raises: ValueError as `erf.measures.squares.check_map`, or if there is no such scale.

@@ -1,7 +1,9 @@
 """The receptive fields' part of an HTML report: maps under one colour scale, squares at any share, curves, tables.
 
-Everything comes from saved results (`.npz`). Squares at the shares of the slider are found here, by the functions that
-find those of the JSON: the page's script looks them up and computes none.
+Everything comes from saved results (`.npz`). The curves are the figure of `erf.figures.curves`. The maps are the one
+thing that the page draws by itself, as pictures in a grid with squares over them: the slider moves the squares, and the
+grid follows the width of the window. Squares at the shares of the slider are found here, by the functions that find
+those of the JSON: the page's script looks them up and computes none.
 """
 
 import base64
@@ -12,18 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from erf.figures.curves import choose_colours
-from erf.figures.maps import caption, row_name
+from erf.figures.curves import draw_curves, profile_of
+from erf.figures.maps import caption, colour_map, row_name
 from erf.measures.squares import SquareArea, log_area, mass_area
 from erf.results.files import ErfResult, check_result, file_stem, load_result
 from erf.results.tables import COLUMNS, PUBLISHED_COLUMNS, shown_measures
+from runkit.figures import INK
 from runkit.html.page import (
-    PLOT_RIGHT,
-    Axis,
     Cell,
     Row,
     Section,
@@ -32,20 +33,19 @@ from runkit.html.page import (
     describe_head,
     describe_weights,
     links_to,
-    on_page,
     read_part,
     render_part,
 )
+from runkit.html.picture import embed_figure
 
 __all__ = ["SHARES", "describe_maps", "read_folder"]
 
 SHARES = tuple(percent / 100 for percent in range(1, 100))
 """Shares that the slider can be set to."""
 _START = 0.5
-_DECADES = 4
+_LOWEST = -4  # decades, as in the figures
 _MAX_SIDE = 512  # pixels of an embedded map
-_CURVE_POINTS = 128
-_READINGS = 64  # places at which the curves can be read off
+_READINGS = 64  # places at which a curve can be read off, at most
 
 
 def read_folder(folder: Path) -> list[ErfResult]:
@@ -135,72 +135,74 @@ def _numbers(area: SquareArea) -> dict[str, Any]:
     }
 
 
-def _palette() -> np.ndarray:
-    """The colours of the scale, uint8 (256, 3)."""
-    return np.rint(np.array(sns.color_palette("mako", 256)) * 255).astype(np.uint8)
-
-
 def _picture(contribution: np.ndarray) -> str:
-    """The map as a PNG of 256 colours in a data URI: log10(score / max) from -4 to 0; large maps in means of blocks."""
-    shares = (contribution / contribution.max()).astype(np.float32)
-    factor = max(1.0, max(shares.shape) / _MAX_SIDE)
-    height, width = (round(n / factor) for n in shares.shape)
-    shown = np.asarray(Image.fromarray(shares).resize((width, height), Image.Resampling.BOX))
-    levels = np.log10(np.maximum(shown, 10.0**-_DECADES)) / _DECADES + 1
+    """The map as a PNG of 256 colours in a data URI, in decades; large maps in means of blocks."""
+    factor = max(1.0, max(contribution.shape) / _MAX_SIDE)
+    height, width = (round(n / factor) for n in contribution.shape)
+    shares = Image.fromarray((contribution / contribution.max()).astype(np.float32))
+    blocks = np.asarray(shares.resize((width, height), Image.Resampling.BOX))
+    levels = np.log10(np.maximum(blocks, 10.0**_LOWEST)) / -_LOWEST + 1  # of the largest pixel, not the largest block
     image = Image.fromarray(np.rint(levels * 255).clip(0, 255).astype(np.uint8))
-    image.putpalette(_palette().tobytes())
+    image.putpalette(colour_map()(np.arange(256), bytes=True)[:, :3].tobytes())
     file = io.BytesIO()
     image.save(file, format="png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _describe_scale() -> dict[str, Any]:
-    stops = [to_hex(colour / 255) for colour in _palette()[np.linspace(0, 255, 18).round().astype(int)]]
-    return {"stops": ", ".join(stops), "decades": list(range(-_DECADES, 1))}
+    stops = [to_hex(colour) for colour in colour_map()(np.linspace(0, 1, 18))]
+    return {"stops": ", ".join(stops), "decades": list(range(_LOWEST, 1))}
 
 
 def _describe_curves(results: Sequence[ErfResult]) -> dict[str, Any]:
-    """Share of the mass against the side of centred squares: axes, a line a result, and places to read it off."""
+    """The figure of the curves, read off at every place, with a line at the share of the slider."""
+    figure = draw_curves(results)
+    left, right = figure.axes
+    names = [row_name(result) for result in results]
     shares = [result.measured.mass_curve.estimate for result in results]
-    largest = max(min(result.contribution.shape) for result in results)
-    quarters = tuple((side, f"{side:.0f}") for side in (largest * i / 4 for i in range(5)))
-    x = Axis("side of the centred square (pixels)", 0, largest, 62, PLOT_RIGHT, quarters)
-    y = Axis("share of the score", 0, 1, 300, 12, tuple((t / 5, f"{t / 5:.0%}") for t in range(6)))
-    lines = []
-    for result, share, colour in zip(results, shares, choose_colours(results), strict=True):
-        chosen = np.unique(np.linspace(0, len(share) - 1, min(len(share), _CURVE_POINTS)).round().astype(int))
-        low, high = result.measured.mass_curve.interval()
-        there = [(x.at(2 * i + 1), i) for i in chosen.tolist()]
-        band = [(at, high[i]) for at, i in there] + [(at, low[i]) for at, i in reversed(there)]
-        known = not np.isnan(low).any()
-        lines.append(
-            {
-                "name": row_name(result),
-                "colour": on_page(to_hex(colour)),
-                "random": result.random_weights,
-                "points": " ".join(f"{at},{y.at(float(share[i]))}" for at, i in there),
-                "band": " ".join(f"{at},{y.at(float(value))}" for at, value in band) if known else "",
-            }
-        )
-    sides = sorted({2 * round(largest * i / _READINGS / 2) + 1 for i in range(_READINGS)})
-    edges = [0.0, *((a + b) / 2 for a, b in pairwise(sides)), float(largest)]
-    readings = [
-        {
-            "left": x.at(left),
-            "width": round(x.at(right) - x.at(left), 2),
-            "text": "\n".join(
-                [f"square of {side} px"]
-                + [
-                    f"{row_name(result)}: {share[side // 2]:.1%}"
-                    for result, share in zip(results, shares, strict=True)
-                    if side // 2 < len(share)
-                ]
-            ),
-        }
-        for side, left, right in zip(sides, edges[:-1], edges[1:], strict=True)
-        if left < right
-    ]
-    return {"x": x, "y": y, "lines": lines, "readings": readings}
+    densities = [profile_of(result).estimate for result in results]
+    sides, radii = range(1, int(left.get_xlim()[1]) + 1, 2), range(int(right.get_xlim()[1]) + 1)
+    says = {
+        **_add_readings(left, "side", sides, "square of {} px", names, shares, "{:.1%}"),
+        **_add_readings(right, "radius", radii, "{} px from the centre", names, densities, "{:.3g} times an even map"),
+    }
+    left.axhline(_START, color=INK, linewidth=0.8, linestyle=(0, (2, 3)), gid="share-line")
+    label = "Share of the score in centred squares, and density by distance from the centre"
+    picture = embed_figure(figure, slug="receptive-fields", label=label, says=says)
+    height = left.get_position().height * figure.get_figheight() * 72
+    return {"picture": picture, "height": round(height, 2)}
+
+
+def _add_readings(
+    ax: Axes,
+    name: str,
+    places: Sequence[int],
+    where: str,
+    names: Sequence[str],
+    curves: Sequence[np.ndarray],
+    form: str,
+) -> dict[str, str]:
+    """Cover the Axes with invisible stripes, at most `_READINGS`, that say each curve's value in their middle.
+
+    Args:
+        name: What the stripes' ids begin with.
+        places: Where the curves' values are.
+        where, form: How a place and a value are said.
+        names, curves: Of each curve its name, and its values at the first of the places.
+
+    Returns: Id of a stripe -> what it says.
+    """
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), _READINGS)).round().astype(int))
+    middles = [float(places[index]) for index in chosen]
+    edges = [ax.get_xlim()[0], *((a + b) / 2 for a, b in pairwise(middles)), ax.get_xlim()[1]]
+    says = {}
+    for index, low, high in zip(chosen.tolist(), edges[:-1], edges[1:], strict=True):
+        gid = f"{name}-{places[index]}"
+        ax.axvspan(low, high, facecolor="none", edgecolor="none", gid=gid)
+        values = [f"{one}: {form.format(curve[index])}" for one, curve in zip(names, curves, strict=True)
+                  if index < len(curve)]  # fmt: skip
+        says[gid] = "\n".join([where.format(places[index]), *values])
+    return says
 
 
 def _table(text: str, results: Sequence[ErfResult], columns: Any) -> Table:

@@ -25,8 +25,6 @@ from runkit.files import atomic_write
 from runkit.provenance import describe_environment
 
 __all__ = [
-    "PLOT_RIGHT",
-    "Axis",
     "Cell",
     "Link",
     "Row",
@@ -37,7 +35,6 @@ __all__ = [
     "describe_weights",
     "links_to",
     "name_markup",
-    "on_page",
     "read_part",
     "render_part",
     "share_facts",
@@ -45,7 +42,6 @@ __all__ = [
 ]
 
 _SHARED = "runkit.html"
-PLOT_RIGHT = 736  # where the axes end in pictures 760 wide: a number of four digits below has room
 
 
 @dataclass(frozen=True)
@@ -78,25 +74,6 @@ class Table:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A linear axis of a plot: `low` lies at `start` and `high` at `end`, in the units of the picture.
-
-    `ticks` are values with what is written beside them.
-    """
-
-    label: str
-    low: float
-    high: float
-    start: float
-    end: float
-    ticks: tuple[tuple[float, str], ...]
-
-    def at(self, value: float) -> float:
-        """Where a value lies, to a hundredth."""
-        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
 
 
 @dataclass(frozen=True)
@@ -216,15 +193,6 @@ def share_facts(sources: Sequence[Source]) -> tuple[tuple[tuple[str, str], ...],
     common = tuple(fact for fact in sources[0].facts if all(fact in source.facts for source in sources))
     rest = [replace(s, facts=tuple(fact for fact in s.facts if fact not in common)) for s in sources]
     return common, rest
-
-
-def on_page(colour: str) -> str:
-    """A colour of the pictures as the page shows it, in CSS: drawn towards the ink, which is dark on light paper.
-
-    Every colour of seaborn's palette "colorblind" then has a contrast of more than 3 to either paper, as WCAG 2.2 asks
-    of graphics (1.4.11); yellow itself has 1.4 on white.
-    """
-    return f"color-mix(in oklab, {colour} 60%, var(--ink))"
 
 
 def describe_head(head: Mapping[str, Any]) -> list[tuple[str, str]]:

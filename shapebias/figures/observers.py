@@ -119,11 +119,12 @@ def draw_estimates(
         style: Of the observer.
         size: Of the markers, in points.
         width: Of the lines that are the intervals, in points.
-        part: What the markers are called in the SVG, after the observer's key.
+        part: What the markers are called in an SVG, after the observer's key.
     """
     bounded = {row: e for row, e in estimates.items() if e.low is not None and e.high is not None}
     lows, highs = [e.low for e in bounded.values()], [e.high for e in bounded.values()]
-    ax.hlines(list(bounded), lows, highs, color=style.colour, linewidth=width, zorder=3, gid=f"{style.key}-intervals")
+    name = f"{style.key}-{part}"
+    ax.hlines(list(bounded), lows, highs, color=style.colour, linewidth=width, zorder=3, gid=f"{name}-intervals")
     defined = {row: e.value for row, e in estimates.items() if e.value is not None}
     ax.plot(
         list(defined.values()),
@@ -133,7 +134,7 @@ def draw_estimates(
         markeredgewidth=0.4,
         clip_on=False,
         zorder=4,
-        gid=f"{style.key}-{part}",
+        gid=name,
     )
 
 
@@ -141,7 +142,7 @@ def draw_persons(ax: Axes, persons: Sequence[Measurement], key: str, row: float,
     """Draw each person's value of the measure `key` as a small tick on people's row."""
     values = [value for person in persons if (value := getattr(person, key).value) is not None]
     ax.plot(values, [row] * len(values), "|", color=style.colour, markersize=6, markeredgewidth=0.5,
-            gid=f"{style.key}-persons")  # fmt: skip
+            gid=f"{style.key}-persons-{key}")  # fmt: skip
 
 
 def set_fraction_ticks(ax: Any) -> None:

@@ -1,20 +1,17 @@
 """The shape-bias part of an HTML report: the field's plot with its values, bars with intervals, tables, what made them.
 
 Everything comes from the comparison that a run wrote (`shape-bias.json`, with one cue `accuracy.json`) and the result
-files beside it.
+files beside it. The plot is the figure of that name, in which observers can be switched off.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.markers import MarkerStyle
+from markupsafe import Markup
 
 from runkit import load_json
 from runkit.html.page import (
-    PLOT_RIGHT,
-    Axis,
     Cell,
     Link,
     Row,
@@ -24,26 +21,20 @@ from runkit.html.page import (
     describe_head,
     describe_weights,
     links_to,
-    on_page,
     read_part,
     render_part,
 )
+from runkit.html.picture import embed_figure
 from shapebias.answers.observers import RANDOM_SUFFIX
-from shapebias.figures.observers import Style, choose_styles, order_categories, rank
+from shapebias.figures.accuracy import draw_accuracy
+from shapebias.figures.observers import Style, choose_styles, rank
+from shapebias.figures.shape_bias import draw_comparison
 from shapebias.measures.shape_bias import Estimate, Measurement
 from shapebias.results.comparison import Comparison, comparison_path, read_comparison
 from shapebias.results.files import ResultFolder
 from shapebias.stimuli.experiments import EXPERIMENTS
 
-__all__ = [
-    "FRACTIONS",
-    "describe_answers",
-    "estimate_cell",
-    "find_folders",
-    "marker_outline",
-    "say_value",
-    "svg_colour",
-]
+__all__ = ["describe_answers", "estimate_cell", "find_folders", "say_value"]
 
 _COLUMNS = {
     "shape_bias": "shape bias",
@@ -55,10 +46,9 @@ _COLUMNS = {
     "texture_reciprocal_rank": "texture MRR",
 }
 """Measure -> heading; those that no observer has are left out."""
+_WHOLE = {"shape_bias": ("average", "bar"), "accuracy": ("end",)}
+"""Parts of the figure that show an observer's measure over all trials."""
 _TITLES = {"cue-conflict": "Shape bias", "edge": "Edge drawings", "silhouette": "Silhouettes"}
-FRACTIONS = tuple((tenths / 5, f"{tenths / 5:g}") for tenths in range(6))
-_ROW = 27  # height of a category
-_BAR = 40  # height of an observer
 
 
 def find_folders(output: Path) -> list[ResultFolder]:
@@ -89,9 +79,10 @@ def describe_answers(folder: ResultFolder, page: Path) -> Section:
         what=folder.experiment.what,
         two_cues=two_cues,
         people=comparison.people is not None,
-        observers=[_describe_observer(measurement, styles[measurement.name], key) for measurement in series],
-        matrix=_describe_matrix(series, key),
-        bars=_describe_bars(series, comparison.persons, key),
+        observers=[
+            {"key": styles[row.name].key, "label": row.label, "value": say_value(getattr(row, key))} for row in series
+        ],
+        picture=_picture(comparison, series, styles, slug, key),
         measures=_measure_table(comparison, series),
         categories=_category_table(series, key),
         differences=_difference_table(comparison),
@@ -99,7 +90,7 @@ def describe_answers(folder: ResultFolder, page: Path) -> Section:
     )
     return Section(
         slug=slug,
-        title=_TITLES[slug],
+        title=_TITLES.get(slug, slug.capitalize()),
         body=body,
         random=tuple(measurement.name.removesuffix(RANDOM_SUFFIX) for measurement in series if measurement.random),
         style=read_part("shapebias.figures", "shape-bias.css"),
@@ -107,68 +98,27 @@ def describe_answers(folder: ResultFolder, page: Path) -> Section:
     )
 
 
-def _describe_observer(measurement: Measurement, style: Style, key: str) -> dict[str, Any]:
-    return {
-        "label": measurement.label,
-        "random": measurement.random,
-        "value": say_value(getattr(measurement, key)),
-        "colour": svg_colour(style),
-        "marker": marker_outline(style.marker),
-        "filled": style.filled,
-        "dashed": style.line != "-",
-    }
-
-
-def svg_colour(style: Style) -> str:
-    """The style's colour; black becomes the ink of the page, which dark colours turn white."""
-    return "var(--ink)" if style.colour == "#000000" else on_page(style.colour)
-
-
-def marker_outline(marker: str) -> str:
-    """Outline of a marker of matplotlib, 10 units wide, as the data of an SVG path."""
-    form = MarkerStyle(marker)
-    polygons = form.get_path().transformed(form.get_transform()).to_polygons()
-    corners = [(10 * np.asarray(polygon, dtype=float) * (1, -1)).tolist() for polygon in polygons]  # SVG's y goes down
-    return "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in polygon) + "Z" for polygon in corners)
-
-
-def _describe_matrix(series: Sequence[Measurement], key: str) -> dict[str, Any]:
-    """Axes of the field's plot, and the points and the line over all trials of each observer.
-
-    Shape bias grows to the left, as everywhere in the field; accuracy, of images with one cue, to the right.
-    """
-    order = order_categories(series, key)
-    bottom = 52 + _ROW * len(order)
-    label = "fraction of texture decisions →" if key == "shape_bias" else "accuracy"
-    x = Axis(label, 0, 1, 96, PLOT_RIGHT, FRACTIONS)
-    y = Axis("", -0.5, len(order) - 0.5, bottom, 52, tuple(enumerate(order)))
-
-    def place(value: float) -> float:
-        return x.at(1 - value if key == "shape_bias" else value)
+def _picture(
+    comparison: Comparison, series: Sequence[Measurement], styles: Mapping[str, Style], slug: str, key: str
+) -> Markup:
+    """The comparison's figure, in which every point says its value, and so does what stands for all trials."""
 
     def say(measurement: Measurement, where: str, estimate: Estimate) -> str:
         return f"{measurement.label}\n{where}: {_COLUMNS[key]} {say_value(estimate, full=True)}"
 
-    layers = []
+    says: dict[str, str | list[str]] = {}
     for measurement in series:
-        average: Estimate = getattr(measurement, key)
-        points = [
-            {
-                "x": place(value),
-                "y": y.at(order.index(category)),
-                "text": say(measurement, category, estimates[key]) + _say_fractions(estimates),
-            }
+        name, whole = styles[measurement.name].key, say(measurement, "all categories", getattr(measurement, key))
+        says[f"{name}-points"] = [
+            say(measurement, category, estimates[key]) + _say_fractions(estimates)
             for category, estimates in measurement.categories.items()
-            if (value := estimates[key].value) is not None
+            if estimates[key].value is not None
         ]
-        layers.append(
-            {
-                "points": points,
-                "average": None if average.value is None else place(average.value),
-                "text": say(measurement, "all categories", average),
-            }
-        )
-    return {"x": x, "y": y, "layers": layers, "height": bottom + 46}
+        if getattr(measurement, key).value is not None:
+            says |= {f"{name}-{part}": whole for part in _WHOLE[key]}
+    draw = draw_comparison if key == "shape_bias" else draw_accuracy
+    label = f"{_COLUMNS[key].capitalize()} of each observer, by category of the shape and over all images"
+    return embed_figure(draw(comparison.series, persons=comparison.persons), slug=slug, label=label, says=says)
 
 
 def _say_fractions(estimates: Mapping[str, Estimate]) -> str:
@@ -176,28 +126,6 @@ def _say_fractions(estimates: Mapping[str, Estimate]) -> str:
     if shape.value is None:
         return ""
     return f"\n{say_value(shape)} of trials by shape, {say_value(texture)} by texture"
-
-
-def _describe_bars(series: Sequence[Measurement], persons: Sequence[Measurement], key: str) -> dict[str, Any]:
-    """A bar with its interval for each observer, and a tick for each person on people's bar."""
-    bottom = 14 + _BAR * len(series)
-    x = Axis(f"{_COLUMNS[key]} (95% interval)", 0, 1, 20, 690, FRACTIONS)
-    y = Axis("", len(series), 0, bottom, 14, ())
-    bars = []
-    for index, measurement in enumerate(series):
-        estimate: Estimate = getattr(measurement, key)
-        ends = [x.at(end) for end in (estimate.low, estimate.high) if end is not None]
-        singles = persons if measurement.kind == "people" else ()
-        bars.append(
-            {
-                "top": y.at(index),
-                "end": None if estimate.value is None else x.at(estimate.value),
-                "interval": ends,
-                "ticks": [x.at(value) for person in singles if (value := getattr(person, key).value) is not None],
-                "text": f"{measurement.label}\n{_COLUMNS[key]} {say_value(estimate, full=True)}",
-            }
-        )
-    return {"x": x, "y": y, "bars": bars, "height": bottom + 46, "title": _COLUMNS[key]}
 
 
 def _measure_table(comparison: Comparison, series: Sequence[Measurement]) -> Table:

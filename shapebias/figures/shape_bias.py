@@ -215,7 +215,7 @@ def draw_forest(
                 if is_people(measurement) and estimate.value is not None:
                     draw_persons(ax, persons, key, row, style)
                     ax.axvline(estimate.value, color=style.colour, linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
-                draw_estimates(ax, {row: estimate}, style, width=1.2)
+                draw_estimates(ax, {row: estimate}, style, width=1.2, part=key)
             ax.set_xlim(0, 1)
             set_fraction_ticks(ax)
             ax.set_xlabel(title)

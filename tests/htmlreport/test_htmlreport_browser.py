@@ -77,8 +77,11 @@ def test_lines_and_bars_stand_out_from_the_paper(page, scheme):
                 brush.fillRect(0, 0, 1, 1);
                 return Array.from(brush.getImageData(0, 0, 1, 1).data.slice(0, 3));
             };
-            const lines = Array.from(document.querySelectorAll("polyline.curve, path.average, svg.matrix use"));
-            const colours = lines.map((line) => getComputedStyle(line).stroke).filter((colour) => colour !== "none");
+            const data = "[id*='-mass-'] > path, [id$='-average'] > path:not(.reach), [id$='-points'] use";
+            const colours = Array.from(document.querySelectorAll(`.plot :is(${data})`)).map((line) => {
+                const {fill, stroke} = getComputedStyle(line);
+                return line.tagName === "use" ? fill : stroke;
+            });
             return {paper: paint(getComputedStyle(document.body).backgroundColor), lines: colours.map(paint)};
         }"""
     )
@@ -96,7 +99,7 @@ def test_no_text_of_a_plot_is_cut_off(page):
             const plots = Array.from(document.querySelectorAll("svg.plot"));
             const texts = plots.flatMap((plot) => Array.from(plot.querySelectorAll("text"), (text) => [plot, text]));
             const outside = ([plot, text]) => {
-                if (plot.getAttribute("aria-label").includes("side") && /^\\d+$/.test(text.textContent)) {
+                if (plot.getAttribute("aria-label").startsWith("Share") && /^\\d+$/.test(text.textContent)) {
                     text.textContent = "1024";
                 }
                 const [inner, outer] = [text.getBoundingClientRect(), plot.getBoundingClientRect()];
@@ -133,7 +136,7 @@ def test_tables_sort_by_keyboard(page):
 
 
 def test_the_plot_is_read_by_pointer_and_by_keyboard(page):
-    plot = page.locator("svg.matrix")
+    plot = page.locator("#cue-conflict svg.plot")
     plot.focus()
     plot.press("ArrowRight")
     tip = page.locator("#tip")
@@ -144,11 +147,34 @@ def test_the_plot_is_read_by_pointer_and_by_keyboard(page):
     assert tip.inner_text() != first
     plot.press("Escape")
     assert tip.is_hidden()
-    mark = plot.locator('g[data-observer="0"] use.mark').first
+    mark = plot.locator("[id$='-observer-0-points'] use.mark").first
     mark.hover()
     assert tip.inner_text() == mark.get_attribute("data-tip")
-    page.locator('input[data-observer="0"]').uncheck()
-    assert mark.is_hidden()
+    page.get_by_label("net:").uncheck()
+    for part in ("points", "average", "bar", "name"):
+        assert plot.locator(f"[id$='-observer-0-{part}']").is_hidden()
+    assert plot.locator("[id$='-observer-people-points']").is_visible()
+
+
+def test_a_thin_line_is_reached_by_the_pointer(page):
+    average = page.locator("#cue-conflict-observer-0-average")
+    average.scroll_into_view_if_needed()
+    line = average.locator("path").last.bounding_box()
+    page.mouse.move(line["x"] + line["width"] / 2 + 3, line["y"] + 5)
+    assert "all categories: shape bias" in page.locator("#tip").inner_text()
+
+
+def test_the_curves_are_read_and_the_level_follows_the_slider(page, results_folder):
+    stripe = page.locator("#receptive-fields-side-33")
+    stripe.hover()
+    said = page.locator("#tip").inner_text().splitlines()
+    share = load_result(results_folder / "erf" / "wide.npz").measured.mass_curve.estimate[16]
+    assert said[0] == "square of 33 px"
+    assert f"wide, weights wide: {share:.1%}" in said
+    line, plot = page.locator("[id$='-share-line']"), page.locator("#receptive-fields-side-33")
+    page.get_by_label("Share t that a square holds").fill("90")
+    box, whole = line.bounding_box(), plot.bounding_box()
+    assert box["y"] == pytest.approx(whole["y"] + 0.1 * whole["height"], abs=3)
 
 
 def test_colours_follow_the_system_and_the_button(page):

@@ -2,7 +2,8 @@
 (() => {
   const { shares, maps } = JSON.parse(document.getElementById("squares-data").textContent);
   const slider = document.getElementById("share");
-  const line = document.getElementById("share-line");
+  const curves = document.getElementById("curves");
+  const line = curves.querySelector("[id$='-share-line']");
   const table = document.getElementById("squares");
 
   const drawSquare = (rect, [down, across], side) => {
@@ -24,8 +25,7 @@
     document.getElementById("share-text").textContent = text;
     document.querySelector(".share-now").textContent = text;
     slider.setAttribute("aria-valuetext", text);
-    const { zero, one } = line.dataset;
-    for (const y of ["y1", "y2"]) line.setAttribute(y, Number(zero) + shares[index] * (one - zero));
+    line.setAttribute("transform", `translate(0 ${(curves.dataset.start - shares[index]) * curves.dataset.height})`);
     maps.forEach(({ size, centre, sides }, number) => {
       for (const rect of document.querySelectorAll(`.map svg[data-map="${number}"] rect`)) {
         drawSquare(rect, centre, sides[rect.dataset.measure][index]);

@@ -52,8 +52,22 @@ const say = (text) => {
   }
 })();
 
-// Plots: the mark under the pointer says its values; with the keyboard the arrows go from mark to mark.
+// Plots: the mark under the pointer says its values; with the keyboard the arrows go from mark to mark. A mark is what
+// has a title, which would else be shown by the browser, too; of lines a wider stretch answers to the pointer.
 (() => {
+  for (const title of document.querySelectorAll(".plot title")) {
+    const mark = title.parentElement;
+    mark.dataset.tip = title.textContent;
+    mark.classList.add("mark");
+    title.remove();
+    for (const path of mark.querySelectorAll(":scope > path")) {
+      if (/z\s*$/.test(path.getAttribute("d"))) continue;
+      const reach = path.cloneNode();
+      reach.removeAttribute("style");
+      reach.classList.add("reach");
+      path.before(reach);
+    }
+  }
   const tip = document.getElementById("tip");
   let chosen = null;
   const leave = () => {

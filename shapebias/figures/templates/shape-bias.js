@@ -1,9 +1,9 @@
-// Check boxes that show and hide an observer in the plots of its section.
-for (const section of document.querySelectorAll("[data-answers]")) {
-  for (const box of section.querySelectorAll("input[data-observer]")) {
+// Check boxes that show and hide an observer in the figure of its section.
+for (const section of document.querySelectorAll("[data-observers]")) {
+  for (const box of section.querySelectorAll("input[type=checkbox]")) {
     box.addEventListener("change", () => {
-      for (const layer of section.querySelectorAll(`g[data-observer="${box.dataset.observer}"]`)) {
-        layer.toggleAttribute("hidden", !box.checked);
+      for (const part of section.querySelectorAll(`[id^="${section.dataset.observers}-${box.value}-"]`)) {
+        part.toggleAttribute("hidden", !box.checked);
       }
     });
   }

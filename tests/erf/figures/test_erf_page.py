@@ -75,7 +75,7 @@ def test_a_large_map_is_shown_in_means_of_blocks_and_measured_in_full(results, t
     data = json.loads(re.search(r'id="squares-data">(.*?)</script>', body)[1])
     assert data["maps"][0]["size"] == [1024, 1024]
     assert data["maps"][0]["sides"]["mass"] == [area.side_px for area in mass_area(contribution, SHARES)]
-    assert 'class="band"' not in body
+    assert "-band" not in body
     assert "[" not in re.sub(r"<script.*", "", body, flags=re.DOTALL)
 
 
@@ -92,11 +92,21 @@ def test_random_weights_and_sources_are_named(results, body, tmp_path):
         assert text in body
 
 
-def test_curves_end_at_the_whole_map_and_are_dashed_for_random_weights(body):
-    lines = re.findall(r'<polyline class="([^"]+)" points="([^"]+)"', body)
-    assert [name for name, _ in lines] == ["curve", "curve dashed", "curve"]
-    assert {points.split()[-1] for _, points in lines} == {"736.0,12.0"}
-    assert body.count('class="band"') == 3
+def test_the_curves_are_the_figures_and_are_read_off(results, body):
+    curves = re.findall(r'<g id="receptive-fields-mass-\d">\n?<path d="([^"]+)"[^>]*style="([^"]+)"', body)
+    ends = [[float(number) for number in points.split()[-2:]] for points, _ in curves]
+    height = float(re.search(r'id="curves" data-height="([^"]+)"', body)[1])
+    bottom = float(re.search(r'-share-line">\n?<path d="M \S+ (\S+) ', body)[1]) + 0.5 * height
+    for (_, y), result in zip(ends, results, strict=True):
+        assert y == pytest.approx(bottom - height * result.measured.mass_curve.estimate[-1], abs=0.02)
+    assert ["stroke-dasharray" in style for _, style in curves] == [False, True, False]
+    assert len(re.findall(r'id="receptive-fields-mass-\d-band"', body)) == 3
+    (said,) = re.findall(r'<g id="receptive-fields-side-33"><title>(.*?)</title>', body, flags=re.DOTALL)
+    values = [f"{result.measured.mass_curve.estimate[16]:.1%}" for result in results]
+    assert said.splitlines()[0] == "square of 33 px"
+    assert [line.rpartition(" ")[2] for line in said.splitlines()[1:]] == values
+    (said,) = re.findall(r'<g id="receptive-fields-radius-0"><title>(.*?)</title>', body, flags=re.DOTALL)
+    assert f": {results[0].measured.radial_profile.estimate[0]:.3g} times an even map" in said
 
 
 def test_a_folder_is_read_without_unfinished_results(results, tmp_path):

@@ -8,7 +8,6 @@ import pytest
 from markupsafe import Markup
 
 from runkit.html.page import (
-    Axis,
     Cell,
     Row,
     Section,
@@ -128,11 +127,6 @@ def test_links_are_relative_and_of_files_that_exist(tmp_path):
     links = links_to([file, tmp_path / "erf" / "none.json"], tmp_path / "report.html")
     assert [(link.name, link.href) for link in links] == [("a #1.json", "erf/a%20%231.json")]
     assert links_to([file], tmp_path / "pages" / "report.html")[0].href == "../erf/a%20%231.json"
-
-
-def test_an_axis_places_values():
-    axis = Axis("x", 10, 20, 300, 100, ())
-    assert [axis.at(value) for value in (10, 15, 20)] == [300, 200, 100]
 
 
 def test_weights_in_words():

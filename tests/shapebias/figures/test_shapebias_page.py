@@ -5,6 +5,7 @@ import re
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from htmlreport.relation import Correlation
@@ -57,16 +58,22 @@ def test_the_comparison_is_read_as_it_was_written(output):
 
 def test_every_point_of_the_plot_says_its_value(output, page):
     comparison = read_comparison(output / "shapebias" / "shape-bias.json")
-    points = re.findall(r'<use class="mark" href="#[^"]+" x="([^"]+)" y="([^"]+)" data-tip="([^"]+)"', page)
+    points = re.findall(r'<use [^>]*x="([^"]+)" y="([^"]+)"[^>]*><title>([^<]+)</title>', page)
     assert len(points) == 3 * 16
     order = order_categories(comparison.series)
-    seen = {text: (float(x), float(y)) for x, y, text in points}
     net = comparison.of("net")
+    said = {text: (float(x), float(y)) for x, y, text in points if text.startswith("net\n")}
+    places = []
     for category, estimates in net.categories.items():
         value = estimates["shape_bias"].value
-        (place,) = [at for text, at in seen.items() if text.startswith(f"net\n{category}: shape bias {value:.3f} [")]
-        assert place[0] == pytest.approx(96 + (1 - value) * 640, abs=0.01)
-        assert place[1] == pytest.approx(52 + 27 * (15 - order.index(category) + 0.5), abs=0.01)
+        (place,) = [at for text, at in said.items() if text.startswith(f"net\n{category}: shape bias {value:.3f} [")]
+        places.append((1 - value, order.index(category), *place))
+    across, up, x, y = np.array(places).T
+    for value, place in ((across, x), (up, y)):  # places are values in another unit
+        slope, start = np.polyfit(value, place, 1)
+        np.testing.assert_allclose(start + slope * value, place, atol=0.02)
+    assert np.polyfit(across, x, 1)[0] > 100
+    assert np.polyfit(up, y, 1)[0] < -10
 
 
 def test_tables_and_bars_hold_the_measures(output, page):
@@ -76,9 +83,10 @@ def test_tables_and_bars_hold_the_measures(output, page):
         bias = measurement.shape_bias
         interval = f"[{bias.low:.3f}, {bias.high:.3f}]"
         assert f'data-value="{bias.value}">{bias.value:.3f} <span class="note">{interval}</span>' in page
-        assert f"shape bias {bias.value:.3f} {interval}" in page
+        assert page.count(f"all categories: shape bias {bias.value:.3f} {interval}</title>") == 2  # line and bar
     assert '<th scope="col">shape MRR</th>' not in page  # recorded answers have no ranks
-    assert page.count('class="tick"') == 2  # a tick a person
+    persons = re.search(r'-observer-people-persons-shape_bias">.*?</g>\n?</g>', page, flags=re.DOTALL)[0]
+    assert persons.count("<use ") == 2  # a tick per person
 
 
 def test_random_weights_and_data_are_named(output, page):

@@ -167,9 +167,9 @@ def test_forest_shows_each_value_and_interval_people_first(series, observers):
     bias, _, _, coverage = figure.axes
     assert [text.get_text() for text in bias.get_yticklabels()] == ["people (n = 2)", "net"]
     assert bias.get_ylim() == (1.5, -0.5)  # the first row at the top
-    drawn = {line.get_gid(): line for line in bias.lines}["observer-0-points"]
+    drawn = {line.get_gid(): line for line in bias.lines}["observer-0-shape_bias"]
     assert (list(drawn.get_xdata()), list(drawn.get_ydata())) == ([series[0].shape_bias.value], [1])
-    (interval,) = next(c for c in bias.collections if c.get_gid() == "observer-0-intervals").get_segments()
+    (interval,) = next(c for c in bias.collections if c.get_gid() == "observer-0-shape_bias-intervals").get_segments()
     assert interval.tolist() == [[series[0].shape_bias.low, 1], [series[0].shape_bias.high, 1]]
     assert [list(line.get_xdata()) for line in coverage.lines if line.get_marker() == "|"] == [[1.0, 1.0]]
     hollow = draw_forest([dataclasses.replace(series[0], random=True)]).axes[0]
