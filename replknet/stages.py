@@ -1,25 +1,31 @@
 """What the large-kernel networks share: four stages, timm's hooks around them, and a few layers.
 
-A network names its stages by overriding three small methods (`_run_stage`, `_norm_of`, `_drop_stage`); feature maps,
-pruning, the classifier and gradient checkpointing are then the same for all. Parameter names are those of the authors'
-code, so that their checkpoints load as they are.
+A network says what its stages are (`_run_stage`, `_norm_of`, `_drop_stage`, or one of the two common forms below);
+feature maps, pruning, the classifier and gradient checkpointing are then the same for all. Parameter names are those of
+the authors' code, so that their checkpoints load as they are.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import SelectAdaptivePool2d, trunc_normal_
+from timm.layers import LayerNorm2d, SelectAdaptivePool2d, trunc_normal_
 from timm.models import checkpoint_seq
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 __all__ = [
     "GlobalResponseNorm",
+    "NormAfterPooling",
+    "NormAfterStages",
+    "Permute",
     "SqueezeExcite",
     "Stage",
     "StagedNetwork",
+    "check_form",
+    "halving_layers",
     "init_fan_out",
     "init_trunc_normal",
     "path_rates",
@@ -79,6 +85,17 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate = self.up(F.relu(self.down(F.adaptive_avg_pool2d(x, 1))))
         return x * gate.sigmoid()
+
+
+class Permute(nn.Module):
+    """Puts the dimensions into another order."""
+
+    def __init__(self, *order: int):
+        super().__init__()
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(self.order)
 
 
 class StagedNetwork(nn.Module):
@@ -227,6 +244,140 @@ class StagedNetwork(nn.Module):
     def is_merged(self) -> bool:
         """Whether any block is in merged form."""
         return any(getattr(module, "merged", False) for module in self.modules())
+
+
+class NormAfterPooling(StagedNetwork):
+    """Downsampling layers and stages in turn, pooling, LayerNorm, classifier: ConvNeXt's form (arXiv:2201.03545)."""
+
+    def _assemble(
+        self,
+        downsample_layers: Sequence[nn.Module],
+        stages: Sequence[Stage],
+        dims: Sequence[int],
+        num_classes: int,
+        global_pool: str,
+    ) -> None:
+        """Put the parts in their places, under the authors' names."""
+        self.downsample_layers = nn.ModuleList(downsample_layers)
+        self.stages = nn.ModuleList(stages)
+        self.feature_info = [dict(num_chs=d, reduction=4 * 2**i, module=f"stages.{i}") for i, d in enumerate(dims)]
+        self.num_features = self.head_hidden_size = dims[-1]
+        self.norm: nn.Module = nn.LayerNorm(dims[-1], eps=1e-6)
+        self._make_head(num_classes, global_pool)
+
+    def _run_stage(self, index: int, x: Tensor) -> Tensor:
+        return self.stages[index](self.downsample_layers[index](x))
+
+    def _normed(self, index: int, x: Tensor) -> Tensor:
+        """The authors normalise after pooling; on a map that is each pixel by itself."""
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if index == len(self.stages) - 1 else x
+
+    def _drop_stage(self, index: int) -> None:
+        self.downsample_layers[index] = self.stages[index] = nn.Identity()
+
+    def _drop_norm(self, index: int) -> None:
+        if index == len(self.stages) - 1:
+            self.norm = nn.Identity()
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Parameter groups for layer-wise learning rates, as timm's optimisers ask for them."""
+        blocks: Any = r"^(?:stages|downsample_layers)\.(\d+)"
+        if not coarse:
+            blocks = [
+                (r"^downsample_layers\.(\d+)", (0,)),
+                (r"^stages\.(\d+)\.(\d+)", None),
+                (r"^norm", (99999,)),
+            ]
+        return dict(stem=r"^downsample_layers\.0", blocks=blocks)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Last map (N, C, H / 32, W / 32); the normalisation is the head's."""
+        for downsample, stage in zip(self.downsample_layers, self.stages):  # noqa: B905  TorchScript knows no `strict`
+            x = stage(downsample(x))
+        return x
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Pooled and normalised features (`pre_logits`) or logits from the last map."""
+        x = self.global_pool(x)
+        x = self.norm(x) if self.pooled else self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x = self.head_drop(x)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+class NormAfterStages(StagedNetwork):
+    """Stages of a patch embedding, blocks and a normalisation, under names that end in the stage's number, from 1.
+
+    A subclass says what its blocks are called, and writes `forward_features` out, since TorchScript needs fixed names.
+    """
+
+    blocks_name: str
+
+    def _assemble(self, stages: Sequence[tuple[nn.Module, Stage, nn.Module]], dims: Sequence[int]) -> None:
+        """Put the parts in their places, under the authors' names."""
+        for i, parts in enumerate(stages, start=1):
+            for name, part in zip(("patch_embed", self.blocks_name, "norm"), parts, strict=True):
+                self.add_module(f"{name}{i}", part)
+        self.feature_info = [
+            dict(num_chs=d, reduction=4 * 2**i, module=f"{self.blocks_name}{i + 1}") for i, d in enumerate(dims)
+        ]
+        self.num_features = self.head_hidden_size = dims[-1]
+
+    def _run_stage(self, index: int, x: Tensor) -> Tensor:
+        embed, blocks = (self.get_submodule(f"{name}{index + 1}") for name in ("patch_embed", self.blocks_name))
+        return blocks(embed(x))
+
+    def _norm_of(self, index: int) -> nn.Module:
+        return self.get_submodule(f"norm{index + 1}")
+
+    def _drop_stage(self, index: int) -> None:
+        for name in ("patch_embed", self.blocks_name):
+            setattr(self, f"{name}{index + 1}", nn.Identity())
+
+    def _drop_norm(self, index: int) -> None:
+        setattr(self, f"norm{index + 1}", nn.Identity())
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Parameter groups for layer-wise learning rates, as timm's optimisers ask for them."""
+        blocks: Any = rf"^(?:patch_embed|{self.blocks_name}|norm)(\d+)"
+        if not coarse:
+            blocks = [
+                (r"^patch_embed(\d+)", (0,)),
+                (rf"^{self.blocks_name}(\d+)\.(\d+)", None),
+                (r"^norm(\d+)", (99999,)),
+            ]
+        return dict(stem=r"^patch_embed1", blocks=blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def check_form(model: StagedNetwork, *, merged: bool) -> None:
+    """Make ready for a checkpoint: one in merged form merges the network first, so that loading can stay strict.
+
+    Raises: ValueError for a checkpoint in training form when the network is already merged.
+    """
+    if merged:
+        model.reparameterize()
+    elif model.is_merged:
+        raise ValueError(
+            "the checkpoint is in training form but the network's kernels are already merged; "
+            "load the checkpoint first, then call reparameterize()"
+        )
+
+
+def halving_layers(in_chans: int, dims: Sequence[int]) -> list[nn.Sequential]:
+    """UniRepLKNet's downsampling: 3×3 convolutions of stride 2, each normalised; two of them make the stem."""
+
+    def halving(in_chs: int, out_chs: int) -> list[nn.Module]:
+        return [nn.Conv2d(in_chs, out_chs, 3, stride=2, padding=1), LayerNorm2d(out_chs, eps=1e-6)]
+
+    stem = nn.Sequential(*halving(in_chans, dims[0] // 2), nn.GELU(), *halving(dims[0] // 2, dims[0]))
+    return [stem, *(nn.Sequential(*halving(before, after)) for before, after in pairwise(dims))]
 
 
 def init_trunc_normal(module: nn.Module) -> None:

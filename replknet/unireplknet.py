@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import DropPath, LayerNorm2d
+from timm.layers import DropPath
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
@@ -24,9 +24,12 @@ from replknet.ops import DepthwiseConv2d
 from replknet.published import published_cfg
 from replknet.stages import (
     GlobalResponseNorm,
+    NormAfterPooling,
+    Permute,
     SqueezeExcite,
     Stage,
-    StagedNetwork,
+    check_form,
+    halving_layers,
     init_trunc_normal,
     path_rates,
     unwrapped,
@@ -105,17 +108,6 @@ class DilatedReparamConv(nn.ModuleDict):
         self.merged = True
 
 
-class _Permute(nn.Module):
-    """Puts the channels last, or back to the second place."""
-
-    def __init__(self, *order: int):
-        super().__init__()
-        self.order = order
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.permute(self.order)
-
-
 class UniRepLKNetBlock(nn.Module):
     """x + gamma · BN(linear(GRN(GELU(linear(SE(BN(depthwise x))))))), the first linear layer widening by 4 (Figure 2).
 
@@ -133,9 +125,9 @@ class UniRepLKNetBlock(nn.Module):
         self.dwconv = self._make_dwconv(dim, kernel_size)
         self.norm: nn.Module = nn.BatchNorm2d(dim)
         self.se = SqueezeExcite(dim, dim // 4)
-        self.pwconv1 = nn.Sequential(_Permute(0, 2, 3, 1), nn.Linear(dim, 4 * dim))
+        self.pwconv1 = nn.Sequential(Permute(0, 2, 3, 1), nn.Linear(dim, 4 * dim))
         self.act = nn.Sequential(nn.GELU(), GlobalResponseNorm(4 * dim, channels_last=True))
-        self.pwconv2 = nn.Sequential(nn.Linear(4 * dim, dim, bias=False), _Permute(0, 3, 1, 2), nn.BatchNorm2d(dim))
+        self.pwconv2 = nn.Sequential(nn.Linear(4 * dim, dim, bias=False), Permute(0, 3, 1, 2), nn.BatchNorm2d(dim))
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
     def _make_dwconv(self, dim: int, kernel_size: int) -> nn.Module:
@@ -183,7 +175,7 @@ class UniRepLKNetBlock(nn.Module):
         grn.beta = None
 
 
-class UniRepLKNet(StagedNetwork):
+class UniRepLKNet(NormAfterPooling):
     """UniRepLKNet (arXiv:2311.15599, Section 3.2 and Table 1).
 
     Args:
@@ -217,64 +209,12 @@ class UniRepLKNet(StagedNetwork):
         super().__init__(in_chans, drop_rate)
         kernel_sizes = _kernels(depths) if kernel_sizes is None else kernel_sizes
         _check_kernels(kernel_sizes, depths)
-        stem = [*_halving(in_chans, dims[0] // 2), nn.GELU(), *_halving(dims[0] // 2, dims[0])]
-        between = [nn.Sequential(*_halving(dims[i], dims[i + 1])) for i in range(3)]
-        self.downsample_layers = nn.ModuleList([nn.Sequential(*stem), *between])
-        self.stages = nn.ModuleList(
+        stages = [
             Stage(*(self.block(dim, k, rate, layer_scale) for k, rate in zip(kernels, rates, strict=True)))
             for dim, kernels, rates in zip(dims, kernel_sizes, path_rates(drop_path_rate, depths), strict=True)
-        )
-        self.feature_info = [dict(num_chs=d, reduction=4 * 2**i, module=f"stages.{i}") for i, d in enumerate(dims)]
-        self.num_features = self.head_hidden_size = dims[-1]
-        self.norm: nn.Module = nn.LayerNorm(dims[-1], eps=1e-6)
-        self._make_head(num_classes, global_pool)
+        ]
+        self._assemble(halving_layers(in_chans, dims), stages, dims, num_classes, global_pool)
         self.apply(init_trunc_normal)
-
-    def _run_stage(self, index: int, x: Tensor) -> Tensor:
-        return self.stages[index](self.downsample_layers[index](x))
-
-    def _normed(self, index: int, x: Tensor) -> Tensor:
-        """The authors normalise after pooling; on a map that is each pixel by itself."""
-        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if index == len(self.stages) - 1 else x
-
-    def _drop_stage(self, index: int) -> None:
-        self.downsample_layers[index] = self.stages[index] = nn.Identity()
-
-    def _drop_norm(self, index: int) -> None:
-        if index == len(self.stages) - 1:
-            self.norm = nn.Identity()
-
-    @torch.jit.ignore
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups for layer-wise learning rates, as timm's optimisers ask for them."""
-        blocks: Any = r"^(?:stages|downsample_layers)\.(\d+)"
-        if not coarse:
-            blocks = [
-                (r"^downsample_layers\.(\d+)", (0,)),
-                (r"^stages\.(\d+)\.(\d+)", None),
-                (r"^norm", (99999,)),
-            ]
-        return dict(stem=r"^downsample_layers\.0", blocks=blocks)
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Last map (N, C, H / 32, W / 32); the normalisation is the head's."""
-        for downsample, stage in zip(self.downsample_layers, self.stages):  # noqa: B905  TorchScript knows no `strict`
-            x = stage(downsample(x))
-        return x
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pooled and normalised features (`pre_logits`) or logits from the last map."""
-        x = self.global_pool(x)
-        x = self.norm(x) if self.pooled else self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        x = self.head_drop(x)
-        return x if pre_logits else self.head(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-
-def _halving(in_chs: int, out_chs: int) -> list[nn.Module]:
-    return [nn.Conv2d(in_chs, out_chs, 3, stride=2, padding=1), LayerNorm2d(out_chs, eps=1e-6)]
 
 
 def _kernels(depths: Sequence[int]) -> list[list[int]]:
@@ -300,14 +240,7 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: UniRepLKNet) -> d
     Raises: ValueError for a checkpoint in training form when the network is already merged.
     """
     tensors = unwrapped(state_dict)
-    merged = not any(key.endswith("pwconv2.2.weight") for key in tensors)
-    if merged:
-        model.reparameterize()
-    elif model.is_merged:
-        raise ValueError(
-            "the checkpoint is in training form but the network's kernels are already merged; "
-            "load the checkpoint first, then call reparameterize()"
-        )
+    check_form(model, merged=not any(key.endswith("pwconv2.2.weight") for key in tensors))
     return tensors
 
 

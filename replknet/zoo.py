@@ -15,9 +15,13 @@ import timm
 import torch
 from torch import nn
 
+import replknet.moganet  # this and the other networks are registered by being imported
 import replknet.replknet
-import replknet.resnet_nano  # registers the ResNet beside the nano RepLKNets
-import replknet.unireplknet  # noqa: F401  this and the other large-kernel networks are registered, too
+import replknet.resnet_nano
+import replknet.shiftwise
+import replknet.slak
+import replknet.unireplknet
+import replknet.van  # noqa: F401
 from replknet.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
 from replknet.foreign import is_foreign, resolve_foreign
 from replknet.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord

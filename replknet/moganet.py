@@ -1,0 +1,257 @@
+"""MogaNet: depthwise kernels of three reaches, on shares of the channels, and gates, registered in timm.
+
+Paper: Li, Wang, Liu, Tan, Lin, Wu, Chen, Zheng, Li, "MogaNet: Multi-order Gated Aggregation Network", ICLR 2024,
+arXiv:2211.03295, Section 4. Behaviour and parameter names follow the authors' code (Westlake-AI/MogaNet,
+`models/moganet.py`, Apache-2.0), so that their checkpoints load as they are; the classes are written anew.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import DropPath
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+from replknet.published import published_cfg
+from replknet.stages import NormAfterStages, Stage, init_fan_out, path_rates, unwrapped
+
+__all__ = ["MogaBlock", "MogaNet", "MultiOrderConv", "checkpoint_filter_fn"]
+
+
+class _Scale(nn.Module):
+    """One number for each channel."""
+
+    def __init__(self, dim: int, value: float):
+        super().__init__()
+        self.scale = nn.Parameter(value * torch.ones(1, dim, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class MultiOrderConv(nn.Module):
+    """A 5×5 depthwise convolution, then a 5×5 of dilation 2 on 3/8 and a 7×7 of dilation 3 on 4/8 of its channels.
+
+    A 1×1 convolution mixes the three parts (paper, Section 4.2).
+
+    Raises: ValueError for channels that are no multiple of 8.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        if dim % 8:
+            raise ValueError(f"dim={dim} is no multiple of 8, in whose parts the channels are split")
+        self.parts = (dim // 8, 3 * dim // 8, dim // 2)
+        middle, last = self.parts[1:]
+        self.DW_conv0 = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
+        self.DW_conv1 = nn.Conv2d(middle, middle, 5, padding=4, dilation=2, groups=middle)
+        self.DW_conv2 = nn.Conv2d(last, last, 7, padding=9, dilation=3, groups=last)
+        self.PW_conv = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, middle, high = self.DW_conv0(x).split(self.parts, dim=1)
+        return self.PW_conv(torch.cat([low, self.DW_conv1(middle), self.DW_conv2(high)], dim=1))
+
+
+class _GatedAggregation(nn.Module):
+    """The spatial half of a block: what each pixel has beside the image's mean, then values of three orders, gated."""
+
+    def __init__(self, dim: int, layer_scale: float):
+        super().__init__()
+        self.proj_1 = nn.Conv2d(dim, dim, 1)
+        self.gate = nn.Conv2d(dim, dim, 1)
+        self.value = MultiOrderConv(dim)
+        self.proj_2 = nn.Conv2d(dim, dim, 1)
+        self.act_value = nn.SiLU()
+        self.act_gate = nn.SiLU()
+        self.sigma = _Scale(dim, layer_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.proj_1(x)
+        y = self.act_value(y + self.sigma(y - F.adaptive_avg_pool2d(y, 1)))
+        return x + self.proj_2(self.act_gate(self.gate(y)) * self.act_gate(self.value(y)))
+
+
+class _ChannelAggregation(nn.Module):
+    """The feed-forward half: a 3×3 depthwise convolution, and what each channel has beside one made of all of them."""
+
+    def __init__(self, dim: int, hidden_dim: int, layer_scale: float):
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, hidden_dim, 1)
+        self.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Conv2d(hidden_dim, dim, 1)
+        self.decompose = nn.Conv2d(hidden_dim, 1, 1)
+        self.sigma = _Scale(hidden_dim, layer_scale)
+        self.decompose_act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.dwconv(self.fc1(x)))
+        return self.fc2(x + self.sigma(x - self.decompose_act(self.decompose(x))))
+
+
+class MogaBlock(nn.Module):
+    """Spatial and feed-forward half, each normalised before, scaled after, and beside a shortcut (Figure 4)."""
+
+    def __init__(self, dim: int, ffn_ratio: float, drop_path: float, layer_scale: float):
+        super().__init__()
+        self.layer_scale_1 = nn.Parameter(layer_scale * torch.ones(1, dim, 1, 1))
+        self.layer_scale_2 = nn.Parameter(layer_scale * torch.ones(1, dim, 1, 1))
+        self.norm1 = nn.BatchNorm2d(dim)
+        self.attn = _GatedAggregation(dim, layer_scale)
+        self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
+        self.norm2 = nn.BatchNorm2d(dim)
+        self.mlp = _ChannelAggregation(dim, int(dim * ffn_ratio), layer_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.layer_scale_1 * self.attn(self.norm1(x)))
+        return x + self.drop_path(self.layer_scale_2 * self.mlp(self.norm2(x)))
+
+
+class MogaNet(NormAfterStages):
+    """MogaNet (arXiv:2211.03295, Section 4.4).
+
+    Args:
+        depths: Blocks in each of the four stages.
+        dims: Channels of each stage, multiples of 8.
+        ffn_ratios: Hidden channels of the feed-forward half over channels, stage by stage.
+        layer_scale: What the layer scales start at.
+        in_chans: Image channels.
+        num_classes: Outputs of the classifier; 0 for none.
+        global_pool: Pooling before the classifier, in timm's words; '' for none.
+        drop_rate: Dropout before the classifier.
+        drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
+
+    Raises: ValueError for channels that are no multiple of 8.
+    """
+
+    blocks_name = "blocks"
+
+    def __init__(
+        self,
+        depths: Sequence[int] = (3, 3, 12, 2),
+        dims: Sequence[int] = (32, 64, 128, 256),
+        ffn_ratios: Sequence[float] = (8, 8, 4, 4),
+        layer_scale: float = 1e-5,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ):
+        super().__init__(in_chans, drop_rate)
+        stages: list[tuple[nn.Module, Stage, nn.Module]] = []
+        parts = zip(dims, ffn_ratios, path_rates(drop_path_rate, depths), strict=True)
+        for i, (dim, ratio, rates) in enumerate(parts):
+            embed = _stem(in_chans, dim) if i == 0 else _embed(dims[i - 1], dim)
+            blocks = Stage(*(MogaBlock(dim, ratio, rate, layer_scale) for rate in rates))
+            stages.append((embed, blocks, nn.BatchNorm2d(dim)))
+        self._assemble(stages, dims)
+        self._make_head(num_classes, global_pool)
+        self.apply(init_fan_out)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Normalised last map (N, C, H / 32, W / 32)."""
+        x = self.norm1(self.blocks1(self.patch_embed1(x)))
+        x = self.norm2(self.blocks2(self.patch_embed2(x)))
+        x = self.norm3(self.blocks3(self.patch_embed3(x)))
+        return self.norm4(self.blocks4(self.patch_embed4(x)))
+
+
+def _halving(in_chs: int, out_chs: int) -> list[nn.Module]:
+    return [nn.Conv2d(in_chs, out_chs, 3, stride=2, padding=1), nn.BatchNorm2d(out_chs)]
+
+
+def _stem(in_chs: int, out_chs: int) -> nn.Sequential:
+    layers = nn.Sequential(*_halving(in_chs, out_chs // 2), nn.GELU(), *_halving(out_chs // 2, out_chs))
+    return nn.Sequential(OrderedDict(projection=layers))
+
+
+def _embed(in_chs: int, out_chs: int) -> nn.Sequential:
+    projection, norm = _halving(in_chs, out_chs)
+    return nn.Sequential(OrderedDict(projection=projection, norm=norm))
+
+
+def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: MogaNet) -> dict[str, Tensor]:
+    """Take the tensors of the authors' file out of what they are wrapped in; their names are ours."""
+    return unwrapped(state_dict)
+
+
+def _cfg(tag: str, **kwargs: Any) -> dict[str, Any]:
+    return {
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": (7, 7),
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": "patch_embed1.projection.0",
+        "classifier": "head",
+        "paper_ids": "arXiv:2211.03295",
+        "paper_name": "MogaNet: Multi-order Gated Aggregation Network",
+        "origin_url": "https://github.com/Westlake-AI/MogaNet",
+        **published_cfg(tag),
+        **kwargs,
+    }
+
+
+_SIZES = ("xtiny", "tiny", "small", "base", "large", "xlarge")
+default_cfgs = generate_default_cfgs({f"moganet_{size}.in1k": _cfg(f"moganet_{size}.in1k") for size in _SIZES})
+
+
+def _create_moganet(variant: str, pretrained: bool = False, **kwargs: Any) -> MogaNet:
+    return build_model_with_cfg(
+        MogaNet,
+        variant,
+        pretrained,
+        pretrained_filter_fn=checkpoint_filter_fn,
+        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
+        **kwargs,
+    )
+
+
+@register_model
+def moganet_xtiny(pretrained: bool = False, **kwargs: Any) -> MogaNet:
+    """MogaNet-XT: 3.0 M parameters, 0.78 GMACs at 224."""
+    model_args = dict(depths=(3, 3, 10, 2), dims=(32, 64, 96, 192))
+    return _create_moganet("moganet_xtiny", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def moganet_tiny(pretrained: bool = False, **kwargs: Any) -> MogaNet:
+    """MogaNet-T: 5.2 M parameters, 1.08 GMACs at 224."""
+    model_args = dict(depths=(3, 3, 12, 2), dims=(32, 64, 128, 256))
+    return _create_moganet("moganet_tiny", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def moganet_small(pretrained: bool = False, **kwargs: Any) -> MogaNet:
+    """MogaNet-S: 25.3 M parameters, 4.93 GMACs at 224."""
+    model_args = dict(depths=(2, 3, 12, 2), dims=(64, 128, 320, 512))
+    return _create_moganet("moganet_small", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def moganet_base(pretrained: bool = False, **kwargs: Any) -> MogaNet:
+    """MogaNet-B: 43.7 M parameters, 9.86 GMACs at 224."""
+    model_args = dict(depths=(4, 6, 22, 3), dims=(64, 160, 320, 512))
+    return _create_moganet("moganet_base", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def moganet_large(pretrained: bool = False, **kwargs: Any) -> MogaNet:
+    """MogaNet-L: 82.5 M parameters, 15.82 GMACs at 224."""
+    model_args = dict(depths=(4, 6, 44, 4), dims=(64, 160, 320, 640))
+    return _create_moganet("moganet_large", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def moganet_xlarge(pretrained: bool = False, **kwargs: Any) -> MogaNet:
+    """MogaNet-XL: 181.0 M parameters, 34.40 GMACs at 224."""
+    model_args = dict(depths=(6, 6, 44, 4), dims=(96, 192, 480, 960))
+    return _create_moganet("moganet_xlarge", pretrained, **dict(model_args, **kwargs))
