@@ -128,8 +128,11 @@ def axes_or_new(
         return
     import matplotlib.pyplot as plt
 
+    # outside of the style: the first figure loads the backend, and what that sets up for a notebook has to stay
+    figure = plt.figure(figsize=(width, height), facecolor="white", FigureClass=StyledFigure)
     with style():
-        yield plt.figure(figsize=(width, height), layout=layout, FigureClass=StyledFigure).subplots()
+        figure.set_layout_engine(layout)
+        yield figure.subplots()
 
 
 def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = ("png",), *, description: str = "") -> list[Path]:
