@@ -38,7 +38,7 @@ class Options:
 
     output: Path = Path("figures/claims")
     arguments: tuple[str, ...] = ()
-    images: str | None = None
+    images: Path | None = None
     num_images: int | None = None
     size: int | None = None
     seeds: int | None = None

@@ -43,7 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("claims", nargs="*", metavar="NAME", help=f"all, or of: {', '.join(names())}")
     parser.add_argument("--list", action="store_true", help="say what each claim is, and end")
     what = parser.add_argument_group("what is measured (each claim has its own defaults)")
-    what.add_argument("--images", metavar="DIR", help="folder of images, any depth (default: bundled photographs)")
+    what.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of images, any depth (default: bundled photographs)"
+    )
     what.add_argument("--num-images", type=_positive, metavar="N", help="at most N images")
     what.add_argument("--size", type=_positive, metavar="S", help="images are S x S pixels")
     what.add_argument("--seeds", type=_positive, metavar="N", help="draws of random weights, or trainings")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from claims.claim import Options, Row
-from erf.gradient.sweep import measure_networks
 from erf.measures.bootstrap import Resampled
 from erf.measures.squares import LOG_THRESHOLDS, MASS_THRESHOLDS
 from erf.options import Config
 from erf.results.files import ErfResult
+from erf.sweep import measure_networks
 from replknet.weights import WeightsUnavailable
 from replknet.zoo import resolve_weights
 from runkit import UserError
@@ -54,15 +54,16 @@ def measure_fields(
         size=(options.size or size,),
         device=options.device,
         seed=seed,
-        output=str(options.output),
+        output=options.output,
         resume=True,
         overwrite=options.overwrite,
+        arguments=options.arguments,
     )
     label = weights if weights in ("pretrained", "random") else "trained"
-    results, failures = measure_networks(config, options.output / claim / f"{label}-{seed}", options.arguments)
-    if failures.reasons:
-        raise UserError("; ".join(f"{name}: {reason}" for name, reason in failures.reasons.items()))
-    return results
+    swept = measure_networks(config, options.output / claim / f"{label}-{seed}")
+    if swept.failures.reasons:
+        raise UserError("; ".join(f"{name}: {reason}" for name, reason in swept.failures.reasons.items()))
+    return swept.results
 
 
 def area_at_half(result: ErfResult) -> Resampled:

@@ -2,20 +2,22 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 from runkit.options import (
-    Console,
+    RunOptions,
     add_batch_size,
     add_console,
     add_device,
     add_formats,
+    add_output,
     add_report,
     add_resume,
     add_seed,
     add_weights,
     program_name,
+    read_options,
 )
 
 __all__ = ["Config", "build_parser", "parse_config"]
@@ -34,36 +36,34 @@ Sides, radii and widths are in pixels of the resized image, areas in pixels or a
 """
 
 
-@dataclass(frozen=True)
-class Config:
-    """What the command line asked for; the names are those of the options."""
+@dataclass(frozen=True, kw_only=True)
+class Config(RunOptions):
+    """What the command line asked for; the names are those of the options.
 
-    model: tuple[str, ...]
-    weights: tuple[str, ...] = ("auto",)
-    images: str | None = None
+    Attributes:
+        images: Folder of images; None for the bundled photographs.
+        num_images: At most so many of them.
+        size: Sides of the images in pixels.
+        layer: Feature maps: "last", a stage's position, a module's name, or "all" for every stage.
+        position: Of the unit: "centre", "average", or two fractions of the image (down, across).
+        plain: Whether the network runs as published, nothing merged or reordered.
+        scale: Colours of the pictures: "decades" or "published".
+        from_npz: Saved results to be measured and drawn again, instead of networks.
+    """
+
+    images: Path | None = None
     num_images: int = 50
     size: tuple[int, ...] = (1024,)
     layer: tuple[str, ...] = ("last",)
     position: str | tuple[float, float] = "centre"
-    device: str = "auto"
-    batch_size: int | None = None
-    precision: str = "float32"
-    seed: int = 0
     plain: bool = False
-    output: str = "figures"
-    formats: tuple[str, ...] = ("png",)
     scale: str = "decades"
-    report: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    from_npz: tuple[str, ...] = ()
-    console: Console = field(default_factory=Console)
+    from_npz: tuple[Path, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: what decides the result and its files; how the command spoke does not."""
-        options = asdict(self)
-        del options["console"]
-        return options
+    @property
+    def folder(self) -> Path:
+        """Where the files of the run go."""
+        return self.output / "erf"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,11 +75,13 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    default = Config(model=())
+    default = Config()
     what = parser.add_argument_group("what is measured")
     what.add_argument("--model", nargs="+", default=[], metavar="NAME", help="networks: timm names, such as resnet101")
     add_weights(what, auto="where there are none, random ones with a warning", several=True)
-    what.add_argument("--images", metavar="DIR", help="folder of images, any depth (default: bundled photographs)")
+    what.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of images, any depth (default: bundled photographs)"
+    )
     what.add_argument(
         "--num-images", type=int, default=default.num_images, metavar="N", help="at most N images (default 50)"
     )
@@ -121,9 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--plain", action="store_true", help="the network as published, nothing merged or reordered: slower, same map"
     )
     files = parser.add_argument_group("files")
-    files.add_argument(
-        "--output", default=default.output, metavar="DIR", help="results go to DIR/erf (default figures)"
-    )
+    add_output(files, folder="erf")
     add_formats(files)
     files.add_argument(
         "--scale",
@@ -134,25 +134,27 @@ def build_parser() -> argparse.ArgumentParser:
     add_report(files)
     add_resume(files)
     files.add_argument(
-        "--from-npz", nargs="+", default=[], metavar="FILE", help="measure and draw saved results again, no network"
+        "--from-npz",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="measure and draw saved results again, no network",
     )
     add_console(parser, script="erf")
     return parser
 
 
-def parse_config(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Config:
+def parse_config(arguments: Sequence[str]) -> Config:
     """The configuration that arguments ask for; wrong usage ends the program with exit code 2."""
-    parsed = vars(parser.parse_args(arguments))
-    console = Console.pop_from(parsed)
-    options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in parsed.items()}
+    parser = build_parser()
+    options = read_options(parser, arguments)
     try:
-        config = Config(**{**options, "position": _parse_position(options["position"]), "console": console})
+        config = Config(**{**options, "position": _parse_position(options["position"])})
     except ValueError as error:
         parser.error(str(error))
-    if console.list_models is None and bool(config.model) == bool(config.from_npz):
+    if config.console.list_models is None and bool(config.model) == bool(config.from_npz):
         parser.error("give --model NAME [NAME ...], or --from-npz FILE [FILE ...]")
-    if config.seed < 0:
-        parser.error(f"--seed must be at least 0, not {config.seed}")
     return config
 
 

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from erf.options import Config, build_parser, parse_config
-from erf.results.files import ErfResult, file_stem, load_result, result_files
+from erf.results.files import ErfResult, load_result, result_files
 from erf.results.tables import comparison_files, summary, text_table
-from runkit import Failures, UserError, is_main_process, run_main, write_json, write_out
-from runkit.dry_run import Plan, PlannedRun
+from erf.sweep import FieldTool, measure_networks
+from runkit import Failures, UserError, file_stem, is_main_process, run_main, write_json, write_out
+from runkit.dry_run import DryRun, ForeseenJob, foresee_sweep
 from runkit.options import REPORT
 
 __all__ = ["Config", "build_parser", "main"]
@@ -24,36 +25,32 @@ _logger = logging.getLogger("erf.visualize")  # under `python -m` this module is
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (0 done, 2 the user can mend it)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    config = parse_config(build_parser(), arguments)
-    return run_main(
-        lambda: _run(config, arguments), program="erf.visualize", arguments=arguments, level=config.console.level
-    )
+    config = parse_config(sys.argv[1:] if argv is None else argv)
+    level = config.console.level
+    return run_main(lambda: _run(config), program="erf.visualize", arguments=config.arguments, level=level)
 
 
-def _run(config: Config, arguments: Sequence[str]) -> int:
+def _run(config: Config) -> int:
     """Do what `config` asks; under torchrun rank 0 speaks and writes for all."""
-    from erf.gradient.sweep import measure_networks
-
     if config.console.list_models is not None or config.console.dry_run:
         return _tell(config) if is_main_process() else 0
-    folder, failures = Path(config.output) / "erf", Failures()
     _refuse_repetitions(config)
     if config.from_npz:
         from erf.figures.files import write_result
 
-        results = _load_results(config)
+        results, failures = _load_results(config), Failures()
         for result in results:
-            write_result(result, folder, scale=config.scale, formats=config.formats)
+            write_result(result, config.folder, scale=config.scale, formats=config.formats)
     else:
-        results, failures = measure_networks(config, folder, arguments)
+        swept = measure_networks(config)
+        results, failures = swept.results, swept.failures
     if not is_main_process():
         return failures.exit_code
-    compared = _write_comparison(results, folder, config) if len(results) > 1 else []
+    compared = _write_comparison(results, config) if len(results) > 1 else []
     if config.report and results:
-        compared.append(_write_report(results, folder, arguments))
+        compared.append(_write_report(results, config))
     if config.console.json:
-        networks = [summary(result) | {"files": _files_of(result, folder, config)} for result in results]
+        networks = [summary(result) | {"files": _files_of(result, config)} for result in results]
         content = {"networks": networks, "comparison_files": list(map(str, compared)), "failed": failures.reasons}
         write_json({"program": "erf.visualize", **content})
     elif results:
@@ -63,36 +60,38 @@ def _run(config: Config, arguments: Sequence[str]) -> int:
 
 
 def _tell(config: Config) -> int:
-    """List networks, or describe the run; nothing is written."""
+    """List networks, or say what the run would do; nothing is written."""
     if config.console.list_models is not None:
         from replknet.listing import show_networks
 
         show_networks(config.console.list_models, as_json=config.console.json)
         return 0
-    folder = Path(config.output) / "erf"
     _refuse_repetitions(config)
     if config.from_npz:
-        results = _load_results(config)
-        runs = [
-            PlannedRun(
-                result.name,
-                result.weights_label,
-                "measure and draw again",
-                tuple(result_files(folder, result.name, config.formats)[1:]),  # the map stays where it is
-            )
-            for result in results
-        ]
-        files = comparison_files(folder, config.formats) if len(results) > 1 else []
-        plan, failures = Plan("erf.visualize", "saved results", runs, files), Failures()
+        foreseen, failures = _foresee_saved(config), Failures()
     else:
-        from erf.gradient.dry_run import plan_networks
-
-        plan, failures = plan_networks(config, folder)
+        foreseen, failures = foresee_sweep(FieldTool(config, config.folder))
     if config.report:
-        plan = replace(plan, files=[*plan.files, folder / REPORT])
-    plan.show(as_json=config.console.json)
+        foreseen = replace(foreseen, files=[*foreseen.files, config.folder / REPORT])
+    foreseen.show(as_json=config.console.json)
     failures.log()
     return failures.exit_code
+
+
+def _foresee_saved(config: Config) -> DryRun:
+    """What would be done with results that were saved."""
+    results = _load_results(config)
+    jobs = [
+        ForeseenJob(
+            result.name,
+            result.weights_label,
+            "measure and draw again",
+            tuple(result_files(config.folder, result.name, config.formats)[1:]),  # the map stays where it is
+        )
+        for result in results
+    ]
+    files = comparison_files(config.folder, config.formats) if len(results) > 1 else []
+    return DryRun("erf.visualize", "saved results", jobs, files)
 
 
 def _load_results(config: Config) -> list[ErfResult]:
@@ -102,9 +101,9 @@ def _load_results(config: Config) -> list[ErfResult]:
     return results
 
 
-def _files_of(result: ErfResult, folder: Path, config: Config) -> list[str]:
+def _files_of(result: ErfResult, config: Config) -> list[str]:
     """The files of a result; its map lies elsewhere where it was read by `--from-npz`."""
-    return [str(path) for path in result_files(folder, result.name, config.formats) if path.exists()]
+    return [str(path) for path in result_files(config.folder, result.name, config.formats) if path.exists()]
 
 
 def _refuse_repetitions(config: Config) -> None:
@@ -126,20 +125,20 @@ def _refuse_twice(option: str, values: Sequence[object]) -> None:
         raise UserError(f"--{option} {' '.join(map(str, values))}: named more than once; results share their files")
 
 
-def _write_comparison(results: Sequence[ErfResult], folder: Path, config: Config) -> list[Path]:
+def _write_comparison(results: Sequence[ErfResult], config: Config) -> list[Path]:
     from erf.figures.files import write_comparison
 
-    return write_comparison(results, folder, scale=config.scale, formats=config.formats)
+    return write_comparison(results, config.folder, scale=config.scale, formats=config.formats)
 
 
-def _write_report(results: Sequence[ErfResult], folder: Path, arguments: Sequence[str]) -> Path:
+def _write_report(results: Sequence[ErfResult], config: Config) -> Path:
     """Write `report.html` on the results of this run; returns its path."""
     from erf.figures.page import describe_maps
     from runkit.html.page import write_page
 
-    page = folder / REPORT
-    sections = [describe_maps(results, folder, page)]
-    write_page(page, sections[0].title, sections, program="erf.visualize", arguments=arguments)
+    page = config.folder / REPORT
+    sections = [describe_maps(results, config.folder, page)]
+    write_page(page, sections[0].title, sections, program="erf.visualize", arguments=config.arguments)
     _logger.info("wrote %s", page)
     return page
 

@@ -9,10 +9,18 @@ from typing import Any
 import timm
 
 from replknet.weights import source_of_weights
-from replknet.zoo import resolve_weights
+from replknet.zoo import ResolvedWeights, WeightsRecord, resolve_weights
 from runkit import UserError, format_table, write_json, write_out
 
-__all__ = ["SOURCES", "ListedNetwork", "find_source", "list_networks", "show_networks"]
+__all__ = [
+    "SOURCES",
+    "ForeseenWeights",
+    "ListedNetwork",
+    "find_source",
+    "foresee_weights",
+    "list_networks",
+    "show_networks",
+]
 
 SOURCES = {
     "package": "installed",
@@ -76,6 +84,35 @@ def find_source(name: str, weights: str = "auto") -> str | None:
     content = _describe_weights(name)
     tag = content.get("tag")
     return source_of_weights(f"{name.partition('.')[0]}.{tag}" if tag else name, content)
+
+
+@dataclass(frozen=True)
+class ForeseenWeights:
+    """What `--weights` would stand for, as far as it is known without a download.
+
+    Attributes:
+        weights: A stand-in that only names the network, where they would be downloaded.
+        label: Where they would come from, in words.
+        at_hand: Whether they are here.
+    """
+
+    weights: ResolvedWeights
+    label: str
+    at_hand: bool
+
+
+def foresee_weights(name: str, weights: str = "auto", *, seed: int = 0) -> ForeseenWeights:
+    """As `replknet.zoo.resolve_weights`, but weights that would be downloaded stay unknown.
+
+    Raises: UserError as `replknet.zoo.resolve_weights`.
+    """
+    if find_source(name, weights) == "download":
+        stand_in = ResolvedWeights(name, WeightsRecord(name, "download"), None)
+        return ForeseenWeights(stand_in, SOURCES["download"], at_hand=False)
+    resolved = resolve_weights(name, weights, seed=seed)
+    record = resolved.record
+    label = record.label if record.random or record.source == "file" else SOURCES[record.source]
+    return ForeseenWeights(resolved, label, at_hand=True)
 
 
 def _list(name: str) -> ListedNetwork:

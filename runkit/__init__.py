@@ -18,6 +18,7 @@ from runkit.console import (
 )
 from runkit.files import (
     atomic_write,
+    file_stem,
     load_json,
     read_arrays,
     save_json,
@@ -38,6 +39,7 @@ __all__ = [
     "command_line",
     "describe_environment",
     "describe_run",
+    "file_stem",
     "format_html",
     "format_latex",
     "format_table",

@@ -2,18 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from runkit.console import write_json, write_out
+from runkit.console import Failures, write_json, write_out
+from runkit.sweep import LeftOut, OnDisk, Preview, Tool
 from runkit.tables import format_table
 
-__all__ = ["Estimate", "Plan", "PlannedRun"]
+if TYPE_CHECKING:
+    from runkit.sweep import Job
+
+__all__ = ["Cost", "DryRun", "ForeseenJob", "foresee_sweep"]
+
+_Job = TypeVar("_Job", bound="Job")
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """The cost of one network's run.
+class Cost:
+    """What one job would take.
 
     Attributes:
         parameters: Of the network.
@@ -29,33 +36,33 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class PlannedRun:
-    """One network's run.
+class ForeseenJob:
+    """What would be done for one result.
 
     Attributes:
         name: The files are called after it.
         weights: Where they would come from, in words.
         state: What would be done, in words.
         files: That would be written, or are kept.
-        estimate: None where nothing is computed.
+        cost: None where nothing is computed.
     """
 
     name: str
     weights: str
     state: str
     files: tuple[Path, ...]
-    estimate: Estimate | None = None
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
-class Plan:
+class DryRun:
     """All that a command would do.
 
     Attributes:
         program: Its name.
         what: What every network is given, in words.
-        runs: Of the networks.
-        files: That would be written besides, for all networks together.
+        jobs: One for each result.
+        files: That would be written besides, for all jobs together.
         basis: What the estimates come from, in words; empty without estimates.
         free_bytes: Memory that is free now; None if it does not matter.
         failed: Networks that cannot run, and why.
@@ -63,7 +70,7 @@ class Plan:
 
     program: str
     what: str
-    runs: Sequence[PlannedRun]
+    jobs: Sequence[ForeseenJob]
     files: Sequence[Path]
     basis: str = ""
     free_bytes: int | None = None
@@ -82,27 +89,106 @@ class Plan:
         def describe(paths: Sequence[Path]) -> list[dict[str, Any]]:
             return [{"path": str(path), "exists": path.exists()} for path in paths]
 
-        runs = [{**asdict(run), "files": describe(run.files)} for run in self.runs]
-        return {**asdict(self), "dry_run": True, "runs": runs, "files": describe(self.files)}
+        runs = [
+            {
+                "name": job.name,
+                "weights": job.weights,
+                "state": job.state,
+                "files": describe(job.files),
+                "estimate": job.cost and asdict(job.cost),
+            }
+            for job in self.jobs
+        ]
+        return {
+            "program": self.program,
+            "what": self.what,
+            "runs": runs,
+            "files": describe(self.files),
+            "basis": self.basis,
+            "free_bytes": self.free_bytes,
+            "failed": dict(self.failed),
+            "dry_run": True,
+        }
 
     def as_text(self) -> str:
         """For people."""
         header = ["network", "weights", "parameters", "GMACs an image", "time", "memory", "what"]
-        table = format_table(header, [[run.name, run.weights, *_cost(run.estimate), run.state] for run in self.runs])
+        table = format_table(header, [[job.name, job.weights, *_cells(job.cost), job.state] for job in self.jobs])
         lines = [f"{self.program} would measure {self.what}:", "", table]
-        if any(run.estimate for run in self.runs):
+        if any(job.cost for job in self.jobs):
             free = "" if self.free_bytes is None else f" {_memory(self.free_bytes)} of memory are free now."
             lines += ["", f"Time and memory are estimates: {self.basis}.{free}"]
         lines += ["", "Files ('is there' also of what would be replaced):"]
-        paths = [path for run in self.runs for path in run.files] + list(self.files)
+        paths = [path for job in self.jobs for path in job.files] + list(self.files)
         return "\n".join([*lines, *(f"  {'is there' if path.exists() else 'new':<8}  {path}" for path in paths)])
 
 
-def _cost(estimate: Estimate | None) -> list[str]:
-    if estimate is None:
+def foresee_sweep(tool: Tool[_Job, Any, Any, Any, Any]) -> tuple[DryRun, Failures]:
+    """What `runkit.sweep.run_sweep` would do; nothing is downloaded or written.
+
+    Raises: UserError for what the run would end with.
+    """
+    from runkit.compute.device import choose_device
+    from runkit.compute.memory import available_memory
+
+    device = choose_device(tool.config.device)
+    tool.begin_dry(device)
+    failures, asked = Failures(), tool.config.asked
+    listed = [
+        failures.guard(name, partial(_preview, tool, name, weights), alone=len(asked) == 1) for name, weights in asked
+    ]
+    entries = [entry for of_network in listed for entry in of_network or ()]
+    alone = len(asked) == len(entries) == 1
+    foreseen = [
+        entry
+        if isinstance(entry, ForeseenJob)
+        else failures.guard(entry.job.name, partial(_foresee, tool, entry), alone=alone)
+        for entry in entries
+    ]
+    known = DryRun(
+        program=tool.program,
+        what=tool.describe_inputs(),
+        jobs=[job for job in foreseen if job is not None],
+        files=tool.common_files([entry.job for entry in entries if isinstance(entry, Preview)]),
+        basis=tool.basis,
+        free_bytes=available_memory(device),
+        failed=failures.reasons,
+    )
+    return known, failures
+
+
+def _preview(tool: Tool[_Job, Any, Any, Any, Any], name: str, weights: str) -> "Sequence[Preview[_Job] | ForeseenJob]":
+    try:
+        return tool.preview_jobs(name, weights)
+    except LeftOut as reason:
+        return [ForeseenJob(name, str(reason), "leave out", ())]
+
+
+def _foresee(tool: Tool[_Job, Any, Any, Any, Any], preview: "Preview[_Job]") -> ForeseenJob:
+    """Raises: UserError if the run would be refused."""
+    job, disk = preview.job, OnDisk(tool)
+    files, images = tuple(tool.files(job)), tool.count_images(job)
+
+    def entry(state: str, left: int = 0) -> ForeseenJob:
+        return ForeseenJob(job.name, preview.weights, state, files, tool.estimate_cost(job, left) if left else None)
+
+    if preview.unknown:
+        kept = f"; what is there is kept if it is of {preview.unknown}"
+        return entry(tool.verb + (kept if files[0].exists() and not tool.config.overwrite else ""), images)
+    if disk.is_finished(job):
+        return entry("finished: keep")
+    if disk.has_outputs(job):
+        return entry("measure what is saved")
+    saved = disk.find_progress(job)
+    done = tool.count_done(saved) if saved else 0
+    return entry(f"continue after image {done} of {images}" if done else tool.verb, images - done)
+
+
+def _cells(cost: Cost | None) -> list[str]:
+    if cost is None:
         return ["-"] * 4
-    memory = "-" if estimate.peak_bytes is None else _memory(estimate.peak_bytes)
-    return [f"{estimate.parameters / 1e6:.1f} M", f"{estimate.macs / 1e9:.2f}", _duration(estimate.seconds), memory]
+    memory = "-" if cost.peak_bytes is None else _memory(cost.peak_bytes)
+    return [f"{cost.parameters / 1e6:.1f} M", f"{cost.macs / 1e9:.2f}", _duration(cost.seconds), memory]
 
 
 def _memory(count: int) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "atomic_write",
+    "file_stem",
     "load_json",
     "read_arrays",
     "save_json",
@@ -83,6 +84,14 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def file_stem(name: str) -> str:
+    """How the files of a result are named: as the result, with a hyphen for what some file system does not take.
+
+    Letters, digits, spaces and ``_ . + ( ) -`` stay; dots and spaces at either end go.
+    """
+    return re.sub(r"[^\w.+() -]", "-", name).strip(". ") or "unnamed"
 
 
 def save_json(path: str | Path, content: Mapping[str, object]) -> None:

@@ -1,10 +1,10 @@
-"""Options that both command lines have, said once, and how a command speaks."""
+"""Options that the command lines of all tools have, defined once: as arguments, as fields, and how a command speaks."""
 
 import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,18 @@ __all__ = [
     "PICTURE_FORMATS",
     "REPORT",
     "Console",
+    "RunOptions",
     "add_batch_size",
     "add_console",
     "add_device",
     "add_formats",
+    "add_output",
     "add_report",
     "add_resume",
     "add_seed",
     "add_weights",
     "program_name",
+    "read_options",
 ]
 
 PICTURE_FORMATS = ("png", "pdf", "svg")
@@ -60,6 +63,72 @@ class Console:
         return logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What every tool is asked for; the names are those of the options.
+
+    Attributes:
+        model: Networks.
+        weights: 'auto', 'pretrained', 'random' or a checkpoint's path: each network is measured with each of them.
+        device: 'auto', 'cpu', 'cuda', ...
+        batch_size: Images at a time; None for as many as keep the device busy and fit.
+        precision: Arithmetic of the network.
+        seed: Of random weights, at least 0.
+        output: Folder; a tool's files go to a folder of its name within.
+        formats: Of the pictures.
+        report: Whether to write the HTML page, too.
+        resume: Whether to continue an unfinished run.
+        overwrite: Whether to replace results that are there.
+        arguments: The command line that asked, for the provenance.
+        console: How the command speaks.
+    """
+
+    model: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ("auto",)
+    device: str = "auto"
+    batch_size: int | None = None
+    precision: str = "float32"
+    seed: int = 0
+    output: Path = Path("figures")
+    formats: tuple[str, ...] = ("png",)
+    report: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    arguments: tuple[str, ...] = ()
+    console: Console = field(default_factory=Console)
+
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """Each network with each of the weights asked for."""
+        return [(name, weights) for name in self.model for weights in self.weights]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: what decides the results and their files; how the command was called and spoke does not."""
+        options = asdict(self)
+        del options["console"], options["arguments"]
+        return {key: _plain(value) for key, value in options.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
+    """Read a command line as the fields of a tool's configuration, lists as tuples.
+
+    argparse itself ends the program with exit code 2 on a wrong argument, and so does a negative seed.
+    """
+    parsed = vars(parser.parse_args(arguments))
+    console = Console.pop_from(parsed)
+    options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in parsed.items()}
+    if options["seed"] < 0:
+        parser.error(f"--seed must be at least 0, not {options['seed']}")
+    options["formats"] = tuple(dict.fromkeys(options["formats"]))
+    return {**options, "arguments": tuple(arguments), "console": console}
+
+
 def program_name(module: str, script: str) -> str:
     """How the user called the program: by its console script, or as `python -m module`."""
     return script if Path(sys.argv[0]).stem == script else f"python -m {module}"
@@ -90,6 +159,13 @@ def add_batch_size(group: _Group, *, auto: str) -> None:
     """`--batch-size`; `auto` says how it is chosen by default."""
     group.add_argument(
         "--batch-size", type=auto_or_int, metavar="N", help=f"images at a time, or auto (default): {auto}"
+    )
+
+
+def add_output(group: _Group, *, folder: str) -> None:
+    """`--output`; `folder` is the one of the tool within."""
+    group.add_argument(
+        "--output", type=Path, default=Path("figures"), metavar="DIR", help=f"writes DIR/{folder} (default figures)"
     )
 
 

@@ -1,30 +1,28 @@
 """What a run is asked for: the command line of `shapebias.run` and the configuration it becomes."""
 
 import argparse
-import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from runkit import describe_run
-from runkit.content import RunHead
 from runkit.options import (
-    Console,
+    RunOptions,
     add_batch_size,
     add_console,
     add_device,
     add_formats,
+    add_output,
     add_report,
     add_resume,
     add_seed,
     add_weights,
     program_name,
+    read_options,
 )
 from shapebias.stimuli.experiments import CUE_CONFLICT, EXPERIMENTS, Experiment
 
-__all__ = ["DEFAULT_MODELS", "RunConfig", "build_parser", "describe", "parse_config"]
+__all__ = ["DEFAULT_MODELS", "Config", "build_parser", "parse_config"]
 
 DEFAULT_MODELS = (
     "replknet31b.in1k",
@@ -51,30 +49,28 @@ Shape bias, accuracy and coverage are fractions in [0, 1]; images have 224 × 22
 """
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything a run is asked for; `command` is the argument list that asked."""
+@dataclass(frozen=True, kw_only=True)
+class Config(RunOptions):
+    """What the command line asked for; the names are those of the options.
 
-    models: tuple[str, ...] = DEFAULT_MODELS
+    Attributes:
+        experiment: Which images and people.
+        stimuli: Folder of the images; None for the cache, else a download.
+        humans: Folder of people's answers; None for the cache, else a download.
+        preprocessing: "model", the network's own, or "toolbox", the same for all.
+        aggregation: How the probabilities of a category's classes become one: "mean", "sum" or "max".
+        from_csv: Recorded answers to be measured, instead of networks.
+        from_probabilities: Saved probabilities to be measured, instead of networks.
+    """
+
+    model: tuple[str, ...] = DEFAULT_MODELS
     experiment: Experiment = CUE_CONFLICT
     stimuli: Path | None = None
     humans: Path | None = None
-    output: Path = Path("figures")
-    weights: str = "auto"
-    from_csv: tuple[Path, ...] = ()
-    from_probabilities: tuple[Path, ...] = ()
     preprocessing: str = "model"
     aggregation: str = "mean"
-    device: str = "auto"
-    batch_size: int | None = None
-    precision: str = "float32"
-    seed: int = 0
-    resume: bool = False
-    overwrite: bool = False
-    formats: tuple[str, ...] = ("png",)
-    report: bool = False
-    command: tuple[str, ...] = ()
-    console: Console = field(default_factory=Console)
+    from_csv: tuple[Path, ...] = ()
+    from_probabilities: tuple[Path, ...] = ()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -90,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--model",
         nargs="+",
+        default=[],
         metavar="NAME",
         help="names of the zoo, best with their tag (default: " + ", ".join(DEFAULT_MODELS) + ")",
     )
@@ -98,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--from-csv",
         nargs="+",
         type=Path,
+        default=[],
         metavar="CSV",
         help="measure these raw-data CSVs, or folders of them, instead of networks",
     )
@@ -105,6 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--from-probabilities",
         nargs="+",
         type=Path,
+        default=[],
         metavar="NPZ",
         help="measure saved <model>.probabilities.npz instead of networks, for example with another --aggregation",
     )
@@ -146,9 +145,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="arithmetic; what a reduced one changes on 16 images is told and saved (default: float32)",
     )
     output = parser.add_argument_group("output")
-    output.add_argument(
-        "--output", type=Path, default=Path("figures"), metavar="DIR", help="writes DIR/shapebias (default: figures)"
-    )
+    add_output(output, folder="shapebias")
     add_formats(output)
     add_report(output)
     add_resume(output)
@@ -156,56 +153,34 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_config(argv: Sequence[str] | None = None) -> RunConfig:
-    """Read the command line; argparse itself ends the program with 2 on a wrong argument."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+def parse_config(arguments: Sequence[str]) -> Config:
+    """The configuration that arguments ask for; wrong usage ends the program with exit code 2."""
     parser = build_parser()
-    options = parser.parse_args(arguments)
-    recorded = "--from-csv" if options.from_csv else "--from-probabilities" if options.from_probabilities else None
-    if options.from_csv and options.from_probabilities:
-        parser.error("take --from-csv or --from-probabilities, not both")
-    if recorded and (options.model or options.stimuli or options.weights != "auto"):
-        parser.error(f"{recorded} measures what was recorded; leave out --model, --weights and --stimuli")
-    if recorded and options.preprocessing != "model":
-        parser.error(f"{recorded} measures what was recorded; leave out --preprocessing")
-    if options.from_csv and options.aggregation != "mean":
-        parser.error("--from-csv measures answers already decided; --aggregation needs --from-probabilities")
-    if recorded and options.precision != "float32":
-        parser.error(f"{recorded} measures what was recorded; leave out --precision")
-    if options.seed < 0:
-        parser.error(f"--seed must be at least 0, not {options.seed}")
-    models = tuple(options.model or DEFAULT_MODELS)
+    options = read_options(parser, arguments)
+    _refuse_recorded(parser, options)
+    models = options["model"] or DEFAULT_MODELS
     twice = sorted({name for name in models if models.count(name) > 1})
     if twice:
         parser.error(f"--model names {twice[0]} twice")
-    if options.weights not in ("auto", "pretrained", "random") and len(models) > 1:
-        parser.error(f"--weights {options.weights} is one checkpoint; name one --model with it")
-    return RunConfig(
-        models=models,
-        experiment=EXPERIMENTS[options.experiment],
-        stimuli=options.stimuli,
-        humans=options.humans,
-        output=options.output,
-        weights=options.weights,
-        from_csv=tuple(options.from_csv or ()),
-        from_probabilities=tuple(options.from_probabilities or ()),
-        preprocessing=options.preprocessing,
-        aggregation=options.aggregation,
-        device=options.device,
-        batch_size=options.batch_size,
-        precision=options.precision,
-        seed=options.seed,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        formats=tuple(dict.fromkeys(options.formats)),
-        report=options.report,
-        command=tuple(arguments),
-        console=Console.pop_from(vars(options)),
-    )
+    weights = options["weights"]
+    if weights not in ("auto", "pretrained", "random") and len(models) > 1:
+        parser.error(f"--weights {weights} is one checkpoint; name one --model with it")
+    experiment = EXPERIMENTS[options["experiment"]]
+    return Config(**{**options, "model": models, "weights": (weights,), "experiment": experiment})
 
 
-def describe(config: RunConfig, started: datetime, clock: float) -> RunHead:
-    """The head of a result file of this run; `clock` is the `time.perf_counter()` of its start."""
-    return describe_run(
-        program="shapebias.run", arguments=config.command, started=started, seconds=time.perf_counter() - clock
-    )
+def _refuse_recorded(parser: argparse.ArgumentParser, options: Mapping[str, Any]) -> None:
+    """End the program if recorded answers or probabilities are to be measured in a way that needs the network."""
+    if options["from_csv"] and options["from_probabilities"]:
+        parser.error("take --from-csv or --from-probabilities, not both")
+    if not (options["from_csv"] or options["from_probabilities"]):
+        return
+    recorded = "--from-csv" if options["from_csv"] else "--from-probabilities"
+    if options["model"] or options["stimuli"] or options["weights"] != "auto":
+        parser.error(f"{recorded} measures what was recorded; leave out --model, --weights and --stimuli")
+    if options["preprocessing"] != "model":
+        parser.error(f"{recorded} measures what was recorded; leave out --preprocessing")
+    if options["from_csv"] and options["aggregation"] != "mean":
+        parser.error("--from-csv measures answers already decided; --aggregation needs --from-probabilities")
+    if options["precision"] != "float32":
+        parser.error(f"{recorded} measures what was recorded; leave out --precision")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from erf.figures.curves import draw_curves
 from erf.figures.maps import draw_comparison, draw_result
-from erf.results.files import ErfResult, file_stem, save_measures
+from erf.results.files import ErfResult, save_measures
 from erf.results.tables import write_tables
+from runkit import file_stem
 from runkit.figures import save_figure
 
 __all__ = ["write_comparison", "write_result"]

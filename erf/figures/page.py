@@ -21,8 +21,9 @@ from PIL import Image
 from erf.figures.curves import draw_curves, profile_of
 from erf.figures.maps import caption, colour_map, row_name
 from erf.measures.squares import SquareArea, log_area, mass_area
-from erf.results.files import ErfResult, check_result, file_stem, load_result
+from erf.results.files import ErfResult, check_result, load_result
 from erf.results.tables import COLUMNS, PUBLISHED_COLUMNS, shown_measures
+from runkit import file_stem
 from runkit.figures import INK
 from runkit.html.page import (
     Cell,

@@ -5,39 +5,24 @@ on the batch size nor on the number of ranks, and a run that is continued gives 
 """
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from erf.gradient.contribution import LayerError, central_gradients
+from erf.gradient.contribution import central_gradients
 from erf.gradient.images import ImageSet
-from erf.gradient.lean.form import FastForm
-from erf.gradient.positions import CENTRE, Position, align, centre_pixel
+from erf.gradient.positions import Position, align, centre_pixel
+from erf.gradient.precision import arithmetic, number_type
+from erf.gradient.ready import Question, ReadyNetwork, explained
 from erf.measures.sums import Centre, MapSums, map_sums, stack_sums
-from replknet.zoo import Preprocessing
-from runkit import UserError
-from runkit.compute.memory import Batches, fitting_batch_size
-from runkit.compute.ranks import World
-from runkit.compute.rounds import run_rounds
-from runkit.progress import SavedProgress, save_progress
+from runkit.compute.memory import fitting_batch_size
+from runkit.compute.rounds import Loop, Packed
+from runkit.progress import SavedProgress
 
-__all__ = [
-    "Progress",
-    "accumulate",
-    "choose_batch_size",
-    "explained",
-    "first_input",
-    "restore_state",
-    "save_state",
-    "to_input",
-]
+__all__ = ["Progress", "accumulate", "choose_batch_size", "pack", "unpack"]
 
 _logger = logging.getLogger(__name__)
 
@@ -52,9 +37,7 @@ class Progress:
         names: Of the images those maps belong to, relative to the image folder.
         skipped: Images left out, with the reason: `{"image": ..., "reason": ...}`.
         done: Images dealt with, skipped ones included.
-        batch_size: Images at a time, as the run was begun: sums of another batch size differ by rounding.
         feature_size: (h, w) of the feature map; None before the first image.
-        seconds: Time spent so far, earlier parts of an interrupted run included.
     """
 
     total: np.ndarray
@@ -62,132 +45,68 @@ class Progress:
     names: tuple[str, ...] = ()
     skipped: tuple[dict[str, str], ...] = ()
     done: int = 0
-    batch_size: int = 1
     feature_size: tuple[int, int] | None = None
-    seconds: float = 0.0
 
 
-def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
-    """Normalise an image: uint8 (H, W, 3) to float32 (3, H, W), by the same operations as torchvision's transforms."""
-    pixels = torch.from_numpy(image).permute(2, 0, 1).to(torch.float32).div(255)
-    mean = torch.tensor(preprocessing.mean, dtype=torch.float32).view(3, 1, 1)
-    std = torch.tensor(preprocessing.std, dtype=torch.float32).view(3, 1, 1)
-    return pixels.sub(mean).div(std)
-
-
-@contextmanager
-def explained(label: str, size: tuple[int, int]) -> Iterator[None]:
-    """Turn what a network says of a layer or a size that it does not have into a `UserError`."""
-    try:
-        yield
-    except LayerError as error:
-        raise UserError(f"{label}: {error}") from error
-    except AssertionError as error:  # how timm's networks refuse a size
-        message = f"{label} cannot take images of {size[0]} × {size[1]} pixels: {error}; choose another --size"
-        raise UserError(message) from error
-
-
-def first_input(images: ImageSet, preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[str, torch.Tensor]:
-    """Name of the first image that can be read, and the image as `to_input` makes it, (1, 3, H, W).
-
-    Raises: UserError if none can be read.
-    """
-    reason = ""
-    for path in images.paths:
-        outcome = _read(path, images, size)
-        if outcome.pixels is not None:
-            return outcome.name, to_input(outcome.pixels, preprocessing)[None]
-        reason = reason or f"{outcome.name}: {outcome.reason}"
-    raise UserError(f"no image could be used ({reason})")
-
-
-def choose_batch_size(
-    model: torch.nn.Module | FastForm,
-    size: tuple[int, int],
-    *,
-    layer: str | int = "last",
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-) -> int:
+def choose_batch_size(ready: ReadyNetwork, question: Question) -> int:
     """Images at a time that keep the device busy, or as many as fit into memory if these are fewer.
 
     On CPU this is one: the convolutions of a single image busy all cores. Measured on a black image.
     """
-    black = torch.zeros(1, 3, *size, device=device, dtype=dtype)
-    limit = 32 if device.type == "cuda" else 1
-    return fitting_batch_size(lambda: central_gradients(model, black, layer=layer), device, limit=limit)
+    black = torch.zeros(1, 3, *question.size, device=ready.device, dtype=number_type(ready.precision))
+    limit = 32 if ready.device.type == "cuda" else 1
+    return fitting_batch_size(
+        lambda: central_gradients(ready.network, black, layer=question.layer), ready.device, limit=limit
+    )
 
 
-def accumulate(
-    model: torch.nn.Module | FastForm,
-    images: ImageSet,
-    preprocessing: Preprocessing,
-    *,
-    size: tuple[int, int],
-    layer: str | int = "last",
-    positions: Sequence[Position] = (CENTRE,),
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-    memory_format: torch.memory_format = torch.contiguous_format,
-    batch_size: int = 1,
-    world: World | None = None,
-    progress: Progress | None = None,
-    save: Callable[[Progress], None] = lambda progress: None,
-    label: str = "",
-) -> Progress:
+def accumulate(ready: ReadyNetwork, images: ImageSet, question: Question, loop: Loop | None = None) -> Progress:
     """Add up the contribution maps of images.
 
     Args:
-        model: Network in eval mode, on `device`, in `dtype`.
+        ready: The network.
         images: Files in the order in which they are added.
-        preprocessing: The network's mean and standard deviation.
-        size: (height, width) that images are resized to.
-        layer: As for `erf.gradient.contribution.feature_map`.
-        positions: Of the units; the maps of several are laid over each other and averaged (`positions.align`).
-        memory_format: Layout of the images that the network runs fastest with.
-        batch_size: Images that go through the network together; halved when memory does not suffice.
-        world: Ranks that share the images; None for this process alone.
-        progress: State to go on from.
-        save: Called with the state every minute or ten batches, at the end, and when the run is interrupted.
-        label: Name shown beside the progress bar (on stderr, with images per second and time left).
+        question: Which map is asked for.
+        loop: How the images are gone through, what is gone on from, and what is kept; None for one by one, from the
+            first, in this process alone.
 
     Returns: The state after the last image (on rank 0). An unreadable image, or one whose gradient is not finite, is
         skipped and named in it.
     Raises: UserError if the layer does not exist, or memory does not suffice for one image.
     """
-    begun = replace(progress or Progress(np.zeros(size)), batch_size=batch_size)
-    started = time.monotonic()
-    batches = Batches(batch_size, label)
+    loop = loop or Loop(ready.label)
+    size, positions = question.size, question.positions
+    begun = unpack(loop.saved) if loop.saved else Progress(np.zeros(size))
 
     def read(paths: Sequence[Path]) -> list[_Outcome]:
         return [_read(path, images, size) for path in paths]
 
     def differentiate(outcomes: Sequence[_Outcome]) -> list[_Outcome]:
-        x = torch.stack([to_input(outcome.pixels, preprocessing) for outcome in outcomes if outcome.pixels is not None])
-        x = x.to(device=device, dtype=dtype).contiguous(memory_format=memory_format)
-        with explained(label, size):
-            parts = [central_gradients(model, x, layer=layer, position=position) for position in positions]
+        readable = [outcome for outcome in outcomes if outcome.pixels is not None]
+        if not readable:
+            return list(outcomes)
+        x = ready.to_batch([outcome.pixels for outcome in readable if outcome.pixels is not None])
+        with explained(ready.label, size):
+            parts = [central_gradients(ready.network, x, layer=question.layer, position=one) for one in positions]
         feature_size = parts[0].feature_size
         maps, centre = _joined([part.maps.numpy() for part in parts], positions, feature_size, size)
-        return [_judge(outcome.name, one, feature_size, centre) for outcome, one in zip(outcomes, maps, strict=True)]
+        judged = {
+            outcome.name: _judge(outcome.name, one, feature_size, centre)
+            for outcome, one in zip(readable, maps, strict=True)
+        }
+        return [judged.get(outcome.name, outcome) for outcome in outcomes]
 
-    def work(outcomes: Sequence[_Outcome]) -> list[_Outcome]:
-        readable = [outcome for outcome in outcomes if not outcome.reason]
-        done = {outcome.name: outcome for outcome in batches.run(differentiate, readable)}
-        return [done.get(outcome.name, outcome) for outcome in outcomes]
-
-    return run_rounds(
-        begun,
-        images.paths,
-        done=begun.done,
-        batch_size=batch_size,
-        world=world or World(),
-        read=read,
-        work=work,
-        add=lambda state, outcomes: _add(state, outcomes, begun.seconds + time.monotonic() - started),
-        save=save,
-        label=label,
-    )
+    with arithmetic(ready.precision):
+        return loop.run(
+            begun,
+            images.paths,
+            done=begun.done,
+            read=read,
+            work=differentiate,
+            add=_add,
+            pack=pack,
+            fitting=lambda: choose_batch_size(ready, question),
+        )
 
 
 @dataclass(frozen=True)
@@ -203,11 +122,8 @@ class _Outcome:
 
 
 def _read(path: Path, images: ImageSet, size: tuple[int, int]) -> _Outcome:
-    name = path.relative_to(images.root).as_posix()
-    try:
-        return _Outcome(name, pixels=images.read(path, size))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
-        return _Outcome(name, f"unreadable: {error}")
+    pixels, reason = images.try_read(path, size)
+    return _Outcome(images.name_of(path), reason, pixels)
 
 
 def _joined(
@@ -226,7 +142,7 @@ def _judge(name: str, contribution: np.ndarray, feature_size: tuple[int, int], c
     return _Outcome(name, contribution=contribution, sums=map_sums(contribution, centre), feature_size=feature_size)
 
 
-def _add(state: Progress, outcomes: Sequence[_Outcome], seconds: float) -> Progress:
+def _add(state: Progress, outcomes: Sequence[_Outcome]) -> Progress:
     """The state after one more round."""
     total, sums, names, skipped = state.total, list(state.sums), list(state.names), list(state.skipped)
     feature_size = state.feature_size
@@ -247,26 +163,23 @@ def _add(state: Progress, outcomes: Sequence[_Outcome], seconds: float) -> Progr
         skipped=tuple(skipped),
         done=state.done + len(outcomes),
         feature_size=feature_size,
-        seconds=seconds,
     )
 
 
-def save_state(state: Progress, path: Path, identity: dict[str, Any]) -> None:
-    """Write the state of an unfinished run, whole or not at all."""
+def pack(state: Progress) -> Packed:
+    """The state of an unfinished run as its progress file holds it."""
     sums = stack_sums(state.sums).as_arrays("image_") if state.sums else {}
     head = {
         "names": state.names,
         "skipped": state.skipped,
         "done": state.done,
-        "batch_size": state.batch_size,
         "feature_size": state.feature_size,
-        "seconds": state.seconds,
     }
-    save_progress(path, identity, {"total": state.total, **sums}, head)
+    return {"total": state.total, **sums}, head
 
 
-def restore_state(saved: SavedProgress) -> Progress:
-    """The state that `save_state` wrote."""
+def unpack(saved: SavedProgress) -> Progress:
+    """The state that `pack` packed."""
     head = saved.head
     return Progress(
         total=saved.arrays["total"],
@@ -274,7 +187,5 @@ def restore_state(saved: SavedProgress) -> Progress:
         names=tuple(head["names"]),
         skipped=tuple(head["skipped"]),
         done=head["done"],
-        batch_size=head["batch_size"],
         feature_size=tuple(head["feature_size"]) if head["feature_size"] else None,
-        seconds=head["seconds"],
     )

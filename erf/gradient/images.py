@@ -7,7 +7,7 @@ to the bit; the choice does not: their loop takes the first N files of a folder 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +80,7 @@ class ImageSet:
     paths: tuple[Path, ...]
     found: int
 
+    @cached_property
     def sha256(self) -> str:
         """What the chosen files are, their names and content (`runkit.sha256_of_files`)."""
         return sha256_of_files(self.root, self.paths)
@@ -88,11 +89,23 @@ class ImageSet:
         """One of the chosen images, as `read_image` makes it."""
         return read_image(path, size)
 
+    def try_read(self, path: Path, size: tuple[int, int]) -> tuple[np.ndarray | None, str]:
+        """As `read`, but None, and the reason, for a file that is no readable image."""
+        try:
+            return self.read(path, size), ""
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+            return None, f"unreadable: {error}"
+
+    def name_of(self, path: Path) -> str:
+        """How results call one of the chosen images: by its path in the folder."""
+        return path.relative_to(self.root).as_posix()
+
 
 @dataclass(frozen=True)
 class _BundledImages(ImageSet):
     """The photographs that `skimage.data` returns; the paths are bare names."""
 
+    @cached_property
     def sha256(self) -> str:
         return sha256_of_lines(f"{path.name} {_fingerprint(path.name)}" for path in self.paths)
 

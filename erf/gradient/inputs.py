@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from erf.gradient.accumulate import to_input
 from erf.gradient.images import find_images
+from erf.gradient.ready import to_input
 from replknet.zoo import Preprocessing
 from runkit import UserError
 

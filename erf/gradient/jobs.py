@@ -1,18 +1,15 @@
-"""What a run is made of: one map for each network, weights, size and layer that it was asked for."""
+"""The jobs of a run: one map for each network, weights, size and layer that it was asked for."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from erf.gradient.positions import Position, centre_pixel, unit_at
 from erf.options import Config
 
-if TYPE_CHECKING:  # these load torch
-    from erf.gradient.theoretical import TheoreticalField
+if TYPE_CHECKING:  # loads torch
     from replknet.zoo import ResolvedWeights
 
-__all__ = ["Job", "describe_units", "list_jobs"]
+__all__ = ["Job", "list_jobs"]
 
 
 @dataclass(frozen=True)
@@ -50,31 +47,3 @@ def list_jobs(config: Config, option: str, weights: "ResolvedWeights", stages: i
         return ".".join(parts)
 
     return [Job(name(size, layer), weights, size, layer) for size in config.size for layer in layers]
-
-
-def describe_units(
-    feature_size: tuple[int, int] | None, size: int, positions: Sequence[Position], field: "TheoreticalField"
-) -> dict[str, Any]:
-    """Which units were asked, which pixels they lie over and can see, and which pixel squares lie round.
-
-    In a map of odd size the middle unit lies round the image's centre, else right below it.
-    """
-    if feature_size is None:
-        raise AssertionError("a run that used an image knows its feature map")
-    units = [unit_at(position, feature_size) for position in positions]
-    alone = units[0] if len(units) == 1 else None
-    return {
-        "unit": {
-            "feature_map": list(feature_size),
-            "indices": [list(unit) for unit in units],
-            "covers_px": alone
-            and [[i * size // n, (i + 1) * size // n - 1] for i, n in zip(alone, feature_size, strict=True)],
-            "centre_px": list(centre_pixel(positions[0], feature_size, (size, size))) if alone else [size // 2] * 2,
-        },
-        "theoretical_field": {
-            "side_px": field.side_px,
-            "stride_px": field.stride_px,
-            "covers_px": field.covers(alone) if alone else None,
-            "reason": field.reason,
-        },
-    }

@@ -26,12 +26,11 @@ import numpy as np
 from erf.measures.squares import check_map
 from erf.measures.summary import Measured, measure
 from erf.measures.sums import Centre, MapSums
-from runkit import SCHEMA_VERSION, UserError, atomic_write, load_json, read_arrays, save_json
+from runkit import SCHEMA_VERSION, UserError, atomic_write, file_stem, load_json, read_arrays, save_json
 
 __all__ = [
     "ErfResult",
     "check_result",
-    "file_stem",
     "finished_identity",
     "load_result",
     "result_files",
@@ -166,11 +165,6 @@ def save_measures(result: ErfResult, path: Path) -> dict[str, Any]:
     }
     save_json(path, content)
     return content
-
-
-def file_stem(name: str) -> str:
-    """Name of a network's files: its own, with what a file system would not take replaced."""
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
 
 
 def result_files(folder: Path, name: str, formats: Sequence[str]) -> list[Path]:

@@ -74,19 +74,23 @@ class World:
         return result
 
     def on_main(self, work: Callable[[], _T]) -> _T:
-        """What `work` gives on rank 0, the only one to do it."""
-        result = self.together(lambda: work() if self.main else None)
+        """What `work` gives on rank 0, the only one to do it, on every rank."""
+        result = self.only_main(work)
         if self.size == 1:
             return result  # type: ignore[return-value]
         box: list[Any] = [result]
         self._talk(lambda: dist.broadcast_object_list(box))
         return box[0]
 
+    def only_main(self, work: Callable[[], _T]) -> _T | None:
+        """What `work` gives on rank 0, the only one to do it; None on the others, to which nothing is sent."""
+        return self.together(lambda: work() if self.main else None)
+
     def main_first(self, work: Callable[[], _T]) -> _T:
         """What `work` gives on this rank; rank 0 does it first, so that the others find what it has fetched."""
         if self.size == 1:
             return work()
-        first = self.together(lambda: work() if self.main else None)
+        first = self.only_main(work)
         return self.together(lambda: first if self.main else work())  # type: ignore[return-value]
 
     def collect(self, work: Callable[[], Sequence[_T]]) -> list[_T]:

@@ -1,8 +1,7 @@
 """From a network and stimuli to class probabilities and decisions: the only part of the tool that needs torch."""
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,20 +13,17 @@ from torch import nn
 from replknet.zoo import Preprocessing
 from runkit import UserError
 from runkit.compute.device import exact_float32
-from runkit.compute.memory import Batches, fitting_batch_size
-from runkit.compute.ranks import World
-from runkit.compute.rounds import run_rounds
+from runkit.compute.memory import fitting_batch_size
+from runkit.compute.rounds import Loop, Packed
 from shapebias.answers.observers import Observer, make_trials
 from shapebias.stimuli.categories import NUM_IMAGENET_CLASSES, decide
 from shapebias.stimuli.images import Stimulus
 
 __all__ = [
     "TOOLBOX_PREPROCESSING",
-    "PrecisionCheck",
     "StimulusReader",
     "ask_black",
     "check_head",
-    "check_precision",
     "choose_batch_size",
     "default_batch_size",
     "evaluate",
@@ -93,9 +89,7 @@ def predict(
     name: str = "the network",
     progress: bool = False,
     reader: "StimulusReader | None" = None,
-    world: World | None = None,
-    earlier: np.ndarray | None = None,
-    save: Callable[[np.ndarray], None] = lambda probabilities: None,
+    loop: Loop | None = None,
 ) -> np.ndarray:
     """Class probabilities for each stimulus: softmax in float32 over the network's 1000 outputs.
 
@@ -113,37 +107,37 @@ def predict(
         name: Of the network, for messages and the progress bar.
         progress: Whether to show a bar on stderr.
         reader: Decodes the images; one that is shared by several networks may decode them once.
-        world: Ranks that share the stimuli; None for this process alone.
-        earlier: Probabilities of the first stimuli, from an interrupted run: it goes on after them.
-        save: Called with the probabilities so far every minute or ten batches, at the end, and when interrupted.
-    Returns: float32 (N, 1000), on the CPU; on ranks other than 0 of `earlier` alone.
+        loop: How the stimuli are gone through, what is gone on from, and what is kept, instead of `batch_size` and
+            `progress`; None for this process alone.
+    Returns: float32 (N, 1000), on the CPU; on ranks other than 0 of the stimuli that were done before.
     Raises: ValueError in train mode or for a batch size below 1; UserError for an unreadable image, another number of
         outputs, outputs that are not finite, or memory that does not suffice for one image.
     """
     if model.training:
         raise ValueError("predict() needs a network in eval mode: call model.eval() first")
     check_head(model, name)
-    device = torch.device(device)
-    batches, reader = Batches(batch_size, name), reader or StimulusReader()
-    empty = np.empty((0, NUM_IMAGENET_CLASSES), np.float32)
-    begun = (empty,) if earlier is None else (earlier,)
+    device, reader = torch.device(device), reader or StimulusReader()
+    loop = loop or Loop(name, batch_size=batch_size, show=progress)
+    earlier = loop.saved.arrays["probabilities"] if loop.saved else np.empty((0, NUM_IMAGENET_CLASSES), np.float32)
 
-    def ask(images: Sequence[_Decoded]) -> list[np.ndarray]:
-        return list(_ask(model, images, preprocessing, device, name))
+    begun: tuple[np.ndarray, ...] = (earlier,)
+
+    def add(parts: tuple[np.ndarray, ...], rows: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        return (*parts, np.stack(rows))
+
+    def pack(parts: tuple[np.ndarray, ...]) -> Packed:
+        return {"probabilities": np.concatenate(parts)}, {}
 
     with torch.inference_mode(), exact_float32():
-        parts = run_rounds(
+        parts = loop.run(
             begun,
             stimuli,
-            done=len(begun[0]),
-            batch_size=batch_size,
-            world=world or World(),
+            done=len(earlier),
             read=lambda chosen: [reader.read(stimulus, preprocessing) for stimulus in chosen],
-            work=lambda images: batches.run(ask, images),
-            add=lambda state, rows: (*state, np.stack(rows)),
-            save=lambda state: save(np.concatenate(state)),
-            label=name,
-            bar=progress,
+            work=lambda images: list(_ask(model, images, preprocessing, device, name)),
+            add=add,
+            pack=pack,
+            fitting=lambda: choose_batch_size(model, preprocessing, device, name),
         )
     return np.concatenate(parts)
 
@@ -196,35 +190,6 @@ def evaluate(
     probabilities = predict(model, stimuli, preprocessing=preprocessing, name=name, **options)
     answers = decide(probabilities, aggregation=aggregation)
     return Observer(name, make_trials(name, [item.name for item in stimuli], answers))
-
-
-@dataclass(frozen=True)
-class PrecisionCheck:
-    """What a reduced precision changed on some stimuli.
-
-    Attributes:
-        images: How many stimuli were asked in both precisions.
-        decisions_changed: How many of them got another of the 16 categories.
-        largest_difference: Between two class probabilities, in [0, 1].
-    """
-
-    images: int
-    decisions_changed: int
-    largest_difference: float
-
-
-def check_precision(
-    model: nn.Module, dtype: torch.dtype, stimuli: Sequence[Stimulus], **options: Any
-) -> PrecisionCheck:
-    """Ask a float32 network the stimuli, convert it in place to `dtype`, ask again, and compare.
-
-    Args:
-        options: Of `predict`.
-    """
-    exact = predict(model, stimuli, **options)
-    reduced = predict(model.to(dtype), stimuli, **options)
-    changed = sum(a != b for a, b in zip(decide(exact), decide(reduced), strict=True))
-    return PrecisionCheck(len(stimuli), changed, float(np.abs(exact - reduced).max()))
 
 
 def _dtype_of(model: nn.Module) -> torch.dtype:

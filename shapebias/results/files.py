@@ -4,13 +4,11 @@ Everything here starts from answers already recorded; neither torch nor a networ
 """
 
 import logging
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runkit import UserError, list_differences, load_json, save_json, sha256_of_file
+from runkit import UserError, file_stem, load_json, save_json, sha256_of_file
 from runkit.content import IntervalMethod
 from shapebias.answers.observers import Observer, csv_name
 from shapebias.measures.bootstrap import CONFIDENCE, METHOD, RESAMPLES
@@ -46,67 +44,58 @@ class ResultFolder:
 
     def json_of(self, name: str) -> Path:
         """Result of the observer `name`; what no file name can hold is replaced by a hyphen."""
-        return self.root / f"{_file_stem(name)}.json"
+        return self.root / f"{file_stem(name)}.json"
 
     def csv_of(self, name: str) -> Path:
         """Answers of the network `name`."""
-        return self.raw / csv_name(_file_stem(name), self.experiment)
+        return self.raw / csv_name(file_stem(name), self.experiment)
 
     def probabilities_of(self, name: str) -> Path:
         """What the network `name` said about every stimulus (`shapebias.answers.probabilities`)."""
-        return self.root / f"{_file_stem(name)}.probabilities.npz"
+        return self.root / f"{file_stem(name)}.probabilities.npz"
 
     def ranks_of(self, name: str) -> Path:
         """The network's cue ranks for every stimulus (`shapebias.measures.ranks`)."""
-        return self.root / f"{_file_stem(name)}.cue-ranks.csv"
+        return self.root / f"{file_stem(name)}.cue-ranks.csv"
 
     def partial_of(self, name: str) -> Path:
         """Progress of an unfinished run of the network `name` (`runkit.progress`)."""
-        return self.root / f"{_file_stem(name)}.probabilities.partial.npz"
+        return self.root / f"{file_stem(name)}.probabilities.partial.npz"
 
     def files_of(self, name: str) -> list[Path]:
         """What a run leaves of the network `name`."""
         return [self.json_of(name), self.csv_of(name), self.probabilities_of(name), self.ranks_of(name)]
 
-    def find_finished(
-        self, name: str, config: Mapping[str, Any], *, overwrite: bool, resume: bool = False
-    ) -> dict[str, Any] | None:
-        """The finished result of a network for exactly this configuration; None if it has to be computed.
+    def finished_identity(self, name: str, *, resume: bool) -> dict[str, Any] | None:
+        """What decided the result of the network `name` on disk; None if there is none.
 
-        With `overwrite` results on disk are passed over, but `resume` keeps those of this configuration: the run that
-        it continues may have written them.
+        Args:
+            resume: Whether the run continues another one, which may have been stopped between answers and result.
 
-        Raises: UserError if there is a result of another configuration, or answers that belong to none, and
-            `overwrite` is off.
+        Raises: UserError if there are answers that belong to no result.
         """
         json_path, csv_path = self.json_of(name), self.csv_of(name)
-        if overwrite and not resume:
-            return None
-        if not json_path.exists():
-            # a run that was killed may have written its answers already, and its probabilities before them
-            continued = resume and self.probabilities_of(name).exists()
-            if csv_path.exists() and not overwrite and not continued:
-                raise UserError(
-                    f"{csv_path} exists without {json_path.name}; --resume if a run was interrupted, measure it with "
-                    "--from-csv, or --overwrite"
-                )
-            return None
-        content = load_json(json_path)
-        differences = list_differences(content.get("config", {}), dict(config))
-        if differences:
-            if overwrite:
-                return None
+        if json_path.exists():
+            return load_json(json_path).get("config", {})
+        continued = resume and self.probabilities_of(name).exists()
+        if csv_path.exists() and not continued:
             raise UserError(
-                f"{json_path} is a result of another configuration ({'; '.join(differences)}); "
-                "choose another --output, or --overwrite"
+                f"{csv_path} exists without {json_path.name}; --resume if a run was interrupted, measure it with "
+                "--from-csv, or --overwrite"
             )
+        return None
+
+    def has_answers(self, name: str) -> bool:
+        """Whether the answers that the result of the network `name` is about are there.
+
+        Raises: UserError if they were changed since.
+        """
+        json_path, csv_path = self.json_of(name), self.csv_of(name)
         if not csv_path.exists():
-            return None
-        if sha256_of_file(csv_path) != content.get("raw_data", {}).get("sha256"):
-            if overwrite:
-                return None
+            return False
+        if sha256_of_file(csv_path) != load_json(json_path).get("raw_data", {}).get("sha256"):
             raise UserError(f"{csv_path} was changed since {json_path.name} was written; restore it, or --overwrite")
-        return content
+        return True
 
     def write_observer(self, observer: Observer, head: NetworkHead | RecordedHead, measurement: Measurement) -> Path:
         """Write `<observer>.json`: what made the answers (`head`), the file that holds them, and the measures."""
@@ -152,7 +141,3 @@ UNITS = "fractions in [0, 1]; counts in confusion (rows: na, then the categories
 def describe_interval() -> IntervalMethod:
     """The `interval` block beside measures in a result file."""
     return {"level": CONFIDENCE, "method": METHOD, "resamples": RESAMPLES, "seed": 0}
-
-
-def _file_stem(name: str) -> str:
-    return re.sub(r"[^\w.+() -]", "-", name).strip(". ") or "observer"

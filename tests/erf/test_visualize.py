@@ -79,8 +79,8 @@ def test_random_weights_are_named_everywhere(run):
 
 def test_map_equals_the_plain_definition(run, photo_folder):
     """What the tool writes is the mean over images of `contribution_map` of the same network on the same input."""
-    from erf.gradient.accumulate import to_input
     from erf.gradient.images import read_image
+    from erf.gradient.ready import to_input
     from replknet import load_model
 
     assert run("--model", "resnet18", "--weights", "random", "--precision", "float64")[0] == 0

@@ -1,4 +1,4 @@
-"""What both command lines share: loudness, stdout, completion, plans."""
+"""What both command lines share: loudness, stdout, completion, dry runs."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ import pytest
 from support import ROOT
 
 from runkit import is_quiet, run_main, write_out
-from runkit.dry_run import Estimate, Plan, PlannedRun
+from runkit.dry_run import Cost, DryRun, ForeseenJob
 from runkit.options import Console, add_console, program_name
 
 
@@ -90,19 +90,19 @@ def test_console_scripts():
     assert project["scripts"] == {"erf": "erf.visualize:main", "shapebias": "shapebias.run:main"}
 
 
-def test_plans(tmp_path, capsys):
+def test_dry_runs(tmp_path, capsys):
     (tmp_path / "a.npz").write_text("")
     files = (tmp_path / "a.npz", tmp_path / "a.json")
-    cost = Estimate(parameters=25_600_000, macs=4_110_000_000, seconds=600.0, peak_bytes=2_300_000_000)
-    runs = [PlannedRun("a", "installed", "compute", files, cost), PlannedRun("b", "cached", "finished: keep", ())]
-    plan = Plan("tool", "3 images", runs, [Path("all.csv")], basis="from a try", free_bytes=8_000_000_000)
-    plan.show(as_json=False)
+    cost = Cost(parameters=25_600_000, macs=4_110_000_000, seconds=600.0, peak_bytes=2_300_000_000)
+    jobs = [ForeseenJob("a", "installed", "compute", files, cost), ForeseenJob("b", "cached", "finished: keep", ())]
+    dry_run = DryRun("tool", "3 images", jobs, [Path("all.csv")], basis="from a try", free_bytes=8_000_000_000)
+    dry_run.show(as_json=False)
     text = capsys.readouterr().out
     assert "tool would measure 3 images:" in text
     assert "a        installed      25.6 M            4.11  10 min  2.3 GB         compute" in text
     assert "estimates: from a try. 8.0 GB of memory are free now." in text
     assert f"  is there  {files[0]}\n  new       {files[1]}\n  new       all.csv\n" in text
-    plan.show(as_json=True)
+    dry_run.show(as_json=True)
     content = json.loads(capsys.readouterr().out)
     assert content["dry_run"] is True
     assert content["runs"][0]["files"] == [

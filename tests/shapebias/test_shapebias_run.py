@@ -112,7 +112,7 @@ def test_a_finished_result_is_kept_and_another_refused(quick, arguments, tmp_pat
         patch.setattr(zoo, "load_model", None)  # a kept result asks no network
         assert run_random(arguments) == 0
     assert result.read_bytes() == before
-    assert any("kept the finished result" in record.getMessage() for record in caplog.records)
+    assert any("is finished already and is kept" in record.getMessage() for record in caplog.records)
     capsys.readouterr()
 
     assert run_random(arguments, "--aggregation", "max", "--seed", "3") == 2
@@ -506,9 +506,9 @@ def test_help_shows_runnable_examples_at_once():
 
 def test_defaults_are_the_papers_comparison():
     config = parse_config([])
-    assert config.models == DEFAULT_MODELS
+    assert config.model == DEFAULT_MODELS
     assert (config.weights, config.preprocessing, config.aggregation, config.formats) == (
-        "auto",
+        ("auto",),
         "model",
         "mean",
         ("png",),

@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from erf.gradient.accumulate import accumulate, restore_state, save_state
+from erf.gradient.accumulate import accumulate, unpack
 from erf.gradient.images import find_images
+from erf.gradient.lean.prepare import Prepared
+from erf.gradient.ready import Question, ReadyNetwork
 from erf.measures.sums import map_sums, stack_sums
 from replknet.zoo import Preprocessing
 from runkit import UserError
-from runkit.progress import find_progress
+from runkit.compute.rounds import Loop
+from runkit.progress import find_progress, save_progress
 
 PREPROCESSING = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), (32, 32), "bicubic", 1.0)
 
@@ -40,10 +43,10 @@ def run(photo_folder):
     network = Network()
     images = find_images(photo_folder, 4)
 
-    def call(**kwargs):
-        return accumulate(
-            network, images, PREPROCESSING, size=(32, 32), device=torch.device("cpu"), dtype=torch.float64, **kwargs
-        )
+    def call(layer="last", label="the network", **kwargs):
+        prepared = Prepared(network, torch.contiguous_format)
+        ready = ReadyNetwork(prepared, PREPROCESSING, torch.device("cpu"), precision="float64", label=label)
+        return accumulate(ready, images, Question((32, 32), layer), Loop(**kwargs))
 
     call.network, call.images = network, images
     return call
@@ -67,19 +70,19 @@ def test_an_interrupted_run_continues_to_the_same_bits(run, tmp_path, error):
     run.network.fail_at = {run.network.calls + 3: error}
     saved = []
 
-    def save(state):
-        saved.append(state.done)
-        save_state(state, path, identity)
+    def keep(arrays, head):
+        saved.append(head["done"])
+        save_progress(path, identity, arrays, head)
 
     with pytest.raises(type(error)):
-        run(save=save)
+        run(keep=keep)
     if isinstance(error, RuntimeError):  # nothing was saved yet: it was a matter of seconds
         assert saved == []
         return
     assert saved == [2]
-    progress = restore_state(find_progress(path, identity, resume=True))
-    assert progress.done == 2
-    continued = run(progress=progress)
+    progress = find_progress(path, identity, resume=True)
+    assert unpack(progress).done == 2
+    continued = run(batch_size=None, saved=progress)
     assert np.array_equal(continued.total, whole.total)
     for name, array in stack_sums(whole.sums).as_arrays().items():
         assert np.array_equal(stack_sums(continued.sums).as_arrays()[name], array)
@@ -89,7 +92,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(run, tmp_path, error):
 def test_progress_is_saved_every_ten_batches_and_at_the_end(run, monkeypatch):
     monkeypatch.setattr("runkit.progress._SAVE_EVERY_BATCHES", 3)
     saved = []
-    run(save=lambda state: saved.append(state.done))
+    run(keep=lambda arrays, head: saved.append(head["done"]))
     assert saved == [3, 4]
 
 

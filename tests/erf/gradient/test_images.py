@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from erf.gradient import images as images_module
-from erf.gradient.accumulate import to_input
 from erf.gradient.images import find_images, read_image, take_evenly
+from erf.gradient.ready import to_input
 from replknet.zoo import Preprocessing
 from runkit import UserError, sha256_of_files
 
@@ -34,11 +34,11 @@ def test_images_come_from_all_classes(photo_folder):
 
 
 def test_fingerprint_follows_names_and_contents(photo_folder, tmp_path):
-    first = find_images(photo_folder, 4).sha256()
-    assert find_images(photo_folder, 4).sha256() == first
-    assert find_images(photo_folder, 3).sha256() != first
+    first = find_images(photo_folder, 4).sha256
+    assert find_images(photo_folder, 4).sha256 == first
+    assert find_images(photo_folder, 3).sha256 != first
     Image.new("RGB", (9, 9)).save(photo_folder / "class0" / "0.png")
-    assert find_images(photo_folder, 4).sha256() != first
+    assert find_images(photo_folder, 4).sha256 != first
 
 
 def test_bundled_photographs():
@@ -56,14 +56,14 @@ def test_bundled_photographs_are_the_files_that_scikit_image_ships():
     images = find_images(None, 50)
     for path in images.paths:
         assert np.array_equal(images.read(path, (100, 200)), read_image(shipped / path, (100, 200)))
-    assert images.sha256() == sha256_of_files(shipped, [shipped / path for path in images.paths])
+    assert images.sha256 == sha256_of_files(shipped, [shipped / path for path in images.paths])
 
 
 def test_another_picture_under_a_photographs_name_shows(monkeypatch):
-    before = find_images(None, 2).sha256()
+    before = find_images(None, 2).sha256
     pixels = images_module._pixels("astronaut.png") ^ np.uint8(1)
     monkeypatch.setattr(images_module, "_pixels", lambda name: pixels)
-    assert find_images(None, 2).sha256() != before
+    assert find_images(None, 2).sha256 != before
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from support import ROOT
 from runkit import UserError
 from runkit.compute.device import choose_device
 from runkit.compute.ranks import World
-from runkit.compute.rounds import run_rounds
+from runkit.compute.rounds import Loop
 
 
 def torchrun(*arguments: str, ranks: int = 2, timeout: float = 200.0) -> subprocess.CompletedProcess[str]:
@@ -49,21 +49,22 @@ def test_shares_are_even_and_in_order(count, size):
 @pytest.mark.parametrize("done", [0, 3])
 def test_rounds_add_up_in_order_and_save(done):
     saved = []
-    state = run_rounds(
+    loop = Loop(batch_size=None, keep=lambda arrays, head: saved.append((arrays, head)))
+    state = loop.run(
         tuple(range(done)),
         range(8),
         done=done,
-        batch_size=2,
-        world=World(),
         read=lambda items: [10 * item for item in items],
         work=lambda items: [item // 10 for item in items],
         add=lambda state, outcomes: (*state, *outcomes),
-        save=saved.append,
-        label="",
-        bar=False,
+        pack=lambda state: ({"items": state}, {"done": len(state)}),
+        fitting=lambda: 2,
     )
     assert state == tuple(range(8))
-    assert saved == [state]
+    ((arrays, head),) = saved
+    assert (arrays, head["done"], head["batch_size"]) == ({"items": state}, 8, 2)
+    assert 0 < head["seconds"] <= loop.seconds
+    assert loop.images_per_second > 0
 
 
 STEPS = """
@@ -180,12 +181,13 @@ def test_probabilities_of_two_ranks(benchmark_folder, tmp_path):
         "import sys, torch, numpy as np\n"
         "from replknet import load_model, optimize\n"
         "from runkit.compute.ranks import joined_world\n"
+        "from runkit.compute.rounds import Loop\n"
         "from shapebias.network.inference import predict\n"
         "from shapebias.stimuli.images import read_stimuli\n"
         "stimuli = read_stimuli(sys.argv[1])[70:111]\n"
         "model = optimize(load_model('test_resnet', 'random').model)\n"
         "with joined_world(torch.device('cpu')) as world:\n"
-        "    values = predict(model, stimuli, batch_size=4, world=world)\n"
+        "    values = predict(model, stimuli, loop=Loop(batch_size=4, world=world))\n"
         "if world.main: np.save(sys.argv[2], values)\n"
     )
     done = torchrun(str(script), str(benchmark_folder), str(tmp_path / "values.npy"))

@@ -19,10 +19,10 @@ from shapebias.network.inference import (
     TOOLBOX_PREPROCESSING,
     StimulusReader,
     check_head,
-    check_precision,
     evaluate,
     predict,
 )
+from shapebias.network.precision import reduce_precision
 from shapebias.stimuli.categories import CATEGORIES, IMAGENET_INDICES
 from shapebias.stimuli.images import Stimulus, read_stimuli
 
@@ -74,12 +74,12 @@ class Wavering(nn.Module):
 def test_a_reduced_precision_is_compared_with_float32(benchmark_folder):
     stimuli = read_stimuli(benchmark_folder)[:5]
     model = Wavering().eval()
-    check = check_precision(model, torch.bfloat16, stimuli, preprocessing=PLAIN)
+    effect = reduce_precision(model, torch.bfloat16, stimuli, preprocessing=PLAIN)
     assert model.margin.dtype == torch.bfloat16
     # categories are averages over classes: the first two differ in size, so it is the probability that says
-    assert check.images == 5
-    assert 1e-3 < check.largest_difference < 0.1
-    same = check_precision(Wavering().eval(), torch.float64, stimuli, preprocessing=PLAIN)
+    assert effect.images == 5
+    assert 1e-3 < effect.largest_difference < 0.1
+    same = reduce_precision(Wavering().eval(), torch.float64, stimuli, preprocessing=PLAIN)
     assert (same.decisions_changed, same.largest_difference < 1e-6) == (0, True)
 
 

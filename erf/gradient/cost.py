@@ -1,0 +1,103 @@
+"""What contribution maps of a network would take: time and memory, estimated from runs of it at small sizes."""
+
+import logging
+from dataclasses import replace
+
+import torch
+
+from erf.gradient.contribution import central_gradients, feature_map
+from erf.gradient.jobs import Job
+from erf.gradient.lean.form import FastForm
+from erf.gradient.lean.prepare import prepare
+from erf.gradient.precision import arithmetic, number_type
+from erf.gradient.ready import Question, ReadyNetwork, explained
+from erf.options import Config
+from replknet.zoo import load_model
+from runkit import UserError
+from runkit.compute.probe import Probe, count_macs, extrapolate, probe
+from runkit.dry_run import Cost
+
+__all__ = ["estimate_cost"]
+
+_logger = logging.getLogger(__name__)
+_SMALLEST_PROBE_PX = 64
+
+
+def estimate_cost(job: Job, question: Question, config: Config, device: torch.device, images: int) -> Cost:
+    """The cost of a number of images, from runs of the untrained network at small sizes.
+
+    Raises: UserError if the network has no such layer or takes no images of the job's size.
+    """
+    bench = _Bench(job, question, config, device)
+    batch_size = config.batch_size or 1
+    macs = bench.count(job.size)
+    probes: list[Probe] = []
+    for size in _probe_sizes(job.size):
+        try:
+            probes.append(bench.run(size))
+        except UserError:
+            if size == job.size:
+                raise
+            _logger.debug("%s takes no images of %d pixels", job.name, size)
+        if len(probes) == 2:
+            break
+    whole = extrapolate(probes, macs=batch_size * macs, pixels=batch_size * job.size**2)
+    return Cost(bench.parameters, macs, whole.seconds * images / batch_size, whole.peak_bytes)
+
+
+def _probe_sizes(size: int) -> list[int]:
+    """A quarter, a half and the whole of the side, as far as they are whole numbers and not too small."""
+    parts = [size // part for part in (4, 2) if size % part == 0 and size // part >= _SMALLEST_PROBE_PX]
+    return [*parts, size]
+
+
+class _Bench:
+    """An untrained network of a job, made ready as for the run, for images of any size."""
+
+    def __init__(self, job: Job, question: Question, config: Config, device: torch.device):
+        self._job, self._question, self._config, self._device = job, question, config, device
+        self._size = job.size
+        self._model, self._ready, self._fixed = self._build(job.size)
+        self.parameters = sum(parameter.numel() for parameter in self._model.parameters())
+
+    def _build(self, size: int) -> tuple[torch.nn.Module, ReadyNetwork, bool]:
+        loaded, precision = load_model(self._job.weights.name, "random", input_size=size), self._config.precision
+        model = loaded.model.to(device=self._device, dtype=number_type(precision))
+        prepared = prepare(model, layer=self._question.layer, plain=self._config.plain)
+        ready = ReadyNetwork(prepared, loaded.preprocessing, self._device, precision, self._job.name)
+        return model, ready, bool(loaded.model_args)
+
+    def _at(self, size: int) -> tuple[torch.nn.Module, ReadyNetwork, Question]:
+        """The network for a size, another one where the input size is fixed; and what is asked of it."""
+        if self._fixed and size != self._size:
+            self._model, self._ready, _ = self._build(size)
+            self._size = size
+        return self._model, self._ready, replace(self._question, size=(size, size))
+
+    def count(self, size: int) -> int:
+        """Multiply-accumulates of one image, up to the layer."""
+        model, ready, question = self._at(size)
+
+        def forward() -> None:
+            x = torch.empty(1, 3, size, size, device=self._device, dtype=number_type(ready.precision))
+            feature_map(model, x, layer=question.layer)
+
+        with explained(ready.label, question.size):
+            return count_macs(forward)
+
+    def run(self, size: int) -> Probe:
+        """Time and memory of a black image's map."""
+        macs = self.count(size)
+        _, ready, question = self._at(size)
+        x = torch.zeros(1, 3, size, size, device=self._device, dtype=number_type(ready.precision))
+        x = x.contiguous(memory_format=ready.prepared.memory_format)
+
+        def work() -> None:
+            for position in question.positions:
+                central_gradients(ready.network, x, layer=question.layer, position=position)
+
+        with explained(ready.label, question.size), arithmetic(ready.precision):
+            if isinstance(ready.network, FastForm):  # once a run, so no part of the time of an image
+                for position in question.positions:
+                    ready.network.choose(x, position)
+            return probe(work, self._device, macs=macs, pixels=size * size)

@@ -1,0 +1,82 @@
+"""What a contribution map says about its making: the units asked, the weights, the images, the computation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from erf.gradient.accumulate import Progress
+from erf.gradient.images import ImageSet
+from erf.gradient.jobs import Job
+from erf.gradient.positions import Position, centre_pixel, positions_of, unit_at
+from erf.gradient.ready import LoadedNetwork
+from erf.gradient.theoretical import TheoreticalField
+from erf.options import Config
+from runkit import UserError, describe_run
+from runkit.compute.provenance import describe_computation
+from runkit.compute.rounds import Loop
+
+__all__ = ["describe_map", "describe_units"]
+
+
+def describe_map(
+    job: Job, config: Config, network: LoadedNetwork, images: ImageSet, progress: Progress, loop: Loop
+) -> dict[str, Any]:
+    """The provenance of a finished map, without its identity; see docs/file-formats.md.
+
+    Raises: UserError if no image went in.
+    """
+    if progress.feature_size is None or not progress.sums:
+        reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in progress.skipped[:3])
+        raise UserError(f"{job.name}: no image could be used ({reasons})")
+    preprocessing, device = network.ready.preprocessing, network.ready.device
+    return {
+        **describe_run(program="erf.visualize", arguments=config.arguments, started=loop.started, seconds=loop.seconds),
+        "config": config.as_dict(),
+        "seed": config.seed,
+        "precision": config.precision,
+        "plain": config.plain,
+        **network.ready.prepared.as_dict(),
+        "layer": job.layer,
+        **describe_computation(loop, device),
+        "precision_difference": network.precision_difference,
+        "weights": network.record.as_dict(),
+        "model_args": network.model_args,
+        "data": {
+            "name": images.name,
+            "images_found": images.found,
+            "images_chosen": len(images.paths),
+            "images_used": len(progress.sums),
+            "sha256": images.sha256,
+            "size_px": [job.size, job.size],
+            "mean": preprocessing.mean,
+            "std": preprocessing.std,
+            "interpolation": "bicubic",
+        },
+        "skipped": list(progress.skipped),
+        **describe_units(progress.feature_size, job.size, positions_of(config.position), network.field),
+    }
+
+
+def describe_units(
+    feature_size: tuple[int, int], size: int, positions: Sequence[Position], field: TheoreticalField
+) -> dict[str, Any]:
+    """Which units were asked, which pixels they lie over and can see, and which pixel squares lie round.
+
+    In a map of odd size the middle unit lies round the image's centre, else right below it.
+    """
+    units = [unit_at(position, feature_size) for position in positions]
+    alone = units[0] if len(units) == 1 else None
+    return {
+        "unit": {
+            "feature_map": list(feature_size),
+            "indices": [list(unit) for unit in units],
+            "covers_px": alone
+            and [[i * size // n, (i + 1) * size // n - 1] for i, n in zip(alone, feature_size, strict=True)],
+            "centre_px": list(centre_pixel(positions[0], feature_size, (size, size))) if alone else [size // 2] * 2,
+        },
+        "theoretical_field": {
+            "side_px": field.side_px,
+            "stride_px": field.stride_px,
+            "covers_px": field.covers(alone) if alone else None,
+            "reason": field.reason,
+        },
+    }

@@ -1,0 +1,162 @@
+"""A network made ready for contribution maps, and what is asked of it."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from erf.gradient.contribution import LayerError
+from erf.gradient.images import ImageSet
+from erf.gradient.lean.form import FastForm
+from erf.gradient.lean.prepare import Prepared, prepare
+from erf.gradient.positions import CENTRE, Position
+from erf.gradient.precision import is_reduced, number_type, prepare_reduced
+from erf.gradient.theoretical import TheoreticalField, theoretical_field
+from replknet.zoo import Preprocessing, ResolvedWeights, WeightsRecord, load_model
+from runkit import UserError
+
+__all__ = ["LoadedNetwork", "Question", "ReadyNetwork", "explained", "load_network", "to_input"]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which map is asked of a network.
+
+    Attributes:
+        size: (height, width) that images are resized to.
+        layer: As for `erf.gradient.contribution.feature_map`.
+        positions: Of the units; the maps of several are laid over each other and averaged (`positions.align`).
+    """
+
+    size: tuple[int, int]
+    layer: str | int = "last"
+    positions: Sequence[Position] = (CENTRE,)
+
+
+@dataclass(frozen=True)
+class ReadyNetwork:
+    """A network in eval mode, in the form and arithmetic in which it runs.
+
+    Attributes:
+        prepared: The network, on `device`, in the type that `precision` stands for.
+        preprocessing: Its mean and standard deviation.
+        device: Where it is.
+        precision: A name that `erf.gradient.precision` knows.
+        label: How messages call it.
+    """
+
+    prepared: Prepared
+    preprocessing: Preprocessing
+    device: torch.device
+    precision: str = "float32"
+    label: str = "the network"
+
+    @property
+    def network(self) -> nn.Module | FastForm:
+        """What runs."""
+        return self.prepared.network
+
+    def to_batch(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Images, uint8 (H, W, 3), as the network wants them: (N, 3, H, W)."""
+        x = torch.stack([to_input(image, self.preprocessing) for image in images])
+        return x.to(device=self.device, dtype=number_type(self.precision)).contiguous(
+            memory_format=self.prepared.memory_format
+        )
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network with weights, made ready, and what a result says about it.
+
+    Attributes:
+        ready: The network.
+        record: Of its weights.
+        model_args: That it was built with.
+        field: What its units can see at most.
+        precision_difference: By how much a reduced precision changes the map of one image; None where it is not
+            reduced.
+    """
+
+    ready: ReadyNetwork
+    record: WeightsRecord
+    model_args: dict[str, Any]
+    field: TheoreticalField
+    precision_difference: dict[str, Any] | None
+
+
+def load_network(
+    weights: ResolvedWeights,
+    question: Question,
+    *,
+    device: torch.device,
+    precision: str,
+    plain: bool,
+    images: ImageSet,
+    label: str,
+) -> LoadedNetwork:
+    """Load a network and make it ready for a question.
+
+    Args:
+        plain: Whether to leave the network as it was published.
+        images: The first one that can be read is what a reduced precision is tried on.
+
+    Raises: UserError if the weights do not fit, the network has no such layer or takes no such images, or no image can
+        be read that a reduced precision could be tried on.
+    """
+    loaded = load_model(weights, input_size=question.size)
+    with explained(label, question.size):
+        field = theoretical_field(loaded.model, question.size, layer=question.layer)
+    model = loaded.model.to(device=device)
+    if is_reduced(precision):
+        name, x = _first_input(images, loaded.preprocessing, question.size)
+        with explained(label, question.size):
+            prepared, difference = prepare_reduced(model, precision, x.to(device), layer=question.layer, plain=plain)
+        relative = difference["relative_l2"]
+        said = "is not finite" if relative is None else f"differs from float32 by {relative:.2%}"
+        _logger.info("%s: in %s the map of %s %s", label, precision, name, said)
+        found: dict[str, Any] | None = {"image": name, **difference}
+    else:
+        prepared, found = prepare(model.to(number_type(precision)), layer=question.layer, plain=plain), None
+    ready = ReadyNetwork(prepared, loaded.preprocessing, device, precision, label)
+    return LoadedNetwork(ready, loaded.record, loaded.model_args, field, found)
+
+
+def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
+    """Normalise an image: uint8 (H, W, 3) to float32 (3, H, W), by the same operations as torchvision's transforms."""
+    pixels = torch.from_numpy(image).permute(2, 0, 1).to(torch.float32).div(255)
+    mean = torch.tensor(preprocessing.mean, dtype=torch.float32).view(3, 1, 1)
+    std = torch.tensor(preprocessing.std, dtype=torch.float32).view(3, 1, 1)
+    return pixels.sub(mean).div(std)
+
+
+@contextmanager
+def explained(label: str, size: tuple[int, int]) -> Iterator[None]:
+    """Turn what a network says of a layer or a size that it does not have into a `UserError`."""
+    try:
+        yield
+    except LayerError as error:
+        raise UserError(f"{label}: {error}") from error
+    except AssertionError as error:  # how timm's networks refuse a size
+        message = f"{label} cannot take images of {size[0]} × {size[1]} pixels: {error}; choose another --size"
+        raise UserError(message) from error
+
+
+def _first_input(images: ImageSet, preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[str, torch.Tensor]:
+    """Name of the first image that can be read, and the image as `to_input` makes it, (1, 3, H, W).
+
+    Raises: UserError if none can be read.
+    """
+    reason = ""
+    for path in images.paths:
+        pixels, why = images.try_read(path, size)
+        if pixels is not None:
+            return images.name_of(path), to_input(pixels, preprocessing)[None]
+        reason = reason or f"{images.name_of(path)}: {why}"
+    raise UserError(f"no image could be used ({reason})")

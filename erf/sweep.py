@@ -1,0 +1,214 @@
+"""Contribution maps of networks as files: the hooks that the receptive-field tool gives to the life of a run.
+
+Images -> network -> mean map (`.npz`) -> measures (`.json`) -> picture. torch is loaded when a network has to run; what
+is on disk is measured and drawn without it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from erf.gradient.jobs import Job, list_jobs
+from erf.gradient.positions import positions_of
+from erf.measures.sums import stack_sums
+from erf.options import Config
+from erf.results.files import (
+    ErfResult,
+    check_result,
+    finished_identity,
+    load_result,
+    result_files,
+    save_result,
+)
+from erf.results.tables import comparison_files
+from runkit import UserError, file_stem
+from runkit.progress import SavedProgress
+from runkit.sweep import Preview, Swept, Tool, run_sweep
+
+if TYPE_CHECKING:  # these load torch
+    import torch
+
+    from erf.gradient.accumulate import Progress
+    from erf.gradient.ready import LoadedNetwork, Question
+    from replknet.zoo import ResolvedWeights
+    from runkit.compute.rounds import Loop
+    from runkit.dry_run import Cost
+
+__all__ = ["FieldTool", "measure_networks"]
+
+_BYTES_PER_PIXEL = 3 * (1 + 4 + 4) + 8 + 8
+"""Of an image, its normalised form and gradient in three colours, its map, and the sum of maps; without a network."""
+
+
+def measure_networks(config: Config, folder: Path | None = None) -> Swept[ErfResult]:
+    """Contribution maps of all networks asked for, computed or, where they are there already, read.
+
+    Under torchrun the ranks share the images, and rank 0 alone writes and has results; a failing network does not stop
+    the others.
+
+    Args:
+        folder: Where their files go; None for `config.folder`.
+
+    Raises: UserError for what concerns all networks, or if the only one fails.
+    """
+    return run_sweep(FieldTool(config, folder or config.folder))
+
+
+class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
+    """Receptive fields; a job is one map, of one network with some weights at one size and layer."""
+
+    program = "erf.visualize"
+    basis = "from runs with one image at a half and a quarter of the side, by multiplications and pixels"
+
+    def __init__(self, config: Config, folder: Path):
+        self.config: Config = config
+        self.folder = folder
+
+    # what is asked
+
+    def begin(self, device: "torch.device") -> None:
+        from erf.gradient.images import find_images
+        from erf.gradient.precision import check_precision
+
+        for size in (max(self.config.size), min(self.config.size)):
+            _check_size(size)
+        check_precision(self.config.precision, device)
+        self.device = device
+        self.images = find_images(self.config.images, self.config.num_images)
+        self.image_sha256 = self.images.sha256
+
+    def list_jobs(self, name: str, weights: str) -> list[Job]:
+        from replknet.zoo import resolve_weights
+
+        return self._jobs_of(weights, resolve_weights(name, weights, seed=self.config.seed))
+
+    def _jobs_of(self, option: str, weights: "ResolvedWeights") -> list[Job]:
+        """The maps asked for of a network with the weights that the option stands for."""
+        from replknet.zoo import count_feature_maps
+
+        stages = count_feature_maps(weights.name) if "all" in self.config.layer else 0
+        return list_jobs(self.config, option, weights, stages)
+
+    def identify(self, job: Job) -> dict[str, Any]:
+        """The device and the batch size do not decide a map; the centre has no word, as in older results."""
+        position = self.config.position
+        elsewhere = {"position": position if isinstance(position, str) else list(position)}
+        return {
+            "model": job.weights.name,
+            "weights": job.weights.record.identity,
+            "images": self.image_sha256,
+            "num_images": len(self.images.paths),
+            "size": job.size,
+            "layer": job.layer,
+            "precision": self.config.precision,
+            "plain": self.config.plain,
+            **({} if position == "centre" else elsewhere),
+        }
+
+    # what is on disk
+
+    def files(self, job: Job) -> list[Path]:
+        return result_files(self.folder, job.name, self.config.formats)
+
+    def progress_path(self, job: Job) -> Path:
+        return self.folder / f"{file_stem(job.name)}.partial.npz"
+
+    def find_finished(self, job: Job) -> dict[str, Any] | None:
+        return finished_identity(self.folder / file_stem(job.name))
+
+    def read_result(self, job: Job) -> ErfResult:
+        """The map as it is, measured and drawn again as this run asks."""
+        return self.write_result(job, load_result(self.files(job)[0]))
+
+    # what is computed
+
+    def _question(self, job: Job) -> "Question":
+        from erf.gradient.ready import Question
+
+        return Question((job.size, job.size), job.layer, positions_of(self.config.position))
+
+    def load_network(self, job: Job) -> "LoadedNetwork":
+        from erf.gradient.ready import load_network
+
+        return load_network(
+            job.weights,
+            self._question(job),
+            device=self.device,
+            precision=self.config.precision,
+            plain=self.config.plain,
+            images=self.images,
+            label=job.name,
+        )
+
+    def compute(self, job: Job, network: "LoadedNetwork", loop: "Loop") -> "Progress":
+        from erf.gradient.accumulate import accumulate
+
+        return accumulate(network.ready, self.images, self._question(job), loop)
+
+    def conclude(self, job: Job, network: "LoadedNetwork", state: "Progress", loop: "Loop") -> ErfResult:
+        """Raises: UserError if no image could be used, or the map cannot be measured."""
+        from erf.gradient.provenance import describe_map
+
+        about = describe_map(job, self.config, network, self.images, state, loop)
+        provenance = {**about, "identity": self.identify(job)}
+        result = ErfResult(job.name, state.total / len(state.sums), provenance, stack_sums(state.sums), state.names)
+        check_result(result)
+        return result
+
+    # what is written
+
+    def save_outputs(self, job: Job, outputs: ErfResult) -> None:
+        save_result(outputs, self.files(job)[0])
+
+    def write_result(self, job: Job, outputs: ErfResult) -> ErfResult:
+        from erf.figures.files import write_result
+
+        write_result(outputs, self.folder, scale=self.config.scale, formats=self.config.formats)
+        return outputs
+
+    # what a dry run asks
+
+    def begin_dry(self, device: "torch.device") -> None:
+        self.begin(device)
+
+    def preview_jobs(self, name: str, weights: str) -> list[Preview[Job]]:
+        from replknet.listing import foresee_weights
+
+        found = foresee_weights(name, weights, seed=self.config.seed)
+        unknown = "" if found.at_hand else "these weights"
+        return [Preview(job, found.label, unknown) for job in self._jobs_of(weights, found.weights)]
+
+    def count_images(self, job: Job) -> int:
+        return len(self.images.paths)
+
+    def count_done(self, saved: SavedProgress) -> int:
+        return saved.head["done"]
+
+    def estimate_cost(self, job: Job, images: int) -> "Cost":
+        from erf.gradient.cost import estimate_cost
+
+        return estimate_cost(job, self._question(job), self.config, self.device, images)
+
+    def describe_inputs(self) -> str:
+        config, images = self.config, self.images
+        sizes = " and ".join(f"{size} x {size}" for size in config.size)
+        return f"{len(images.paths)} images ({images.name}) at {sizes} pixels, in {config.precision} on {self.device}"
+
+    def common_files(self, jobs: Sequence[Job]) -> list[Path]:
+        return comparison_files(self.folder, self.config.formats) if len(jobs) > 1 else []
+
+
+def _check_size(size: int) -> None:
+    """Raises: UserError if there is no feature map of such images, or no memory for a single one."""
+    import torch
+
+    from runkit.compute.memory import available_memory
+
+    if size < 32:
+        raise UserError(f"--size {size}: feature maps need at least 32 pixels")
+    needed, free = size**2 * _BYTES_PER_PIXEL, available_memory(torch.device("cpu"))
+    if needed > free:
+        raise UserError(
+            f"--size {size}: an image and its map need {needed / 1e9:,.0f} GB of memory, and {free / 1e9:,.0f} GB are "
+            "free; choose a smaller --size"
+        )

@@ -1,0 +1,408 @@
+"""One life of a run, the same for every tool.
+
+A tool gives its hooks (`Tool`), and `run_sweep` lives them for every network that was asked for:
+
+    list the jobs -> is a result finished? -> are the network's outputs saved? -> is there progress? -> compute
+    -> save the outputs -> measure and write -> discard the progress -> say where the files are
+
+A job is one result: one network with its weights, and what else decides its files. Its identity is all that decides the
+result; a result of another identity is refused unless `--overwrite`. Under torchrun the ranks share the images of a
+job: the hooks are called on the right ranks, so a tool knows nothing of them.
+
+Nothing here loads torch before a network has to run.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from runkit.console import Failures, UserError
+from runkit.options import RunOptions
+from runkit.progress import SavedProgress, discard_progress, find_progress, save_progress
+from runkit.provenance import list_differences
+
+if TYPE_CHECKING:  # these load torch
+    import torch
+
+    from runkit.compute.ranks import World
+    from runkit.compute.rounds import Loop
+    from runkit.dry_run import Cost
+
+__all__ = ["Job", "LeftOut", "OnDisk", "Preview", "Swept", "Tool", "is_kept", "run_sweep"]
+
+_logger = logging.getLogger(__name__)
+
+
+class Job(Protocol):
+    """One result of a run."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+
+
+class LeftOut(UserError):
+    """A network that the run goes on without: it is named as skipped, not as failed. The message says why."""
+
+
+_Job = TypeVar("_Job", bound=Job)
+_Network = TypeVar("_Network")
+_State = TypeVar("_State")
+_Outputs = TypeVar("_Outputs")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Preview(Generic[_Job]):
+    """A job as a dry run knows it.
+
+    Attributes:
+        job: Its weights may be a stand-in for those that would be downloaded.
+        weights: Where they would come from, in words.
+        unknown: What has to be downloaded before its identity is known, in words; empty if it is known.
+    """
+
+    job: _Job
+    weights: str
+    unknown: str = ""
+
+
+class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
+    """The hooks of a tool.
+
+    `begin`, `list_jobs`, `load_network` and `compute` are called on every rank, the first two on rank 0 ahead of the
+    others, since they may download; all other hooks on rank 0 alone. Each may raise `UserError`.
+    """
+
+    config: RunOptions
+    program: str
+    """Of messages and provenance, such as `erf.visualize`."""
+    verb: str = "compute"
+    """What a dry run says would be done with a network."""
+
+    # what is asked
+
+    @abstractmethod
+    def begin(self, device: "torch.device") -> None:
+        """Take the device, find what every network is given, and refuse what concerns all networks."""
+
+    @abstractmethod
+    def list_jobs(self, name: str, weights: str) -> Sequence[_Job]:
+        """The results asked for of a network with the weights that the option stands for, which may be downloaded.
+
+        Raises: LeftOut if the run goes on without it.
+        """
+
+    @abstractmethod
+    def identify(self, job: _Job) -> dict[str, Any]:
+        """What decides what the network gives: two jobs that agree in this have the same outputs."""
+
+    def identify_result(self, job: _Job) -> dict[str, Any]:
+        """What decides the result; more than `identify` where outputs are measured in several ways."""
+        return self.identify(job)
+
+    # what is on disk
+
+    @abstractmethod
+    def files(self, job: _Job) -> Sequence[Path]:
+        """What a job leaves; the first is named where a result is kept or refused."""
+
+    @abstractmethod
+    def progress_path(self, job: _Job) -> Path:
+        """The progress file of the job."""
+
+    @abstractmethod
+    def find_finished(self, job: _Job) -> dict[str, Any] | None:
+        """The identity (`identify_result`) of the finished result on disk; None if there is none."""
+
+    def is_whole(self, job: _Job) -> bool:
+        """Whether all files of a finished result are there; asked where `find_finished` says that it is this one.
+
+        Raises: UserError if they do not belong together.
+        """
+        return True
+
+    @abstractmethod
+    def read_result(self, job: _Job) -> _Result:
+        """The finished result."""
+
+    def outputs_path(self, job: _Job) -> Path:
+        """The file of the network's outputs, where it is not part of the finished result."""
+        return self.files(job)[0]
+
+    def find_outputs(self, job: _Job) -> dict[str, Any] | None:
+        """The identity of outputs on disk that have not been measured; None if there are none, or never are."""
+        return None
+
+    def load_outputs(self, job: _Job) -> _Outputs:
+        """The outputs that `find_outputs` found."""
+        raise NotImplementedError
+
+    # what is computed
+
+    def shared_network(self, job: _Job) -> object:
+        """Equal for jobs, one after the other, that one loaded network serves; None where each loads its own."""
+        return None
+
+    @abstractmethod
+    def load_network(self, job: _Job) -> _Network:
+        """The network made ready on the device."""
+
+    @abstractmethod
+    def compute(self, job: _Job, network: _Network, loop: "Loop") -> _State:
+        """Send the images through the network by `loop.run`; go on from `loop.saved` if that is not None."""
+
+    @abstractmethod
+    def conclude(self, job: _Job, network: _Network, state: _State, loop: "Loop") -> _Outputs:
+        """What the network gave, with its provenance.
+
+        Raises: UserError if it is of no use; its progress is then discarded.
+        """
+
+    # what is written
+
+    @abstractmethod
+    def save_outputs(self, job: _Job, outputs: _Outputs) -> None:
+        """Write what the network gave, so that nothing after this needs the network again."""
+
+    @abstractmethod
+    def write_result(self, job: _Job, outputs: _Outputs) -> _Result:
+        """Measure the outputs and write the rest of the job's files."""
+
+    # what a dry run asks
+
+    @abstractmethod
+    def begin_dry(self, device: "torch.device") -> None:
+        """As `begin`, but nothing is downloaded."""
+
+    @abstractmethod
+    def preview_jobs(self, name: str, weights: str) -> "Sequence[Preview[_Job]]":
+        """As `list_jobs`, but weights that would be downloaded stay unknown."""
+
+    @abstractmethod
+    def count_images(self, job: _Job) -> int:
+        """How many images the job has."""
+
+    @abstractmethod
+    def count_done(self, saved: SavedProgress) -> int:
+        """How many images saved progress has dealt with."""
+
+    @abstractmethod
+    def estimate_cost(self, job: _Job, images: int) -> "Cost":
+        """What a number of images would take."""
+
+    @abstractmethod
+    def describe_inputs(self) -> str:
+        """What every network is given, in words."""
+
+    basis: str
+    """What the estimates of `estimate_cost` come from, in words."""
+
+    @abstractmethod
+    def common_files(self, jobs: Sequence[_Job]) -> Sequence[Path]:
+        """What is written for all jobs together."""
+
+
+@dataclass(frozen=True)
+class Swept(Generic[_Result]):
+    """What came of a sweep.
+
+    Attributes:
+        results: In the order asked for, on rank 0; none on the others.
+        failures: Networks that failed.
+        skipped: Networks that were left out: `{"model": ..., "reason": ...}`.
+    """
+
+    results: list[_Result]
+    failures: Failures
+    skipped: list[dict[str, str]] = field(default_factory=list)
+
+
+def run_sweep(tool: Tool[_Job, _Network, _State, _Outputs, _Result]) -> Swept[_Result]:
+    """Live the run of every network asked for; one that fails does not stop the others.
+
+    Under torchrun the ranks share the images, and rank 0 alone reads and writes results.
+
+    Raises: UserError for what concerns all networks, or if the only one fails.
+    """
+    from runkit.compute.device import choose_device
+    from runkit.compute.ranks import joined_world
+
+    device = choose_device(tool.config.device)
+    with joined_world(device) as world:
+        world.main_first(lambda: tool.begin(device))
+        return _Life(tool, world, device).run()
+
+
+def is_kept(
+    find: Callable[[], dict[str, Any] | None],
+    identity: dict[str, Any],
+    path: Path,
+    run: RunOptions,
+    *,
+    is_whole: Callable[[], bool] = lambda: True,
+) -> bool:
+    """Whether what lies on disk is of this run and is kept.
+
+    With `--overwrite` it is passed over, but `--resume` keeps what is of this run: the run that it continues may have
+    written it.
+
+    Args:
+        find: The identity of what lies on disk; None if nothing does.
+        identity: That of this run.
+        path: Named in messages.
+        is_whole: Whether all of it is there, asked where the identities agree.
+
+    Raises: UserError if it is of another run, or `find` or `is_whole` refuses it, and `--overwrite` is off.
+    """
+    if run.overwrite and not run.resume:
+        return False
+    try:
+        found = find()
+        differences = [] if found is None else list_differences(found, identity)
+        if differences:
+            raise UserError(
+                f"{path} is of another configuration ({'; '.join(differences)}); choose another --output, or "
+                "--overwrite"
+            )
+        return found is not None and is_whole()
+    except UserError:
+        if run.overwrite:
+            return False
+        raise
+
+
+class OnDisk(Generic[_Job, _Network, _State, _Outputs, _Result]):
+    """What lies on disk of a tool's jobs, in the order in which a run asks; for the run and the dry run alike."""
+
+    def __init__(self, tool: Tool[_Job, _Network, _State, _Outputs, _Result]):
+        self.tool = tool
+
+    def is_finished(self, job: _Job) -> bool:
+        """Raises: UserError as `is_kept`."""
+        tool = self.tool
+        return is_kept(
+            partial(tool.find_finished, job),
+            tool.identify_result(job),
+            tool.files(job)[0],
+            tool.config,
+            is_whole=partial(tool.is_whole, job),
+        )
+
+    def has_outputs(self, job: _Job) -> bool:
+        """Raises: UserError as `is_kept`."""
+        tool = self.tool
+        return is_kept(partial(tool.find_outputs, job), tool.identify(job), tool.outputs_path(job), tool.config)
+
+    def find_progress(self, job: _Job) -> SavedProgress | None:
+        """Raises: UserError as `runkit.progress.find_progress`."""
+        tool, run = self.tool, self.tool.config
+        path, identity = tool.progress_path(job), tool.identify(job)
+        return find_progress(path, identity, resume=run.resume, overwrite=run.overwrite)
+
+
+class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
+    """The life of all jobs of a run; every method is called by all ranks alike."""
+
+    def __init__(self, tool: Tool[_Job, _Network, _State, _Outputs, _Result], world: "World", device: "torch.device"):
+        super().__init__(tool)
+        self.world, self.device = world, device
+        self.failures, self.skipped = Failures(), list[dict[str, str]]()
+        self._loaded: tuple[object, _Network] | None = None
+
+    def run(self) -> Swept[_Result]:
+        """All jobs are listed before the first is computed, so that what is refused is known before the long work."""
+        asked, guard = self.tool.config.asked, self.failures.guard
+        listed = [guard(name, partial(self.list_jobs, name, weights), alone=len(asked) == 1) for name, weights in asked]
+        jobs = [job for of_network in listed for job in of_network or ()]
+        alone = len(asked) == len(jobs) == 1
+        results = []
+        for number, job in enumerate(jobs, start=1):
+            results.append(guard(job.name, partial(self.live, job), alone=alone))
+            self._release_unless_shared(jobs[number:])
+        return Swept([result for result in results if result is not None], self.failures, self.skipped)
+
+    def list_jobs(self, name: str, weights: str) -> Sequence[_Job]:
+        """A network's jobs; none if it is left out.
+
+        Raises: UserError if the files of one are of another configuration.
+        """
+        try:
+            jobs = self.world.main_first(lambda: self.tool.list_jobs(name, weights))
+        except LeftOut as reason:
+            _logger.warning("skipping %s: %s", name, reason)
+            self.skipped.append({"model": name, "reason": str(reason)})
+            return []
+        for job in jobs:
+            self.world.check_same(self.tool.identify(job))
+            self.world.on_main(partial(self.is_finished, job))
+        return jobs
+
+    def live(self, job: _Job) -> _Result | None:
+        """One job from beginning to end; its result on rank 0."""
+        tool, only_main = self.tool, self.world.only_main
+        if self.world.on_main(partial(self.is_finished, job)):
+            _logger.info(
+                "%s: %s is finished already and is kept; --overwrite makes it again", job.name, tool.files(job)[0]
+            )
+            result = only_main(lambda: tool.read_result(job))
+        else:
+            outputs = self._outputs(job)
+            result = only_main(lambda: tool.write_result(job, outputs))  # type: ignore[arg-type]  # rank 0 has them
+            _logger.info("%s: wrote %s", job.name, ", ".join(map(str, tool.files(job))))
+        only_main(lambda: discard_progress(tool.progress_path(job), tool.identify(job)))
+        return result
+
+    def _outputs(self, job: _Job) -> _Outputs | None:
+        """What the network gave, on rank 0: saved before, or computed and saved now."""
+        tool, only_main = self.tool, self.world.only_main
+        if self.world.on_main(partial(self.has_outputs, job)):
+            _logger.info("%s: measuring what is saved in %s", job.name, tool.outputs_path(job))
+            return only_main(lambda: tool.load_outputs(job))
+        outputs = self._compute(job)
+        only_main(lambda: tool.save_outputs(job, outputs))  # type: ignore[arg-type]
+        return outputs
+
+    def _compute(self, job: _Job) -> _Outputs | None:
+        """Let the network run, going on from saved progress."""
+        from runkit.compute.memory import reset_peak_memory
+        from runkit.compute.rounds import Loop
+
+        tool, world = self.tool, self.world
+        path, identity = tool.progress_path(job), tool.identify(job)
+        saved = world.on_main(partial(self.find_progress, job))
+        reset_peak_memory(self.device)
+        loop = Loop(
+            job.name,
+            batch_size=tool.config.batch_size,
+            world=world,
+            saved=saved,
+            keep=partial(save_progress, path, identity),
+            show=True,
+        )
+        network = world.together(partial(self._network, job))
+        state = tool.compute(job, network, loop)
+        try:
+            return world.only_main(lambda: tool.conclude(job, network, state, loop))
+        except UserError:  # all images were dealt with: there is nothing to go on with
+            world.only_main(lambda: discard_progress(path, identity))
+            raise
+
+    def _release_unless_shared(self, later: Sequence[_Job]) -> None:
+        """Free the network that is loaded, unless the next job shares it."""
+        if self._loaded is not None and not (later and self.tool.shared_network(later[0]) == self._loaded[0]):
+            self._loaded = None
+
+    def _network(self, job: _Job) -> _Network:
+        """The network of a job: the one that is loaded, where it serves this job too."""
+        key = self.tool.shared_network(job)
+        if key is None:
+            return self.tool.load_network(job)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # its memory is free before the next network is loaded
+            self._loaded = (key, self.tool.load_network(job))
+        return self._loaded[1]

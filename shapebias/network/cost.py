@@ -1,0 +1,37 @@
+"""What asking a network would take: time and memory, estimated from batches of black images."""
+
+from functools import partial
+
+import torch
+
+from replknet.zoo import resolve_weights
+from runkit.compute.probe import count_macs, extrapolate, probe
+from runkit.dry_run import Cost
+from shapebias.network.inference import ask_black, default_batch_size
+from shapebias.network.loading import load_network
+from shapebias.options import Config
+
+__all__ = ["estimate_cost"]
+
+_PROBE_IMAGES = (1, 4)  # that go through the network together
+
+
+def estimate_cost(name: str, config: Config, device: torch.device, images: int) -> Cost:
+    """The cost of asking about a number of images, from batches of black ones to the untrained network."""
+    network = load_network(resolve_weights(name, "random"), preprocessing=config.preprocessing, device=device)
+    dtype = getattr(torch, config.precision)
+    model, (height, width) = network.model.to(dtype), network.preprocessing.input_size
+    macs = count_macs(lambda: model(torch.empty(1, 3, height, width, device=device, dtype=dtype)))
+    probes = [
+        probe(
+            partial(ask_black, model, count, network.preprocessing, device, name),
+            device,
+            macs=count * macs,
+            pixels=count * height * width,
+        )
+        for count in _PROBE_IMAGES
+    ]
+    batch_size = config.batch_size or default_batch_size(device)
+    batch = extrapolate(probes, macs=batch_size * macs, pixels=batch_size * height * width)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Cost(parameters, macs, batch.seconds * images / batch_size, batch.peak_bytes)

@@ -1,0 +1,135 @@
+"""A network made ready to be asked, and what its probabilities say about their making."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from replknet.optimize import optimize
+from replknet.zoo import Preprocessing, ResolvedWeights, WeightsRecord
+from runkit import describe_run
+from runkit.compute.memory import keep_freed_memory
+from runkit.compute.provenance import describe_computation
+from runkit.compute.rounds import Loop
+from shapebias.answers.observers import RANDOM_SUFFIX
+from shapebias.network.inference import TOOLBOX_PREPROCESSING, StimulusReader, check_head
+from shapebias.network.precision import PrecisionEffect, reduce_precision
+from shapebias.options import Config
+from shapebias.stimuli.images import Stimuli, Stimulus
+
+__all__ = ["LoadedNetwork", "describe_answers", "label_of", "load_network", "subject_of"]
+
+_logger = logging.getLogger(__name__)
+_COMPARED_IMAGES = 16  # that a reduced precision is tried on
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network with weights, made ready, and what a result says about it.
+
+    Attributes:
+        model: In its fast form, on the device, in the precision asked for.
+        preprocessing: That its images get.
+        record: Of its weights.
+        model_args: That it was built with.
+        precision_effect: What a reduced precision changes; None in float32.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    record: WeightsRecord
+    model_args: dict[str, Any]
+    precision_effect: PrecisionEffect | None = None
+
+
+def load_network(weights: ResolvedWeights, *, preprocessing: str, device: torch.device) -> LoadedNetwork:
+    """The network in its fast form on the device, in float32.
+
+    Args:
+        preprocessing: "model" for the network's own, "toolbox" for the same for all.
+
+    Raises: UserError if the weights do not fit, or its classes are not those of ImageNet-1k.
+    """
+    from replknet.zoo import load_model
+
+    toolbox = preprocessing == "toolbox"
+    loaded = load_model(weights, input_size=TOOLBOX_PREPROCESSING.input_size if toolbox else None)
+    check_head(loaded.model, weights.name)
+    if device.type == "cpu":
+        keep_freed_memory()
+    model = optimize(loaded.model).to(device)
+    given = TOOLBOX_PREPROCESSING if toolbox else loaded.preprocessing
+    return LoadedNetwork(model, given, loaded.record, loaded.model_args)
+
+
+def find_precision_effect(
+    network: LoadedNetwork, precision: str, stimuli: Sequence[Stimulus], reader: StimulusReader, *, name: str
+) -> PrecisionEffect:
+    """Convert a float32 network, in place, to a reduced precision; what that changes on some stimuli."""
+    some = stimuli[:: max(1, len(stimuli) // _COMPARED_IMAGES)][:_COMPARED_IMAGES]
+    device = next(network.model.parameters()).device
+    effect = reduce_precision(
+        network.model,
+        getattr(torch, precision),
+        some,
+        preprocessing=network.preprocessing,
+        device=device,
+        reader=reader,
+        name=name,
+    )
+    _logger.info(
+        "%s: %s against float32 on %d images: %d decisions changed, largest difference of a probability %.2g",
+        name,
+        precision,
+        effect.images,
+        effect.decisions_changed,
+        effect.largest_difference,
+    )
+    return effect
+
+
+def subject_of(weights: ResolvedWeights) -> str:
+    """The `subj` of a network's CSV: its full name; untrained ones say so."""
+    if weights.record.random:
+        return weights.name + RANDOM_SUFFIX
+    return weights.name if weights.record.source == "file" else weights.record.model
+
+
+def label_of(weights: ResolvedWeights) -> str:
+    """How pictures and tables call a network: random weights and a user's checkpoint are named."""
+    record = weights.record
+    named = record.random or record.source == "file"
+    return f"{weights.name}, {record.label}" if named else subject_of(weights)
+
+
+def describe_answers(
+    weights: ResolvedWeights, config: Config, network: LoadedNetwork, stimuli: Stimuli, loop: Loop, device: torch.device
+) -> dict[str, Any]:
+    """The provenance of probabilities, without what decides them (`config`); see docs/file-formats.md."""
+    preprocessing, effect = network.preprocessing, network.precision_effect
+    return {
+        **describe_run(program="shapebias.run", arguments=config.arguments, started=loop.started, seconds=loop.seconds),
+        "subject": subject_of(weights),
+        "label": label_of(weights),
+        "seed": config.seed,
+        "precision": config.precision,
+        "precision_check": effect and asdict(effect),
+        **describe_computation(loop, device),
+        "images_per_second": round(loop.images_per_second, 2),
+        "weights": network.record.as_dict(),
+        "model_args": network.model_args,
+        "data": {
+            **stimuli.describe(),
+            "preprocessing": {
+                "choice": config.preprocessing,
+                "mean": list(preprocessing.mean),
+                "std": list(preprocessing.std),
+                "input_size_px": list(preprocessing.input_size),
+                "interpolation": preprocessing.interpolation,
+                "crop": None,
+            },
+        },
+    }

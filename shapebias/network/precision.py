@@ -1,0 +1,54 @@
+"""Arithmetic of less than float32: what runs it, and what it changes in a network's answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from runkit import UserError
+from shapebias.network.inference import predict
+from shapebias.stimuli.categories import decide
+from shapebias.stimuli.images import Stimulus
+
+__all__ = ["PrecisionEffect", "check_precision", "reduce_precision"]
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a precision that is of no use on a device.
+
+    Raises: UserError for float16 on a CPU, whose kernels are many times slower than those of float32.
+    """
+    if precision == "float16" and device.type == "cpu":
+        raise UserError("--precision float16 is for GPUs; on a CPU take bfloat16 or float32")
+
+
+@dataclass(frozen=True)
+class PrecisionEffect:
+    """What a reduced precision changed on some stimuli.
+
+    Attributes:
+        images: How many stimuli were asked in both precisions.
+        decisions_changed: How many of them got another of the 16 categories.
+        largest_difference: Between two class probabilities, in [0, 1].
+    """
+
+    images: int
+    decisions_changed: int
+    largest_difference: float
+
+
+def reduce_precision(
+    model: nn.Module, dtype: torch.dtype, stimuli: Sequence[Stimulus], **options: Any
+) -> PrecisionEffect:
+    """Ask a float32 network the stimuli, convert it in place to `dtype`, ask again, and compare.
+
+    Args:
+        options: Of `predict`.
+    """
+    exact = predict(model, stimuli, **options)
+    reduced = predict(model.to(dtype), stimuli, **options)
+    changed = sum(a != b for a, b in zip(decide(exact), decide(reduced), strict=True))
+    return PrecisionEffect(len(stimuli), changed, float(np.abs(exact - reduced).max()))

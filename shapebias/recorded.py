@@ -1,0 +1,108 @@
+"""What was recorded before: people, answers in CSVs, and saved probabilities, measured without any network."""
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from runkit import UserError, describe_run
+from runkit.dry_run import DryRun, ForeseenJob
+from runkit.fetch.download import DownloadError
+from runkit.sweep import is_kept
+from shapebias.answers import observers
+from shapebias.answers.observers import Observer, read_observers
+from shapebias.answers.probabilities import Probabilities, load_probabilities
+from shapebias.options import Config
+from shapebias.results.answers import add_aggregation, read_answers, write_answers
+from shapebias.results.comparison import comparison_files
+from shapebias.results.files import ResultFolder
+
+__all__ = ["check_cues", "find_people", "foresee_recorded", "measure_probabilities"]
+
+_logger = logging.getLogger(__name__)
+
+
+def find_people(config: Config) -> list[Observer]:
+    """People to compare with; without them a run goes on, unless the user named a folder."""
+    try:
+        return observers.find_people(config.humans, config.experiment)
+    except DownloadError as error:
+        _logger.warning("going on without people: %s; --humans names a folder of their CSVs", error)
+        return []
+
+
+def check_cues(answered: Sequence[Observer], config: Config) -> None:
+    """Refuse answers to images of another experiment.
+
+    Raises: UserError.
+    """
+    for observer in answered:
+        if (observer.trials["texture"] != "").any() != config.experiment.two_cues:
+            raise UserError(
+                f"{observer.source or observer.name} does not hold answers to {config.experiment.what}; choose the "
+                "--experiment they are of"
+            )
+
+
+def measure_probabilities(config: Config, folder: ResultFolder) -> list[Observer]:
+    """Answers of the networks whose probabilities were saved, decided as `config` says; no network is loaded.
+
+    Raises: UserError as `load_probabilities`, if two files are of the same network, or if there is a result of another
+        configuration and `overwrite` is off.
+    """
+    measured: list[Observer] = []
+    seen: dict[str, Path] = {}
+    for path in config.from_probabilities:
+        started, clock = datetime.now(timezone.utc), time.perf_counter()
+        probabilities = load_probabilities(path)
+        name, provenance = probabilities.model, probabilities.provenance
+        if provenance["data"]["name"] != config.experiment.name:
+            raise UserError(f"{path} is of the experiment {provenance['data']['name']}; say --experiment")
+        if name in seen:
+            raise UserError(f"{path} and {seen[name]} are both of the network {name!r}; name one of them")
+        seen[name] = path
+        if _is_finished(probabilities, config, folder):
+            _logger.info("%s: %s is finished already and is kept", name, folder.json_of(name))
+            random = provenance["weights"]["random"]
+            measured.append(read_answers(folder, name, provenance["label"], random=random, path=path))
+            continue
+        seconds = time.perf_counter() - clock
+        about = describe_run(program="shapebias.run", arguments=config.arguments, started=started, seconds=seconds)
+        measured.append(
+            write_answers(folder, probabilities, path, aggregation=config.aggregation, more={"remeasured": about})
+        )
+    return measured
+
+
+def _is_finished(probabilities: Probabilities, config: Config, folder: ResultFolder) -> bool:
+    """Raises: UserError as `runkit.sweep.is_kept`."""
+    name = probabilities.model
+    return is_kept(
+        lambda: folder.finished_identity(name, resume=config.resume),
+        add_aggregation(probabilities.provenance["config"], config.aggregation),
+        folder.json_of(name),
+        config,
+        is_whole=lambda: folder.has_answers(name),
+    )
+
+
+def foresee_recorded(config: Config, folder: ResultFolder) -> DryRun:
+    """What would be done with answers or probabilities that were saved."""
+    if config.from_csv:
+        jobs = [
+            ForeseenJob(observer.name, "recorded", "measure", (folder.json_of(observer.name),))
+            for observer in read_observers(config.from_csv)
+        ]
+    else:
+        saved = [load_probabilities(path) for path in config.from_probabilities]
+        jobs = [
+            ForeseenJob(
+                one.model,
+                one.provenance["weights"]["label"],
+                "decide and measure",
+                (folder.json_of(one.model), folder.csv_of(one.model), folder.ranks_of(one.model)),
+            )
+            for one in saved
+        ]
+    return DryRun("shapebias.run", "what was recorded", jobs, comparison_files(folder, config.formats))

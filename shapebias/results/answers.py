@@ -1,0 +1,76 @@
+"""A network's answers on disk: decided from its probabilities, written with all that follows, and read back."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from runkit import sha256_of_file
+from shapebias.answers.observers import Observer, read_observer, write_raw_data
+from shapebias.answers.probabilities import Probabilities, load_probabilities
+from shapebias.measures.ranks import rank_cues, write_ranks
+from shapebias.measures.shape_bias import measure
+from shapebias.results.content import NetworkHead
+from shapebias.results.files import ResultFolder
+from shapebias.stimuli.categories import count_ties, decide
+from shapebias.stimuli.images import Stimulus, parse_image_name
+
+__all__ = ["add_aggregation", "read_answers", "write_answers"]
+
+_logger = logging.getLogger(__name__)
+
+
+def add_aggregation(identity: Mapping[str, Any], aggregation: str) -> dict[str, Any]:
+    """What decides a network's answers, from what decides its probabilities."""
+    return {**identity, "aggregation": aggregation}
+
+
+def write_answers(
+    folder: ResultFolder,
+    probabilities: Probabilities,
+    path: Path,
+    *,
+    aggregation: str,
+    more: Mapping[str, Any] | None = None,
+) -> Observer:
+    """Decide, and write the raw-data CSV, the cue ranks and the result.
+
+    Args:
+        path: The file of the probabilities.
+        aggregation: As for `shapebias.stimuli.categories.decide`.
+        more: Joins the head of the result.
+    """
+    name, provenance = probabilities.model, probabilities.provenance
+    stimuli = [Stimulus(Path(image), *parse_image_name(image)) for image in probabilities.images]
+    answers = decide(probabilities.values, aggregation=aggregation)
+    write_raw_data(folder.csv_of(name), provenance["subject"], stimuli, answers)
+    write_ranks(folder.ranks_of(name), rank_cues(probabilities.values, probabilities.images))
+    random = provenance["weights"]["random"]
+    observer = read_answers(folder, name, provenance["label"], random=random, path=path)
+    head = {
+        **{key: value for key, value in provenance.items() if key not in ("subject", "label")},
+        "config": add_aggregation(provenance["config"], aggregation),
+        **(more or {}),
+        "probabilities": {"file": path.name, "sha256": sha256_of_file(path)},
+        "ties": count_ties(probabilities.values, aggregation=aggregation),
+        "skipped": [],
+    }
+    folder.write_observer(observer, cast(NetworkHead, head), measure(observer))
+    return observer
+
+
+def read_answers(folder: ResultFolder, name: str, label: str, *, random: bool, path: Path | None = None) -> Observer:
+    """The answers on disk, labelled with the weights that gave them, and the cue ranks where probabilities are known.
+
+    Args:
+        path: The file of the probabilities; None for the one in `folder`.
+    """
+    path = path or folder.probabilities_of(name)
+    ranks = None
+    if path.exists():
+        saved = load_probabilities(path)
+        ranks = rank_cues(saved.values, saved.images)
+    else:
+        _logger.info("%s: no %s, so no cue ranks; --overwrite asks the network again", name, path.name)
+    return replace(read_observer(folder.csv_of(name)), label=label, random=random, ranks=ranks)
