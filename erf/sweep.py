@@ -21,7 +21,7 @@ from erf.results.files import (
     save_result,
 )
 from erf.results.tables import comparison_files
-from runkit import UserError, file_stem
+from runkit import file_stem
 from runkit.progress import SavedProgress
 from runkit.sweep import Preview, Swept, Tool, run_sweep
 
@@ -35,9 +35,6 @@ if TYPE_CHECKING:  # these load torch
     from runkit.dry_run import Cost
 
 __all__ = ["FieldTool", "measure_networks"]
-
-_BYTES_PER_PIXEL = 3 * (1 + 4 + 4) + 8 + 8
-"""Of an image, its normalised form and gradient in three colours, its map, and the sum of maps; without a network."""
 
 
 def measure_networks(config: Config, folder: Path | None = None) -> Swept[ErfResult]:
@@ -69,9 +66,10 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     def begin(self, device: "torch.device") -> None:
         from erf.gradient.images import find_images
         from erf.gradient.precision import check_precision
+        from erf.gradient.ready import check_size
 
         for size in (max(self.config.size), min(self.config.size)):
-            _check_size(size)
+            check_size(size)
         check_precision(self.config.precision, device)
         self.device = device
         self.images = find_images(self.config.images, self.config.num_images)
@@ -196,19 +194,3 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
 
     def common_files(self, jobs: Sequence[Job]) -> list[Path]:
         return comparison_files(self.folder, self.config.formats) if len(jobs) > 1 else []
-
-
-def _check_size(size: int) -> None:
-    """Raises: UserError if there is no feature map of such images, or no memory for a single one."""
-    import torch
-
-    from runkit.compute.memory import available_memory
-
-    if size < 32:
-        raise UserError(f"--size {size}: feature maps need at least 32 pixels")
-    needed, free = size**2 * _BYTES_PER_PIXEL, available_memory(torch.device("cpu"))
-    if needed > free:
-        raise UserError(
-            f"--size {size}: an image and its map need {needed / 1e9:,.0f} GB of memory, and {free / 1e9:,.0f} GB are "
-            "free; choose a smaller --size"
-        )

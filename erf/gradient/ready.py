@@ -19,10 +19,13 @@ from erf.gradient.precision import is_reduced, number_type, prepare_reduced
 from erf.gradient.theoretical import TheoreticalField, theoretical_field
 from replknet.zoo import Preprocessing, ResolvedWeights, WeightsRecord, load_model
 from runkit import UserError
+from runkit.compute.memory import available_memory
 
-__all__ = ["LoadedNetwork", "Question", "ReadyNetwork", "explained", "load_network", "to_input"]
+__all__ = ["LoadedNetwork", "Question", "ReadyNetwork", "check_size", "explained", "load_network", "to_input"]
 
 _logger = logging.getLogger(__name__)
+_BYTES_PER_PIXEL = 3 * (1 + 4 + 4) + 8 + 8
+"""Of an image, its normalised form and gradient in three colours, its map, and the sum of maps; without a network."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,18 @@ def load_network(
         prepared, found = prepare(model.to(number_type(precision)), layer=question.layer, plain=plain), None
     ready = ReadyNetwork(prepared, loaded.preprocessing, device, precision, label)
     return LoadedNetwork(ready, loaded.record, loaded.model_args, field, found)
+
+
+def check_size(size: int) -> None:
+    """Raises: UserError if there is no feature map of such images, or no memory for a single one."""
+    if size < 32:
+        raise UserError(f"--size {size}: feature maps need at least 32 pixels")
+    needed, free = size**2 * _BYTES_PER_PIXEL, available_memory(torch.device("cpu"))
+    if needed > free:
+        raise UserError(
+            f"--size {size}: an image and its map need {needed / 1e9:,.0f} GB of memory, and {free / 1e9:,.0f} GB are "
+            "free; choose a smaller --size"
+        )
 
 
 def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
