@@ -20,7 +20,16 @@ import numpy as np
 from runkit import UserError
 from runkit.plugins import load_plugin
 
-__all__ = ["CUES", "SUPPRESSIONS", "Strength", "Suppression", "Variant", "choose_variants", "suppress"]
+__all__ = [
+    "CUES",
+    "SUPPRESSIONS",
+    "Strength",
+    "Suppression",
+    "Variant",
+    "choose_variants",
+    "opencv",
+    "suppress",
+]
 
 CUES = ("shape", "texture", "colour")
 
@@ -51,6 +60,7 @@ class Suppression:
         strengths: From weak to strong.
         function: `function(image, rng, **parameters)` for a uint8 image (H, W, 3); returns one of the same shape.
         random: Whether the function uses `rng`.
+        costly: Whether making an image takes longer than a small network's answer to it.
     """
 
     name: str
@@ -59,6 +69,7 @@ class Suppression:
     strengths: tuple[Strength, ...]
     function: _Filter
     random: bool = False
+    costly: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +161,11 @@ def _load_own(text: str) -> Suppression:
 
 
 @lru_cache(maxsize=1)
-def _cv2() -> Any:
+def opencv() -> Any:
+    """OpenCV, which an extra installs.
+
+    Raises: UserError if it is missing.
+    """
     try:
         import cv2
     except ImportError as error:
@@ -178,7 +193,7 @@ def _patch_shuffle(image: np.ndarray, rng: np.random.Generator, *, grid: int) ->
 
 def _patch_rotation(image: np.ndarray, rng: np.random.Generator, *, grid: int) -> np.ndarray:
     """Each patch of a grid turned by 0, 90, 180 or 270 degrees; resized for it where patches would not be squares."""
-    cv2 = _cv2()
+    cv2 = opencv()
     height, width = image.shape[:2]
     whole = image
     if height != width or height % grid:
@@ -196,22 +211,22 @@ def _patch_rotation(image: np.ndarray, rng: np.random.Generator, *, grid: int) -
 def _bilateral(
     image: np.ndarray, rng: np.random.Generator, *, diameter: int, sigma_colour: float, sigma_space: float = 75
 ) -> np.ndarray:
-    return _cv2().bilateralFilter(image, d=diameter, sigmaColor=sigma_colour, sigmaSpace=sigma_space)
+    return opencv().bilateralFilter(image, d=diameter, sigmaColor=sigma_colour, sigmaSpace=sigma_space)
 
 
 def _gaussian_blur(image: np.ndarray, rng: np.random.Generator, *, kernel: int, sigma: float) -> np.ndarray:
-    return _cv2().GaussianBlur(image, (kernel, kernel), sigmaX=sigma)
+    return opencv().GaussianBlur(image, (kernel, kernel), sigmaX=sigma)
 
 
 def _non_local_means(
     image: np.ndarray, rng: np.random.Generator, *, h: float, template: int = 14, search: int = 21
 ) -> np.ndarray:
-    return _cv2().fastNlMeansDenoising(image, h=h, templateWindowSize=template, searchWindowSize=search)
+    return opencv().fastNlMeansDenoising(image, h=h, templateWindowSize=template, searchWindowSize=search)
 
 
 def _greyscale(image: np.ndarray, rng: np.random.Generator, *, alpha: float) -> np.ndarray:
     """Between the image (0) and its luminance (1); computed in float32 and cut off to whole numbers, as released."""
-    cv2 = _cv2()
+    cv2 = opencv()
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32) / 255.0
     blended = (1 - alpha) * (image.astype(np.float32) / 255.0) + alpha * grey
     return np.clip(blended * 255, 0, 255).astype(np.uint8)
@@ -263,6 +278,7 @@ SUPPRESSIONS: dict[str, Suppression] = {
             "filter strength h",
             tuple(Strength(h, {"h": h}) for h in (5, 10, 15, 20, 25)),
             _non_local_means,
+            costly=True,
         ),
         Suppression(
             "greyscale",

@@ -36,6 +36,7 @@ PARSERS = {  # program -> the module that builds its parser
     "erf.visualize": "erf.options",
     "erf.claims": "claims.command",
     "shapebias.run": "shapebias.options",
+    "shapebias.reliance": "shapebias.reliance",
     "shapebias.relate": "htmlreport.relate",
     "shapebias.sensitivity": "shapebias.sensitivity",
     "htmlreport": "htmlreport",

@@ -133,8 +133,8 @@ def test_a_function_of_the_users(tmp_path):
 def test_without_opencv_one_line_says_what_to_install(monkeypatch):
     from shapebias.stimuli import suppressions
 
-    suppressions._cv2.cache_clear()
+    suppressions.opencv.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
     with pytest.raises(UserError, match=r"pip install 'replknet-analysis\[reliance\]'"):
         suppress(IMAGE, VARIANTS["bilateral-4"], image_name="a")
-    suppressions._cv2.cache_clear()
+    suppressions.opencv.cache_clear()

@@ -1,0 +1,148 @@
+"""Pictures of reliance: curves against the strength of a suppression, bars per cue, what was done to an image."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from runkit.figures import PAGE_WIDTH, axes_or_new, new_figure
+from shapebias.figures.observers import Style, choose_style
+from shapebias.measures.reliance import Reliance, ReliancePoint
+from shapebias.stimuli.suppressions import CUES, SUPPRESSIONS
+
+__all__ = ["draw_reliance", "draw_reliance_curves", "draw_suppressions", "plot_reliance", "plot_reliance_curve"]
+
+_COLUMNS = 4  # of panels
+
+
+def plot_reliance(measured: Sequence[Reliance], *, ax: Axes | None = None) -> Axes:
+    """Reliance per cue as bars with their 95% intervals, one group of bars per cue and one bar per network.
+
+    Args:
+        measured: At least one network; all measured on the same suppressions.
+        ax: Axes to draw on; new ones if None.
+
+    Returns: The Axes.
+    """
+    cues = [cue for cue in CUES if any(cue in one.reliance for one in measured)]
+    width = 0.8 / len(measured)
+    with axes_or_new(ax) as axes:
+        for index, (one, style) in enumerate(_styled(measured)):
+            known = [(at, one.reliance[cue]) for at, cue in enumerate(cues) if cue in one.reliance]
+            x = [at + (index - (len(measured) - 1) / 2) * width for at, _ in known]
+            values = [estimate.value or 0.0 for _, estimate in known]
+            errors = np.abs(np.array([[e.low, e.high] for _, e in known], float).T - values) if known else None
+            axes.bar(
+                x, values, width * 0.92, color=style.colour, label=one.label, yerr=errors, gid=f"{style.key}-bars",
+                error_kw={"linewidth": 0.8, "ecolor": "0.2"},
+            )  # fmt: skip
+        axes.set_xticks(range(len(cues)), cues)
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylabel(f"reliance (1 - mean {_left(measured)})")
+        axes.axhline(0, color="0.2", linewidth=0.6)
+    return axes
+
+
+def draw_reliance(measured: Sequence[Reliance], *, width_in: float = PAGE_WIDTH / 2) -> Figure:
+    """`plot_reliance` as a figure, with a legend of the networks below."""
+    with new_figure(width_in, 2.4 + 0.17 * len(measured)) as figure:
+        ax = plot_reliance(measured, ax=figure.subplots())
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=1)
+    return figure
+
+
+def plot_reliance_curve(measured: Sequence[Reliance], suppression: str, *, ax: Axes | None = None) -> Axes:
+    """Relative accuracy against the strength of one suppression, with 95% intervals as bands.
+
+    The first point (–) is the images as they are. Without labels the share of unchanged answers is drawn.
+
+    Args:
+        measured: At least one network.
+        suppression: Name of the suppression.
+        ax: Axes to draw on; new ones if None.
+    """
+    with axes_or_new(ax) as axes:
+        for one, style in _styled(measured):
+            points = _points(one, suppression)
+            x, middle, low, high = _curve(points)
+            axes.plot(x, middle, color=style.colour, linestyle=style.line, marker=style.marker, label=one.label,
+                      markersize=2.8, gid=f"{style.key}-{suppression}")  # fmt: skip
+            axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
+        points = _points(measured[0], suppression)
+        axes.set_xticks(range(len(points)), ["–", *(f"{point.strength:g}" for point in points[1:])])
+        axes.set_title(suppression)
+        axes.set_xlabel(SUPPRESSIONS[suppression].axis if suppression in SUPPRESSIONS else "strength")
+        axes.axhline(0, color="0.5", linewidth=0.6, linestyle=":")
+        axes.set_ylim(top=max(1.05, min(axes.get_ylim()[1], 1.4)))
+    return axes
+
+
+def draw_reliance_curves(measured: Sequence[Reliance], *, width_in: float = PAGE_WIDTH) -> Figure:
+    """All suppressions, one panel each, with a legend of the networks below."""
+    names = list(dict.fromkeys(point.suppression for point in measured[0].points if point.suppression))
+    columns = min(_COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    with new_figure(width_in, 1.7 * rows + 0.3 + 0.17 * len(measured)) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for ax, name in itertools.zip_longest(axes.flat, names):
+            if name is None:
+                ax.set_axis_off()
+            else:
+                plot_reliance_curve(measured, name, ax=ax)
+        for ax in axes[:, 0]:
+            ax.set_ylabel(_left(measured))
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(measured)))
+    return figure
+
+
+def draw_suppressions(images: Mapping[str, np.ndarray], *, width_in: float = PAGE_WIDTH, columns: int = 9) -> Figure:
+    """The same image under every suppression, so that a reader sees what was done.
+
+    Args:
+        images: Label of the variant -> uint8 (H, W, 3), in the order in which they are shown.
+        columns: How many in a row.
+    """
+    rows = -(-len(images) // columns)
+    side = width_in / columns
+    with new_figure(width_in, rows * (side + 0.14)) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for ax, shown in itertools.zip_longest(axes.flat, images.items()):
+            ax.set_axis_off()
+            if shown is not None:
+                ax.imshow(shown[1])
+                ax.set_title(_wrapped(shown[0]), fontsize=4.6, pad=1.5)
+    return figure
+
+
+def _styled(measured: Sequence[Reliance]) -> list[tuple[Reliance, Style]]:
+    return [(one, choose_style(index, random="RANDOM" in one.label)) for index, one in enumerate(measured)]
+
+
+def _points(one: Reliance, suppression: str) -> list[ReliancePoint]:
+    return [point for point in one.points if point.suppression in ("", suppression)]
+
+
+def _curve(points: Sequence[ReliancePoint]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Positions, values and ends of the intervals; NaN where a value is not defined."""
+    rows = []
+    for point in points:
+        if point.accuracy is None:
+            changed = point.changed
+            rows.append([None if v is None else 1 - v for v in (changed.value, changed.high, changed.low)])
+        else:
+            left = point.relative_accuracy
+            rows.append([left.value, left.low, left.high] if left else [None] * 3)
+    values = np.array(rows, float).reshape(-1, 3)
+    return np.arange(len(rows)), values[:, 0], values[:, 1], values[:, 2]
+
+
+def _left(measured: Sequence[Reliance]) -> str:
+    return "unchanged answers" if measured[0].chance is None else "relative accuracy"
+
+
+def _wrapped(label: str) -> str:
+    """A label on two lines, the strength on the second."""
+    name, _, strength = label.rpartition("-")
+    return f"{name}\n{strength}" if name else f"{label}\n"

@@ -1,0 +1,248 @@
+"""Asking a network the same images under every suppression.
+
+Images are read and resized as the released protocol does (a plain resize to the network's size, OpenCV's bilinear
+filter, no crop), then suppressed, then normalised. Threads do that ahead of the network.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import ImageNetInfo, infer_imagenet_subset
+from torch import nn
+
+from replknet.optimize import optimize
+from replknet.zoo import Preprocessing, ResolvedWeights, load_model, resolve_weights
+from runkit import UserError
+from runkit.compute.device import exact_float32
+from runkit.compute.memory import fitting_batch_size
+from runkit.compute.probe import count_macs, extrapolate, probe
+from runkit.compute.rounds import Loop, Packed
+from runkit.dry_run import Cost
+from shapebias.answers.suppressed import keep_top
+from shapebias.stimuli.folders import LabelledImage
+from shapebias.stimuli.suppressions import Variant, opencv, suppress
+
+__all__ = ["SuppressedImages", "count_outputs", "estimate_cost", "name_outputs", "predict_suppressed"]
+
+
+class _Item(NamedTuple):
+    """One image under one variant."""
+
+    variant: int
+    image: int
+
+
+class _Made(NamedTuple):
+    """An item and its pixels: uint8 (H, W, 3)."""
+
+    item: _Item
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What is kept of one item."""
+
+    kept: Mapping[str, np.ndarray]
+
+
+class SuppressedImages:
+    """Makes images under suppressions, and keeps those that were costly for further networks of the same size.
+
+    Args:
+        images: What is shown.
+        variants: What is done to them.
+        seed: Of random suppressions.
+        keep_bytes: Most memory that kept images may take.
+    """
+
+    def __init__(
+        self, images: Sequence[LabelledImage], variants: Sequence[Variant], *, seed: int = 0, keep_bytes: int = 0
+    ):
+        self.images, self.variants, self.seed = images, variants, seed
+        self._room, self._lock = keep_bytes, threading.Lock()
+        self._read: dict[tuple[Path, tuple[int, int]], np.ndarray] = {}
+        self._made: dict[tuple[_Item, tuple[int, int]], np.ndarray] = {}
+
+    def make(self, item: _Item, size: tuple[int, int]) -> _Made:
+        """An image under a variant, in the size (height, width) that a network wants.
+
+        Raises: UserError if the file cannot be read.
+        """
+        key = (item, size)
+        pixels = self._made.get(key)
+        if pixels is None:
+            image, variant = self.images[item.image], self.variants[item.variant]
+            pixels = suppress(self._resized(image, size), variant, image_name=image.name, seed=self.seed)
+            if variant.suppression is not None and variant.suppression.costly:
+                self._keep(self._made, key, pixels)
+        return _Made(item, pixels)
+
+    def _resized(self, image: LabelledImage, size: tuple[int, int]) -> np.ndarray:
+        key = (image.path, size)
+        pixels = self._read.get(key)
+        if pixels is None:
+            pixels = _read(image, size)
+            self._keep(self._read, key, pixels)
+        return pixels
+
+    def _keep(self, kept: dict, key: object, pixels: np.ndarray) -> None:
+        with self._lock:
+            if pixels.nbytes <= self._room:
+                self._room -= pixels.nbytes
+                kept[key] = pixels
+
+
+def _read(image: LabelledImage, size: tuple[int, int]) -> np.ndarray:
+    try:
+        with Image.open(image.path) as opened:
+            pixels = np.array(opened.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot read the image {image.path}: {error}; remove it or replace it") from error
+    height, width = size
+    if pixels.shape[:2] != size:
+        cv2 = opencv()
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    return pixels
+
+
+def count_outputs(model: nn.Module, preprocessing: Preprocessing, device: torch.device, *, name: str) -> int:
+    """Number of a network's outputs, found by asking it a black image.
+
+    Raises: UserError if it does not answer with one row of numbers per image.
+    """
+    black = torch.zeros(1, 3, *preprocessing.input_size, device=device, dtype=_dtype_of(model))
+    with torch.inference_mode():
+        logits = model(black)
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+        what = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise UserError(f"{name} answers one image with {what}; it must be (1, number of classes)")
+    return logits.shape[1]
+
+
+def name_outputs(outputs: int) -> dict[str, int]:
+    """WordNet ids and class names of a head of ImageNet, as timm knows them by the number of outputs; else nothing."""
+    subset = infer_imagenet_subset({"num_classes": outputs})
+    if subset is None:
+        return {}
+    info = ImageNetInfo(subset)
+    names: dict[str, int] = {}
+    for index in range(outputs):
+        label = info.index_to_label_name(index)
+        names.setdefault(label, index)
+        for word in info.label_name_to_description(label).split(","):
+            names.setdefault(word.strip().lower(), index)
+    return names
+
+
+def predict_suppressed(
+    model: nn.Module,
+    images: SuppressedImages,
+    labels: np.ndarray | None,
+    *,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    name: str,
+    loop: Loop,
+) -> dict[str, np.ndarray]:
+    """A network's answers to every variant of every image.
+
+    Args:
+        model: In eval mode, on `device`.
+        images: N images and V variants.
+        labels: int64 (N,): the right outputs; None without labels.
+        preprocessing: Mean, standard deviation and size that the network wants.
+        name: Of the network, for messages.
+        loop: How the V * N items are gone through; goes on from its saved progress.
+    Returns: Arrays of `shapebias.answers.suppressed.keep_top`, each (V * N, ...), variant by variant.
+    Raises: UserError for an unreadable image, or outputs that are not finite.
+    """
+    items = [_Item(v, n) for v in range(len(images.variants)) for n in range(len(images.images))]
+    saved = dict(loop.saved.arrays) if loop.saved else {}
+    done = len(saved["top_outputs"]) if saved else 0
+    size = preprocessing.input_size
+
+    def ask(batch: Sequence[_Made]) -> list[_Answer]:
+        probabilities = _ask(model, [made.pixels for made in batch], preprocessing, device)
+        if not np.isfinite(probabilities).all():
+            raise UserError(f"{name} answers with numbers that are not finite; its weights are damaged")
+        right = None if labels is None else labels[[made.item.image for made in batch]]
+        kept = keep_top(probabilities, right)
+        return [_Answer({key: values[i] for key, values in kept.items()}) for i in range(len(batch))]
+
+    def add(
+        parts: tuple[Mapping[str, np.ndarray], ...], answers: list[_Answer]
+    ) -> tuple[Mapping[str, np.ndarray], ...]:
+        return (*parts, {key: np.stack([one.kept[key] for one in answers]) for key in answers[0].kept})
+
+    def pack(parts: tuple[Mapping[str, np.ndarray], ...]) -> Packed:
+        return _join(parts), {}
+
+    def fitting() -> int:
+        black = np.zeros((*size, 3), np.uint8)
+        limit = 256 if device.type == "cuda" else 32
+        return fitting_batch_size(lambda: _ask(model, [black], preprocessing, device), device, limit=limit)
+
+    with torch.inference_mode(), exact_float32():
+        begun: tuple[Mapping[str, np.ndarray], ...] = (saved,) if saved else ()
+        parts = loop.run(
+            begun,
+            items,
+            done=done,
+            read=lambda chosen: [images.make(item, size) for item in chosen],
+            work=ask,
+            add=add,
+            pack=pack,
+            fitting=fitting,
+        )
+    return _join(parts)
+
+
+def estimate_cost(weights: ResolvedWeights, device: torch.device, images: int, *, batch_size: int | None) -> Cost:
+    """The cost of asking a network about a number of images, from batches of black ones; its weights do not matter."""
+    untrained = weights if weights.build is not None else resolve_weights(weights.name, "random")
+    loaded = load_model(untrained)
+    model, preprocessing = optimize(loaded.model).to(device), loaded.preprocessing
+    height, width = preprocessing.input_size
+    black = np.zeros((height, width, 3), np.uint8)
+    macs = count_macs(lambda: model(torch.empty(1, 3, height, width, device=device)))
+    with torch.inference_mode():
+        probes = [
+            probe(
+                partial(_ask, model, [black] * count, preprocessing, device),
+                device,
+                macs=count * macs,
+                pixels=count * height * width,
+            )
+            for count in (1, 4)
+        ]
+    together = batch_size or (256 if device.type == "cuda" else 32)
+    batch = extrapolate(probes, macs=together * macs, pixels=together * height * width)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Cost(parameters, macs, batch.seconds * images / together, batch.peak_bytes)
+
+
+def _join(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
+
+
+def _ask(
+    model: nn.Module, pixels: Sequence[np.ndarray], preprocessing: Preprocessing, device: torch.device
+) -> np.ndarray:
+    """Class probabilities of one batch, float32 (B, C)."""
+    mean = torch.tensor(preprocessing.mean, device=device).view(1, -1, 1, 1)
+    std = torch.tensor(preprocessing.std, device=device).view(1, -1, 1, 1)
+    x = torch.from_numpy(np.stack(pixels)).to(device, non_blocking=True).permute(0, 3, 1, 2)
+    x = x.to(torch.float32).div_(255).sub_(mean).div_(std)
+    return torch.softmax(model(x.to(_dtype_of(model))).float(), dim=1).cpu().numpy()
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

@@ -1,0 +1,312 @@
+"""Reliance as files: the hooks that `shapebias.reliance` gives to the life of a run.
+
+Images -> suppressions -> network -> answers (`.npz`) -> measures (`.json`). torch is loaded when a network has to be
+asked; answers that are saved are measured without it.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runkit import UserError, load_json
+from runkit.options import RunOptions
+from runkit.progress import SavedProgress
+from runkit.sweep import LeftOut, Preview, Swept, Tool, run_sweep
+from shapebias.answers.suppressed import SuppressedAnswers, load_answers, save_answers
+from shapebias.measures.reliance import Draws, measure_reliance
+from shapebias.results.reliance import RelianceFolder, comparison_files, write_reliance
+from shapebias.stimuli.folders import ImageFolder, find_folder, match_classes
+from shapebias.stimuli.suppressions import Variant, choose_variants
+
+if TYPE_CHECKING:  # these load torch
+    import torch
+
+    from replknet.zoo import LoadedModel, ResolvedWeights
+    from runkit.compute.rounds import Loop
+    from runkit.dry_run import Cost
+    from shapebias.network.suppressed import SuppressedImages
+
+__all__ = ["Config", "RelianceJob", "RelianceTool", "ask_networks"]
+
+_logger = logging.getLogger(__name__)
+_KEPT_BYTES = 2 << 30  # of images that are costly to make, for the networks after the first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(RunOptions):
+    """Everything a run is asked for; the names are those of the options.
+
+    Attributes:
+        images: Folder of class folders; with `unlabelled` of images.
+        num_images: At most so many images; None for all.
+        unlabelled: Whether only changes of the answers are measured.
+        suppress: What to suppress, as for `choose_variants`.
+        classes: Text file with the name of each output; None where the names are known or not needed.
+        from_answers: Saved answers to be measured, instead of networks.
+    """
+
+    images: Path | None = None
+    num_images: int | None = None
+    unlabelled: bool = False
+    suppress: tuple[str, ...] = ("all",)
+    classes: Path | None = None
+    from_answers: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class RelianceJob:
+    """One network that is shown all images under all suppressions."""
+
+    weights: "ResolvedWeights"
+    folder: RelianceFolder
+
+    @property
+    def name(self) -> str:
+        """The network's: the files are called after it."""
+        return self.weights.name
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network on the device, and which output each image's class is."""
+
+    loaded: "LoadedModel"
+    outputs: int
+    labels: np.ndarray | None
+    matched: str
+
+
+@dataclass
+class _Given:
+    """What every network is shown."""
+
+    images: ImageFolder
+    variants: list[Variant]
+    sha256: str = ""
+    made: "SuppressedImages | None" = field(default=None, repr=False)
+
+
+def ask_networks(config: Config, folder: RelianceFolder) -> Swept[SuppressedAnswers]:
+    """Answers of each network, from a finished result or computed now; see `runkit.sweep.run_sweep`.
+
+    Raises: UserError if no network's weights can be had, or if the only network fails.
+    """
+    swept = run_sweep(RelianceTool(config, folder))
+    if len(swept.skipped) == len(config.asked):
+        raise UserError("no network is left: none of the trained weights can be had; --weights random would run anyway")
+    return swept
+
+
+class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], SuppressedAnswers, SuppressedAnswers]):
+    """Reliance on cues; a job is one network that is shown every image under every suppression."""
+
+    program = "shapebias.reliance"
+    verb = "show"
+    basis = "from one image through each network, by their number; making the images is not counted"
+
+    def __init__(self, config: Config, folder: RelianceFolder):
+        self.config: Config = config
+        self.folder = folder
+
+    # what is asked
+
+    def begin(self, device: "torch.device") -> None:
+        from shapebias.network.suppressed import SuppressedImages
+
+        self.begin_dry(device)
+        self.given.sha256 = self.given.images.sha256()
+        kept = _KEPT_BYTES if len(self.config.asked) > 1 else _KEPT_BYTES // 8
+        self.given.made = SuppressedImages(self.given.images.images, self.given.variants, keep_bytes=kept)
+
+    def begin_dry(self, device: "torch.device") -> None:
+        config = self.config
+        if config.images is None:
+            raise UserError("--images DIR is missing: a folder with one folder of images per class")
+        images = find_folder(config.images, config.num_images, labelled=not config.unlabelled)
+        self.device, self.given = device, _Given(images, choose_variants(config.suppress))
+
+    def list_jobs(self, name: str, weights: str) -> list[RelianceJob]:
+        """Raises: LeftOut where `auto` would mean random weights, whose reliance means nothing."""
+        from replknet.zoo import WeightsUnavailable, resolve_weights
+
+        wanted = "pretrained" if weights == "auto" else weights
+        try:
+            return [RelianceJob(resolve_weights(name, wanted, seed=self.config.seed), self.folder)]
+        except WeightsUnavailable as error:
+            raise LeftOut(str(error)) if weights == "auto" else error from None
+
+    def identify(self, job: RelianceJob) -> dict[str, Any]:
+        images = self.given.images
+        return {
+            "model": job.weights.name,
+            "weights": job.weights.record.identity,
+            "images": {"number": len(images.images), "sha256": self.given.sha256, "classes": len(images.classes)},
+            "suppressions": [variant.label for variant in self.given.variants],
+            "class_names": self._class_names(),
+            "precision": self.config.precision,
+        }
+
+    def _class_names(self) -> dict[str, int] | None:
+        """Names of the outputs in the user's file, by line."""
+        if self.config.classes is None:
+            return None
+        try:
+            lines = self.config.classes.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--classes {self.config.classes}: {error}") from error
+        return {line.strip().lower(): index for index, line in enumerate(lines) if line.strip()}
+
+    # what is on disk
+
+    def files(self, job: RelianceJob) -> list[Path]:
+        return job.folder.files_of(job.name)
+
+    def progress_path(self, job: RelianceJob) -> Path:
+        return job.folder.partial_of(job.name)
+
+    def find_finished(self, job: RelianceJob) -> dict[str, Any] | None:
+        path = job.folder.json_of(job.name)
+        return load_json(path).get("config", {}) if path.exists() else None
+
+    def is_whole(self, job: RelianceJob) -> bool:
+        return self.outputs_path(job).exists()
+
+    def read_result(self, job: RelianceJob) -> SuppressedAnswers:
+        return load_answers(self.outputs_path(job))
+
+    def outputs_path(self, job: RelianceJob) -> Path:
+        return job.folder.answers_of(job.name)
+
+    def find_outputs(self, job: RelianceJob) -> dict[str, Any] | None:
+        path = self.outputs_path(job)
+        return dict(load_answers(path).provenance["config"]) if path.exists() else None
+
+    def load_outputs(self, job: RelianceJob) -> SuppressedAnswers:
+        return load_answers(self.outputs_path(job))
+
+    # what is computed
+
+    def load_network(self, job: RelianceJob) -> _Network:
+        from dataclasses import replace
+
+        from replknet.optimize import optimize
+        from replknet.zoo import load_model
+        from runkit.compute.memory import keep_freed_memory
+        from shapebias.network.suppressed import count_outputs, name_outputs
+
+        loaded = load_model(job.weights)
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        loaded = replace(loaded, model=optimize(loaded.model).to(self.device))
+        outputs = count_outputs(loaded.model, loaded.preprocessing, self.device, name=job.name)
+        if self.config.unlabelled:
+            return _Network(loaded, outputs, None, "without labels")
+        names = self._class_names() or name_outputs(outputs)
+        images = self.given.images
+        output_of, matched = match_classes(images.classes, outputs, names, network=job.name)
+        _logger.info("%s: %d classes matched with %d outputs: %s", job.name, len(images.classes), outputs, matched)
+        labels = np.array([output_of[image.label] for image in images.images])
+        return _Network(loaded, outputs, labels, matched)
+
+    def compute(self, job: RelianceJob, network: _Network, loop: "Loop") -> dict[str, np.ndarray]:
+        from shapebias.network.suppressed import predict_suppressed
+
+        assert self.given.made is not None  # begin() made it
+        return predict_suppressed(
+            network.loaded.model,
+            self.given.made,
+            network.labels,
+            preprocessing=network.loaded.preprocessing,
+            device=self.device,
+            name=job.name,
+            loop=loop,
+        )
+
+    def conclude(
+        self, job: RelianceJob, network: _Network, state: dict[str, np.ndarray], loop: "Loop"
+    ) -> SuppressedAnswers:
+        from runkit import describe_run
+        from runkit.compute.provenance import describe_computation
+        from shapebias.network.loading import label_of
+
+        config, images, wants = self.config, self.given.images, network.loaded.preprocessing
+        shape = (len(self.given.variants), len(images.images))
+        arrays = {key: values.reshape(*shape, *values.shape[1:]) for key, values in state.items()}
+        provenance = {
+            **describe_run(
+                program=self.program, arguments=config.arguments, started=loop.started, seconds=loop.seconds
+            ),
+            "config": self.identify(job),
+            "seed": config.seed,
+            "precision": config.precision,
+            **describe_computation(loop, self.device),
+            "weights": network.loaded.record.as_dict(),
+            "model_args": network.loaded.model_args,
+            "data": {
+                "name": images.root.name,
+                "images_found": images.found,
+                "images_chosen": len(images.images),
+                "classes": list(images.classes),
+                "classes_matched": network.matched,
+                "sha256": self.given.sha256,
+                "mean": list(wants.mean),
+                "std": list(wants.std),
+                "size_px": list(wants.input_size),
+                "interpolation": "bilinear (OpenCV), without crop",
+            },
+        }
+        return SuppressedAnswers(
+            name=job.name,
+            label=label_of(job.weights),
+            outputs=network.outputs,
+            variants=tuple(variant.label for variant in self.given.variants),
+            images=tuple(image.name for image in images.images),
+            labels=network.labels,
+            top_outputs=arrays["top_outputs"],
+            top_probabilities=arrays["top_probabilities"],
+            label_probability=arrays.get("label_probability"),
+            provenance=provenance,
+        )
+
+    # what is written
+
+    def save_outputs(self, job: RelianceJob, outputs: SuppressedAnswers) -> None:
+        save_answers(outputs, self.outputs_path(job))
+
+    def write_result(self, job: RelianceJob, outputs: SuppressedAnswers) -> SuppressedAnswers:
+        measured = measure_reliance(outputs, self.given.variants, draws=Draws.of(len(outputs.images)))
+        write_reliance(measured, outputs, self.outputs_path(job), job.folder.json_of(job.name))
+        return outputs
+
+    # what a dry run asks
+
+    def preview_jobs(self, name: str, weights: str) -> Sequence[Preview[RelianceJob]]:
+        from replknet.listing import SOURCES, find_source, foresee_weights
+
+        if weights == "auto" and find_source(name, weights) is None:
+            raise LeftOut(SOURCES[None])
+        wanted = "pretrained" if weights == "auto" else weights
+        found = foresee_weights(name, wanted, seed=self.config.seed)
+        return [Preview(RelianceJob(found.weights, self.folder), found.label, "" if found.at_hand else "these weights")]
+
+    def count_images(self, job: RelianceJob) -> int:
+        return len(self.given.images.images) * len(self.given.variants)
+
+    def count_done(self, saved: SavedProgress) -> int:
+        return len(saved.arrays["top_outputs"])
+
+    def estimate_cost(self, job: RelianceJob, images: int) -> "Cost":
+        from shapebias.network.suppressed import estimate_cost
+
+        return estimate_cost(job.weights, self.device, images, batch_size=self.config.batch_size)
+
+    def describe_inputs(self) -> str:
+        given = self.given
+        return f"{len(given.images.images)} images of {given.images.root} under {len(given.variants)} variants"
+
+    def common_files(self, jobs: Sequence[RelianceJob]) -> list[Path]:
+        return comparison_files(self.folder, self.config.formats)

@@ -1,0 +1,89 @@
+"""`python -m shapebias.reliance`: the whole way from a folder of classes to files, tables and pictures."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runkit import load_json
+from shapebias.reliance import main
+
+pytest.importorskip("cv2")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # timm's spelling in some networks
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Ten folders, as the nano networks have outputs, with two images each."""
+    rng = np.random.default_rng(0)
+    for index in range(10):
+        folder = tmp_path / "images" / f"class{index}"
+        folder.mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / f"{index}-{i}.png")
+    return tmp_path / "images"
+
+
+def run(tmp_path, *arguments) -> int:
+    return main([*map(str, arguments), "--output", str(tmp_path / "out"), "--quiet"])
+
+
+def test_from_images_to_files(tmp_path, classes, capsys, caplog):
+    asked = ("--model", "replknet3n", "resnet18n", "--images", classes, "--suppress", "colour")
+    assert run(tmp_path, *asked) == 0
+    folder = tmp_path / "out" / "shapebias" / "reliance"
+    assert {path.name for path in folder.iterdir()} == {
+        *(f"{name}.{end}" for name in ("replknet3n", "resnet18n") for end in ("json", "answers.npz")),
+        *(f"reliance.{end}" for end in ("json", "csv", "tex", "png")),
+        "reliance-curves.png",
+        "reliance-images.png",
+        "reliance-differences.csv",
+    }
+    assert capsys.readouterr().out.splitlines()[0].split()[:2] == ["network", "accuracy"]
+    content = load_json(folder / "resnet18n.json")
+    assert content["data"]["classes_matched"] == "folders in sorted order"
+    assert content["weights"]["random"] is False
+    assert [row["variant"] for row in content["results"]["variants"]][:2] == ["none", "greyscale-0.2"]
+    assert set(content["results"]["suppressions"]) <= {"greyscale", "channel-shuffle"}
+
+    before = (folder / "resnet18n.json").read_bytes()
+    assert run(tmp_path, *asked) == 0  # finished: kept
+    assert (folder / "resnet18n.json").read_bytes() == before
+    assert run(tmp_path, *asked[:-1], "greyscale") == 2  # another configuration: refused
+    assert "resnet18n.json is of another configuration" in caplog.text
+    capsys.readouterr()
+
+    assert run(tmp_path, "--from-answers", *folder.glob("*.answers.npz"), "--json") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in again["networks"]] == ["replknet3n", "resnet18n"]
+
+
+def test_without_labels(tmp_path, classes, capsys):
+    assert run(tmp_path, "--model", "resnet18n", "--images", classes, "--unlabelled", "--suppress", "greyscale") == 0
+    assert "accuracy" not in capsys.readouterr().out
+    content = load_json(tmp_path / "out" / "shapebias" / "reliance" / "resnet18n.json")
+    assert content["results"]["variants"][1]["accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "resnet18n"], "--images DIR is missing"),
+        (["--model", "resnet18n", "--images", "IMAGES", "--suppress", "blur"], "unknown suppression 'blur'"),
+        (
+            ["--model", "tf_efficientnet_lite0.in1k", "--images", "IMAGES"],
+            "has 1000 outputs and there are 10 class folders",
+        ),
+    ],
+)
+def test_what_is_refused(tmp_path, classes, capsys, arguments, message):
+    arguments = [str(classes) if word == "IMAGES" else word for word in arguments]
+    assert run(tmp_path, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_dry_run(tmp_path, classes, capsys):
+    assert run(tmp_path, "--model", "resnet18n", "--images", classes, "--suppress", "colour", "--dry-run") == 0
+    assert "20 images" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
