@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Claim", "Experiment", "Measurement", "Options", "Row", "Verdict", "rows_of"]
 
 Row = dict[str, Any]
+_TABLE = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "depthwise.csv"
+"""Of this repository; where the package is installed without it, `--table` has to name one."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Options:
     size: int | None = None
     seeds: int | None = None
     weights: str = "auto"
-    table: Path = Path("benchmarks/results/depthwise.csv")
+    table: Path = _TABLE
     data: Path | None = None
     epochs: int | None = None
     device: str = "auto"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from claims.catalogue import CLAIMS, names
 from claims.claim import Claim, Options, Verdict
-from claims.report import summary_table, text_report, write_report
-from runkit import Failures, run_main
+from claims.results import describe_verdict, summary_table, write_result
+from runkit import Failures, describe_run, run_main
 from runkit.options import add_formats
 
 __all__ = ["build_parser", "main"]
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=default.table,
         metavar="CSV",
-        help="of benchmarks.bench_depthwise (default benchmarks/results/depthwise.csv)",
+        help="of benchmarks.bench_depthwise (default: the one of this repository)",
     )
     what.add_argument("--device", default=default.device, help="cpu, cuda, ... (default: cuda if there is one)")
     training = parser.add_argument_group("claims that train")
@@ -118,18 +118,17 @@ def _test(claim: Claim, options: Options, formats: Sequence[str]) -> Verdict:
     experiment = claim.experiment()
     measurement = experiment.measure(options)
     verdict = experiment.judge(measurement.rows)
-    write_report(
+    seconds = time.perf_counter() - clock
+    write_result(
         claim,
         measurement,
         verdict,
         experiment.draw(measurement.rows),
         options.output,
-        arguments=options.arguments,
+        run=describe_run(program="erf.claims", arguments=options.arguments, started=started, seconds=seconds),
         formats=formats,
-        started=started,
-        seconds=time.perf_counter() - clock,
     )
-    sys.stdout.write(text_report(claim, verdict, options.output) + "\n")
+    sys.stdout.write(describe_verdict(claim, verdict, options.output) + "\n")
     return verdict
 
 

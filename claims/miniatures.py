@@ -18,6 +18,7 @@ from claims.fields import field_row, measure_fields
 from claims.intervals import mean_interval
 from claims.mobilenet import VARIANTS
 from runkit import UserError, list_differences, load_json
+from runkit.intervals import normal_quantile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +30,6 @@ SEEDS = 1
 ERF_SIZE = 256
 ERF_IMAGES = 5
 WORKERS = 2
-_TWO_SIDED_95 = 1.959964  # normal quantile
 _FIELD = ("size_px", "area_ratio_50", "mass_area_ratio_50", "mass_side_50_px")  # what of the receptive field is kept
 
 
@@ -107,7 +107,7 @@ def _contrast(rows: Sequence[Row], weights: Mapping[str, float]) -> tuple[float,
 def _half_interval(row: Row) -> float:
     """Half of the 95% interval of a top-1 accuracy over the validation images, in points."""
     share = row["top1"] / 100
-    return _TWO_SIDED_95 * 100 * math.sqrt(share * (1 - share) / row["val_images"])
+    return normal_quantile() * 100 * math.sqrt(share * (1 - share) / row["val_images"])
 
 
 def _judge(weights: Mapping[str, float], meaning: str, rows: Sequence[Row]) -> Verdict:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from runkit import UserError, list_differences, load_json
+from runkit.intervals import normal_quantile
 from shapebias.measures.bootstrap import CONFIDENCE, RESAMPLES, Estimate
 
 __all__ = ["FEW", "FIELDS", "Correlation", "Network", "Relation", "correlate", "read_people", "relate"]
@@ -272,7 +273,7 @@ def _read_field(path: Path, content: Mapping[str, Any], field: str, threshold: f
 def _values(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
     """Values (n,) and the standard deviations that their intervals stand for (n,), 0 without an interval."""
     widths = [0.0 if e.low is None or e.high is None else e.high - e.low for e in estimates]
-    deviations = np.array(widths) / (2 * stats.norm.ppf((1 + CONFIDENCE) / 2))
+    deviations = np.array(widths) / (2 * normal_quantile(CONFIDENCE))
     return np.array([estimate.value for estimate in estimates], dtype=float), deviations
 
 

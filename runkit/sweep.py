@@ -282,6 +282,14 @@ class OnDisk(Generic[_Job, _Network, _State, _Outputs, _Result]):
     def __init__(self, tool: Tool[_Job, _Network, _State, _Outputs, _Result]):
         self.tool = tool
 
+    def check(self, job: _Job) -> None:
+        """Refuse a job that would be refused when its turn comes.
+
+        Raises: UserError as the methods below.
+        """
+        if not self.is_finished(job) and not self.has_outputs(job):
+            self.find_progress(job)
+
     def is_finished(self, job: _Job) -> bool:
         """Raises: UserError as `is_kept`."""
         tool = self.tool
@@ -329,7 +337,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
     def list_jobs(self, name: str, weights: str) -> Sequence[_Job]:
         """A network's jobs; none if it is left out.
 
-        Raises: UserError if the files of one are of another configuration.
+        Raises: UserError if the files of one are of another configuration, or hold an unfinished run.
         """
         try:
             jobs = self.world.main_first(lambda: self.tool.list_jobs(name, weights))
@@ -339,7 +347,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
             return []
         for job in jobs:
             self.world.check_same(self.tool.identify(job))
-            self.world.on_main(partial(self.is_finished, job))
+            self.world.only_main(partial(self.check, job))
         return jobs
 
     def live(self, job: _Job) -> _Result | None:
@@ -347,7 +355,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         tool, only_main = self.tool, self.world.only_main
         if self.world.on_main(partial(self.is_finished, job)):
             _logger.info(
-                "%s: %s is finished already and is kept; --overwrite makes it again", job.name, tool.files(job)[0]
+                "%s: %s is finished already and is kept; --overwrite computes it again", job.name, tool.files(job)[0]
             )
             result = only_main(lambda: tool.read_result(job))
         else:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runkit import UserError, describe_run, format_table, run_main, save_csv, save_json, save_latex
+from runkit.options import add_output
 
 if TYPE_CHECKING:  # these load pandas, which --help need not wait for
     from shapebias.answers.probabilities import Probabilities
@@ -117,9 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="NPZ", help="<model>.probabilities.npz of shapebias.run")
-    parser.add_argument(
-        "--output", type=Path, default=Path("figures"), metavar="DIR", help="writes DIR/shapebias (default: figures)"
-    )
+    add_output(parser, folder="shapebias")
     return parser
 
 

@@ -30,6 +30,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from runkit.intervals import normal_quantile
+
 __all__ = [
     "CONFIDENCE",
     "METHOD",
@@ -223,7 +225,7 @@ def _rescale(residuals: np.ndarray, seen: np.ndarray, resampling: Resampling) ->
     drawn = _drawn_variance(residuals, resampling.groups)
     if drawn == 0:
         return 0.0
-    student = stats.t.ppf(1 - _TAIL, freedom) / stats.norm.ppf(1 - _TAIL)
+    student = stats.t.ppf(1 - _TAIL, freedom) / normal_quantile(CONFIDENCE)
     return float(student * np.sqrt(variance / drawn))
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from runkit.intervals import normal_quantile
 from shapebias.measures.benchmark import MEASURES, PAIRED_MEASURES
 from shapebias.measures.bootstrap import CONFIDENCE
 from shapebias.measures.permutation import correct_holm
@@ -34,7 +35,7 @@ __all__ = ["LEVEL", "NetworkDifference", "Number", "Rank", "compare_networks", "
 
 LEVEL = 1 - CONFIDENCE
 _TAIL = LEVEL / 2
-_NORMAL = float(stats.norm.ppf(1 - _TAIL))
+_NORMAL = normal_quantile(CONFIDENCE)
 _LOWEST = {"ood_accuracy": 0.0, "accuracy_difference": 0.0, "observed_consistency": 0.0, "error_consistency": -1.0}
 _KINDS = ("images", "persons")
 

@@ -462,7 +462,7 @@ CASES = [
         FILES,
         "a result of another configuration",
         earlier(after=("--seed", "1")),
-        "error: …test_resnet.r160_in1k.npz is of another configuration (weights.seed: 0 -> 1); use --overwrite or another --output",
+        "error: …test_resnet.r160_in1k.npz is of another configuration (weights.seed: 0 -> 1); choose another --output, or --overwrite",
         existing=True,
     ),
     Case(

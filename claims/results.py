@@ -2,36 +2,38 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claims.claim import Claim, Measurement, Verdict
-from runkit import describe_run, format_table, save_csv, save_json
+from runkit import format_table, save_csv, save_json
+from runkit.content import RunHead
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["summary_table", "text_report", "write_report"]
+__all__ = ["describe_verdict", "summary_table", "write_result"]
 
 
-def write_report(
+def write_result(
     claim: Claim,
     measurement: Measurement,
     verdict: Verdict,
     figure: "Figure",
     folder: Path,
     *,
-    arguments: Sequence[str],
+    run: RunHead,
     formats: Sequence[str],
-    started: datetime,
-    seconds: float,
 ) -> None:
-    """Write `<name>.csv` (the rows), `<name>.json` (rows, verdict, what made them) and the picture."""
+    """Write `<name>.csv` (the rows), `<name>.json` (rows, verdict, what made them) and the picture.
+
+    Args:
+        run: Head of the JSON.
+        formats: Of the picture.
+    """
     from runkit.figures import save_figure
 
     stem = folder / claim.name
-    run = describe_run(program="erf.claims", arguments=arguments, started=started, seconds=seconds)
     save_csv(folder / f"{claim.name}.csv", measurement.rows)
     save_json(
         folder / f"{claim.name}.json",
@@ -51,7 +53,7 @@ def write_report(
     save_figure(figure, stem, formats, description=run["command"])
 
 
-def text_report(claim: Claim, verdict: Verdict, folder: Path) -> str:
+def describe_verdict(claim: Claim, verdict: Verdict, folder: Path) -> str:
     """The paper's figure, ours, and whether the direction holds."""
     ours = verdict.ours.replace("; ", "\n         ")
     return "\n".join(
