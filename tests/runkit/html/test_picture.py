@@ -31,6 +31,9 @@ def test_elements_say_what_they_are_told(figure):
     assert [use.findtext("title") for use in elements["one-points"].iter("use")] == ["first", "<second>"]
     assert elements["one-level"].findtext("title") == "half"
     assert [element.tag for element in root.iter() if element.find("title") is not None] == ["use", "use", "g"]
+    shapes = list(root.iterfind(".//defs/path"))
+    assert shapes
+    assert not any(shape.get("style") for shape in shapes)  # the page may highlight a single mark
 
 
 def test_what_the_figure_does_not_have_is_an_error(figure):
