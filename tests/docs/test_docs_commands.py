@@ -32,6 +32,7 @@ from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.images import read_stimuli
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+save = Figure.savefig
 PARSERS = {  # program -> the module that builds its parser
     "erf.visualize": "erf.options",
     "erf.claims": "claims.command",
@@ -115,8 +116,15 @@ def reader(things, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REPLKNET_CACHE", str(things / "cache"))
     monkeypatch.setattr(inference, "predict", guess)
-    # drawing has tests of its own, and would take half of the time
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).touch())
+    monkeypatch.setattr(Figure, "savefig", touch)
+
+
+def touch(figure: Figure, target, **options) -> None:
+    """Make a picture's file without drawing, which has tests of its own and would take half of the time."""
+    if isinstance(target, str | Path):
+        Path(target).touch()
+    else:  # a figure for the HTML page
+        save(figure, target, **options)
 
 
 def run(program: str, arguments: list[str]) -> None:
