@@ -51,6 +51,7 @@ class BenchmarkOptions:
         intervals: Whether to resample.
         resamples: How many draws.
         seed: Of the draws.
+        pictures: 'main', 'all' or 'none'.
         formats: Of the pictures.
         report: Whether to write the HTML page, too.
         arguments: The command line that asked.
@@ -64,6 +65,7 @@ class BenchmarkOptions:
     intervals: bool = True
     resamples: int = _RESAMPLES
     seed: int = 0
+    pictures: str = "main"
     formats: tuple[str, ...] = ("png",)
     report: bool = False
     arguments: tuple[str, ...] = ()
@@ -121,6 +123,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="writes DIR/shapebias/benchmark* (default figures); an older benchmark there is replaced",
     )
+    output.add_argument(
+        "--pictures",
+        choices=("main", "all", "none"),
+        default="main",
+        help="main: bars and scatter plots; all: also over conditions, matrices, confusion, each as wide as a page and "
+        "as a column (default main)",
+    )
     add_formats(output)
     add_report(output)
     add_console(parser)
@@ -145,6 +154,7 @@ def parse_options(argv: Sequence[str] | None = None) -> BenchmarkOptions:
         intervals=not parsed.no_intervals,
         resamples=parsed.resamples,
         seed=parsed.seed,
+        pictures=parsed.pictures,
         formats=tuple(dict.fromkeys(parsed.formats)),
         report=parsed.report,
         arguments=arguments,
@@ -185,11 +195,19 @@ def execute(options: BenchmarkOptions) -> int:
         "published": read_published() if options.with_published else [],
         "pictures": [],
     }
+    pictures: list[Path] = []
+    if options.pictures != "none":
+        from shapebias.figures.benchmark_files import write_benchmark_pictures  # loads matplotlib
+
+        pictures = write_benchmark_pictures(
+            content, stem, options.formats, all_of_them=options.pictures == "all", description=head["command"]
+        )
+    content["pictures"] = [picture.name for picture in pictures]
     path = stem.with_suffix(".json")
     if path.exists():
         _logger.info("replacing the older benchmark %s", path)
     write_benchmark(path, content)
-    files = [path, *write_tables(content, stem)]
+    files = [path, *write_tables(content, stem), *pictures]
     if options.console.json:
         write_json(
             {

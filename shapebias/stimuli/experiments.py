@@ -244,7 +244,7 @@ EXPERIMENTS = {
             "High-pass",
             80,
             "681b2aaed547bc4181297d9c2d2f493017a566893ed54c617de6b1b534362e87",
-            _conditions("inf 3.0* 1.5* 1.0* 0.7* 0.55 0.45 0.4"),
+            _conditions("inf 3.0* 1.5* 1.0* 0.7* 0.55 0.45 0.4", "inf 3.0 1.5 1.0 .7 .55 .45 .4"),
             "filter standard deviation",
         ),
         _distortion(
@@ -295,7 +295,7 @@ EXPERIMENTS = {
             "Uniform noise",
             80,
             "5c2e58f006241a68b72c864e3a847b98bb9b96ad6aa00df1762f438ff8345b48",
-            _conditions("0.0 0.03* 0.05* 0.1* 0.2* 0.35* 0.6 0.9"),
+            _conditions("0.0 0.03* 0.05* 0.1* 0.2* 0.35* 0.6 0.9", "0 .03 .05 .1 .2 .35 .6 .9"),
             "uniform noise width",
         ),
     )

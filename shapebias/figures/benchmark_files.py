@@ -1,0 +1,63 @@
+"""The benchmark's pictures as files, each drawn from the content of `benchmark.json` alone."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from runkit.figures import COLUMN_WIDTH, PAGE_WIDTH, save_figure
+from shapebias.figures.benchmark import draw_benchmark, draw_scatter
+from shapebias.figures.benchmark_conditions import CURVES, draw_conditions
+from shapebias.figures.benchmark_matrices import draw_confusion, draw_matrices
+from shapebias.results.benchmark_content import BenchmarkFile
+
+__all__ = ["benchmark_pictures", "write_benchmark_pictures"]
+
+Draw = Callable[..., Figure]
+
+
+def benchmark_pictures(content: BenchmarkFile, *, all_of_them: bool = False) -> dict[str, Draw]:
+    """What is drawn: end of the file's name -> a function of the width alone.
+
+    Args:
+        content: Of the benchmark.
+        all_of_them: Whether also what changes with the conditions, matrices and confusion, as far as the datasets have
+            it.
+    """
+    pictures: dict[str, Draw] = {"": partial(draw_benchmark, content, published=content["published"])}
+    if content["networks"]:
+        pictures["-scatter"] = partial(draw_scatter, content)
+    if all_of_them:
+        if any(dataset["conditions"] for dataset in content["datasets"].values()):
+            for curve in CURVES:
+                pictures[f"-{curve.replace('_', '-')}"] = partial(draw_conditions, content, curve)
+        if not all(dataset["conditions"] for dataset in content["datasets"].values()):
+            pictures["-matrices"] = partial(draw_matrices, content)
+        pictures["-confusion"] = partial(draw_confusion, content)
+    return pictures
+
+
+def write_benchmark_pictures(
+    content: BenchmarkFile, stem: Path, formats: Sequence[str], *, all_of_them: bool = False, description: str = ""
+) -> list[Path]:
+    """Write `<stem>` (bars) and `<stem>-scatter` as wide as a page; or all pictures, each also as wide as a column
+    (`-column`).
+
+    Args:
+        content: Of the benchmark.
+        stem: Path of the files without their ends.
+        formats, description: As for `runkit.figures.save_figure`.
+        all_of_them: As for `benchmark_pictures`.
+
+    Returns: The files.
+    """
+    widths = {"": PAGE_WIDTH, "-column": COLUMN_WIDTH} if all_of_them else {"": PAGE_WIDTH}
+    return [
+        path
+        for end, draw in benchmark_pictures(content, all_of_them=all_of_them).items()
+        for more, width in widths.items()
+        for path in save_figure(
+            draw(width=width), stem.with_name(f"{stem.name}{end}{more}"), formats, description=description
+        )
+    ]

@@ -1,0 +1,133 @@
+"""What the benchmark's pictures share: styles of observers, panels laid out in inches, a legend below."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from runkit.figures import PAGE_WIDTH, new_figure
+from shapebias.figures.observers import PEOPLE_COLOUR, Style, choose_style
+from shapebias.results.benchmark_content import BenchmarkMeasures
+
+__all__ = ["PEOPLE", "Panels", "benchmark_styles", "draw_legend", "legend_height", "panels"]
+
+PEOPLE = Style("observer-people", PEOPLE_COLOUR, "D")
+_ROW = 0.14  # inches: a line of the legend
+_LETTER = 0.052  # inches: a letter of the legend, on average
+
+
+@dataclass(frozen=True)
+class Panels:
+    """A grid of panels.
+
+    Attributes:
+        figure: Which holds them.
+        axes: (rows, columns); None where there are fewer panels than places.
+    """
+
+    figure: Figure
+    axes: np.ndarray
+
+    @property
+    def all(self) -> list[Axes]:
+        """Row by row."""
+        return [ax for ax in self.axes.flat if ax is not None]
+
+    def is_left(self, ax: Axes) -> bool:
+        """Whether a panel is the first of its row."""
+        return any(row[0] is ax for row in self.axes)
+
+    def is_bottom(self, ax: Axes) -> bool:
+        """Whether there is no panel below."""
+        row, column = next((i, j) for (i, j), one in np.ndenumerate(self.axes) if one is ax)
+        return row + 1 == len(self.axes) or self.axes[row + 1, column] is None
+
+
+def benchmark_styles(content: BenchmarkMeasures) -> dict[str, Style]:
+    """The style of each network by its name, in the order of the file; that of people is `PEOPLE`."""
+    return {
+        name: choose_style(index, random=network["random"])
+        for index, (name, network) in enumerate(content["networks"].items())
+    }
+
+
+@contextmanager
+def panels(
+    count: int,
+    *,
+    columns: int,
+    width: float,
+    height: float,
+    left: float,
+    right: float = 0.08,
+    bottom: float = 0.35,
+    top: float = 0.2,
+    gap: tuple[float, float] = (0.15, 0.3),
+    footer: float = 0.0,
+    shared: bool = False,
+) -> Iterator[Panels]:
+    """A figure of equal panels, laid out by hand: quicker than a layout engine, and the same on every machine.
+
+    Args:
+        count: Of panels.
+        columns: Panels in a row.
+        width: Of the figure; all lengths are in inches.
+        height: Of a panel.
+        left, right, bottom, top: Margins around all panels.
+        gap: Between panels, across and down.
+        footer: More room at the bottom, for a legend.
+        shared: Whether all panels have the same axes, so that only the outer ones need numbers.
+    """
+    rows = math.ceil(count / columns)
+    total = top + rows * height + (rows - 1) * gap[1] + bottom + footer
+    across = (width - left - right - (columns - 1) * gap[0]) / columns
+    with new_figure(width, total, layout=None) as figure:
+        axes = np.full((rows, columns), None)
+        for number in range(count):
+            row, column = divmod(number, columns)
+            x, y = left + column * (across + gap[0]), total - top - (row + 1) * height - row * gap[1]
+            axes[row, column] = figure.add_axes((x / width, y / total, across / width, height / total))
+        made = Panels(figure, axes)
+        if shared:
+            for ax in made.all:
+                ax.tick_params(labelleft=made.is_left(ax), labelbottom=made.is_bottom(ax))
+        yield made
+
+
+def draw_legend(figure: Figure, styles: Mapping[str, Style], content: BenchmarkMeasures, *, line: bool = True) -> None:
+    """Networks and people below the panels, in as many columns as fit.
+
+    Args:
+        line: Whether observers are drawn as lines, or as markers alone.
+    """
+    handles = [PEOPLE.make_legend_handle("people")]
+    handles += [style.make_legend_handle(content["networks"][name]["label"]) for name, style in styles.items()]
+    if not line:
+        for handle in handles:
+            handle.set_linestyle("none")
+    columns = _legend_columns([str(handle.get_label()) for handle in handles], figure.get_figwidth())
+    figure.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.0),
+        ncols=columns,
+        handlelength=2.2 if line else 1.0,
+        columnspacing=1.2,
+        labelspacing=0.3,
+        borderaxespad=0.3,
+    )
+
+
+def legend_height(content: BenchmarkMeasures, width: float = PAGE_WIDTH) -> float:
+    """Inches that the legend takes."""
+    labels = ["people", *(network["label"] for network in content["networks"].values())]
+    return 0.1 + _ROW * math.ceil(len(labels) / _legend_columns(labels, width))
+
+
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+    longest = 0.45 + _LETTER * max(map(len, labels))
+    return max(1, min(len(labels), int(width / longest)))
