@@ -56,12 +56,16 @@ def _execute(folder: Path, output: Path | None, arguments: Sequence[str]) -> int
     from erf.figures.page import describe_maps, read_folder
     from htmlreport.relation_page import describe_relation
     from runkit.html.page import write_page
+    from shapebias.figures.benchmark_page import describe_benchmark
     from shapebias.figures.page import describe_answers, find_folders
 
     page = output or folder / REPORT
     maps = read_folder(folder / "erf")
     sections = [describe_maps(maps, folder / "erf", page)] if maps else []
     sections += [describe_answers(answers, page) for answers in find_folders(folder)]
+    benchmark = folder / "shapebias" / "benchmark.json"
+    if benchmark.exists():
+        sections.append(describe_benchmark(benchmark, page))
     if (folder / "relation.json").exists():
         sections.append(describe_relation(folder / "relation.json", page))
     if not sections:

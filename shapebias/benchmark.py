@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runkit import UserError, describe_run, run_main, write_json, write_out
-from runkit.options import Console, add_console, add_formats, add_report
+from runkit.options import Console, add_console, add_formats
 from shapebias.stimuli.experiments import EXPERIMENTS
 
 if TYPE_CHECKING:  # loads numpy, which --help and wrong arguments need not wait for
@@ -131,7 +131,11 @@ def build_parser() -> argparse.ArgumentParser:
         "as a column (default main)",
     )
     add_formats(output)
-    add_report(output)
+    output.add_argument(
+        "--report",
+        action="store_true",
+        help="also write benchmark-report.html: figures, tables and what made them in one file for the browser",
+    )
     add_console(parser)
     return parser
 
@@ -208,6 +212,8 @@ def execute(options: BenchmarkOptions) -> int:
         _logger.info("replacing the older benchmark %s", path)
     write_benchmark(path, content)
     files = [path, *write_tables(content, stem), *pictures]
+    if options.report:
+        files.append(_write_report(options, path))
     if options.console.json:
         write_json(
             {
@@ -222,6 +228,17 @@ def execute(options: BenchmarkOptions) -> int:
         write_out(show_benchmark(content))
     _logger.info("wrote %s", ", ".join(map(str, files)))
     return 0
+
+
+def _write_report(options: BenchmarkOptions, benchmark: Path) -> Path:
+    """Write the page on the benchmark just written; returns its path."""
+    from runkit.html.page import write_page
+    from shapebias.figures.benchmark_page import describe_benchmark
+
+    page = benchmark.with_name(f"{benchmark.stem}-report.html")
+    section = describe_benchmark(benchmark, page)
+    write_page(page, section.title, [section], program="shapebias.benchmark", arguments=options.arguments)
+    return page
 
 
 def read_all(options: BenchmarkOptions) -> "dict[str, Answers]":

@@ -127,7 +127,8 @@ def _draw_bar(ax: Axes, row: int, numbers: Mapping[str, Any], measure: str, styl
     if style is PEOPLE:
         ax.axvline(value, color=colour, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     if interval:
-        ax.plot(interval, [row, row], color="0.15", linewidth=0.9, marker="|", markersize=3, zorder=4)
+        gid = f"{style.key}-interval-{measure}" if style else None
+        ax.plot(interval, [row, row], color="0.15", linewidth=0.9, marker="|", markersize=3, zorder=4, gid=gid)
 
 
 def _colour_names(ax: Axes, rows: Sequence[tuple[str, Mapping[str, Any], Style | None]]) -> None:
@@ -141,13 +142,13 @@ def _draw_point(ax: Axes, numbers: Mapping[str, Any], across: str, up: str, styl
     x, y = numbers[across], numbers[up]
     if x is None or y is None:
         return
+    gid, line = f"{style.key}-{across}-{up}", {"color": style.colour, "linewidth": 0.7, "zorder": 2}
     if interval := numbers[f"{across}_interval"]:
-        ax.plot(interval, [y, y], color=style.colour, linewidth=0.7, zorder=2)
+        ax.plot(interval, [y, y], **line, gid=f"{gid}-across")
     if interval := numbers[f"{up}_interval"]:
-        ax.plot([x, x], interval, color=style.colour, linewidth=0.7, zorder=2)
+        ax.plot([x, x], interval, **line, gid=f"{gid}-up")
     size = 5.5 if style is PEOPLE else 4
-    gid = f"{style.key}-{across}-{up}"
-    ax.plot([x], [y], **style.of_marker, markersize=size, markeredgewidth=0.4, zorder=4, gid=gid)
+    ax.plot([x], [y], **style.of_marker, markersize=size, markeredgewidth=0.4, zorder=4, gid=f"{gid}-point")
 
 
 def _draw_expected(ax: Axes, people: float | None, up: str) -> None:

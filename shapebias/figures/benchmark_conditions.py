@@ -57,8 +57,8 @@ def draw_conditions(content: BenchmarkMeasures, measure: Curve = "accuracy", *, 
         bottom=0.4,
         footer=legend_height(content, width),
     ) as made:
-        for ax, dataset in zip(made.all, datasets.values(), strict=True):
-            _draw_dataset(ax, dataset, measure, styles)
+        for ax, (name, dataset) in zip(made.all, datasets.items(), strict=True):
+            _draw_dataset(ax, name, dataset, measure, styles)
             ax.set_ylim(*limits)
             ax.tick_params(labelleft=made.is_left(ax))
             if made.is_left(ax):
@@ -79,7 +79,9 @@ def _limits(datasets: Iterable[DatasetContent], measure: Curve) -> tuple[float, 
     return min(low, math.floor(10 * ends[0]) / 10), math.ceil(10 * ends[1]) / 10
 
 
-def _draw_dataset(ax: Axes, dataset: DatasetContent, measure: Curve, styles: dict[str, Style]) -> None:
+def _draw_dataset(
+    ax: Axes, dataset_name: str, dataset: DatasetContent, measure: Curve, styles: dict[str, Style]
+) -> None:
     assert dataset["curves"] is not None  # others have no panel
     curve, conditions = dataset["curves"][measure], dataset["conditions"]
     x = np.arange(len(conditions))
@@ -89,7 +91,8 @@ def _draw_dataset(ax: Axes, dataset: DatasetContent, measure: Curve, styles: dic
     ax.axhline(_CHANCE[measure], color="0.5", linewidth=0.7, linestyle=":", zorder=1)
     persons = np.array([list(row) for row in curve["persons"].values()], dtype=float)  # None becomes NaN
     if len(persons) > 1:
-        ax.fill_between(x, persons.min(axis=0), persons.max(axis=0), color=PEOPLE.colour, alpha=0.15, linewidth=0)
+        band = {"color": PEOPLE.colour, "alpha": 0.15, "linewidth": 0, "gid": f"{PEOPLE.key}-{dataset_name}-range"}
+        ax.fill_between(x, persons.min(axis=0), persons.max(axis=0), **band)
     for name, row in curve["networks"].items():
         style = styles[name]
         ax.plot(
@@ -102,7 +105,7 @@ def _draw_dataset(ax: Axes, dataset: DatasetContent, measure: Curve, styles: dic
             markeredgewidth=0.3,
             clip_on=False,
             zorder=3,
-            gid=f"{style.key}-points",
+            gid=f"{style.key}-{dataset_name}",
         )
     ax.plot(
         x,
@@ -114,7 +117,7 @@ def _draw_dataset(ax: Axes, dataset: DatasetContent, measure: Curve, styles: dic
         markeredgewidth=0.3,
         clip_on=False,
         zorder=4,
-        gid=f"{PEOPLE.key}-points",
+        gid=f"{PEOPLE.key}-{dataset_name}",
     )
     labels = [condition["label"] for condition in conditions]
     ax.set_xticks(x, labels, fontsize=5.5 if len(labels) > 4 else 6)
