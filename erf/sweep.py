@@ -12,6 +12,7 @@ from erf.gradient.jobs import Job, list_jobs
 from erf.gradient.positions import positions_of
 from erf.measures.sums import stack_sums
 from erf.options import Config
+from erf.results.content import FieldIdentity, FieldProvenance
 from erf.results.files import (
     ErfResult,
     check_result,
@@ -87,11 +88,10 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         stages = count_feature_maps(weights.name) if "all" in self.config.layer else 0
         return list_jobs(self.config, option, weights, stages)
 
-    def identify(self, job: Job) -> dict[str, Any]:
+    def identify(self, job: Job) -> FieldIdentity:
         """The device and the batch size do not decide a map; the centre has no word, as in older results."""
         position = self.config.position
-        elsewhere = {"position": position if isinstance(position, str) else list(position)}
-        return {
+        identity: FieldIdentity = {
             "model": job.weights.name,
             "weights": job.weights.record.identity,
             "images": self.image_sha256,
@@ -100,8 +100,10 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
             "layer": job.layer,
             "precision": self.config.precision,
             "plain": self.config.plain,
-            **({} if position == "centre" else elsewhere),
         }
+        if position != "centre":
+            identity["position"] = position if isinstance(position, str) else list(position)
+        return identity
 
     # what is on disk
 
@@ -148,7 +150,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         from erf.gradient.provenance import describe_map
 
         about = describe_map(job, self.config, network, self.images, state, loop)
-        provenance = {**about, "identity": self.identify(job)}
+        provenance: FieldProvenance = {**about, "identity": self.identify(job)}
         result = ErfResult(job.name, state.total / len(state.sums), provenance, stack_sums(state.sums), state.names)
         check_result(result)
         return result

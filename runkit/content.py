@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from runkit.schema import Keywords
 
 __all__ = [
+    "Computation",
     "Count",
     "Environment",
     "Interval",
@@ -18,6 +19,7 @@ __all__ = [
     "PeakMemory",
     "RunHead",
     "Share",
+    "SkippedNetwork",
     "Weights",
     "WeightsIdentity",
 ]
@@ -87,6 +89,13 @@ class WeightsIdentity(_Part):
     seed: int | None
 
 
+class SkippedNetwork(TypedDict):
+    """A network that was left out."""
+
+    model: str
+    reason: str
+
+
 class Weights(TypedDict):
     """What a network's weights are (`replknet.WeightsRecord`)."""
 
@@ -119,6 +128,16 @@ class PeakMemory(TypedDict):
 
     resident_bytes: int | None
     cuda_bytes: int | None
+
+
+class Computation(TypedDict):
+    """How a network was run."""
+
+    device: str
+    ranks: Annotated[int, Keywords(minimum=1)]
+    threads: Annotated[int, Keywords(minimum=1)]
+    batch_size: Annotated[int, Keywords(minimum=1)]
+    peak_memory: PeakMemory
 
 
 ModelArguments = Annotated[Mapping[str, Any], Keywords(description="what the network was built with besides its name")]

@@ -14,13 +14,14 @@ Nothing here loads torch before a network has to run.
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from runkit.console import Failures, UserError
+from runkit.content import SkippedNetwork
 from runkit.options import RunOptions
 from runkit.progress import SavedProgress, discard_progress, find_progress, save_progress
 from runkit.provenance import list_differences
@@ -98,10 +99,10 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
         """
 
     @abstractmethod
-    def identify(self, job: _Job) -> dict[str, Any]:
+    def identify(self, job: _Job) -> Mapping[str, Any]:
         """What decides what the network gives: two jobs that agree in this have the same outputs."""
 
-    def identify_result(self, job: _Job) -> dict[str, Any]:
+    def identify_result(self, job: _Job) -> Mapping[str, Any]:
         """What decides the result; more than `identify` where outputs are measured in several ways."""
         return self.identify(job)
 
@@ -116,7 +117,7 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
         """The progress file of the job."""
 
     @abstractmethod
-    def find_finished(self, job: _Job) -> dict[str, Any] | None:
+    def find_finished(self, job: _Job) -> Mapping[str, Any] | None:
         """The identity (`identify_result`) of the finished result on disk; None if there is none."""
 
     def is_whole(self, job: _Job) -> bool:
@@ -134,7 +135,7 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
         """The file of the network's outputs, where it is not part of the finished result."""
         return self.files(job)[0]
 
-    def find_outputs(self, job: _Job) -> dict[str, Any] | None:
+    def find_outputs(self, job: _Job) -> Mapping[str, Any] | None:
         """The identity of outputs on disk that have not been measured; None if there are none, or never are."""
         return None
 
@@ -214,12 +215,12 @@ class Swept(Generic[_Result]):
     Attributes:
         results: In the order asked for, on rank 0; none on the others.
         failures: Networks that failed.
-        skipped: Networks that were left out: `{"model": ..., "reason": ...}`.
+        skipped: Networks that were left out, and why.
     """
 
     results: list[_Result]
     failures: Failures
-    skipped: list[dict[str, str]] = field(default_factory=list)
+    skipped: list[SkippedNetwork] = field(default_factory=list)
 
 
 def run_sweep(tool: Tool[_Job, _Network, _State, _Outputs, _Result]) -> Swept[_Result]:
@@ -239,8 +240,8 @@ def run_sweep(tool: Tool[_Job, _Network, _State, _Outputs, _Result]) -> Swept[_R
 
 
 def is_kept(
-    find: Callable[[], dict[str, Any] | None],
-    identity: dict[str, Any],
+    find: Callable[[], Mapping[str, Any] | None],
+    identity: Mapping[str, Any],
     path: Path,
     run: RunOptions,
     *,
@@ -319,7 +320,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
     def __init__(self, tool: Tool[_Job, _Network, _State, _Outputs, _Result], world: "World", device: "torch.device"):
         super().__init__(tool)
         self.world, self.device = world, device
-        self.failures, self.skipped = Failures(), list[dict[str, str]]()
+        self.failures, self.skipped = Failures(), list[SkippedNetwork]()
         self._loaded: tuple[object, _Network] | None = None
 
     def run(self) -> Swept[_Result]:

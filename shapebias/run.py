@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from runkit import Failures, UserError, describe_run, is_main_process, run_main, write_json, write_out
 from runkit.options import REPORT
 from shapebias.options import DEFAULT_MODELS, Config, build_parser, parse_config
 
 if TYPE_CHECKING:  # these load pandas, which --help and wrong arguments need not wait for
-    from runkit.content import RunHead
+    from runkit.content import RunHead, SkippedNetwork
     from runkit.sweep import Swept
     from shapebias.answers.observers import Observer
     from shapebias.results.comparison import Comparison
-    from shapebias.results.content import ComparisonHead, RecordedHead, SkippedNetwork
+    from shapebias.results.content import ComparisonHead, RecordedHead
     from shapebias.results.files import ResultFolder
 
 __all__ = ["DEFAULT_MODELS", "Config", "build_parser", "execute", "main", "parse_config"]
@@ -104,7 +104,7 @@ def _write(
     head: "RunHead",
     observers: "Sequence[Observer]",
     people: "Sequence[Observer]",
-    skipped: list[dict[str, str]],
+    skipped: "list[SkippedNetwork]",
 ) -> list[Path]:
     """Write the comparison, and what was read from CSVs as results of their own; returns the files of the former."""
     from shapebias.figures.files import write_pictures
@@ -120,7 +120,7 @@ def _write(
         **head,
         "config": {"observers": [observer.name for observer in observers], "people": len(comparison.persons)},
         "raw_data": [describe_raw_data(observer) for observer in [*observers, *people]],
-        "skipped": cast("list[SkippedNetwork]", skipped),
+        "skipped": skipped,
     }
     written = [*write_comparison(comparison, folder, about, pictures=pictures), *pictures]
     return [*written, _write_report(config, folder)] if config.report else written
@@ -148,7 +148,7 @@ def _files_of(
 
 
 def _write_json(
-    observers: list[dict[str, Any]], files: Sequence[Path], skipped: list[dict[str, str]], failures: Failures
+    observers: list[dict[str, Any]], files: Sequence[Path], skipped: "list[SkippedNetwork]", failures: Failures
 ) -> None:
     """What `--json` asks for."""
     paths = list(map(str, files))

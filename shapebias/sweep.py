@@ -15,11 +15,13 @@ import numpy as np
 from runkit import UserError
 from runkit.progress import SavedProgress
 from runkit.sweep import LeftOut, Preview, Swept, Tool, run_sweep
+from shapebias.answers.content import ProbabilitiesIdentity
 from shapebias.answers.observers import Observer
 from shapebias.answers.probabilities import Probabilities, load_probabilities, save_probabilities
 from shapebias.options import Config
 from shapebias.results.answers import add_aggregation, read_answers, write_answers
 from shapebias.results.comparison import comparison_files
+from shapebias.results.content import AnswersIdentity
 from shapebias.results.files import ResultFolder
 from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.images import Stimuli, find_stimuli, stimuli_at_hand
@@ -108,7 +110,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
             raise LeftOut(str(error)) if weights == "auto" else error from None
         return [AnswerJob(resolved, self.folder, self.stimuli)]
 
-    def identify(self, job: AnswerJob) -> dict[str, Any]:
+    def identify(self, job: AnswerJob) -> ProbabilitiesIdentity:
         return {
             "model": job.weights.name,
             "weights": job.weights.record.identity,
@@ -117,7 +119,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
             "stimuli": {"images": len(job.stimuli), "content_sha256": job.stimuli.content_sha256},
         }
 
-    def identify_result(self, job: AnswerJob) -> dict[str, Any]:
+    def identify_result(self, job: AnswerJob) -> AnswersIdentity:
         return add_aggregation(self.identify(job), self.config.aggregation)
 
     # what is on disk
@@ -142,7 +144,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
     def outputs_path(self, job: AnswerJob) -> Path:
         return job.folder.probabilities_of(job.name)
 
-    def find_outputs(self, job: AnswerJob) -> dict[str, Any] | None:
+    def find_outputs(self, job: AnswerJob) -> ProbabilitiesIdentity | None:
         path = self.outputs_path(job)
         return load_probabilities(path).provenance["config"] if path.exists() else None
 

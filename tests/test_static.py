@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,26 @@ def run_tool(*command: str) -> None:
 
 def test_imports_keep_their_directions():
     run_tool("lint-imports", "--no-logo", "--no-cache")
+
+
+def test_rooms_without_torch_are_imported_without_it():
+    """The contract's exceptions are imports within functions: importing the modules loads neither torch nor timm."""
+    contracts = PROJECT["tool"]["importlinter"]["contracts"]
+    (contract,) = (contract for contract in contracts if contract["id"] == "no-torch")
+    rooms = [re.escape(room).replace(r"\*\*", r".+").replace(r"\*", r"[^.]+") for room in contract["source_modules"]]
+    paths = [path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    names = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths}
+    chosen = sorted(name for name in names if any(re.fullmatch(room, name) for room in rooms))
+    assert {"erf", "erf.sweep", "runkit.sweep", "shapebias.run", "shapebias.figures.page"} <= set(chosen)
+    chosen.remove("shapebias.toolbox")  # the contract says why
+    code = f"""
+import importlib, sys
+for name in {chosen}:
+    importlib.import_module(name)
+    assert not {{*{contract["forbidden_modules"]}}} & {{*sys.modules}}, name
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="NumPy and pandas for older Pythons have other type hints")

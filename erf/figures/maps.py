@@ -272,7 +272,7 @@ def caption(results: Sequence[ErfResult], *, squares: bool = True) -> str:
     images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     sizes = ", ".join(dict.fromkeys("{} × {}".format(*result.contribution.shape) for result in results))
     layers = ", ".join(dict.fromkeys(str(result.provenance["layer"]) for result in results))
-    commit = f", commit {first['git_commit'][:10]}" if first.get("git_commit") else ""
+    commit = f", commit {found[:10]}" if (found := first.get("git_commit")) else ""
     software = " ".join(filter(None, ["replknet-analysis", first["versions"]["replknet-analysis"]]))
     shares = ", ".join(f"{t:.0%}" for t in LOG_THRESHOLDS)
     what = f"Squares hold {shares} of log10(score + 1) / max.\n" if squares else ""

@@ -18,6 +18,7 @@ from erf.gradient.positions import Position, align, centre_pixel
 from erf.gradient.precision import arithmetic, number_type
 from erf.gradient.ready import Question, ReadyNetwork, explained
 from erf.measures.sums import Centre, MapSums, map_sums, stack_sums
+from erf.results.content import SkippedImage
 from runkit.compute.memory import fitting_batch_size
 from runkit.compute.rounds import Loop, Packed
 from runkit.progress import SavedProgress
@@ -35,7 +36,7 @@ class Progress:
         total: float64 (H, W): sum of the maps so far.
         sums: Of each map that went in: what `erf.measures.sums` keeps of it.
         names: Of the images those maps belong to, relative to the image folder.
-        skipped: Images left out, with the reason: `{"image": ..., "reason": ...}`.
+        skipped: Images left out, and why.
         done: Images dealt with, skipped ones included.
         feature_size: (h, w) of the feature map; None before the first image.
     """
@@ -43,7 +44,7 @@ class Progress:
     total: np.ndarray
     sums: tuple[MapSums, ...] = ()
     names: tuple[str, ...] = ()
-    skipped: tuple[dict[str, str], ...] = ()
+    skipped: tuple[SkippedImage, ...] = ()
     done: int = 0
     feature_size: tuple[int, int] | None = None
 

@@ -1,13 +1,13 @@
 """Arithmetic of less than float32: what it is called, what runs it, and by how much it changes a map."""
 
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from erf.gradient.contribution import contribution_map
 from erf.gradient.lean.prepare import Prepared, prepare
+from erf.results.content import PrecisionLoss
 from runkit import UserError
 from runkit.compute.device import exact_float32, tensor_float32
 
@@ -42,7 +42,7 @@ def arithmetic(precision: str) -> AbstractContextManager[None]:
 
 def prepare_reduced(
     model: nn.Module, precision: str, image: Tensor, *, layer: str | int = "last", plain: bool = False
-) -> tuple[Prepared, dict[str, Any]]:
+) -> tuple[Prepared, PrecisionLoss]:
     """A network made ready in a reduced precision, and how much that costs.
 
     Args:

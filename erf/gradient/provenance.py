@@ -1,7 +1,6 @@
 """What a contribution map says about its making: the units asked, the weights, the images, the computation."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from erf.gradient.accumulate import Progress
 from erf.gradient.images import ImageSet
@@ -10,6 +9,7 @@ from erf.gradient.positions import Position, centre_pixel, positions_of, unit_at
 from erf.gradient.ready import LoadedNetwork
 from erf.gradient.theoretical import TheoreticalField
 from erf.options import Config
+from erf.results.content import FieldMaking, FieldUnits
 from runkit import UserError, describe_run
 from runkit.compute.provenance import describe_computation
 from runkit.compute.rounds import Loop
@@ -19,7 +19,7 @@ __all__ = ["describe_map", "describe_units"]
 
 def describe_map(
     job: Job, config: Config, network: LoadedNetwork, images: ImageSet, progress: Progress, loop: Loop
-) -> dict[str, Any]:
+) -> FieldMaking:
     """The provenance of a finished map, without its identity; see docs/file-formats.md.
 
     Raises: UserError if no image went in.
@@ -58,7 +58,7 @@ def describe_map(
 
 def describe_units(
     feature_size: tuple[int, int], size: int, positions: Sequence[Position], field: TheoreticalField
-) -> dict[str, Any]:
+) -> FieldUnits:
     """Which units were asked, which pixels they lie over and can see, and which pixel squares lie round.
 
     In a map of odd size the middle unit lies round the image's centre, else right below it.

@@ -17,6 +17,7 @@ from erf.gradient.lean.prepare import Prepared, prepare
 from erf.gradient.positions import CENTRE, Position
 from erf.gradient.precision import is_reduced, number_type, prepare_reduced
 from erf.gradient.theoretical import TheoreticalField, theoretical_field
+from erf.results.content import PrecisionDifference
 from replknet.zoo import Preprocessing, ResolvedWeights, WeightsRecord, load_model
 from runkit import UserError
 from runkit.compute.memory import available_memory
@@ -91,7 +92,7 @@ class LoadedNetwork:
     record: WeightsRecord
     model_args: dict[str, Any]
     field: TheoreticalField
-    precision_difference: dict[str, Any] | None
+    precision_difference: PrecisionDifference | None
 
 
 def load_network(
@@ -124,7 +125,7 @@ def load_network(
         relative = difference["relative_l2"]
         said = "is not finite" if relative is None else f"differs from float32 by {relative:.2%}"
         _logger.info("%s: in %s the map of %s %s", label, precision, name, said)
-        found: dict[str, Any] | None = {"image": name, **difference}
+        found: PrecisionDifference | None = {"image": name, **difference}
     else:
         prepared, found = prepare(model.to(number_type(precision)), layer=question.layer, plain=plain), None
     ready = ReadyNetwork(prepared, loaded.preprocessing, device, precision, label)

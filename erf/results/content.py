@@ -7,12 +7,23 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
 from erf.measures.content import FieldMeasures, PixelPair
-from runkit.content import Count, ModelArguments, PeakMemory, RunHead, Weights, WeightsIdentity
+from runkit.content import Computation, Count, ModelArguments, RunHead, Weights, WeightsIdentity
 from runkit.schema import Keywords, make_schema
 
-__all__ = ["FieldIdentity", "FieldProvenance", "FieldResult", "schema"]
+__all__ = [
+    "FieldForm",
+    "FieldIdentity",
+    "FieldMaking",
+    "FieldProvenance",
+    "FieldResult",
+    "FieldUnits",
+    "PrecisionDifference",
+    "PrecisionLoss",
+    "SkippedImage",
+    "schema",
+]
 
-_Precision = Literal["float32", "float64", "bfloat16", "float16", "tf32"]
+_Precision = Annotated[str, Keywords(enum=["float32", "float64", "bfloat16", "float16", "tf32"])]
 _Pixels = Annotated[
     Sequence[PixelPair] | None, Keywords(description="first and last pixel, down and across", minItems=2, maxItems=2)
 ]
@@ -37,10 +48,9 @@ class FieldIdentity(_Position):
     plain: bool
 
 
-class PrecisionDifference(TypedDict):
-    """What a reduced precision changes of the first image's map."""
+class PrecisionLoss(TypedDict):
+    """How far a map in a reduced precision is from that in float32."""
 
-    image: str
     relative_l2: Annotated[
         float | None,
         Keywords(
@@ -48,6 +58,12 @@ class PrecisionDifference(TypedDict):
             description="norm of the difference over the norm of the map in float32; null where it is not finite",
         ),
     ]
+
+
+class PrecisionDifference(PrecisionLoss):
+    """What a reduced precision changes of the first image's map."""
+
+    image: str
 
 
 class FieldImages(TypedDict):
@@ -96,15 +112,9 @@ class FieldUnits(TypedDict):
     theoretical_field: TheoreticalExtent
 
 
-class FieldProvenance(RunHead, FieldUnits):
-    """What made a map."""
+class FieldForm(TypedDict):
+    """Which form of the network was run."""
 
-    config: Annotated[Mapping[str, Any], Keywords(description="all options of the command")]
-    identity: FieldIdentity
-    seed: int
-    device: str
-    precision: _Precision
-    plain: bool
     form: Annotated[
         Literal["lean", "plain"] | None,
         Keywords(
@@ -113,18 +123,29 @@ class FieldProvenance(RunHead, FieldUnits):
         ),
     ]
     form_reason: Annotated[str | None, Keywords(description="why this form")]
+
+
+class FieldMaking(RunHead, FieldUnits, FieldForm, Computation):
+    """What made a map, without its identity."""
+
+    config: Annotated[Mapping[str, Any], Keywords(description="all options of the command")]
+    seed: int
+    precision: _Precision
+    plain: bool
     layer: str
-    ranks: Annotated[int, Keywords(minimum=1)]
-    threads: Annotated[int, Keywords(minimum=1)]
-    batch_size: Annotated[int, Keywords(minimum=1)]
     precision_difference: Annotated[
         PrecisionDifference | None, Keywords(description="of a reduced precision to float32, on the first image")
     ]
-    peak_memory: PeakMemory
     weights: Weights
     model_args: ModelArguments
     data: FieldImages
     skipped: Sequence[SkippedImage]
+
+
+class FieldProvenance(FieldMaking):
+    """What made a map."""
+
+    identity: FieldIdentity
 
 
 class FieldResult(FieldProvenance):

@@ -15,7 +15,7 @@ all the maps. Files of schema 1 have rings alone of the `image_` arrays: they ar
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ import numpy as np
 from erf.measures.squares import check_map
 from erf.measures.summary import Measured, measure
 from erf.measures.sums import Centre, MapSums
+from erf.results.content import FieldProvenance, FieldResult
 from runkit import SCHEMA_VERSION, UserError, atomic_write, file_stem, load_json, read_arrays, save_json
 
 __all__ = [
@@ -53,7 +54,7 @@ class ErfResult:
 
     name: str
     contribution: np.ndarray
-    provenance: Mapping[str, Any]
+    provenance: FieldProvenance
     sums: MapSums | None = None
     image_names: tuple[str, ...] = ()
 
@@ -80,7 +81,7 @@ class ErfResult:
     def theoretical_side(self) -> float | None:
         """Root of the area of the theoretical field in pixels; None if it has no bound or is not known."""
         sides = self.provenance.get("theoretical_field", {}).get("side_px")
-        return sides and math.sqrt(sides[0] * sides[1])
+        return math.sqrt(sides[0] * sides[1]) if sides else None
 
     @cached_property
     def measured(self) -> Measured:
@@ -152,13 +153,13 @@ def check_result(result: ErfResult) -> None:
         raise UserError(f"{result.name}: {error}") from error
 
 
-def save_measures(result: ErfResult, path: Path) -> dict[str, Any]:
+def save_measures(result: ErfResult, path: Path) -> FieldResult:
     """Measure a result and write its `.json`; returns what was written.
 
     Raises: UserError as `check_result`.
     """
     check_result(result)
-    content = {
+    content: FieldResult = {
         **result.provenance,
         "schema": SCHEMA_VERSION,
         "results": result.measured.as_dict(),

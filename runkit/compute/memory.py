@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 
 from runkit import UserError
+from runkit.content import PeakMemory
 
 __all__ = [
     "Batches",
@@ -140,7 +141,7 @@ def reset_peak_memory(device: torch.device) -> None:
         clear.write_text("5")
 
 
-def peak_memory(device: torch.device) -> dict[str, int | None]:
+def peak_memory(device: torch.device) -> PeakMemory:
     """Most memory in use at a time: `resident_bytes` of this process, `cuda_bytes` of PyTorch's allocator, or None."""
     resident = _resident("VmHWM")
     if resident is None and sys.platform != "win32":

@@ -9,7 +9,7 @@ gloo carries the results between CPUs, NCCL between CUDA devices.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -102,7 +102,7 @@ class World:
         self._talk(lambda: dist.gather_object(part, parts))
         return [item for one in parts or () for item in one]
 
-    def check_same(self, what: dict[str, Any]) -> None:
+    def check_same(self, what: Mapping[str, Any]) -> None:
         """Make sure that all ranks mean the same run.
 
         Raises: UserError naming what differs from rank 0: other files lie on that rank's machine.

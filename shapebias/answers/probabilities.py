@@ -8,14 +8,15 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from runkit import UserError, atomic_write, read_arrays
+from shapebias.answers.content import NetworkProvenance
 from shapebias.stimuli.categories import NUM_IMAGENET_CLASSES
 
 __all__ = ["Probabilities", "load_probabilities", "save_probabilities"]
@@ -33,7 +34,7 @@ class Probabilities:
 
     values: np.ndarray = field(repr=False)
     images: Sequence[str] = field(repr=False)
-    provenance: Mapping[str, Any] = field(repr=False)
+    provenance: NetworkProvenance = field(repr=False)
 
     def __post_init__(self) -> None:
         if self.values.shape != (len(self.images), NUM_IMAGENET_CLASSES):
@@ -72,7 +73,8 @@ def load_probabilities(path: str | Path) -> Probabilities:
         provenance = json.loads(str(arrays["provenance"]))
         if arrays["probabilities"].dtype.kind != "f" or not isinstance(provenance, dict):
             raise ValueError("its probabilities or its provenance are of another kind")
-        loaded = Probabilities(arrays["probabilities"], [str(name) for name in arrays["images"]], provenance)
+        names = [str(name) for name in arrays["images"]]
+        loaded = Probabilities(arrays["probabilities"], names, cast(NetworkProvenance, provenance))
         missing = [key for key in ("config", "subject", "label", "weights", "data") if key not in provenance]
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; name a .probabilities.npz that shapebias.run wrote") from error

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from runkit import describe_run
 from runkit.compute.memory import keep_freed_memory
 from runkit.compute.provenance import describe_computation
 from runkit.compute.rounds import Loop
+from shapebias.answers.content import NetworkMaking, PrecisionDifference
 from shapebias.answers.observers import RANDOM_SUFFIX
 from shapebias.network.inference import TOOLBOX_PREPROCESSING, StimulusReader, check_head
 from shapebias.network.precision import PrecisionEffect, reduce_precision
@@ -107,7 +108,7 @@ def label_of(weights: ResolvedWeights) -> str:
 
 def describe_answers(
     weights: ResolvedWeights, config: Config, network: LoadedNetwork, stimuli: Stimuli, loop: Loop, device: torch.device
-) -> dict[str, Any]:
+) -> NetworkMaking:
     """The provenance of probabilities, without what decides them (`config`); see docs/file-formats.md."""
     preprocessing, effect = network.preprocessing, network.precision_effect
     return {
@@ -116,7 +117,7 @@ def describe_answers(
         "label": label_of(weights),
         "seed": config.seed,
         "precision": config.precision,
-        "precision_check": effect and asdict(effect),
+        "precision_check": None if effect is None else cast(PrecisionDifference, asdict(effect)),
         **describe_computation(loop, device),
         "images_per_second": round(loop.images_per_second, 2),
         "weights": network.record.as_dict(),

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from runkit import sha256_of_file
+from shapebias.answers.content import ProbabilitiesIdentity
 from shapebias.answers.observers import Observer, read_observer, write_raw_data
 from shapebias.answers.probabilities import Probabilities, load_probabilities
 from shapebias.measures.ranks import rank_cues, write_ranks
 from shapebias.measures.shape_bias import measure
-from shapebias.results.content import NetworkHead
+from shapebias.results.content import AnswersIdentity, NetworkHead
 from shapebias.results.files import ResultFolder
 from shapebias.stimuli.categories import count_ties, decide
 from shapebias.stimuli.images import Stimulus, parse_image_name
@@ -21,7 +22,7 @@ __all__ = ["add_aggregation", "read_answers", "write_answers"]
 _logger = logging.getLogger(__name__)
 
 
-def add_aggregation(identity: Mapping[str, Any], aggregation: str) -> dict[str, Any]:
+def add_aggregation(identity: ProbabilitiesIdentity, aggregation: str) -> AnswersIdentity:
     """What decides a network's answers, from what decides its probabilities."""
     return {**identity, "aggregation": aggregation}
 

@@ -1,19 +1,15 @@
 """What the JSON files of shape bias hold, as types; the JSON Schemas beside this file are made of them."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from runkit.content import (
-    Count,
     IntervalMethod,
-    ModelArguments,
-    PeakMemory,
     RunHead,
-    Share,
-    Weights,
-    WeightsIdentity,
+    SkippedNetwork,
 )
 from runkit.schema import Keywords, make_schema
+from shapebias.answers.content import NetworkRun, ProbabilitiesIdentity
 from shapebias.measures.content import ErrorConsistency, ObserverMeasures, PairDifference, PermutationTest
 
 __all__ = [
@@ -21,20 +17,16 @@ __all__ = [
     "ComparisonHead",
     "ComparisonResult",
     "NetworkHead",
-    "NetworkProvenance",
     "NetworkResult",
     "ObserverResult",
     "RawData",
     "RecordedHead",
     "RecordedResult",
-    "SkippedNetwork",
     "comparison_schema",
     "result_schema",
 ]
 
 _WORDS = "docs/file-formats.md has it in words"
-_Pair = Annotated[Sequence[int], Keywords(minItems=2, maxItems=2)]
-_Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class RawData(TypedDict):
@@ -52,13 +44,6 @@ class SavedFile(TypedDict):
     sha256: str
 
 
-class SkippedNetwork(TypedDict):
-    """A network that was left out."""
-
-    model: str
-    reason: str
-
-
 class ObserverResults(ObserverMeasures):
     """The `results` of an observer."""
 
@@ -66,88 +51,10 @@ class ObserverResults(ObserverMeasures):
     interval: IntervalMethod
 
 
-class StimuliIdentity(TypedDict):
-    """Which stimuli were asked."""
-
-    images: Count
-    content_sha256: str
-
-
-class ProbabilitiesIdentity(TypedDict):
-    """What decides a network's probabilities."""
-
-    model: str
-    weights: WeightsIdentity
-    preprocessing: Literal["model", "toolbox"]
-    precision: _Precision
-    stimuli: StimuliIdentity
-
-
 class AnswersIdentity(ProbabilitiesIdentity):
     """What decides a network's answers."""
 
-    aggregation: Literal["mean", "sum", "max"]
-
-
-class PrecisionDifference(TypedDict):
-    """What a reduced precision changed on some stimuli."""
-
-    images: Annotated[int, Keywords(minimum=1, description="asked in both precisions")]
-    decisions_changed: Count
-    largest_difference: Annotated[Share, Keywords(description="of a class probability")]
-
-
-class StimuliPreprocessing(TypedDict):
-    """What was done to an image before the network."""
-
-    choice: Literal["model", "toolbox"]
-    mean: Sequence[float]
-    std: Sequence[float]
-    input_size_px: _Pair
-    interpolation: str
-    crop: None
-
-
-class StimuliFiles(TypedDict):
-    """Which images those are, and whether they are the published ones."""
-
-    name: str
-    images: Count
-    file_list_sha256: str
-    content_sha256: str
-    sha256_verified: Literal["full", "none"]
-    published_list: bool
-
-
-class StimuliData(StimuliFiles):
-    """The stimuli, and how they were made ready."""
-
-    preprocessing: StimuliPreprocessing
-
-
-class _NetworkRun(RunHead):
-    seed: int
-    device: str
-    precision: _Precision
-    precision_check: Annotated[
-        PrecisionDifference | None, Keywords(description="what a reduced precision changed; null in float32")
-    ]
-    ranks: Annotated[int, Keywords(minimum=1)]
-    threads: Annotated[int, Keywords(minimum=1)]
-    batch_size: Annotated[int, Keywords(minimum=1)]
-    images_per_second: Annotated[float, Keywords(minimum=0)]
-    peak_memory: PeakMemory
-    weights: Weights
-    model_args: ModelArguments
-    data: StimuliData
-
-
-class NetworkProvenance(_NetworkRun):
-    """What made a network's probabilities; stands in their file."""
-
-    subject: str
-    label: str
-    config: ProbabilitiesIdentity
+    aggregation: Annotated[str, Keywords(enum=["mean", "sum", "max"])]
 
 
 class _Again(TypedDict, total=False):
@@ -156,7 +63,7 @@ class _Again(TypedDict, total=False):
     ]
 
 
-class NetworkHead(_NetworkRun, _Again):
+class NetworkHead(NetworkRun, _Again):
     """What made a network's answers."""
 
     config: AnswersIdentity

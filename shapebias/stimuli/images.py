@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, TypedDict
 
 from runkit import UserError, sha256_of_files, sha256_of_lines
+from runkit.content import Count
 from runkit.fetch.archive import unpack_tar
 from runkit.fetch.download import DownloadError, download, locked
 from runkit.fetch.manifest import check_remembered, discard, known_files, remember_sha256, verify_file
@@ -53,6 +55,17 @@ class Stimulus:
         return self.path.name
 
 
+class StimuliFiles(TypedDict):
+    """Which images those are, and whether they are the published ones."""
+
+    name: str
+    images: Count
+    file_list_sha256: str
+    content_sha256: str
+    sha256_verified: Literal["full", "none"]
+    published_list: bool
+
+
 @dataclass(frozen=True)
 class Stimuli(Sequence[Stimulus]):
     """A checked folder of an experiment's images, sorted by category and file name (as the toolbox visits them)."""
@@ -85,7 +98,7 @@ class Stimuli(Sequence[Stimulus]):
         """Whether the names are those of the published benchmark."""
         return self.file_list_sha256 == self.experiment.file_list_sha256
 
-    def describe(self) -> dict[str, str | int | bool]:
+    def describe(self) -> StimuliFiles:
         """The `data` block of a result file."""
         return {
             "name": self.experiment.name,

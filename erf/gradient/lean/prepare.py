@@ -8,6 +8,7 @@ from torch import nn
 from erf.gradient.lean.copies import copy_network
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.proof import ProvenForm
+from erf.results.content import FieldForm
 from replknet.optimize import optimize, preferred_memory_format, use_stock_convolutions
 from replknet.replknet import RepLKNet
 from runkit.compute.memory import keep_freed_memory
@@ -26,7 +27,7 @@ class Prepared(NamedTuple):
     network: nn.Module | FastForm
     memory_format: torch.memory_format
 
-    def as_dict(self) -> dict[str, str | None]:
+    def as_dict(self) -> FieldForm:
         """For a result's provenance: `form`, 'lean' or 'plain', and `form_reason`; None before the first image."""
         if isinstance(self.network, ProvenForm):
             return {"form": self.network.form, "form_reason": self.network.reason or None}

@@ -8,7 +8,7 @@ ReLUs that rounding turns. A network that fails runs as it was given, and a warn
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ class ProvenForm(FastForm):
         self._chosen: dict[tuple[Any, ...], nn.Module | LeanNetwork] = {}
         self._proven: dict[tuple[Any, ...], str] = {}
         self._failed = False
-        self.form: str | None = None
+        self.form: Literal["lean", "plain"] | None = None
         self.reason = ""
 
     def choose(self, images: Tensor, position: Position) -> nn.Module | LeanNetwork:

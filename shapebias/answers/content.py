@@ -1,0 +1,89 @@
+"""What stands beside a network's probabilities in their file, as types; most of it is in the result's JSON, too."""
+
+from collections.abc import Sequence
+from typing import Annotated, TypedDict
+
+from runkit.content import Computation, Count, ModelArguments, RunHead, Share, Weights, WeightsIdentity
+from runkit.schema import Keywords
+from shapebias.stimuli.images import StimuliFiles
+
+__all__ = [
+    "NetworkMaking",
+    "NetworkProvenance",
+    "NetworkRun",
+    "PrecisionDifference",
+    "ProbabilitiesIdentity",
+]
+
+Precision = Annotated[str, Keywords(enum=["float32", "bfloat16", "float16"])]
+Preprocessing = Annotated[str, Keywords(enum=["model", "toolbox"])]
+_Pair = Annotated[Sequence[int], Keywords(minItems=2, maxItems=2)]
+
+
+class StimuliIdentity(TypedDict):
+    """Which stimuli were asked."""
+
+    images: Count
+    content_sha256: str
+
+
+class ProbabilitiesIdentity(TypedDict):
+    """What decides a network's probabilities."""
+
+    model: str
+    weights: WeightsIdentity
+    preprocessing: Preprocessing
+    precision: Precision
+    stimuli: StimuliIdentity
+
+
+class PrecisionDifference(TypedDict):
+    """What a reduced precision changed on some stimuli."""
+
+    images: Annotated[int, Keywords(minimum=1, description="asked in both precisions")]
+    decisions_changed: Count
+    largest_difference: Annotated[Share, Keywords(description="of a class probability")]
+
+
+class StimuliPreprocessing(TypedDict):
+    """What was done to an image before the network."""
+
+    choice: Preprocessing
+    mean: Sequence[float]
+    std: Sequence[float]
+    input_size_px: _Pair
+    interpolation: str
+    crop: None
+
+
+class StimuliData(StimuliFiles):
+    """The stimuli, and how they were made ready."""
+
+    preprocessing: StimuliPreprocessing
+
+
+class NetworkRun(RunHead, Computation):
+    """How a network was asked."""
+
+    seed: int
+    precision: Precision
+    precision_check: Annotated[
+        PrecisionDifference | None, Keywords(description="what a reduced precision changed; null in float32")
+    ]
+    images_per_second: Annotated[float, Keywords(minimum=0)]
+    weights: Weights
+    model_args: ModelArguments
+    data: StimuliData
+
+
+class NetworkMaking(NetworkRun):
+    """What made a network's probabilities, without what decides them."""
+
+    subject: str
+    label: str
+
+
+class NetworkProvenance(NetworkMaking):
+    """What made a network's probabilities; stands in their file."""
+
+    config: ProbabilitiesIdentity
