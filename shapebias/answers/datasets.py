@@ -30,6 +30,7 @@ __all__ = [
     "list_raw_data",
     "match_answers",
     "read_answers",
+    "read_folders",
     "warn_of_faults",
 ]
 
@@ -154,6 +155,14 @@ def read_answers(experiment: Experiment, paths: Iterable[str | Path]) -> Answers
     Raises: UserError that names file and fault: as `read_raw_data` and `match_answers`.
     """
     return match_answers(experiment, [read_raw_data(path) for path in paths])
+
+
+def read_folders(folders: Iterable[str | Path]) -> dict[str, Answers]:
+    """Dataset -> everyone's answers, of all datasets that the folders hold as `<dataset>/*.csv`.
+
+    Raises: UserError as `list_raw_data` and `read_answers`.
+    """
+    return {name: read_answers(EXPERIMENTS[name], paths) for name, paths in list_raw_data(folders).items()}
 
 
 def match_answers(experiment: Experiment, observers: Sequence[RawData]) -> Answers:

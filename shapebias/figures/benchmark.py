@@ -142,7 +142,8 @@ def _draw_point(ax: Axes, numbers: Mapping[str, Any], across: str, up: str, styl
     x, y = numbers[across], numbers[up]
     if x is None or y is None:
         return
-    gid, line = f"{style.key}-{across}-{up}", {"color": style.colour, "linewidth": 0.7, "zorder": 2}
+    gid = f"{style.key}-{across}-{up}"
+    line: dict[str, Any] = {"color": style.colour, "linewidth": 0.7, "zorder": 2}
     if interval := numbers[f"{across}_interval"]:
         ax.plot(interval, [y, y], **line, gid=f"{gid}-across")
     if interval := numbers[f"{up}_interval"]:
@@ -162,8 +163,8 @@ def _draw_expected(ax: Axes, people: float | None, up: str) -> None:
     else:
         return
     ax.plot(x, y, color="0.5", linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
-    at = {"xy": (x[30], y[30]), "xytext": (2, -3), "textcoords": "offset points", "ha": "left", "va": "top"}
-    ax.annotate("expected", **at, fontsize=5.5, color="0.4")
+    text = ax.annotate("expected", (x[30], y[30]), (2, -3), textcoords="offset points", fontsize=5.5, color="0.4")
+    text.set_verticalalignment("top")
     if up == "error_consistency":
         ax.set_ylim(bottom=min(ax.get_ylim()[0], -0.05))
     ax.set_xlim(limits)

@@ -91,8 +91,10 @@ def _draw_dataset(
     ax.axhline(_CHANCE[measure], color="0.5", linewidth=0.7, linestyle=":", zorder=1)
     persons = np.array([list(row) for row in curve["persons"].values()], dtype=float)  # None becomes NaN
     if len(persons) > 1:
-        band = {"color": PEOPLE.colour, "alpha": 0.15, "linewidth": 0, "gid": f"{PEOPLE.key}-{dataset_name}-range"}
-        ax.fill_between(x, persons.min(axis=0), persons.max(axis=0), **band)
+        band = ax.fill_between(
+            x, persons.min(axis=0), persons.max(axis=0), color=PEOPLE.colour, alpha=0.15, linewidth=0
+        )
+        band.set_gid(f"{PEOPLE.key}-{dataset_name}-range")
     for name, row in curve["networks"].items():
         style = styles[name]
         ax.plot(

@@ -92,8 +92,8 @@ def draw_confusion(
         width: Inches: `PAGE_WIDTH` for four panels in a row, `COLUMN_WIDTH` for two.
     """
     chosen = ["people", *order_networks(content)] if observers is None else list(observers)
-    tables = {name: _confusion(content, name, datasets) for name in chosen}
-    tables = {name: table for name, table in tables.items() if table is not None}
+    found = {name: _confusion(content, name, datasets) for name in chosen}
+    tables = {name: table for name, table in found.items() if table is not None}
     columns = 2 if width <= COLUMN_WIDTH else 4
     left, gap = 0.5, 0.1
     columns = min(columns, len(tables))

@@ -98,7 +98,8 @@ def _conditions(content: BenchmarkFile, styles: Mapping[str, Style], measure: An
     for name, dataset in content["datasets"].items():
         if dataset["curves"] is None:
             continue
-        curve: Curves = dataset["curves"][measure]
+        curves: Mapping[str, Any] = dataset["curves"]
+        curve: Curves = curves[measure]
         rows = [(PEOPLE, "people", curve["people"])]
         rows += [(styles[n], content["networks"][n]["label"], row) for n, row in curve["networks"].items()]
         for style, label, row in rows:
@@ -145,7 +146,7 @@ def _network_table(content: BenchmarkFile) -> Table:
 def _dataset_table(content: BenchmarkFile) -> Table:
     rows = []
     for dataset, one in content["datasets"].items():
-        observers = [("people", content["people"]["datasets"][dataset])]
+        observers: list[tuple[str, Mapping[str, Any]]] = [("people", content["people"]["datasets"][dataset])]
         observers += [
             (content["networks"][name]["label"], content["networks"][name]["datasets"][dataset])
             for name in order_networks(content)

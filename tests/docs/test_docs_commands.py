@@ -38,6 +38,7 @@ PARSERS = {  # program -> the module that builds its parser
     "erf.claims": "claims.command",
     "shapebias.run": "shapebias.options",
     "shapebias.reliance": "shapebias.reliance",
+    "shapebias.benchmark": "shapebias.benchmark",
     "shapebias.relate": "htmlreport.relate",
     "shapebias.sensitivity": "shapebias.sensitivity",
     "htmlreport": "htmlreport",
