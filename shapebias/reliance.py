@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runkit import Failures, UserError, describe_run, is_main_process, run_main, write_json, write_out
+from runkit.content import SkippedNetwork
 from runkit.options import (
     add_batch_size,
     add_console,
@@ -131,7 +132,8 @@ def execute(config: Config) -> int:
     if config.console.list_models is not None or config.console.dry_run:
         return _tell(config, folder) if is_main_process() else 0
     started, clock = datetime.now(timezone.utc), time.perf_counter()
-    failures, skipped = Failures(), list[dict[str, str]]()
+    failures = Failures()
+    skipped: list[SkippedNetwork] = []
     if config.from_answers:
         answers = [load_answers(path) for path in config.from_answers]
     else:
