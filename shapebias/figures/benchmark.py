@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from runkit.figures import COLUMN_WIDTH, PAGE_WIDTH
-from shapebias.figures.benchmark_style import PEOPLE, benchmark_styles, draw_legend, legend_height, panels
+from shapebias.figures.benchmark_style import PEOPLE, add_legend, benchmark_styles, legend_height, panels
 from shapebias.figures.observers import Style
 from shapebias.measures.benchmark import MEASURES
 from shapebias.results.benchmark_content import BenchmarkMeasures, PublishedNetwork
@@ -102,7 +102,7 @@ def draw_scatter(content: BenchmarkMeasures, *, width: float = PAGE_WIDTH) -> Fi
             ax.tick_params(labelsize=6, pad=2)
             ax.set_xlabel(MEASURE_NAMES[across], fontsize=6.5, labelpad=1.5)
             ax.set_ylabel(MEASURE_NAMES[up], fontsize=6.5, labelpad=1.5)
-        draw_legend(made.figure, styles, content, line=False)
+        add_legend(made.figure, styles, content, line=False)
     return made.figure
 
 

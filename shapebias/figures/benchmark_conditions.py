@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from runkit.figures import COLUMN_WIDTH, PAGE_WIDTH
-from shapebias.figures.benchmark_style import PEOPLE, benchmark_styles, draw_legend, legend_height, panels
+from shapebias.figures.benchmark_style import PEOPLE, add_legend, benchmark_styles, legend_height, panels
 from shapebias.figures.observers import Style
 from shapebias.results.benchmark_content import BenchmarkMeasures, DatasetContent
 from shapebias.stimuli.categories import CATEGORIES
@@ -63,7 +63,7 @@ def draw_conditions(content: BenchmarkMeasures, measure: Curve = "accuracy", *, 
             ax.tick_params(labelleft=made.is_left(ax))
             if made.is_left(ax):
                 ax.set_ylabel(_LABELS[measure], fontsize=6.5)
-        draw_legend(made.figure, styles, content)
+        add_legend(made.figure, styles, content)
     return made.figure
 
 

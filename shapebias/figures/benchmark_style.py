@@ -13,7 +13,7 @@ from runkit.figures import PAGE_WIDTH, new_figure
 from shapebias.figures.observers import PEOPLE_COLOUR, Style, choose_style
 from shapebias.results.benchmark_content import BenchmarkMeasures
 
-__all__ = ["PEOPLE", "Panels", "benchmark_styles", "draw_legend", "legend_height", "panels"]
+__all__ = ["PEOPLE", "Panels", "add_legend", "benchmark_styles", "legend_height", "panels"]
 
 PEOPLE = Style("observer-people", PEOPLE_COLOUR, "D")
 _ROW = 0.14  # inches: a line of the legend
@@ -98,7 +98,7 @@ def panels(
         yield made
 
 
-def draw_legend(figure: Figure, styles: Mapping[str, Style], content: BenchmarkMeasures, *, line: bool = True) -> None:
+def add_legend(figure: Figure, styles: Mapping[str, Style], content: BenchmarkMeasures, *, line: bool = True) -> None:
     """Networks and people below the panels, in as many columns as fit.
 
     Args:

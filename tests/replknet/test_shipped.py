@@ -68,7 +68,7 @@ def test_accuracy_is_that_of_the_card(name, data_dir):
     """Of every 16th validation image: 246, whose accuracy has a standard error of 2.3 points."""
     loaded = load_model(f"{name}.{TAG}", "pretrained")
     cfg = timm.data.resolve_data_config({}, model=loaded.model)
-    folder = ImageFolder(str(data_dir / "imagenette-104" / "val"), timm.data.create_transform(**cfg))
+    folder = ImageFolder(str(data_dir / "imagenette-160" / "val"), timm.data.create_transform(**cfg))
     images, labels = zip(*(folder[i] for i in range(0, len(folder), 16)), strict=True)
     with torch.inference_mode():
         answers = loaded.model(torch.stack(images)).argmax(dim=1)

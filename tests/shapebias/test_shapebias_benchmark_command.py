@@ -270,10 +270,12 @@ def test_help_names_every_dataset():
     assert all(name in text.replace("\n", " ") for name in ("cue-conflict", "eidolonIII", "uniform-noise"))
 
 
-def test_no_torch(raw_folder, tmp_path):
+@pytest.mark.parametrize(("pictures", "absent"), [("main", ["torch"]), ("none", ["torch", "pandas", "matplotlib"])])
+def test_what_is_not_loaded(raw_folder, tmp_path, pictures, absent):
     code = (
         "import sys; from shapebias.benchmark import main; code = main(sys.argv[1:]);"
-        "assert not {'torch', 'pandas'} & set(sys.modules); sys.exit(code)"
+        f"assert not {set(absent)!r} & set(sys.modules); sys.exit(code)"
     )
-    arguments = [str(raw_folder), "--output", str(tmp_path), "--no-intervals", "-q"]
-    assert subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True).returncode == 0
+    arguments = [str(raw_folder), "--output", str(tmp_path), "--no-intervals", "-q", "--pictures", pictures]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
