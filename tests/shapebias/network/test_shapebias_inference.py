@@ -223,7 +223,7 @@ def test_every_public_name_can_be_loaded():
     import shapebias
 
     assert all(getattr(shapebias, name) is not None for name in shapebias.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="No shapebias attribute nothing"):
         _ = shapebias.nothing
 
 
