@@ -34,6 +34,8 @@ __all__ = [
     "is_module_name",
 ]
 
+_WITHOUT_MODE = (nn.Identity, nn.Sequential, nn.ModuleList, nn.ModuleDict)  # the same in train and eval mode
+
 
 def contribution_map(
     model: nn.Module | LeanNetwork | FastForm,
@@ -202,11 +204,15 @@ def _central(
 
 
 def _refuse_train_mode(model: nn.Module) -> None:
-    training = [(name, module) for name, module in model.named_modules() if module.training]
+    training = [
+        (name, module)
+        for name, module in model.named_modules()
+        if module.training and (not name or type(module) not in _WITHOUT_MODE)
+    ]
     if not training:
         return
     name, module = training[0]
-    what = f"submodule {name!r} ({type(module).__name__}) is in train mode" if name else "it is in train mode"
+    what = f"its submodule {name!r} ({type(module).__name__}) is in train mode" if name else "it is in train mode"
     raise ValueError(f"contribution maps need a network in eval mode, and {what}: call model.eval() first")
 
 

@@ -16,7 +16,7 @@ from erf.gradient.fields.field import UNKNOWN, Field, Reach
 from erf.gradient.fields.follow import DataDependent, field_of, follow
 from erf.gradient.layers.capture import unwrapped
 from erf.gradient.layers.find import feature_map, image_channels
-from erf.gradient.layers.layer import Layer
+from erf.gradient.layers.layer import ForwardError, Layer, LayoutError
 
 __all__ = ["TheoreticalField", "theoretical_field"]
 
@@ -70,16 +70,25 @@ def theoretical_field(
         model: Network in eval mode, any of timm or of one's own; not run on data and not changed.
         size: (height, width) of the image in pixels.
         layer: As for `erf.gradient.layers.find.feature_map`.
-        channels: Of the image; None for those of the network's first convolution.
+        channels: Of the image; None for 3, or if the network does not take them, those of its first convolution.
 
     Raises: LayerError as `feature_map`; ForwardError if the network's own forward pass fails.
     """
     model = unwrapped(model)
-    shape = (1, image_channels(model) if channels is None else channels, *size)
+    if channels is None and (own := image_channels(model)) != 3:
+        try:
+            return theoretical_field(model, size, layer=layer, channels=3)
+        except ForwardError:
+            channels = own
+    shape = (1, channels or 3, *size)
     try:
         field = follow(model, lambda x: _field_of_map(feature_map(model, x, layer=layer)), shape)
     except DataDependent:
         field = Field(None, None, UNKNOWN + "the network's path depends on its data")
+    except LayoutError as error:
+        if not error.reason:
+            raise
+        field = Field(None, None, error.reason)
     if field.reach is None:
         return TheoreticalField(None, None, None, field.reason)
     rows, columns = field.reach

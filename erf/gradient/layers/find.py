@@ -11,7 +11,7 @@ from torch import nn
 from erf.gradient.fields.follow import DataDependent, field_of, follow
 from erf.gradient.layers.capture import capture, eager, find_module, select, some_names, unwrapped
 from erf.gradient.layers.last import last_layer
-from erf.gradient.layers.layer import ForwardError, Layer, LayerError, as_layer
+from erf.gradient.layers.layer import ForwardError, Layer, LayerError, LayoutError, as_layer
 from erf.gradient.layers.layout import Layout, layout_asked_for, layout_of_axes
 from erf.gradient.layers.probe import probed_layout
 from runkit.compute.memory import is_out_of_memory
@@ -158,19 +158,20 @@ def _found(
     if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4):
         given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise LayerError(f"layer {name!r} gives {given}, not a feature map of 3 or 4 dimensions")
-    size = (x.shape[-2], x.shape[-1])
+    size, field = (x.shape[-2], x.shape[-1]), field_of(output)
     if layer.layout is not None:
         layout: Layout | None = layout_asked_for(layer, tuple(output.shape), x.shape[0], size)
     elif output.shape[0] != x.shape[0]:
         raise LayerError(_other_batch(name, output, x))
-    elif (field := field_of(output)) is not None:  # this is `follow`, asking
+    elif field is not None:  # this is `follow`, asking
         layout = layout_of_axes(field.axes, output.ndim) if field.axes else None
     else:
         layout = _layout_of(model, x, output, layer, lambda image: _selected(run(image), layer))
     if layout is None:
-        raise LayerError(
+        raise LayoutError(
             f"layer {name!r} gives {tuple(output.shape)}, and which dimensions are rows and columns of the image cannot "
-            "be told; say so by layout='NCHW', 'NHWC', 'NLC' or the like (--layout)"
+            "be told; say so by layout='NCHW', 'NHWC', 'NLC' or the like (--layout)",
+            reason=field.reason if field else "",
         )
     return FeatureMap(layout.to_map(output), name if layout.letters == "NCHW" else f"{name}, laid out as {layout.letters}")
 

@@ -2,11 +2,23 @@
 
 from dataclasses import dataclass
 
-__all__ = ["ForwardError", "Layer", "LayerError", "as_layer"]
+__all__ = ["ForwardError", "Layer", "LayerError", "LayoutError", "as_layer"]
 
 
 class LayerError(ValueError):
     """The network has no such layer, or its output is no feature map."""
+
+
+class LayoutError(LayerError):
+    """It cannot be told how a layer's output is laid out.
+
+    Attributes:
+        reason: What is known of its units' fields, as `erf.gradient.fields.field.Field.reason`; '' outside of `follow`.
+    """
+
+    def __init__(self, message: str, reason: str = ""):
+        super().__init__(message)
+        self.reason = reason
 
 
 class ForwardError(RuntimeError):
