@@ -118,7 +118,9 @@ class _Watch(TorchFunctionMode):
         if name == "setitem" and written is not None:
             had = before[id(written)]
             if call.seeing:
-                self._write(written, Field(had and had.axes, None, UNKNOWN + "a part of a tensor is written to"))
+                self._write(
+                    written, Field(had.axes if had else None, None, UNKNOWN + "a part of a tensor is written to")
+                )
             return result
         if not leaves:
             return result

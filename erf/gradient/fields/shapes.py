@@ -18,13 +18,11 @@ def regrouped(field: Field, old: tuple[int, ...], new: tuple[int, ...]) -> Field
     if axes.merged:
         kept = _kept(axes.dims[0], old, new)
         if kept is not None:
-            return replace(field, axes=axes.moved(lambda d: kept))
+            return replace(field, axes=replace(axes, dims=(kept, kept)))
         if axes.prefix:
             return field.unknown("positions are rearranged")
         d, (h, w) = axes.dims[0], axes.sizes  # one after the other, which is how they lie in the memory
-        return regrouped(
-            replace(field, axes=Axes((d, d + 1), axes.sizes)), (*old[:d], h, w, *old[d + 1 :]), new
-        )
+        return regrouped(replace(field, axes=Axes((d, d + 1), axes.sizes)), (*old[:d], h, w, *old[d + 1 :]), new)
     rows, columns = axes.dims
     merged = _starting_at(rows, old, new, old[rows] * old[columns]) if columns == rows + 1 else None
     if merged is not None and new[merged] != old[rows]:
@@ -58,11 +56,19 @@ def _side(d: int, old: Sequence[int], new: Sequence[int]) -> tuple[int, Taps] | 
             continue
         if size % m == 0:  # divided: what is left over becomes channels
             part = size // m
-            return n, Taps(lambda i, part=part: (i * part, i * part + part - 1), 1, part)
+            return n, _divided_by(part)
         if m % size == 0:  # joined with the dimensions after it, which become positions
             times = m // size
-            return n, Taps(lambda i, times=times: (i // times,), times, 1)
+            return n, _repeated(times)
     return None
+
+
+def _divided_by(part: int) -> Taps:
+    return Taps(lambda i: (i * part, i * part + part - 1), 1, part)
+
+
+def _repeated(times: int) -> Taps:
+    return Taps(lambda i: (i // times,), times, 1)
 
 
 def _product(sizes: Sequence[int]) -> int:

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from erf.gradient.layers.layer import Layer, LayerError
 
 __all__ = ["capture", "clean_name", "eager", "find_module", "select", "some_names", "unwrapped"]
 
-INPUT = "in"
+_INPUT = "in"
 _WRAPPER = "_orig_mod"
 
 
@@ -90,28 +90,25 @@ def capture(model: nn.Module, run: Callable[[], object], layer: Layer) -> Any:
             count = len(_shapes(module, run))
         wanted += count
         if wanted < 0:
-            raise LayerError(f"layer {layer.module!r} runs {count} times in a forward pass; there is no call {layer.call}")
+            raise LayerError(
+                f"layer {layer.module!r} runs {count} times in a forward pass; there is no call {layer.call}"
+            )
     kept: list[Any] = []
     shapes: list[str] = []
 
     def keep(value: Any) -> None:
         shapes.append(_shape_of(value))
         if len(shapes) - 1 == (wanted or 0):
-            kept.append(copied(value))
+            kept.append(_copied(value))
             if wanted is not None:
                 raise _Stop
 
-    with _hooked(module, keep, of_input=layer.keys[:1] == (INPUT,)):
-        try:
-            run()
-        except _Stop:
-            pass
+    with _hooked(module, keep, of_input=layer.keys[:1] == (_INPUT,)), suppress(_Stop):
+        run()
     if not shapes:
         raise LayerError(f"layer {layer.module!r} was not run by the network's forward pass")
     if not kept:
-        raise LayerError(
-            f"layer {layer.module!r} runs {len(shapes)} times in a forward pass; there is no call {layer.call}"
-        )
+        raise LayerError(_no_such_call(layer, len(shapes)))
     if wanted is None and len(shapes) > 1:
         given = ", ".join(shapes[:6]) + (", ..." if len(shapes) > 6 else "")
         raise LayerError(
@@ -119,6 +116,10 @@ def capture(model: nn.Module, run: Callable[[], object], layer: Layer) -> Any:
             f"call=0 to call={len(shapes) - 1} (--call)"
         )
     return kept[0]
+
+
+def _no_such_call(layer: Layer, count: int) -> str:
+    return f"layer {layer.module!r} runs {count} times in a forward pass; there is no call {layer.call}"
 
 
 def _shapes(module: nn.Module, run: Callable[[], object]) -> list[str]:
@@ -143,12 +144,12 @@ def _hooked(module: nn.Module, keep: Callable[[Any], None], *, of_input: bool) -
         handle.remove()
 
 
-def copied(value: Any) -> Any:
+def _copied(value: Any) -> Any:
     """Copies of the tensors in an output, in plain dictionaries and lists."""
     if isinstance(value, torch.Tensor):
         return value.clone()
     if (entries := _entries(value)) is not None:
-        return {key: copied(entry) for key, entry in entries.items()}
+        return {key: _copied(entry) for key, entry in entries.items()}
     return value
 
 
@@ -170,7 +171,7 @@ def select(output: Any, layer: Layer) -> Any:
 
     Raises: LayerError if there are several, or no such entry.
     """
-    keys = layer.keys[1:] if layer.keys[:1] == (INPUT,) else layer.keys
+    keys = layer.keys[1:] if layer.keys[:1] == (_INPUT,) else layer.keys
     for depth, key in enumerate(keys):
         entries = _entries(output)
         at = ":".join([layer.module, *keys[:depth]])

@@ -137,8 +137,9 @@ def _checked(output: Any, x: torch.Tensor, layer: Layer) -> torch.Tensor:
 
 def _other_batch(name: str, output: torch.Tensor, x: torch.Tensor) -> str:
     return (
-        f"layer {name!r} gives {tuple(output.shape)} for {x.shape[0]} images: its first dimension is not theirs (windows "
-        "or parts of the image, perhaps); name a layer round it, or say what the dimensions are by layout= (--layout)"
+        f"layer {name!r} gives {tuple(output.shape)} for {x.shape[0]} images: its first dimension is not theirs "
+        "(windows or parts of the image, perhaps); name a layer round it, or say what its dimensions are by layout= "
+        "(--layout)"
     )
 
 
@@ -169,11 +170,13 @@ def _found(
         layout = _layout_of(model, x, output, layer, lambda image: _selected(run(image), layer))
     if layout is None:
         raise LayoutError(
-            f"layer {name!r} gives {tuple(output.shape)}, and which dimensions are rows and columns of the image cannot "
-            "be told; say so by layout='NCHW', 'NHWC', 'NLC' or the like (--layout)",
+            f"layer {name!r} gives {tuple(output.shape)}, and which dimensions are rows and columns of the image "
+            "cannot be told; say so by layout='NCHW', 'NHWC', 'NLC' or the like (--layout)",
             reason=field.reason if field else "",
         )
-    return FeatureMap(layout.to_map(output), name if layout.letters == "NCHW" else f"{name}, laid out as {layout.letters}")
+    return FeatureMap(
+        layout.to_map(output), name if layout.letters == "NCHW" else f"{name}, laid out as {layout.letters}"
+    )
 
 
 def _selected(output: Any, layer: Layer) -> Any:

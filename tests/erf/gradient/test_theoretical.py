@@ -77,7 +77,14 @@ def test_explicit_padding_moves_the_field():
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("resnet18", 435), ("resnet101", 971), ("vgg16", 212), ("mobilenetv2_100", 491), ("inception_v3", 1311), ("hrnet_w18_small", 583)],
+    [
+        ("resnet18", 435),
+        ("resnet101", 971),
+        ("vgg16", 212),
+        ("mobilenetv2_100", 491),
+        ("inception_v3", 1311),
+        ("hrnet_w18_small", 583),
+    ],
 )
 def test_fields_of_known_networks(name, side):
     """As published (Araujo et al. 2019) or counted for these variants."""

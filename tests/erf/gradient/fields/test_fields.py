@@ -58,6 +58,10 @@ def after(*args, **kwargs):
     return nn.Conv2d(4, 4, *args, **kwargs)
 
 
+def _to_front(x):
+    return x.permute(0, 3, 1, 2)
+
+
 def support(model, size=SIZE):
     """Bounding box of the pixels that each unit's gradient is not zero at: {unit: ((first, last), (first, last))}."""
     generator = torch.Generator().manual_seed(0)
@@ -104,7 +108,13 @@ KNOWN = {
     "roll": [conv(3, padding=1), lambda x: torch.roll(x, (2, -3), (2, 3)), after(3)],
     "roll of channels": [conv(3, padding=1), lambda x: x.roll(1, dims=1), after(3)],
     "transposed": [conv(3), lambda x: x.transpose(2, 3), after((1, 5)), lambda x: x.transpose(2, 3)],
-    "channels last": [conv(3), lambda x: x.permute(0, 2, 3, 1), nn.LayerNorm(4), nn.Linear(4, 6), lambda x: x.permute(0, 3, 1, 2)],
+    "channels last": [
+        conv(3),
+        lambda x: x.permute(0, 2, 3, 1),
+        nn.LayerNorm(4),
+        nn.Linear(4, 6),
+        lambda x: x.permute(0, 3, 1, 2),
+    ],
     "tokens": [
         conv(4, stride=4),
         lambda x: x.flatten(2).transpose(1, 2),
@@ -130,7 +140,10 @@ KNOWN = {
     "columns of windows": [lambda x: F.unfold(x, 3, padding=1, stride=2).unflatten(2, (12, 16)), nn.Conv2d(27, 2, 2)],
     "channels in two halves": [conv(3), lambda x: torch.cat([p.sigmoid() for p in x.chunk(2, 1)][::-1], 1), after(3)],
     "einsum of channels": [conv(3), lambda x: torch.einsum("nchw,cd->ndhw", x, torch.ones(4, 5, dtype=x.dtype))],
-    "product with channels": [conv(3), lambda x: (x.permute(0, 2, 3, 1) @ torch.ones(4, 2, dtype=x.dtype)).permute(0, 3, 1, 2)],
+    "product with channels": [
+        conv(3),
+        lambda x: (x.permute(0, 2, 3, 1) @ torch.ones(4, 2, dtype=x.dtype)).permute(0, 3, 1, 2),
+    ],
     "written in place": [conv(3), lambda x: x.mul_(2).clone().sigmoid_(), after(3)],
     "U-Net by a transposed convolution": [UNet(nn.ConvTranspose2d(4, 4, 2, 2))],
     "U-Net by bilinear interpolation": [UNet(nn.Upsample(scale_factor=2, mode="bilinear"))],
@@ -186,14 +199,21 @@ MIXED = {
     "no bound: statistics of the batch": [nn.BatchNorm2d(3, track_running_stats=False)],
     "no bound: attention, or another product of positions": [
         lambda x: x.flatten(2).softmax(-1).unflatten(2, SIZE),
-        lambda x: F.scaled_dot_product_attention(*[x.flatten(2).transpose(1, 2)] * 3).transpose(1, 2).unflatten(2, SIZE),
+        lambda x: (
+            F.scaled_dot_product_attention(*[x.flatten(2).transpose(1, 2)] * 3).transpose(1, 2).unflatten(2, SIZE)
+        ),
         lambda x: (x.flatten(2).transpose(1, 2) @ x.flatten(2)).unflatten(2, SIZE),
         nn.Linear(32, 32),
         lambda x: torch.einsum("nchw,wv->nchv", x, torch.ones(32, 32, dtype=x.dtype)),
-        nn.Sequential(Function(lambda x: x.transpose(1, 2)), nn.Conv2d(24, 24, 1), Function(lambda x: x.transpose(1, 2))),
+        nn.Sequential(
+            Function(lambda x: x.transpose(1, 2)), nn.Conv2d(24, 24, 1), Function(lambda x: x.transpose(1, 2))
+        ),
     ],
     "not known: flipping": [lambda x: x.flip(3)],
-    "not known: positions are rearranged": [lambda x: x.reshape(1, 3, 32, 24), lambda x: x.unflatten(2, (6, 4)).transpose(2, 3).flatten(2, 3)],
+    "not known: positions are rearranged": [
+        lambda x: x.reshape(1, 3, 32, 24),
+        lambda x: x.unflatten(2, (6, 4)).transpose(2, 3).flatten(2, 3),
+    ],
     "not known: maps of different layout": [lambda x: x[..., :24] + x[..., :24].transpose(2, 3)],
     "not known: maps of different resolution": [lambda x: x[:, :, ::2] + x[:, :, :12]],
     "not known: one unit is spread": [lambda x: x + x[:, :, 3:4]],
@@ -202,7 +222,9 @@ MIXED = {
         lambda x: _written_by_view(x * 1),
     ],
     "not known: the function cummax": [lambda x: x.cummax(3)[0]],
-    "not known: a function that PyTorch does not show": [torch.jit.script(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1)))],
+    "not known: a function that PyTorch does not show": [
+        torch.jit.script(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1)))
+    ],
     "not known: indexing of positions": [lambda x: x[..., torch.arange(31, -1, -1)]],
     "not known: the function conv2d of several tensors": [lambda x: F.conv2d(x, x[:, :, :1, :1])],
     "not known: interpolation with antialiasing": [
