@@ -27,12 +27,23 @@ __all__ = [
     "ForwardError",
     "Layer",
     "LayerError",
+    "NotDifferentiable",
+    "TrainModeError",
     "central_gradients",
     "contribution_map",
     "contribution_maps",
     "feature_map",
     "is_module_name",
 ]
+
+
+class NotDifferentiable(ValueError):
+    """As far as autograd can see, a layer does not depend on the images."""
+
+
+class TrainModeError(ValueError):
+    """A network is in train mode, where images influence each other and statistics change."""
+
 
 _WITHOUT_MODE = (nn.Identity, nn.Sequential, nn.ModuleList, nn.ModuleDict)  # the same in train and eval mode
 
@@ -80,9 +91,8 @@ def contribution_maps(
         plain: The network as it is, by plain autograd. Otherwise it runs in a form that is faster where that has proven
             itself against the plain one, as on the command line.
 
-    Raises: TypeError if `model` is no network or `images` are no numbers; ValueError if a submodule is in train mode,
-        the layer does not depend on the images, or their shape is not a batch's; LayerError as `feature_map`;
-        ForwardError if the network's own forward pass fails.
+    Raises: TypeError if `model` is no network or `images` are no numbers; ValueError if their shape is not a batch's;
+        TrainModeError, NotDifferentiable, LayerError and ForwardError as `central_gradients`.
     """
     layer = as_layer(layer)
     if isinstance(model, (LeanNetwork, FastForm)):
@@ -152,8 +162,8 @@ def central_gradients(
         position: Where in the image the unit lies; its centre for the unit (h // 2, w // 2).
 
     Returns: Maps on the CPU, unscaled, >= 0 where finite; not-finite values are passed on.
-    Raises: ValueError if a submodule is in train mode, or the layer does not depend on the images; LayerError and
-        ForwardError as `feature_map`.
+    Raises: TrainModeError if a submodule is in train mode; NotDifferentiable if the layer does not depend on the
+        images; LayerError and ForwardError as `feature_map`.
     """
     if isinstance(model, FastForm):
         model = model.choose(images, position)
@@ -192,14 +202,14 @@ def _central(
     height, width = feat.shape[-2:]
     row, column = unit_at(position, (height, width))
     if not feat.requires_grad:
-        raise ValueError(
+        raise NotDifferentiable(
             f"layer {taken!r} does not depend on the images as far as autograd can see: it does not at all, or the "
             "network runs under torch.no_grad(), torch.inference_mode() or detaches what it computes"
         )
     central = feat[:, :, row, column].relu().sum()
     (gradient,) = torch.autograd.grad(central, x, allow_unused=True)
     if gradient is None:
-        raise ValueError(f"layer {taken!r} does not depend on the images")
+        raise NotDifferentiable(f"layer {taken!r} does not depend on the images")
     return height, width, gradient
 
 
@@ -213,7 +223,7 @@ def _refuse_train_mode(model: nn.Module) -> None:
         return
     name, module = training[0]
     what = f"its submodule {name!r} ({type(module).__name__}) is in train mode" if name else "it is in train mode"
-    raise ValueError(f"contribution maps need a network in eval mode, and {what}: call model.eval() first")
+    raise TrainModeError(f"contribution maps need a network in eval mode, and {what}: call model.eval() first")
 
 
 def _mixes_images(model: nn.Module) -> bool:

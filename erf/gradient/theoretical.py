@@ -6,7 +6,7 @@ global pooling and attention remove their bound. Through a function of which not
 never guessed; a layer before that function keeps its field.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
@@ -72,23 +72,25 @@ def theoretical_field(
         layer: As for `erf.gradient.layers.find.feature_map`.
         channels: Of the image; None for 3, or if the network does not take them, those of its first convolution.
 
-    Raises: LayerError as `feature_map`; ForwardError if the network's own forward pass fails.
+    Raises: LayerError as `feature_map`.
     """
     model = unwrapped(model)
-    if channels is None and (own := image_channels(model)) != 3:
+    colours = [channels] if channels is not None else list(dict.fromkeys([3, image_channels(model)]))
+    field = Field(None, None, "")
+    for count in colours:
         try:
-            return theoretical_field(model, size, layer=layer, channels=3)
-        except ForwardError:
-            channels = own
-    shape = (1, channels or 3, *size)
-    try:
-        field = follow(model, lambda x: _field_of_map(feature_map(model, x, layer=layer)), shape)
-    except DataDependent:
-        field = Field(None, None, UNKNOWN + "the network's path depends on its data")
-    except LayoutError as error:
-        if not error.reason:
-            raise
-        field = Field(None, None, error.reason)
+            field = follow(model, lambda x: _field_of_map(feature_map(model, x, layer=layer)), (1, count, *size))
+            break
+        except DataDependent:
+            field = field.unknown("the network's path depends on its data")
+            break
+        except LayoutError as error:
+            if not error.reason:
+                raise
+            field = replace(field, reason=error.reason)
+            break
+        except ForwardError as error:
+            field = Field(None, None, "").unknown(f"the network does not run without data ({error})")
     if field.reach is None:
         return TheoreticalField(None, None, None, field.reason)
     rows, columns = field.reach

@@ -74,7 +74,7 @@ class Batches:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """On CPU PyTorch raises a plain RuntimeError, NumPy and Pillow a MemoryError."""
+    """Whether memory did not suffice: on CPU PyTorch raises a plain RuntimeError, NumPy and Pillow a MemoryError."""
     said = ("not enough memory", "can't allocate memory", "DefaultCPUAllocator", "CUDA out of memory")
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in said)
 

@@ -4,6 +4,7 @@ PyTorch shows the functions that are called from Python. What it runs unseen (sc
 others) is noticed one level lower, and then nothing is known of its result.
 """
 
+import logging
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,7 +51,8 @@ def follow(model: nn.Module, run: Callable[[torch.Tensor], _Result], shape: tupl
     """
     weight = next(iter([*model.parameters(), *model.buffers()]), torch.empty(0))
     dtype = weight.dtype if weight.is_floating_point() else torch.float32
-    with _as_it_was(model), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), _Unseen(), _Watch():
+    quiet = _quiet("torch._subclasses.fake_tensor")
+    with quiet, _as_it_was(model), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), _Unseen(), _Watch():
         x = torch.empty(shape, device=weight.device, dtype=dtype)
         setattr(x, _NAME, image_field((shape[2], shape[3])))
         try:
@@ -65,6 +67,17 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Let a logger of PyTorch be silent: it tells of errors before they are raised."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 @contextmanager

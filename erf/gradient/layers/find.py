@@ -227,5 +227,18 @@ def own_words(model: nn.Module, x: torch.Tensor) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        words = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
-        raise ForwardError(f"{type(error).__name__}: {words}") from error
+        words = " ".join(str(error).split("\n\n")[0].split())
+        kind = type(error).__name__
+        said = words if words and isinstance(error, AssertionError) else f"{kind}: {words}" if words else kind
+        raise ForwardError(said, _hint(model, x)) from error
+
+
+def _hint(model: nn.Module, x: torch.Tensor) -> str:
+    """What to try when a network does not take images."""
+    channels, given = image_channels(model), x.shape[1]
+    if channels != given:
+        return f"it takes images of {channels} channel{'s' * (channels != 1)}, and these have {given}"
+    cfg: Any = getattr(model, "pretrained_cfg", None)
+    own = cfg.get("input_size") if isinstance(cfg, dict) else None
+    such = f", such as {own[-1]}, which it is made for" if own and tuple(own[1:]) != tuple(x.shape[2:]) else ""
+    return f"choose another --size{such}"

@@ -22,7 +22,15 @@ class LayoutError(LayerError):
 
 
 class ForwardError(RuntimeError):
-    """The network's own forward pass fails; the message is its own."""
+    """The network's own forward pass fails; the message is its own.
+
+    Attributes:
+        hint: What to try.
+    """
+
+    def __init__(self, message: str, hint: str):
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(frozen=True)
