@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from erf.gradient.contribution import central_gradients
+from erf.gradient.lean.calls import NoLeanForm
 from erf.gradient.lean.copies import copy_network
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.network import LeanNetwork
-from erf.gradient.lean.trace import NoLeanForm, lean_form
+from erf.gradient.lean.read import lean_form
 from erf.gradient.positions import Position
 from replknet.optimize import optimize, use_stock_convolutions
 from runkit.compute.memory import return_freed_memory
