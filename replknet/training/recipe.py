@@ -1,0 +1,54 @@
+"""The recipe: what decides the trained weights, besides the network and the data."""
+
+from dataclasses import dataclass
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the trained weights, besides the network and the data.
+
+    Attributes:
+        epochs: Passes over the training images.
+        start_size: Side of the training images at first, in pixels.
+        size: Their side at last. Images are cut out at random (`RandomResizedCrop`).
+        size_step: Pixels by which the side rises from one to the other, each side for as many epochs. With a side that
+            is no multiple of 32 maps are odd before they are halved.
+        test_size: Side of the image that is evaluated, in pixels.
+        batch_size: Images a step; the last, smaller batch of an epoch is left out.
+        lr: Highest learning rate; it falls by a half cosine to zero.
+        warmup_epochs: Epochs over which it rises.
+        opt: Optimiser, in timm's words. Its Muon (nmuon: with Nesterov momentum) takes matrices (1×1 and dense
+            convolutions) and leaves depthwise kernels, biases and normalisations to AdamW at the same rate.
+        weight_decay: The optimiser's, on weights alone.
+        label_smoothing: Share of the target that is spread over all classes.
+        min_scale: Smallest share of an image's area that is cut out.
+        cutmix_prob: Share of the images that get a rectangle of another one, whose label they share in proportion.
+        ema_decay: Of the moving average of the weights, which is what is evaluated and kept.
+        precision: Of the training, 'float32', or 'bfloat16' for autocast and for Muon's matrix products; evaluation is
+            in float32. 'auto' takes what is fast on the device (`replknet.training.precision`).
+        seed: Of weights, order and augmentation.
+    """
+
+    epochs: int = 36
+    start_size: int = 48
+    size: int = 96
+    size_step: int = 16
+    test_size: int = 96
+    batch_size: int = 64
+    opt: str = "nmuon"
+    lr: float = 4e-2
+    warmup_epochs: int = 1
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    min_scale: float = 0.35
+    cutmix_prob: float = 0.5
+    ema_decay: float = 0.998
+    precision: str = "auto"
+    seed: int = 0
+
+    def size_at(self, epoch: int) -> int:
+        """Side of the training images in an epoch, counted from 0."""
+        sizes = [*range(self.start_size, self.size, self.size_step), self.size]
+        return sizes[epoch * len(sizes) // self.epochs]

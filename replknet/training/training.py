@@ -1,0 +1,180 @@
+"""A network on its way: its steps, its evaluation, and the file from which it goes on to the same bits."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data import Mixup
+from timm.loss import SoftTargetCrossEntropy
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import create_scheduler_v2
+from timm.utils import AverageMeter, ModelEmaV3, accuracy, random_seed
+from torch import nn
+from tqdm import tqdm
+
+from replknet.training.data import Folders, seed_of
+from replknet.training.precision import autocast, keep_depthwise_in_float32, orthogonalise_in, resolve_precision
+from replknet.training.recipe import Recipe
+from replknet.training.taps import zero_unseen_taps
+from runkit import UserError, atomic_write, list_differences
+
+__all__ = ["Training"]
+
+_LOG_FIELDS = ("epoch", "size", "lr", "train_loss", "val_top1", "seconds")
+_SEEDS = 1 << 32  # as many as NumPy's generator takes
+
+
+class Training:
+    """A network on its way: everything that must be kept to go on with it.
+
+    Args:
+        name: Of a network of timm.
+        data: Folder with `train` and `val`, each with a folder for each class.
+        recipe: Its precision 'auto' is settled here; the attribute `recipe` has what was taken.
+        tag: Of the weights.
+        device: Where it is trained.
+        workers: Processes that read images.
+    Raises: UserError if there is no such network, optimiser or data, or too little of it.
+    """
+
+    def __init__(self, name: str, data: Path, recipe: Recipe, *, tag: str, device: torch.device, workers: int):
+        if not timm.is_model(name):
+            raise UserError(f"unknown network {name!r}; timm.list_models() lists them")
+        if recipe.opt not in list_optimizers():
+            raise UserError(
+                f"timm {timm.__version__} has no optimiser {recipe.opt!r}; timm.optim.list_optimizers() lists them"
+            )
+        recipe = replace(recipe, precision=resolve_precision(recipe.precision, device))
+        self.name, self.tag, self.recipe, self.device = name, tag, recipe, device
+        self.folders = Folders(data, workers)
+        random_seed(recipe.seed, 0)
+        model = timm.create_model(name, num_classes=len(self.folders.classes))
+        zero_unseen_taps(model, recipe.size)
+        self.model: nn.Module = model.to(device).to(memory_format=torch.channels_last)
+        self.ema = ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True)
+        if device.type == "cpu" and recipe.precision != "float32":
+            keep_depthwise_in_float32(self.model)
+        self.optimizer = create_optimizer_v2(self.model, opt=recipe.opt, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        images = len(self.folders.train_set)
+        self.steps = images // recipe.batch_size
+        if not self.steps:
+            raise UserError(f"{data}: {images} training images do not fill a batch of {recipe.batch_size}")
+        self.scheduler, _ = create_scheduler_v2(
+            self.optimizer,
+            sched="cosine",
+            num_epochs=recipe.epochs,
+            warmup_epochs=recipe.warmup_epochs,
+            warmup_lr=recipe.lr / 100,
+            warmup_prefix=False,
+            step_on_epochs=False,
+            updates_per_epoch=self.steps,
+        )
+        self.mix = Mixup(
+            mixup_alpha=0.0,
+            cutmix_alpha=1.0,
+            prob=recipe.cutmix_prob,
+            mode="elem",
+            label_smoothing=recipe.label_smoothing,
+            num_classes=len(self.folders.classes),
+        )
+        self.loss = SoftTargetCrossEntropy()
+        self.log: list[dict[str, float | None]] = []
+        self.begun = {"step": 0, "loss": 0.0, "seconds": 0.0}
+        """Of the epoch under way: steps done, sum of their losses, time they took."""
+
+    @property
+    def stem(self) -> str:
+        """Beginning of the files' names."""
+        return f"{self.name}.{self.tag}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the result."""
+        return {"model": self.name, "recipe": asdict(self.recipe), "data": self.folders.describe()}
+
+    def run_epoch(self, *, evaluate: bool = True, after_step: Callable[[], None] = lambda: None) -> None:
+        """Train on every image once, or on those left of an epoch under way, and perhaps evaluate the moving average.
+
+        Args:
+            evaluate: Whether to.
+            after_step: Called after every step, when `save` may be.
+        Raises: UserError if the loss is not finite.
+        """
+        epoch, before, started = len(self.log), self.begun["seconds"], time.perf_counter()
+        first = int(self.begun["step"])
+        batches = self.folders.train_batches(self.recipe, epoch, first=first)
+        self.model.train()
+        progress = tqdm(batches, desc=f"epoch {epoch + 1}", leave=False, unit="batch", initial=first, total=self.steps)
+        for step, (images, target) in enumerate(progress, first):
+            self.begun["loss"] += self._step(images, target, epoch, step)
+            self.begun["step"] = step + 1
+            self.begun["seconds"] = before + time.perf_counter() - started
+            after_step()
+        top1 = self.evaluate(self.ema.module) if evaluate else None
+        lr, loss = self.optimizer.param_groups[0]["lr"], self.begun["loss"] / self.steps
+        seconds = round(before + time.perf_counter() - started, 1)
+        numbers = (epoch + 1, self.recipe.size_at(epoch), lr, loss, top1, seconds)
+        self.log.append(dict(zip(_LOG_FIELDS, numbers, strict=True)))
+        self.begun = {"step": 0, "loss": 0.0, "seconds": 0.0}
+
+    def _step(self, images: torch.Tensor, target: torch.Tensor, epoch: int, step: int) -> float:
+        """One step of the optimiser; returns the loss."""
+        random_seed(seed_of(self.recipe, epoch, -2 - step) % _SEEDS, 0)
+        number = epoch * self.steps + step
+        self.scheduler.step_update(number)
+        images, target = self.mix(self._place(images), target.to(self.device))
+        with autocast(self.recipe.precision, self.device):
+            logits = self.model(images)
+        loss = self.loss(logits.float(), target)
+        if not loss.isfinite():
+            raise UserError(f"the loss is not finite in epoch {epoch + 1}; lower --lr")
+        self.optimizer.zero_grad()
+        loss.backward()
+        with orthogonalise_in(self.recipe.precision):
+            self.optimizer.step()
+        self.ema.update(self.model, number + 1)
+        return float(loss.item())
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> float:
+        """Top-1 accuracy on the validation images, in percent."""
+        top1 = AverageMeter()
+        model.eval()
+        for images, target in self.folders.val_batches(self.recipe):
+            (correct,) = accuracy(model(self._place(images)), target.to(self.device), topk=(1,))
+            top1.update(correct.item(), len(images))
+        return float(top1.avg)
+
+    def save(self, path: Path) -> None:
+        """Write everything that `load` needs, whole or not at all."""
+        state = {
+            "identity": self.identity,
+            "model": self.model.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "log": self.log,
+            "begun": self.begun,
+        }
+        with atomic_write(path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, path: Path) -> None:
+        """Go on from a file of `save`.
+
+        Raises: UserError if it is of another run.
+        """
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if differences := list_differences(state["identity"], self.identity):
+            raise UserError(f"{path} is of another run ({'; '.join(differences)}); --overwrite begins anew")
+        self.model.load_state_dict(state["model"])
+        self.ema.module.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.log = state["log"]
+        self.begun = state["begun"]
+
+    def _place(self, images: torch.Tensor) -> torch.Tensor:
+        return images.to(self.device, memory_format=torch.channels_last)
