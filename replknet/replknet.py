@@ -590,14 +590,15 @@ _NANO = dict(dims=(32, 64, 128, 256), depths=(2, 2, 4, 2))
 
 @register_model
 def replknet31n(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
-    """Nano: a quarter of 31B's width, ten blocks; kernels 31, 29, 27, 13; 2.8 M parameters, 0.13 GMACs at 96."""
-    return _create_replknet("replknet31n", pretrained, **dict(_NANO, **kwargs))
+    """Nano: a quarter of 31B's width, ten blocks; kernels 31, 29, 15, 7: all taps meet images of 128 pixels."""
+    model_args = dict(_NANO, kernel_sizes=(31, 29, 15, 7))
+    return _create_replknet("replknet31n", pretrained, **dict(model_args, **kwargs))
 
 
 @register_model
 def replknet13n(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
-    """`replknet31n` with all kernels 13: 2.4 M parameters, 0.08 GMACs at 96."""
-    model_args = dict(_NANO, kernel_sizes=13)
+    """`replknet31n` with kernels 13, 13, 13, 7."""
+    model_args = dict(_NANO, kernel_sizes=(13, 13, 13, 7))
     return _create_replknet("replknet13n", pretrained, **dict(model_args, **kwargs))
 
 

@@ -31,11 +31,11 @@ class Recipe:
         seed: Of weights, order and augmentation.
     """
 
-    epochs: int = 36
-    start_size: int = 48
-    size: int = 96
-    size_step: int = 16
-    test_size: int = 96
+    epochs: int = 18
+    start_size: int = 64
+    size: int = 128
+    size_step: int = 32
+    test_size: int = 160
     batch_size: int = 64
     opt: str = "nmuon"
     lr: float = 4e-2
@@ -43,7 +43,7 @@ class Recipe:
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     min_scale: float = 0.35
-    cutmix_prob: float = 0.5
+    cutmix_prob: float = 0.25
     ema_decay: float = 0.998
     precision: str = "auto"
     seed: int = 0
