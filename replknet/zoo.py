@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import replknet.moganet  # this and the other networks are registered by being imported
+import replknet.overlock
 import replknet.replknet
 import replknet.resnet_nano
 import replknet.shiftwise

@@ -125,9 +125,9 @@ def _set_field(value: Any, field: _Field) -> None:
 
 def _union(fields: Sequence[_Field]) -> _Field:
     """Field of a unit that depends on units of several tensors at the same place."""
-    for field in fields:
-        if field.unbounded:
-            return field
+    if unbounded := [field for field in fields if field.unbounded]:
+        reasons = dict.fromkeys(reason for field in unbounded for reason in field.unbounded.split("; "))
+        return replace(unbounded[0], unbounded="; ".join(reasons))
     one = fields[0]
     if any((field.stride, field.dims) != (one.stride, one.dims) for field in fields):
         raise _Unknown("maps of different resolution or layout are combined")
@@ -138,6 +138,7 @@ def _union(fields: Sequence[_Field]) -> _Field:
 
 # --- what functions do --------------------------------------------------------------------------------------------
 
+_POSITION_PRODUCT = "attention, or another product of positions"
 Rule = Callable[[_Field, tuple[Any, ...], dict[str, Any], Any], _Field]
 
 
@@ -201,7 +202,7 @@ def _adaptive(field: _Field, args: tuple[Any, ...], kwargs: dict[str, Any], resu
 
 
 def _position_product(field: _Field, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> _Field:
-    return replace(field, unbounded="attention, or another product of positions")
+    return replace(field, unbounded=_POSITION_PRODUCT)
 
 
 def _whole_norm(field: _Field, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> _Field:
@@ -255,7 +256,7 @@ def _parts(place: int) -> Rule:
 def _pointwise_last(field: _Field, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> _Field:
     """Functions over the last dimension, which then must hold channels."""
     if field.dims is not None and args[0].dim() - 1 in field.dims:
-        return replace(field, unbounded="attention, or another product of positions")
+        return replace(field, unbounded=_POSITION_PRODUCT)
     return field
 
 
@@ -307,7 +308,9 @@ class _Watch(TorchFunctionMode):
 
 def _apply(name: str, field: _Field, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> _Field:
     if field.unbounded:
-        return field
+        if _RULES.get(name) is not _position_product or _POSITION_PRODUCT in field.unbounded:
+            return field
+        return replace(field, unbounded=f"{field.unbounded}; {_POSITION_PRODUCT}")  # a network may have both
     if name in _RULES:
         return _RULES[name](field, args, kwargs, result)
     if name in _POINTWISE:
