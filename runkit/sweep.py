@@ -321,6 +321,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         self.world, self.device = world, device
         self.failures, self.skipped = Failures(), list[dict[str, str]]()
         self._loaded: tuple[object, _Network] | None = None
+        self._later: Sequence[_Job] = ()
 
     def run(self) -> Swept[_Result]:
         """All jobs are listed before the first is computed, so that what is refused is known before the long work."""
@@ -330,8 +331,10 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         alone = len(asked) == len(jobs) == 1
         results = []
         for number, job in enumerate(jobs, start=1):
+            self._later = jobs[number:]
             results.append(guard(job.name, partial(self.live, job), alone=alone))
-            self._release_unless_shared(jobs[number:])
+            if self._loaded is not None and not self._is_shared(self._loaded[0]):
+                self._loaded = None
         return Swept([result for result in results if result is not None], self.failures, self.skipped)
 
     def list_jobs(self, name: str, weights: str) -> Sequence[_Job]:
@@ -400,17 +403,17 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
             world.only_main(lambda: discard_progress(path, identity))
             raise
 
-    def _release_unless_shared(self, later: Sequence[_Job]) -> None:
-        """Free the network that is loaded, unless the next job shares it."""
-        if self._loaded is not None and not (later and self.tool.shared_network(later[0]) == self._loaded[0]):
-            self._loaded = None
+    def _is_shared(self, network: object) -> bool:
+        """Whether the next job runs on the same network."""
+        return network is not None and bool(self._later) and self.tool.shared_network(self._later[0]) == network
 
     def _network(self, job: _Job) -> _Network:
-        """The network of a job: the one that is loaded, where it serves this job too."""
-        key = self.tool.shared_network(job)
-        if key is None:
-            return self.tool.load_network(job)
-        if self._loaded is None or self._loaded[0] != key:
-            self._loaded = None  # its memory is free before the next network is loaded
-            self._loaded = (key, self.tool.load_network(job))
-        return self._loaded[1]
+        """The network of a job: the one that is loaded, where it serves this job too; kept only for the next job."""
+        shared, loaded = self.tool.shared_network(job), self._loaded
+        self._loaded = None
+        if loaded is None or shared is None or loaded[0] != shared:
+            loaded = None  # its memory is free before the next network is loaded
+            loaded = (shared, self.tool.load_network(job))
+        if self._is_shared(shared):
+            self._loaded = loaded
+        return loaded[1]

@@ -15,7 +15,7 @@ import numpy as np
 from runkit import UserError, load_json
 from runkit.options import RunOptions
 from runkit.progress import SavedProgress
-from runkit.sweep import LeftOut, Preview, Swept, Tool, run_sweep
+from runkit.sweep import Preview, Swept, Tool, run_sweep
 from shapebias.answers.suppressed import SuppressedAnswers, load_answers, save_answers
 from shapebias.measures.reliance import Draws, measure_reliance
 from shapebias.results.reliance import RelianceFolder, comparison_files, write_reliance
@@ -95,9 +95,10 @@ def ask_networks(config: Config, folder: RelianceFolder) -> Swept[SuppressedAnsw
 
     Raises: UserError if no network's weights can be had, or if the only network fails.
     """
+    from shapebias.network.trained import check_any_left
+
     swept = run_sweep(RelianceTool(config, folder))
-    if len(swept.skipped) == len(config.asked):
-        raise UserError("no network is left: none of the trained weights can be had; --weights random would run anyway")
+    check_any_left(swept, config)
     return swept
 
 
@@ -131,13 +132,9 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
 
     def list_jobs(self, name: str, weights: str) -> list[RelianceJob]:
         """Raises: LeftOut where `auto` would mean random weights, whose reliance means nothing."""
-        from replknet.zoo import WeightsUnavailable, resolve_weights
+        from shapebias.network.trained import resolve_trained
 
-        wanted = "pretrained" if weights == "auto" else weights
-        try:
-            return [RelianceJob(resolve_weights(name, wanted, seed=self.config.seed), self.folder)]
-        except WeightsUnavailable as error:
-            raise LeftOut(str(error)) if weights == "auto" else error from None
+        return [RelianceJob(resolve_trained(name, weights, seed=self.config.seed), self.folder)]
 
     def identify(self, job: RelianceJob) -> dict[str, Any]:
         images = self.given.images
@@ -231,7 +228,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
     ) -> SuppressedAnswers:
         from runkit import describe_run
         from runkit.compute.provenance import describe_computation
-        from shapebias.network.loading import label_of
+        from shapebias.network.provenance import label_of
 
         config, images, wants = self.config, self.given.images, network.loaded.preprocessing
         shape = (len(self.given.variants), len(images.images))
@@ -285,12 +282,9 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
     # what a dry run asks
 
     def preview_jobs(self, name: str, weights: str) -> Sequence[Preview[RelianceJob]]:
-        from replknet.listing import SOURCES, find_source, foresee_weights
+        from shapebias.network.trained import foresee_trained
 
-        if weights == "auto" and find_source(name, weights) is None:
-            raise LeftOut(SOURCES[None])
-        wanted = "pretrained" if weights == "auto" else weights
-        found = foresee_weights(name, wanted, seed=self.config.seed)
+        found = foresee_trained(name, weights, seed=self.config.seed)
         return [Preview(RelianceJob(found.weights, self.folder), found.label, "" if found.at_hand else "these weights")]
 
     def count_images(self, job: RelianceJob) -> int:

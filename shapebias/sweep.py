@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runkit import UserError
 from runkit.progress import SavedProgress
-from runkit.sweep import LeftOut, Preview, Swept, Tool, run_sweep
+from runkit.sweep import Preview, Swept, Tool, run_sweep
 from shapebias.answers.observers import Observer
 from shapebias.answers.probabilities import Probabilities, load_probabilities, save_probabilities
 from shapebias.options import Config
@@ -46,9 +45,10 @@ def measure_networks(config: Config, folder: ResultFolder) -> Swept[Observer]:
 
     Raises: UserError if no network's weights can be had, or if the only network fails.
     """
+    from shapebias.network.trained import check_any_left
+
     swept = run_sweep(AnswerTool(config, folder))
-    if len(swept.skipped) == len(config.asked):
-        raise UserError("no network is left: none of the trained weights can be had; --weights random would run anyway")
+    check_any_left(swept, config)
     return swept
 
 
@@ -100,13 +100,9 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
 
     def list_jobs(self, name: str, weights: str) -> list[AnswerJob]:
         """Raises: LeftOut where `auto` would mean random weights, whose shape bias means nothing."""
-        from replknet.zoo import WeightsUnavailable, resolve_weights
+        from shapebias.network.trained import resolve_trained
 
-        try:
-            resolved = resolve_weights(name, _trained(weights), seed=self.config.seed)
-        except WeightsUnavailable as error:
-            raise LeftOut(str(error)) if weights == "auto" else error from None
-        return [AnswerJob(resolved, self.folder, self.stimuli)]
+        return [AnswerJob(resolve_trained(name, weights, seed=self.config.seed), self.folder, self.stimuli)]
 
     def identify(self, job: AnswerJob) -> dict[str, Any]:
         return {
@@ -135,7 +131,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
         return job.folder.has_answers(job.name)
 
     def read_result(self, job: AnswerJob) -> Observer:
-        from shapebias.network.loading import label_of
+        from shapebias.network.provenance import label_of
 
         return read_answers(job.folder, job.name, label_of(job.weights), random=job.weights.record.random)
 
@@ -178,7 +174,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
         )
 
     def conclude(self, job: AnswerJob, network: "LoadedNetwork", state: np.ndarray, loop: "Loop") -> Probabilities:
-        from shapebias.network.loading import describe_answers
+        from shapebias.network.provenance import describe_answers
 
         about = describe_answers(job.weights, self.config, network, job.stimuli, loop, self.device)
         return Probabilities(state, [item.name for item in job.stimuli], {**about, "config": self.identify(job)})
@@ -199,11 +195,9 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
         self._take(device, at_hand or Stimuli(Path(), (), config.experiment))
 
     def preview_jobs(self, name: str, weights: str) -> list[Preview[AnswerJob]]:
-        from replknet.listing import SOURCES, find_source, foresee_weights
+        from shapebias.network.trained import foresee_trained
 
-        if weights == "auto" and find_source(name, weights) is None:
-            raise LeftOut(SOURCES[None])
-        found = foresee_weights(name, _trained(weights), seed=self.config.seed)
+        found = foresee_trained(name, weights, seed=self.config.seed)
         unknown = "" if found.at_hand and self.stimuli else "these weights and images"
         return [Preview(AnswerJob(found.weights, self.folder, self.stimuli), found.label, unknown)]
 
@@ -226,8 +220,3 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
 
     def common_files(self, jobs: Sequence[AnswerJob]) -> list[Path]:
         return comparison_files(self.folder, self.config.formats)
-
-
-def _trained(weights: str) -> str:
-    """What `--weights` stands for: a network without trained weights is left out by 'auto'."""
-    return "pretrained" if weights == "auto" else weights

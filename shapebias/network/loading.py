@@ -1,8 +1,8 @@
-"""A network made ready to be asked, and what its probabilities say about their making."""
+"""A network made ready to be asked."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,17 +10,12 @@ from torch import nn
 
 from replknet.optimize import optimize
 from replknet.zoo import Preprocessing, ResolvedWeights, WeightsRecord
-from runkit import describe_run
 from runkit.compute.memory import keep_freed_memory
-from runkit.compute.provenance import describe_computation
-from runkit.compute.rounds import Loop
-from shapebias.answers.observers import RANDOM_SUFFIX
 from shapebias.network.inference import TOOLBOX_PREPROCESSING, StimulusReader, check_head
 from shapebias.network.precision import PrecisionEffect, reduce_precision
-from shapebias.options import Config
-from shapebias.stimuli.images import Stimuli, Stimulus
+from shapebias.stimuli.images import Stimulus
 
-__all__ = ["LoadedNetwork", "describe_answers", "label_of", "load_network", "subject_of"]
+__all__ = ["LoadedNetwork", "find_precision_effect", "load_network"]
 
 _logger = logging.getLogger(__name__)
 _COMPARED_IMAGES = 16  # that a reduced precision is tried on
@@ -89,47 +84,3 @@ def find_precision_effect(
         effect.largest_difference,
     )
     return effect
-
-
-def subject_of(weights: ResolvedWeights) -> str:
-    """The `subj` of a network's CSV: its full name; untrained ones say so."""
-    if weights.record.random:
-        return weights.name + RANDOM_SUFFIX
-    return weights.name if weights.record.source == "file" else weights.record.model
-
-
-def label_of(weights: ResolvedWeights) -> str:
-    """How pictures and tables call a network: random weights and a user's checkpoint are named."""
-    record = weights.record
-    named = record.random or record.source == "file"
-    return f"{weights.name}, {record.label}" if named else subject_of(weights)
-
-
-def describe_answers(
-    weights: ResolvedWeights, config: Config, network: LoadedNetwork, stimuli: Stimuli, loop: Loop, device: torch.device
-) -> dict[str, Any]:
-    """The provenance of probabilities, without what decides them (`config`); see docs/file-formats.md."""
-    preprocessing, effect = network.preprocessing, network.precision_effect
-    return {
-        **describe_run(program="shapebias.run", arguments=config.arguments, started=loop.started, seconds=loop.seconds),
-        "subject": subject_of(weights),
-        "label": label_of(weights),
-        "seed": config.seed,
-        "precision": config.precision,
-        "precision_check": effect and asdict(effect),
-        **describe_computation(loop, device),
-        "images_per_second": round(loop.images_per_second, 2),
-        "weights": network.record.as_dict(),
-        "model_args": network.model_args,
-        "data": {
-            **stimuli.describe(),
-            "preprocessing": {
-                "choice": config.preprocessing,
-                "mean": list(preprocessing.mean),
-                "std": list(preprocessing.std),
-                "input_size_px": list(preprocessing.input_size),
-                "interpolation": preprocessing.interpolation,
-                "crop": None,
-            },
-        },
-    }
