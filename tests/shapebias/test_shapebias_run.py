@@ -16,7 +16,6 @@ import torch
 from replknet import zoo
 from runkit import sha256_of_file
 from runkit.fetch.download import DownloadError
-from shapebias.answers import observers
 from shapebias.measures.shape_bias import Measurement
 from shapebias.network import inference
 from shapebias.run import DEFAULT_MODELS, build_parser, main, parse_config
@@ -431,7 +430,7 @@ def test_without_network_connection_a_run_goes_on_without_people(people_folder, 
     def fail(*_, **__):
         raise DownloadError("cannot download: no answer")
 
-    monkeypatch.setattr(observers, "download", fail)
+    monkeypatch.setattr("shapebias.answers.datasets.download", fail)
     monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path / "cache"))
     network = tmp_path / "net.csv"
     network.write_text((people_folder / "2.csv").read_text(encoding="utf-8").replace("subject-02", "net"))
