@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "atomic_write",
     "file_stem",
     "load_json",
@@ -28,6 +29,9 @@ __all__ = [
     "sha256_of_files",
     "sha256_of_lines",
 ]
+
+IMAGE_SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
+"""Endings, in lower case, of the files that count as images in a user's folder."""
 
 _MACHINE = re.sub(r"\W", "_", platform.node())
 # what zipfile and numpy raise for a damaged archive; AttributeError: a bare .npy

@@ -15,10 +15,9 @@ import numpy as np
 from PIL import Image
 
 from runkit import UserError, sha256_of_files, sha256_of_lines
+from runkit.files import IMAGE_SUFFIXES
 
 __all__ = ["ImageSet", "find_images", "read_image", "take_evenly"]
-
-_SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 
 
 class _Photograph(NamedTuple):
@@ -131,9 +130,9 @@ def find_images(folder: str | Path | None, num_images: int) -> ImageSet:
     root = Path(folder)
     if not root.is_dir():
         raise UserError(f"--images {root} is not a folder; name a folder of images")
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not paths:
-        raise UserError(f"--images {root} holds no images ({', '.join(sorted(_SUFFIXES))})")
+        raise UserError(f"--images {root} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return ImageSet(root.resolve().name, root, tuple(take_evenly(paths, num_images)), len(paths))
 
 

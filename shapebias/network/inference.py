@@ -26,6 +26,7 @@ __all__ = [
     "check_head",
     "choose_batch_size",
     "default_batch_size",
+    "dtype_of",
     "evaluate",
     "predict",
 ]
@@ -152,7 +153,7 @@ def _ask(
     # (B, H, W, 3) in memory is channels-last: only the view changes
     x = torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2)
     x = x.to(torch.float32).div_(255).sub_(mean).div_(std)
-    logits = model(x.to(_dtype_of(model)))
+    logits = model(x.to(dtype_of(model)))
     if logits.ndim != 2 or logits.shape[1] != NUM_IMAGENET_CLASSES:
         raise UserError(
             f"{name} answers with shape {tuple(logits.shape)} to {len(x)} images; "
@@ -192,7 +193,7 @@ def evaluate(
     return Observer(name, make_trials(name, [item.name for item in stimuli], answers))
 
 
-def _dtype_of(model: nn.Module) -> torch.dtype:
+def dtype_of(model: nn.Module) -> torch.dtype:
     """Type of the network's numbers; float32 if it has no parameters."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 

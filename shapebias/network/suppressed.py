@@ -6,7 +6,6 @@ filter, no crop), then suppressed, then normalised. Threads do that ahead of the
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from runkit.compute.probe import count_macs, extrapolate, probe
 from runkit.compute.rounds import Loop, Packed
 from runkit.dry_run import Cost
 from shapebias.answers.suppressed import keep_top
+from shapebias.network.inference import dtype_of
 from shapebias.stimuli.folders import LabelledImage
 from shapebias.stimuli.suppressions import Variant, opencv, suppress
 
@@ -44,13 +44,6 @@ class _Made(NamedTuple):
 
     item: _Item
     pixels: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What is kept of one item."""
-
-    kept: Mapping[str, np.ndarray]
 
 
 class SuppressedImages:
@@ -118,7 +111,7 @@ def count_outputs(model: nn.Module, preprocessing: Preprocessing, device: torch.
 
     Raises: UserError if it does not answer with one row of numbers per image.
     """
-    black = torch.zeros(1, 3, *preprocessing.input_size, device=device, dtype=_dtype_of(model))
+    black = torch.zeros(1, 3, *preprocessing.input_size, device=device, dtype=dtype_of(model))
     with torch.inference_mode():
         logits = model(black)
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
@@ -169,18 +162,18 @@ def predict_suppressed(
     done = len(saved["top_outputs"]) if saved else 0
     size = preprocessing.input_size
 
-    def ask(batch: Sequence[_Made]) -> list[_Answer]:
+    def ask(batch: Sequence[_Made]) -> list[Mapping[str, np.ndarray]]:
         probabilities = _ask(model, [made.pixels for made in batch], preprocessing, device)
         if not np.isfinite(probabilities).all():
             raise UserError(f"{name} answers with numbers that are not finite; its weights are damaged")
         right = None if labels is None else labels[[made.item.image for made in batch]]
         kept = keep_top(probabilities, right)
-        return [_Answer({key: values[i] for key, values in kept.items()}) for i in range(len(batch))]
+        return [{key: values[i] for key, values in kept.items()} for i in range(len(batch))]
 
     def add(
-        parts: tuple[Mapping[str, np.ndarray], ...], answers: list[_Answer]
+        parts: tuple[Mapping[str, np.ndarray], ...], answers: list[Mapping[str, np.ndarray]]
     ) -> tuple[Mapping[str, np.ndarray], ...]:
-        return (*parts, {key: np.stack([one.kept[key] for one in answers]) for key in answers[0].kept})
+        return (*parts, {key: np.stack([one[key] for one in answers]) for key in answers[0]})
 
     def pack(parts: tuple[Mapping[str, np.ndarray], ...]) -> Packed:
         return _join(parts), {}
@@ -241,8 +234,4 @@ def _ask(
     std = torch.tensor(preprocessing.std, device=device).view(1, -1, 1, 1)
     x = torch.from_numpy(np.stack(pixels)).to(device, non_blocking=True).permute(0, 3, 1, 2)
     x = x.to(torch.float32).div_(255).sub_(mean).div_(std)
-    return torch.softmax(model(x.to(_dtype_of(model))).float(), dim=1).cpu().numpy()
-
-
-def _dtype_of(model: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return torch.softmax(model(x.to(dtype_of(model))).float(), dim=1).cpu().numpy()

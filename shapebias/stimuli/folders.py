@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runkit import UserError, sha256_of_files
+from runkit.files import IMAGE_SUFFIXES
 
 __all__ = ["ImageFolder", "LabelledImage", "find_folder", "match_classes"]
 
-_SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 _SYNSET = re.compile(r"n\d{8}")
 
 
@@ -62,9 +62,9 @@ def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = T
     """
     if not root.is_dir():
         raise UserError(f"--images {root}: there is no such folder")
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not paths:
-        raise UserError(f"--images {root}: it holds no images ({', '.join(sorted(_SUFFIXES))})")
+        raise UserError(f"--images {root}: it holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     if not labelled:
         images = [LabelledImage(path, path.relative_to(root).as_posix(), "") for path in paths]
         return ImageFolder(root, tuple(_evenly(images, num_images or len(images))), (), len(paths))
