@@ -27,6 +27,8 @@ from shapebias.reliance_sweep import Config
 from shapebias.stimuli.suppressions import SUPPRESSIONS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from shapebias.answers.suppressed import SuppressedAnswers
     from shapebias.measures.reliance import Reliance
     from shapebias.results.reliance import RelianceFolder
@@ -42,7 +44,7 @@ examples:
       a folder with one folder of images per class; any head, any classes
   python -m shapebias.reliance --model net.py:build --images my-classes/ --suppress texture colour
       a network of your own, and only some suppressions
-  python -m shapebias.reliance --from-answers figures/shapebias/reliance/*.answers.npz
+  python -m shapebias.reliance --from-probabilities figures/shapebias/reliance/*.probabilities.npz
       measure and draw what was answered, again without any network
 
 Accuracies are fractions. Reliance is 1 minus the mean area under the curves of relative accuracy: 0 if nothing is lost.
@@ -64,12 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_weights(source, auto="networks without are left out, for the reliance of random weights means nothing")
     source.add_argument(
-        "--from-answers",
+        "--from-probabilities",
         nargs="+",
         type=Path,
         default=[],
         metavar="NPZ",
-        help="measure saved <model>.answers.npz instead of networks",
+        help="measure saved <model>.probabilities.npz instead of networks",
     )
     data = parser.add_argument_group("images")
     data.add_argument(
@@ -111,8 +113,8 @@ def parse_config(arguments: Sequence[str]) -> Config:
     """The configuration that arguments ask for; wrong usage ends the program with exit code 2."""
     parser = build_parser()
     options = read_options(parser, arguments)
-    if bool(options["from_answers"]) == bool(options["model"]) and options["console"].list_models is None:
-        parser.error("take --model with --images, or --from-answers")
+    if bool(options["from_probabilities"]) == bool(options["model"]) and options["console"].list_models is None:
+        parser.error("take --model with --images, or --from-probabilities")
     if options["num_images"] is not None and options["num_images"] < 1:
         parser.error(f"--num-images must be at least 1, not {options['num_images']}")
     return Config(**{**options, "weights": (options["weights"],)})
@@ -134,8 +136,8 @@ def execute(config: Config) -> int:
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     failures = Failures()
     skipped: list[SkippedNetwork] = []
-    if config.from_answers:
-        answers = [load_answers(path) for path in config.from_answers]
+    if config.from_probabilities:
+        answers = [load_answers(path) for path in config.from_probabilities]
     else:
         swept = ask_networks(config, folder)
         answers, failures, skipped = swept.results, swept.failures, swept.skipped
@@ -165,7 +167,7 @@ def _conclude(answers: "Sequence[SuppressedAnswers]", config: Config, folder: "R
     differences = compare_reliance(answers, variants, draws=draws)
     figures = {"reliance": draw_reliance(measured), "reliance-curves": draw_reliance_curves(measured)}
     if config.images is not None:
-        figures["reliance-images"] = draw_suppressions(_show(answers[0], config, variants))
+        figures["reliance-images"] = draw_suppressions(_show(answers[0], config.images, variants))
     pictures = [
         path
         for name, figure in figures.items()
@@ -201,19 +203,19 @@ def _variants_of(answers: "SuppressedAnswers", config: Config) -> "list[Variant]
     return [known[label] for label in answers.variants]
 
 
-def _show(answers: "SuppressedAnswers", config: Config, variants: "Sequence[Variant]") -> dict:
-    """The first image under every variant."""
-    import numpy as np
-    from PIL import Image
+def _show(answers: "SuppressedAnswers", images: Path, variants: "Sequence[Variant]") -> "dict[str, np.ndarray]":
+    """The first image under every variant, as the first network was shown it.
 
+    Raises: UserError if the image is not there.
+    """
+    from shapebias.stimuli.folders import LabelledImage
+    from shapebias.stimuli.suppressed import read_resized
     from shapebias.stimuli.suppressions import suppress
 
-    assert config.images is not None
     name = answers.images[0]
     height, width = answers.provenance["data"]["size_px"]
-    with Image.open(config.images / name) as opened:
-        image = np.array(opened.convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
-    return {variant.label: suppress(image, variant, image_name=name) for variant in variants}
+    pixels = read_resized(LabelledImage(images / name, name, ""), (height, width))
+    return {variant.label: suppress(pixels, variant, image_name=name) for variant in variants}
 
 
 def _brief(one: "Reliance") -> dict:
@@ -233,8 +235,8 @@ def _tell(config: Config, folder: "RelianceFolder") -> int:
 
         show_networks(config.console.list_models, as_json=config.console.json)
         return 0
-    if config.from_answers:
-        raise UserError("--dry-run says what networks would take; --from-answers asks none")
+    if config.from_probabilities:
+        raise UserError("--dry-run says what networks would take; --from-probabilities asks none")
     from runkit.dry_run import foresee_sweep
     from shapebias.reliance_sweep import RelianceTool
 

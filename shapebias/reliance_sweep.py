@@ -20,7 +20,8 @@ from shapebias.answers.suppressed import SuppressedAnswers, load_answers, save_a
 from shapebias.measures.reliance import Draws, measure_reliance
 from shapebias.results.reliance import RelianceFolder, comparison_files, write_reliance
 from shapebias.stimuli.folders import ImageFolder, find_folder, match_classes
-from shapebias.stimuli.suppressions import Variant, choose_variants
+from shapebias.stimuli.suppressed import SuppressedImages
+from shapebias.stimuli.suppressions import Variant, choose_variants, opencv
 
 if TYPE_CHECKING:  # these load torch
     import torch
@@ -28,12 +29,10 @@ if TYPE_CHECKING:  # these load torch
     from replknet.zoo import LoadedModel, ResolvedWeights
     from runkit.compute.rounds import Loop
     from runkit.dry_run import Cost
-    from shapebias.network.suppressed import SuppressedImages
 
 __all__ = ["Config", "RelianceJob", "RelianceTool", "ask_networks"]
 
 _logger = logging.getLogger(__name__)
-_KEPT_BYTES = 2 << 30  # of images that are costly to make, for the networks after the first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class Config(RunOptions):
         unlabelled: Whether only changes of the answers are measured.
         suppress: What to suppress, as for `choose_variants`.
         classes: Text file with the name of each output; None where the names are known or not needed.
-        from_answers: Saved answers to be measured, instead of networks.
+        from_probabilities: Saved answers to be measured, instead of networks.
     """
 
     images: Path | None = None
@@ -54,7 +53,7 @@ class Config(RunOptions):
     unlabelled: bool = False
     suppress: tuple[str, ...] = ("all",)
     classes: Path | None = None
-    from_answers: tuple[Path, ...] = ()
+    from_probabilities: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class _Given:
     images: ImageFolder
     variants: list[Variant]
     sha256: str = ""
-    made: "SuppressedImages | None" = field(default=None, repr=False)
+    made: SuppressedImages | None = field(default=None, repr=False)
 
 
 def ask_networks(config: Config, folder: RelianceFolder) -> Swept[SuppressedAnswers]:
@@ -115,11 +114,12 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
     # what is asked
 
     def begin(self, device: "torch.device") -> None:
-        from shapebias.network.suppressed import SuppressedImages
+        from shapebias.network.suppressed import room_for_images
 
         self.begin_dry(device)
         self.given.sha256 = self.given.images.sha256()
-        kept = _KEPT_BYTES if len(self.config.asked) > 1 else _KEPT_BYTES // 8
+        several = len(self.config.asked) > 1  # one network alone is shown each image once
+        kept = room_for_images() if several else 0
         self.given.made = SuppressedImages(self.given.images.images, self.given.variants, keep_bytes=kept)
 
     def begin_dry(self, device: "torch.device") -> None:
@@ -141,11 +141,13 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
 
     def identify(self, job: RelianceJob) -> dict[str, Any]:
         images = self.given.images
+        own = [v.suppression for v in self.given.variants if v.suppression and v.suppression.code_sha256]
         return {
             "model": job.weights.name,
             "weights": job.weights.record.identity,
             "images": {"number": len(images.images), "sha256": self.given.sha256, "classes": len(images.classes)},
             "suppressions": [variant.label for variant in self.given.variants],
+            "own_code": {one.name: one.code_sha256 for one in own},
             "class_names": self._class_names(),
             "precision": self.config.precision,
         }
@@ -234,8 +236,6 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         from shapebias.network.loading import label_of
 
         config, images, wants = self.config, self.given.images, network.loaded.preprocessing
-        shape = (len(self.given.variants), len(images.images))
-        arrays = {key: values.reshape(*shape, *values.shape[1:]) for key, values in state.items()}
         provenance = {
             **describe_run(
                 program=self.program, arguments=config.arguments, started=loop.started, seconds=loop.seconds
@@ -257,6 +257,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
                 "std": list(wants.std),
                 "size_px": list(wants.input_size),
                 "interpolation": "bilinear (OpenCV), without crop",
+                "opencv": opencv().__version__,
             },
         }
         return SuppressedAnswers(
@@ -266,9 +267,9 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
             variants=tuple(variant.label for variant in self.given.variants),
             images=tuple(image.name for image in images.images),
             labels=network.labels,
-            top_outputs=arrays["top_outputs"],
-            top_probabilities=arrays["top_probabilities"],
-            label_probability=arrays.get("label_probability"),
+            top_outputs=state["top_outputs"],
+            top_probabilities=state["top_probabilities"],
+            label_probability=state.get("label_probability"),
             provenance=provenance,
         )
 

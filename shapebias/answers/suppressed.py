@@ -1,7 +1,8 @@
-"""What a network answered to images with a cue suppressed: `<model>.reliance.npz`, from which everything is measured.
+"""What a network answered to images with a cue suppressed, from which everything is measured.
 
-For every variant and image the file holds the five most probable outputs with their probabilities, and the probability
-of the right output. That is enough for every measure here, and stays small for heads of many classes.
+For every variant and image the file `<model>.probabilities.npz` holds the five most probable outputs with their
+probabilities, and the probability of the right output. That is enough for every measure here, and stays small for heads
+of many classes.
 """
 
 import json

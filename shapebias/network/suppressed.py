@@ -1,18 +1,15 @@
 """Asking a network the same images under every suppression.
 
-Images are read and resized as the released protocol does (a plain resize to the network's size, OpenCV's bilinear
-filter, no crop), then suppressed, then normalised. Threads do that ahead of the network.
+Threads make the suppressed images ahead of the network (`shapebias.stimuli.suppressed`); the network's own mean and
+standard deviation are applied to whole batches.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
@@ -20,90 +17,31 @@ from replknet.optimize import optimize
 from replknet.zoo import Preprocessing, ResolvedWeights, load_model, resolve_weights
 from runkit import UserError
 from runkit.compute.device import exact_float32
-from runkit.compute.memory import fitting_batch_size
+from runkit.compute.memory import available_memory, fitting_batch_size
 from runkit.compute.probe import count_macs, extrapolate, probe
 from runkit.compute.rounds import Loop, Packed
 from runkit.dry_run import Cost
 from shapebias.answers.suppressed import keep_top
 from shapebias.network.inference import dtype_of
-from shapebias.stimuli.folders import LabelledImage
-from shapebias.stimuli.suppressions import Variant, opencv, suppress
+from shapebias.stimuli.suppressed import SuppressedImages, SuppressedItem
 
-__all__ = ["SuppressedImages", "count_outputs", "estimate_cost", "name_outputs", "predict_suppressed"]
+__all__ = ["count_outputs", "estimate_cost", "name_outputs", "predict_suppressed", "room_for_images"]
 
 
-class _Item(NamedTuple):
-    """One image under one variant."""
-
-    variant: int
-    image: int
+_KEPT_PART = 0.4
+"""Part of the free memory that suppressed images may take."""
 
 
 class _Made(NamedTuple):
     """An item and its pixels: uint8 (H, W, 3)."""
 
-    item: _Item
+    item: SuppressedItem
     pixels: np.ndarray
 
 
-class SuppressedImages:
-    """Makes images under suppressions, and keeps those that were costly for further networks of the same size.
-
-    Args:
-        images: What is shown.
-        variants: What is done to them.
-        seed: Of random suppressions.
-        keep_bytes: Most memory that kept images may take.
-    """
-
-    def __init__(
-        self, images: Sequence[LabelledImage], variants: Sequence[Variant], *, seed: int = 0, keep_bytes: int = 0
-    ):
-        self.images, self.variants, self.seed = images, variants, seed
-        self._room, self._lock = keep_bytes, threading.Lock()
-        self._read: dict[tuple[Path, tuple[int, int]], np.ndarray] = {}
-        self._made: dict[tuple[_Item, tuple[int, int]], np.ndarray] = {}
-
-    def make(self, item: _Item, size: tuple[int, int]) -> _Made:
-        """An image under a variant, in the size (height, width) that a network wants.
-
-        Raises: UserError if the file cannot be read.
-        """
-        key = (item, size)
-        pixels = self._made.get(key)
-        if pixels is None:
-            image, variant = self.images[item.image], self.variants[item.variant]
-            pixels = suppress(self._resized(image, size), variant, image_name=image.name, seed=self.seed)
-            if variant.suppression is not None and variant.suppression.costly:
-                self._keep(self._made, key, pixels)
-        return _Made(item, pixels)
-
-    def _resized(self, image: LabelledImage, size: tuple[int, int]) -> np.ndarray:
-        key = (image.path, size)
-        pixels = self._read.get(key)
-        if pixels is None:
-            pixels = _read(image, size)
-            self._keep(self._read, key, pixels)
-        return pixels
-
-    def _keep(self, kept: dict, key: object, pixels: np.ndarray) -> None:
-        with self._lock:
-            if pixels.nbytes <= self._room:
-                self._room -= pixels.nbytes
-                kept[key] = pixels
-
-
-def _read(image: LabelledImage, size: tuple[int, int]) -> np.ndarray:
-    try:
-        with Image.open(image.path) as opened:
-            pixels = np.array(opened.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read the image {image.path}: {error}; remove it or replace it") from error
-    height, width = size
-    if pixels.shape[:2] != size:
-        cv2 = opencv()
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
-    return pixels
+def room_for_images() -> int:
+    """Bytes that suppressed images may take, which the networks after the first are shown again."""
+    return int(_KEPT_PART * available_memory(torch.device("cpu")))
 
 
 def count_outputs(model: nn.Module, preprocessing: Preprocessing, device: torch.device, *, name: str) -> int:
@@ -153,11 +91,11 @@ def predict_suppressed(
         labels: int64 (N,): the right outputs; None without labels.
         preprocessing: Mean, standard deviation and size that the network wants.
         name: Of the network, for messages.
-        loop: How the V * N items are gone through; goes on from its saved progress.
-    Returns: Arrays of `shapebias.answers.suppressed.keep_top`, each (V * N, ...), variant by variant.
+        loop: How the N * V items are gone through, image by image; goes on from its saved progress.
+    Returns: Arrays of `shapebias.answers.suppressed.keep_top`, each (V, N, ...).
     Raises: UserError for an unreadable image, or outputs that are not finite.
     """
-    items = [_Item(v, n) for v in range(len(images.variants)) for n in range(len(images.images))]
+    items = [SuppressedItem(v, n) for n in range(len(images.images)) for v in range(len(images.variants))]
     saved = dict(loop.saved.arrays) if loop.saved else {}
     done = len(saved["top_outputs"]) if saved else 0
     size = preprocessing.input_size
@@ -189,13 +127,14 @@ def predict_suppressed(
             begun,
             items,
             done=done,
-            read=lambda chosen: [images.make(item, size) for item in chosen],
+            read=lambda chosen: [_Made(item, images.make(item, size)) for item in chosen],
             work=ask,
             add=add,
             pack=pack,
             fitting=fitting,
         )
-    return _join(parts)
+    shape = (len(images.images), len(images.variants))
+    return {key: np.moveaxis(values.reshape(*shape, *values.shape[1:]), 1, 0) for key, values in _join(parts).items()}
 
 
 def estimate_cost(weights: ResolvedWeights, device: torch.device, images: int, *, batch_size: int | None) -> Cost:

@@ -34,11 +34,11 @@ class RelianceFolder:
 
     def answers_of(self, name: str) -> Path:
         """What the network answered (`shapebias.answers.suppressed`)."""
-        return self.root / f"{file_stem(name)}.answers.npz"
+        return self.root / f"{file_stem(name)}.probabilities.npz"
 
     def partial_of(self, name: str) -> Path:
         """Progress of an unfinished run."""
-        return self.root / f"{file_stem(name)}.answers.partial.npz"
+        return self.root / f"{file_stem(name)}.probabilities.partial.npz"
 
     def files_of(self, name: str) -> list[Path]:
         """What a run leaves of a network."""

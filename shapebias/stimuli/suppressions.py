@@ -10,9 +10,11 @@ and its entry. OpenCV does the filtering, as in the paper; it is loaded at the f
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,7 @@ class Suppression:
         function: `function(image, rng, **parameters)` for a uint8 image (H, W, 3); returns one of the same shape.
         random: Whether the function uses `rng`.
         costly: Whether making an image takes longer than a small network's answer to it.
+        code_sha256: Of the user's file that the function is from; empty for those of `SUPPRESSIONS`.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Suppression:
     function: _Filter
     random: bool = False
     costly: bool = False
+    code_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,10 @@ def choose_variants(names: Sequence[str]) -> list[Variant]:
 
     Args:
         names: Of `SUPPRESSIONS`, "all", a cue for those that remove it alone, or `FILE.py:FUNCTION` for a user's own.
-    Raises: UserError for a name that is none of these.
+    Raises: UserError for a name that is none of these, or a function of the user's that cannot be used.
     """
     chosen: dict[str, Suppression] = {}
-    for name in names:
+    for name in dict.fromkeys(names):
         if name == "all":
             found = list(SUPPRESSIONS.values())
         elif name in CUES:
@@ -131,7 +135,10 @@ def choose_variants(names: Sequence[str]) -> list[Variant]:
                 f"unknown suppression {name!r}; take all, a cue ({', '.join(CUES)}), FILE.py:FUNCTION, or of: "
                 + ", ".join(SUPPRESSIONS)
             )
-        chosen.update({one.name: one for one in found})
+        for one in found:
+            known = chosen.setdefault(one.name, one)
+            if known != one and (known.code_sha256 or one.code_sha256):
+                raise UserError(f"--suppress {name}: another suppression is called {one.name!r}, too; rename it")
     return [Variant(), *(Variant(one, strength) for one in chosen.values() for strength in one.strengths)]
 
 
@@ -142,22 +149,50 @@ def _load_own(text: str) -> Suppression:
     """
     function = load_plugin(text)
     if not callable(function):
-        raise UserError(f"{text} is no function")
-    strengths: Sequence[float] | None = getattr(function, "strengths", None)
-    cue = getattr(function, "cue", None)
+        raise UserError(f"--suppress {text} is no function")
+    name, strengths, cue = text.rpartition(":")[2], getattr(function, "strengths", None), getattr(function, "cue", None)
+    if name in SUPPRESSIONS or name in (*CUES, "all", "none"):
+        raise UserError(f"--suppress {text}: {name!r} has a meaning already; give the function another name")
+    if cue is not None and cue not in CUES:
+        raise UserError(f"--suppress {text}: its attribute `cue` is {cue!r}; it must be one of {', '.join(CUES)}")
+    values = _read_strengths(text, strengths)
 
     def apply(image: np.ndarray, rng: np.random.Generator, **parameters: float) -> np.ndarray:
-        return function(image, *parameters.values())
+        try:
+            return function(image.copy(), *parameters.values())
+        except Exception as error:  # the user's own code may raise anything
+            raise UserError(f"--suppress {text} failed: {type(error).__name__}: {error}") from error
 
     return Suppression(
-        name=text.rpartition(":")[2],
+        name=name,
         cues=(cue,) if cue else (),
         axis="strength",
-        strengths=tuple(Strength(value, {"strength": value}) for value in strengths)
-        if strengths
-        else (Strength(1, {}),),
+        strengths=tuple(Strength(value, {"strength": value}) for value in values) if values else (Strength(1, {}),),
         function=apply,
+        code_sha256=_sha256_of_code(function),
     )
+
+
+def _read_strengths(text: str, strengths: object) -> tuple[float, ...]:
+    if strengths is None:
+        return ()
+    message = f"--suppress {text}: its attribute `strengths` must be different numbers, from weak to strong"
+    if not isinstance(strengths, Iterable):
+        raise UserError(message)
+    values = tuple(strengths)
+    if not values or not all(isinstance(value, (int, float)) for value in values):
+        raise UserError(message)
+    if len({f"{value:g}" for value in values}) < len(values):  # as they are written in labels
+        raise UserError(message)
+    return values
+
+
+def _sha256_of_code(function: Callable[..., object]) -> str:
+    try:
+        source = inspect.getsourcefile(function)
+    except TypeError:  # an object that is called like a function
+        source = inspect.getsourcefile(type(function))
+    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else "unknown"
 
 
 @lru_cache(maxsize=1)
@@ -200,11 +235,13 @@ def _patch_rotation(image: np.ndarray, rng: np.random.Generator, *, grid: int) -
         side = -(-max(height, width) // grid) * grid
         whole = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
     patch = whole.shape[0] // grid
-    out = np.empty_like(whole)
-    for i in range(grid):
-        for j in range(grid):
-            place = np.s_[i * patch : (i + 1) * patch, j * patch : (j + 1) * patch]
-            out[place] = np.rot90(whole[place], k=int(rng.integers(4)))
+    turns = rng.integers(4, size=(grid, grid))
+    # rows of patches, columns of patches, then the pixels of a patch
+    patches = whole.reshape(grid, patch, grid, patch, 3).swapaxes(1, 2)
+    turned = np.empty_like(patches)
+    for turn in range(4):
+        turned[turns == turn] = np.rot90(patches[turns == turn], k=turn, axes=(1, 2))
+    out = turned.swapaxes(1, 2).reshape(whole.shape)
     return out if out.shape == image.shape else cv2.resize(out, (width, height), interpolation=cv2.INTER_LINEAR)
 
 

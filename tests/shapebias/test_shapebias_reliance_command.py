@@ -34,7 +34,7 @@ def test_from_images_to_files(tmp_path, classes, capsys, caplog):
     assert run(tmp_path, *asked) == 0
     folder = tmp_path / "out" / "shapebias" / "reliance"
     assert {path.name for path in folder.iterdir()} == {
-        *(f"{name}.{end}" for name in ("replknet3n", "resnet18n") for end in ("json", "answers.npz")),
+        *(f"{name}.{end}" for name in ("replknet3n", "resnet18n") for end in ("json", "probabilities.npz")),
         *(f"reliance.{end}" for end in ("json", "csv", "tex", "png")),
         "reliance-curves.png",
         "reliance-images.png",
@@ -54,7 +54,7 @@ def test_from_images_to_files(tmp_path, classes, capsys, caplog):
     assert "resnet18n.json is of another configuration" in caplog.text
     capsys.readouterr()
 
-    assert run(tmp_path, "--from-answers", *folder.glob("*.answers.npz"), "--json") == 0
+    assert run(tmp_path, "--from-probabilities", *folder.glob("*.probabilities.npz"), "--json") == 0
     again = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in again["networks"]] == ["replknet3n", "resnet18n"]
 

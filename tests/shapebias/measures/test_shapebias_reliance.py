@@ -156,8 +156,8 @@ def test_what_is_kept_of_probabilities(tmp_path):
     assert kept["top_outputs"].tolist() == [[1, 2, 0, 3], [0, 1, 2, 3]]  # as argmax, the first of equals
     np.testing.assert_allclose(kept["label_probability"], [0.4, 0.1])
     answers = answers_of(np.zeros((2, 3), int), np.array([0, 1, 0]), VARIANTS[:2])
-    save_answers(answers, tmp_path / "net.reliance.npz")
-    again = load_answers(tmp_path / "net.reliance.npz")
+    save_answers(answers, tmp_path / "net.probabilities.npz")
+    again = load_answers(tmp_path / "net.probabilities.npz")
     assert (again.name, again.variants, again.images) == (answers.name, answers.variants, answers.images)
     np.testing.assert_array_equal(again.labels, answers.labels)
     np.testing.assert_array_equal(again.first, answers.first)

@@ -130,6 +130,52 @@ def test_a_function_of_the_users(tmp_path):
         suppress(image, choose_variants([f"{path}:wrong"])[1], image_name="a")
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def greyscale(image):\n    return image\n", "greyscale' has a meaning already"),
+        ("own = 3\n", "own is no function"),
+        ("def own(image):\n    return image\nown.cue = 'size'\n", "its attribute `cue` is 'size'; it must be one of"),
+        ("def own(image, s):\n    return image\nown.strengths = (1, 1.0)\n", "must be different numbers"),
+        ("def own(image, s):\n    return image\nown.strengths = 3\n", "must be different numbers"),
+        ("def own(image, s):\n    return image\nown.strengths = ()\n", "must be different numbers"),
+    ],
+)
+def test_functions_of_the_users_that_are_refused(tmp_path, code, message):
+    path = tmp_path / "refused.py"
+    path.write_text(code, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        choose_variants([f"{path}:{'greyscale' if 'greyscale' in code else 'own'}"])
+
+
+def test_a_function_of_the_users_that_fails_or_writes_to_the_image(tmp_path):
+    path = tmp_path / "failing.py"
+    path.write_text(
+        "def fails(image):\n    return image.flip()\n\n\ndef writes(image):\n    image[:] = 0\n    return image\n",
+        encoding="utf-8",
+    )
+    image = photo(8, 8)
+    before = image.copy()
+    with pytest.raises(UserError, match=r"failing\.py:fails failed: AttributeError: "):
+        suppress(image, choose_variants([f"{path}:fails"])[1], image_name="a")
+    writes = choose_variants([f"{path}:writes"])[1]
+    assert not suppress(image, writes, image_name="a").any()
+    np.testing.assert_array_equal(image, before)
+    first = writes.suppression.code_sha256
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert choose_variants([f"{path}:writes"])[1].suppression.code_sha256 != first
+
+
+def test_two_functions_of_one_name(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"code_{folder}.py").write_text("def own(image):\n    return image\n", encoding="utf-8")
+    both = [f"{tmp_path}/{folder}/code_{folder}.py:own" for folder in ("a", "b")]
+    assert len(choose_variants([both[0], both[0]])) == 2
+    with pytest.raises(UserError, match="another suppression is called 'own', too"):
+        choose_variants(both)
+
+
 def test_without_opencv_one_line_says_what_to_install(monkeypatch):
     from shapebias.stimuli import suppressions
 

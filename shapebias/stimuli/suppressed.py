@@ -1,0 +1,117 @@
+"""Making images under suppressions, and keeping them for further networks.
+
+Images are read and resized as the released protocol does: a plain resize to the network's size by OpenCV's bilinear
+filter, without a crop. All methods may be called from several threads at once.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from runkit import UserError
+from shapebias.stimuli.folders import LabelledImage
+from shapebias.stimuli.suppressions import Variant, opencv, suppress
+
+__all__ = ["SuppressedImages", "SuppressedItem", "read_resized"]
+
+_Size = tuple[int, int]
+
+
+class SuppressedItem(NamedTuple):
+    """One image under one variant, by their positions."""
+
+    variant: int
+    image: int
+
+
+class SuppressedImages:
+    """Makes images under suppressions, and keeps as many as memory allows for further networks of the same size.
+
+    What takes longest to make is kept first: a variant is kept for all images or for none.
+
+    Args:
+        images: What is shown.
+        variants: What is done to them.
+        seed: Of random suppressions.
+        keep_bytes: Most memory that kept images may take; 0 keeps none.
+    """
+
+    def __init__(
+        self, images: Sequence[LabelledImage], variants: Sequence[Variant], *, seed: int = 0, keep_bytes: int = 0
+    ):
+        self.images, self.variants, self.seed = images, variants, seed
+        self._room, self._lock = keep_bytes, threading.Lock()
+        self._kept_variants: dict[_Size, frozenset[int]] = {}
+        self._made: dict[tuple[SuppressedItem, _Size], np.ndarray] = {}
+        self._last: dict[tuple[int, _Size], np.ndarray] = {}  # the images that were read last
+
+    def make(self, item: SuppressedItem, size: _Size) -> np.ndarray:
+        """An image under a variant: uint8 (H, W, 3).
+
+        Args:
+            item: Which image and variant.
+            size: Height and width that a network wants.
+        Raises: UserError if the file cannot be read, or a user's function is no suppression.
+        """
+        kept = self._made.get((item, size))
+        if kept is not None:
+            return kept
+        image, variant = self.images[item.image], self.variants[item.variant]
+        pixels = suppress(self._read(item.image, size), variant, image_name=image.name, seed=self.seed)
+        if item.variant in self._choose_kept(size):
+            self._made[item, size] = pixels
+        return pixels
+
+    def _read(self, index: int, size: _Size) -> np.ndarray:
+        """The image as it is; the last few are at hand, since a network is shown all variants of an image in a row."""
+        pixels = self._last.get((index, size))
+        if pixels is None:
+            pixels = read_resized(self.images[index], size)
+            with self._lock:
+                while len(self._last) >= _LAST:
+                    del self._last[next(iter(self._last))]
+                self._last[index, size] = pixels
+        return pixels
+
+    def _choose_kept(self, size: _Size) -> frozenset[int]:
+        """The variants of a size that are kept: costly ones first, as many as there is room for."""
+        with self._lock:
+            if size not in self._kept_variants:
+                height, width = size
+                each = len(self.images) * height * width * 3
+                order = sorted(range(len(self.variants)), key=lambda index: -_cost(self.variants[index]))
+                chosen = order[: self._room // each if each else 0]
+                self._room -= len(chosen) * each
+                self._kept_variants[size] = frozenset(chosen)
+            return self._kept_variants[size]
+
+
+_LAST = 16
+
+
+def _cost(variant: Variant) -> int:
+    """Rank among variants by the time that making an image takes."""
+    if variant.suppression is None:
+        return 0
+    return 2 if variant.suppression.costly else 1
+
+
+def read_resized(image: LabelledImage, size: _Size) -> np.ndarray:
+    """An image file as RGB in a given size: uint8 (height, width, 3).
+
+    Grey images get three equal colours; transparency is dropped.
+
+    Raises: UserError if the file cannot be read.
+    """
+    try:
+        with Image.open(image.path) as opened:
+            pixels = np.array(opened.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot read the image {image.path}: {error}; remove it or replace it") from error
+    height, width = size
+    if pixels.shape[:2] != size:
+        pixels = opencv().resize(pixels, (width, height), interpolation=opencv().INTER_LINEAR)
+    return pixels

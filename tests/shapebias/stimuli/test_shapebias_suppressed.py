@@ -1,0 +1,82 @@
+"""Suppressed images: made once for all networks of a size, within the memory that may be taken."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runkit import UserError
+from shapebias.stimuli import suppressed
+from shapebias.stimuli.folders import LabelledImage, find_folder
+from shapebias.stimuli.suppressed import SuppressedImages, SuppressedItem, read_resized
+from shapebias.stimuli.suppressions import choose_variants, suppress
+
+pytest.importorskip("cv2")
+VARIANTS = choose_variants(["greyscale", "non-local-means"])
+SIZE = (24, 24)
+ONE_VARIANT = 2 * 24 * 24 * 3  # bytes that a variant of both images takes
+
+
+@pytest.fixture
+def images(tmp_path):
+    rng = np.random.default_rng(0)
+    for index in range(2):
+        (tmp_path / f"class{index}").mkdir()
+        Image.fromarray(rng.integers(0, 256, (30, 20, 3), dtype=np.uint8)).save(tmp_path / f"class{index}" / "a.png")
+    return find_folder(tmp_path).images
+
+
+def count_made(monkeypatch, made: SuppressedImages) -> list[int]:
+    """How many suppressions each of two networks needs."""
+    calls = []
+
+    def counting(*arguments, **options):
+        calls.append(arguments)
+        return suppress(*arguments, **options)
+
+    monkeypatch.setattr(suppressed, "suppress", counting)
+    counts = []
+    for _ in range(2):
+        before = len(calls)
+        for n in range(2):
+            for v in range(len(VARIANTS)):
+                made.make(SuppressedItem(v, n), SIZE)
+        counts.append(len(calls) - before)
+    return counts
+
+
+def test_a_second_network_gets_what_the_first_one_was_shown(monkeypatch, images):
+    everything = SuppressedImages(images, VARIANTS, keep_bytes=len(VARIANTS) * ONE_VARIANT)
+    assert count_made(monkeypatch, everything) == [2 * len(VARIANTS), 0]
+
+
+def test_costly_ones_are_kept_first_where_memory_is_short(monkeypatch, images):
+    """Room for five variants: the five of non-local means; those of greyscale are made again."""
+    some = SuppressedImages(images, VARIANTS, keep_bytes=6 * ONE_VARIANT - 1)
+    assert count_made(monkeypatch, some) == [2 * len(VARIANTS), 2 * 6]
+    assert count_made(monkeypatch, SuppressedImages(images, VARIANTS)) == [2 * len(VARIANTS)] * 2
+
+
+def test_kept_images_are_those_that_would_be_made(images):
+    kept = SuppressedImages(images, VARIANTS, keep_bytes=1 << 20)
+    for v, variant in enumerate(VARIANTS):
+        for n, image in enumerate(images):
+            wanted = suppress(read_resized(image, SIZE), variant, image_name=image.name)
+            for _ in range(2):
+                np.testing.assert_array_equal(kept.make(SuppressedItem(v, n), SIZE), wanted)
+    other = kept.make(SuppressedItem(1, 0), (16, 20))  # another network's size
+    assert other.shape == (16, 20, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK", "I;16", "LA"])
+def test_all_kinds_of_images_become_three_colours(tmp_path, mode):
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    Image.new(mode, (10, 12), 1).save(path)
+    pixels = read_resized(LabelledImage(path, "a", ""), (8, 8))
+    assert (pixels.shape, pixels.dtype) == ((8, 8, 3), np.uint8)
+
+
+def test_a_broken_image_is_named(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    with pytest.raises(UserError, match=r"cannot read the image .*a\.png: .*; remove it or replace it"):
+        read_resized(LabelledImage(path, "a", ""), (8, 8))
