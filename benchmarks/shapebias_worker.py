@@ -26,9 +26,10 @@ from replknet import load_model, optimize
 from replknet.optimize import use_stock_convolutions
 from runkit.compute.device import choose_device
 from runkit.compute.memory import keep_freed_memory
+from shapebias.answers.decisions import decide
 from shapebias.answers.observers import write_raw_data
 from shapebias.network.inference import TOOLBOX_PREPROCESSING, StimulusReader, default_batch_size, predict
-from shapebias.stimuli.categories import CATEGORIES, IMAGENET_INDICES, decide
+from shapebias.stimuli.categories import CATEGORIES, IMAGENET_INDICES
 from shapebias.stimuli.images import Stimuli, read_stimuli
 
 Decide = Callable[[Stimuli, Path], list[str]]

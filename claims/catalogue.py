@@ -17,7 +17,7 @@ CLAIMS: tuple[Claim, ...] = (
         paper="18.6% more FLOPs, 10.4% more parameters",
         criterion="both increases, of merged networks, within half a percentage point of the paper's",
         limits="Exact counts at 224×224 pixels. The paper divides figures that were rounded for its table.",
-        experiment_path="claims.cost:EXPERIMENT",
+        experiment_path="claims.experiments.cost:EXPERIMENT",
     ),
     Claim(
         name="latency",
@@ -27,7 +27,7 @@ CLAIMS: tuple[Claim, ...] = (
         criterion="with our operator, at every map size, latency grows as a power of the FLOPs below one",
         limits="Single layers of the paper's Table 1 as the table has them, on CPU with batch 1; the paper runs 24 on "
         "a GPU with batch 64. FLOPs are nominal, taps on padding included.",
-        experiment_path="claims.latency:EXPERIMENT",
+        experiment_path="claims.experiments.latency:EXPERIMENT",
     ),
     Claim(
         name="shortcut",
@@ -36,7 +36,7 @@ CLAIMS: tuple[Claim, ...] = (
         paper="MobileNetV2, 3×3 to 13×13: with shortcuts 71.76% to 72.53%, without 68.67% to 53.98%",
         criterion="the interval of the gain by 13×13 with shortcuts less that without lies above 0",
         limits=_MINIATURE + "It shows the direction on an easy task, not the size of the effect.",
-        experiment_path="claims.miniatures:SHORTCUT",
+        experiment_path="claims.experiments.miniatures:SHORTCUT",
         trains=True,
     ),
     Claim(
@@ -46,7 +46,7 @@ CLAIMS: tuple[Claim, ...] = (
         paper="MobileNetV2, 9×9 72.67% to 73.09%, 13×13 72.53% to 73.24% with a parallel 3×3",
         criterion="the interval of the mean gain by the 3×3 kernel lies above 0",
         limits=_MINIATURE + "The paper's effect is half a point, which one run on 3,925 images cannot resolve.",
-        experiment_path="claims.miniatures:REPARAMETERIZATION",
+        experiment_path="claims.experiments.miniatures:REPARAMETERIZATION",
         trains=True,
     ),
     Claim(
@@ -56,7 +56,7 @@ CLAIMS: tuple[Claim, ...] = (
         paper="MobileNetV2, kernels of the last stage 3×3 71.76%, 7×7 72.00%, 13×13 71.97%",
         criterion="the interval of the mean gain by the larger kernels lies above 0",
         limits=_MINIATURE + "The paper's gain shows in segmentation (72.31 to 74.62 mIoU), which is not measured here.",
-        experiment_path="claims.miniatures:LAST_STAGE",
+        experiment_path="claims.experiments.miniatures:LAST_STAGE",
         trains=True,
     ),
     Claim(
@@ -67,7 +67,7 @@ CLAIMS: tuple[Claim, ...] = (
         criterion="on 7×7 maps, each larger kernel has fewer shared taps and a larger error after a shift",
         limits="Geometry of one layer with random weights. It does not show that accuracy gains from it: that is the "
         "claim last-stage.",
-        experiment_path="claims.small_maps:EXPERIMENT",
+        experiment_path="claims.experiments.small_maps:EXPERIMENT",
     ),
     Claim(
         name="growth",
@@ -78,7 +78,7 @@ CLAIMS: tuple[Claim, ...] = (
         criterion="fitted exponents within 0.1 of these, and the one large kernel wider, for every kind of stack",
         limits="Plain stacks of 16 channels without shortcuts or normalisation, on noise, not trained. It "
         "shows how width follows from geometry at the start, not what training makes of it.",
-        experiment_path="claims.growth:EXPERIMENT",
+        experiment_path="claims.experiments.growth:EXPERIMENT",
     ),
     Claim(
         name="depth",
@@ -89,7 +89,7 @@ CLAIMS: tuple[Claim, ...] = (
         "below the 0.5 of plain stacks",
         limits="Untrained networks say nothing of trained ones: each row says which it is. The paper has 50 images of "
         "ImageNet; here the images are few, and the interval is that of the fit over networks.",
-        experiment_path="claims.depth:EXPERIMENT",
+        experiment_path="claims.experiments.depth:EXPERIMENT",
     ),
     Claim(
         name="training",
@@ -99,7 +99,7 @@ CLAIMS: tuple[Claim, ...] = (
         criterion="the interval of the paired difference lies above 0 trained, and below 0 for every draw of weights, "
         "by the published ratio and by the scale-free area alike",
         limits="Networks of 2.8 M parameters trained on the ten classes of Imagenette at 96 pixels, one training each.",
-        experiment_path="claims.training:EXPERIMENT",
+        experiment_path="claims.experiments.training:EXPERIMENT",
     ),
     Claim(
         name="dilation",
@@ -108,7 +108,7 @@ CLAIMS: tuple[Claim, ...] = (
         paper="MobileNetV2, dense 9×9 72.67% and 13×13 72.53%; dilated 3×3 of these extents far below",
         criterion="the interval of the mean lead of the dense kernels lies above 0",
         limits=_MINIATURE + "Accuracy decides; the receptive fields of both stand beside it.",
-        experiment_path="claims.miniatures:DILATION",
+        experiment_path="claims.experiments.miniatures:DILATION",
         trains=True,
     ),
 )

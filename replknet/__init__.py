@@ -3,8 +3,8 @@
 Importing this package registers the networks, so `timm.create_model("replknet31b")` works for anyone.
 """
 
+from replknet.architectures.replknet import RepLKNet
 from replknet.optimize import optimize, preferred_memory_format
-from replknet.replknet import RepLKNet
 from replknet.zoo import LoadedModel, Preprocessing, WeightsRecord, WeightsUnavailable, load_model, resolve_weights
 
 __all__ = [

@@ -24,9 +24,9 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from replknet.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
-from replknet.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
-from replknet.weights import WeightsFile, WeightsUnavailable, find_weights, named_by_user
+from replknet.weights.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
+from replknet.weights.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
+from replknet.weights.sources import WeightsFile, WeightsUnavailable, find_weights, named_by_user
 from runkit import UserError, sha256_of_file
 from runkit.plugins import is_plugin, load_plugin
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import timm
 
-from replknet.weights import source_of_weights
+from replknet.weights.sources import source_of_weights
 from replknet.zoo import ResolvedWeights, WeightsRecord, resolve_weights
 from runkit import UserError, format_table, write_json, write_out
 

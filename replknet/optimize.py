@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
+from replknet.architectures.replknet import RepLKNet
+from replknet.architectures.stages import StagedNetwork
 from replknet.ops import DepthwiseConv2d
-from replknet.replknet import RepLKNet
-from replknet.stages import StagedNetwork
 
 __all__ = ["optimize", "preferred_memory_format", "use_stock_convolutions"]
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
-from replknet.imagenette import TAG
 from replknet.training.model_card import Trained, write_trained
 from replknet.training.precision import PRECISIONS
 from replknet.training.recipe import Recipe
 from replknet.training.taps import zero_unseen_taps
 from replknet.training.training import Training
+from replknet.weights.imagenette import TAG
 from runkit import UserError, describe_run, run_main
 from runkit.compute.device import choose_device, device_label
 from runkit.compute.memory import keep_freed_memory

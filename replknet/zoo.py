@@ -15,17 +15,17 @@ import timm
 import torch
 from torch import nn
 
-import replknet.moganet  # this and the other networks are registered by being imported
-import replknet.replknet
-import replknet.resnet_nano
-import replknet.shiftwise
-import replknet.slak
-import replknet.unireplknet
-import replknet.van  # noqa: F401
-from replknet.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
+import replknet.architectures.moganet  # this and the other networks are registered by being imported
+import replknet.architectures.replknet
+import replknet.architectures.resnet_nano
+import replknet.architectures.shiftwise
+import replknet.architectures.slak
+import replknet.architectures.unireplknet
+import replknet.architectures.van  # noqa: F401
 from replknet.foreign import is_foreign, resolve_foreign
-from replknet.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
-from replknet.weights import (
+from replknet.weights.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
+from replknet.weights.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
+from replknet.weights.sources import (
     WeightsFile,
     WeightsUnavailable,
     find_weights,

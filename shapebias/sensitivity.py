@@ -78,10 +78,10 @@ def measure_choices(files: "Sequence[Probabilities]") -> list[Choice]:
     Args:
         files: What the network said about the same cue-conflict images, once for each preprocessing.
     """
+    from shapebias.answers.decisions import AGGREGATIONS, decide, decide_among_all
     from shapebias.answers.observers import NO_ANSWER, Observer, make_trials
     from shapebias.measures.ranks import rank_cues
     from shapebias.measures.shape_bias import measure
-    from shapebias.stimuli.categories import AGGREGATIONS, decide, decide_among_all
 
     choices: list[Choice] = []
     first: list[str] = []

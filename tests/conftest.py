@@ -38,7 +38,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every host is out of reach, at once; and no cache of an earlier download is seen."""
     reason = lambda url, **kwargs: "the test has no network"  # noqa: E731
     monkeypatch.setattr("runkit.fetch.download.cannot_reach", reason)
-    monkeypatch.setattr("replknet.weights.cannot_reach", reason)
+    monkeypatch.setattr("replknet.weights.sources.cannot_reach", reason)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: None)
 
 

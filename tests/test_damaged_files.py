@@ -15,7 +15,7 @@ from support import spoil
 
 from erf.measures.sums import map_sums, stack_sums
 from erf.results.files import ErfResult, load_result, save_result
-from replknet.checkpoint import read_checkpoint
+from replknet.weights.checkpoint import read_checkpoint
 from runkit import UserError
 from shapebias.answers.observers import read_observer
 from shapebias.answers.probabilities import Probabilities, load_probabilities, save_probabilities

@@ -15,8 +15,9 @@ from runkit import UserError
 from runkit.compute.device import exact_float32
 from runkit.compute.memory import fitting_batch_size
 from runkit.compute.rounds import Loop, Packed
+from shapebias.answers.decisions import decide
 from shapebias.answers.observers import Observer, make_trials
-from shapebias.stimuli.categories import NUM_IMAGENET_CLASSES, decide
+from shapebias.stimuli.categories import NUM_IMAGENET_CLASSES
 from shapebias.stimuli.images import Stimulus
 
 __all__ = [

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from runkit import UserError
+from shapebias.answers.decisions import decide
 from shapebias.network.inference import predict
-from shapebias.stimuli.categories import decide
 from shapebias.stimuli.images import Stimulus
 
 __all__ = ["PrecisionEffect", "check_precision", "reduce_precision"]

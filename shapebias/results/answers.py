@@ -8,13 +8,13 @@ from typing import Any, cast
 
 from runkit import sha256_of_file
 from shapebias.answers.content import ProbabilitiesIdentity
+from shapebias.answers.decisions import count_ties, decide
 from shapebias.answers.observers import Observer, read_observer, write_raw_data
 from shapebias.answers.probabilities import Probabilities, load_probabilities
 from shapebias.measures.ranks import rank_cues, write_ranks
 from shapebias.measures.shape_bias import measure
 from shapebias.results.content import AnswersIdentity, NetworkHead
 from shapebias.results.files import ResultFolder
-from shapebias.stimuli.categories import count_ties, decide
 from shapebias.stimuli.images import Stimulus, parse_image_name
 
 __all__ = ["add_aggregation", "read_answers", "write_answers"]
@@ -39,7 +39,7 @@ def write_answers(
 
     Args:
         path: The file of the probabilities.
-        aggregation: As for `shapebias.stimuli.categories.decide`.
+        aggregation: As for `shapebias.answers.decisions.decide`.
         more: Joins the head of the result.
     """
     name, provenance = probabilities.model, probabilities.provenance

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from support import ROOT
 
-from claims import cost, depth, growth, latency, small_maps, training
 from claims.catalogue import CLAIMS
 from claims.claim import Options
 from claims.command import _choose, main
+from claims.experiments import cost, depth, growth, latency, small_maps, training
 from claims.intervals import mean_interval, power_law
 from erf.gradient.theoretical import theoretical_field
 from runkit import UserError

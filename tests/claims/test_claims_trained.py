@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from claims import miniatures
 from claims.claim import Options
-from claims.mobilenet import VARIANTS, DepthwiseBranches, Variant
+from claims.experiments import miniatures
+from claims.experiments.mobilenet import VARIANTS, DepthwiseBranches, Variant
 from erf.gradient.theoretical import theoretical_field
 from runkit import UserError
 

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from replknet import load_model, resolve_weights
-from replknet.checkpoint import CheckpointError
 from replknet.foreign import is_foreign, sha256_of_weights
-from replknet.weights import WeightsUnavailable
+from replknet.weights.checkpoint import CheckpointError
+from replknet.weights.sources import WeightsUnavailable
 from runkit import UserError
 
 CODE = """
@@ -154,7 +154,7 @@ def test_torchvision_weights(tmp_path, monkeypatch):
     enum = torchvision.models.get_model_weights("squeezenet1_1")
     theirs = torchvision.models.squeezenet1_1()
     # the published file's name ends with digits of its hash, which another file cannot have
-    monkeypatch.setattr("replknet.weights.verify_file", lambda path, published: ("0" * 64, "prefix"))
+    monkeypatch.setattr("replknet.weights.sources.verify_file", lambda path, published: ("0" * 64, "prefix"))
     torch.save(theirs.state_dict(), tmp_path / "checkpoints" / enum.DEFAULT.url.rpartition("/")[2])
     loaded = load_model("torchvision/squeezenet1_1.IMAGENET1K_V1", "pretrained")
     assert loaded.record.model == "torchvision/squeezenet1_1.IMAGENET1K_V1"
@@ -174,7 +174,7 @@ def hub(tmp_path, monkeypatch):
     cfg = {"num_classes": 5, "mean": [0.1, 0.2, 0.3], "input_size": [3, 160, 160], "tag": "mine"}
     config = {"architecture": "resnet18", "num_classes": 5, "pretrained_cfg": cfg}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    monkeypatch.setattr("replknet.weights.cannot_reach", lambda url: None)
+    monkeypatch.setattr("replknet.weights.sources.cannot_reach", lambda url: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, file, **_: str(tmp_path / file))

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from support import randomize_norms
 
 from replknet import load_model, resolve_weights
-from replknet.checkpoint import CheckpointError
-from replknet.weights import WeightsUnavailable
+from replknet.weights.checkpoint import CheckpointError
+from replknet.weights.sources import WeightsUnavailable
 from runkit import UserError
 
 

@@ -16,10 +16,10 @@ import torch
 from replknet import zoo
 from runkit import sha256_of_file
 from runkit.fetch.download import DownloadError
+from shapebias.answers.decisions import decide
 from shapebias.measures.shape_bias import Measurement
 from shapebias.network import inference
 from shapebias.run import DEFAULT_MODELS, build_parser, main, parse_config
-from shapebias.stimuli.categories import decide
 
 NETWORK = "test_efficientnet"  # timm's smallest: 0.4 million parameters, 160 pixels
 

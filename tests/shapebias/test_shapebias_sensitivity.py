@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from shapebias.answers.decisions import decide, decide_among_all
 from shapebias.answers.probabilities import Probabilities, save_probabilities
 from shapebias.sensitivity import build_parser, main, measure_choices
-from shapebias.stimuli.categories import IMAGENET_INDICES, decide, decide_among_all
+from shapebias.stimuli.categories import IMAGENET_INDICES
 
 CATS, DOGS, KNIFE = (IMAGENET_INDICES[name] for name in ("cat", "dog", "knife"))
 IMAGES = ["cat1-dog1.png", "dog1-knife1.png", "knife1-cat1.png", "cat2-cat1.png"]

@@ -9,8 +9,8 @@ from erf.gradient.lean.copies import copy_network
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.proof import ProvenForm
 from erf.results.content import FieldForm
+from replknet.architectures.replknet import RepLKNet
 from replknet.optimize import optimize, preferred_memory_format, use_stock_convolutions
-from replknet.replknet import RepLKNet
 from runkit.compute.memory import keep_freed_memory
 
 __all__ = ["Prepared", "prepare"]

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from shapebias.stimuli.categories import CATEGORIES, IMAGENET_INDICES, aggregate_categories, count_ties, decide
+from shapebias.answers.decisions import aggregate_categories, count_ties, decide
+from shapebias.stimuli.categories import CATEGORIES, IMAGENET_INDICES
 
 
 def one_hot(**classes: float) -> np.ndarray:

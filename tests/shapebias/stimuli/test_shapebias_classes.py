@@ -5,7 +5,8 @@ import pytest
 from timm.data import ImageNetInfo
 
 from runkit import UserError
-from shapebias.stimuli.categories import CATEGORIES, IMAGENET_1K, IMAGENET_INDICES, aggregate_categories, decide
+from shapebias.answers.decisions import aggregate_categories, decide
+from shapebias.stimuli.categories import CATEGORIES, IMAGENET_1K, IMAGENET_INDICES
 from shapebias.stimuli.classes import map_imagenet_1k_subset, map_synsets, read_classes
 
 LARGER = ["imagenet-12k", "imagenet-21k-goog", "imagenet-21k-miil", "imagenet-22k", "imagenet-22k-ms"]

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from runkit import UserError
+from shapebias.answers.decisions import decide
 from shapebias.answers.observers import find_people, pool_people, write_raw_data
 from shapebias.figures.accuracy import draw_accuracy
 from shapebias.measures.ranks import rank_cues
 from shapebias.measures.shape_bias import error_consistency, measure
 from shapebias.network import inference
 from shapebias.run import main
-from shapebias.stimuli.categories import CATEGORIES, IMAGENET_INDICES, decide
+from shapebias.stimuli.categories import CATEGORIES, IMAGENET_INDICES
 from shapebias.stimuli.experiments import CUE_CONFLICT, EXPERIMENTS
 from shapebias.stimuli.images import Stimulus, parse_image_name, read_stimuli
 

@@ -8,7 +8,7 @@ from typing import Any
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, ResNet
 
-from replknet.imagenette import TAG, shipped_cfg
+from replknet.weights.imagenette import TAG, shipped_cfg
 
 __all__ = ["resnet18n"]
 

@@ -11,7 +11,7 @@ from erf.measures.squares import LOG_THRESHOLDS, MASS_THRESHOLDS
 from erf.options import Config
 from erf.results.files import ErfResult
 from erf.sweep import measure_networks
-from replknet.weights import WeightsUnavailable
+from replknet.weights.sources import WeightsUnavailable
 from replknet.zoo import resolve_weights
 from runkit import UserError
 

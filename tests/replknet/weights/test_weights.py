@@ -8,8 +8,8 @@ import timm
 import torch
 from huggingface_hub import errors
 
-from replknet.checkpoint import CheckpointError
-from replknet.weights import WeightsUnavailable, find_weights, named_by_user
+from replknet.weights.checkpoint import CheckpointError
+from replknet.weights.sources import WeightsUnavailable, find_weights, named_by_user
 from replknet.zoo import _rename_in_order
 from runkit import UserError
 from runkit.fetch.manifest import DamagedFileError, known_files
@@ -96,7 +96,7 @@ def test_a_download_without_a_published_hash_is_remembered(cache, web, tmp_path)
 @pytest.fixture
 def hub(monkeypatch):
     """Make the hub's client answer with an error or a path."""
-    monkeypatch.setattr("replknet.weights.cannot_reach", lambda url: None)
+    monkeypatch.setattr("replknet.weights.sources.cannot_reach", lambda url: None)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args, **kwargs: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 

@@ -28,9 +28,9 @@ from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_c
 from timm.models._features import feature_take_indices
 from torch import nn
 
-from replknet.imagenette import TAG, shipped_cfg
-from replknet.merging import affine_of, conv_with, folded
+from replknet.architectures.merging import affine_of, conv_with, folded
 from replknet.ops import DepthwiseConv2d
+from replknet.weights.imagenette import TAG, shipped_cfg
 
 __all__ = ["ConvFFN", "RepLKBlock", "RepLKNet", "ReparamLargeKernelConv", "checkpoint_filter_fn"]
 

@@ -15,8 +15,8 @@ from timm.models._efficientnet_builder import decode_arch_def, efficientnet_init
 from timm.models.efficientnet import EfficientNet
 from torch import nn
 
-from replknet.imagenette import imagenette_cfg
 from replknet.ops import DepthwiseConv2d
+from replknet.weights.imagenette import imagenette_cfg
 
 __all__ = ["VARIANTS", "Variant"]
 

@@ -1,4 +1,4 @@
-"""Where a network's trained weights lie, and whether the file is the right one; `replknet.checkpoint` reads it.
+"""Where a network's trained weights lie, and whether the file is the right one; `replknet.weights.checkpoint` reads it.
 
 The SHA-256 of a file is computed on every load and compared with what is known: the manifest (`runkit.fetch.manifest`),
 the digits in its published name, the hub's own hash, or what the file was when it was downloaded.
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import torch
 
-from replknet.checkpoint import CheckpointError, split_key
+from replknet.weights.checkpoint import CheckpointError, split_key
 from runkit import UserError
 from runkit.fetch.download import DownloadError, cannot_reach, download
 from runkit.fetch.manifest import known_files, verify_file

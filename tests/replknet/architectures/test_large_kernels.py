@@ -20,14 +20,14 @@ import replknet
 from erf.gradient.contribution import contribution_map
 from erf.gradient.theoretical import theoretical_field
 from replknet import load_model
-from replknet.moganet import MultiOrderConv
+from replknet.architectures.moganet import MultiOrderConv
+from replknet.architectures.shiftwise import ShiftwiseConv
+from replknet.architectures.slak import DecomposedKernelConv
+from replknet.architectures.stages import GlobalResponseNorm
+from replknet.architectures.unireplknet import DilatedReparamConv
 from replknet.ops import DepthwiseConv2d, depthwise_conv2d
 from replknet.optimize import use_stock_convolutions
-from replknet.shiftwise import ShiftwiseConv
-from replknet.slak import DecomposedKernelConv
-from replknet.stages import GlobalResponseNorm
-from replknet.unireplknet import DilatedReparamConv
-from replknet.weights import WeightsUnavailable, find_weights
+from replknet.weights.sources import WeightsUnavailable, find_weights
 from runkit.fetch.manifest import known_files
 
 # The same code, narrow and shallow: what is checked does not depend on the width.

@@ -10,7 +10,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 __all__ = ["CHECKPOINTS", "TAG", "imagenette_cfg", "shipped_cfg"]
 
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
+CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 TAG = "imagenette"
 
 

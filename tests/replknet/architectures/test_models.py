@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 import replknet
+from replknet.architectures.replknet import ReparamLargeKernelConv, RepLKNet, checkpoint_filter_fn, default_cfgs
 from replknet.ops import DepthwiseConv2d
 from replknet.optimize import use_stock_convolutions
-from replknet.replknet import ReparamLargeKernelConv, RepLKNet, checkpoint_filter_fn, default_cfgs
 
 NAMES = ("replknet31b", "replknet31l", "replknetxl", "replknet31s", "replknet13", "replknet3")
 TAGS = timm.list_models("replknet*", include_tags=True)

@@ -21,10 +21,10 @@ from timm.layers import DropPath, LayerNorm2d
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from replknet.merging import conv_with, folded, padded_to
+from replknet.architectures.merging import conv_with, folded, padded_to
+from replknet.architectures.stages import NormAfterPooling, Stage, check_form, init_trunc_normal, path_rates, unwrapped
 from replknet.ops import DepthwiseConv2d
-from replknet.published import published_cfg
-from replknet.stages import NormAfterPooling, Stage, check_form, init_trunc_normal, path_rates, unwrapped
+from replknet.weights.published import published_cfg
 
 __all__ = ["DecomposedKernelConv", "SLaK", "SLaKBlock", "checkpoint_filter_fn"]
 

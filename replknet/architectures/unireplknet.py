@@ -19,10 +19,8 @@ from timm.layers import DropPath
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from replknet.merging import affine_of, conv_with, dense_kernel, folded, padded_to
-from replknet.ops import DepthwiseConv2d
-from replknet.published import published_cfg
-from replknet.stages import (
+from replknet.architectures.merging import affine_of, conv_with, dense_kernel, folded, padded_to
+from replknet.architectures.stages import (
     GlobalResponseNorm,
     NormAfterPooling,
     Permute,
@@ -34,6 +32,8 @@ from replknet.stages import (
     path_rates,
     unwrapped,
 )
+from replknet.ops import DepthwiseConv2d
+from replknet.weights.published import published_cfg
 
 __all__ = ["DilatedReparamConv", "UniRepLKNet", "UniRepLKNetBlock", "checkpoint_filter_fn"]
 

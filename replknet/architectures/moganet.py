@@ -16,8 +16,8 @@ from timm.layers import DropPath
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from replknet.published import published_cfg
-from replknet.stages import NormAfterStages, Stage, init_fan_out, path_rates, unwrapped
+from replknet.architectures.stages import NormAfterStages, Stage, init_fan_out, path_rates, unwrapped
+from replknet.weights.published import published_cfg
 
 __all__ = ["MogaBlock", "MogaNet", "MultiOrderConv", "checkpoint_filter_fn"]
 

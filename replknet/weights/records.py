@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from replknet.weights import WeightsFile
+from replknet.weights.sources import WeightsFile
 from runkit.content import Weights, WeightsIdentity
 
 __all__ = ["LoadedModel", "Preprocessing", "ResolvedWeights", "WeightsRecord"]

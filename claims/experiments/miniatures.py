@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from claims.claim import Experiment, Measurement, Options, Row, Verdict, rows_of
-from claims.fields import field_row, measure_fields
+from claims.experiments.fields import field_row, measure_fields
+from claims.experiments.mobilenet import VARIANTS
 from claims.intervals import mean_interval
-from claims.mobilenet import VARIANTS
 from runkit import UserError, list_differences, load_json
 from runkit.intervals import normal_quantile
 

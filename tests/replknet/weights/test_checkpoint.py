@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from replknet import load_model
-from replknet.checkpoint import Checkpoint, CheckpointError, read_checkpoint, split_key, strip_prefix
+from replknet.weights.checkpoint import Checkpoint, CheckpointError, read_checkpoint, split_key, strip_prefix
 
 STATE = {"a.weight": torch.arange(3.0), "b": torch.ones(2, 2)}
 OTHER = {key: value + 1 for key, value in STATE.items()}

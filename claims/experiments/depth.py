@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from claims.claim import Experiment, Measurement, Options, Row, Verdict
-from claims.fields import field_row, measure_fields, trained_or_random
+from claims.experiments.fields import field_row, measure_fields, trained_or_random
 from claims.intervals import LEVEL
 
 if TYPE_CHECKING:

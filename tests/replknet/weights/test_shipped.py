@@ -9,7 +9,7 @@ import torch
 from torchvision.datasets import ImageFolder
 
 from replknet import load_model
-from replknet.imagenette import CHECKPOINTS, TAG
+from replknet.weights.imagenette import CHECKPOINTS, TAG
 from runkit import sha256_of_file
 from runkit.fetch.manifest import known_files
 

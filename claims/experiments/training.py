@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from claims.claim import Experiment, Measurement, Options, Row, Verdict, rows_of
-from claims.fields import area_at_half, mass_area_at_half, measure_fields
+from claims.experiments.fields import area_at_half, mass_area_at_half, measure_fields
 from erf.results.files import ErfResult
 from replknet.zoo import resolve_weights
 

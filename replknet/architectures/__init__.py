@@ -1,0 +1,1 @@
+"""Network architectures, one file for each, registered in timm; importing `replknet` registers them all."""
