@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
@@ -51,9 +52,10 @@ def run_main(
         program: Name printed in front of messages.
         arguments: Of a command that knows `--resume`, which continues it.
         level: Of the messages that are shown; above INFO there is no progress, either.
-    Returns: 2 after a `UserError` (one line on stderr, no traceback), 130 after Ctrl-C, 143 after SIGTERM and 1 after
-        `RunStopped` (all three with the command that continues the run), else what `work` returned. Any other
-        exception is a fault of ours and is not caught: Python prints its traceback and exits with 1.
+    Returns: 2 after a `UserError` (one line on stderr; what caused it with its traceback only if `level` is DEBUG), 130
+        after Ctrl-C, 143 after SIGTERM and 1 after `RunStopped` (all three with the command that continues the run),
+        else what `work` returned. Any other exception is a fault of ours and is not caught: Python prints its traceback
+        and exits with 1.
     """
     logging.basicConfig(level=logging.WARNING, format=f"{program}: %(message)s", stream=sys.stderr)
     for package in ("claims", "erf", "shapebias", "replknet", "runkit", "htmlreport"):
@@ -71,6 +73,8 @@ def run_main(
         with _sigterm_raises():
             return work()
     except UserError as error:
+        if level <= logging.DEBUG and error.__cause__ is not None and is_main_process():
+            traceback.print_exception(error)
         tell(f"{program}: error: {error}")
         return 2
     except RunStopped as error:
@@ -156,7 +160,10 @@ class Failures:
             mendable = isinstance(error, UserError)
             self.reasons[name] = str(error) if mendable else f"{type(error).__name__}: {error}"
             self.exit_code = 2 if mendable and self.exit_code != 1 else 1
-            _logger.error("%s: %s; going on with the others", name, self.reasons[name], exc_info=not mendable)
+            verbose = _logger.isEnabledFor(logging.DEBUG) and error.__cause__ is not None
+            _logger.error(
+                "%s: %s; going on with the others", name, self.reasons[name], exc_info=verbose or not mendable
+            )
         return None
 
     def log(self) -> None:

@@ -7,18 +7,28 @@ gradient is rectified and summed over colours. The feature map is taken before a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
+from erf.gradient.layers.capture import unwrapped
+from erf.gradient.layers.find import feature_map, find_feature_map, is_module_name, resolve
+from erf.gradient.layers.layer import ForwardError, Layer, LayerError, NotDifferentiable, as_layer
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.positions import CENTRE, Position, unit_at
+from runkit.compute.device import exact_float32
 
 __all__ = [
     "CentralGradients",
+    "ForwardError",
+    "Layer",
     "LayerError",
+    "NotDifferentiable",
+    "TrainModeError",
     "central_gradients",
     "contribution_map",
     "contribution_maps",
@@ -27,25 +37,34 @@ __all__ = [
 ]
 
 
-class LayerError(ValueError):
-    """The network has no such layer, or its output is no feature map."""
+class TrainModeError(ValueError):
+    """A network is in train mode, where images influence each other and statistics change."""
+
+
+_WITHOUT_MODE = (nn.Identity, nn.Sequential, nn.ModuleList, nn.ModuleDict)  # the same in train and eval mode
 
 
 def contribution_map(
-    model: nn.Module | LeanNetwork | FastForm, images: torch.Tensor, *, layer: str | int = "last"
+    model: nn.Module | LeanNetwork | FastForm,
+    images: torch.Tensor | np.ndarray,
+    *,
+    layer: str | int | Layer = "last",
+    plain: bool = False,
 ) -> torch.Tensor:
     """Mean contribution map of a batch.
 
     Args:
-        model: Network in eval mode; left as it was found.
-        images: Normalised batch (N, 3, H, W); not written to.
+        model: Network in eval mode; left as it was found. What `torch.compile` or DataParallel wrap is taken as it is
+            within.
+        images: Normalised batch (N, 3, H, W), or one image (3, H, W); an array will do. Not written to.
         layer: As for `feature_map`.
+        plain: As for `contribution_maps`.
 
     Returns: float64 (H, W), >= 0, on the CPU: rectified gradient of the central unit, summed over colours in the
         network's precision, averaged over images in float64. Not scaled to 1.
     Raises: As `contribution_maps`; FloatingPointError if the gradient of any image is not finite.
     """
-    maps = contribution_maps(model, images, layer=layer)
+    maps = contribution_maps(model, images, layer=layer, plain=plain)
     if not torch.isfinite(maps).all():
         bad = [i for i in range(len(maps)) if not torch.isfinite(maps[i]).all()]
         raise FloatingPointError(f"the gradient is not finite for images {bad} of the batch")
@@ -53,10 +72,66 @@ def contribution_map(
 
 
 def contribution_maps(
-    model: nn.Module | LeanNetwork | FastForm, images: torch.Tensor, *, layer: str | int = "last"
+    model: nn.Module | LeanNetwork | FastForm,
+    images: torch.Tensor | np.ndarray,
+    *,
+    layer: str | int | Layer = "last",
+    plain: bool = False,
 ) -> torch.Tensor:
-    """Contribution map of each image of a batch, float64 (N, H, W): the maps of `central_gradients`."""
-    return central_gradients(model, images, layer=layer).maps
+    """Contribution map of each image of a batch, float64 (N, H, W): the maps of `central_gradients`.
+
+    float32 means float32 here: neither tensor cores nor an `autocast` round it.
+
+    Args:
+        model, images, layer: As for `contribution_map`.
+        plain: The network as it is, by plain autograd. Otherwise it runs in a form that is faster where that has proven
+            itself against the plain one, as on the command line.
+
+    Raises: TypeError if `model` is no network or `images` are no numbers; ValueError if their shape is not a batch's;
+        TrainModeError, NotDifferentiable, LayerError and ForwardError as `central_gradients`.
+    """
+    layer = as_layer(layer)
+    if isinstance(model, (LeanNetwork, FastForm)):
+        return central_gradients(model, as_batch(images), layer=layer).maps
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"contribution maps are of a network (torch.nn.Module), not of {model!r:.60}; "
+            "replknet.load_model('resnet18').model builds one by its name"
+        )
+    model = unwrapped(model)
+    _refuse_train_mode(model)
+    x = as_batch(images, like=model)
+    with exact_float32(), torch.inference_mode(False):
+        if plain:
+            return central_gradients(model, x, layer=layer).maps
+        from erf.gradient.lean.prepare import prepare  # which is above this module
+
+        prepared = prepare(model, layer=layer, in_place=False)
+        x = x.contiguous(memory_format=prepared.memory_format)
+        return central_gradients(prepared.network, x, layer=layer).maps
+
+
+def as_batch(images: Any, *, like: nn.Module | None = None) -> torch.Tensor:
+    """Images as a batch (N, C, H, W), on the device and in the precision of a network.
+
+    Raises: TypeError if they are no floating-point numbers; ValueError if their shape is not a batch's.
+    """
+    if not isinstance(images, (torch.Tensor, np.ndarray)):
+        raise TypeError(f"images are a tensor or an array (N, C, H, W), not {type(images).__name__}")
+    x = torch.as_tensor(images)
+    if not x.is_floating_point():
+        raise TypeError(
+            f"images are normalised floating-point numbers, not {str(x.dtype).removeprefix('torch.')}; "
+            "erf.load_images reads and normalises them"
+        )
+    if x.ndim == 3:
+        x = x[None]
+    if x.ndim != 4 or 0 in x.shape:
+        raise ValueError(f"images are a batch (N, C, H, W) of at least one, not of shape {tuple(x.shape)}")
+    if like is None:
+        return x
+    weight = next((p for p in [*like.parameters(), *like.buffers()] if p.is_floating_point()), x)
+    return x.to(device=weight.device, dtype=weight.dtype)
 
 
 class CentralGradients(NamedTuple):
@@ -70,7 +145,7 @@ def central_gradients(
     model: nn.Module | LeanNetwork | FastForm,
     images: torch.Tensor,
     *,
-    layer: str | int = "last",
+    layer: str | int | Layer = "last",
     position: Position = CENTRE,
 ) -> CentralGradients:
     """Contribution map of each image of a batch, and which unit it belongs to.
@@ -83,110 +158,68 @@ def central_gradients(
         position: Where in the image the unit lies; its centre for the unit (h // 2, w // 2).
 
     Returns: Maps on the CPU, unscaled, >= 0 where finite; not-finite values are passed on.
-    Raises: ValueError if the network is in train mode; LayerError as `feature_map`.
+    Raises: TrainModeError if a submodule is in train mode; NotDifferentiable if the layer does not depend on the
+        images; LayerError and ForwardError as `feature_map`.
     """
     if isinstance(model, FastForm):
         model = model.choose(images, position)
     if isinstance(model, LeanNetwork):
         gradient, feature_size = model.central_gradient(images, position)
         return CentralGradients(gradient.relu_().sum(1).to("cpu", torch.float64), feature_size)
-    if model.training:
-        raise ValueError("contribution maps need a network in eval mode: call model.eval() first")
-    with _parameters_without_gradient(model), torch.enable_grad():
-        x = images.detach().requires_grad_()
-        feat = feature_map(model, x, layer=layer)
-        height, width = feat.shape[-2:]
-        row, column = unit_at(position, (height, width))
-        central = feat[:, :, row, column].relu().sum()
-        (gradient,) = torch.autograd.grad(central, x)
+    model = unwrapped(model)
+    _refuse_train_mode(model)
+    layer = as_layer(layer)
+    if len(images) > 1 and _mixes_images(model):
+        parts = [_gradients(model, image[None], layer, position) for image in images]
+        return CentralGradients(torch.cat([part.maps for part in parts]), parts[0].feature_size)
+    return _gradients(model, images, layer, position)
+
+
+def _gradients(model: nn.Module, images: torch.Tensor, layer: Layer, position: Position) -> CentralGradients:
+    autocast = torch.autocast(images.device.type, enabled=False)
+    with _parameters_without_gradient(model), torch.inference_mode(False), torch.enable_grad(), autocast:
+        x = images.detach().clone().requires_grad_()
+        for_network = x.clone()  # which may write to it
+        try:
+            height, width, gradient = _central(model, x, for_network, layer, position)
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error) or resolve(model, layer).call is not None:
+                raise
+            # what comes after the layer writes over what its gradient needs: stop there
+            height, width, gradient = _central(model, x, x.clone(), replace(layer, call=0), position)
     return CentralGradients(gradient.relu_().sum(1).to("cpu", torch.float64), (height, width))
 
 
-def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int = "last") -> torch.Tensor:
-    """One feature map of a network.
-
-    Args:
-        model: A network of timm, or any module when `layer` is a module's name.
-        x: Normalised images (N, C, H, W).
-        layer: 'last' for the last feature map before any final normalisation (of a module that is no network of timm:
-            its output), a position (as in timm's `forward_intermediates`, negative ones from the end), or the name of
-            a submodule, such as 'stages.2'.
-
-    Returns: (N, C, h, w). A submodule's output of tokens (N, L, C) is taken as a square map after its prefix tokens.
-    Raises: LayerError if there is no such layer, or its output is no map.
-    """
-    network: Any = model  # its methods beyond nn.Module's are timm's
-    if is_module_name(model, layer):
-        return _output_of_module(model, x, str(layer))
-    position = _as_position(layer)
-    if position is not None and hasattr(model, "forward_intermediates"):
-        count = len(getattr(model, "feature_info", ())) or None
-        if count is not None and not -count <= position < count:
-            raise LayerError(f"layer {layer}: the network has feature maps 0 to {count - 1}")
-        maps = network.forward_intermediates(
-            x, indices=[position], norm=False, output_fmt="NCHW", intermediates_only=True, stop_early=True
-        )
-        return maps[0]
-    if layer == "last" and hasattr(model, "forward_features"):
-        return _as_map(model, network.forward_features(x), x, "forward_features")
-    if layer == "last" and isinstance(output := model(x), torch.Tensor) and output.ndim == 4:
-        return _as_map(model, output, x, "last")
-    raise LayerError(
-        f"layer {layer}: {type(model).__name__} has no forward_intermediates; name a submodule instead, such as "
-        f"{_some_names(model)}"
-    )
+def _central(
+    model: nn.Module, x: torch.Tensor, for_network: torch.Tensor, layer: Layer, position: Position
+) -> tuple[int, int, torch.Tensor]:
+    """Size of the feature map, and the gradient of its rectified unit, summed over channels, to `x`."""
+    feat, taken = find_feature_map(model, for_network, layer)
+    height, width = feat.shape[-2:]
+    row, column = unit_at(position, (height, width))
+    central = feat[:, :, row, column].relu().sum()
+    (gradient,) = torch.autograd.grad(central, x, allow_unused=True)
+    if gradient is None:
+        raise NotDifferentiable(f"layer {taken!r} does not depend on the images")
+    return height, width, gradient
 
 
-def is_module_name(model: nn.Module, layer: str | int) -> bool:
-    """Whether `layer` stands for a submodule, existing or not, and not for a position among the feature maps."""
-    if _as_position(layer) is None:
-        return True
-    return not hasattr(model, "forward_intermediates") and str(layer) in dict(model.named_modules())
+def _refuse_train_mode(model: nn.Module) -> None:
+    training = [
+        (name, module)
+        for name, module in model.named_modules()
+        if module.training and (not name or type(module) not in _WITHOUT_MODE)
+    ]
+    if not training:
+        return
+    name, module = training[0]
+    what = f"its submodule {name!r} ({type(module).__name__}) is in train mode" if name else "it is in train mode"
+    raise TrainModeError(f"contribution maps need a network in eval mode, and {what}: call model.eval() first")
 
 
-def _as_position(layer: str | int) -> int | None:
-    """Position that a layer argument stands for; None if it is a module's name."""
-    if layer == "last":
-        return -1
-    try:
-        return int(layer)
-    except ValueError:
-        return None
-
-
-def _output_of_module(model: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
-    modules = dict(model.named_modules())
-    if name not in modules or name == "":
-        raise LayerError(f"layer {name!r}: there is no such module; there are {_some_names(model)}")
-    outputs: list[torch.Tensor] = []
-    handle = modules[name].register_forward_hook(lambda module, args, output: outputs.append(output))
-    try:
-        model(x)
-    finally:
-        handle.remove()
-    if not outputs:
-        raise LayerError(f"layer {name!r} was not run by the network's forward pass")
-    return _as_map(model, outputs[-1], x, name)
-
-
-def _as_map(model: nn.Module, output: object, x: torch.Tensor, name: str) -> torch.Tensor:
-    """Bring a module's output to (N, C, h, w)."""
-    if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4):
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise LayerError(f"layer {name!r} gives {shape}, not a feature map of 3 or 4 dimensions")
-    if output.ndim == 4:
-        return output.permute(0, 3, 1, 2) if str(getattr(model, "output_fmt", "NCHW")) == "NHWC" else output
-    tokens = output[:, getattr(model, "num_prefix_tokens", 0) :]
-    side = round(tokens.shape[1] ** 0.5)
-    if side * side != tokens.shape[1] or x.shape[-1] != x.shape[-2]:
-        raise LayerError(f"layer {name!r} gives {tokens.shape[1]} tokens, which form no square map")
-    return tokens.transpose(1, 2).unflatten(2, (side, side))
-
-
-def _some_names(model: nn.Module) -> str:
-    names = [name for name, _ in model.named_modules() if name]
-    shown = [name for name in names if name.count(".") <= 1] or names
-    return ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "")
+def _mixes_images(model: nn.Module) -> bool:
+    """Whether a normalisation takes its statistics from the batch, even in eval mode."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None for m in model.modules())
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from erf.gradient.contribution import contribution_map
+from erf.gradient.contribution import central_gradients
+from erf.gradient.layers.layer import Layer
 from erf.gradient.lean.prepare import Prepared, prepare
 from erf.results.content import PrecisionLoss
 from runkit import UserError
@@ -41,7 +42,7 @@ def arithmetic(precision: str) -> AbstractContextManager[None]:
 
 
 def prepare_reduced(
-    model: nn.Module, precision: str, image: Tensor, *, layer: str | int = "last", plain: bool = False
+    model: nn.Module, precision: str, image: Tensor, *, layer: str | int | Layer = "last", plain: bool = False
 ) -> tuple[Prepared, PrecisionLoss]:
     """A network made ready in a reduced precision, and how much that costs.
 
@@ -62,7 +63,11 @@ def prepare_reduced(
     return prepared, {"relative_l2": ((found - exact).norm() / exact.norm()).item()}
 
 
-def _map(prepared: Prepared, precision: str, image: Tensor, layer: str | int) -> Tensor:
+def _map(prepared: Prepared, precision: str, image: Tensor, layer: str | int | Layer) -> Tensor:
+    """Raises: FloatingPointError if the map is not finite."""
     x = image.to(number_type(precision)).contiguous(memory_format=prepared.memory_format)
     with arithmetic(precision):
-        return contribution_map(prepared.network, x, layer=layer)
+        (found,) = central_gradients(prepared.network, x, layer=layer).maps
+    if not torch.isfinite(found).all():
+        raise FloatingPointError(f"the gradient is not finite in {precision}")
+    return found

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from erf.gradient.contribution import LayerError
+from erf.gradient.contribution import ForwardError, LayerError, NotDifferentiable, TrainModeError
 from erf.gradient.images import ImageSet
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.prepare import Prepared, prepare
@@ -154,13 +154,13 @@ def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
 
 @contextmanager
 def explained(label: str, size: tuple[int, int]) -> Iterator[None]:
-    """Turn what a network says of a layer or a size that it does not have into a `UserError`."""
+    """Turn what a network says of a layer or of images that it does not take into a `UserError`."""
     try:
         yield
-    except LayerError as error:
+    except (LayerError, NotDifferentiable, TrainModeError) as error:
         raise UserError(f"{label}: {error}") from error
-    except AssertionError as error:  # how timm's networks refuse a size
-        message = f"{label} cannot take images of {size[0]} × {size[1]} pixels: {error}; choose another --size"
+    except ForwardError as error:
+        message = f"{label} cannot take images of {size[0]} × {size[1]} pixels: {error}; {error.hint}"
         raise UserError(message) from error
 
 

@@ -100,7 +100,10 @@ class TheoreticalExtent(TypedDict):
     """What a unit can see at most."""
 
     side_px: PixelPair | None
-    stride_px: PixelPair | None
+    stride_px: Annotated[
+        Sequence[float] | None,
+        Keywords(minItems=2, maxItems=2, description="a fraction for maps that are finer than the image"),
+    ]
     covers_px: _Pixels
     reason: Annotated[str | None, Keywords(description="why there is none: 'no bound: ...' or 'not known: ...'")]
 

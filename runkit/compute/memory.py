@@ -21,6 +21,7 @@ __all__ = [
     "Batches",
     "available_memory",
     "fitting_batch_size",
+    "is_out_of_memory",
     "keep_freed_memory",
     "peak_memory",
     "reset_peak_memory",
@@ -60,7 +61,7 @@ class Batches:
                 results.extend(work(batch))
                 continue
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 reason = (str(error).splitlines() or ["MemoryError"])[0]
             # out of the handler, where the error's traceback would keep the tensors alive
@@ -73,8 +74,8 @@ class Batches:
         return results
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """On CPU PyTorch raises a plain RuntimeError, NumPy and Pillow a MemoryError."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice: on CPU PyTorch raises a plain RuntimeError, NumPy and Pillow a MemoryError."""
     said = ("not enough memory", "can't allocate memory", "DefaultCPUAllocator", "CUDA out of memory")
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in said)
 

@@ -81,7 +81,7 @@ def test_equal_to_the_definition(name):
     x = torch.randn(1, 3, 96, 96)
     contribution, feature_size = central_gradients(model, x)
     y = x.clone().requires_grad_()
-    feat = model.forward_intermediates(y, indices=1, norm=False, intermediates_only=True)[0]
+    feat = model.forward_features(y)  # without a final normalisation in these
     (gradient,) = torch.autograd.grad(feat[:, :, feat.shape[2] // 2, feat.shape[3] // 2].relu().sum(), y)
     assert feature_size == tuple(feat.shape[2:])
     torch.testing.assert_close(contribution[0], gradient.relu().sum((0, 1)).double(), rtol=0, atol=0)

@@ -46,7 +46,7 @@ def test_the_default_form_is_faster(name, kwargs, size, at_least):
     plain = use_stock_convolutions(timm.create_model(name, **kwargs).eval())
     fast, memory_format = prepare(timm.create_model(name, **kwargs).eval())
     ratio = quickest_ratio(
-        lambda: contribution_maps(plain, x),
+        lambda: contribution_maps(plain, x, plain=True),
         lambda: contribution_maps(fast, x.contiguous(memory_format=memory_format)),
         rounds=3,
     )

@@ -77,7 +77,14 @@ def test_explicit_padding_moves_the_field():
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("resnet18", 435), ("resnet101", 971), ("vgg16", 212), ("mobilenetv2_100", 491), ("inception_v3", 1311)],
+    [
+        ("resnet18", 435),
+        ("resnet101", 971),
+        ("vgg16", 212),
+        ("mobilenetv2_100", 491),
+        ("inception_v3", 1311),
+        ("hrnet_w18_small", 583),
+    ],
 )
 def test_fields_of_known_networks(name, side):
     """As published (Araujo et al. 2019) or counted for these variants."""
@@ -127,7 +134,6 @@ def test_the_field_is_where_nan_reaches_the_unit(name, layer):
         ("convnextv2_atto", "no bound: pooling over the whole image"),
         ("vit_tiny_patch16_224", "no bound: attention"),
         ("swin_tiny_patch4_window7_224", "no bound: attention"),
-        ("hrnet_w18_small", "not known: the function interpolate"),
     ],
 )
 def test_fields_without_bound_say_why(name, reason):

@@ -1,0 +1,204 @@
+"""Following fields through a network: it is run once on a tensor without data, and every function that it calls is met.
+
+PyTorch shows the functions that are called from Python. What it runs unseen (scripted functions, kernels that call
+others) is noticed one level lower, and then nothing is known of its result.
+"""
+
+import logging
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from erf.gradient.fields.field import UNKNOWN, Field, image_field
+from erf.gradient.fields.rules import Call, field_of_result
+
+__all__ = ["DataDependent", "field_of", "follow"]
+
+_Result = TypeVar("_Result")
+_NAME = "_receptive_field"
+
+
+class DataDependent(Exception):
+    """A network whose path depends on its data."""
+
+
+def field_of(tensor: torch.Tensor) -> Field | None:
+    """What a tensor sees of the image, while `follow` lasts; None if it does not depend on it."""
+    return getattr(tensor, _NAME, None)
+
+
+def follow(model: nn.Module, run: Callable[[torch.Tensor], _Result], shape: tuple[int, int, int, int]) -> _Result:
+    """Run a network on an image without data, so that `field_of` knows what its tensors see.
+
+    Args:
+        model: In eval mode; left as it was found.
+        run: Gets the image (N, C, H, W), runs the network and reads the fields of what is wanted.
+        shape: Of the image.
+
+    Raises: DataDependent if the network's path depends on its data; what `run` raises.
+    """
+    weight = next(iter([*model.parameters(), *model.buffers()]), torch.empty(0))
+    dtype = weight.dtype if weight.is_floating_point() else torch.float32
+    quiet = _quiet("torch._subclasses.fake_tensor")
+    with quiet, _as_it_was(model), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), _Unseen(), _Watch():
+        x = torch.empty(shape, device=weight.device, dtype=dtype)
+        setattr(x, _NAME, image_field((shape[2], shape[3])))
+        try:
+            return run(x)
+        except Exception as error:
+            if any(isinstance(e, (DataDependentOutputException, DynamicOutputShapeException)) for e in _causes(error)):
+                raise DataDependent from error
+            raise
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Let a logger of PyTorch be silent: it tells of errors before they are raised."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+@contextmanager
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    """Put attributes back that a forward pass writes, such as caches: they hold tensors without data."""
+
+    def copied(value: Any) -> Any:
+        return type(value)(value) if type(value) in (dict, list, set) else value
+
+    before = [(m, {name: copied(value) for name, value in vars(m).items()}) for m in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            own = vars(module)
+            for name in [name for name in own if name not in attributes]:
+                del own[name]
+            for name, value in attributes.items():
+                held = own.get(name)
+                if type(value) in (dict, list, set) and type(held) is type(value):
+                    _refill(held, value)
+                else:
+                    own[name] = value
+
+
+def _refill(container: Any, value: Any) -> None:
+    """Give a dictionary, list or set its old contents, without making another of it: others may hold it."""
+    container.clear()
+    if isinstance(container, list):
+        container.extend(value)
+    else:
+        container.update(value)
+
+
+class _Watch(TorchFunctionMode):
+    """Follows fields through every function of PyTorch that is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sharing: dict[int, list[weakref.ref[torch.Tensor]]] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        before = {id(tensor): field_of(tensor) for tensor in given}
+        result = func(*args, **kwargs)
+        name, in_place = _name_of(func)
+        written = given[0] if given else None
+        leaves = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        call = Call(name, tuple(args), kwargs, result, lambda tensor: before.get(id(tensor)))
+        if name == "setitem" and written is not None:
+            had = before[id(written)]
+            if call.seeing:
+                self._write(
+                    written, Field(had.axes if had else None, None, UNKNOWN + "a part of a tensor is written to")
+                )
+            return result
+        if not leaves:
+            return result
+        field = field_of_result(call)
+        if kwargs.get("out") is not None and field is not None:
+            field = field.unknown("a result that is written into another tensor")
+        if in_place and written is not None:
+            self._write(written, field)
+        elif not in_place:
+            for leaf in leaves:
+                self._set(leaf, field)
+        return result
+
+    def _set(self, tensor: torch.Tensor, field: Field | None) -> None:
+        if field is None:
+            if field_of(tensor) is not None:
+                delattr(tensor, _NAME)
+            return
+        if field.axes is not None and not field.axes.fits(tensor.shape):
+            field = field.unknown("positions are rearranged")
+        setattr(tensor, _NAME, field)
+        self._sharing.setdefault(_memory_of(tensor), []).append(weakref.ref(tensor))
+
+    def _write(self, tensor: torch.Tensor, field: Field | None) -> None:
+        """A tensor was written to; so were those that share its memory."""
+        self._set(tensor, field)
+        for reference in self._sharing.get(_memory_of(tensor), []):
+            other = reference()
+            if other is None or other is tensor:
+                continue
+            had = field_of(other)
+            if had is not None and field is not None and (had.reach, had.reason) == (field.reach, field.reason):
+                continue
+            setattr(other, _NAME, Field(had.axes if had else None, None, UNKNOWN + "a part of a tensor is written to"))
+
+
+def _memory_of(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _name_of(func: Any) -> tuple[str, bool]:
+    """A function's name, whether in place or not, operator or method; and whether it writes to its first argument."""
+    name = getattr(func, "__name__", str(func))
+    if name == "__get__":  # an attribute, such as x.T
+        return str(getattr(getattr(func, "__self__", None), "__name__", name)), False
+    bare = name.strip("_")
+    dunder = name.startswith("__")
+    return bare, name in _WRITING or (name.endswith("_") and not dunder)
+
+
+_WRITING = frozenset(["__iadd__", "__isub__", "__imul__", "__itruediv__", "__idiv__", "__ipow__"])
+
+
+class _Unseen(TorchDispatchMode):
+    """Notices what PyTorch runs without showing it: `_Watch` puts right what it did see."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        fields = [
+            field
+            for leaf in tree_leaves((args, kwargs))
+            if isinstance(leaf, torch.Tensor) and (field := field_of(leaf)) is not None
+        ]
+        if fields:
+            for leaf in tree_leaves(result):
+                if isinstance(leaf, torch.Tensor):
+                    setattr(leaf, _NAME, Field(None, None, UNKNOWN + "a function that PyTorch does not show"))
+        return result

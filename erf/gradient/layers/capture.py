@@ -1,0 +1,206 @@
+"""What a submodule gives out while its network runs, as it is at that moment."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
+
+import torch
+from torch import nn
+
+from erf.gradient.layers.layer import Layer, LayerError
+
+__all__ = ["capture", "clean_name", "eager", "find_module", "select", "some_names", "unwrapped"]
+
+_INPUT = "in"
+_WRAPPER = "_orig_mod"
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network within `torch.compile`, DataParallel and the like."""
+    while True:
+        if hasattr(model, _WRAPPER):
+            model = getattr(model, _WRAPPER)
+        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        else:
+            return model
+
+
+@contextmanager
+def eager(model: nn.Module) -> Iterator[None]:
+    """While it lasts, compiled modules run as they are written, so that hooks are called."""
+    compiled = [m for m in model.modules() if getattr(m, "_compiled_call_impl", None) is not None]
+    implementations = [m._compiled_call_impl for m in compiled]
+    for module in compiled:
+        module._compiled_call_impl = None
+    used = "torch._dynamo" in sys.modules and any(hasattr(m, _WRAPPER) for m in model.modules())
+    try:
+        with torch.compiler.set_stance("force_eager") if used else nullcontext():
+            yield
+    finally:
+        for module, implementation in zip(compiled, implementations, strict=True):
+            module._compiled_call_impl = implementation
+
+
+def clean_name(name: str) -> str:
+    """A module's name without what `torch.compile` adds to it."""
+    return ".".join(part for part in name.split(".") if part != _WRAPPER)
+
+
+def find_module(model: nn.Module, name: str) -> nn.Module | None:
+    """A submodule by its name, with or without the names of wrappers; the network itself for ''."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    if name in modules:
+        return modules[name]
+    clean = {clean_name(full): module for full, module in modules.items()}
+    wanted = clean_name(name)
+    return clean.get(wanted, clean.get(wanted.removeprefix("module.")))
+
+
+def some_names(model: nn.Module) -> str:
+    """Some of the submodules' names, for messages."""
+    names = [name for name, _ in model.named_modules() if name]
+    shown = [name for name in names if name.count(".") <= 1] or names
+    return ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "")
+
+
+class _Stop(BaseException):
+    """The output that was waited for is there. No `Exception`, which a network might catch."""
+
+
+def capture(model: nn.Module, run: Callable[[], object], layer: Layer) -> Any:
+    """What a submodule gives out, or gets, in a forward pass; copied at once, since it may be written over later.
+
+    Args:
+        model: The network, unwrapped.
+        run: Runs it. It is stopped as soon as the call that `layer` names is over.
+        layer: With the name of a submodule.
+
+    Returns: A tensor, or tensors in dictionaries and lists.
+    Raises: LayerError if there is no such module, it is not run, or runs several times and `layer` does not say which.
+    """
+    module = find_module(model, layer.module)
+    if module is None or layer.name == "":
+        raise LayerError(f"layer {layer.name!r}: there is no such module; there are {some_names(model)}")
+    wanted = layer.call
+    if wanted is not None and wanted < 0:
+        with torch.no_grad():
+            count = len(_shapes(module, run))
+        wanted += count
+        if wanted < 0:
+            raise LayerError(
+                f"layer {layer.module!r} runs {count} times in a forward pass; there is no call {layer.call}"
+            )
+    kept: list[Any] = []
+    shapes: list[str] = []
+
+    def keep(value: Any) -> None:
+        shapes.append(_shape_of(value))
+        if len(shapes) - 1 == (wanted or 0):
+            kept.append(_copied(value))
+            if wanted is not None:
+                raise _Stop
+
+    with _hooked(module, keep, of_input=layer.keys[:1] == (_INPUT,)), suppress(_Stop):
+        run()
+    if not shapes:
+        raise LayerError(f"layer {layer.module!r} was not run by the network's forward pass")
+    if not kept:
+        raise LayerError(_no_such_call(layer, len(shapes)))
+    if wanted is None and len(shapes) > 1:
+        given = ", ".join(shapes[:6]) + (", ..." if len(shapes) > 6 else "")
+        raise LayerError(
+            f"layer {layer.module!r} runs {len(shapes)} times in a forward pass (it gives {given}); say which by "
+            f"call=0 to call={len(shapes) - 1} (--call)"
+        )
+    return kept[0]
+
+
+def _no_such_call(layer: Layer, count: int) -> str:
+    return f"layer {layer.module!r} runs {count} times in a forward pass; there is no call {layer.call}"
+
+
+def _shapes(module: nn.Module, run: Callable[[], object]) -> list[str]:
+    shapes: list[str] = []
+    with _hooked(module, lambda value: shapes.append(_shape_of(value)), of_input=False):
+        run()
+    return shapes
+
+
+@contextmanager
+def _hooked(module: nn.Module, keep: Callable[[Any], None], *, of_input: bool) -> Iterator[None]:
+    """While it lasts, `keep` gets what a module gives out, or its first argument."""
+    if of_input:
+        handle = module.register_forward_pre_hook(
+            lambda module, args, kwargs: keep(next(iter([*args, *kwargs.values()]), None)), with_kwargs=True
+        )
+    else:
+        handle = module.register_forward_hook(lambda module, args, output: keep(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _copied(value: Any) -> Any:
+    """Copies of the tensors in an output, in plain dictionaries and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if (entries := _entries(value)) is not None:
+        return {key: _copied(entry) for key, entry in entries.items()}
+    return value
+
+
+def _entries(value: Any) -> dict[str, Any] | None:
+    """The entries of an output by key or index; None if it has none."""
+    if isinstance(value, Mapping):
+        return {str(key): entry for key, entry in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return dict(zip(value._fields, value, strict=True))
+    if isinstance(value, (tuple, list)):
+        return {str(i): entry for i, entry in enumerate(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return None
+
+
+def select(output: Any, layer: Layer) -> Any:
+    """The entry of an output that a layer names; the only tensor in it where it names none.
+
+    Raises: LayerError if there are several, or no such entry.
+    """
+    keys = layer.keys[1:] if layer.keys[:1] == (_INPUT,) else layer.keys
+    for depth, key in enumerate(keys):
+        entries = _entries(output)
+        at = ":".join([layer.module, *keys[:depth]])
+        if entries is None:
+            raise LayerError(f"layer {at!r} gives {_shape_of(output)}, which has no entry {key!r}")
+        if key not in entries and key.lstrip("-").isdigit() and -len(entries) <= int(key) < len(entries):
+            key = list(entries)[int(key)]
+        if key not in entries:
+            raise LayerError(f"layer {at!r} gives no {key!r}; there are {_choices(output, at)}")
+        output = entries[key]
+    tensors = dict(_tensors(output, ":".join([layer.module, *keys])))
+    if isinstance(output, torch.Tensor) or not tensors:
+        return output
+    if len(tensors) > 1:
+        raise LayerError(f"layer {layer.name!r} gives several tensors; name one: {_choices(output, layer.name)}")
+    return next(iter(tensors.values()))
+
+
+def _tensors(output: Any, at: str) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(output, torch.Tensor):
+        yield at, output
+    for key, entry in (_entries(output) or {}).items():
+        yield from _tensors(entry, f"{at}:{key}")
+
+
+def _choices(output: Any, at: str) -> str:
+    found = [f"{name} {tuple(tensor.shape)}" for name, tensor in _tensors(output, at)]
+    return ", ".join(found[:8]) + (", ..." if len(found) > 8 else "") if found else _shape_of(output)
+
+
+def _shape_of(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, torch.Tensor) else type(value).__name__

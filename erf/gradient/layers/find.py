@@ -1,0 +1,283 @@
+"""The feature map that a layer names."""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from erf.gradient.fields.follow import DataDependent, field_of, follow
+from erf.gradient.layers.capture import capture, eager, find_module, select, some_names, unwrapped
+from erf.gradient.layers.last import last_layer
+from erf.gradient.layers.layer import ForwardError, Layer, LayerError, LayoutError, NotDifferentiable, as_layer
+from erf.gradient.layers.layout import SPATIAL_MODULES, Layout, layout_asked_for, layout_of_axes, layout_of_one_unit
+from erf.gradient.layers.probe import layout_by_resizing, probed_layouts
+from runkit.compute.memory import is_out_of_memory
+
+__all__ = ["FeatureMap", "feature_map", "find_feature_map", "image_channels", "is_module_name", "resolve"]
+
+
+class FeatureMap(NamedTuple):
+    """A feature map (N, C, h, w), and what it is in words, such as 'stages.3' or 'layers.0, laid out as NHWC'."""
+
+    values: torch.Tensor
+    taken: str
+
+
+def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int | Layer = "last") -> torch.Tensor:
+    """One feature map of a network.
+
+    Args:
+        model: A network of timm, or any module. What `torch.compile` or DataParallel wrap is taken as it is within.
+        x: Normalised images (N, C, H, W).
+        layer: 'last' for the last feature map before any final normalisation and pooling (of a module that is no
+            network of timm: its output), a position (as in timm's `forward_intermediates`, negative ones from the end),
+            the name of a submodule, such as 'stages.2', or a `Layer`, which can say more.
+
+    Returns: (N, C, h, w). How a submodule's output is laid out is found out: tokens become a map, without those that
+        come before it.
+    Raises: LayerError if there is no such layer, its output is no map, or is laid out in a way that cannot be told;
+        ForwardError if the network's own forward pass fails.
+    """
+    return find_feature_map(model, x, as_layer(layer)).values
+
+
+def is_module_name(model: nn.Module, layer: str | int | Layer) -> bool:
+    """Whether `layer` stands for a submodule, existing or not, and not for a position among the feature maps."""
+    layer = as_layer(layer)
+    if layer.name == "last":
+        return False
+    network = unwrapped(model)
+    if layer.position is None:
+        return True
+    return not hasattr(network, "forward_intermediates") and find_module(network, layer.name) is not None
+
+
+def image_channels(model: nn.Module) -> int:
+    """Colours of the images that a network takes: those of its first convolution, 3 where it has none."""
+    convolutions = (m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd))
+    return next((m.in_channels for m in convolutions), 3)
+
+
+def resolve(model: nn.Module, layer: str | int | Layer) -> Layer:
+    """The submodule that 'last' stands for, where it is not the last map that timm names; else the layer itself."""
+    layer = as_layer(layer)
+    return (last_layer(unwrapped(model)) or layer) if layer.name == "last" else layer
+
+
+def find_feature_map(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
+    """As `feature_map`, with words for what was taken."""
+    model = unwrapped(model)
+    layer = resolve(model, layer)
+    with eager(model):
+        if is_module_name(model, layer):
+            return _of_module(model, x, layer)
+        return _of_network(model, x, layer)
+
+
+def _of_network(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
+    """A map that the network itself names."""
+    network: Any = model  # its methods beyond nn.Module's are timm's
+    position = -1 if layer.name == "last" else layer.position
+    if position is not None and hasattr(model, "forward_intermediates"):
+        infos = list(getattr(model, "feature_info", ()))
+        if infos and not -len(infos) <= position < len(infos):
+            raise LayerError(f"layer {layer}: the network has feature maps 0 to {len(infos) - 1}")
+        with own_words(model, x):
+            maps = network.forward_intermediates(
+                x, indices=[position], norm=False, output_fmt="NCHW", intermediates_only=True, stop_early=True
+            )
+        stage = _name_of_stage(infos, position)
+        return FeatureMap(_checked(maps[0], x, stage), stage)
+    if layer.name == "last":
+        if hasattr(model, "forward_features"):
+            return _found(model, x, layer, lambda image: network.forward_features(image), "forward_features")
+        with own_words(model, x):
+            output = model(x)
+        if isinstance(output, torch.Tensor) and output.ndim == 4:
+            return _found(model, x, layer, model, "output", output)
+    raise LayerError(
+        f"layer {layer}: {type(model).__name__} has no forward_intermediates; name a submodule instead, such as "
+        f"{some_names(model)}"
+    )
+
+
+def _name_of_stage(infos: list[Any], position: int) -> str:
+    info = infos[position] if infos else None
+    name = info.get("module") if isinstance(info, dict) else None
+    return str(name or f"feature map {position}")
+
+
+def _of_module(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
+    """A map that a submodule gives out, or gets."""
+
+    def run(image: torch.Tensor) -> Any:
+        with own_words(model, image):
+            return capture(model, lambda: model(image), layer)
+
+    stopped = Layer(layer.name, layer.layout, 0 if layer.call is None else layer.call, layer.prefix_tokens)
+
+    def run_up_to(image: torch.Tensor) -> Any:
+        with own_words(model, image):
+            return capture(model, lambda: model(image), stopped)
+
+    return _found(model, x, layer, run_up_to, layer.name, run(x))
+
+
+def _checked(output: Any, x: torch.Tensor, name: str) -> torch.Tensor:
+    """A map (N, C, h, w) of all images.
+
+    Raises: LayerError if it is none; NotDifferentiable if the images have no part in it.
+    """
+    if isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[0] != x.shape[0]:
+        raise LayerError(_other_batch(name, output, x))
+    _refuse_constant(output, x, name)
+    return output
+
+
+def _refuse_constant(output: Any, x: torch.Tensor, name: str) -> None:
+    """Raises: NotDifferentiable if a gradient is wanted and autograd sees none."""
+    if isinstance(output, torch.Tensor) and x.requires_grad and torch.is_grad_enabled() and not output.requires_grad:
+        raise NotDifferentiable(
+            f"layer {name!r} does not depend on the images as far as autograd can see: it does not at all, or the "
+            "network runs under torch.no_grad(), torch.inference_mode() or detaches what it computes"
+        )
+
+
+def _other_batch(name: str, output: torch.Tensor, x: torch.Tensor) -> str:
+    return (
+        f"layer {name!r} gives {tuple(output.shape)} for {x.shape[0]} images: its first dimension is not theirs "
+        "(windows or parts of the image, perhaps); name a layer round it, or say what its dimensions are by layout= "
+        "(--layout)"
+    )
+
+
+def _found(
+    model: nn.Module,
+    x: torch.Tensor,
+    layer: Layer,
+    run: Callable[[torch.Tensor], Any],
+    name: str,
+    output: Any = None,
+) -> FeatureMap:
+    """An output as a map, once its layout is known."""
+    if output is None:
+        with own_words(model, x):
+            output = run(x)
+    output = select(output, layer) if layer.name != "last" else output
+    if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4):
+        given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise LayerError(f"layer {name!r} gives {given}, not a feature map of 3 or 4 dimensions")
+    _refuse_constant(output, x, name)
+    size, field = (x.shape[-2], x.shape[-1]), field_of(output)
+    if layer.layout is not None:
+        layout: Layout | None = layout_asked_for(layer, tuple(output.shape), x.shape[0], size)
+    elif output.shape[0] != x.shape[0]:
+        raise LayerError(_other_batch(name, output, x))
+    elif field is not None:  # this is `follow`, asking
+        layout = layout_of_axes(field.axes, output.ndim) if field.axes else None
+    else:
+        layout = _layout_of(model, x, output, layer, lambda image: _selected(run(image), layer))
+    if layout is None:
+        raise LayoutError(
+            f"layer {name!r} gives {tuple(output.shape)}, and which dimensions are rows and columns of the image "
+            "cannot be told; say so by layout='NCHW', 'NHWC', 'NLC' or the like (--layout)",
+            reason=field.reason if field else "",
+        )
+    return FeatureMap(
+        layout.to_map(output), name if layout.letters == "NCHW" else f"{name}, laid out as {layout.letters}"
+    )
+
+
+def _selected(output: Any, layer: Layer) -> Any:
+    return select(output, layer) if layer.name != "last" else output
+
+
+_Key = tuple[Layer, torch.Size, torch.Size]
+_LAYOUTS: "weakref.WeakKeyDictionary[nn.Module, dict[_Key, Layout | None]]" = weakref.WeakKeyDictionary()
+
+
+def _layout_of(
+    model: nn.Module, x: torch.Tensor, output: torch.Tensor, layer: Layer, run: Callable[[torch.Tensor], Any]
+) -> Layout | None:
+    """The layout of an output, found once for each network, layer and size of images."""
+    known = _LAYOUTS.setdefault(model, {})
+    key = (layer, x.shape[1:], output.shape[1:])
+    if key not in known:
+        known[key] = _found_out(model, x, output, layer, run)
+    return known[key]
+
+
+def _found_out(
+    model: nn.Module, x: torch.Tensor, output: torch.Tensor, layer: Layer, run: Callable[[torch.Tensor], Any]
+) -> Layout | None:
+    """The layout of an output by the surest way that tells one."""
+    one_unit = layout_of_one_unit(tuple(output.shape))
+    layout = one_unit or _followed_layout(model, x, run) or layout_by_resizing(_or_none(run), x)
+    if layout is not None:
+        return layout
+    probed = probed_layouts(run, x, layer.prefix_tokens)
+    by_type = Layout("NCHW")
+    if output.ndim == 4 and isinstance(find_module(model, layer.module), SPATIAL_MODULES):
+        return probed[0] if len(probed) == 1 else by_type if by_type in probed or not probed else None
+    return probed[0] if len(probed) == 1 else None
+
+
+def _or_none(run: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
+    """The same, but None for images that the network does not take."""
+
+    def run_or_none(image: torch.Tensor) -> Any:
+        try:
+            return run(image)
+        except (LayerError, ForwardError):
+            return None
+
+    return run_or_none
+
+
+def _followed_layout(model: nn.Module, x: torch.Tensor, run: Callable[[torch.Tensor], Any]) -> Layout | None:
+    """The layout by following the image's positions through the network; two images, so that theirs is known, too."""
+
+    def read(image: torch.Tensor) -> Layout | None:
+        output = run(image)
+        field = field_of(output)
+        if field is None or field.axes is None or output.shape[0] != image.shape[0]:
+            return None
+        return layout_of_axes(field.axes, output.ndim)
+
+    try:
+        return follow(model, read, (2, *x.shape[1:]))
+    except (DataDependent, LayerError, ForwardError):  # then it is tried out
+        return None
+
+
+@contextmanager
+def own_words(model: nn.Module, x: torch.Tensor) -> Iterator[None]:
+    """Say in one sentence what goes wrong in a network's own forward pass.
+
+    Raises: ForwardError, but for what is ours (LayerError), for lack of memory, and for what is no `Exception`.
+    """
+    try:
+        yield
+    except (LayerError, ForwardError, DataDependent):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        words = " ".join(str(error).split("\n\n")[0].split())
+        kind = type(error).__name__
+        said = words if words and isinstance(error, AssertionError) else f"{kind}: {words}" if words else kind
+        raise ForwardError(said, _hint(model, x)) from error
+
+
+def _hint(model: nn.Module, x: torch.Tensor) -> str:
+    """What to try when a network does not take images."""
+    channels, given = image_channels(model), x.shape[1]
+    if channels != given:
+        return f"it takes images of {channels} channel{'s' * (channels != 1)}, and these have {given}"
+    cfg: Any = getattr(model, "pretrained_cfg", None)
+    own = cfg.get("input_size") if isinstance(cfg, dict) else None
+    such = f", such as {own[-1]}, which it is made for" if own and tuple(own[1:]) != tuple(x.shape[2:]) else ""
+    return f"choose another --size{such}"
