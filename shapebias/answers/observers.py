@@ -14,7 +14,15 @@ import pandas as pd
 
 from runkit import UserError, atomic_write
 from shapebias.answers.datasets import fetch_answers
-from shapebias.answers.raw_data import COLUMNS, NO_ANSWER, PERSON_PREFIX, RANDOM_SUFFIX, label_of, read_raw_data
+from shapebias.answers.raw_data import (
+    COLUMNS,
+    NO_ANSWER,
+    PERSON_PREFIX,
+    RANDOM_SUFFIX,
+    image_id,
+    label_of,
+    read_raw_data,
+)
 from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
 from shapebias.stimuli.images import Stimulus, parse_image_name
@@ -39,8 +47,8 @@ class Observer:
 
     Attributes:
         name: The `subj` of its file; "people" for several persons pooled.
-        trials: A row a trial, columns `subject`, `image` (file name), `shape`, `texture`, `response` (categories; "na"
-            in `response` for no answer, "" in `texture` for an image with one cue).
+        trials: A row a trial, columns `subject`, `image` (`image_id` of its file name), `shape`, `texture`, `response`
+            (categories; "na" in `response` for no answer, "" in `texture` for an image with one cue).
         kind: "network", "person" or "people".
         label: How pictures and tables call it.
         random: Whether it is a network with random weights, whose shape bias means nothing.
@@ -68,7 +76,7 @@ def make_trials(subject: str, images: Sequence[str], responses: Sequence[str]) -
     Raises: ValueError on a name that does not parse, an unknown category, or an image answered twice.
     """
     pairs = [parse_image_name(name) for name in images]
-    names = [name.rpartition("_")[2] for name in images]
+    names = [image_id(name) for name in images]
     unknown = sorted({answer for answer in responses if answer not in CATEGORIES and answer != NO_ANSWER})
     if unknown:
         raise ValueError(f"unknown answer {unknown[0]!r}; it must be {NO_ANSWER!r} or one of {', '.join(CATEGORIES)}")
@@ -162,4 +170,6 @@ def write_raw_data(path: str | Path, subject: str, stimuli: Sequence[Stimulus], 
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for trial, (stimulus, response) in enumerate(zip(stimuli, responses, strict=True), start=1):
-            writer.writerow([subject, 1, trial, "NaN", response, stimulus.shape, "NaN", stimulus.name])
+            writer.writerow(
+                [subject, 1, trial, "NaN", response, stimulus.shape, stimulus.condition or "NaN", stimulus.name]
+            )

@@ -22,6 +22,7 @@ Images with one cue (edges, silhouettes) share nothing: each is a group, and the
 Student's t. People are fixed: their intervals speak of other images, not of other persons.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -51,6 +52,8 @@ METHOD = (
 )
 
 _TAIL = (1 - CONFIDENCE) / 2
+_TWO_CUES = re.compile(r"[a-z]+\d+-[a-z]+\d+")
+"""Shape image and texture image. A hyphen in any other name, such as that of a sketch, separates nothing."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Resampling:
 
     @classmethod
     def of(cls, images: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0) -> "Resampling":
-        """For stimuli of these names (`cat7-elephant1.png`: shape image, texture image; `cat7.png`: one image).
+        """For stimuli of these names (`cat7-elephant1.png`: shape image, texture image; any other: one image).
 
         The draws depend on the names and the seed only, so every observer of the same stimuli meets the same draws.
         """
@@ -104,7 +107,8 @@ class Resampling:
 @lru_cache(maxsize=4)
 def _resample(images: tuple[str, ...], resamples: int, seed: int) -> Resampling:
     rng = np.random.default_rng(seed)
-    parts = [name.removesuffix(".png").split("-") for name in images]
+    stems = [name.removesuffix(".png") for name in images]
+    parts = [stem.split("-") if _TWO_CUES.fullmatch(stem) else [stem] for stem in stems]
     weights = np.ones((resamples, len(images)))
     groups = []
     for column in zip(*parts, strict=True):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from runkit import atomic_write
+from shapebias.answers.raw_data import image_id
 from shapebias.stimuli.categories import CATEGORIES, IMAGENET_INDICES
 from shapebias.stimuli.images import parse_image_name
 
@@ -34,7 +35,7 @@ def rank_cues(probabilities: np.ndarray, images: Sequence[str]) -> pd.DataFrame:
     ranks = np.stack([1 + (probabilities > column[:, None]).sum(axis=1) for column in best.T], axis=1)
     shapes, textures = zip(*(parse_image_name(name) for name in images), strict=True)
     rows = np.arange(len(images))
-    table: dict[str, Sequence] = {"image": list(images), "shape": shapes, "texture": textures}
+    table: dict[str, Sequence] = {"image": [image_id(name) for name in images], "shape": shapes, "texture": textures}
     for cue, categories in (("shape", shapes), ("texture", textures)):
         if not all(categories):
             continue

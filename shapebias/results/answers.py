@@ -15,7 +15,7 @@ from shapebias.measures.ranks import rank_cues, write_ranks
 from shapebias.measures.shape_bias import measure
 from shapebias.results.content import AnswersIdentity, NetworkHead
 from shapebias.results.files import ResultFolder
-from shapebias.stimuli.images import Stimulus, parse_image_name
+from shapebias.stimuli.layouts import parse_stimulus
 
 __all__ = ["add_aggregation", "read_answers", "write_answers"]
 
@@ -43,7 +43,7 @@ def write_answers(
         more: Joins the head of the result.
     """
     name, provenance = probabilities.model, probabilities.provenance
-    stimuli = [Stimulus(Path(image), *parse_image_name(image)) for image in probabilities.images]
+    stimuli = [parse_stimulus(Path(image)) for image in probabilities.images]
     answers = decide(probabilities.values, aggregation=aggregation)
     write_raw_data(folder.csv_of(name), provenance["subject"], stimuli, answers)
     write_ranks(folder.ranks_of(name), rank_cues(probabilities.values, probabilities.images))

@@ -4,11 +4,11 @@ A cue-conflict image has the shape of one object and the texture of another (sty
 `cat7-elephant1.png` lies in the folder `cat` and wears elephant skin. In 80 of the 1280 both are the same category.
 Edge drawings and silhouettes (160 each) have a shape only: `cat7.png`.
 Geirhos et al., "ImageNet-trained CNNs are biased towards texture" (ICLR 2019, arXiv:1811.12231), images CC BY 4.0.
+The images of the other experiments lie in one folder, and their names say condition and category
+(`shapebias.stimuli.layouts`).
 """
 
 import os
-import re
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +22,7 @@ from runkit.fetch.download import DownloadError, download, locked
 from runkit.fetch.manifest import check_remembered, discard, known_files, remember_sha256, verify_file
 from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
+from shapebias.stimuli.layouts import ONE_FOLDER, AbsentStimuli, Stimulus, list_images, parse_image_name
 
 __all__ = [
     "Stimuli",
@@ -34,25 +35,7 @@ __all__ = [
     "unpack_archive",
 ]
 
-SIDE_PX = 224
-
-_NAME = re.compile(r"(?P<shape>[a-z]+)\d+(-(?P<texture>[a-z]+)\d+)?\.png")
 _MAX_UNPACKED_BYTES = 1 << 30
-_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Stimulus:
-    """One image: where it is, and the categories of its shape and of its texture ("" if it has none of its own)."""
-
-    path: Path
-    shape: str
-    texture: str
-
-    @property
-    def name(self) -> str:
-        """File name, unique in the benchmark."""
-        return self.path.name
 
 
 class StimuliFiles(TypedDict):
@@ -68,7 +51,10 @@ class StimuliFiles(TypedDict):
 
 @dataclass(frozen=True)
 class Stimuli(Sequence[Stimulus]):
-    """A checked folder of an experiment's images, sorted by category and file name (as the toolbox visits them)."""
+    """A checked folder of an experiment's images, sorted as the toolbox visits them.
+
+    That is by category and file name, or by file name alone where all images lie in one folder.
+    """
 
     folder: Path
     items: tuple[Stimulus, ...]
@@ -90,7 +76,10 @@ class Stimuli(Sequence[Stimulus]):
 
     @cached_property
     def content_sha256(self) -> str:
-        """SHA-256 of the lines `<category>/<name> <SHA-256 of the file>` (`runkit.sha256_of_files`)."""
+        """SHA-256 of the lines `<category>/<name> <SHA-256 of the file>` (`runkit.sha256_of_files`).
+
+        The category is missing where all images lie in one folder.
+        """
         return sha256_of_files(self.folder, (item.path for item in self.items))
 
     @property
@@ -110,66 +99,20 @@ class Stimuli(Sequence[Stimulus]):
         }
 
 
-def parse_image_name(name: str) -> tuple[str, str]:
-    """Shape and texture category of an image or trial name, e.g. `"0001_x_cat_cat7-elephant1.png"`.
-
-    What stands before the last underscore is the number and condition of a trial and is ignored, as in the toolbox.
-
-    Returns: Two of the 16 categories; the texture is "" for an image with one cue, `<shape><n>.png`.
-    Raises: ValueError if the rest is neither that nor `<shape><n>-<texture><m>.png`.
-    """
-    match = _NAME.fullmatch(name.rpartition("_")[2])
-    if match is None:
-        raise ValueError(f"image name {name!r} is not of the form <shape><n>-<texture><m>.png, e.g. cat7-elephant1.png")
-    shape, texture = match["shape"], match["texture"] or ""
-    for category in (shape, texture):
-        if category and category not in CATEGORIES:
-            raise ValueError(f"image name {name!r} has the unknown category {category!r}")
-    return shape, texture
-
-
 def read_stimuli(folder: str | Path, experiment: Experiment = CUE_CONFLICT, *, complete: bool = True) -> Stimuli:
     """Check a folder of an experiment's images and list them. Hidden files are passed over; no pixels are decoded.
 
     Args:
-        folder: Holds one folder for each category, named like it.
+        folder: Holds one folder for each category, named like it, or all images (`Experiment.in_one_folder`).
         experiment: Which images they are.
         complete: Whether it must be the whole benchmark, as many images of each of the 16 categories as were published.
             Otherwise any part of it will do.
     Raises: UserError that says what is missing, unknown, or not a PNG of 224 × 224 pixels.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(
-            f"no folder {folder}; --stimuli must hold the {len(CATEGORIES)} category folders ({experiment.name})"
-        )
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    unknown = [path.name for path in entries if path.name not in CATEGORIES or not path.is_dir()]
-    missing = [name for name in CATEGORIES if not (folder / name).is_dir()]
-    problems = []
-    if missing and (complete or len(missing) == len(CATEGORIES)):
-        problems.append(f"missing category folders: {_shorten(missing)}")
-    if unknown:
-        problems.append(f"unknown entries: {_shorten(unknown)}")
-    if problems:
-        inside = folder / experiment.name
-        hint = f"; did you mean {inside}?" if inside.is_dir() else ""
-        raise UserError(f"{folder} is not the {experiment.name} benchmark: {'; '.join(problems)}{hint}")
-
-    items: list[Stimulus] = []
-    for category in CATEGORIES:
-        if category in missing:
-            continue
-        paths = sorted(path for path in (folder / category).iterdir() if not path.name.startswith("."))
-        items.extend(_check_image(path, category, experiment) for path in paths)
-        if complete and len(paths) != experiment.images_per_category:
-            raise UserError(
-                f"{folder / category} holds {len(paths)} images, the benchmark has {experiment.images_per_category} of "
-                "each category; unpack the archive again, or leave out --stimuli to download it"
-            )
+    found, items = list_images(Path(folder), experiment, complete=complete)
     if not items:
         raise UserError(f"{folder} holds no images")
-    return Stimuli(folder, tuple(items), experiment)
+    return Stimuli(found, tuple(items), experiment)
 
 
 def cache_folder() -> Path:
@@ -210,7 +153,7 @@ def _fetch_benchmark(folder: Path, experiment: Experiment) -> None:
     try:
         download(published.url, archive, what=f"the {experiment.what}", sha256=published.sha256, size=published.size)
     except DownloadError as error:
-        raise UserError(f"{error}; unpack {published.url} and name its folder with --stimuli") from error
+        raise AbsentStimuli(f"{error}; unpack {published.url} and name its folder with --stimuli") from error
     try:
         verify_file(archive, published.sha256)
         unpack_archive(archive, folder, experiment)
@@ -227,42 +170,17 @@ def unpack_archive(archive: str | Path, folder: str | Path, experiment: Experime
     """
 
     def pick(unpacked: Path) -> Path:
-        roots = sorted({path.parent for path in unpacked.rglob(CATEGORIES[0]) if path.is_dir()})
+        if experiment.in_one_folder:
+            what = f"one folder {'/'.join(ONE_FOLDER)}"
+            roots = sorted(path for path in unpacked.rglob(ONE_FOLDER[-1]) if path.parent.name == ONE_FOLDER[0])
+        else:
+            what = f"one set of category folders such as {CATEGORIES[0]!r}"
+            roots = sorted({path.parent for path in unpacked.rglob(CATEGORIES[0]) if path.is_dir()})
         if len(roots) != 1:
-            raise UserError(f"{archive} does not hold one set of category folders such as {CATEGORIES[0]!r}")
+            raise UserError(f"{archive} does not hold {what}")
         content_sha256 = read_stimuli(roots[0], experiment).content_sha256
         check_remembered(Path(folder), content_sha256)
         remember_sha256(Path(folder), content_sha256)
         return roots[0]
 
     unpack_tar(archive, folder, pick=pick, max_bytes=_MAX_UNPACKED_BYTES)
-
-
-def _check_image(path: Path, category: str, experiment: Experiment) -> Stimulus:
-    """The stimulus at `path`, by its name and its PNG header."""
-    try:
-        shape, texture = parse_image_name(path.name)
-    except ValueError as error:
-        raise UserError(f"{path.parent}: {error}") from error
-    if bool(texture) != experiment.two_cues:
-        found = "a texture of its own" if texture else "no texture of its own"
-        raise UserError(f"{path} is not one of the {experiment.what}: by its name it has {found}")
-    if shape != category:
-        raise UserError(f"{path} has the shape {shape!r} but lies in the folder {category!r}")
-    try:
-        with path.open("rb") as file:
-            head = file.read(24)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n":
-        raise UserError(f"{path} is not a PNG image")
-    width, height = struct.unpack(">II", head[16:24])
-    if (width, height) != (SIDE_PX, SIDE_PX):
-        raise UserError(f"{path} has {width} × {height} pixels, the benchmark's images have {SIDE_PX} × {SIDE_PX}")
-    return Stimulus(path, shape, texture)
-
-
-def _shorten(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

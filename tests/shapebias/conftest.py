@@ -1,10 +1,12 @@
 """Observers whose answers are known."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shapebias.answers.observers import Observer, make_trials, write_raw_data
 from shapebias.answers.raw_data import COLUMNS
@@ -32,6 +34,43 @@ def people_folder(tmp_path_factory, names) -> Path:
     write_raw_data(folder / "1.csv", "subject-01", stimuli, [item.shape for item in stimuli])
     write_raw_data(folder / "2.csv", "subject-02", stimuli, [item.texture for item in stimuli])
     return folder
+
+
+@pytest.fixture(scope="session")
+def link_images(tmp_path_factory) -> Callable[[Path, Iterable[str]], Path]:
+    """Fill a folder with grey PNGs of 224 × 224 pixels of the given names, which cost a link each; returns it."""
+    seed = tmp_path_factory.mktemp("seed") / "grey.png"
+    Image.new("RGB", (224, 224), "grey").save(seed)
+
+    def build(folder: Path, names: Iterable[str]) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            os.link(seed, folder / name)
+        return folder
+
+    return build
+
+
+@pytest.fixture
+def made_up_archive(link_images, tmp_path) -> Callable[[str], Path]:
+    """Make the folder of a dataset whose archive has one folder: as many images as published, with made-up names.
+
+    `made_up_archive("rotation")` returns `.../rotation`, which holds `dnn/session-1`.
+    """
+
+    def build(dataset: str) -> Path:
+        experiment = EXPERIMENTS[dataset]
+        tokens = [condition.token for condition in experiment.conditions] or ["0"]
+        each = experiment.images_per_category // len(tokens)
+        trials = [(token, category, n) for n in range(each) for token in tokens for category in CATEGORIES]
+        names = [
+            f"{trial:04}_{dataset[:3]}_dnn_{token}_{category}_{each}_n{CATEGORIES.index(category):08}_{trial}.png"
+            for trial, (token, category, _) in enumerate(trials, start=1)
+        ]
+        link_images(tmp_path / "made-up" / dataset / "dnn" / "session-1", names)
+        return tmp_path / "made-up" / dataset
+
+    return build
 
 
 @pytest.fixture

@@ -148,3 +148,10 @@ def test_95_percent_of_intervals_hold_the_truth(design, spread):
         alone = Resampling.of([f"cat{index}.png" for index in range(len(design))])
         naive = estimate_ratios(shape, shape + texture, alone)
         assert np.mean([estimate.low <= truth <= estimate.high for estimate in naive]) < 0.85
+
+
+def test_a_hyphen_in_the_name_of_a_photograph_separates_nothing():
+    sketches = ["boat-0068-sketch-23.png", "boat-0069-sketch-24.png", "dog-0068-sketch-23.png"]
+    (group,) = Resampling.of(sketches, resamples=10).groups
+    assert sorted(group) == [0, 1, 2]
+    assert len(Resampling.of(["cat7-elephant1.png", "cat7-dog2.png"], resamples=10).groups) == 2
