@@ -15,7 +15,7 @@ _logger = logging.getLogger("htmlreport")
 _EXAMPLES = """\
 examples:
   python -m htmlreport
-      what erf.visualize and shapebias.run have left in figures, as figures/report.html
+      what the tools have left in figures, as figures/report.html
   python -m htmlreport results/may --output may.html
 """
 
@@ -58,6 +58,8 @@ def _execute(folder: Path, output: Path | None, arguments: Sequence[str]) -> int
     from runkit.html.page import write_page
     from shapebias.figures.benchmark_page import describe_benchmark
     from shapebias.figures.page import describe_answers, find_folders
+    from shapebias.figures.reliance_page import describe_reliance
+    from shapebias.results.reliance import RelianceFolder
 
     page = output or folder / REPORT
     maps = read_folder(folder / "erf")
@@ -66,10 +68,15 @@ def _execute(folder: Path, output: Path | None, arguments: Sequence[str]) -> int
     benchmark = folder / "shapebias" / "benchmark.json"
     if benchmark.exists():
         sections.append(describe_benchmark(benchmark, page))
+    reliance = RelianceFolder.of(folder).comparison
+    if reliance.exists():
+        sections.append(describe_reliance(reliance, page))
     if (folder / "relation.json").exists():
         sections.append(describe_relation(folder / "relation.json", page))
     if not sections:
-        raise UserError(f"{folder} holds no results; name the --output of erf.visualize or shapebias.run")
+        raise UserError(
+            f"{folder} holds no results; name the --output of erf.visualize, shapebias.run or shapebias.reliance"
+        )
     write_page(page, "Receptive fields and shape bias", sections, program="htmlreport", arguments=arguments)
     _logger.info("wrote %s", page)
     return 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from erf.results.content import schema
 from shapebias.results.benchmark_content import benchmark_schema
 from shapebias.results.content import comparison_schema, result_schema
+from shapebias.results.reliance_content import reliance_comparison_schema, reliance_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -13,6 +14,8 @@ SCHEMAS = {
     "erf/results/result.schema.json": schema,
     "shapebias/results/benchmark.schema.json": benchmark_schema,
     "shapebias/results/comparison.schema.json": comparison_schema,
+    "shapebias/results/reliance-comparison.schema.json": reliance_comparison_schema,
+    "shapebias/results/reliance.schema.json": reliance_schema,
     "shapebias/results/result.schema.json": result_schema,
 }
 

@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING
 from runkit import Failures, UserError, describe_run, is_main_process, run_main, write_json, write_out
 from runkit.content import SkippedNetwork
 from runkit.options import (
+    REPORT,
     add_batch_size,
     add_console,
     add_device,
     add_formats,
     add_output,
+    add_report,
     add_resume,
     add_seed,
     add_weights,
@@ -31,7 +34,9 @@ if TYPE_CHECKING:
 
     from shapebias.answers.suppressed import SuppressedAnswers
     from shapebias.measures.reliance import Reliance
+    from shapebias.measures.suppression_control import ControlPoint
     from shapebias.results.reliance import RelianceFolder
+    from shapebias.results.reliance_content import RelianceComparisonHead
     from shapebias.stimuli.suppressions import Variant
 
 __all__ = ["build_parser", "execute", "main", "parse_config"]
@@ -71,7 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar="NPZ",
-        help="measure saved <model>.probabilities.npz instead of networks",
+        help="measure saved <model>.probabilities.npz instead of networks; with --images also the strip of images and "
+        "--control",
     )
     data = parser.add_argument_group("images")
     data.add_argument(
@@ -97,6 +103,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="all (default), a cue (shape, texture, colour), FILE.py:FUNCTION, or of: " + ", ".join(SUPPRESSIONS),
     )
+    data.add_argument(
+        "--control",
+        type=int,
+        default=16,
+        metavar="N",
+        help="measure on N of the images what each suppression does to the images themselves (default: 16; 0: do not)",
+    )
     running = parser.add_argument_group("running")
     add_seed(running)
     add_device(running)
@@ -104,6 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     output = parser.add_argument_group("output")
     add_output(output, folder="shapebias/reliance")
     add_formats(output)
+    add_report(output)
     add_resume(output)
     add_console(parser, script="shapebias")
     return parser
@@ -115,8 +129,19 @@ def parse_config(arguments: Sequence[str]) -> Config:
     options = read_options(parser, arguments)
     if bool(options["from_probabilities"]) == bool(options["model"]) and options["console"].list_models is None:
         parser.error("take --model with --images, or --from-probabilities")
+    if options["from_probabilities"] and (options["weights"] != "auto" or options["num_images"] or options["classes"]):
+        parser.error("--from-probabilities measures what was recorded; leave out --weights, --num-images and --classes")
+    twice = sorted({name for name in options["model"] if options["model"].count(name) > 1})
+    if twice:
+        parser.error(f"--model names {twice[0]} twice")
+    if options["weights"] not in ("auto", "pretrained", "random") and len(options["model"]) > 1:
+        parser.error(f"--weights {options['weights']} is one checkpoint; name one --model with it")
     if options["num_images"] is not None and options["num_images"] < 1:
         parser.error(f"--num-images must be at least 1, not {options['num_images']}")
+    if options["control"] < 0:
+        parser.error(f"--control must be at least 0, not {options['control']}")
+    if options["unlabelled"] and options["classes"]:
+        parser.error("--unlabelled asks for no classes; leave out --classes")
     return Config(**{**options, "weights": (options["weights"],)})
 
 
@@ -126,9 +151,8 @@ def execute(config: Config) -> int:
     Returns: 0, or another exit code if a network could not be measured (see `runkit.Failures`).
     Raises: UserError for what the user can mend.
     """
-    from shapebias.answers.suppressed import load_answers
     from shapebias.reliance_sweep import ask_networks
-    from shapebias.results.reliance import RelianceFolder
+    from shapebias.results.reliance import RelianceFolder, describe_comparison
 
     folder = RelianceFolder.of(config.output)
     if config.console.list_models is not None or config.console.dry_run:
@@ -137,10 +161,11 @@ def execute(config: Config) -> int:
     failures = Failures()
     skipped: list[SkippedNetwork] = []
     if config.from_probabilities:
-        answers = [load_answers(path) for path in config.from_probabilities]
+        answers, files = _read_answers(config), list(config.from_probabilities)
     else:
         swept = ask_networks(config, folder)
         answers, failures, skipped = swept.results, swept.failures, swept.skipped
+        files = [folder.probabilities_of(one.name) for one in answers]
     if is_main_process() and answers:
         head = describe_run(
             program="shapebias.reliance",
@@ -148,48 +173,91 @@ def execute(config: Config) -> int:
             started=started,
             seconds=time.perf_counter() - clock,
         )
-        _conclude(answers, config, folder, {**head, "skipped": skipped})
+        _conclude(answers, config, folder, describe_comparison(answers, files, head, skipped), failures)
+    elif is_main_process() and config.console.json:
+        _write_json([], [], skipped, failures)
     failures.log()
     return failures.exit_code
 
 
-def _conclude(answers: "Sequence[SuppressedAnswers]", config: Config, folder: "RelianceFolder", head: dict) -> None:
+def _read_answers(config: Config) -> "list[SuppressedAnswers]":
+    """Saved answers, without their labels if only changes are to be measured.
+
+    Raises: UserError if a file cannot be read, or two are of the same network.
+    """
+    from shapebias.answers.suppressed import load_answers
+
+    answers: dict[str, SuppressedAnswers] = {}
+    for path in config.from_probabilities:
+        one = load_answers(path)
+        if one.name in answers:
+            raise UserError(f"{path}: another file is of the network {one.name!r}, too; name one of them")
+        answers[one.name] = replace(one, labels=None, label_probability=None) if config.unlabelled else one
+    return list(answers.values())
+
+
+def _conclude(
+    answers: "Sequence[SuppressedAnswers]",
+    config: Config,
+    folder: "RelianceFolder",
+    head: "RelianceComparisonHead",
+    failures: Failures,
+) -> None:
     """Measure all networks together, write the comparison and its pictures, and say what came of it."""
-    from runkit.figures import save_figure
-    from shapebias.figures.reliance import draw_reliance, draw_reliance_curves, draw_suppressions
+    from shapebias.figures.reliance_files import write_pictures
     from shapebias.measures.reliance import Draws, compare_reliance, measure_reliance
-    from shapebias.results.reliance import show_reliance, write_comparison
+    from shapebias.results.reliance import describe_control, show_reliance, write_comparison
 
     _refuse_different(answers)
     variants = _variants_of(answers[0], config)
     draws = Draws.of(len(answers[0].images))
     measured = [measure_reliance(one, variants, draws=draws) for one in answers]
     differences = compare_reliance(answers, variants, draws=draws)
-    figures = {"reliance": draw_reliance(measured), "reliance-curves": draw_reliance_curves(measured)}
+    height, width = answers[0].provenance["data"]["size_px"]  # the first network's
+    shown: dict[str, np.ndarray] = {}
+    control: list[ControlPoint] = []
     if config.images is not None:
-        figures["reliance-images"] = draw_suppressions(_show(answers[0], config.images, variants))
-    pictures = [
-        path
-        for name, figure in figures.items()
-        for path in save_figure(figure, folder.root / name, config.formats, description=" ".join(config.arguments))
+        shown, control = _look_at_images(answers[0], config.images, variants, (height, width), config.control)
+    pictures = write_pictures(measured, control, shown, folder, config.formats, description=head["command"])
+    number = min(config.control, len(answers[0].images))
+    about = describe_control(control, images=number, size=(height, width)) if control else None
+    written = [
+        *write_comparison(measured, differences, folder, head, control=about, pictures=pictures),
+        *pictures,
     ]
-    written = [*write_comparison(measured, differences, folder, head, pictures=pictures), *pictures]
+    if config.report:
+        written.append(_write_report(config, folder))
     if config.console.json:
-        write_json({"program": "shapebias.reliance", "networks": [_brief(one) for one in measured],
-                    "files": list(map(str, written))})  # fmt: skip
+        _write_json(measured, written, head["skipped"], failures)
     else:
         write_out(show_reliance(measured))
     _logger.info("wrote %s", ", ".join(map(str, written)))
 
 
+def _write_report(config: Config, folder: "RelianceFolder") -> Path:
+    """Write `report.html` on the comparison just written; returns its path."""
+    from runkit.html.page import write_page
+    from shapebias.figures.reliance_page import describe_reliance
+
+    page = folder.root / REPORT
+    section = describe_reliance(folder.comparison, page)
+    write_page(page, section.title, [section], program="shapebias.reliance", arguments=config.arguments)
+    return page
+
+
 def _refuse_different(answers: "Sequence[SuppressedAnswers]") -> None:
+    first = answers[0]
     for other in answers[1:]:
-        if other.images != answers[0].images or other.variants != answers[0].variants:
+        different = other.images != first.images or other.variants != first.variants
+        identities = [one.provenance["config"] for one in (first, other)]
+        if different or any(identities[0][key] != identities[1][key] for key in ("images", "own_code")):
             raise UserError(
-                f"{other.name} and {answers[0].name} were shown different images or suppressions; measure them apart"
+                f"{other.name} and {first.name} were shown different images or suppressions; measure them apart"
             )
-        if (other.labels is None) != (answers[0].labels is None):
-            raise UserError(f"of {other.name} and {answers[0].name} only one was asked with labels; measure them apart")
+        if (other.labels is None) != (first.labels is None):
+            raise UserError(
+                f"of {other.name} and {first.name} only one was asked with labels; measure them apart, or --unlabelled"
+            )
 
 
 def _variants_of(answers: "SuppressedAnswers", config: Config) -> "list[Variant]":
@@ -203,19 +271,40 @@ def _variants_of(answers: "SuppressedAnswers", config: Config) -> "list[Variant]
     return [known[label] for label in answers.variants]
 
 
-def _show(answers: "SuppressedAnswers", images: Path, variants: "Sequence[Variant]") -> "dict[str, np.ndarray]":
-    """The first image under every variant, as the first network was shown it.
+def _look_at_images(
+    answers: "SuppressedAnswers", root: Path, variants: "Sequence[Variant]", size: tuple[int, int], control: int
+) -> "tuple[dict[str, np.ndarray], list[ControlPoint]]":
+    """The first image under every variant, and what variants do to some images, in the size of the first network.
 
-    Raises: UserError if the image is not there.
+    Raises: UserError if an image is not there.
     """
+    from shapebias.measures.suppression_control import measure_suppressions
     from shapebias.stimuli.folders import LabelledImage
     from shapebias.stimuli.suppressed import read_resized
     from shapebias.stimuli.suppressions import suppress
 
-    name = answers.images[0]
-    height, width = answers.provenance["data"]["size_px"]
-    pixels = read_resized(LabelledImage(images / name, name, ""), (height, width))
-    return {variant.label: suppress(pixels, variant, image_name=name) for variant in variants}
+    images = [LabelledImage(root / name, name, "") for name in answers.images]
+    pixels = read_resized(images[0], size)
+    shown = {one.label: suppress(pixels, one, image_name=images[0].name) for one in variants}
+    count = min(control, len(images))
+    some = [images[(2 * i + 1) * len(images) // (2 * count)] for i in range(count)]
+    return shown, measure_suppressions(some, variants, size=size) if some else []
+
+
+def _write_json(
+    measured: "Sequence[Reliance]",
+    files: Sequence[Path],
+    skipped: "Sequence[SkippedNetwork]",
+    failures: Failures,
+) -> None:
+    """What `--json` asks for."""
+    content = {
+        "networks": [_brief(one) for one in measured],
+        "files": list(map(str, files)),
+        "skipped": skipped,
+        "failed": failures.reasons,
+    }
+    write_json({"program": "shapebias.reliance", **content})
 
 
 def _brief(one: "Reliance") -> dict:

@@ -46,6 +46,7 @@ class Config(RunOptions):
         suppress: What to suppress, as for `choose_variants`.
         classes: Text file with the name of each output; None where the names are known or not needed.
         from_probabilities: Saved answers to be measured, instead of networks.
+        control: On so many images it is measured what suppressions do to the images themselves; 0 for none.
     """
 
     images: Path | None = None
@@ -54,6 +55,7 @@ class Config(RunOptions):
     suppress: tuple[str, ...] = ("all",)
     classes: Path | None = None
     from_probabilities: tuple[Path, ...] = ()
+    control: int = 16
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         return load_answers(self.outputs_path(job))
 
     def outputs_path(self, job: RelianceJob) -> Path:
-        return job.folder.answers_of(job.name)
+        return job.folder.probabilities_of(job.name)
 
     def find_outputs(self, job: RelianceJob) -> dict[str, Any] | None:
         path = self.outputs_path(job)

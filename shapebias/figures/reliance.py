@@ -7,12 +7,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from runkit.figures import PAGE_WIDTH, axes_or_new, new_figure
+from runkit.figures import COLUMN_WIDTH, PAGE_WIDTH, axes_or_new, new_figure
 from shapebias.figures.observers import Style, choose_style
 from shapebias.measures.reliance import Reliance, ReliancePoint
+from shapebias.measures.suppression_control import CONTROLS, ControlPoint
 from shapebias.stimuli.suppressions import CUES, SUPPRESSIONS
 
-__all__ = ["draw_reliance", "draw_reliance_curves", "draw_suppressions", "plot_reliance", "plot_reliance_curve"]
+__all__ = [
+    "draw_control",
+    "draw_reliance",
+    "draw_reliance_curves",
+    "draw_suppressions",
+    "left_of",
+    "plot_reliance",
+    "plot_reliance_curve",
+    "styled",
+]
 
 _COLUMNS = 4  # of panels
 
@@ -29,18 +39,22 @@ def plot_reliance(measured: Sequence[Reliance], *, ax: Axes | None = None) -> Ax
     cues = [cue for cue in CUES if any(cue in one.reliance for one in measured)]
     width = 0.8 / len(measured)
     with axes_or_new(ax) as axes:
-        for index, (one, style) in enumerate(_styled(measured)):
+        for index, (one, style) in enumerate(styled(measured)):
             known = [(at, one.reliance[cue]) for at, cue in enumerate(cues) if cue in one.reliance]
             x = [at + (index - (len(measured) - 1) / 2) * width for at, _ in known]
             values = [estimate.value or 0.0 for _, estimate in known]
             errors = np.abs(np.array([[e.low, e.high] for _, e in known], float).T - values) if known else None
-            axes.bar(
-                x, values, width * 0.92, color=style.colour, label=one.label, yerr=errors, gid=f"{style.key}-bars",
+            bars = axes.bar(
+                x, values, width * 0.92, color=style.colour, label=one.label, yerr=errors,
                 error_kw={"linewidth": 0.8, "ecolor": "0.2"},
             )  # fmt: skip
+            for bar, cue in zip(bars, (cue for cue in cues if cue in one.reliance), strict=True):
+                bar.set_gid(f"{style.key}-bar-{cue}")
+            if bars.errorbar is not None:
+                bars.errorbar.lines[2][0].set_gid(f"{style.key}-intervals")
         axes.set_xticks(range(len(cues)), cues)
         axes.tick_params(axis="x", length=0)
-        axes.set_ylabel(f"reliance (1 - mean {_left(measured)})")
+        axes.set_ylabel(f"reliance (1 - mean {left_of(measured)})")
         axes.axhline(0, color="0.2", linewidth=0.6)
     return axes
 
@@ -64,16 +78,14 @@ def plot_reliance_curve(measured: Sequence[Reliance], suppression: str, *, ax: A
         ax: Axes to draw on; new ones if None.
     """
     with axes_or_new(ax) as axes:
-        for one, style in _styled(measured):
+        for one, style in styled(measured):
             points = _points(one, suppression)
             x, middle, low, high = _curve(points)
             axes.plot(x, middle, color=style.colour, linestyle=style.line, marker=style.marker, label=one.label,
                       markersize=2.8, gid=f"{style.key}-{suppression}")  # fmt: skip
-            axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
-        points = _points(measured[0], suppression)
-        axes.set_xticks(range(len(points)), ["–", *(f"{point.strength:g}" for point in points[1:])])
-        axes.set_title(suppression)
-        axes.set_xlabel(SUPPRESSIONS[suppression].axis if suppression in SUPPRESSIONS else "strength")
+            axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0,
+                              gid=f"{style.key}-{suppression}-band")  # fmt: skip
+        _label_strengths(axes, [point.strength for point in _points(measured[0], suppression)], suppression)
         axes.axhline(0, color="0.5", linewidth=0.6, linestyle=":")
         axes.set_ylim(top=max(1.05, min(axes.get_ylim()[1], 1.4)))
     return axes
@@ -92,8 +104,38 @@ def draw_reliance_curves(measured: Sequence[Reliance], *, width_in: float = PAGE
             else:
                 plot_reliance_curve(measured, name, ax=ax)
         for ax in axes[:, 0]:
-            ax.set_ylabel(_left(measured))
+            ax.set_ylabel(left_of(measured))
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(measured)))
+    return figure
+
+
+def draw_control(control: Sequence[ControlPoint], *, width_in: float = PAGE_WIDTH) -> Figure:
+    """What suppressions leave of the images themselves: one panel each, one line per measure.
+
+    Args:
+        control: Of every variant; the first is the images as they are.
+        width_in: Width in inches.
+    """
+    names = list(dict.fromkeys(point.suppression for point in control if point.suppression))
+    columns = min(_COLUMNS if width_in > COLUMN_WIDTH else 2, len(names))
+    rows = -(-len(names) // columns)
+    with new_figure(width_in, 1.6 * rows + 0.4) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for ax, name in itertools.zip_longest(axes.flat, names):
+            if name is None:
+                ax.set_axis_off()
+                continue
+            points = [point for point in control if point.suppression in ("", name)]
+            for index, measure in enumerate(CONTROLS):
+                style = choose_style(index)
+                values = [estimate.value if (estimate := point.left[measure]) else None for point in points]
+                ax.plot(range(len(points)), np.array(values, float), color=style.colour, linestyle=style.line,
+                        marker=style.marker, markersize=2.8, label=measure.replace("_", " "))  # fmt: skip
+            ax.axhline(1, color="0.5", linewidth=0.6, linestyle=":", zorder=0)
+            _label_strengths(ax, [point.strength for point in points], name)
+        for ax in axes[:, 0]:
+            ax.set_ylabel("left of the image")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -116,8 +158,16 @@ def draw_suppressions(images: Mapping[str, np.ndarray], *, width_in: float = PAG
     return figure
 
 
-def _styled(measured: Sequence[Reliance]) -> list[tuple[Reliance, Style]]:
-    return [(one, choose_style(index, random="RANDOM" in one.label)) for index, one in enumerate(measured)]
+def _label_strengths(axes: Axes, strengths: Sequence[float | None], suppression: str) -> None:
+    """Title and horizontal axis of a suppression's panel."""
+    axes.set_xticks(range(len(strengths)), ["–" if strength is None else f"{strength:g}" for strength in strengths])
+    axes.set_title(suppression)
+    axes.set_xlabel(SUPPRESSIONS[suppression].axis if suppression in SUPPRESSIONS else "strength")
+
+
+def styled(measured: Sequence[Reliance]) -> list[tuple[Reliance, Style]]:
+    """Each network with its colour and marker."""
+    return [(one, choose_style(index, random=one.random)) for index, one in enumerate(measured)]
 
 
 def _points(one: Reliance, suppression: str) -> list[ReliancePoint]:
@@ -126,19 +176,13 @@ def _points(one: Reliance, suppression: str) -> list[ReliancePoint]:
 
 def _curve(points: Sequence[ReliancePoint]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Positions, values and ends of the intervals; NaN where a value is not defined."""
-    rows = []
-    for point in points:
-        if point.accuracy is None:
-            changed = point.changed
-            rows.append([None if v is None else 1 - v for v in (changed.value, changed.high, changed.low)])
-        else:
-            left = point.relative_accuracy
-            rows.append([left.value, left.low, left.high] if left else [None] * 3)
+    rows = [[one.value, one.low, one.high] if (one := point.left) else [None] * 3 for point in points]
     values = np.array(rows, float).reshape(-1, 3)
     return np.arange(len(rows)), values[:, 0], values[:, 1], values[:, 2]
 
 
-def _left(measured: Sequence[Reliance]) -> str:
+def left_of(measured: Sequence[Reliance]) -> str:
+    """What curves show, in words."""
     return "unchanged answers" if measured[0].chance is None else "relative accuracy"
 
 

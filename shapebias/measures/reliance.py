@@ -18,7 +18,7 @@ Source of the protocol: Burgert et al. (NeurIPS 2025, arXiv:2509.20234); the int
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,14 @@ class ReliancePoint:
     relative_accuracy: Estimate | None
     changed: Estimate
 
+    @property
+    def left(self) -> Estimate | None:
+        """Relative accuracy; without labels the share of unchanged answers."""
+        if self.accuracy is not None:
+            return self.relative_accuracy
+        value, low, high = ((None if end is None else 1 - end) for end in astuple(self.changed))
+        return Estimate(value, high, low)
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON and tables: an interval beside each value."""
         row: dict[str, Any] = {key: getattr(self, key) for key in ("variant", "suppression", "cues", "strength")}
@@ -91,6 +99,20 @@ class ReliancePoint:
             value: Estimate | None = getattr(self, key)
             row.update(value.as_dict(key) if value else {key: None, f"{key}_interval": None})
         return row
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> "ReliancePoint":
+        """The inverse of `as_dict`."""
+
+        def read(key: str) -> Estimate | None:
+            return None if row[key] is None else Estimate.from_dict(key, row)
+
+        return cls(
+            **{key: row[key] for key in ("variant", "suppression", "cues", "strength")},
+            accuracy=read("accuracy"),
+            relative_accuracy=read("relative_accuracy"),
+            changed=Estimate.from_dict("changed", row),
+        )
 
 
 @dataclass(frozen=True)
@@ -114,6 +136,16 @@ class Reliance:
     areas: Mapping[str, Estimate]
     reliance: Mapping[str, Estimate]
 
+    @property
+    def random(self) -> bool:
+        """Whether the network is untrained; its label says so."""
+        return "RANDOM WEIGHTS" in self.label
+
+    @property
+    def suppressions(self) -> list[str]:
+        """Names of the suppressions, in the order of the variants."""
+        return list(dict.fromkeys(point.suppression for point in self.points if point.suppression))
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
 
@@ -129,6 +161,16 @@ class Reliance:
             "suppressions": spell(self.areas, "area"),
             "cues": spell(self.reliance, "reliance"),
         }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Reliance":
+        """The inverse of `as_dict`."""
+        return cls(
+            **{key: content[key] for key in ("name", "label", "chance", "images")},
+            points=tuple(map(ReliancePoint.from_dict, content["variants"])),
+            areas={name: Estimate.from_dict("area", one) for name, one in content["suppressions"].items()},
+            reliance={name: Estimate.from_dict("reliance", one) for name, one in content["cues"].items()},
+        )
 
 
 @dataclass(frozen=True)

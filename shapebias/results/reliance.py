@@ -3,19 +3,45 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from runkit import format_table, save_csv, save_json, save_latex, sha256_of_file
+from runkit import UserError, format_table, load_json, save_csv, save_json, save_latex, sha256_of_file
+from runkit.content import IntervalMethod, RunHead, SkippedNetwork
 from runkit.files import file_stem
 from shapebias.answers.suppressed import SuppressedAnswers
 from shapebias.measures.bootstrap import Estimate
 from shapebias.measures.reliance import RESAMPLES, Reliance, RelianceDifference
+from shapebias.measures.suppression_control import CONTROLS, ControlPoint
+from shapebias.results.reliance_content import (
+    BootstrapTest,
+    ControlContent,
+    ControlVariant,
+    RelianceComparison,
+    RelianceComparisonHead,
+    RelianceDifferenceContent,
+    RelianceIdentity,
+    RelianceMeasures,
+    RelianceProvenance,
+    RelianceResult,
+)
 from shapebias.stimuli.suppressions import CUES
 
-__all__ = ["RelianceFolder", "comparison_files", "show_reliance", "write_comparison", "write_reliance"]
+__all__ = [
+    "PICTURES",
+    "RelianceFolder",
+    "comparison_files",
+    "control_table",
+    "describe_comparison",
+    "describe_control",
+    "read_comparison",
+    "show_reliance",
+    "write_comparison",
+    "write_reliance",
+]
 
 _STEM = "reliance"
-_PICTURES = ("reliance", "reliance-curves", "reliance-images")
+PICTURES = ("reliance", "reliance-curves", "reliance-images", "reliance-control")
+"""Stems of the pictures; the last two where the images are at hand."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +58,12 @@ class RelianceFolder:
         """Result of a network."""
         return self.root / f"{file_stem(name)}.json"
 
-    def answers_of(self, name: str) -> Path:
+    @property
+    def comparison(self) -> Path:
+        """The comparison of all networks."""
+        return self.root / f"{_STEM}.json"
+
+    def probabilities_of(self, name: str) -> Path:
         """What the network answered (`shapebias.answers.suppressed`)."""
         return self.root / f"{file_stem(name)}.probabilities.npz"
 
@@ -42,57 +73,111 @@ class RelianceFolder:
 
     def files_of(self, name: str) -> list[Path]:
         """What a run leaves of a network."""
-        return [self.json_of(name), self.answers_of(name)]
+        return [self.json_of(name), self.probabilities_of(name)]
 
 
 def write_reliance(measured: Reliance, answers: SuppressedAnswers, answers_path: Path, path: Path) -> Path:
     """Write `<model>.json`: what made the answers, their file, and the measures."""
-    content = {
-        **answers.provenance,
+    content: RelianceResult = {
+        **cast(RelianceProvenance, answers.provenance),
         "label": answers.label,
-        "answers": {"file": answers_path.name, "sha256": sha256_of_file(answers_path)},
-        "results": {"units": _UNITS, "interval": _INTERVAL, **measured.as_dict()},
+        "probabilities": {"file": answers_path.name, "sha256": sha256_of_file(answers_path)},
+        "results": {"units": _UNITS, "interval": _INTERVAL, **cast(RelianceMeasures, measured.as_dict())},
     }
     save_json(path, content)
     return path
+
+
+def describe_comparison(
+    answers: Sequence[SuppressedAnswers], files: Sequence[Path], head: RunHead, skipped: Sequence[SkippedNetwork]
+) -> RelianceComparisonHead:
+    """What made a comparison: the run, and whose answers in which files were compared."""
+    identities = [cast(RelianceIdentity, one.provenance["config"]) for one in answers]
+    return {
+        **head,
+        "config": {
+            "networks": [one.name for one in answers],
+            "weights": [identity["weights"] for identity in identities],
+            "images": identities[0]["images"],
+            "suppressions": list(answers[0].variants),
+        },
+        "probabilities": [{"file": path.name, "sha256": sha256_of_file(path)} for path in files],
+        "skipped": skipped,
+    }
+
+
+def describe_control(points: Sequence[ControlPoint], *, images: int, size: tuple[int, int]) -> ControlContent:
+    """What suppressions do to the images themselves, for the comparison."""
+    return {
+        "images": images,
+        "size_px": list(size),
+        "definitions": CONTROLS,
+        "variants": [cast(ControlVariant, point.as_dict()) for point in points],
+    }
 
 
 def write_comparison(
     measured: Sequence[Reliance],
     differences: Sequence[RelianceDifference],
     folder: RelianceFolder,
-    head: Mapping[str, Any],
+    head: RelianceComparisonHead,
     *,
+    control: ControlContent | None = None,
     pictures: Sequence[Path] = (),
 ) -> list[Path]:
-    """Write the comparison of all networks: JSON, and tables as CSV and LaTeX."""
+    """Write the comparison of all networks: JSON, and tables as CSV and LaTeX; returns the files."""
     target = folder.root / f"{_STEM}.json"
-    pairs = [difference.as_dict() for difference in differences]
-    content = {
+    pairs = [cast(RelianceDifferenceContent, difference.as_dict()) for difference in differences]
+    content: RelianceComparison = {
         **head,
         "pictures": [path.name for path in pictures],
         "results": {
             "units": _UNITS,
             "interval": _INTERVAL,
-            "networks": [one.as_dict() for one in measured],
+            "networks": [cast(RelianceMeasures, one.as_dict()) for one in measured],
             "differences": {"test": _TEST, "pairs": pairs},
+            "control": control,
         },
     }
     save_json(target, content)
     note = f"the numbers in full, and what made them, are in {target.name}"
-    rows = [_plain_row(one, point.as_dict()) for one in measured for point in one.points]
-    return [
+    rows = [_plain_row(one.name, point.as_dict()) for one in measured for point in one.points]
+    labels = {one.name: one.label for one in measured}
+    summary = [_plain_row(one.name, row) for one in measured for row in _summary_rows(one)]
+    written = [
         target,
         save_csv(folder.root / f"{_STEM}.csv", rows),
+        save_csv(folder.root / f"{_STEM}-cues.csv", summary),
         save_latex(folder.root / f"{_STEM}.tex", *_table(measured), note=note),
         save_csv(folder.root / f"{_STEM}-differences.csv", pairs),
+        save_latex(folder.root / f"{_STEM}-differences.tex", *_difference_table(differences, labels), note=note),
     ]
+    if control is not None:
+        written += [
+            save_csv(folder.root / f"{_STEM}-control.csv", [_plain_row("", row) for row in control["variants"]]),
+            save_latex(folder.root / f"{_STEM}-control.tex", *control_table(control), note=note),
+        ]
+    return written
+
+
+def read_comparison(path: Path) -> RelianceComparison:
+    """What `write_comparison` wrote.
+
+    Raises: UserError if the file cannot be read or is none of these.
+    """
+    content = load_json(path)
+    try:
+        content["results"]["networks"], content["results"]["differences"]["pairs"], content["results"]["control"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is no comparison of shapebias.reliance: it has no {error}") from None
+    return cast(RelianceComparison, content)
 
 
 def comparison_files(folder: RelianceFolder, formats: Sequence[str]) -> list[Path]:
     """What a run writes for all networks together."""
-    names = [f"{_STEM}.json", f"{_STEM}.csv", f"{_STEM}.tex", f"{_STEM}-differences.csv"]
-    return [folder.root / name for name in names + [f"{p}.{suffix}" for p in _PICTURES for suffix in formats]]
+    tables = [f"{part}.{end}" for part in (_STEM, f"{_STEM}-differences", f"{_STEM}-control") for end in ("csv", "tex")]
+    names = [f"{_STEM}.json", f"{_STEM}-cues.csv", *tables]
+    return [folder.root / name for name in names + [f"{p}.{suffix}" for p in PICTURES for suffix in formats]]
 
 
 def show_reliance(measured: Sequence[Reliance]) -> str:
@@ -116,9 +201,44 @@ def _cell(estimate: Estimate | None) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def _plain_row(one: Reliance, point: dict[str, Any]) -> dict[str, Any]:
+def _difference_table(
+    differences: Sequence[RelianceDifference], labels: Mapping[str, str]
+) -> tuple[list[str], list[list[str]]]:
+    header = ["difference", "of", "reliance", "95% interval", "p", "p (Holm)"]
+    rows = [
+        [
+            f"{labels.get(one.first, one.first)} − {labels.get(one.second, one.second)}",
+            labels.get(one.of, one.of),
+            f"{one.difference:+.3f}",
+            f"[{one.low:+.3f}, {one.high:+.3f}]",
+            f"{one.p:.4f}",
+            f"{one.p_holm:.4f}",
+        ]
+        for one in differences
+    ]
+    return header, rows
+
+
+def control_table(control: ControlContent) -> tuple[list[str], list[list[str]]]:
+    """The control as a table, one row per variant."""
+    rows = []
+    for variant in control["variants"]:
+        row: Mapping[str, Any] = variant
+        values = [row[key] for key in CONTROLS]
+        rows.append([variant["variant"], *("–" if value is None else f"{value:.2f}" for value in values)])
+    return ["variant", *(name.replace("_", " ") for name in CONTROLS)], rows
+
+
+def _summary_rows(one: Reliance) -> list[dict[str, Any]]:
+    """Area of each suppression and reliance on each cue, in one form."""
+    areas = [("area", name, value) for name, value in one.areas.items()]
+    cues = [("reliance", cue, value) for cue, value in one.reliance.items()]
+    return [{"measure": kind, "of": name, **value.as_dict("value")} for kind, name, value in [*areas, *cues]]
+
+
+def _plain_row(network: str, point: Mapping[str, Any]) -> dict[str, Any]:
     """A row of the CSV: the ends of an interval in columns of their own."""
-    row: dict[str, Any] = {"network": one.name}
+    row: dict[str, Any] = {"network": network} if network else {}
     for key, value in point.items():
         if key.endswith("_interval"):
             base = key.removesuffix("_interval")
@@ -129,9 +249,13 @@ def _plain_row(one: Reliance, point: dict[str, Any]) -> dict[str, Any]:
 
 
 _UNITS = "accuracies, changed answers and areas are fractions; reliance is 1 minus a mean of areas"
-_INTERVAL = {"level": 0.95, "method": "percentile bootstrap over images, all variants of an image drawn together",
-             "resamples": RESAMPLES, "seed": 0}  # fmt: skip
-_TEST = {
+_INTERVAL: IntervalMethod = {
+    "level": 0.95,
+    "method": "percentile bootstrap over images, all variants of an image drawn together",
+    "resamples": RESAMPLES,
+    "seed": 0,
+}
+_TEST: BootstrapTest = {
     "method": "paired bootstrap over images, two-sided",
     "resamples": RESAMPLES,
     "seed": 0,

@@ -4,13 +4,29 @@ import json
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 from PIL import Image
+from support import ROOT
 
 from runkit import load_json
 from shapebias.reliance import main
+from shapebias.results.reliance_content import reliance_comparison_schema, reliance_schema
 
 pytest.importorskip("cv2")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # timm's spelling in some networks
+
+
+FOLDER = ROOT / "shapebias" / "results"
+SCHEMA = json.loads((FOLDER / "reliance.schema.json").read_text(encoding="utf-8"))
+COMPARISON_SCHEMA = json.loads((FOLDER / "reliance-comparison.schema.json").read_text(encoding="utf-8"))
+
+
+def test_the_schemas_are_those_of_the_types():
+    """If not, `python scripts/schemas.py` writes them anew."""
+    assert reliance_schema() == SCHEMA
+    assert reliance_comparison_schema() == COMPARISON_SCHEMA
+    for schema in (SCHEMA, COMPARISON_SCHEMA):
+        Draft202012Validator.check_schema(schema)
 
 
 @pytest.fixture
@@ -30,18 +46,25 @@ def run(tmp_path, *arguments) -> int:
 
 
 def test_from_images_to_files(tmp_path, classes, capsys, caplog):
-    asked = ("--model", "replknet3n", "resnet18n", "--images", classes, "--suppress", "colour")
+    asked = ("--model", "replknet3n", "resnet18n", "--images", classes, "--report", "--suppress", "colour")
     assert run(tmp_path, *asked) == 0
     folder = tmp_path / "out" / "shapebias" / "reliance"
     assert {path.name for path in folder.iterdir()} == {
         *(f"{name}.{end}" for name in ("replknet3n", "resnet18n") for end in ("json", "probabilities.npz")),
         *(f"reliance.{end}" for end in ("json", "csv", "tex", "png")),
-        "reliance-curves.png",
-        "reliance-images.png",
-        "reliance-differences.csv",
+        *(f"reliance-{part}.{end}" for part in ("differences", "control") for end in ("csv", "tex")),
+        *(f"reliance-{part}.png" for part in ("curves", "images", "control")),
+        "reliance-cues.csv",
+        "report.html",
     }
     assert capsys.readouterr().out.splitlines()[0].split()[:2] == ["network", "accuracy"]
     content = load_json(folder / "resnet18n.json")
+    Draft202012Validator(SCHEMA).validate(content)
+    comparison = load_json(folder / "reliance.json")
+    Draft202012Validator(COMPARISON_SCHEMA).validate(comparison)
+    assert comparison["results"]["control"]["images"] == 16
+    assert [row["variant"] for row in comparison["results"]["control"]["variants"]][-1] == "channel-shuffle-1"
+    assert "Reliance on shape, texture and colour" in (folder / "report.html").read_text(encoding="utf-8")
     assert content["data"]["classes_matched"] == "folders in sorted order"
     assert content["weights"]["random"] is False
     assert [row["variant"] for row in content["results"]["variants"]][:2] == ["none", "greyscale-0.2"]
@@ -57,6 +80,21 @@ def test_from_images_to_files(tmp_path, classes, capsys, caplog):
     assert run(tmp_path, "--from-probabilities", *folder.glob("*.probabilities.npz"), "--json") == 0
     again = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in again["networks"]] == ["replknet3n", "resnet18n"]
+    measured_again = load_json(folder / "reliance.json")
+    Draft202012Validator(COMPARISON_SCHEMA).validate(measured_again)
+    assert measured_again["results"]["control"] is None  # without images
+    for key in ("networks", "differences"):
+        assert measured_again["results"][key] == comparison["results"][key]
+    assert set(again) == {"program", "networks", "files", "skipped", "failed"}
+
+    saved = [str(path) for path in folder.glob("*.probabilities.npz")]
+    assert run(tmp_path, "--from-probabilities", *saved, "--unlabelled", "--report") == 0
+    content = load_json(folder / "reliance.json")
+    Draft202012Validator(COMPARISON_SCHEMA).validate(content)
+    assert content["results"]["networks"][0]["chance"] is None
+    changed = [one["changed"] for one in comparison["results"]["networks"][0]["variants"]]
+    assert [one["changed"] for one in content["results"]["networks"][0]["variants"]] == changed
+    assert run(tmp_path, "--from-probabilities", saved[0], saved[0]) == 2
 
 
 def test_without_labels(tmp_path, classes, capsys):
