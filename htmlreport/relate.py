@@ -1,10 +1,10 @@
-"""`python -m shapebias.relate`: effective receptive field against shape bias, over the networks both tools measured."""
+"""`python -m shapebias.relate`: effective receptive field against shape bias and reliance, over networks with both."""
 
 import argparse
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ examples:
   python -m shapebias.relate --erf figures/erf --shape-bias figures/shapebias
       networks that both tools measured with the same weights; people, if measured, are a line
   python -m shapebias.relate --erf figures/erf --shape-bias figures/shapebias --field published --threshold 0.99
+  python -m shapebias.relate --erf figures/erf --shape-bias figures/shapebias --reliance figures/shapebias/reliance
+      a panel for the reliance on each cue beside that of shape bias
 
 Area ratios and shape bias are fractions in [0, 1].
 """
@@ -46,9 +48,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--shape-bias",
         nargs="+",
         type=Path,
-        required=True,
+        default=[],
         metavar="JSON",
-        help="results of shapebias.run, or their folder",
+        help="results of shapebias.run, or their folder; may be left out with --reliance",
+    )
+    parser.add_argument(
+        "--reliance",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="JSON",
+        help="results of shapebias.reliance, or their folder, to be set beside shape bias",
     )
     parser.add_argument(
         "--field",
@@ -89,6 +99,7 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
         layer=options.layer,
         size=options.size,
         random=options.random,
+        reliance=options.reliance,
     )
     people = read_people(options.shape_bias)
     for name, reason in relation.unpaired.items():
@@ -98,6 +109,7 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
     stem = options.output / "relation"
     pictures = save_figure(figure, stem, formats=tuple(dict.fromkeys(options.formats)))
     rows = [network.as_dict() for network in relation.networks]
+    of_reliance = {cue: correlation.as_dict() for cue, correlation in relation.of_reliance.items()}
     save_json(
         stem.with_suffix(".json"),
         {
@@ -112,25 +124,37 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
                 "networks": rows,
                 "correlation": relation.correlation.as_dict(),
                 "people": people.as_dict("shape_bias") if people else None,
+                **({"correlation_of_reliance": of_reliance} if options.reliance else {}),
             },
         },
     )
-    save_csv(stem.with_suffix(".csv"), [_flat_row(network) for network in relation.networks])
+    save_csv(stem.with_suffix(".csv"), [_flat_row(network, relation.of_reliance) for network in relation.networks])
     header = ["network", "ERF area", "95% interval", "shape bias", "95% interval"]
+    header += [text for cue in relation.of_reliance for text in (f"reliance on {cue}", "95% interval")]
     table = [
-        [network.label, *(text for e in (network.field, network.shape_bias) for text in _format(e))]
+        [
+            network.label,
+            *(text for e in (network.field, network.shape_bias) for text in _format(e)),
+            *(text for cue in relation.of_reliance for text in _format(network.reliance.get(cue))),
+        ]
         for network in relation.networks
     ]
     save_latex(stem.with_suffix(".tex"), header, table, note=f"ERF area: {definition}")
     sys.stdout.write(format_table(header, table) + "\n")
     sys.stdout.write(f"\n{relation.correlation.describe()}\n")
+    for cue, correlation in relation.of_reliance.items():
+        sys.stdout.write(f"reliance on {cue}: {correlation.describe()}\n")
     _logger.info("wrote %s", ", ".join(str(stem.with_suffix(end)) for end in (".json", ".csv", ".tex")))
     return 0
 
 
-def _flat_row(network: "Network") -> dict[str, Any]:
+def _flat_row(network: "Network", cues: Iterable[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"name": network.name, "label": network.label, "random": network.random}
-    for key, estimate in (("field", network.field), ("shape_bias", network.shape_bias)):
+    estimates = {"field": network.field, "shape_bias": network.shape_bias}
+    for key, estimate in [*estimates.items(), *((f"reliance_{cue}", network.reliance.get(cue)) for cue in cues)]:
+        if estimate is None:
+            row |= {f"{key}_{part}": None for part in ("value", "low", "high")}
+            continue
         row |= {f"{key}_value": estimate.value, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
     return row
 
@@ -138,12 +162,17 @@ def _flat_row(network: "Network") -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see `runkit.run_main` for the exit codes."""
     command = list(sys.argv[1:] if argv is None else argv)
-    options = build_parser().parse_args(command)
+    parser = build_parser()
+    options = parser.parse_args(command)
+    if not (options.shape_bias or options.reliance):
+        parser.error("take --shape-bias, --reliance, or both")
     return run_main(lambda: execute(options, command), program="shapebias.relate")
 
 
-def _format(estimate: "Estimate") -> tuple[str, str]:
+def _format(estimate: "Estimate | None") -> tuple[str, str]:
     """Value and interval for a table."""
+    if estimate is None or estimate.value is None:
+        return "-", "-"
     interval = "-" if estimate.low is None else f"{estimate.low:.3f}-{estimate.high:.3f}"
     return f"{estimate.value:.3f}", interval
 

@@ -2,9 +2,11 @@
 
 arXiv:2203.06717 conjectures that large effective receptive fields make for shape bias. Here a network's field (a JSON
 of `erf.visualize`) and its shape bias (a JSON of `shapebias.run`) are set side by side where both are of the very same
-weights, and their order is compared. Only the files are read.
+weights, and their order is compared. What a network relies on (a JSON of `shapebias.reliance`) can stand beside both,
+or in place of shape bias where a network has no head of ImageNet. Only the files are read.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from scipy import stats
 from runkit import UserError, list_differences, load_json
 from runkit.intervals import normal_quantile
 from shapebias.measures.bootstrap import CONFIDENCE, RESAMPLES, Estimate
+from shapebias.stimuli.suppressions import CUES
 
 __all__ = ["FEW", "FIELDS", "Correlation", "Network", "Relation", "correlate", "read_people", "relate"]
 
@@ -32,14 +35,15 @@ _SAME = ("model", "weights", "precision", "plain")  # in which the fields of net
 
 @dataclass(frozen=True)
 class Network:
-    """A network measured by both tools.
+    """A network measured by both tools, or by receptive field and reliance.
 
     Attributes:
         name: As both tools were given it.
         label: How tables call it; random weights are named.
         random: Whether it is untrained: drawn hollow, and left out of the correlation.
         field: Area ratio of its effective receptive field; without an interval where the file has none.
-        shape_bias: With its interval.
+        shape_bias: With its interval; without a value where only reliance was measured.
+        reliance: Cue -> reliance with its interval; empty where it was not measured.
     """
 
     name: str
@@ -47,11 +51,15 @@ class Network:
     random: bool
     field: Estimate
     shape_bias: Estimate
+    reliance: Mapping[str, Estimate] = dataclasses.field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        head = {"name": self.name, "label": self.label, "random": self.random}
-        return {**head, **self.field.as_dict("field"), **self.shape_bias.as_dict("shape_bias")}
+        row = {"name": self.name, "label": self.label, "random": self.random}
+        row |= {**self.field.as_dict("field"), **self.shape_bias.as_dict("shape_bias")}
+        for cue, estimate in self.reliance.items():
+            row |= estimate.as_dict(f"reliance_{cue}")
+        return row
 
 
 @dataclass(frozen=True)
@@ -101,12 +109,15 @@ class Relation:
         correlation: Over the trained ones.
         unpaired: Names of networks that only one of the tools measured, or with other weights, with the reason.
         measured: What all fields have in common: images, size, layer.
+        of_reliance: Cue -> correlation of the field with reliance on it, over the trained networks; empty where
+            reliance was not asked for.
     """
 
     networks: tuple[Network, ...]
     correlation: Correlation
     unpaired: Mapping[str, str]
     measured: Mapping[str, Any]
+    of_reliance: Mapping[str, Correlation] = dataclasses.field(default_factory=dict)
 
 
 def relate(
@@ -118,8 +129,9 @@ def relate(
     layer: str = "last",
     size: int | None = None,
     random: bool = False,
+    reliance: Sequence[Path] = (),
 ) -> Relation:
-    """Pair the results of both tools by network and weights.
+    """Pair the results of the tools by network and weights.
 
     Args:
         erf: JSON files of `erf.visualize`, or folders of them.
@@ -129,17 +141,21 @@ def relate(
         layer: Fields of this layer are taken, by the name under which they were measured; of the central unit only.
         size: Fields of images of this side, in pixels; None where the files hold one size.
         random: Whether untrained networks are shown.
+        reliance: JSON files of `shapebias.reliance`, or folders of them; a network with a field and one of the two
+            other results is then enough.
     Raises: UserError if files cannot be read, fields were not measured alike, or nothing can be paired.
     """
-    fields = _read_results(erf, "identity", lambda identity: _is_chosen(identity, layer, size))
-    biases = _read_results(shape_bias, "config")
+    fields = _read_results(erf, "identity", "mass_area_ratio", lambda identity: _is_chosen(identity, layer, size))
+    biases = _read_results(shape_bias, "config", "shape_bias")
+    relied = _read_results(reliance, "config", "cues")
+    others = "shape bias or reliance" if reliance and shape_bias else "reliance" if reliance else "shape bias"
     networks: list[Network] = []
     measured: dict[str, Any] = {}
     unpaired: dict[str, str] = {}
     for key, (path, content) in sorted(fields.items(), key=lambda item: item[1][1]["identity"]["model"]):
         name = content["identity"]["model"]
-        if key not in biases:
-            unpaired[f"{name} ({path})"] = "no shape bias of these weights"
+        if key not in biases and key not in relied:
+            unpaired[f"{name} ({path})"] = f"no {others} of these weights"
             continue
         if key.random and not random:
             unpaired[f"{name} ({path})"] = "random weights"
@@ -152,12 +168,13 @@ def relate(
             )
         measured = common
         label = f"{name}, {content['weights']['label']}" if key.random else name
-        bias = Estimate.from_dict("shape_bias", biases[key][1]["results"])
-        if bias.value is None:
-            unpaired[f"{name} ({path})"] = "its shape bias is not defined"
+        bias = Estimate.from_dict("shape_bias", biases[key][1]["results"]) if key in biases else Estimate(*[None] * 3)
+        cues = _read_cues(relied[key][1]) if key in relied else {}
+        if bias.value is None and not cues:
+            unpaired[f"{name} ({path})"] = f"its {others} is not defined"
             continue
-        networks.append(Network(name, label, key.random, _read_field(path, content, field, threshold), bias))
-    for key, (path, content) in biases.items():
+        networks.append(Network(name, label, key.random, _read_field(path, content, field, threshold), bias, cues))
+    for key, (path, content) in [*biases.items(), *relied.items()]:
         if key not in fields:
             unpaired[f"{content['config']['model']} ({path})"] = "no receptive field of these weights"
     if not networks:
@@ -166,8 +183,16 @@ def relate(
             f"no network was measured by both tools with the same weights ({reasons or 'no results found'})"
         )
     trained = [network for network in networks if not network.random]
-    correlation = correlate([network.field for network in trained], [network.shape_bias for network in trained])
-    return Relation(tuple(networks), correlation, unpaired, measured)
+    biased = [network for network in trained if network.shape_bias.value is not None]
+    correlation = correlate([network.field for network in biased], [network.shape_bias for network in biased])
+    of_reliance = {
+        cue: correlate(
+            [n.field for n in trained if cue in n.reliance], [n.reliance[cue] for n in trained if cue in n.reliance]
+        )
+        for cue in CUES
+        if any(cue in network.reliance for network in networks)
+    }
+    return Relation(tuple(networks), correlation, unpaired, measured, of_reliance)
 
 
 def read_people(paths: Sequence[Path]) -> Estimate | None:
@@ -216,6 +241,8 @@ class _Weights:
     random: bool
     sha256: str | None
     seed: int | None
+    part: str | None = None
+    code_sha256: str | None = None
 
 
 def _is_chosen(identity: Mapping[str, Any], layer: str, size: int | None) -> bool:
@@ -224,9 +251,15 @@ def _is_chosen(identity: Mapping[str, Any], layer: str, size: int | None) -> boo
 
 
 def _read_results(
-    paths: Sequence[Path], block: str, is_chosen: Callable[[Mapping[str, Any]], bool] = lambda identity: True
+    paths: Sequence[Path],
+    block: str,
+    measure: str,
+    is_chosen: Callable[[Mapping[str, Any]], bool] = lambda identity: True,
 ) -> dict[_Weights, tuple[Path, dict[str, Any]]]:
-    """Results of networks by their weights: the JSONs whose `block` says model and weights. Others are passed over."""
+    """Results of networks by their weights: the JSONs whose `block` says model and weights. Others are passed over.
+
+    Raises: UserError if a file cannot be read, one has no such `measure`, or two are of the same weights.
+    """
     found: dict[_Weights, tuple[Path, dict[str, Any]]] = {}
     for path in _list_files(paths):
         content = load_json(path)
@@ -235,7 +268,7 @@ def _read_results(
             continue
         try:
             weights = _Weights(**identity["weights"])
-            content["results"]["shape_bias" if block == "config" else "mass_area_ratio"]
+            content["results"][measure]
         except (KeyError, TypeError) as error:
             raise UserError(f"{path} is not a result of this project: {error}") from error
         if weights in found:
@@ -254,6 +287,12 @@ def _list_files(paths: Sequence[Path]) -> list[Path]:
             raise UserError(f"{path} does not exist; name a result file (.json), or a folder of them")
         files += sorted(path.glob("*.json")) if path.is_dir() else [path]
     return files
+
+
+def _read_cues(content: Mapping[str, Any]) -> dict[str, Estimate]:
+    """Reliance on each cue that was measured."""
+    cues = content["results"]["cues"]
+    return {cue: Estimate.from_dict("reliance", cues[cue]) for cue in CUES if cue in cues}
 
 
 def _read_field(path: Path, content: Mapping[str, Any], field: str, threshold: float) -> Estimate:

@@ -1,51 +1,128 @@
-"""The picture of `shapebias.relate`: receptive field across, shape bias up, intervals both ways."""
+"""The picture of `shapebias.relate`: receptive field across; shape bias, and reliance where it was measured, up."""
 
+import itertools
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
-from htmlreport.relation import Relation
-from runkit.figures import new_figure
-from shapebias.figures.observers import PEOPLE_COLOUR, choose_style
+from htmlreport.relation import Network, Relation
+from runkit.figures import PAGE_WIDTH, new_figure
+from shapebias.figures.observers import PEOPLE_COLOUR, Style, choose_style
 from shapebias.measures.bootstrap import Estimate
 
 __all__ = ["draw_relation"]
 
 
-def draw_relation(relation: Relation, *, people: Estimate | None = None, field: str, width_in: float = 5.0) -> Figure:
+def draw_relation(
+    relation: Relation, *, people: Estimate | None = None, field: str, width_in: float | None = None
+) -> Figure:
     """A point for each network with its intervals; people's shape bias is a line, since nobody knows their field.
+
+    With reliance there is a panel for each cue beside that of shape bias.
 
     Args:
         relation: Networks in the order of the legend; untrained ones are grey and hollow.
         people: Their shape bias and its interval.
         field: Words for the horizontal axis.
-        width_in: Width in inches.
+        width_in: Width in inches; None for 5, with reliance for a page.
     """
-    with new_figure(width_in, 3.2) as figure:
+    if relation.of_reliance:
+        return _draw_panels(relation, people=people, field=field, width_in=width_in or PAGE_WIDTH)
+    with new_figure(width_in or 5.0, 3.2) as figure:
         ax = figure.subplots()
-        if people is not None and people.value is not None:
-            if people.low is not None and people.high is not None:
-                ax.axhspan(people.low, people.high, color=PEOPLE_COLOUR, alpha=0.12, linewidth=0, zorder=0)
-            line: dict[str, Any] = {"color": PEOPLE_COLOUR, "linewidth": 0.9, "linestyle": (0, (4, 2))}
-            ax.axhline(people.value, **line, zorder=1, label="people", gid="observer-people-average")
-        for index, network in enumerate(relation.networks):
-            style = choose_style(index, random=network.random)
-            x, y = network.field, network.shape_bias
-            assert x.value is not None  # others are left out by `relate`
-            assert y.value is not None
-            if x.low is not None and x.high is not None:
-                ax.plot([x.low, x.high], [y.value] * 2, color=style.colour, linewidth=0.9, zorder=3)
-            if y.low is not None and y.high is not None:
-                ax.plot([x.value] * 2, [y.low, y.high], color=style.colour, linewidth=0.9, zorder=3)
-            marker = {**style.of_marker, "markersize": 5, "markeredgewidth": 0.5}
-            ax.plot([x.value], [y.value], **marker, zorder=4, label=network.label, gid=f"{style.key}-points")
-        ax.set_ylim(0, 1)
-        ax.yaxis.set_major_locator(MultipleLocator(0.2))
-        ends = [end for network in relation.networks for end in (network.field.value, network.field.high)]
-        ax.set_xlim(0, 1.1 * max(end for end in ends if end is not None))
+        _plot_people(ax, people)
+        _plot_shape_bias(ax, relation)
+        ax.set_xlim(0, _widest(relation))
         ax.set_xlabel(field)
-        ax.set_ylabel("shape bias (95% intervals)")
         ax.set_title(relation.correlation.describe().replace("; ", "\n"), fontsize=6.5)
         figure.legend(loc="outside lower center", ncols=2, fontsize=6.5, labelspacing=0.25)
     return figure
+
+
+def _draw_panels(relation: Relation, *, people: Estimate | None, field: str, width_in: float) -> Figure:
+    """Shape bias where a network has it, and reliance on each cue, over the same horizontal axis."""
+    has_bias = any(network.shape_bias.value is not None for network in relation.networks)
+    panels = [*(["shape bias"] if has_bias else []), *relation.of_reliance]
+    columns = min(2, len(panels)) if len(panels) != 3 else 3
+    rows = -(-len(panels) // columns)
+    legend = 0.15 * -(-(len(relation.networks) + 1) // 2)
+    with new_figure(width_in, 2.5 * rows + legend) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=True)
+        for ax, name in itertools.zip_longest(axes.flat, panels):
+            if name is None:
+                ax.set_axis_off()
+            elif name == "shape bias":
+                _plot_people(ax, people)
+                _plot_shape_bias(ax, relation)
+                correlation = relation.correlation
+            else:
+                _plot_reliance(ax, relation, name)
+                correlation = relation.of_reliance[name]
+            if name is not None:
+                words = correlation.describe().replace("; ", "\n").replace(", Kendall", ",\nKendall")
+                ax.set_title(words.replace(": so few", ":\nso few"), fontsize=6)
+        axes[0, 0].set_xlim(0, _widest(relation))
+        figure.supxlabel(field, fontsize=7.5)
+        found: dict[str, Any] = {}
+        for ax in axes.flat:
+            for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+                found.setdefault(label, handle)
+        order = ["people", *(network.label for network in relation.networks)]
+        labels = sorted(found, key=order.index)
+        figure.legend(
+            [found[label] for label in labels], labels, loc="outside lower center", ncols=2, fontsize=6.5,
+            labelspacing=0.25,
+        )  # fmt: skip
+    return figure
+
+
+def _plot_people(ax: Axes, people: Estimate | None) -> None:
+    if people is not None and people.value is not None:
+        if people.low is not None and people.high is not None:
+            ax.axhspan(people.low, people.high, color=PEOPLE_COLOUR, alpha=0.12, linewidth=0, zorder=0)
+        line: dict[str, Any] = {"color": PEOPLE_COLOUR, "linewidth": 0.9, "linestyle": (0, (4, 2))}
+        ax.axhline(people.value, **line, zorder=1, label="people", gid="observer-people-average")
+
+
+def _plot_shape_bias(ax: Axes, relation: Relation) -> None:
+    for network, style in _styled(relation):
+        _plot_network(ax, network, network.shape_bias, style, f"{style.key}-points")
+    ax.set_ylim(0, 1)
+    ax.yaxis.set_major_locator(MultipleLocator(0.2))
+    ax.set_ylabel("shape bias (95% intervals)")
+
+
+def _plot_reliance(ax: Axes, relation: Relation, cue: str) -> None:
+    for network, style in _styled(relation):
+        if cue in network.reliance:
+            _plot_network(ax, network, network.reliance[cue], style, f"{style.key}-{cue}-points")
+    lows = [one.low for network in relation.networks if (one := network.reliance.get(cue)) and one.low is not None]
+    ax.set_ylim(min([0.0, *lows]) * 1.05, 1)
+    ax.yaxis.set_major_locator(MultipleLocator(0.2))
+    ax.set_ylabel(f"reliance on {cue}")
+
+
+def _plot_network(ax: Axes, network: Network, y: Estimate, style: Style, gid: str) -> None:
+    """A point with its intervals both ways; nothing without a value."""
+    x = network.field
+    assert x.value is not None  # others are left out by `relate`
+    if y.value is None:
+        return
+    if x.low is not None and x.high is not None:
+        ax.plot([x.low, x.high], [y.value] * 2, color=style.colour, linewidth=0.9, zorder=3)
+    if y.low is not None and y.high is not None:
+        ax.plot([x.value] * 2, [y.low, y.high], color=style.colour, linewidth=0.9, zorder=3)
+    marker = {**style.of_marker, "markersize": 5, "markeredgewidth": 0.5}
+    ax.plot([x.value], [y.value], **marker, zorder=4, label=network.label, gid=gid)
+
+
+def _styled(relation: Relation) -> list[tuple[Network, Style]]:
+    return [(network, choose_style(index, random=network.random)) for index, network in enumerate(relation.networks)]
+
+
+def _widest(relation: Relation) -> float:
+    """Right end of the horizontal axis."""
+    ends = [end for network in relation.networks for end in (network.field.value, network.field.high)]
+    return 1.1 * max(end for end in ends if end is not None)

@@ -13,6 +13,7 @@ from scipy import stats
 
 from htmlreport.relate import build_parser, main
 from htmlreport.relation import correlate, read_people, relate
+from htmlreport.relation_page import describe_relation
 from htmlreport.relation_plot import draw_relation
 from runkit import UserError
 from shapebias.measures.bootstrap import Estimate
@@ -213,6 +214,81 @@ def test_help_shows_runnable_examples():
     lines = [
         line for line in build_parser().format_help().splitlines() if line.startswith("  python -m shapebias.relate")
     ]
-    assert len(lines) == 2
+    assert len(lines) == 3
     for line in lines:
         build_parser().parse_args(line.split("shapebias.relate ")[1].split())
+
+
+@pytest.fixture
+def relied(results):
+    """Reliance of a to c, and of g, which has a field but no head for cue-conflict images."""
+    folder, field, _ = results
+    field("g", 0.6)
+    for index, name in enumerate("abcg"):
+        identity = {"model": name, "weights": weights(name)}
+        low = 0.5 - 0.1 * index
+        cues = {
+            "shape": {"reliance": low, "reliance_interval": [low - 0.05, low + 0.05]},
+            "colour": {"reliance": -0.02, "reliance_interval": [-0.05, 0.01]},
+        }
+        write(folder / "reliance" / f"{name}.json", {"config": identity, "results": {"cues": cues}})
+    together = {"config": {"networks": ["a"], "weights": [weights("a")]}, "results": {}}
+    write(folder / "reliance" / "reliance.json", together)
+    return folder
+
+
+def test_reliance_stands_beside_shape_bias(relied):
+    relation = relate([relied / "erf"], [relied / "bias"], reliance=[relied / "reliance"])
+    by_name = {network.name: network for network in relation.networks}
+    assert list(by_name) == ["a", "b", "c", "d", "g"]
+    assert by_name["g"].shape_bias.value is None
+    assert by_name["d"].reliance == {}
+    assert by_name["b"].reliance["shape"].value == pytest.approx(0.4)
+    assert relation.correlation.networks == 4  # g has no shape bias
+    assert relation.of_reliance["shape"].networks == 4  # d has no reliance
+    assert relation.of_reliance["shape"].spearman == pytest.approx(-1)
+    assert relation.of_reliance["colour"].spearman is None  # all alike
+    figure = draw_relation(relation, people=read_people([relied / "bias"]), field="area")
+    panels = [ax for ax in figure.axes if ax.axison]
+    assert [ax.get_ylabel() for ax in panels] == [
+        "shape bias (95% intervals)",
+        "reliance on shape",
+        "reliance on colour",
+    ]
+    assert panels[2].get_ylim()[0] < -0.05  # the lowest interval is inside
+    figure.draw_without_rendering()
+    for ax in panels:
+        box, around = ax.title.get_window_extent(), ax.get_tightbbox()
+        assert box.width <= figure.bbox.width / 3, ax.get_title()
+        assert around.x1 <= figure.bbox.x1
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["people", "a", "b", "c", "d", "g"]
+
+
+def test_reliance_alone_is_enough(relied, capsys):
+    arguments = ["--erf", str(relied / "erf"), "--reliance", str(relied / "reliance"), "--output", str(relied / "out")]
+    assert main(arguments) == 0
+    assert "reliance on shape: Spearman's rho -1.00" in capsys.readouterr().out
+    content = json.loads((relied / "out" / "relation.json").read_text(encoding="utf-8"))
+    assert content["results"]["correlation_of_reliance"]["shape"]["networks"] == 4
+    assert content["results"]["networks"][-1]["shape_bias"] is None
+    with (relied / "out" / "relation.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["a", "b", "c", "g"]
+    assert float(rows[1]["reliance_shape_value"]) == pytest.approx(0.4)
+    section = describe_relation(relied / "out" / "relation.json", relied / "out" / "report.html")
+    assert section.title == "Receptive field against shape bias and reliance"
+    assert "reliance on colour -0.020 [-0.050, 0.010]" in section.body
+    with pytest.raises(SystemExit):
+        main(["--erf", str(relied / "erf")])
+    assert "take --shape-bias, --reliance, or both" in capsys.readouterr().err
+
+
+def test_weights_of_a_users_own_code_are_told_apart(results):
+    folder, _, _ = results
+    for name in ("erf/a.json", "bias/a.json"):
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        block = content["identity" if name.startswith("erf") else "config"]
+        block["weights"]["code_sha256"] = "abc"
+        write(folder / name, content)
+    assert [network.name for network in relate([folder / "erf"], [folder / "bias"]).networks] == ["a", "b", "c", "d"]
