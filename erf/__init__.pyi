@@ -3,6 +3,7 @@ from .figures.curves import draw_curves
 from .figures.maps import draw_comparison, draw_result, plot, plot_comparison, plot_contribution
 from .gradient.contribution import contribution_map, contribution_maps
 from .gradient.inputs import load_images
+from .gradient.layers.layer import Layer
 from .gradient.theoretical import theoretical_field
 from .measures.squares import log_area, mass_area
 from .measures.summary import Measured, measure
@@ -10,6 +11,7 @@ from .results.files import ErfResult, load_result
 
 __all__ = [
     "ErfResult",
+    "Layer",
     "Measured",
     "contribution_map",
     "contribution_maps",

@@ -45,6 +45,9 @@ class Config(RunOptions):
         num_images: At most so many of them.
         size: Sides of the images in pixels.
         layer: Feature maps: "last", a stage's position, a module's name, or "all" for every stage.
+        layout: Of the layers' outputs, such as "NHWC"; None to find it out.
+        call: Which call of a layer that runs several times; None for its only one.
+        prefix_tokens: How many tokens come before those of the map; None to find it out.
         position: Of the unit: "centre", "average", or two fractions of the image (down, across).
         plain: Whether the network runs as published, nothing merged or reordered.
         scale: Colours of the pictures: "decades" or "published".
@@ -55,6 +58,9 @@ class Config(RunOptions):
     num_images: int = 50
     size: tuple[int, ...] = (1024,)
     layer: tuple[str, ...] = ("last",)
+    layout: str | None = None
+    call: int | None = None
+    prefix_tokens: int | None = None
     position: str | tuple[float, float] = "centre"
     plain: bool = False
     scale: str = "decades"
@@ -98,7 +104,29 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=list(default.layer),
         metavar="L",
-        help="feature map: last, a stage's position, a module's name, or all for every stage (default last)",
+        help="feature map: last, a stage's position, a module's name, or all for every stage (default last); what "
+        "follows a colon is an entry of the module's output (backbone:out), or its input (norm:in)",
+    )
+    what.add_argument(
+        "--layout",
+        default=default.layout,
+        metavar="LETTERS",
+        help="how a module's output is laid out, where it cannot be found out: NCHW, NHWC, NLC or the like (N images, "
+        "C channels, H rows, W columns, L positions row by row)",
+    )
+    what.add_argument(
+        "--call",
+        type=int,
+        default=default.call,
+        metavar="N",
+        help="which call of a module that runs several times, from 0; negative ones count from the end",
+    )
+    what.add_argument(
+        "--prefix-tokens",
+        type=int,
+        default=default.prefix_tokens,
+        metavar="N",
+        help="how many tokens come before those of the map, where it cannot be found out",
     )
     what.add_argument(
         "--position",

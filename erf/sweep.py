@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from erf.gradient.jobs import Job, list_jobs
+from erf.gradient.layers.layer import Layer, LayerError
 from erf.gradient.positions import positions_of
 from erf.measures.sums import stack_sums
 from erf.options import Config
@@ -22,7 +23,7 @@ from erf.results.files import (
     save_result,
 )
 from erf.results.tables import comparison_files
-from runkit import file_stem
+from runkit import UserError, file_stem
 from runkit.progress import SavedProgress
 from runkit.sweep import Preview, Swept, Tool, run_sweep
 
@@ -72,6 +73,8 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         for size in (max(self.config.size), min(self.config.size)):
             check_size(size)
         check_precision(self.config.precision, device)
+        for layer in self.config.layer:
+            self._asked(layer)
         self.device = device
         self.images = find_images(self.config.images, self.config.num_images)
         self.image_sha256 = self.images.sha256
@@ -103,6 +106,12 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         }
         if position != "centre":
             identity["position"] = position if isinstance(position, str) else list(position)
+        if self.config.layout is not None:
+            identity["layout"] = self.config.layout
+        if self.config.call is not None:
+            identity["call"] = self.config.call
+        if self.config.prefix_tokens is not None:
+            identity["prefix_tokens"] = self.config.prefix_tokens
         return identity
 
     # what is on disk
@@ -122,10 +131,20 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
 
     # what is computed
 
+    def _asked(self, layer: str) -> Layer:
+        """A layer with all that the options say of it.
+
+        Raises: UserError if that is no layout, or no number of tokens.
+        """
+        try:
+            return Layer(layer, self.config.layout, self.config.call, self.config.prefix_tokens)
+        except LayerError as error:
+            raise UserError(str(error)) from error
+
     def _question(self, job: Job) -> "Question":
         from erf.gradient.ready import Question
 
-        return Question((job.size, job.size), job.layer, positions_of(self.config.position))
+        return Question((job.size, job.size), self._asked(job.layer), positions_of(self.config.position))
 
     def load_network(self, job: Job) -> "LoadedNetwork":
         from erf.gradient.ready import load_network

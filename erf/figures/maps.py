@@ -271,7 +271,7 @@ def caption(results: Sequence[ErfResult], *, squares: bool = True) -> str:
     counts = sorted({result.num_images for result in results})
     images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     sizes = ", ".join(dict.fromkeys("{} × {}".format(*result.contribution.shape) for result in results))
-    layers = ", ".join(dict.fromkeys(str(result.provenance["layer"]) for result in results))
+    layers = ", ".join(dict.fromkeys(result.layer for result in results))
     commit = f", commit {found[:10]}" if (found := first.get("git_commit")) else ""
     software = " ".join(filter(None, ["replknet-analysis", first["versions"]["replknet-analysis"]]))
     shares = ", ".join(f"{t:.0%}" for t in LOG_THRESHOLDS)

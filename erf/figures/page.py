@@ -223,7 +223,7 @@ def _describe_source(result: ErfResult, folder: Path, page: Path) -> Source:
     images = f"{data['images_used']} of {data['images_found']} ({data['name']}), SHA-256 {data['sha256']}"
     reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in skipped)
     height, width = result.contribution.shape
-    where = f"layer {made['layer']}, {height} × {width} pixels, centre of the squares at pixel {result.centre}"
+    where = f"layer {result.layer}, {height} × {width} pixels, centre of the squares at pixel {result.centre}"
     feature_map = unit.get("feature_map")
     stem = folder / file_stem(result.name)
     facts = [

@@ -183,10 +183,12 @@ def _gradients(model: nn.Module, images: torch.Tensor, layer: Layer, position: P
         try:
             height, width, gradient = _central(model, x, for_network, layer, position)
         except RuntimeError as error:
-            if "modified by an inplace operation" not in str(error) or resolve(model, layer).call is not None:
+            found = resolve(model, layer)
+            stops = found.call is not None or not is_module_name(model, found)
+            if stops or "modified by an inplace operation" not in str(error):
                 raise
             # what comes after the layer writes over what its gradient needs: stop there
-            height, width, gradient = _central(model, x, x.clone(), replace(layer, call=0), position)
+            height, width, gradient = _central(model, x, x.clone(), replace(found, call=0), position)
     return CentralGradients(gradient.relu_().sum(1).to("cpu", torch.float64), (height, width))
 
 
@@ -200,7 +202,7 @@ def _central(
     central = feat[:, :, row, column].relu().sum()
     (gradient,) = torch.autograd.grad(central, x, allow_unused=True)
     if gradient is None:
-        raise NotDifferentiable(f"layer {taken!r} does not depend on the images")
+        raise NotDifferentiable(f"layer {taken.module!r} does not depend on the images")
     return height, width, gradient
 
 

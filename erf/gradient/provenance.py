@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from erf.gradient.accumulate import Progress
 from erf.gradient.images import ImageSet
 from erf.gradient.jobs import Job
+from erf.gradient.layers.layer import TakenLayer
 from erf.gradient.positions import Position, centre_pixel, positions_of, unit_at
 from erf.gradient.ready import LoadedNetwork
 from erf.gradient.theoretical import TheoreticalField
 from erf.options import Config
-from erf.results.content import FieldMaking, FieldUnits
+from erf.results.content import FieldMaking, FieldUnits, LayerTaken
 from runkit import UserError, describe_run
 from runkit.compute.provenance import describe_computation
 from runkit.compute.rounds import Loop
 
-__all__ = ["describe_map", "describe_units"]
+__all__ = ["describe_layer", "describe_map", "describe_units"]
 
 
 def describe_map(
@@ -36,6 +37,7 @@ def describe_map(
         "plain": config.plain,
         **network.ready.prepared.as_dict(),
         "layer": job.layer,
+        "layer_taken": describe_layer(network.taken),
         **describe_computation(loop, device),
         "precision_difference": network.precision_difference,
         "weights": network.record.as_dict(),
@@ -53,6 +55,17 @@ def describe_map(
         },
         "skipped": list(progress.skipped),
         **describe_units(progress.feature_size, job.size, positions_of(config.position), network.field),
+    }
+
+
+def describe_layer(taken: TakenLayer) -> LayerTaken:
+    """What was taken for a layer."""
+    return {
+        "module": taken.module,
+        "layout": taken.layout,
+        "call": taken.call,
+        "prefix_tokens": taken.prefix_tokens,
+        "note": taken.note or None,
     }
 
 

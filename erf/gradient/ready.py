@@ -12,11 +12,13 @@ from torch import nn
 
 from erf.gradient.contribution import ForwardError, LayerError, NotDifferentiable, TrainModeError
 from erf.gradient.images import ImageSet
+from erf.gradient.layers.find import find_feature_map
+from erf.gradient.layers.layer import Layer, TakenLayer, as_layer
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.prepare import Prepared, prepare
 from erf.gradient.positions import CENTRE, Position
 from erf.gradient.precision import is_reduced, number_type, prepare_reduced
-from erf.gradient.theoretical import TheoreticalField, theoretical_field
+from erf.gradient.theoretical import TheoreticalField, field_and_layer
 from erf.results.content import PrecisionDifference
 from replknet.zoo import Preprocessing, ResolvedWeights, WeightsRecord, load_model
 from runkit import UserError
@@ -40,7 +42,7 @@ class Question:
     """
 
     size: tuple[int, int]
-    layer: str | int = "last"
+    layer: str | int | Layer = "last"
     positions: Sequence[Position] = (CENTRE,)
 
 
@@ -84,6 +86,7 @@ class LoadedNetwork:
         record: Of its weights.
         model_args: That it was built with.
         field: What its units can see at most.
+        taken: What was taken for the layer that was asked.
         precision_difference: By how much a reduced precision changes the map of one image; None where it is not
             reduced.
     """
@@ -92,6 +95,7 @@ class LoadedNetwork:
     record: WeightsRecord
     model_args: dict[str, Any]
     field: TheoreticalField
+    taken: TakenLayer
     precision_difference: PrecisionDifference | None
 
 
@@ -116,7 +120,11 @@ def load_network(
     """
     loaded = load_model(weights, input_size=question.size)
     with explained(label, question.size):
-        field = theoretical_field(loaded.model, question.size, layer=question.layer)
+        field, taken = field_and_layer(loaded.model, question.size, layer=question.layer)
+        if taken is None:  # it needs data
+            with torch.no_grad():
+                black = torch.zeros(1, 3, *question.size)
+                taken = find_feature_map(loaded.model, black, as_layer(question.layer)).taken
     model = loaded.model.to(device=device)
     if is_reduced(precision):
         name, x = _first_input(images, loaded.preprocessing, question.size)
@@ -129,7 +137,7 @@ def load_network(
     else:
         prepared, found = prepare(model.to(number_type(precision)), layer=question.layer, plain=plain), None
     ready = ReadyNetwork(prepared, loaded.preprocessing, device, precision, label)
-    return LoadedNetwork(ready, loaded.record, loaded.model_args, field, found)
+    return LoadedNetwork(ready, loaded.record, loaded.model_args, field, taken, found)
 
 
 def check_size(size: int) -> None:

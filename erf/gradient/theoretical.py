@@ -15,10 +15,10 @@ from torch import nn
 from erf.gradient.fields.field import UNKNOWN, Field, Reach
 from erf.gradient.fields.follow import DataDependent, field_of, follow
 from erf.gradient.layers.capture import unwrapped
-from erf.gradient.layers.find import feature_map, image_channels
-from erf.gradient.layers.layer import ForwardError, Layer, LayoutError
+from erf.gradient.layers.find import find_feature_map, image_channels
+from erf.gradient.layers.layer import ForwardError, Layer, LayoutError, TakenLayer, as_layer
 
-__all__ = ["TheoreticalField", "theoretical_field"]
+__all__ = ["TheoreticalField", "field_and_layer", "theoretical_field"]
 
 
 @dataclass(frozen=True)
@@ -74,27 +74,39 @@ def theoretical_field(
 
     Raises: LayerError as `feature_map`.
     """
+    return field_and_layer(model, size, layer=layer, channels=channels)[0]
+
+
+def field_and_layer(
+    model: nn.Module, size: tuple[int, int], *, layer: str | int | Layer = "last", channels: int | None = None
+) -> tuple[TheoreticalField, TakenLayer | None]:
+    """As `theoretical_field`, and what was taken for the layer; None if that needs data."""
     model = unwrapped(model)
+    taken: TakenLayer | None = None
+
+    def look(x: torch.Tensor) -> Field:
+        nonlocal taken
+        feat, taken = find_feature_map(model, x, as_layer(layer))
+        return _field_of_map(feat)
+
     colours = [channels] if channels is not None else list(dict.fromkeys([3, image_channels(model)]))
     field = Field(None, None, "")
     for count in colours:
         try:
-            field = follow(model, lambda x: _field_of_map(feature_map(model, x, layer=layer)), (1, count, *size))
+            field = follow(model, look, (1, count, *size))
             break
         except DataDependent:
             field = field.unknown("the network's path depends on its data")
             break
         except LayoutError as error:
-            if not error.reason:
-                raise
             field = replace(field, reason=error.reason)
             break
         except ForwardError as error:
             field = Field(None, None, "").unknown(f"the network does not run without data ({error})")
     if field.reach is None:
-        return TheoreticalField(None, None, None, field.reason)
+        return TheoreticalField(None, None, None, field.reason), taken
     rows, columns = field.reach
-    return TheoreticalField(
+    known = TheoreticalField(
         (_side(rows), _side(columns)),
         (_stride(rows), _stride(columns)),
         (rows.of(0)[0], columns.of(0)[0]),
@@ -103,6 +115,7 @@ def theoretical_field(
         field.reach,
         field.turns,
     )
+    return known, taken
 
 
 def _field_of_map(feat: torch.Tensor) -> Field:

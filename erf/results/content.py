@@ -17,6 +17,7 @@ __all__ = [
     "FieldProvenance",
     "FieldResult",
     "FieldUnits",
+    "LayerTaken",
     "PrecisionDifference",
     "PrecisionLoss",
     "SkippedImage",
@@ -29,13 +30,16 @@ _Pixels = Annotated[
 ]
 
 
-class _Position(TypedDict, total=False):
+class _Asked(TypedDict, total=False):
     position: Annotated[
         str | Sequence[float], Keywords(description="of the unit that is asked, unless it is the centre")
     ]
+    layout: Annotated[str, Keywords(description="of the layer's output, where it was said")]
+    call: Annotated[int, Keywords(description="which call of the layer, where it was said")]
+    prefix_tokens: Annotated[int, Keywords(minimum=0, description="tokens before the map, where it was said")]
 
 
-class FieldIdentity(_Position):
+class FieldIdentity(_Asked):
     """What decides a result, whatever the device and the batch size."""
 
     model: str
@@ -108,6 +112,18 @@ class TheoreticalExtent(TypedDict):
     reason: Annotated[str | None, Keywords(description="why there is none: 'no bound: ...' or 'not known: ...'")]
 
 
+class LayerTaken(TypedDict):
+    """What was taken for the layer that was asked."""
+
+    module: Annotated[str, Keywords(description="name of the submodule whose map it is")]
+    layout: Annotated[
+        str | None, Keywords(description="letters of its dimensions, such as NHWC; null where timm arranges the map")
+    ]
+    call: Annotated[int | None, Keywords(description="which call of a submodule that runs several times")]
+    prefix_tokens: Annotated[int, Keywords(minimum=0, description="tokens left out before those of the map")]
+    note: Annotated[str | None, Keywords(description="what else has to be known of the map")]
+
+
 class FieldUnits(TypedDict):
     """Where a map was measured."""
 
@@ -136,6 +152,7 @@ class FieldMaking(RunHead, FieldUnits, FieldForm, Computation):
     precision: _Precision
     plain: bool
     layer: str
+    layer_taken: LayerTaken
     precision_difference: Annotated[
         PrecisionDifference | None, Keywords(description="of a reduced precision to float32, on the first image")
     ]

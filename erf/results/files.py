@@ -78,6 +78,18 @@ class ErfResult:
         return (down, across)
 
     @property
+    def layer(self) -> str:
+        """The layer as it was asked, and the module that was taken for it: 'last (stages.3)'."""
+        asked, taken = str(self.provenance["layer"]), self.provenance.get("layer_taken")
+        if taken is None:  # an older result
+            return asked
+        module = "" if taken["module"] == asked else taken["module"]
+        call = "" if taken["call"] is None else f"call {taken['call']}"
+        layout = "" if taken["layout"] in (None, "NCHW") else taken["layout"]
+        details = ", ".join(filter(None, (module, call, layout)))
+        return f"{asked} ({details})" if details else asked
+
+    @property
     def theoretical_side(self) -> float | None:
         """Root of the area of the theoretical field in pixels; None if it has no bound or is not known."""
         sides = self.provenance.get("theoretical_field", {}).get("side_px")

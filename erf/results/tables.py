@@ -124,7 +124,8 @@ def measure_rows(result: ErfResult) -> list[Row]:
 def summary(result: ErfResult) -> Row:
     """What `--json` says of a result: what it is of, and every measure, undefined numbers as None."""
     numbers = ("measure", "threshold", "unit", "value", "low", "high")
-    return {**_head(result), "measures": [{key: row[key] for key in numbers} for row in measure_rows(result)]}
+    head = {**_head(result), "layer_taken": result.provenance.get("layer_taken")}
+    return {**head, "measures": [{key: row[key] for key in numbers} for row in measure_rows(result)]}
 
 
 def are_paired(first: ErfResult, second: ErfResult) -> bool:
@@ -168,11 +169,12 @@ def text_table(results: Sequence[ErfResult]) -> str:
         return ["not reached" if a.ratio is None else f"{a.ratio:.2%} {a.side_px:>5}" for a in areas]
 
     def block(title: str, thresholds: Sequence[float], areas_of: Callable[..., list[SquareArea]]) -> str:
-        header = ["network", "weights", "images", *(f"{t:.0%}  side" for t in thresholds)]
+        header = ["network", "weights", "layer", "images", *(f"{t:.0%}  side" for t in thresholds)]
         rows = [
             [
                 r.name,
                 r.weights_label,
+                r.layer,
                 str(r.num_images),
                 *squares(areas_of(r.contribution, thresholds, centre=r.centre)),
             ]

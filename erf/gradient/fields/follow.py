@@ -8,6 +8,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
@@ -24,10 +25,11 @@ from torch.utils._pytree import tree_leaves
 from erf.gradient.fields.field import UNKNOWN, Field, image_field
 from erf.gradient.fields.rules import Call, field_of_result
 
-__all__ = ["DataDependent", "field_of", "follow"]
+__all__ = ["DataDependent", "field_of", "follow", "is_following"]
 
 _Result = TypeVar("_Result")
 _NAME = "_receptive_field"
+_following: ContextVar[bool] = ContextVar("following", default=False)
 
 
 class DataDependent(Exception):
@@ -37,6 +39,11 @@ class DataDependent(Exception):
 def field_of(tensor: torch.Tensor) -> Field | None:
     """What a tensor sees of the image, while `follow` lasts; None if it does not depend on it."""
     return getattr(tensor, _NAME, None)
+
+
+def is_following() -> bool:
+    """Whether `follow` is running."""
+    return _following.get()
 
 
 def follow(model: nn.Module, run: Callable[[torch.Tensor], _Result], shape: tuple[int, int, int, int]) -> _Result:
@@ -52,6 +59,7 @@ def follow(model: nn.Module, run: Callable[[torch.Tensor], _Result], shape: tupl
     weight = next(iter([*model.parameters(), *model.buffers()]), torch.empty(0))
     dtype = weight.dtype if weight.is_floating_point() else torch.float32
     quiet = _quiet("torch._subclasses.fake_tensor")
+    token = _following.set(True)
     with quiet, _as_it_was(model), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), _Unseen(), _Watch():
         x = torch.empty(shape, device=weight.device, dtype=dtype)
         setattr(x, _NAME, image_field((shape[2], shape[3])))
@@ -61,6 +69,8 @@ def follow(model: nn.Module, run: Callable[[torch.Tensor], _Result], shape: tupl
             if any(isinstance(e, (DataDependentOutputException, DynamicOutputShapeException)) for e in _causes(error)):
                 raise DataDependent from error
             raise
+        finally:
+            _following.reset(token)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

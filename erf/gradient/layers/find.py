@@ -3,15 +3,25 @@
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from erf.gradient.fields.follow import DataDependent, field_of, follow
+from erf.gradient.fields.field import UNKNOWN
+from erf.gradient.fields.follow import DataDependent, field_of, follow, is_following
 from erf.gradient.layers.capture import capture, eager, find_module, select, some_names, unwrapped
-from erf.gradient.layers.last import last_layer
-from erf.gradient.layers.layer import ForwardError, Layer, LayerError, LayoutError, NotDifferentiable, as_layer
+from erf.gradient.layers.last import last_layer, last_note
+from erf.gradient.layers.layer import (
+    ForwardError,
+    Layer,
+    LayerError,
+    LayoutError,
+    NotDifferentiable,
+    TakenLayer,
+    as_layer,
+)
 from erf.gradient.layers.layout import SPATIAL_MODULES, Layout, layout_asked_for, layout_of_axes, layout_of_one_unit
 from erf.gradient.layers.probe import layout_by_resizing, probed_layouts
 from runkit.compute.memory import is_out_of_memory
@@ -20,10 +30,10 @@ __all__ = ["FeatureMap", "feature_map", "find_feature_map", "image_channels", "i
 
 
 class FeatureMap(NamedTuple):
-    """A feature map (N, C, h, w), and what it is in words, such as 'stages.3' or 'layers.0, laid out as NHWC'."""
+    """A feature map (N, C, h, w), and what it was taken from."""
 
     values: torch.Tensor
-    taken: str
+    taken: TakenLayer
 
 
 def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int | Layer = "last") -> torch.Tensor:
@@ -68,13 +78,22 @@ def resolve(model: nn.Module, layer: str | int | Layer) -> Layer:
 
 
 def find_feature_map(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
-    """As `feature_map`, with words for what was taken."""
+    """As `feature_map`, with what it was taken from."""
     model = unwrapped(model)
-    layer = resolve(model, layer)
+    note = last_note(model) if layer.name == "last" else ""
+    if is_module_name(model, layer):
+        found = layer
+    elif layer.call is not None or (hasattr(model, "forward_intermediates") and _says_more(layer)):
+        raise LayerError(f"layer {layer.name!r} is a map that the network names; say more only of a submodule's output")
+    else:
+        found = resolve(model, layer)
     with eager(model):
-        if is_module_name(model, layer):
-            return _of_module(model, x, layer)
-        return _of_network(model, x, layer)
+        feat, taken = (_of_module if is_module_name(model, found) else _of_network)(model, x, found)
+    return FeatureMap(feat, replace(taken, note=note, call=layer.call))
+
+
+def _says_more(layer: Layer) -> bool:
+    return layer.layout is not None or layer.prefix_tokens is not None
 
 
 def _of_network(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
@@ -85,12 +104,12 @@ def _of_network(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
         infos = list(getattr(model, "feature_info", ()))
         if infos and not -len(infos) <= position < len(infos):
             raise LayerError(f"layer {layer}: the network has feature maps 0 to {len(infos) - 1}")
-        with own_words(model, x):
+        stage = _name_of_stage(infos, position)
+        with own_words(model, x), _layout_of_stage(model, stage) as layouts:
             maps = network.forward_intermediates(
                 x, indices=[position], norm=False, output_fmt="NCHW", intermediates_only=True, stop_early=True
             )
-        stage = _name_of_stage(infos, position)
-        return FeatureMap(_checked(maps[0], x, stage), stage)
+        return FeatureMap(_checked(maps[0], x, stage), TakenLayer(stage, layouts[-1] if layouts else None))
     if layer.name == "last":
         if hasattr(model, "forward_features"):
             return _found(model, x, layer, lambda image: network.forward_features(image), "forward_features")
@@ -108,6 +127,26 @@ def _name_of_stage(infos: list[Any], position: int) -> str:
     info = infos[position] if infos else None
     name = info.get("module") if isinstance(info, dict) else None
     return str(name or f"feature map {position}")
+
+
+@contextmanager
+def _layout_of_stage(model: nn.Module, name: str) -> Iterator[list[str]]:
+    """While it lasts, layouts that a submodule's outputs have, as far as `follow` knows them."""
+    layouts: list[str] = []
+
+    def look(module: nn.Module, args: Any, output: Any) -> None:
+        field = field_of(output) if isinstance(output, torch.Tensor) else None
+        layout = layout_of_axes(field.axes, output.ndim) if field and field.axes else None
+        if layout is not None:
+            layouts.append(layout.letters)
+
+    module = find_module(model, name) if is_following() else None
+    handle = module.register_forward_hook(look) if module is not None else None
+    try:
+        yield layouts
+    finally:
+        if handle is not None:
+            handle.remove()
 
 
 def _of_module(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
@@ -176,19 +215,17 @@ def _found(
         layout: Layout | None = layout_asked_for(layer, tuple(output.shape), x.shape[0], size)
     elif output.shape[0] != x.shape[0]:
         raise LayerError(_other_batch(name, output, x))
-    elif field is not None:  # this is `follow`, asking
-        layout = layout_of_axes(field.axes, output.ndim) if field.axes else None
+    elif is_following():
+        layout = layout_of_axes(field.axes, output.ndim) if field and field.axes else None
     else:
         layout = _layout_of(model, x, output, layer, lambda image: _selected(run(image), layer))
     if layout is None:
         raise LayoutError(
             f"layer {name!r} gives {tuple(output.shape)}, and which dimensions are rows and columns of the image "
             "cannot be told; say so by layout='NCHW', 'NHWC', 'NLC' or the like (--layout)",
-            reason=field.reason if field else "",
+            reason=field.reason if field else UNKNOWN + "the map does not depend on the image",
         )
-    return FeatureMap(
-        layout.to_map(output), name if layout.letters == "NCHW" else f"{name}, laid out as {layout.letters}"
-    )
+    return FeatureMap(layout.to_map(output), TakenLayer(name, layout.letters, prefix_tokens=layout.prefix))
 
 
 def _selected(output: Any, layer: Layer) -> Any:

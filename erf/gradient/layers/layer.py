@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["ForwardError", "Layer", "LayerError", "LayoutError", "NotDifferentiable", "as_layer"]
+__all__ = ["ForwardError", "Layer", "LayerError", "LayoutError", "NotDifferentiable", "TakenLayer", "as_layer"]
 
 
 class LayerError(ValueError):
@@ -13,10 +13,10 @@ class LayoutError(LayerError):
     """It cannot be told how a layer's output is laid out.
 
     Attributes:
-        reason: What is known of its units' fields, as `erf.gradient.fields.field.Field.reason`; '' outside of `follow`.
+        reason: Why its units' fields have no size, as `erf.gradient.fields.field.Field.reason`.
     """
 
-    def __init__(self, message: str, reason: str = ""):
+    def __init__(self, message: str, reason: str):
         super().__init__(message)
         self.reason = reason
 
@@ -85,6 +85,31 @@ class Layer:
 
     def __str__(self) -> str:
         return self.name if self.call is None else f"{self.name} (call {self.call})"
+
+
+@dataclass(frozen=True)
+class TakenLayer:
+    """What was taken for a layer that was asked.
+
+    Attributes:
+        module: Name of the submodule that gives the map, with the entry of its output where it has several; 'output' or
+            'forward_features' for those of the network itself.
+        layout: Letters of its dimensions, as for `Layer.layout`; None where timm brings it into the form of a map.
+        call: Which call of the submodule; None for its only one.
+        prefix_tokens: How many tokens were left out before those of the map.
+        note: What else has to be known of the map; '' if nothing.
+    """
+
+    module: str
+    layout: str | None = "NCHW"
+    call: int | None = None
+    prefix_tokens: int = 0
+    note: str = ""
+
+    def __str__(self) -> str:
+        call = "" if self.call is None else f" (call {self.call})"
+        layout = "" if self.layout in (None, "NCHW") else f", laid out as {self.layout}"
+        return f"{self.module}{call}{layout}"
 
 
 def _is_layout(text: str) -> bool:

@@ -14,6 +14,7 @@ from torch import nn
 import erf
 from erf.gradient.contribution import ForwardError, Layer, LayerError, NotDifferentiable, TrainModeError
 from erf.gradient.layers.find import feature_map, find_feature_map
+from erf.gradient.layers.layer import TakenLayer
 
 
 def reference(model, x, module, to_map, call=0, entry=lambda output: output):
@@ -423,8 +424,8 @@ def test_a_layout_is_letters_of_dimensions(layout):
 def test_the_map_says_what_it_is():
     model = ChannelsLast().eval()
     x = torch.randn(1, 3, 64, 64)
-    assert find_feature_map(model, x, Layer("stem")).taken == "stem"
-    assert find_feature_map(model, x, Layer("block")).taken == "block, laid out as NHWC"
+    assert find_feature_map(model, x, Layer("stem")).taken == TakenLayer("stem", "NCHW")
+    assert find_feature_map(model, x, Layer("block")).taken == TakenLayer("block", "NHWC")
 
 
 def test_errors_are_one_sentence():
