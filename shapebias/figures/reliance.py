@@ -24,7 +24,9 @@ __all__ = [
     "styled",
 ]
 
-_COLUMNS = 4  # of panels
+_COLUMNS = 4  # of panels on a page; two in one column of a paper
+_NAME_WIDTH = 0.85  # inches, of the names beside images
+_ROOM = 20  # characters that fit under a panel
 
 
 def plot_reliance(measured: Sequence[Reliance], *, ax: Axes | None = None) -> Axes:
@@ -94,10 +96,11 @@ def plot_reliance_curve(measured: Sequence[Reliance], suppression: str, *, ax: A
 def draw_reliance_curves(measured: Sequence[Reliance], *, width_in: float = PAGE_WIDTH) -> Figure:
     """All suppressions, one panel each, with a legend of the networks below."""
     names = list(dict.fromkeys(point.suppression for point in measured[0].points if point.suppression))
-    columns = min(_COLUMNS, len(names))
+    columns = min(_COLUMNS if width_in > COLUMN_WIDTH else 2, len(names))
     rows = -(-len(names) // columns)
-    with new_figure(width_in, 1.7 * rows + 0.3 + 0.17 * len(measured)) as figure:
-        axes = figure.subplots(rows, columns, squeeze=False)
+    together = 3 if width_in > COLUMN_WIDTH else 1
+    with new_figure(width_in, 1.65 * rows + 0.2 + 0.17 * -(-len(measured) // together)) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for ax, name in itertools.zip_longest(axes.flat, names):
             if name is None:
                 ax.set_axis_off()
@@ -105,7 +108,7 @@ def draw_reliance_curves(measured: Sequence[Reliance], *, width_in: float = PAGE
                 plot_reliance_curve(measured, name, ax=ax)
         for ax in axes[:, 0]:
             ax.set_ylabel(left_of(measured))
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(measured)))
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=together)
     return figure
 
 
@@ -139,28 +142,50 @@ def draw_control(control: Sequence[ControlPoint], *, width_in: float = PAGE_WIDT
     return figure
 
 
-def draw_suppressions(images: Mapping[str, np.ndarray], *, width_in: float = PAGE_WIDTH, columns: int = 9) -> Figure:
-    """The same image under every suppression, so that a reader sees what was done.
+def draw_suppressions(images: Mapping[str, np.ndarray], *, width_in: float = PAGE_WIDTH) -> Figure:
+    """The same image under every suppression, so that a reader sees what was done: a row each, from weak to strong.
+
+    Every row begins with the image as it is (–). In one column of a paper at most four strengths are shown.
 
     Args:
-        images: Label of the variant -> uint8 (H, W, 3), in the order in which they are shown.
-        columns: How many in a row.
+        images: Label of the variant -> uint8 (H, W, 3); "none" is the image as it is.
+        width_in: Width in inches.
     """
-    rows = -(-len(images) // columns)
-    side = width_in / columns
-    with new_figure(width_in, rows * (side + 0.14)) as figure:
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for ax, shown in itertools.zip_longest(axes.flat, images.items()):
-            ax.set_axis_off()
-            if shown is not None:
-                ax.imshow(shown[1])
-                ax.set_title(_wrapped(shown[0]), fontsize=4.6, pad=1.5)
+    rows: dict[str, list[tuple[str, np.ndarray]]] = {}
+    for label, shown in images.items():
+        name, _, strength = label.rpartition("-")
+        if name:
+            rows.setdefault(name, []).append((strength, shown))
+    if width_in <= COLUMN_WIDTH:
+        rows = {name: _some(shown, 4) for name, shown in rows.items()}
+    columns = 1 + max(map(len, rows.values()))
+    side = (width_in - _NAME_WIDTH) / columns
+    height, width = images["none"].shape[:2]
+    with new_figure(width_in, len(rows) * (side * height / width + 0.13)) as figure:
+        axes = figure.subplots(len(rows), columns, squeeze=False)
+        for row, (name, strengths) in zip(axes, rows.items(), strict=True):
+            for ax, shown in itertools.zip_longest(row, [("–", images["none"]), *strengths]):
+                ax.set_axis_off()
+                if shown is not None:
+                    ax.imshow(shown[1])
+                    ax.set_title(shown[0], fontsize=6, pad=1.5)
+            row[0].text(-0.08, 0.5, name.replace("-patch", "\n-patch").replace("-grey", "\n-grey").lstrip("\n"),
+                        transform=row[0].transAxes, ha="right", va="center", fontsize=6.5)  # fmt: skip
     return figure
+
+
+def _some(shown: list[tuple[str, np.ndarray]], count: int) -> list[tuple[str, np.ndarray]]:
+    """At most so many of them, the last one included."""
+    chosen = {round((index + 1) * len(shown) / min(count, len(shown))) - 1 for index in range(min(count, len(shown)))}
+    return [one for index, one in enumerate(shown) if index in chosen]
 
 
 def _label_strengths(axes: Axes, strengths: Sequence[float | None], suppression: str) -> None:
     """Title and horizontal axis of a suppression's panel."""
-    axes.set_xticks(range(len(strengths)), ["–" if strength is None else f"{strength:g}" for strength in strengths])
+    labels = ["–" if strength is None else f"{strength:g}" for strength in strengths]
+    if sum(map(len, labels)) > _ROOM:
+        labels[1::2] = [""] * len(labels[1::2])
+    axes.set_xticks(range(len(labels)), labels)
     axes.set_title(suppression)
     axes.set_xlabel(SUPPRESSIONS[suppression].axis if suppression in SUPPRESSIONS else "strength")
 
@@ -184,9 +209,3 @@ def _curve(points: Sequence[ReliancePoint]) -> tuple[np.ndarray, np.ndarray, np.
 def left_of(measured: Sequence[Reliance]) -> str:
     """What curves show, in words."""
     return "unchanged answers" if measured[0].chance is None else "relative accuracy"
-
-
-def _wrapped(label: str) -> str:
-    """A label on two lines, the strength on the second."""
-    name, _, strength = label.rpartition("-")
-    return f"{name}\n{strength}" if name else f"{label}\n"

@@ -4,12 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from runkit import UserError, sha256_of_files
 from runkit.files import IMAGE_SUFFIXES
 
 __all__ = ["ImageFolder", "LabelledImage", "find_folder", "match_classes"]
 
+_T = TypeVar("_T")
 _SYNSET = re.compile(r"n\d{8}")
 
 
@@ -54,8 +56,8 @@ def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = T
 
     Args:
         root: A folder of class folders, each of any depth; without labels any folder.
-        num_images: At most so many images, as many of each class as of every other (the first classes may have one
-            more); None for all.
+        num_images: At most so many images, as many of each class as of every other (some classes, evenly spread over
+            all, may have one more); None for all.
         labelled: Whether the folders right below `root` are classes.
 
     Raises: UserError if the folder is missing, holds no images, or holds images of fewer than two classes.
@@ -122,18 +124,22 @@ def _plain(name: str) -> str:
 
 
 def _share(total: int | None, sizes: Sequence[int]) -> list[int]:
-    """How many images to take of each class: equal shares, what small classes lack going to the others."""
+    """How many images to take of each class: equal shares, what small classes lack going to the others.
+
+    What is left when no equal share remains goes to classes that are evenly spread over all.
+    """
     if total is None or total >= sum(sizes):
         return list(sizes)
     shares = [0] * len(sizes)
-    for _ in range(max(sizes)):
-        for index, size in enumerate(sizes):
-            if total and shares[index] < size:
-                shares[index] += 1
-                total -= 1
+    while total:
+        open_ones = [index for index, size in enumerate(sizes) if shares[index] < size]
+        chosen = _evenly(open_ones, total)
+        for index in chosen:
+            shares[index] += 1
+        total -= len(chosen)
     return shares
 
 
-def _evenly(images: Sequence[LabelledImage], count: int) -> list[LabelledImage]:
-    count = min(count, len(images))
-    return [images[(2 * i + 1) * len(images) // (2 * count)] for i in range(count)]
+def _evenly(items: Sequence[_T], count: int) -> list[_T]:
+    count = min(count, len(items))
+    return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]

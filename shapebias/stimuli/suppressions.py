@@ -331,7 +331,7 @@ SUPPRESSIONS: dict[str, Suppression] = {
         Suppression(
             "bilateral-patch-shuffle",
             ("shape", "texture"),
-            "patches per side, diameter growing with them",
+            "patches per side",
             tuple(
                 Strength(grid, {"grid": grid, **setting}) for grid, setting in zip(_GRIDS[:6], _BILATERALS, strict=True)
             ),
@@ -341,7 +341,7 @@ SUPPRESSIONS: dict[str, Suppression] = {
         Suppression(
             "bilateral-12-patch-shuffle",
             ("shape", "texture"),
-            "patches per side, diameter 12",
+            "patches per side",
             tuple(Strength(grid, {"grid": grid, **_BILATERALS[4]}) for grid in _GRIDS),
             _bilateral_patch_shuffle,
             random=True,

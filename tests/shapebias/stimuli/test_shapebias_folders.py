@@ -36,6 +36,17 @@ def test_shares_are_equal_as_far_as_there_are_images(root, total, expected):
     assert folder.found == 15
 
 
+def test_fewer_images_than_classes_are_spread_over_all_classes(tmp_path):
+    for index in range(20):
+        (tmp_path / f"{index:02}").mkdir()
+        for i in range(3):
+            (tmp_path / f"{index:02}" / f"{i}.png").touch()
+    assert [image.label for image in find_folder(tmp_path, 4).images] == ["02", "07", "12", "17"]
+    assert [counts(find_folder(tmp_path, 22)).count(n) for n in (1, 2)] == [18, 2]
+    assert [i for i, n in enumerate(counts(find_folder(tmp_path, 22))) if n == 2] == [5, 15]
+    assert len(find_folder(tmp_path, 1).images) == 1
+
+
 def test_images_of_a_class_are_chosen_evenly(root):
     names = [image.name for image in find_folder(root, 7).images if image.label == "cat"]
     assert len(set(names)) == 3
