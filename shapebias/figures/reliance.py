@@ -164,11 +164,11 @@ def draw_suppressions(images: Mapping[str, np.ndarray], *, width_in: float = PAG
     with new_figure(width_in, len(rows) * (side * height / width + 0.13)) as figure:
         axes = figure.subplots(len(rows), columns, squeeze=False)
         for row, (name, strengths) in zip(axes, rows.items(), strict=True):
-            for ax, shown in itertools.zip_longest(row, [("–", images["none"]), *strengths]):
+            for ax, one in itertools.zip_longest(row, [("–", images["none"]), *strengths]):
                 ax.set_axis_off()
-                if shown is not None:
-                    ax.imshow(shown[1])
-                    ax.set_title(shown[0], fontsize=6, pad=1.5)
+                if one is not None:
+                    ax.imshow(one[1])
+                    ax.set_title(one[0], fontsize=6, pad=1.5)
             row[0].text(-0.08, 0.5, name.replace("-patch", "\n-patch").replace("-grey", "\n-grey").lstrip("\n"),
                         transform=row[0].transAxes, ha="right", va="center", fontsize=6.5)  # fmt: skip
     return figure
