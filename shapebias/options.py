@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ examples:
       decide otherwise on what the networks said, again without them
   python -m shapebias.run --from-csv figures/shapebias/raw/cue-conflict --json --quiet
       for scripts: every measure on stdout
+  python -m shapebias.run --model tf_efficientnet_lite0.in1k --experiment all
+      all 17 datasets of the human benchmark; python -m shapebias.benchmark makes its table of the answers
 
 Shape bias, accuracy and coverage are fractions in [0, 1]; images have 224 × 224 pixels.
 """
@@ -54,9 +56,10 @@ class Config(RunOptions):
     """What the command line asked for; the names are those of the options.
 
     Attributes:
-        experiment: Which images and people.
-        stimuli: Folder of the images; None for the cache, else a download.
-        humans: Folder of people's answers; None for the cache, else a download.
+        experiments: Which images and people.
+        stimuli: Folder of the images, of several experiments one that holds a folder for each; None for the cache, else
+            a download.
+        humans: Folder of people's answers, in the same way.
         preprocessing: "model", the network's own, or "toolbox", the same for all.
         aggregation: How the probabilities of a category's classes become one: "mean", "sum" or "max".
         from_csv: Recorded answers to be measured, instead of networks.
@@ -64,13 +67,37 @@ class Config(RunOptions):
     """
 
     model: tuple[str, ...] = DEFAULT_MODELS
-    experiment: Experiment = CUE_CONFLICT
+    experiments: tuple[Experiment, ...] = (CUE_CONFLICT,)
     stimuli: Path | None = None
     humans: Path | None = None
     preprocessing: str = "model"
     aggregation: str = "mean"
     from_csv: tuple[Path, ...] = ()
     from_probabilities: tuple[Path, ...] = ()
+
+    @property
+    def experiment(self) -> Experiment:
+        """The only experiment; where there may be several, each of `parts` has one.
+
+        Raises: ValueError if there are several.
+        """
+        (only,) = self.experiments
+        return only
+
+    @property
+    def parts(self) -> "list[Config]":
+        """What is asked for of each experiment, with its own folders."""
+        if len(self.experiments) == 1:
+            return [self]
+        return [
+            replace(
+                self,
+                experiments=(experiment,),
+                stimuli=self.stimuli and self.stimuli / experiment.name,
+                humans=self.humans and self.humans / experiment.name,
+            )
+            for experiment in self.experiments
+        ]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -110,16 +137,25 @@ def build_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--experiment",
-        choices=tuple(name for name, experiment in EXPERIMENTS.items() if not experiment.in_one_folder),
-        default=CUE_CONFLICT.name,
-        help="which images and people: shape against texture, or edge drawings or silhouettes, where the question is "
-        "how often the object is named (default: cue-conflict)",
+        nargs="+",
+        choices=("all", *EXPERIMENTS),
+        default=[CUE_CONFLICT.name],
+        metavar="NAME",
+        help="which images and people, of " + ", ".join(EXPERIMENTS) + ", or all of them: cue-conflict asks for shape "
+        "against texture, the others how often the object is named (default: cue-conflict)",
     )
     data.add_argument(
-        "--stimuli", type=Path, metavar="DIR", help="the 16 category folders (default: cache, else download)"
+        "--stimuli",
+        type=Path,
+        metavar="DIR",
+        help="the unpacked images; of several experiments the folder that holds one for each (default: cache, else "
+        "download)",
     )
     data.add_argument(
-        "--humans", type=Path, metavar="DIR", help="raw-data CSVs of people (default: cache, else download)"
+        "--humans",
+        type=Path,
+        metavar="DIR",
+        help="raw-data CSVs of people, of several experiments in a folder for each (default: cache, else download)",
     )
     choices = parser.add_argument_group("choices that change the answers")
     choices.add_argument(
@@ -165,8 +201,12 @@ def parse_config(arguments: Sequence[str]) -> Config:
     weights = options["weights"]
     if weights not in ("auto", "pretrained", "random") and len(models) > 1:
         parser.error(f"--weights {weights} is one checkpoint; name one --model with it")
-    experiment = EXPERIMENTS[options["experiment"]]
-    return Config(**{**options, "model": models, "weights": (weights,), "experiment": experiment})
+    asked = options.pop("experiment")
+    names = EXPERIMENTS if "all" in asked else dict.fromkeys(asked)
+    experiments = tuple(EXPERIMENTS[name] for name in names)
+    if options["from_csv"] and len(experiments) > 1:
+        parser.error("--from-csv measures answers to one --experiment; shapebias.benchmark reads those to several")
+    return Config(**{**options, "model": models, "weights": (weights,), "experiments": experiments})
 
 
 def _refuse_recorded(parser: argparse.ArgumentParser, options: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from shapebias.options import Config
 from shapebias.results.answers import add_aggregation, read_answers, write_answers
 from shapebias.results.comparison import comparison_files
 from shapebias.results.files import ResultFolder
+from shapebias.stimuli.layouts import names_category
 
-__all__ = ["check_cues", "find_people", "foresee_recorded", "measure_probabilities"]
+__all__ = ["check_cues", "find_people", "foresee_recorded", "measure_probabilities", "split_probabilities"]
 
 _logger = logging.getLogger(__name__)
 
@@ -37,12 +39,30 @@ def check_cues(answered: Sequence[Observer], config: Config) -> None:
 
     Raises: UserError.
     """
+    wanted = (config.experiment.two_cues, not config.experiment.in_one_folder)
     for observer in answered:
-        if (observer.trials["texture"] != "").any() != config.experiment.two_cues:
+        two_cues = (observer.trials["texture"] != "").any()
+        by_category = all(map(names_category, observer.trials["image"]))
+        if (two_cues, by_category) != wanted:
             raise UserError(
                 f"{observer.source or observer.name} does not hold answers to {config.experiment.what}; choose the "
                 "--experiment they are of"
             )
+
+
+def split_probabilities(config: Config) -> list[Config]:
+    """What is asked for of each experiment that `config` names saved probabilities of, with these alone.
+
+    Raises: UserError as `load_probabilities`, or if a file is of an experiment that was not asked for.
+    """
+    files: dict[str, list[Path]] = {experiment.name: [] for experiment in config.experiments}
+    for path in config.from_probabilities:
+        experiment = load_probabilities(path).provenance["data"]["name"]
+        if experiment not in files:
+            raise UserError(f"{path} is of the experiment {experiment}; say --experiment")
+        files[experiment].append(path)
+    parts = (replace(part, from_probabilities=tuple(files[part.experiment.name])) for part in config.parts)
+    return [part for part in parts if part.from_probabilities]
 
 
 def measure_probabilities(config: Config, folder: ResultFolder) -> list[Observer]:
@@ -57,8 +77,6 @@ def measure_probabilities(config: Config, folder: ResultFolder) -> list[Observer
         started, clock = datetime.now(timezone.utc), time.perf_counter()
         probabilities = load_probabilities(path)
         name, provenance = probabilities.model, probabilities.provenance
-        if provenance["data"]["name"] != config.experiment.name:
-            raise UserError(f"{path} is of the experiment {provenance['data']['name']}; say --experiment")
         if name in seen:
             raise UserError(f"{path} and {seen[name]} are both of the network {name!r}; name one of them")
         seen[name] = path
@@ -87,22 +105,18 @@ def _is_finished(probabilities: Probabilities, config: Config, folder: ResultFol
     )
 
 
-def foresee_recorded(config: Config, folder: ResultFolder) -> DryRun:
+def foresee_recorded(config: Config) -> DryRun:
     """What would be done with answers or probabilities that were saved."""
-    if config.from_csv:
-        jobs = [
+    jobs: list[ForeseenJob] = []
+    files: list[Path] = []
+    for part in [config] if config.from_csv else split_probabilities(config):
+        folder = ResultFolder.of(part.output, part.experiment)
+        files += comparison_files(folder, part.formats)
+        jobs += [
             ForeseenJob(observer.name, "recorded", "measure", (folder.json_of(observer.name),))
-            for observer in read_observers(config.from_csv)
+            for observer in read_observers(part.from_csv)
         ]
-    else:
-        saved = [load_probabilities(path) for path in config.from_probabilities]
-        jobs = [
-            ForeseenJob(
-                one.model,
-                one.provenance["weights"]["label"],
-                "decide and measure",
-                (folder.json_of(one.model), folder.csv_of(one.model), folder.ranks_of(one.model)),
-            )
-            for one in saved
-        ]
-    return DryRun("shapebias.run", "what was recorded", jobs, comparison_files(folder, config.formats))
+        for one in map(load_probabilities, part.from_probabilities):
+            written = (folder.json_of(one.model), folder.csv_of(one.model), folder.ranks_of(one.model))
+            jobs.append(ForeseenJob(one.model, one.provenance["weights"]["label"], "decide and measure", written))
+    return DryRun("shapebias.run", "what was recorded", jobs, files)

@@ -1,10 +1,13 @@
-"""`python -m shapebias.run`: shape bias of networks of the zoo, or of recorded answers, with people beside them."""
+"""`python -m shapebias.run`: answers of networks of the zoo, or recorded ones, with people beside them.
+
+Of cue-conflict images they give shape bias, of the other experiments of the human benchmark accuracy.
+"""
 
 import logging
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +36,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_main(lambda: execute(config), program="shapebias.run", arguments=config.arguments, level=level)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """One experiment of a run.
+
+    Attributes:
+        config: What is asked of it.
+        folder: Where its files lie.
+        people: To compare with.
+        observers: Who is measured.
+    """
+
+    config: Config
+    folder: "ResultFolder"
+    people: "Sequence[Observer]"
+    observers: "Sequence[Observer]"
+
+    @property
+    def everyone(self) -> "list[Observer]":
+        """Who is measured, then people."""
+        return [*self.observers, *self.people]
+
+
 def execute(config: Config) -> int:
     """Do what `config` asks: answers, measures, files, and the table on stdout.
 
@@ -43,74 +68,83 @@ def execute(config: Config) -> int:
     """
     from shapebias.recorded import check_cues
     from shapebias.results.comparison import compare, show_table, summary
-    from shapebias.results.files import ResultFolder
 
     if config.console.list_models is not None or config.console.dry_run:
         return _tell(config) if is_main_process() else 0
     started, clock = datetime.now(timezone.utc), time.perf_counter()
-    folder = ResultFolder.of(config.output, config.experiment)
-    people, swept = _gather(config, folder)
-    observers, failures = swept.results, swept.failures
+    parts, swept = _gather(config)
+    failures = swept.failures
     if not is_main_process():
         return failures.exit_code
-    if observers:
-        check_cues([*observers, *people], config)
-        comparison = compare([*observers, *people])
+    measured = [part for part in parts if part.observers]
+    for part in measured:
+        check_cues(part.everyone, part.config)
+    told: list[dict[str, Any]] = []
+    for part in measured:
+        comparison = compare(part.everyone)
         head = describe_run(
             program="shapebias.run",
             arguments=config.arguments,
             started=started,
             seconds=time.perf_counter() - clock,
         )
-        written = _write(comparison, config, folder, head, observers, people, swept.skipped)
-        if config.console.json:
-            files = [*_files_of(observers, config, folder, failures), *written]
-            _write_json(summary(comparison), files, swept.skipped, failures)
-        else:
-            write_out(show_table(comparison))
+        written = _write(comparison, part, head, swept.skipped)
+        files = [*_files_of(part, failures), *written]
+        told.append(
+            {
+                "experiment": part.config.experiment.name,
+                "observers": summary(comparison),
+                "files": list(map(str, files)),
+            }
+        )
+        if not config.console.json:
+            heading = "" if len(config.experiments) == 1 else f"{part.config.experiment.title}:\n"
+            write_out(heading + show_table(comparison))
         _logger.info("wrote %s", ", ".join(str(path) for path in written))
-    elif config.console.json:
-        _write_json([], [], swept.skipped, failures)
+    if config.console.json:
+        _write_json(config, told, swept.skipped, failures)
     failures.log()
     return failures.exit_code
 
 
-def _gather(config: Config, folder: "ResultFolder") -> "tuple[list[Observer], Swept[Observer]]":
+def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
     """People, and what was or is answered by those who are measured; nothing where there is nothing to share."""
     from runkit.sweep import Swept
     from shapebias.answers.observers import read_observers
-    from shapebias.recorded import find_people, measure_probabilities
+    from shapebias.recorded import find_people, measure_probabilities, split_probabilities
+    from shapebias.results.files import ResultFolder
     from shapebias.sweep import measure_networks
 
+    nothing: Swept[Any] = Swept([], Failures())
     recorded = bool(config.from_csv or config.from_probabilities)
     if not is_main_process():
-        return [], Swept([], Failures()) if recorded else measure_networks(config, folder)
+        return [], nothing if recorded else measure_networks(config)
     if config.from_csv:
         observers = read_observers(config.from_csv)
         among = any(observer.kind == "person" for observer in observers)
         if among and config.humans is not None:
             raise UserError("--from-csv already names people; leave out --humans, or the people's CSVs")
-        return [] if among else find_people(config), Swept(observers, Failures())
-    people = find_people(config)  # first: a folder that is not there should be known before the long work
+        people = [] if among else find_people(config)
+        return [_Part(config, ResultFolder.of(config.output, config.experiment), people, observers)], nothing
+    asked = split_probabilities(config) if recorded else config.parts
+    # people first: a folder that is not there should be known before the long work
+    parts = [_Part(part, ResultFolder.of(part.output, part.experiment), find_people(part), ()) for part in asked]
     if recorded:
-        return people, Swept(measure_probabilities(config, folder), Failures())
-    return people, measure_networks(config, folder)
+        return [replace(part, observers=measure_probabilities(part.config, part.folder)) for part in parts], nothing
+    swept = measure_networks(config)
+    of_experiment: dict[str, list[Observer]] = {part.config.experiment.name: [] for part in parts}
+    for answered in swept.results:
+        of_experiment[answered.experiment.name].append(answered.observer)
+    return [replace(part, observers=of_experiment[part.config.experiment.name]) for part in parts], swept
 
 
-def _write(
-    comparison: "Comparison",
-    config: Config,
-    folder: "ResultFolder",
-    head: "RunHead",
-    observers: "Sequence[Observer]",
-    people: "Sequence[Observer]",
-    skipped: "list[SkippedNetwork]",
-) -> list[Path]:
+def _write(comparison: "Comparison", part: _Part, head: "RunHead", skipped: "list[SkippedNetwork]") -> list[Path]:
     """Write the comparison, and what was read from CSVs as results of their own; returns the files of the former."""
     from shapebias.figures.files import write_pictures
     from shapebias.results.comparison import write_comparison
     from shapebias.results.files import describe_raw_data
 
+    config, folder, observers = part.config, part.folder, part.observers
     if config.from_csv:
         recorded: RecordedHead = {**head, "config": {"source": "raw-data CSV"}}
         for observer in observers:
@@ -119,7 +153,7 @@ def _write(
     about: ComparisonHead = {
         **head,
         "config": {"observers": [observer.name for observer in observers], "people": len(comparison.persons)},
-        "raw_data": [describe_raw_data(observer) for observer in [*observers, *people]],
+        "raw_data": [describe_raw_data(observer) for observer in part.everyone],
         "skipped": skipped,
     }
     written = [*write_comparison(comparison, folder, about, pictures=pictures), *pictures]
@@ -137,23 +171,30 @@ def _write_report(config: Config, folder: "ResultFolder") -> Path:
     return page
 
 
-def _files_of(
-    observers: "Sequence[Observer]", config: Config, folder: "ResultFolder", failures: Failures
-) -> list[Path]:
+def _files_of(part: _Part, failures: Failures) -> list[Path]:
     """The files of single results that are there."""
-    recorded = config.from_csv or config.from_probabilities
-    asked = set() if recorded else set(config.model) - set(failures.reasons)
-    names = sorted(asked | {observer.name for observer in observers})
-    return [path for name in names for path in folder.files_of(name) if path.exists()]
+    from shapebias.sweep import job_name
+
+    config, experiment = part.config, part.config.experiment
+    asked: set[str] = set()
+    if not (config.from_csv or config.from_probabilities):
+        failed = failures.reasons.keys()
+        asked = {name for name in config.model if not failed & {name, job_name(name, experiment)}}
+    names = sorted(asked | {observer.name for observer in part.observers})
+    return [path for name in names for path in part.folder.files_of(name) if path.exists()]
 
 
 def _write_json(
-    observers: list[dict[str, Any]], files: Sequence[Path], skipped: "list[SkippedNetwork]", failures: Failures
+    config: Config, told: Sequence[Mapping[str, Any]], skipped: "list[SkippedNetwork]", failures: Failures
 ) -> None:
-    """What `--json` asks for."""
-    paths = list(map(str, files))
-    content = {"observers": observers, "files": paths, "skipped": skipped, "failed": failures.reasons}
-    write_json({"program": "shapebias.run", **content})
+    """What `--json` asks for: of a single experiment its observers and files, of several a list of these."""
+    content: dict[str, Any] = {"program": "shapebias.run"}
+    if len(config.experiments) == 1:
+        only = told[0] if told else {"observers": [], "files": []}
+        content |= {"observers": only["observers"], "files": only["files"]}
+    else:
+        content |= {"experiments": list(told)}
+    write_json({**content, "skipped": skipped, "failed": failures.reasons})
 
 
 def _tell(config: Config) -> int:
@@ -169,13 +210,13 @@ def _tell(config: Config) -> int:
     from shapebias.results.files import ResultFolder
     from shapebias.sweep import AnswerTool
 
-    folder = ResultFolder.of(config.output, config.experiment)
     if config.from_csv or config.from_probabilities:
-        foreseen, failures = foresee_recorded(config, folder), Failures()
+        foreseen, failures = foresee_recorded(config), Failures()
     else:
-        foreseen, failures = foresee_sweep(AnswerTool(config, folder))
+        foreseen, failures = foresee_sweep(AnswerTool(config))
     if config.report:
-        foreseen = replace(foreseen, files=[*foreseen.files, folder.root / REPORT])
+        reports = [ResultFolder.of(config.output, experiment).root / REPORT for experiment in config.experiments]
+        foreseen = replace(foreseen, files=[*foreseen.files, *reports])
     foreseen.show(as_json=config.console.json)
     failures.log()
     return failures.exit_code

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from shapebias.results.answers import add_aggregation, read_answers, write_answe
 from shapebias.results.comparison import comparison_files
 from shapebias.results.content import AnswersIdentity
 from shapebias.results.files import ResultFolder
-from shapebias.stimuli.categories import CATEGORIES
-from shapebias.stimuli.images import Stimuli, find_stimuli, stimuli_at_hand
+from shapebias.stimuli.experiments import Experiment
+from shapebias.stimuli.images import Stimuli, find_all_stimuli, stimuli_at_hand
 
 if TYPE_CHECKING:  # these load torch
     import torch
@@ -34,21 +34,29 @@ if TYPE_CHECKING:  # these load torch
     from runkit.dry_run import Cost
     from shapebias.network.loading import LoadedNetwork
 
-__all__ = ["AnswerJob", "AnswerTool", "measure_networks"]
+__all__ = ["AnswerJob", "AnswerTool", "Answered", "job_name", "measure_networks"]
 
 _logger = logging.getLogger(__name__)
-_KEPT_BYTES = 1 << 30  # of decoded stimuli, for the networks that come after the first
+_KEPT_BYTES = 1 << 30  # of decoded stimuli, for the networks that come after the first; more where memory is free
+_KEPT_SHARE = 4
 
 
-def measure_networks(config: Config, folder: ResultFolder) -> Swept[Observer]:
-    """Answers of each network, from a finished result, from its probabilities file, or computed now.
+class Answered(NamedTuple):
+    """What a network answered to an experiment."""
 
-    Under torchrun the ranks share the stimuli, and rank 0 alone writes and has observers; a failing network does not
-    stop the others.
+    experiment: Experiment
+    observer: Observer
+
+
+def measure_networks(config: Config) -> Swept[Answered]:
+    """Answers of each network to each experiment, from a finished result, from its probabilities, or computed now.
+
+    A network is loaded once for all experiments. Under torchrun the ranks share the stimuli, and rank 0 alone writes
+    and has observers; a failing network does not stop the others.
 
     Raises: UserError if no network's weights can be had, or if the only network fails.
     """
-    swept = run_sweep(AnswerTool(config, folder))
+    swept = run_sweep(AnswerTool(config))
     if len(swept.skipped) == len(config.asked):
         raise UserError("no network is left: none of the trained weights can be had; --weights random would run anyway")
     return swept
@@ -62,43 +70,59 @@ class AnswerJob:
         weights: The network and its weights.
         folder: Where its files lie.
         stimuli: The images; none in a dry run for which they would have to be downloaded.
+        alone: Whether the run has this experiment only.
     """
 
     weights: "ResolvedWeights"
     folder: ResultFolder
     stimuli: Stimuli
+    alone: bool = True
+
+    @property
+    def network(self) -> str:
+        """The network's name: the files are called after it."""
+        return self.weights.name
 
     @property
     def name(self) -> str:
-        """The network's: the files are called after it."""
-        return self.weights.name
+        """The network's, with the experiment where there are several."""
+        return self.network if self.alone else job_name(self.network, self.stimuli.experiment)
 
 
-class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Observer]):
-    """Shape bias; a job is one network that is asked the stimuli of an experiment."""
+def job_name(network: str, experiment: Experiment) -> str:
+    """How messages and failures of a run with several experiments call a network's part in one of them."""
+    return f"{network} on {experiment.name}"
+
+
+class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Answered]):
+    """Shape bias and its sisters; a job is one network that is asked the stimuli of an experiment."""
 
     program = "shapebias.run"
     verb = "ask"
     basis = "from runs with 1 image and with 4 images together, by their number"
 
-    def __init__(self, config: Config, folder: ResultFolder):
+    def __init__(self, config: Config):
         self.config: Config = config
-        self.folder = folder
+        self.folders = [ResultFolder.of(config.output, experiment) for experiment in config.experiments]
 
     # what is asked
 
     def begin(self, device: "torch.device") -> None:
-        self._take(device, find_stimuli(self.config.stimuli, self.config.experiment))
-        if not self.stimuli.is_published_list:
-            _logger.warning("%s: these are not the names of the published benchmark", self.stimuli.folder)
+        self._take(device, find_all_stimuli({part.experiment: part.stimuli for part in self.config.parts}))
+        for stimuli in self.stimuli:
+            if not stimuli.is_published_list:
+                _logger.warning("%s: these are not the names of the published benchmark", stimuli.folder)
 
-    def _take(self, device: "torch.device", stimuli: Stimuli) -> None:
+    def _take(self, device: "torch.device", stimuli: Sequence[Stimuli]) -> None:
+        from runkit.compute.memory import available_memory
         from shapebias.network.inference import StimulusReader
         from shapebias.network.precision import check_precision
 
         check_precision(self.config.precision, device)
         self.device, self.stimuli = device, stimuli
-        self.reader = StimulusReader(keep_bytes=0 if len(self.config.asked) == 1 else _KEPT_BYTES)
+        free = available_memory(type(device)("cpu"))
+        once = len(self.config.asked) == 1
+        self.reader = StimulusReader(keep_bytes=0 if once else max(_KEPT_BYTES, free // _KEPT_SHARE))
 
     def list_jobs(self, name: str, weights: str) -> list[AnswerJob]:
         """Raises: LeftOut where `auto` would mean random weights, whose shape bias means nothing."""
@@ -108,7 +132,12 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
             resolved = resolve_weights(name, _trained(weights), seed=self.config.seed)
         except WeightsUnavailable as error:
             raise LeftOut(str(error)) if weights == "auto" else error from None
-        return [AnswerJob(resolved, self.folder, self.stimuli)]
+        return self._jobs(resolved)
+
+    def _jobs(self, weights: "ResolvedWeights") -> list[AnswerJob]:
+        alone = len(self.stimuli) == 1
+        pairs = zip(self.folders, self.stimuli, strict=True)
+        return [AnswerJob(weights, folder, stimuli, alone) for folder, stimuli in pairs]
 
     def identify(self, job: AnswerJob) -> ProbabilitiesIdentity:
         return {
@@ -125,24 +154,25 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
     # what is on disk
 
     def files(self, job: AnswerJob) -> list[Path]:
-        return job.folder.files_of(job.name)
+        return job.folder.files_of(job.network)
 
     def progress_path(self, job: AnswerJob) -> Path:
-        return job.folder.partial_of(job.name)
+        return job.folder.partial_of(job.network)
 
     def find_finished(self, job: AnswerJob) -> dict[str, Any] | None:
-        return job.folder.finished_identity(job.name, resume=self.config.resume)
+        return job.folder.finished_identity(job.network, resume=self.config.resume)
 
     def is_whole(self, job: AnswerJob) -> bool:
-        return job.folder.has_answers(job.name)
+        return job.folder.has_answers(job.network)
 
-    def read_result(self, job: AnswerJob) -> Observer:
+    def read_result(self, job: AnswerJob) -> Answered:
         from shapebias.network.loading import label_of
 
-        return read_answers(job.folder, job.name, label_of(job.weights), random=job.weights.record.random)
+        observer = read_answers(job.folder, job.network, label_of(job.weights), random=job.weights.record.random)
+        return Answered(job.folder.experiment, observer)
 
     def outputs_path(self, job: AnswerJob) -> Path:
-        return job.folder.probabilities_of(job.name)
+        return job.folder.probabilities_of(job.network)
 
     def find_outputs(self, job: AnswerJob) -> ProbabilitiesIdentity | None:
         path = self.outputs_path(job)
@@ -157,14 +187,15 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
         return job.weights
 
     def load_network(self, job: AnswerJob) -> "LoadedNetwork":
-        from shapebias.network.loading import find_precision_effect, load_network
+        from shapebias.network.loading import find_precision_effects, load_network
 
         config = self.config
         network = load_network(job.weights, preprocessing=config.preprocessing, device=self.device)
         if config.precision == "float32":
             return network
-        effect = find_precision_effect(network, config.precision, job.stimuli, self.reader, name=job.name)
-        return replace(network, precision_effect=effect)
+        # of all experiments now: the network is not float32 any more when the next one's turn comes
+        effects = find_precision_effects(network, config.precision, self.stimuli, self.reader, name=job.network)
+        return replace(network, precision_effects=effects)
 
     def compute(self, job: AnswerJob, network: "LoadedNetwork", loop: "Loop") -> np.ndarray:
         from shapebias.network import inference
@@ -190,15 +221,17 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
     def save_outputs(self, job: AnswerJob, outputs: Probabilities) -> None:
         save_probabilities(outputs, self.outputs_path(job))
 
-    def write_result(self, job: AnswerJob, outputs: Probabilities) -> Observer:
-        return write_answers(job.folder, outputs, self.outputs_path(job), aggregation=self.config.aggregation)
+    def write_result(self, job: AnswerJob, outputs: Probabilities) -> Answered:
+        path, aggregation = self.outputs_path(job), self.config.aggregation
+        return Answered(job.folder.experiment, write_answers(job.folder, outputs, path, aggregation=aggregation))
 
     # what a dry run asks
 
     def begin_dry(self, device: "torch.device") -> None:
-        config = self.config
-        at_hand = stimuli_at_hand(config.stimuli, config.experiment)
-        self._take(device, at_hand or Stimuli(Path(), (), config.experiment))
+        parts = self.config.parts
+        at_hand = [stimuli_at_hand(part.stimuli, part.experiment) for part in parts]
+        absent = [Stimuli(Path(), (), part.experiment) for part in parts]
+        self._take(device, [found or none for found, none in zip(at_hand, absent, strict=True)])
 
     def preview_jobs(self, name: str, weights: str) -> list[Preview[AnswerJob]]:
         from replknet.listing import SOURCES, find_source, foresee_weights
@@ -206,11 +239,13 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
         if weights == "auto" and find_source(name, weights) is None:
             raise LeftOut(SOURCES[None])
         found = foresee_weights(name, _trained(weights), seed=self.config.seed)
-        unknown = "" if found.at_hand and self.stimuli else "these weights and images"
-        return [Preview(AnswerJob(found.weights, self.folder, self.stimuli), found.label, unknown)]
+        return [
+            Preview(job, found.label, "" if found.at_hand and job.stimuli else "these weights and images")
+            for job in self._jobs(found.weights)
+        ]
 
     def count_images(self, job: AnswerJob) -> int:
-        return len(job.stimuli) or len(CATEGORIES) * job.stimuli.experiment.images_per_category
+        return len(job.stimuli) or job.stimuli.experiment.images
 
     def count_done(self, saved: SavedProgress) -> int:
         return len(saved.arrays["probabilities"])
@@ -218,16 +253,17 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Obs
     def estimate_cost(self, job: AnswerJob, images: int) -> "Cost":
         from shapebias.network.cost import estimate_cost
 
-        return estimate_cost(job.name, self.config, self.device, images)
+        return estimate_cost(job.network, self.config, self.device, images)
 
     def describe_inputs(self) -> str:
-        config, stimuli = self.config, self.stimuli
-        count = len(stimuli) or len(CATEGORIES) * config.experiment.images_per_category
-        where = f"in {stimuli.folder}" if stimuli else "that would be downloaded"
-        return f"{count} {config.experiment.what} {where}, in {config.precision} on {self.device}"
+        described = []
+        for stimuli in self.stimuli:
+            where = f"in {stimuli.folder}" if stimuli else "that would be downloaded"
+            described.append(f"{len(stimuli) or stimuli.experiment.images} {stimuli.experiment.what} {where}")
+        return f"{', '.join(described)}, in {self.config.precision} on {self.device}"
 
     def common_files(self, jobs: Sequence[AnswerJob]) -> list[Path]:
-        return comparison_files(self.folder, self.config.formats)
+        return [path for folder in self.folders for path in comparison_files(folder, self.config.formats)]
 
 
 def _trained(weights: str) -> str:

@@ -1,8 +1,8 @@
 """A network made ready to be asked, and what its probabilities say about their making."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import torch
@@ -19,7 +19,7 @@ from shapebias.answers.observers import RANDOM_SUFFIX
 from shapebias.network.inference import TOOLBOX_PREPROCESSING, StimulusReader, check_head
 from shapebias.network.precision import PrecisionEffect, reduce_precision
 from shapebias.options import Config
-from shapebias.stimuli.images import Stimuli, Stimulus
+from shapebias.stimuli.images import Stimuli
 
 __all__ = ["LoadedNetwork", "describe_answers", "label_of", "load_network", "subject_of"]
 
@@ -36,14 +36,14 @@ class LoadedNetwork:
         preprocessing: That its images get.
         record: Of its weights.
         model_args: That it was built with.
-        precision_effect: What a reduced precision changes; None in float32.
+        precision_effects: Experiment -> what a reduced precision changes on its images; empty in float32.
     """
 
     model: nn.Module
     preprocessing: Preprocessing
     record: WeightsRecord
     model_args: dict[str, Any]
-    precision_effect: PrecisionEffect | None = None
+    precision_effects: Mapping[str, PrecisionEffect] = field(default_factory=dict)
 
 
 def load_network(weights: ResolvedWeights, *, preprocessing: str, device: torch.device) -> LoadedNetwork:
@@ -66,30 +66,33 @@ def load_network(weights: ResolvedWeights, *, preprocessing: str, device: torch.
     return LoadedNetwork(model, given, loaded.record, loaded.model_args)
 
 
-def find_precision_effect(
-    network: LoadedNetwork, precision: str, stimuli: Sequence[Stimulus], reader: StimulusReader, *, name: str
-) -> PrecisionEffect:
-    """Convert a float32 network, in place, to a reduced precision; what that changes on some stimuli."""
-    some = stimuli[:: max(1, len(stimuli) // _COMPARED_IMAGES)][:_COMPARED_IMAGES]
-    device = next(network.model.parameters()).device
-    effect = reduce_precision(
+def find_precision_effects(
+    network: LoadedNetwork, precision: str, sets: Sequence[Stimuli], reader: StimulusReader, *, name: str
+) -> dict[str, PrecisionEffect]:
+    """Convert a float32 network, in place, to a reduced precision.
+
+    Returns: Experiment -> what that changes on some of its stimuli, of which `sets` has those of every experiment.
+    """
+    effects = reduce_precision(
         network.model,
         getattr(torch, precision),
-        some,
+        *(stimuli[:: max(1, len(stimuli) // _COMPARED_IMAGES)][:_COMPARED_IMAGES] for stimuli in sets),
         preprocessing=network.preprocessing,
-        device=device,
+        device=next(network.model.parameters()).device,
         reader=reader,
         name=name,
     )
-    _logger.info(
-        "%s: %s against float32 on %d images: %d decisions changed, largest difference of a probability %.2g",
-        name,
-        precision,
-        effect.images,
-        effect.decisions_changed,
-        effect.largest_difference,
-    )
-    return effect
+    for stimuli, effect in zip(sets, effects, strict=True):
+        _logger.info(
+            "%s: %s against float32 on %d %s: %d decisions changed, largest difference of a probability %.2g",
+            name,
+            precision,
+            effect.images,
+            "images" if len(sets) == 1 else stimuli.experiment.what,
+            effect.decisions_changed,
+            effect.largest_difference,
+        )
+    return {stimuli.experiment.name: effect for stimuli, effect in zip(sets, effects, strict=True)}
 
 
 def subject_of(weights: ResolvedWeights) -> str:
@@ -110,7 +113,7 @@ def describe_answers(
     weights: ResolvedWeights, config: Config, network: LoadedNetwork, stimuli: Stimuli, loop: Loop, device: torch.device
 ) -> NetworkMaking:
     """The provenance of probabilities, without what decides them (`config`); see docs/file-formats.md."""
-    preprocessing, effect = network.preprocessing, network.precision_effect
+    preprocessing, effect = network.preprocessing, network.precision_effects.get(stimuli.experiment.name)
     return {
         **describe_run(program="shapebias.run", arguments=config.arguments, started=loop.started, seconds=loop.seconds),
         "subject": subject_of(weights),

@@ -41,14 +41,20 @@ class PrecisionEffect:
 
 
 def reduce_precision(
-    model: nn.Module, dtype: torch.dtype, stimuli: Sequence[Stimulus], **options: Any
-) -> PrecisionEffect:
-    """Ask a float32 network the stimuli, convert it in place to `dtype`, ask again, and compare.
+    model: nn.Module, dtype: torch.dtype, *sets: Sequence[Stimulus], **options: Any
+) -> list[PrecisionEffect]:
+    """Ask a float32 network some stimuli, convert it in place to `dtype`, ask again, and compare.
 
     Args:
+        sets: Stimuli; each set has an effect of its own.
         options: Of `predict`.
+    Returns: One effect for each set.
     """
-    exact = predict(model, stimuli, **options)
-    reduced = predict(model.to(dtype), stimuli, **options)
+    exact = [predict(model, stimuli, **options) for stimuli in sets]
+    model.to(dtype)
+    return [_compare(before, predict(model, stimuli, **options)) for before, stimuli in zip(exact, sets, strict=True)]
+
+
+def _compare(exact: np.ndarray, reduced: np.ndarray) -> PrecisionEffect:
     changed = sum(a != b for a, b in zip(decide(exact), decide(reduced), strict=True))
-    return PrecisionEffect(len(stimuli), changed, float(np.abs(exact - reduced).max()))
+    return PrecisionEffect(len(exact), changed, float(np.abs(exact - reduced).max()))

@@ -9,7 +9,7 @@ The images of the other experiments lie in one folder, and their names say condi
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ __all__ = [
     "Stimuli",
     "Stimulus",
     "cache_folder",
+    "find_all_stimuli",
     "find_stimuli",
     "parse_image_name",
     "read_stimuli",
@@ -138,6 +139,28 @@ def find_stimuli(folder: str | Path | None = None, experiment: Experiment = CUE_
     stimuli = read_stimuli(cached, experiment)
     check_remembered(cached, stimuli.content_sha256)
     return stimuli
+
+
+def find_all_stimuli(folders: Mapping[Experiment, Path | None]) -> list[Stimuli]:
+    """As `find_stimuli` for several experiments; all are looked for before one that is absent is spoken of.
+
+    Raises: UserError as `find_stimuli`; where experiments are absent it names them, and those that are there.
+    """
+    found: list[Stimuli] = []
+    absent: dict[str, AbsentStimuli] = {}
+    for experiment, folder in folders.items():
+        try:
+            found.append(find_stimuli(folder, experiment))
+        except AbsentStimuli as error:
+            absent[experiment.name] = error
+    if not absent:
+        return found
+    first = next(iter(absent.values()))
+    if len(folders) == 1:
+        raise first
+    there = " ".join(stimuli.experiment.name for stimuli in found)
+    way_out = f"ask for those that are there: --experiment {there}" if there else "none is there"
+    raise UserError(f"no images of {', '.join(absent)} ({first}); {way_out}")
 
 
 def stimuli_at_hand(folder: str | Path | None = None, experiment: Experiment = CUE_CONFLICT) -> Stimuli | None:

@@ -23,6 +23,7 @@ __all__ = [
     "Stimulus",
     "is_named_by_trial",
     "list_images",
+    "names_category",
     "parse_image_name",
     "parse_stimulus",
 ]
@@ -62,9 +63,14 @@ class Stimulus:
         return self.path.name
 
 
+def names_category(name: str) -> bool:
+    """Whether a name is that of an image in a category folder: its last piece says shape or texture."""
+    return _NAME.fullmatch(name.rpartition("_")[2]) is not None
+
+
 def is_named_by_trial(name: str) -> bool:
     """Whether a name has the form of the images in one folder, of which the last piece does not say the category."""
-    return _TRIAL.fullmatch(name) is not None and _NAME.fullmatch(name.rpartition("_")[2]) is None
+    return _TRIAL.fullmatch(name) is not None and not names_category(name)
 
 
 def parse_image_name(name: str) -> tuple[str, str]:

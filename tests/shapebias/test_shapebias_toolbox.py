@@ -1,6 +1,5 @@
 """The bridge to the model-vs-human toolbox: alone, against a stand-in of its registry, and with the toolbox itself."""
 
-import csv
 import importlib.util
 import os
 import re
@@ -20,7 +19,9 @@ from torch import nn
 from replknet import load_model, optimize
 from replknet.zoo import LoadedModel, Preprocessing
 from runkit import UserError
+from shapebias.answers.observers import write_raw_data
 from shapebias.network.inference import TOOLBOX_PREPROCESSING, evaluate
+from shapebias.stimuli.experiments import EXPERIMENTS
 from shapebias.stimuli.images import read_stimuli
 from shapebias.toolbox import ToolboxNetwork, register, renormalise, toolbox_name
 
@@ -154,32 +155,45 @@ from shapebias.toolbox import register
 import modelvshuman
 
 names = register([sys.argv[1]], weights="random", preprocessing="toolbox", device="cpu")
-modelvshuman.Evaluate()(list(names), ["cue-conflict"], batch_size=16, num_workers=0, print_predictions=True)
+datasets = ["cue-conflict", "contrast", "sketch"]
+modelvshuman.Evaluate()(list(names), datasets, batch_size=16, num_workers=0, print_predictions=True)
 """
 
 
 @pytest.mark.slow
 def test_the_toolbox_itself_gives_the_same_answers(tmp_path):
-    """Its `Evaluate` on 32 images of noise, in a process of its own: it asks for its folder when it is imported."""
+    """Its `Evaluate` on 32 images of noise in each of three datasets, of both layouts, gives our CSVs byte for byte.
+
+    It runs in a process of its own, for it asks for its folder when it is imported.
+    """
     spec = importlib.util.find_spec("modelvshuman")
     if spec is None or spec.origin is None:
         pytest.skip("the model-vs-human toolbox is not installed: pip install --group modelvshuman")
     (tmp_path / "modelvshuman").symlink_to(Path(spec.origin).parent)  # it reads its lists from this folder
     draws = np.random.default_rng(0)
-    part = tmp_path / "datasets" / "cue-conflict"
-    for category in ("cat", "truck"):
-        (part / category).mkdir(parents=True)
-        for number in range(1, 17):
-            coarse = draws.integers(0, 256, (7, 7, 3), np.uint8)
-            image = Image.fromarray(coarse).resize((224, 224))
-            image.save(part / category / f"{category}{number}-dog1.png")
+    trials = [(number, category) for category in ("truck", "cat") for number in range(1, 17)]
+    names = {
+        "cue-conflict": [f"{category}/{category}{number}-dog1.png" for number, category in trials],
+        "contrast": [
+            f"dnn/session-1/{number:04}_cop_dnn_{condition}_{category}_10_n0{len(category)}_{number}.png"
+            for condition, (number, category) in zip(["c05", "c100"] * 16, trials, strict=True)
+        ],
+        "sketch": [
+            f"dnn/session-1/{number:04}_ske_dnn_0_{category}_00_{category}-00{number}-sketch-2.png"
+            for number, category in trials
+        ],
+    }
+    for path in [tmp_path / "datasets" / dataset / name for dataset in names for name in names[dataset]]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draws.integers(0, 256, (7, 7, 3), np.uint8)).resize((224, 224)).save(path)
     environment = {**os.environ, "MODELVSHUMANDIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", SCRIPT, NETWORK], check=True, env=environment)
-    (path,) = (tmp_path / "raw-data" / "cue-conflict").glob("*.csv")
-    assert path.name == "cue-conflict_test-resnet_session-1.csv"
-    with path.open(newline="", encoding="utf-8") as file:
-        theirs = {row["imagename"]: row["object_response"] for row in csv.DictReader(file)}
     loaded = load_model(NETWORK, "random")
-    stimuli = read_stimuli(part, complete=False)
-    ours = evaluate(optimize(loaded.model), stimuli)  # with the toolbox's preprocessing, as registered above
-    assert theirs == dict(zip(ours.trials["image"], ours.trials["response"], strict=True))
+    network = optimize(loaded.model)
+    for dataset in names:
+        (path,) = (tmp_path / "raw-data" / dataset).glob("*.csv")
+        assert path.name == f"{dataset}_test-resnet_session-1.csv"
+        stimuli = read_stimuli(tmp_path / "datasets" / dataset, EXPERIMENTS[dataset], complete=False)
+        ours = evaluate(network, stimuli)  # with the toolbox's preprocessing, as registered above
+        write_raw_data(tmp_path / "ours.csv", NETWORK, stimuli, ours.trials["response"].tolist())
+        assert path.read_bytes() == (tmp_path / "ours.csv").read_bytes()

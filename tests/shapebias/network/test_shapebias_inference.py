@@ -74,12 +74,12 @@ class Wavering(nn.Module):
 def test_a_reduced_precision_is_compared_with_float32(benchmark_folder):
     stimuli = read_stimuli(benchmark_folder)[:5]
     model = Wavering().eval()
-    effect = reduce_precision(model, torch.bfloat16, stimuli, preprocessing=PLAIN)
+    (effect,) = reduce_precision(model, torch.bfloat16, stimuli, preprocessing=PLAIN)
     assert model.margin.dtype == torch.bfloat16
     # categories are averages over classes: the first two differ in size, so it is the probability that says
     assert effect.images == 5
     assert 1e-3 < effect.largest_difference < 0.1
-    same = reduce_precision(Wavering().eval(), torch.float64, stimuli, preprocessing=PLAIN)
+    (same,) = reduce_precision(Wavering().eval(), torch.float64, stimuli, preprocessing=PLAIN)
     assert (same.decisions_changed, same.largest_difference < 1e-6) == (0, True)
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from runkit import UserError, sha256_of_lines
+from shapebias.answers.observers import write_raw_data
 from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
 from shapebias.stimuli.images import read_stimuli, unpack_archive
 from shapebias.stimuli.layouts import Stimulus, is_named_by_trial, parse_image_name, parse_stimulus
@@ -162,4 +163,6 @@ def test_the_published_names_are_the_known_list(experiment: Experiment, data_dir
     assert [(item.name, item.shape, item.condition) for item in stimuli] == [
         (row["imagename"], row["category"], row["condition"]) for row in rows
     ]
+    write_raw_data(tmp_path / "mine.csv", "resnet50", stimuli, [row["object_response"] for row in rows])
+    assert (tmp_path / "mine.csv").read_bytes() == path.read_bytes()  # names, conditions, order, columns, line ends
     assert experiment.file_list_sha256 == sha256_of_lines(f"{row['category']}/{row['imagename']}" for row in rows)
