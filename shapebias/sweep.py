@@ -37,8 +37,6 @@ if TYPE_CHECKING:  # these load torch
 __all__ = ["AnswerJob", "AnswerTool", "Answered", "job_name", "measure_networks"]
 
 _logger = logging.getLogger(__name__)
-_KEPT_BYTES = 1 << 30  # of decoded stimuli, for the networks that come after the first; more where memory is free
-_KEPT_SHARE = 4
 
 
 class Answered(NamedTuple):
@@ -114,15 +112,12 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
                 _logger.warning("%s: these are not the names of the published benchmark", stimuli.folder)
 
     def _take(self, device: "torch.device", stimuli: Sequence[Stimuli]) -> None:
-        from runkit.compute.memory import available_memory
         from shapebias.network.inference import StimulusReader
         from shapebias.network.precision import check_precision
 
         check_precision(self.config.precision, device)
         self.device, self.stimuli = device, stimuli
-        free = available_memory(type(device)("cpu"))
-        once = len(self.config.asked) == 1
-        self.reader = StimulusReader(keep_bytes=0 if once else max(_KEPT_BYTES, free // _KEPT_SHARE))
+        self.reader = StimulusReader() if len(self.config.asked) == 1 else StimulusReader.shared()
 
     def list_jobs(self, name: str, weights: str) -> list[AnswerJob]:
         """Raises: LeftOut where `auto` would mean random weights, whose shape bias means nothing."""

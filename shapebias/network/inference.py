@@ -13,7 +13,7 @@ from torch import nn
 from replknet.zoo import Preprocessing
 from runkit import UserError
 from runkit.compute.device import exact_float32
-from runkit.compute.memory import fitting_batch_size
+from runkit.compute.memory import available_memory, fitting_batch_size
 from runkit.compute.rounds import Loop, Packed
 from shapebias.answers.decisions import decide
 from shapebias.answers.observers import Observer, make_trials
@@ -217,6 +217,11 @@ class StimulusReader:
         self._room = keep_bytes
         self._kept: dict[tuple[Path, tuple[int, ...], str], np.ndarray] = {}
         self._lock = threading.Lock()  # threads read at the same time
+
+    @classmethod
+    def shared(cls) -> "StimulusReader":
+        """One for several networks: it keeps what fits into a quarter of the free memory, at least 1 GiB."""
+        return cls(keep_bytes=max(1 << 30, available_memory(torch.device("cpu")) // 4))
 
     def read(self, stimulus: Stimulus, preprocessing: Preprocessing) -> _Decoded:
         """A stimulus in the size that a network wants.
