@@ -87,6 +87,14 @@ def things(tmp_path_factory, benchmark_folder) -> Path:
     # the file that the page "a network of your own" shows
     page = code_blocks(ROOT / "docs" / "how-to" / "own-network.md")
     (folder / "net.py").write_text(next(block.text for block in page if block.language == "python"), encoding="utf-8")
+    page = code_blocks(ROOT / "docs" / "how-to" / "reliance.md")
+    code = next(block.text for block in page if block.language == "python")
+    (folder / "classifier.py").write_text(code, encoding="utf-8")
+    for name in ("benign", "malignant"):
+        (folder / "my-classes" / name).mkdir(parents=True)
+        for i in range(4):
+            image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8))
+            image.save(folder / "my-classes" / name / f"{i}.png")
     torch.save(load_model(f"{folder / 'net.py'}:build").model.state_dict(), folder / "unet.pth")
     for name in ("cue-conflict", "cache/cue-conflict"):
         (folder / name).parent.mkdir(exist_ok=True)

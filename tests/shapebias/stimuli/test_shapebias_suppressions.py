@@ -1,9 +1,13 @@
 """Suppressions: equal to the released code's where they are deterministic, of the stated form where they are random.
 
 `suppressions.npz` holds a small made-up picture and what `transform.py` of tomburgert/feature-reliance (commit bdb101b,
-OpenCV 4.11) makes of it.
+OpenCV 4.11) makes of it. `suppressions_random.json` holds what the same code chose at random (which patch goes where,
+how far each is turned, the order of the colours) with albumentations 1.4.1, and the SHA-256 of what it made of the
+picture.
 """
 
+import hashlib
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +22,7 @@ VARIANTS = {variant.label: variant for variant in choose_variants(["all"])}
 with np.load(Path(__file__).with_name("suppressions.npz")) as _saved:
     RELEASED = {name: _saved[name] for name in _saved.files}
 IMAGE = RELEASED.pop("image")
+RELEASED_RANDOM = json.loads(Path(__file__).with_name("suppressions_random.json").read_text(encoding="utf-8"))
 
 
 def photo(height: int = 224, width: int = 224) -> np.ndarray:
@@ -31,6 +36,35 @@ def test_deterministic_ones_equal_the_released_code(label):
 
 def test_the_released_code_covers_every_deterministic_variant():
     assert set(RELEASED) == {v.label for v in VARIANTS.values() if v.suppression and not v.suppression.random}
+
+
+class Chosen:
+    """Instead of a random generator: gives what the released code chose."""
+
+    def __init__(self, choices: list[int]):
+        self.choices = choices
+
+    def permutation(self, indices):
+        return [self.choices[i] for i in (range(indices) if isinstance(indices, int) else indices)]
+
+    def integers(self, high: int, size: tuple[int, int]) -> np.ndarray:
+        assert high == 4
+        return np.reshape(self.choices, size)
+
+
+@pytest.mark.parametrize("label", sorted(RELEASED_RANDOM))
+def test_random_ones_equal_the_released_code_when_they_choose_alike(label):
+    """32 is no multiple of most grids: patches of different sizes, and resizing for turns."""
+    suppression, strength = VARIANTS[label].suppression, VARIANTS[label].strength
+    made = suppression.function(IMAGE, Chosen(RELEASED_RANDOM[label]["choices"]), **strength.parameters)
+    assert hashlib.sha256(np.ascontiguousarray(made).tobytes()).hexdigest() == RELEASED_RANDOM[label]["sha256"]
+
+
+def test_the_released_code_covers_every_random_suppression_of_one_cue():
+    single = {
+        v.label for v in VARIANTS.values() if v.suppression and v.suppression.random and len(v.suppression.cues) < 2
+    }
+    assert set(RELEASED_RANDOM) == single
 
 
 @pytest.mark.parametrize("label", sorted(VARIANTS))
