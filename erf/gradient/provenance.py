@@ -9,6 +9,7 @@ from erf.gradient.layers.layer import TakenLayer
 from erf.gradient.positions import Position, centre_pixel, positions_of, unit_at
 from erf.gradient.ready import LoadedNetwork
 from erf.gradient.theoretical import TheoreticalField
+from erf.measures.sums import Centre
 from erf.options import Config
 from erf.results.content import FieldMaking, FieldUnits, LayerTaken
 from runkit import UserError, describe_run
@@ -78,18 +79,30 @@ def describe_units(
     """
     units = [unit_at(position, feature_size) for position in positions]
     alone = units[0] if len(units) == 1 else None
+    centres = [centre_pixel(position, feature_size, (size, size)) for position in positions]
     return {
         "unit": {
             "feature_map": list(feature_size),
             "indices": [list(unit) for unit in units],
             "covers_px": alone
             and [[i * size // n, (i + 1) * size // n - 1] for i, n in zip(alone, feature_size, strict=True)],
-            "centre_px": list(centre_pixel(positions[0], feature_size, (size, size))) if alone else [size // 2] * 2,
+            "centre_px": list(centres[0]) if alone else [size // 2] * 2,
         },
         "theoretical_field": {
             "side_px": field.side_px,
             "stride_px": field.stride_px,
+            "centred_side_px": _centred_side([field.covers(unit) for unit in units], centres),
             "covers_px": field.covers(alone) if alone else None,
             "reason": field.reason,
         },
     }
+
+
+def _centred_side(fields: Sequence[list[list[int]] | None], centres: Sequence[Centre]) -> int | None:
+    """Side of the smallest square round its centre pixel that holds the whole field, of all units."""
+    reaches = [
+        max(abs(end - middle) for side, middle in zip(field, centre, strict=True) for end in side)
+        for field, centre in zip(fields, centres, strict=True)
+        if field is not None
+    ]
+    return 2 * max(reaches) + 1 if len(reaches) == len(fields) else None

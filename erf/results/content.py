@@ -108,6 +108,14 @@ class TheoreticalExtent(TypedDict):
         Sequence[float] | None,
         Keywords(minItems=2, maxItems=2, description="a fraction for maps that are finer than the image"),
     ]
+    centred_side_px: Annotated[
+        int | None,
+        Keywords(
+            minimum=1,
+            description="side of the smallest square round the centre pixel that holds the field: larger than side_px "
+            "where the field does not lie round that pixel",
+        ),
+    ]
     covers_px: _Pixels
     reason: Annotated[str | None, Keywords(description="why there is none: 'no bound: ...' or 'not known: ...'")]
 

@@ -184,12 +184,27 @@ def text_table(results: Sequence[ErfResult]) -> str:
 
     header = ["network", *(heading for _, _, heading, _ in COLUMNS)]
     measures = format_table(header, [[r.name, *_cells(r)] for r in results])
+    notes = list(filter(None, map(_off_centre, results)))
     return "\n\n".join(
         [
             block("Area ratio as published, on log10(score + 1) / max; side in pixels:", LOG_THRESHOLDS, log_area),
             block("Area ratio on the score itself, free of the gradients' scale:", MASS_THRESHOLDS, mass_area),
             f"Measures free of the scale, in pixels or ratios, with 95% intervals over images:\n{measures}",
+            *(["\n".join(notes)] if notes else []),
         ]
+    )
+
+
+def _off_centre(result: ErfResult) -> str:
+    """Why the square that holds 90% is larger than the theoretical field, where it is; else ''."""
+    ratio = shown_measures(result, (COLUMNS[-1],))[0].value
+    theoretical = result.provenance.get("theoretical_field", {})
+    side, centred = theoretical.get("side_px"), theoretical.get("centred_side_px")
+    if ratio is None or ratio <= 1 or side is None or centred is None:
+        return ""
+    return (
+        f"{result.name}: the unit's theoretical field of {side[0]} x {side[1]} pixels is not a square round pixel "
+        f"{result.centre}, as squares here are; one of {centred} pixels holds all of it."
     )
 
 

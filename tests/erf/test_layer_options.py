@@ -86,6 +86,11 @@ def test_a_call_is_taken_and_said(run, tmp_path, plain):
     assert content["unit"]["feature_map"] == [8, 8]
     assert "head (call 1)" in out
     assert content["theoretical_field"]["side_px"] == [20, 20]
+    assert content["theoretical_field"]["covers_px"] == [[24, 43], [24, 43]]
+    assert content["theoretical_field"]["centred_side_px"] == 23  # round pixel 32, to 43
+    ratios = {row["threshold"]: row["ratio"] for row in content["results"]["theoretical_ratio"]}
+    assert 1 < ratios[0.9] <= ratios[0.99] <= 23 / 20
+    assert "is not a square round pixel (32, 32), as squares here are; one of 23 pixels holds all of it." in out
     (saved,) = (tmp_path / "out" / "erf").glob("*.npz")
     result = erf.load_result(saved)
     figure = erf.draw_result(result)

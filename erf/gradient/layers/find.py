@@ -104,12 +104,14 @@ def _of_network(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
         infos = list(getattr(model, "feature_info", ()))
         if infos and not -len(infos) <= position < len(infos):
             raise LayerError(f"layer {layer}: the network has feature maps 0 to {len(infos) - 1}")
-        stage = _name_of_stage(infos, position)
+        stage = _name_of_stage(model, infos, position)
         with own_words(model, x), _layout_of_stage(model, stage) as layouts:
             maps = network.forward_intermediates(
                 x, indices=[position], norm=False, output_fmt="NCHW", intermediates_only=True, stop_early=True
             )
-        return FeatureMap(_checked(maps[0], x, stage), TakenLayer(stage, layouts[-1] if layouts else None))
+        own = layouts[-1] if layouts else None
+        taken = TakenLayer(stage, own.letters, prefix_tokens=own.prefix) if own else TakenLayer(stage, None)
+        return FeatureMap(_checked(maps[0], x, stage), taken)
     if layer.name == "last":
         if hasattr(model, "forward_features"):
             return _found(model, x, layer, lambda image: network.forward_features(image), "forward_features")
@@ -123,22 +125,24 @@ def _of_network(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
     )
 
 
-def _name_of_stage(infos: list[Any], position: int) -> str:
+def _name_of_stage(model: nn.Module, infos: list[Any], position: int) -> str:
     info = infos[position] if infos else None
-    name = info.get("module") if isinstance(info, dict) else None
-    return str(name or f"feature map {position}")
+    name = str(info.get("module")) if isinstance(info, dict) else ""
+    if name and find_module(model, name) is not None:
+        return name
+    return f"feature map {position % len(infos) if infos else position}"
 
 
 @contextmanager
-def _layout_of_stage(model: nn.Module, name: str) -> Iterator[list[str]]:
+def _layout_of_stage(model: nn.Module, name: str) -> Iterator[list[Layout]]:
     """While it lasts, layouts that a submodule's outputs have, as far as `follow` knows them."""
-    layouts: list[str] = []
+    layouts: list[Layout] = []
 
     def look(module: nn.Module, args: Any, output: Any) -> None:
         field = field_of(output) if isinstance(output, torch.Tensor) else None
         layout = layout_of_axes(field.axes, output.ndim) if field and field.axes else None
         if layout is not None:
-            layouts.append(layout.letters)
+            layouts.append(layout)
 
     module = find_module(model, name) if is_following() else None
     handle = module.register_forward_hook(look) if module is not None else None

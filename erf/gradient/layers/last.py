@@ -54,6 +54,7 @@ LAST_LAYERS = {
     "repghost": Last("blocks.-1", "with the blocks that timm leaves out"),
     "rexnet": Last("features.-1", "with the convolution after the last stage"),
     "swin_transformer_v2_cr": Last("stages.-1.blocks.-1.norm3:in", _STAGE_NORM, only=nn.LayerNorm),
+    "vgg": Last(None, "without the fully connected layers, which timm computes as convolutions"),
     "vision_transformer_sam": Last("neck.2", "with the convolutions of the neck", only=nn.Conv2d),
     "xception_aligned": Last("act", "with the activation of the last convolution"),
 }
