@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from erf.gradient.batchnorm import guard_batch_norms
 from erf.gradient.layers.capture import unwrapped
 from erf.gradient.layers.find import feature_map, find_feature_map, is_module_name, resolve
 from erf.gradient.layers.layer import ForwardError, Layer, LayerError, NotDifferentiable, as_layer
@@ -200,6 +201,7 @@ def _central(
     height, width = feat.shape[-2:]
     row, column = unit_at(position, (height, width))
     central = feat[:, :, row, column].relu().sum()
+    guard_batch_norms(central)
     (gradient,) = torch.autograd.grad(central, x, allow_unused=True)
     if gradient is None:
         raise NotDifferentiable(f"layer {taken.module!r} does not depend on the images")

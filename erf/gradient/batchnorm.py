@@ -1,0 +1,74 @@
+"""Protection against a fault of PyTorch in the gradient of batch normalisation.
+
+On CPU (seen in torch 2.14) the backward pass of a normalisation in eval mode decides by `suggest_memory_format` whether
+input and incoming gradient lie in memory in the same order, and by `is_contiguous` whether they are dense. The two
+disagree on a batch of one image in channels-last order whose stride over the batch is smaller than an image: the first
+calls it contiguous, the second channels-last. Such a tensor next to one that is contiguous is read in the wrong order,
+and the gradient is another one. It comes about by views alone, for example where `x.flatten(2).transpose(1, 2)` follows
+the normalisation, as in VAN.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+__all__ = ["guard_batch_norms"]
+
+_NODE = "NativeBatchNormBackward0"
+_Hook = Callable[[tuple[Tensor | None, ...]], tuple[Tensor | None, ...] | None]
+
+
+def guard_batch_norms(output: Tensor) -> None:
+    """Make the backward pass from `output` right; to be called before it.
+
+    Every normalisation of the graph gets its incoming gradient with strides that PyTorch cannot mistake. Gradients that
+    PyTorch computes rightly keep their strides, and so all their bits.
+
+    Args:
+        output: What is differentiated.
+    """
+    for node in _nodes(output):
+        if node.name() == _NODE:
+            saved: Tensor = node._saved_input  # type: ignore[attr-defined]
+            if saved.device.type == "cpu" and saved.ndim == 4:
+                node.register_prehook(_hook(saved.is_contiguous(), _is_mistaken(saved)))
+
+
+def _nodes(output: Tensor) -> Iterator[torch.autograd.graph.Node]:
+    """Every node of the graph that led to a tensor."""
+    waiting = [output.grad_fn] if output.grad_fn is not None else []
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        before = [one for one, _ in node.next_functions if one is not None and one not in seen]
+        seen.update(before)
+        waiting.extend(before)
+
+
+def _hook(contiguous: bool, mistaken: bool) -> _Hook:
+    """What a node does with its incoming gradients, by how its input lies in memory. It holds no tensor and no node."""
+
+    def mend(grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
+        grad = grads[0]
+        if grad is None:
+            return None
+        if contiguous and _is_mistaken(grad):
+            return (grad.as_strided(grad.shape, _channels_last_strides(grad)), *grads[1:])
+        if mistaken and grad.is_contiguous():
+            return (grad.contiguous(memory_format=torch.channels_last), *grads[1:])
+        return None
+
+    return mend
+
+
+def _is_mistaken(x: Tensor) -> bool:
+    """Whether a tensor is dense in channels-last order alone, with strides that are not quite those."""
+    dense = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return dense and x.stride() != _channels_last_strides(x)
+
+
+def _channels_last_strides(x: Tensor) -> tuple[int, ...]:
+    _, channels, height, width = x.shape
+    return (channels * height * width, 1, channels * width, channels)
