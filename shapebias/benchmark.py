@@ -173,7 +173,13 @@ def execute(options: BenchmarkOptions) -> int:
     Raises: UserError for what the user can mend.
     """
     from shapebias.results.benchmark import describe_sources, measure_benchmark, write_benchmark
-    from shapebias.results.benchmark_tables import read_published, show_benchmark, summarise_networks, write_tables
+    from shapebias.results.benchmark_tables import (
+        count_significant,
+        read_published,
+        show_benchmark,
+        summarise_networks,
+        write_tables,
+    )
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     answers = read_all(options)
@@ -220,6 +226,7 @@ def execute(options: BenchmarkOptions) -> int:
                 "program": "shapebias.benchmark",
                 "scope": content["scope"],
                 "networks": summarise_networks(content),
+                "significant": count_significant(content),
                 "faults": content["faults"],
                 "files": list(map(str, files)),
             }

@@ -18,6 +18,7 @@ SMALL = {
     "ERF_SIZE": "64",
     "ERF_IMAGES": "1",
     "SHAPEBIAS_EVERY": "40",
+    "BENCHMARK_RESAMPLES": "100",
     "DEPTHWISE_SIDE": "14",
     "DEPTHWISE_KERNELS": "3 13",
     "OMP_NUM_THREADS": "1",
@@ -49,7 +50,7 @@ def path(request) -> Path:
 
 
 def test_there_are_notebooks():
-    assert len(NOTEBOOKS) == 7
+    assert len(NOTEBOOKS) == 8
 
 
 def test_it_is_stored_without_outputs(path):
@@ -68,6 +69,9 @@ def test_it_runs(path, tmp_path, monkeypatch, request):
         data = request.getfixturevalue("data_dir")
         monkeypatch.setenv("SHAPEBIAS_STIMULI", str(data / "cue-conflict"))
         monkeypatch.setenv("SHAPEBIAS_HUMANS", str(data / "human" / "cue-conflict"))
+    if "BENCHMARK_RAW" in source:
+        data = request.getfixturevalue("data_dir")
+        monkeypatch.setenv("BENCHMARK_RAW", os.pathsep.join([str(data / "networks"), str(data / "human")]))
     for name, value in {**SMALL, "ERF_FIGURES": str(tmp_path), "HF_HUB_OFFLINE": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))

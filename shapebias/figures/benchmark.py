@@ -10,7 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from runkit.figures import COLUMN_WIDTH, PAGE_WIDTH
-from shapebias.figures.benchmark_style import PEOPLE, add_legend, benchmark_styles, legend_height, panels
+from shapebias.figures.benchmark_style import (
+    PEOPLE,
+    add_legend,
+    benchmark_styles,
+    legend_height,
+    name_network,
+    panels,
+)
 from shapebias.figures.observers import Style
 from shapebias.measures.benchmark import MEASURES
 from shapebias.results.benchmark_content import BenchmarkMeasures, PublishedNetwork
@@ -38,7 +45,7 @@ def draw_benchmark(
     """
     styles, narrow = benchmark_styles(content), width <= COLUMN_WIDTH
     rows: list[tuple[str, Mapping[str, Any], Style | None]] = [("people", content["people"], PEOPLE)]
-    rows += [(content["networks"][n]["label"], content["networks"][n], styles[n]) for n in order_networks(content)]
+    rows += [(name_network(content, n), content["networks"][n], styles[n]) for n in order_networks(content)]
     rows += [(row["model"], row, None) for row in published if not narrow]
     with panels(
         len(MEASURES),

@@ -14,7 +14,7 @@ from shapebias.figures.observers import Style
 from shapebias.measures.benchmark import MEASURES
 from shapebias.results.benchmark import read_benchmark
 from shapebias.results.benchmark_content import BenchmarkFile, Curves
-from shapebias.results.benchmark_tables import MEASURE_NAMES, benchmark_files, order_networks
+from shapebias.results.benchmark_tables import MEASURE_NAMES, benchmark_files, count_significant, order_networks
 
 __all__ = ["describe_benchmark"]
 
@@ -173,7 +173,11 @@ def _difference_table(content: BenchmarkFile) -> Table:
         rows.append(Row(" − ".join(names), tuple(cells)))
     text = (
         "Every pair: first less second, paired 95% interval and p value with the same persons, corrected by Holm for "
-        "all pairs of a number, and corrected with other persons, too."
+        "all pairs of a number, and corrected with other persons, too. "
+    )
+    text += " ".join(
+        f"{MEASURE_NAMES[row['measure']]}: {row['significant']} of {row['pairs']} pairs differ at 5%."
+        for row in count_significant(content)
     )
     return Table(text, ("pair", "number", "difference", "p", "p (Holm)", "p (Holm, persons)"), tuple(rows))
 

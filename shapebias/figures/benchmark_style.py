@@ -13,7 +13,7 @@ from runkit.figures import PAGE_WIDTH, new_figure
 from shapebias.figures.observers import PEOPLE_COLOUR, Style, choose_style
 from shapebias.results.benchmark_content import BenchmarkMeasures
 
-__all__ = ["PEOPLE", "Panels", "add_legend", "benchmark_styles", "legend_height", "panels"]
+__all__ = ["PEOPLE", "Panels", "add_legend", "benchmark_styles", "legend_height", "name_network", "panels"]
 
 PEOPLE = Style("observer-people", PEOPLE_COLOUR, "D")
 _ROW = 0.14  # inches: a line of the legend
@@ -53,6 +53,13 @@ def benchmark_styles(content: BenchmarkMeasures) -> dict[str, Style]:
         name: choose_style(index, random=network["random"])
         for index, (name, network) in enumerate(content["networks"].items())
     }
+
+
+def name_network(content: BenchmarkMeasures, name: str) -> str:
+    """How pictures call a network; one that lacks datasets says so, for its means are of other images than the rest."""
+    network, total = content["networks"][name], len(content["datasets"])
+    count = len(network["datasets"])
+    return network["label"] if count == total else f"{network['label']} ({count} of {total})"
 
 
 @contextmanager
@@ -105,7 +112,7 @@ def add_legend(figure: Figure, styles: Mapping[str, Style], content: BenchmarkMe
         line: Whether observers are drawn as lines, or as markers alone.
     """
     handles = [PEOPLE.make_legend_handle("people")]
-    handles += [style.make_legend_handle(content["networks"][name]["label"]) for name, style in styles.items()]
+    handles += [style.make_legend_handle(name_network(content, name)) for name, style in styles.items()]
     if not line:
         for handle in handles:
             handle.set_linestyle("none")
@@ -124,7 +131,7 @@ def add_legend(figure: Figure, styles: Mapping[str, Style], content: BenchmarkMe
 
 def legend_height(content: BenchmarkMeasures, width: float = PAGE_WIDTH) -> float:
     """Inches that the legend takes."""
-    labels = ["people", *(network["label"] for network in content["networks"].values())]
+    labels = ["people", *(name_network(content, name) for name in content["networks"])]
     return 0.1 + _ROW * math.ceil(len(labels) / _legend_columns(labels, width))
 
 

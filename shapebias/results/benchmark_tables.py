@@ -4,6 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from runkit import format_table, save_csv, save_latex
@@ -13,11 +14,13 @@ from shapebias.results.benchmark_content import BenchmarkFile, BenchmarkMeasures
 __all__ = [
     "MEASURE_NAMES",
     "benchmark_files",
+    "count_significant",
     "order_networks",
     "read_published",
     "show_benchmark",
     "summarise_networks",
     "table_of_networks",
+    "table_of_significant",
     "write_tables",
 ]
 
@@ -30,6 +33,8 @@ MEASURE_NAMES = {
 """Measure -> how tables and pictures call it."""
 _SOURCE = "bethgelab/model-vs-human, README.md of 2025-04-17 (d034d03)"
 _ENDS = ("_interval", "_interval_persons")
+SIGNIFICANT = 0.05
+"""A difference whose p value, corrected for all pairs of its number, is below this is counted."""
 
 
 def read_published() -> list[PublishedNetwork]:
@@ -75,8 +80,45 @@ def table_of_networks(
     return ["network", *MEASURE_NAMES.values(), "mean rank"], rows
 
 
+def count_significant(content: BenchmarkMeasures) -> list[dict[str, Any]]:
+    """How many pairs of networks differ significantly at 5% after Holm's correction, for each number.
+
+    Returns: A row for each number, none without differences: `measure`; `pairs`; `significant`, with other images and
+        the same persons; `significant_persons`, with other persons, too (None where a dataset has only one person);
+        `half_interval`, half of the median paired interval.
+    """
+    counts = []
+    for measure in MEASURES:
+        pairs = [pair for pair in content["differences"]["pairs"] if pair["measure"] == measure]
+        if not pairs:
+            continue
+        persons = [pair["p_holm_persons"] for pair in pairs]
+        known = [p for p in persons if p is not None]
+        counts.append(
+            {
+                "measure": measure,
+                "pairs": len(pairs),
+                "significant": sum(pair["p_holm"] < SIGNIFICANT for pair in pairs),
+                "significant_persons": sum(p < SIGNIFICANT for p in known) if len(known) == len(persons) else None,
+                "half_interval": median(pair["high"] - pair["low"] for pair in pairs) / 2,
+            }
+        )
+    return counts
+
+
+def table_of_significant(content: BenchmarkMeasures) -> tuple[list[str], list[list[str]]]:
+    """Header and rows to be read: what `count_significant` counts."""
+    header = ["pairs that differ (5%, Holm)", "other images", "other persons, too", "half of a typical interval"]
+    rows = []
+    for row in count_significant(content):
+        persons = row["significant_persons"]
+        cells = [f"{count} of {row['pairs']}" if count is not None else "-" for count in (row["significant"], persons)]
+        rows.append([MEASURE_NAMES[row["measure"]], *cells, f"{row['half_interval']:.3f}"])
+    return header, rows
+
+
 def show_benchmark(content: BenchmarkFile) -> str:
-    """The table for the terminal, what it covers above it, and how to read it below."""
+    """The table for the terminal, what it covers above it, how to read it below, and how many differences there are."""
     header, rows = table_of_networks(content, content["published"])
     lines = [content["scope"], "", format_table(header, rows)]
     if content["interval"]:
@@ -84,6 +126,9 @@ def show_benchmark(content: BenchmarkFile) -> str:
             "",
             "In brackets 95% intervals, with other images and the same persons; ranks among these networks.",
         ]
+    header, rows = table_of_significant(content)
+    if rows:
+        lines += ["", format_table(header, rows)]
     return "\n".join(lines)
 
 

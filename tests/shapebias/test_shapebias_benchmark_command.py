@@ -62,6 +62,8 @@ def test_files_and_what_they_say(raw_folder, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "not comparable with published tables" in printed
     assert printed.index("good_net") < printed.index("bad_net")
+    (row,) = [line.split() for line in printed.splitlines() if line.startswith("OOD accuracy ")]
+    assert row[2:8] == ["1", "of", "1", "1", "of", "1"]
     with (stem.parent / "benchmark.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == ["people", "good_net", "bad_net"]
@@ -136,6 +138,18 @@ def test_summary_for_scripts(raw_folder, tmp_path, capsys):
     assert summary["program"] == "shapebias.benchmark"
     assert [row["name"] for row in summary["networks"]] == ["people", "good_net", "bad_net"]
     assert all(Path(path).exists() for path in summary["files"])
+    pairs = read_benchmark(tmp_path / "shapebias/benchmark.json")["differences"]["pairs"]
+    assert summary["significant"] == [
+        {
+            "measure": pair["measure"],
+            "pairs": 1,
+            "significant": int(pair["p_holm"] < 0.05),
+            "significant_persons": int(pair["p_holm_persons"] < 0.05),
+            "half_interval": (pair["high"] - pair["low"]) / 2,
+        }
+        for pair in pairs
+    ]
+    assert {row["significant"] for row in summary["significant"]} == {0, 1}
 
 
 def test_what_is_refused_ends_with_2_and_one_line(raw_folder, tmp_path, write_answers, capsys, no_network):
