@@ -178,6 +178,7 @@ def _difference_table(content: BenchmarkFile) -> Table:
     text += " ".join(
         f"{MEASURE_NAMES[row['measure']]}: {row['significant']} of {row['pairs']} pairs differ at 5%."
         for row in count_significant(content)
+        if row["significant"] is not None
     )
     return Table(text, ("pair", "number", "difference", "p", "p (Holm)", "p (Holm, persons)"), tuple(rows))
 

@@ -84,26 +84,31 @@ def count_significant(content: BenchmarkMeasures) -> list[dict[str, Any]]:
     """How many pairs of networks differ significantly at 5% after Holm's correction, for each number.
 
     Returns: A row for each number, none without differences: `measure`; `pairs`; `significant`, with other images and
-        the same persons; `significant_persons`, with other persons, too (None where a dataset has only one person);
-        `half_interval`, half of the median paired interval.
+        the same persons; `significant_persons`, with other persons, too; `half_interval`, half of the median paired
+        interval. A count is None where a p value is not known, as with a single person.
     """
     counts = []
     for measure in MEASURES:
         pairs = [pair for pair in content["differences"]["pairs"] if pair["measure"] == measure]
         if not pairs:
             continue
-        persons = [pair["p_holm_persons"] for pair in pairs]
-        known = [p for p in persons if p is not None]
+        images, persons = ([pair[key] for pair in pairs] for key in ("p_holm", "p_holm_persons"))
         counts.append(
             {
                 "measure": measure,
                 "pairs": len(pairs),
-                "significant": sum(pair["p_holm"] < SIGNIFICANT for pair in pairs),
-                "significant_persons": sum(p < SIGNIFICANT for p in known) if len(known) == len(persons) else None,
+                "significant": _count_below(images),
+                "significant_persons": _count_below(persons),
                 "half_interval": median(pair["high"] - pair["low"] for pair in pairs) / 2,
             }
         )
     return counts
+
+
+def _count_below(p_values: Sequence[float | None]) -> int | None:
+    """How many are significant; None if one of them is not known."""
+    known = [p for p in p_values if p is not None]
+    return sum(p < SIGNIFICANT for p in known) if len(known) == len(p_values) else None
 
 
 def table_of_significant(content: BenchmarkMeasures) -> tuple[list[str], list[list[str]]]:
