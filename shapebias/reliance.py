@@ -213,6 +213,14 @@ def _conclude(
     draws = Draws.of(len(answers[0].images))
     measured = [measure_reliance(one, variants, draws=draws) for one in answers]
     differences = compare_reliance(answers, variants, draws=draws)
+    for one in measured:
+        if not one.areas and one.chance is not None:
+            _logger.warning(
+                "%s: its accuracy is not above chance (%.3g) in every draw of images, so it has no reliance; show it "
+                "more images, or trained weights",
+                one.label,
+                one.chance,
+            )
     height, width = answers[0].provenance["data"]["size_px"]  # the first network's
     shown: dict[str, np.ndarray] = {}
     control: list[ControlPoint] = []

@@ -1,5 +1,6 @@
 """Anyone's labelled images: one folder of images per class, and which output of a network each class is."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from runkit.files import IMAGE_SUFFIXES
 
 __all__ = ["ImageFolder", "LabelledImage", "find_folder", "match_classes"]
 
+_logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SYNSET = re.compile(r"n\d{8}")
 
@@ -82,6 +84,9 @@ def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = T
             f"--images {root}: accuracy needs a folder per class, two at least, and there are {len(of_class)}; "
             "--unlabelled measures how often answers change, without classes"
         )
+    empty = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name not in of_class)
+    if empty:
+        _logger.warning("%s: left out, without images: %s", root, ", ".join(empty))
     shares = _share(num_images, [len(images) for images in of_class.values()])
     chosen = [
         image for images, share in zip(of_class.values(), shares, strict=True) for image in _evenly(images, share)

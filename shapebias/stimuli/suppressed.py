@@ -102,16 +102,27 @@ def _cost(variant: Variant) -> int:
 def read_resized(image: LabelledImage, size: _Size) -> np.ndarray:
     """An image file as RGB in a given size: uint8 (height, width, 3).
 
-    Grey images get three equal colours; transparency is dropped.
+    Grey images get three equal colours, transparency is dropped, and 16-bit images are scaled to 8 bits.
 
     Raises: UserError if the file cannot be read.
     """
     try:
         with Image.open(image.path) as opened:
-            pixels = np.array(opened.convert("RGB"))
+            pixels = np.array(_to_rgb(opened))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read the image {image.path}: {error}; remove it or replace it") from error
     height, width = size
     if pixels.shape[:2] != size:
         pixels = opencv().resize(pixels, (width, height), interpolation=opencv().INTER_LINEAR)
     return pixels
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Greyscale of more than 8 bits is scaled, where Pillow would clip it: floating values are taken as 0..1."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        scaled = values * 255 if image.mode == "F" else values / 257
+        image = Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:  # Pillow warns of the direct way
+        image = image.convert("RGBA")
+    return image.convert("RGB")

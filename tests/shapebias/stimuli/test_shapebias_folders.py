@@ -53,6 +53,12 @@ def test_images_of_a_class_are_chosen_evenly(root):
     assert names == sorted(names)
 
 
+def test_folders_without_images_are_named(root, caplog):
+    (root / "dog").mkdir()
+    assert find_folder(root).classes == ("ant", "bee", "cat")
+    assert "left out, without images: dog" in caplog.text
+
+
 def test_without_labels_every_image_counts(root):
     folder = find_folder(root, labelled=False)
     assert len(folder.images) == 16

@@ -1,5 +1,7 @@
 """Suppressed images: made once for all networks of a size, within the memory that may be taken."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -73,6 +75,20 @@ def test_all_kinds_of_images_become_three_colours(tmp_path, mode):
     Image.new(mode, (10, 12), 1).save(path)
     pixels = read_resized(LabelledImage(path, "a", ""), (8, 8))
     assert (pixels.shape, pixels.dtype) == ((8, 8, 3), np.uint8)
+
+
+def test_images_of_16_bits_are_scaled_and_palettes_keep_their_colours(tmp_path):
+    values = np.array([[0, 257, 65535, 32768]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    deep = read_resized(LabelledImage(tmp_path / "deep.png", "deep", ""), (1, 4))
+    assert deep[0].tolist() == [[0] * 3, [1] * 3, [255] * 3, [128] * 3]
+    palette = Image.fromarray(np.array([[[10, 20, 30], [200, 100, 0]]], np.uint8)).quantize(2)
+    palette.info["transparency"] = bytes([0, 255])
+    palette.save(tmp_path / "palette.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pixels = read_resized(LabelledImage(tmp_path / "palette.png", "palette", ""), (1, 2))
+    assert pixels[0].tolist() == [[10, 20, 30], [200, 100, 0]]
 
 
 def test_a_broken_image_is_named(tmp_path):
