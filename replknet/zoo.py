@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import replknet.architectures.moganet  # this and the other networks are registered by being imported
+import replknet.architectures.overlock
 import replknet.architectures.replknet
 import replknet.architectures.resnet_nano
 import replknet.architectures.shiftwise

@@ -5,7 +5,7 @@ feature maps, pruning, the classifier and gradient checkpointing are then the sa
 the authors' code, so that their checkpoints load as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -118,9 +118,17 @@ class StagedNetwork(nn.Module):
     def __init__(self, in_chans: int, drop_rate: float):
         super().__init__()
         self.in_chans = in_chans
+        self.stages_left = 4  # fewer when pruned
         self.head_drop = nn.Dropout(drop_rate)
 
     # --- what a network says of itself ----------------------------------------------------------------------------
+
+    def _maps(self, x: Tensor, count: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Position, map before its norm, and what goes on to the next stage, of the first `count` stages."""
+        for i in range(count):
+            feat, norm = self._run_stage(i, x), self._norm_of(i)
+            x = feat if norm is None else norm(feat)
+            yield i, feat, x
 
     def _run_stage(self, index: int, x: Tensor) -> Tensor:
         """Map of a stage, before its norm, from what the stage before it gave out."""
@@ -207,12 +215,11 @@ class StagedNetwork(nn.Module):
             raise ValueError(f"output_fmt={output_fmt!r}: a convolutional network gives 'NCHW' only")
         take, last_needed = feature_take_indices(len(self.feature_info), indices)
         maps = []
-        for i in range(last_needed + 1 if stop_early else len(self.feature_info)):
-            feat = self._run_stage(i, x)
+        count = min(last_needed + 1 if stop_early else len(self.feature_info), self.stages_left)
+        for i, feat, passed_on in self._maps(x, count):
+            x = passed_on
             if i in take:
                 maps.append(self._normed(i, feat) if norm else feat)
-            between = self._norm_of(i)
-            x = feat if between is None else between(feat)
         return maps if intermediates_only else (x, maps)
 
     @torch.jit.ignore
@@ -225,6 +232,7 @@ class StagedNetwork(nn.Module):
         for i in range(last_needed + 1, last + 1):
             self._drop_stage(i)
             self._drop_norm(i)
+        self.stages_left = last_needed + 1
         if prune_norm:
             self._drop_norm(last_needed)
         if prune_head or last_needed < last:

@@ -1,4 +1,4 @@
-"""Operations that stock PyTorch does slowly; at present the large-kernel depthwise convolution of RepLKNet.
+"""Operations that stock PyTorch does slowly or not at all: large depthwise kernels, sums over neighbourhoods.
 
 Importing this package starts neither Triton nor CUDA: kernels are compiled at the first call on a GPU.
 """
@@ -9,5 +9,12 @@ from replknet.ops.depthwise import (
     depthwise_conv2d_input_grad,
     depthwise_conv2d_reference,
 )
+from replknet.ops.neighbourhood import neighbourhood_sum
 
-__all__ = ["DepthwiseConv2d", "depthwise_conv2d", "depthwise_conv2d_input_grad", "depthwise_conv2d_reference"]
+__all__ = [
+    "DepthwiseConv2d",
+    "depthwise_conv2d",
+    "depthwise_conv2d_input_grad",
+    "depthwise_conv2d_reference",
+    "neighbourhood_sum",
+]

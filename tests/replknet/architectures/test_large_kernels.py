@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import itertools
 import json
 import math
 from functools import cache
@@ -21,11 +22,12 @@ from erf.gradient.contribution import contribution_map
 from erf.gradient.theoretical import theoretical_field
 from replknet import load_model
 from replknet.architectures.moganet import MultiOrderConv
+from replknet.architectures.overlock import _places
 from replknet.architectures.shiftwise import ShiftwiseConv
 from replknet.architectures.slak import DecomposedKernelConv
 from replknet.architectures.stages import GlobalResponseNorm
 from replknet.architectures.unireplknet import DilatedReparamConv
-from replknet.ops import DepthwiseConv2d, depthwise_conv2d
+from replknet.ops import DepthwiseConv2d, depthwise_conv2d, neighbourhood_sum
 from replknet.optimize import use_stock_convolutions
 from replknet.weights.sources import WeightsUnavailable, find_weights
 from runkit.fetch.manifest import known_files
@@ -38,8 +40,16 @@ SMALL = {
     "van_b0": _DIMS,
     "moganet_xtiny": _DIMS,
     "shiftwise_tiny": _DIMS,
+    "overlock_xt": dict(
+        dims=(8, 16, 32, 48),
+        depths=(1, 1, 1, 1),
+        focus_depths=(2, 2),
+        num_heads=(1, 2),
+        projection=20,
+        kernel_sizes=(9, 7, 7, 7),
+    ),
 }
-MERGED = ("unireplknet_a", "slak_tiny", "shiftwise_tiny")
+MERGED = ("unireplknet_a", "slak_tiny", "shiftwise_tiny", "overlock_xt")
 # What is known of each network: parameters in training and merged form, GMACs likewise; None where it has no such form.
 COUNTS = {
     "unireplknet_a": (4_649_060, 4_437_300, 0.675, 0.640),
@@ -65,6 +75,11 @@ COUNTS = {
     "moganet_large": (82_480_978, None, 15.82, None),
     "moganet_xlarge": (180_991_924, None, 34.395, None),
     "shiftwise_tiny": (31_790_260, 31_002_670, None, None),
+    # with the auxiliary head; dynamic convolutions and what makes their kernels are not among the GMACs
+    "overlock_xt": (17_307_272, 16_791_384, 2.823, 2.661),
+    "overlock_t": (34_990_472, 33_981_064, 5.914, 5.567),
+    "overlock_s": (58_309_772, 56_670_476, 10.306, 9.763),
+    "overlock_b": (98_012_968, 95_520_680, 17.766, 16.900),
 }
 # the smallest of each family, and the others where time does not matter
 EACH = [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in COUNTS]
@@ -320,7 +335,8 @@ def test_torchscript(name, merged):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_fx_trace(name):
-    model = small_eval(name, num_classes=42)
+    without = dict(aux_head=False) if name.startswith("overlock") else {}  # it is used in train mode alone
+    model = small_eval(name, num_classes=42, **without)
     x = torch.randn(2, 3, 64, 64)
     expected = model(x)
     _, nodes = get_graph_node_names(model)
@@ -328,8 +344,7 @@ def test_fx_trace(name):
     out = traced(x)["out"]
     assert torch.equal(out, expected)
     out.mean().backward()
-    unused = [n for n, p in traced.named_parameters() if p.grad is None]
-    assert [n for n in unused if "aux_head" not in n] == []
+    assert [n for n, p in traced.named_parameters() if p.grad is None] == []
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -413,7 +428,7 @@ def test_random_weights_have_their_branches_on(name):
     model = small(name)
     woken = replknet.zoo._wake_zero_branches(model)
     assert woken
-    scales = [p for n, p in model.named_parameters() if p.ndim and "bias" not in n and "beta" not in n]
+    scales = [p for n, p in model.named_parameters() if not any(word in n for word in ("bias", "beta", "rpb"))]
     assert not [p for p in scales if p.numel() > 1 and (p == p.flatten()[0]).all() and p.flatten()[0].abs() < 0.2]
 
 
@@ -423,6 +438,7 @@ def test_random_weights_have_their_branches_on(name):
         ("unireplknet_a", "no bound: pooling over the whole image"),
         ("moganet_xtiny", "no bound: pooling over the whole image"),
         ("shiftwise_tiny", "no bound: pooling over the whole image"),
+        ("overlock_xt", "no bound: pooling over the whole image"),
     ],
 )
 def test_theoretical_field_without_bound(name, reason):
@@ -568,6 +584,80 @@ def test_authors_merged_shiftwise_checkpoint_computes_the_same(tmp_path):
     joined.reparameterize()
     again = load_through_timm("shiftwise_tiny", joined.state_dict(), tmp_path / "b.pth")
     torch.testing.assert_close(again(x), expected, rtol=1e-4, atol=1e-4)
+
+
+# --- OverLoCK -------------------------------------------------------------------------------------------------------
+
+
+def windows_by_definition(weights, x):
+    """`neighbourhood_sum`, a pixel and a neighbour at a time."""
+    side = round(weights.shape[1] ** 0.5)
+    channels, height, width = x.shape[1:]
+    in_group = channels // weights.shape[2]
+    out = torch.zeros_like(x)
+    for i, j in itertools.product(range(height), range(width)):
+        top, left = min(max(i - side // 2, 0), height - side), min(max(j - side // 2, 0), width - side)
+        for a, b in itertools.product(range(side), range(side)):
+            weight = weights[:, a * side + b, :, i, j].repeat_interleave(in_group, dim=1)
+            out[:, :, i, j] += weight * x[:, :, top + a, left + b]
+    return out
+
+
+@pytest.mark.parametrize(("side", "height", "width"), [(1, 3, 2), (3, 3, 6), (5, 6, 5), (5, 8, 9)])
+def test_neighbourhood_sum(side, height, width):
+    weights = torch.randn(2, side * side, 2, height, width, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 6, height, width, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(neighbourhood_sum(weights, x), windows_by_definition(weights, x))
+    grad = torch.randn_like(x)
+    got = torch.autograd.grad(neighbourhood_sum(weights, x), (weights, x), grad)
+    expected = torch.autograd.grad(windows_by_definition(weights, x), (weights, x), grad)
+    torch.testing.assert_close(got, expected)
+    torch.library.opcheck(torch.ops.replknet.neighbourhood_sum.default, (weights, x))
+
+
+@pytest.mark.parametrize("shapes", [((1, 9, 2, 4, 4), (1, 3, 4, 4)), ((1, 4, 1, 4, 4), (1, 2, 4, 4)),
+                                    ((1, 25, 1, 4, 4), (1, 2, 4, 4)), ((1, 9, 1, 4, 4), (1, 2, 4, 5))])  # fmt: skip
+def test_neighbourhoods_that_do_not_fit(shapes):
+    with pytest.raises(ValueError, match="k odd and at most H and W"):
+        neighbourhood_sum(*map(torch.zeros, shapes))
+
+
+def test_place_in_the_relative_bias_is_the_distance():
+    """Two is the pixel itself; at the rim the windows are moved inside."""
+    assert _places(6, 3, torch.device("cpu")).tolist() == [
+        [2, 3, 4],
+        [1, 2, 3],
+        [1, 2, 3],
+        [1, 2, 3],
+        [1, 2, 3],
+        [0, 1, 2],
+    ]
+
+
+@pytest.mark.parametrize("size", [(40, 40), (33, 90), (200, 40)])
+def test_overlock_on_maps_smaller_than_its_kernels(size):
+    """The dynamic convolution is then done on an enlarged map; the logits have their shape, in TorchScript, too."""
+    model = small_eval("overlock_xt")
+    out = model(torch.randn(1, 3, *size))
+    assert out.shape == (1, 1000)
+    assert torch.isfinite(out).all()
+
+
+def test_overlock_auxiliary_head():
+    model = small("overlock_xt")
+    x = torch.randn(2, 3, 64, 64)
+    main, auxiliary = model.train()(x)
+    assert main.shape == auxiliary.shape == (2, 1000)
+    assert model.eval()(x).shape == (2, 1000)
+    without = small("overlock_xt", aux_head=False).train()
+    assert without(x).shape == (2, 1000)
+
+
+def test_overlock_checkpoint_without_auxiliary_head(tmp_path):
+    source = small_eval("overlock_xt")
+    tensors = {key: value for key, value in source.state_dict().items() if not key.startswith("aux_head")}
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(load_through_timm("overlock_xt", tensors, tmp_path / "a.pth")(x), source(x))
 
 
 # --- the zoo ------------------------------------------------------------------------------------------------------
