@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import torch
 
-from erf.gradient.contribution import central_gradients, feature_map
+from erf.gradient.contribution import central_gradients
 from erf.gradient.jobs import Job
+from erf.gradient.layers.find import run_for_layer
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.prepare import prepare
 from erf.gradient.precision import arithmetic, number_type
@@ -80,7 +81,7 @@ class _Bench:
 
         def forward() -> None:
             x = torch.empty(1, 3, size, size, device=self._device, dtype=number_type(ready.precision))
-            feature_map(model, x, layer=question.layer)
+            run_for_layer(model, x, question.layer)
 
         with explained(ready.label, question.size):
             return count_macs(forward)

@@ -64,6 +64,7 @@ def run(photo_folder, tmp_path, capsys, caplog):
         files = sorted((folder / "erf").glob("*.json")) if folder.exists() else []
         return code, captured.out, log + captured.err, json.loads(files[0].read_text()) if files else None
 
+    call.read = lambda: capsys.readouterr().out
     call.network = lambda: _built(tmp_path / "net.py")
     return call
 
@@ -163,3 +164,14 @@ def test_errors_of_a_networks_own_forward_pass(run):
     code, _, err, _ = run(name="Grey")
     assert code == 2
     assert "it takes images of 1 channel, and these have 3" in err
+
+
+def test_the_cost_of_a_layer_counts_the_network_once(run):
+    """Finding out how the layer is laid out runs the network, too; a dry run does not count that."""
+    macs = {}
+    for layer in ("layer4", "last"):
+        code = main(["--model", "test_resnet", "--size", "64", "--layer", layer, "--dry-run", "--json"])
+        assert code == 0
+        (job,) = json.loads(run.read())["runs"]
+        macs[layer] = job["estimate"]["macs"]
+    assert macs["last"] < macs["layer4"] < 1.02 * macs["last"]

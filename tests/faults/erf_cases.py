@@ -419,7 +419,7 @@ CASES = [
         WEIGHTS,
         "a size that the network cannot have",
         options("--model", "test_vit", "--size", "37"),
-        "error: test_vit cannot take images of 37 × 37 pixels: …; choose another --size",
+        "error: test_vit cannot take images of 37 × 37 pixels: …; choose another --size, such as 160, which it is made for",
     ),
     Case(
         WEIGHTS,

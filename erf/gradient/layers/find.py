@@ -26,7 +26,15 @@ from erf.gradient.layers.layout import SPATIAL_MODULES, Layout, layout_asked_for
 from erf.gradient.layers.probe import layout_by_resizing, probed_layouts
 from runkit.compute.memory import is_out_of_memory
 
-__all__ = ["FeatureMap", "feature_map", "find_feature_map", "image_channels", "is_module_name", "resolve"]
+__all__ = [
+    "FeatureMap",
+    "feature_map",
+    "find_feature_map",
+    "image_channels",
+    "is_module_name",
+    "resolve",
+    "run_for_layer",
+]
 
 
 class FeatureMap(NamedTuple):
@@ -90,6 +98,24 @@ def find_feature_map(model: nn.Module, x: torch.Tensor, layer: Layer) -> Feature
     with eager(model):
         feat, taken = (_of_module if is_module_name(model, found) else _of_network)(model, x, found)
     return FeatureMap(feat, replace(taken, note=note, call=layer.call))
+
+
+def run_for_layer(model: nn.Module, x: torch.Tensor, layer: str | int | Layer) -> None:
+    """Run a network as `feature_map` does, and nothing besides: how the layer's output is laid out is left open.
+
+    Raises: As `feature_map`.
+    """
+    model, layer = unwrapped(model), resolve(model, layer)
+    network: Any = model
+    with eager(model), own_words(model, x):
+        if is_module_name(model, layer):
+            select(capture(model, lambda: model(x), layer), layer)
+        elif layer.name != "last" or hasattr(model, "forward_intermediates"):
+            _of_network(model, x, layer)
+        elif hasattr(model, "forward_features"):
+            network.forward_features(x)
+        else:
+            model(x)
 
 
 def _says_more(layer: Layer) -> bool:

@@ -189,6 +189,18 @@ def resnet():
     return model
 
 
+def swin():
+    return torchvision.models.SwinTransformer(
+        patch_size=[4, 4], embed_dim=12, depths=[1, 1, 2, 1], num_heads=[1, 2, 2, 2], window_size=[7, 7]
+    )
+
+
+def vit():
+    return torchvision.models.VisionTransformer(
+        image_size=64, patch_size=16, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32
+    )
+
+
 def silu():
     return nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.SiLU(inplace=True), nn.Conv2d(8, 8, 3), nn.SiLU(True)
@@ -204,16 +216,16 @@ CASES = {
     "a view of what is overwritten": (Overwritten, (16, 16), "part", "part", nchw),
     "its input, which is overwritten": (Overwritten, (16, 16), "same", "same", nchw),
     "overwritten before its gradient": (Overwritten, (16, 16), "smooth", "smooth", nchw),
-    "torchvision's Swin": (lambda: torchvision.models.swin_t(weights=None), (96, 96), "features.5", "features.5", nhwc),
+    "torchvision's Swin": (swin, (96, 96), "features.5", "features.5", nhwc),
     "torchvision's Swin, whole": (
-        lambda: torchvision.models.swin_t(weights=None),
+        swin,
         (64, 96),
         "features",
         "features",
         nhwc,
     ),
     "torchvision's ViT": (
-        lambda: torchvision.models.vit_b_16(weights=None, image_size=64),
+        vit,
         (64, 64),
         "encoder.layers.encoder_layer_1",
         "encoder.layers.encoder_layer_1",
@@ -274,7 +286,7 @@ CASES = {
         lambda output: output.unflatten(2, (16, 16)),
     ),
     "blocks of Hiera, last of all": (
-        lambda: timm.create_model("hiera_tiny_224", stages=(1, 1, 1, 1)),
+        lambda: timm.create_model("hiera_tiny_224", stages=(1, 1, 1, 1), embed_dim=16),
         (224, 224),
         "last",
         "blocks.3",
@@ -326,6 +338,7 @@ def test_the_input_of_a_module_is_a_map_too():
     )
 
 
+@pytest.mark.slow
 def test_backbones_of_torchvisions_segmentation_and_detection():
     torch.manual_seed(0)
     segmentation = torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None).eval()
@@ -365,10 +378,10 @@ REFUSED = {
         r"gives \(1, 256, 8\), and which dimensions are rows and columns",
     ),
     "tokens of Hiera": (
-        lambda: timm.create_model("hiera_tiny_224", stages=(1, 1, 1, 1)),
+        lambda: timm.create_model("hiera_tiny_224", stages=(1, 1, 1, 1), embed_dim=16),
         224,
         "blocks.0",
-        r"gives \(1, 3136, 96\), and which dimensions are rows and columns .* say so by layout=",
+        r"gives \(1, 3136, 16\), and which dimensions are rows and columns .* say so by layout=",
     ),
     "a matrix of attention": (
         lambda: timm.create_model("vit_tiny_patch16_224", img_size=64, depth=1, class_token=False, global_pool="avg"),
@@ -396,7 +409,7 @@ REFUSED = {
     "no map": (ChannelsLast, 64, "head", r"gives \(1, 5\), not a feature map of 3 or 4 dimensions"),
     "another layout": (ChannelsLast, 64, Layer("stem", layout="NLC"), r"gives \(1, 16, 16, 16\), which cannot be NLC"),
     "tokens that form no map": (
-        lambda: torchvision.models.vit_b_16(weights=None, image_size=64),
+        vit,
         64,
         Layer("encoder.layers.encoder_layer_1", layout="NLC"),
         r"17 tokens, which form no map of an image of 64 × 64 pixels; it would with so many prefix tokens: 1 \(4 × 4\)",
