@@ -83,7 +83,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     default = Config()
     what = parser.add_argument_group("what is measured")
-    what.add_argument("--model", nargs="+", default=[], metavar="NAME", help="networks: timm names, such as resnet101")
+    what.add_argument(
+        "--model",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="networks: timm names, such as resnet101, or a group, such as @large-kernels",
+    )
     add_weights(what, auto="where there are none, random ones with a warning", several=True)
     what.add_argument(
         "--images", type=Path, metavar="DIR", help="folder of images, any depth (default: bundled photographs)"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runkit.console import auto_or_int
+from runkit.groups import expand_groups
 
 __all__ = [
     "PICTURE_FORMATS",
@@ -118,7 +119,9 @@ def _plain(value: Any) -> Any:
 def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
     """Read a command line as the fields of a tool's configuration, lists as tuples.
 
-    argparse itself ends the program with exit code 2 on a wrong argument, and so does a negative seed.
+    `@GROUP` among the networks stands for those of the group (`runkit.groups`).
+
+    argparse itself ends the program with exit code 2 on a wrong argument, a negative seed or an unknown group.
     """
     parsed = vars(parser.parse_args(arguments))
     console = Console.pop_from(parsed)
@@ -126,6 +129,11 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> d
     if options["seed"] < 0:
         parser.error(f"--seed must be at least 0, not {options['seed']}")
     options["formats"] = tuple(dict.fromkeys(options["formats"]))
+    if "model" in options:
+        try:
+            options["model"] = tuple(expand_groups(options["model"]))
+        except ValueError as error:
+            parser.error(str(error))
     return {**options, "arguments": tuple(arguments), "console": console}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from support import randomize_norms
+from support import ROOT, randomize_norms
 from timm.layers import set_scriptable
 from timm.models import group_parameters, reparameterize_model
 from torch import nn
@@ -676,3 +676,17 @@ def test_weights_by_path_and_their_record(tmp_path):
 def test_a_file_of_the_hub_that_cannot_be_had_says_so():
     with pytest.raises(WeightsUnavailable, match=r"huggingface\.co does not answer"):
         find_weights("unireplknet_a.in1k", timm.get_pretrained_cfg("unireplknet_a.in1k").to_dict())
+
+
+# --- the documentation ----------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_the_family_has_the_counts():
+    page = (ROOT / "docs" / "large-kernels.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")
+    ]
+    assert [row[0].strip("`") for row in rows] == list(COUNTS)
+    for row, (training, merged, macs, merged_macs) in zip(rows, COUNTS.values(), strict=True):
+        assert row[2] == ", ".join(f"{count / 1e6:.1f} M" for count in (training, merged) if count)
+        assert row[3] == (", ".join(f"{count:.2f}" for count in (macs, merged_macs) if count) or "–")
