@@ -141,7 +141,9 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
     ]
     save_latex(stem.with_suffix(".tex"), header, table, note=f"ERF area: {definition}")
     sys.stdout.write(format_table(header, table) + "\n")
-    sys.stdout.write(f"\n{relation.correlation.describe()}\n")
+    sys.stdout.write("\n")
+    if options.shape_bias:
+        sys.stdout.write(f"{relation.correlation.describe()}\n")
     for cue, correlation in relation.of_reliance.items():
         sys.stdout.write(f"reliance on {cue}: {correlation.describe()}\n")
     _logger.info("wrote %s", ", ".join(str(stem.with_suffix(end)) for end in (".json", ".csv", ".tex")))

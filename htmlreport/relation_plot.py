@@ -1,6 +1,7 @@
 """The picture of `shapebias.relate`: receptive field across; shape bias, and reliance where it was measured, up."""
 
 import itertools
+import textwrap
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -64,7 +65,8 @@ def _draw_panels(relation: Relation, *, people: Estimate | None, field: str, wid
                 words = correlation.describe().replace("; ", "\n").replace(", Kendall", ",\nKendall")
                 ax.set_title(words.replace(": so few", ":\nso few"), fontsize=6)
         axes[0, 0].set_xlim(0, _widest(relation))
-        figure.supxlabel(field, fontsize=7.5)
+        for ax in axes[-1]:
+            ax.set_xlabel(textwrap.fill(field, 38))
         found: dict[str, Any] = {}
         for ax in axes.flat:
             for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -98,9 +100,14 @@ def _plot_reliance(ax: Axes, relation: Relation, cue: str) -> None:
     for network, style in _styled(relation):
         if cue in network.reliance:
             _plot_network(ax, network, network.reliance[cue], style, f"{style.key}-{cue}-points")
-    lows = [one.low for network in relation.networks if (one := network.reliance.get(cue)) and one.low is not None]
-    ax.set_ylim(min([0.0, *lows]) * 1.05, 1)
-    ax.yaxis.set_major_locator(MultipleLocator(0.2))
+    ends = [
+        end
+        for network in relation.networks
+        for one in network.reliance.values()
+        for end in (one.value, one.low, one.high)
+        if end is not None
+    ]
+    ax.set_ylim(1.1 * min([0.0, *ends]), 1.1 * max([0.1, *ends]))  # the same for all cues
     ax.set_ylabel(f"reliance on {cue}")
 
 

@@ -1,7 +1,7 @@
 """The reference figures and their numbers, into figures/reference, and the README's pictures, into docs/images.
 
 Receptive fields and claims need nothing but the installation; the shape-bias benchmark fetches its images and people's
-answers once, or takes them from --stimuli and --humans.
+answers once, or takes them from --stimuli and --humans. Reliance needs the photographs of Imagenette (--imagenette).
 """
 
 import argparse
@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 import claims.command
 import erf.visualize
+import shapebias.reliance
 import shapebias.run
 
 FOLDER = Path("figures/reference")
@@ -41,7 +42,15 @@ def draw_shape_bias(options: argparse.Namespace) -> None:
     _shrink(FOLDER / "shapebias" / "shape-bias.png", IMAGES / "shape-bias.png")
 
 
-PARTS = {"erf": draw_fields, "claims": draw_claims, "shape-bias": draw_shape_bias}
+def draw_reliance(options: argparse.Namespace) -> None:
+    if options.imagenette is None:
+        return
+    _run(shapebias.reliance.main, ["--model", *FIELDS, "--images", str(options.imagenette), "--num-images", "500"])
+    for name in ("reliance-curves", "reliance-control"):
+        _shrink(FOLDER / "shapebias" / "reliance" / f"{name}.png", IMAGES / f"{name}.png")
+
+
+PARTS = {"erf": draw_fields, "claims": draw_claims, "shape-bias": draw_shape_bias, "reliance": draw_reliance}
 
 
 def _run(tool: Callable[[Sequence[str]], int], arguments: Sequence[str], *, output: Path = FOLDER) -> None:
@@ -68,6 +77,12 @@ def main() -> None:
     parser.add_argument("--humans", type=Path, metavar="DIR", help="raw-data CSVs of people")
     parser.add_argument(
         "--published", type=Path, metavar="DIR", help="raw-data CSVs of published networks, drawn beside ours"
+    )
+    parser.add_argument(
+        "--imagenette",
+        type=Path,
+        metavar="DIR",
+        help="Imagenette's validation photographs, a folder per class, for reliance, which is left out without them",
     )
     options = parser.parse_args()
     for part in options.only:

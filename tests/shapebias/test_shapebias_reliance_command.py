@@ -9,6 +9,8 @@ from PIL import Image
 from support import ROOT
 
 from runkit import load_json
+from shapebias.answers.suppressed import load_answers
+from shapebias.network import suppressed
 from shapebias.reliance import main
 from shapebias.results.reliance_content import reliance_comparison_schema, reliance_schema
 
@@ -95,6 +97,41 @@ def test_from_images_to_files(tmp_path, classes, capsys, caplog):
     changed = [one["changed"] for one in comparison["results"]["networks"][0]["variants"]]
     assert [one["changed"] for one in content["results"]["networks"][0]["variants"]] == changed
     assert run(tmp_path, "--from-probabilities", saved[0], saved[0]) == 2
+
+
+def test_an_interrupted_run_goes_on_to_the_same_answers(tmp_path, classes, monkeypatch, capsys):
+    asked = ("--model", "resnet18n", "--images", classes, "--suppress", "greyscale", "--control", "0")
+    asked += ("--batch-size", "8")
+    keep, calls = suppressed.keep_top, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return keep(*arguments)
+
+    folder = tmp_path / "out" / "shapebias" / "reliance"
+    monkeypatch.setattr(suppressed, "keep_top", interrupted)
+    assert run(tmp_path, *asked) == 130
+    assert [path.name for path in folder.iterdir()] == ["resnet18n.probabilities.partial.npz"]
+    assert run(tmp_path, *asked) == 2  # an unfinished run is not passed over
+    assert "--resume" in capsys.readouterr().err
+    assert run(tmp_path, *asked, "--resume") == 0
+    assert len(calls) == 5 + 11  # of 15 batches four were saved
+    assert not (folder / "resnet18n.probabilities.partial.npz").exists()
+    one = load_answers(folder / "resnet18n.probabilities.npz")
+    assert run(tmp_path / "whole", *asked) == 0
+    other = load_answers(tmp_path / "whole" / "out" / "shapebias" / "reliance" / "resnet18n.probabilities.npz")
+    for name in ("top_outputs", "top_probabilities", "label_probability", "labels"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_a_network_at_chance_is_named(tmp_path, classes, caplog):
+    assert (
+        run(tmp_path, "--model", "resnet18n", "--weights", "random", "--images", classes, "--suppress", "greyscale")
+        == 0
+    )
+    assert "so it has no reliance; show it more images, or trained weights" in caplog.text
 
 
 def test_without_labels(tmp_path, classes, capsys):
