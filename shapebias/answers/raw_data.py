@@ -95,7 +95,8 @@ def read_raw_data(path: str | Path) -> RawData:
         raise UserError(f"{path} is not a CSV: {error}") from error
     missing = [name for name in COLUMNS if name not in header]
     if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; a raw-data CSV has {', '.join(COLUMNS)}")
+        hint = "; its columns are not separated by commas" if len(header) == 1 and COLUMNS[0] in header[0] else ""
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; a raw-data CSV has {', '.join(COLUMNS)}{hint}")
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise UserError(f"{path} has the column {twice[0]!r} twice")
     if any(len(row) != len(header) for row in rows):

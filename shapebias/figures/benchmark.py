@@ -22,6 +22,7 @@ from shapebias.figures.observers import Style
 from shapebias.measures.benchmark import MEASURES
 from shapebias.results.benchmark_content import BenchmarkMeasures, PublishedNetwork
 from shapebias.results.benchmark_tables import MEASURE_NAMES, order_networks
+from shapebias.stimuli.experiments import EXPERIMENTS
 
 __all__ = ["draw_benchmark", "draw_scatter"]
 
@@ -46,7 +47,8 @@ def draw_benchmark(
     styles, narrow = benchmark_styles(content), width <= COLUMN_WIDTH
     rows: list[tuple[str, Mapping[str, Any], Style | None]] = [("people", content["people"], PEOPLE)]
     rows += [(name_network(content, n), content["networks"][n], styles[n]) for n in order_networks(content)]
-    rows += [(row["model"], row, None) for row in published if not narrow]
+    part = "" if len(content["datasets"]) == len(EXPERIMENTS) else f" ({len(EXPERIMENTS)} datasets)"
+    rows += [(f"{row['model']}{part}", row, None) for row in published if not narrow]
     with panels(
         len(MEASURES),
         columns=1 if narrow else len(MEASURES),

@@ -14,7 +14,13 @@ from shapebias.figures.observers import Style
 from shapebias.measures.benchmark import MEASURES
 from shapebias.results.benchmark import read_benchmark
 from shapebias.results.benchmark_content import BenchmarkFile, Curves
-from shapebias.results.benchmark_tables import MEASURE_NAMES, benchmark_files, count_significant, order_networks
+from shapebias.results.benchmark_tables import (
+    MEASURE_NAMES,
+    benchmark_files,
+    count_significant,
+    name_printed,
+    order_networks,
+)
 
 __all__ = ["describe_benchmark"]
 
@@ -138,7 +144,7 @@ def _network_table(content: BenchmarkFile) -> Table:
         rows.append(Row(network["label"], (*numbers, _cell(network, "mean_rank", digits=2), Cell(str(count), count))))
     for printed in content["published"]:
         values = [_cell(printed, measure) for measure in MEASURES]
-        rows.append(Row(f"{printed['model']}, printed", (*values, Cell("–"), Cell("–"))))
+        rows.append(Row(name_printed(content, printed), (*values, Cell("–"), Cell("–"))))
     text = f"{content['scope']}. Means over datasets; the mean rank is of the last three numbers, among these networks."
     return Table(text, ("network", *MEASURE_NAMES.values(), "mean rank", "datasets"), tuple(rows))
 

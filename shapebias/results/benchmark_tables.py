@@ -10,11 +10,13 @@ from typing import Any
 from runkit import format_table, save_csv, save_latex
 from shapebias.measures.benchmark import MEASURES
 from shapebias.results.benchmark_content import BenchmarkFile, BenchmarkMeasures, PublishedNetwork
+from shapebias.stimuli.experiments import EXPERIMENTS
 
 __all__ = [
     "MEASURE_NAMES",
     "benchmark_files",
     "count_significant",
+    "name_printed",
     "order_networks",
     "read_published",
     "show_benchmark",
@@ -76,7 +78,7 @@ def table_of_networks(
         rows.append([f"{network['label']}{part}{missing}", *numbers, _say(network, "mean_rank", digits=2)])
     for row in published:
         values: Mapping[str, Any] = row
-        rows.append([f"{row['model']}, printed", *(_number(values[name]) for name in MEASURES), "-"])
+        rows.append([name_printed(content, row), *(_number(values[name]) for name in MEASURES), "-"])
     return ["network", *MEASURE_NAMES.values(), "mean rank"], rows
 
 
@@ -120,6 +122,12 @@ def table_of_significant(content: BenchmarkMeasures) -> tuple[list[str], list[li
         cells = [f"{count} of {row['pairs']}" if count is not None else "-" for count in (row["significant"], persons)]
         rows.append([MEASURE_NAMES[row["measure"]], *cells, f"{row['half_interval']:.3f}"])
     return header, rows
+
+
+def name_printed(content: BenchmarkMeasures, row: PublishedNetwork) -> str:
+    """How tables call a printed network: its numbers are of all 17 datasets, also where the others' are of fewer."""
+    whole = len(content["datasets"]) == len(EXPERIMENTS)
+    return f"{row['model']}, printed" + ("" if whole else f" for {len(EXPERIMENTS)} datasets")
 
 
 def show_benchmark(content: BenchmarkFile) -> str:

@@ -206,7 +206,9 @@ def test_published_networks_and_the_printed_table(raw_folder, tmp_path, write_an
     files = {row["sha256"] for row in content["raw_data"] if (row["dataset"], row["subject"]) == ("edge", "good_net")}
     assert files == {hashlib.sha256((raw_folder / "edge/edge_good-net_session-1.csv").read_bytes()).hexdigest()}
     assert [row["model"] for row in content["published"]] == [row["model"] for row in read_published()]
-    assert "CLIP: ViT-B (400M), printed" in capsys.readouterr().out
+    assert "CLIP: ViT-B (400M), printed  " in capsys.readouterr().out
+    run(tmp_path, raw_folder, "--with-published", "--no-intervals", "--experiment", "edge")
+    assert "CLIP: ViT-B (400M), printed for 17 datasets  " in capsys.readouterr().out
     latex = (tmp_path / "out/shapebias/benchmark.tex").read_text(encoding="utf-8")
     assert latex.count(r"\rowcolor[gray]{0.9}") == 14
     assert "usepackage{booktabs,colortbl}" in latex

@@ -70,10 +70,8 @@ def test_bars_have_values_intervals_and_people_as_a_line(content):
         assert bar.axes is ax
     names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert names[0] == "people"
-    assert names[4:] == [
-        "edges_only (1 of 2)",
-        *(row["model"] for row in read_published()),
-    ]  # without a rank, then printed
+    printed = [f"{row['model']} (17 datasets)" for row in read_published()]
+    assert names[4:] == ["edges_only (1 of 2)", *printed]  # without a rank, then printed
     weights = {text.get_text(): text.get_fontweight() for text in figure.axes[0].get_yticklabels()}
     assert weights["new (RANDOM WEIGHTS)"] == "bold"
     assert weights["good_net"] == "normal"
