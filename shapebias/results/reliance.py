@@ -204,13 +204,13 @@ def _cell(estimate: Estimate | None) -> str:
 def _difference_table(
     differences: Sequence[RelianceDifference], labels: Mapping[str, str]
 ) -> tuple[list[str], list[list[str]]]:
-    header = ["difference", "of", "reliance", "95% interval", "p", "p (Holm)"]
+    header = ["pair", "of", "difference", "95% interval", "p", "p (Holm)"]
     rows = [
         [
-            f"{labels.get(one.first, one.first)} − {labels.get(one.second, one.second)}",
+            f"{labels.get(one.first, one.first)} - {labels.get(one.second, one.second)}",
             labels.get(one.of, one.of),
             f"{one.difference:+.3f}",
-            f"[{one.low:+.3f}, {one.high:+.3f}]",
+            f"{one.low:+.3f} to {one.high:+.3f}",
             f"{one.p:.4f}",
             f"{one.p_holm:.4f}",
         ]

@@ -72,6 +72,7 @@ def test_from_images_to_files(tmp_path, classes, capsys, caplog):
     assert [row["variant"] for row in content["results"]["variants"]][:2] == ["none", "greyscale-0.2"]
     assert set(content["results"]["suppressions"]) <= {"greyscale", "channel-shuffle"}
 
+    assert all("−" not in path.read_text(encoding="utf-8") for path in folder.glob("*.tex"))  # LaTeX does not know it
     before = (folder / "resnet18n.json").read_bytes()
     assert run(tmp_path, *asked) == 0  # finished: kept
     assert (folder / "resnet18n.json").read_bytes() == before
