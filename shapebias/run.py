@@ -99,6 +99,7 @@ def execute(config: Config) -> int:
         )
         if not config.console.json:
             heading = "" if len(config.experiments) == 1 else f"{part.config.experiment.title}:\n"
+            heading = f"\n{heading}" if len(told) > 1 else heading
             write_out(heading + show_table(comparison))
         _logger.info("wrote %s", ", ".join(str(path) for path in written))
     if config.console.json:
