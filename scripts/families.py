@@ -15,7 +15,7 @@ from torch import nn
 
 from erf.gradient.fields.follow import DataDependent, follow
 from erf.gradient.layers.find import FeatureMap, find_feature_map
-from erf.gradient.layers.last import LAST_LAYERS
+from erf.gradient.layers.last import LAST_LAYERS, last_layer
 from erf.gradient.layers.layer import ForwardError, Layer
 from replknet import load_model
 
@@ -23,6 +23,7 @@ __all__ = ["NETWORKS", "PAGE", "find_row", "read_rows"]
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "families.md"
 COLUMNS = ("family", "network", "image", "layer", "laid out as", "map", "remarks")
+_OTHER_SIZES = {"deepseek_vit_412m": (126,)}  # in patches of 14 pixels
 _SIZES = (64, 96, 128, 160, 192, 224, 240, 256, 384, 512)
 
 NETWORKS = {
@@ -143,7 +144,8 @@ def find_row(family: str) -> tuple[str, ...]:
         taken, (height, width) = found.taken, found.values.shape[2:]
         before = f", {taken.prefix_tokens} before" if taken.prefix_tokens else ""
         layout = f"{taken.layout}{before}" if taken.layout else ""
-        why = LAST_LAYERS[family].why if family in LAST_LAYERS else ""
+        last = LAST_LAYERS.get(family)
+        why = last.why if last and (last.path is None or last_layer(model)) else ""
         remarks = "; ".join(filter(None, (why, taken.note)))
         return (family, f"`{name}`", str(size), f"`{taken.module}`", layout, f"{height} × {width}", remarks)
     raise RuntimeError(f"{name} takes no image of {_SIZES[0]} to {_SIZES[-1]} pixels")
@@ -153,7 +155,7 @@ def _sizes(name: str) -> Sequence[int]:
     """Small sizes, but the only one of a network that is made for one."""
     cfg = timm.get_pretrained_cfg(name)
     assert cfg is not None
-    return (cfg.input_size[1],) if cfg.fixed_input_size else _SIZES
+    return (cfg.input_size[1],) if cfg.fixed_input_size else _OTHER_SIZES.get(name, _SIZES)
 
 
 def _build(name: str, size: int) -> nn.Module:
