@@ -1,7 +1,8 @@
 """Depthwise convolution on CUDA: kernels compiled at run time, and PyTorch's own where none fits.
 
 Order of choice for the forward pass and the gradient to the input: CUDA C++ through NVRTC (`cuda_source.py`), Triton
-(`triton_kernels.py`), `F.conv2d`. What cannot be compiled or launched is left out from then on, which is logged once.
+(`triton_kernels.py`), `F.conv2d`. What cannot be compiled or launched, or does not compute what it should
+(`proof.py`), is left out from then on, which is logged once. REPLKNET_CUDA_KERNELS=0 in the environment turns both off.
 The weight gradient goes through the Fourier transform in float32, which costs about as much as the direct sum at the
 float32 peak and needs no kernel. All kernels read contiguous tensors; channels-last ones are converted and back.
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from replknet.ops import fft
-from replknet.ops.cuda import nvrtc
+from replknet.ops.cuda import nvrtc, proof
 from replknet.ops.cuda.source import COLS, DEVICE_HEADER, ROWS, SOURCE
 from replknet.ops.layout import as_format, crop, empty_output, format_of
 
@@ -93,13 +94,16 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return empty_output(x)
     cropped = crop(weight, x.shape[2], x.shape[3])
     kernels = []
-    if x.dtype in _SCALARS and cropped.shape[2] * cropped.shape[3] > _SMALL_TAPS:
+    if x.dtype in _SCALARS and cropped.shape[2] * cropped.shape[3] > _SMALL_TAPS and not proof.turned_off():
         kernels = [("NVRTC", _forward_nvrtc), ("Triton", _forward_triton)]
     for name, kernel in kernels:
         if name in _left_out:
             continue
+        arguments = (x.contiguous(), cropped, None if bias is None else bias.contiguous())
         try:
-            y = kernel(x.contiguous(), cropped, None if bias is None else bias.contiguous())
+            if proof.can_prove_now(x):
+                proof.prove(name, kernel, *arguments)
+            y = kernel(*arguments)
         except Exception as error:  # any failure to compile or launch, whatever Triton, LLVM or the driver raise
             _left_out.add(name)
             _LOG.warning(

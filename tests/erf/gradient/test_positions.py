@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from erf.gradient.contribution import central_gradients
-from erf.gradient.lean.trace import lean_form
+from erf.gradient.lean.read import lean_form
 from erf.gradient.positions import AVERAGE, CENTRE, Position, align, centre_pixel, positions_of, unit_at
 
 
@@ -66,7 +66,7 @@ def test_the_lean_form_asks_the_same_unit(position):
     model = timm.create_model("resnet18").double().eval()
     x = torch.rand(1, 3, 96, 128, dtype=torch.float64)
     expected = central_gradients(model, x, position=position)
-    lean = lean_form(model)
+    lean = lean_form(model, "last", x)
     found = central_gradients(lean, x, position=position)
     assert found.feature_size == expected.feature_size
     torch.testing.assert_close(found.maps, expected.maps)

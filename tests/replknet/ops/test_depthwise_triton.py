@@ -32,6 +32,20 @@ for dtype, (rtol, atol) in tolerance.items():
 print("cases", cases)
 """
 
+PROVEN = """
+import torch
+from replknet.ops.cuda import proof, triton_kernels
+
+x, weight, bias = torch.zeros(1, 2, 14, 17), torch.zeros(2, 1, 7, 5), torch.zeros(2)
+for dtype in (torch.float32, torch.float16, torch.bfloat16):
+    arguments = (x.to(dtype), weight.to(dtype), bias.to(dtype))
+    proof.prove("Triton", triton_kernels.forward, *arguments)
+    try:
+        proof.prove("wrong", lambda x, w, b: triton_kernels.forward(x, w.flip(2), b), *arguments)
+    except proof.WrongResult as error:
+        print(str(error).split(" differs")[0])
+"""
+
 COMPILED = """
 import inspect
 
@@ -72,6 +86,11 @@ def run(code: str, **environment: str) -> str:
 
 def test_interpreted():
     assert run(INTERPRETED, TRITON_INTERPRET="1").strip() == "cases 18"
+
+
+def test_proves_itself():
+    said = run(PROVEN, TRITON_INTERPRET="1").splitlines()
+    assert said == [f"a kernel of 7 x 5 in {dtype}" for dtype in ("float32", "float16", "bfloat16")]
 
 
 def test_compiles_for_hopper(tmp_path):

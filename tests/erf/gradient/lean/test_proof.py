@@ -10,7 +10,7 @@ from torch import nn
 
 from erf.gradient.contribution import central_gradients
 from erf.gradient.lean.prepare import prepare
-from erf.gradient.lean.steps import ReLU
+from erf.gradient.lean.steps.pointwise import ReLU
 from erf.gradient.positions import CENTRE, Position
 
 SMALL = dict(dims=(8, 16, 24, 32), depths=(1, 1, 1, 1), kernel_sizes=(7, 5, 5, 3))

@@ -1,0 +1,76 @@
+"""From the recording of a network to its lean form: each recorded operation as a step, where all of them are known."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from erf.gradient.lean.axes import MAP
+from erf.gradient.lean.calls import NoLeanForm
+from erf.gradient.lean.handlers import pointwise, spatial, views
+from erf.gradient.lean.network import LeanNetwork, Node
+from erf.gradient.lean.reader import Map, Reader
+from erf.gradient.lean.record import record
+from erf.gradient.lean.steps.pointwise import Affine, Dense
+from erf.gradient.lean.steps.spatial import Convolution
+
+__all__ = ["lean_form"]
+
+
+def lean_form(model: nn.Module, layer: Any, images: Tensor) -> LeanNetwork:
+    """The lean form of a network in eval mode, up to one feature map, for images of one size.
+
+    It shares the network's parameters, but for convolutions that take in a normalisation.
+
+    Args:
+        model: In eval mode; left as it is.
+        layer: As for `erf.gradient.contribution.feature_map`.
+        images: (N, C, H, W), of which only shape, strides and type are used.
+
+    Raises: ValueError if the network is in train mode; NoLeanForm if it has a step that is not known, such as
+        attention, or as `record`.
+    """
+    if model.training:
+        raise ValueError("lean_form() is for inference: call model.eval() first")
+    recording = record(model, layer, images)
+    reader = Reader(recording.images, {**spatial.HANDLERS, **pointwise.HANDLERS, **views.HANDLERS})
+    for call in recording.calls:
+        reader.read(call)
+    last = reader.known.get(recording.feature_map.number)
+    if not isinstance(last, Map) or sorted("".join(last.axes)) != sorted(MAP) or last.node == 0:
+        raise NoLeanForm("its feature map is not one of the maps that are computed")
+    return LeanNetwork(*_fold_affine(_needed(reader.nodes, last.node), last.node))
+
+
+def _needed(nodes: Sequence[Node], last: int) -> list[Node]:
+    """The nodes that a value depends on; others come of operations with several outputs."""
+    wanted = {last}
+    needed = []
+    for node in reversed(nodes):
+        if node.output in wanted:
+            needed.append(node)
+            wanted.update(node.inputs)
+    return needed[::-1]
+
+
+def _fold_affine(nodes: Sequence[Node], last: int) -> tuple[list[Node], int]:
+    """Let convolutions do the work of the normalisations that alone use their output.
+
+    Returns: The nodes that are left, and the value that is now the feature map.
+    """
+    uses = Counter(value for node in nodes for value in node.inputs)
+    uses[last] += 1
+    made_by = {node.output: node.step for node in nodes}
+    same_as: dict[int, int] = {}
+    kept: list[Node] = []
+    for step, inputs, output in nodes:
+        inputs = tuple(same_as.get(value, value) for value in inputs)
+        before = made_by.get(inputs[0])
+        if isinstance(step, Affine) and isinstance(before, (Convolution, Dense)) and uses[inputs[0]] == 1:
+            before.fold(step)
+            same_as[output] = inputs[0]
+            uses[inputs[0]] = uses[output]  # who used the normalised map now uses that of the convolution
+        else:
+            kept.append(Node(step, inputs, output))
+    return kept, same_as.get(last, last)

@@ -1,0 +1,309 @@
+"""Steps on the channels of each pixel, which work on any part of the pixels."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = [
+    "Activation",
+    "Add",
+    "Affine",
+    "ChannelMean",
+    "Clamp",
+    "Concatenate",
+    "Dense",
+    "Keep",
+    "LayerNorm",
+    "Linear",
+    "Multiply",
+    "PointwiseStep",
+    "ReLU",
+    "Slice",
+    "Weights",
+]
+
+_HALF_MAX = torch.finfo(torch.float16).max
+
+
+class Keep(NamedTuple):
+    """Channels and type of a map that is kept for the way back."""
+
+    channels: int
+    dtype: torch.dtype
+
+
+class PointwiseStep:
+    """An operation on the channels of each pixel."""
+
+    width = 1  # channels of the output, where the step and not its input decides
+
+    def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
+        """The maps that `backward` needs, of as many pixels as the inputs."""
+        return ()
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        """Output; what `backward` needs is written to `keep`, as `keeps` announced. Inputs are not written to."""
+        raise NotImplementedError
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Gradient to each input. `grad` is not written to, but may be handed on as it is."""
+        raise NotImplementedError
+
+
+class Affine(PointwiseStep):
+    """x times a scale plus a shift, float64 (C,) or (1,): batch normalisation in eval mode; it keeps nothing."""
+
+    def __init__(self, scale: Tensor, shift: Tensor):
+        self.scale, self.shift = scale.detach().double(), shift.detach().double()
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        scale, shift = (v.to(inputs[0].dtype)[None, :, None, None] for v in (self.scale, self.shift))
+        return torch.addcmul(shift, inputs[0], scale)
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (grad * self.scale.to(grad.dtype)[None, :, None, None],)
+
+
+class Weights:
+    """Weight and bias of a convolution, the weight in channels-last memory."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        self.weight = weight.detach().contiguous(memory_format=torch.channels_last)
+        self.bias = None if bias is None else bias.detach()
+
+    def fold(self, norm: Affine) -> None:
+        """Let the convolution do the work of a normalisation after it; rounded once."""
+        bias = norm.shift if self.bias is None else norm.shift + norm.scale * self.bias.double()
+        weight = self.weight.double() * norm.scale[:, None, None, None]
+        self.weight, self.bias = weight.to(self.weight), bias.expand(len(weight)).to(self.weight.dtype)
+
+
+class Dense(Weights, PointwiseStep):
+    """A 1×1 convolution with stride 1, or a linear layer on the channels; it keeps nothing."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, groups: int = 1):
+        super().__init__(weight, bias)
+        self.width = len(weight)
+        self.groups = groups
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        return F.conv2d(inputs[0], self.weight, self.bias, groups=self.groups)
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (F.conv_transpose2d(grad, self.weight, groups=self.groups),)
+
+
+class Linear(Dense):
+    """A linear layer on the channels, as a matrix product on pixels; it keeps nothing.
+
+    Args:
+        weight: (channels of the output, channels of the input).
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        super().__init__(weight[:, :, None, None], bias)
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        pixels = inputs[0].permute(0, 2, 3, 1)
+        return F.linear(pixels, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (torch.matmul(grad.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2),)
+
+
+class ReLU(PointwiseStep):
+    """max(x, 0); it keeps the sign of its output, a byte a number.
+
+    Signs are taken and applied in the tensor's own type: PyTorch's comparison into booleans and its product with them
+    are five times slower.
+    """
+
+    def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
+        return (Keep(inputs[0].shape[1], torch.int8),)
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        y = inputs[0].relu()
+        keep[0].copy_(y.sign())
+        return y
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (kept[0].to(grad.dtype).mul_(grad),)
+
+
+class Clamp(PointwiseStep):
+    """x within two bounds, as in ReLU6; it keeps which numbers were inside, a byte a number.
+
+    Args:
+        low: Lower bound.
+        high: Upper bound.
+        at_bounds: Whether the gradient passes where x is at a bound: `torch.clamp` lets it, `F.hardtanh` does not.
+    """
+
+    def __init__(self, low: float, high: float, *, at_bounds: bool):
+        self.low, self.high, self.at_bounds = low, high, at_bounds
+
+    def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
+        return (Keep(inputs[0].shape[1], torch.int8),)
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        x = inputs[0]
+        inside = (x >= self.low) & (x <= self.high) if self.at_bounds else (x > self.low) & (x < self.high)
+        keep[0].copy_(inside)
+        return x.clamp(self.low, self.high)
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (kept[0].to(grad.dtype).mul_(grad),)
+
+
+class Activation(PointwiseStep):
+    """A smooth function of each number; it keeps its input.
+
+    Args:
+        function: Of the input.
+        gradient: Of the gradient to the output and the input.
+        half: Whether the input may be kept in half precision where the network has float32. The derivative has to be
+            the same beyond the range of half precision (65504) as at its ends.
+    """
+
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], gradient: Callable[[Tensor, Tensor], Tensor], *, half: bool = False
+    ):
+        self.function, self.gradient, self.half = function, gradient, half
+
+    def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
+        x = inputs[0]
+        return (Keep(x.shape[1], torch.float16 if self.half and x.dtype == torch.float32 else x.dtype),)
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        keep[0].copy_(inputs[0])
+        return self.function(inputs[0])
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        x = kept[0].to(grad.dtype)
+        if kept[0].dtype != grad.dtype:  # what was beyond half precision has become infinite
+            x.clamp_(-_HALF_MAX, _HALF_MAX)
+        return (self.gradient(grad, x),)
+
+
+class LayerNorm(PointwiseStep):
+    """Normalisation over the channels of each pixel; it keeps its input, and mean and deviation of each pixel."""
+
+    def __init__(self, weight: Tensor | None, bias: Tensor | None, eps: float):
+        self.weight, self.bias = (None if v is None else v.detach() for v in (weight, bias))
+        self.eps = eps
+
+    def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
+        x = inputs[0]
+        return (Keep(x.shape[1], x.dtype), Keep(1, x.dtype), Keep(1, x.dtype))
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        x = inputs[0].permute(0, 2, 3, 1)
+        y, *statistics = torch.native_layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+        for kept, value in zip(keep, (x, *statistics), strict=True):
+            kept.copy_(value.permute(0, 3, 1, 2))
+        return y.permute(0, 3, 1, 2)
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        grad, x, mean, deviation = (v.permute(0, 2, 3, 1).contiguous() for v in (grad, *kept))
+        arguments = (x.shape[-1:], mean, deviation, self.weight, self.bias, [True, False, False])
+        found, _, _ = torch.ops.aten.native_layer_norm_backward(grad, x, *arguments)
+        return (found.permute(0, 3, 1, 2),)
+
+
+class Add(PointwiseStep):
+    """A residual sum, or a difference; it keeps nothing.
+
+    Args:
+        channels: Of both inputs; one of them may have a single one, which is added to all.
+        sign: Of the second input.
+    """
+
+    def __init__(self, channels: tuple[int, int], sign: float = 1.0):
+        self.channels, self.sign = channels, sign
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        return torch.add(*inputs, alpha=self.sign)
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        second = grad if self.sign == 1 else grad * self.sign
+        return _summed(grad, self.channels[0]), _summed(second, self.channels[1])
+
+
+class Multiply(PointwiseStep):
+    """The product of two maps, such as a gate; it keeps both.
+
+    Args:
+        channels: Of both inputs; one of them may have a single one, which is applied to all.
+    """
+
+    def __init__(self, channels: tuple[int, int]):
+        self.channels = channels
+
+    def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
+        return [Keep(x.shape[1], x.dtype) for x in inputs]
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        for kept, x in zip(keep, inputs, strict=True):
+            kept.copy_(x)
+        return torch.mul(*inputs)
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        first, second = kept
+        return _summed(grad * second, self.channels[0]), _summed(grad * first, self.channels[1])
+
+
+class ChannelMean(PointwiseStep):
+    """Mean over the channels of each pixel, one channel wide; it keeps nothing."""
+
+    def __init__(self, channels: int):
+        self.channels = channels
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        return inputs[0].mean(1, keepdim=True)
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return ((grad / self.channels).expand(-1, self.channels, -1, -1),)
+
+
+class Concatenate(PointwiseStep):
+    """Channels of several maps one after the other; it keeps nothing."""
+
+    def __init__(self, channels: Sequence[int]):
+        self.channels = list(channels)
+        self.width = sum(channels)
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        return torch.cat(inputs, 1)
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return grad.split(self.channels, 1)
+
+
+class Slice(PointwiseStep):
+    """Some of the channels; it keeps nothing.
+
+    Args:
+        channels: Of the input.
+        start: The first that is taken.
+        stop: The one after the last.
+    """
+
+    def __init__(self, channels: int, start: int, stop: int):
+        self.channels, self.start, self.stop = channels, start, stop
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        return inputs[0][:, self.start : self.stop]
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        n, _, height, width = grad.shape
+        found = grad.new_zeros((n, height, width, self.channels)).permute(0, 3, 1, 2)
+        found[:, self.start : self.stop] = grad
+        return (found,)
+
+
+def _summed(grad: Tensor, channels: int) -> Tensor:
+    """The gradient to an input of so many channels, one of which may have stood for all."""
+    return grad if channels == grad.shape[1] else grad.sum(1, keepdim=True)
