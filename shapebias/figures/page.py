@@ -32,9 +32,9 @@ from shapebias.figures.shape_bias import draw_comparison
 from shapebias.measures.shape_bias import Estimate, Measurement
 from shapebias.results.comparison import Comparison, comparison_path, read_comparison
 from shapebias.results.files import ResultFolder
-from shapebias.stimuli.experiments import EXPERIMENTS
+from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
 
-__all__ = ["describe_answers", "estimate_cell", "find_folders", "say_value"]
+__all__ = ["describe_answers", "estimate_cell", "find_folders", "say_value", "title_of"]
 
 _COLUMNS = {
     "shape_bias": "shape bias",
@@ -48,7 +48,7 @@ _COLUMNS = {
 """Measure -> heading; those that no observer has are left out."""
 _WHOLE = {"shape_bias": ("average", "bar"), "accuracy": ("end",)}
 """Parts of the figure that show an observer's measure over all trials."""
-_TITLES = {"cue-conflict": "Shape bias", "edge": "Edge drawings", "silhouette": "Silhouettes"}
+_TITLES = {"cue-conflict": "Shape bias", "edge": "Edge drawings"}
 
 
 def find_folders(output: Path) -> list[ResultFolder]:
@@ -90,12 +90,17 @@ def describe_answers(folder: ResultFolder, page: Path) -> Section:
     )
     return Section(
         slug=slug,
-        title=_TITLES.get(slug, slug.capitalize()),
+        title=title_of(folder.experiment),
         body=body,
         random=tuple(measurement.name.removesuffix(RANDOM_SUFFIX) for measurement in series if measurement.random),
         style=read_part("shapebias.figures", "shape-bias.css"),
         script=read_part("shapebias.figures", "shape-bias.js"),
     )
+
+
+def title_of(experiment: Experiment) -> str:
+    """The heading of an experiment's section."""
+    return _TITLES.get(experiment.name, experiment.title)
 
 
 def _picture(

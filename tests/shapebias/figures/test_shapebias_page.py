@@ -13,12 +13,12 @@ from htmlreport.relation_page import describe_relation
 from runkit import UserError, describe_run, save_json
 from shapebias.answers.observers import write_raw_data
 from shapebias.figures.observers import order_categories
-from shapebias.figures.page import describe_answers, find_folders
+from shapebias.figures.page import describe_answers, find_folders, title_of
 from shapebias.measures.shape_bias import Measurement
 from shapebias.results.comparison import comparison_path, read_comparison
 from shapebias.results.files import ResultFolder
 from shapebias.run import main
-from shapebias.stimuli.experiments import CUE_CONFLICT
+from shapebias.stimuli.experiments import CUE_CONFLICT, EXPERIMENTS
 from shapebias.stimuli.images import Stimulus, parse_image_name
 
 
@@ -153,3 +153,11 @@ def test_the_relation_has_a_section(tmp_path):
     save_json(path, {"results": {}})
     with pytest.raises(UserError, match=r"relation\.json was not written by shapebias\.relate: 'networks'"):
         describe_relation(path, tmp_path / "report.html")
+
+
+def test_every_experiment_has_a_heading_of_its_own():
+    titles = {name: title_of(experiment) for name, experiment in EXPERIMENTS.items()}
+    assert len(set(titles.values())) == 17
+    wanted = {"cue-conflict": "Shape bias", "edge": "Edge drawings", "silhouette": "Silhouettes"}
+    assert wanted.items() <= titles.items()
+    assert (titles["eidolonII"], titles["uniform-noise"]) == ("Eidolon II", "Uniform noise")
