@@ -2,10 +2,8 @@
 
 Intervals are for what the benchmark gives on average with as many images as it has. Three of its numbers would be the
 same with more; accuracy difference would be smaller, since chance alone sets two accuracies apart and a square counts
-that
-upwards: `Number.bias` says by how much. An interval is the measured value plus the 2.5% and 97.5% quantiles of the
-    draws'
-deviations from their mean.
+that upwards: `Number.bias` says by how much. An interval is the measured value plus the 2.5% and 97.5% quantiles of the
+draws' deviations from their mean.
 
 Networks are compared in pairs on the same draws: difference, interval, and the two-sided p value of the difference over
 its standard deviation in the draws (normal; with persons drawn, too, Student's t), corrected by Holm's method for all

@@ -497,7 +497,7 @@ def test_help_shows_runnable_examples_at_once():
     )
     seconds = time.perf_counter() - started
     examples = [line.split("shapebias.run ")[1] for line in done.stdout.splitlines() if line.startswith("  python -m")]
-    assert len(examples) == 4
+    assert len(examples) == 5
     for example in examples:
         build_parser().parse_args(example.split())
     assert seconds < 2  # a fifth of a second on an idle machine; torch alone would take longer than this
