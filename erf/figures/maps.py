@@ -277,10 +277,9 @@ def caption(results: Sequence[ErfResult], *, squares: bool = True) -> str:
     shares = ", ".join(f"{t:.0%}" for t in LOG_THRESHOLDS)
     what = f"Squares hold {shares} of log10(score + 1) / max.\n" if squares else ""
     return (
-        f"Mean of {images} images ({first['data']['name']}) at {sizes} pixels, {first['precision']}, "
-        f"layer {layers}.\n"
+        f"Mean of {images} images ({first['data']['name']}) at {sizes} pixels, {first['precision']}.\n"
         f"{what}"
-        f"{software}{commit}, torch {first['versions']['torch']}"
+        f"{software}{commit}, torch {first['versions']['torch']}, layer {layers}"
     )
 
 
