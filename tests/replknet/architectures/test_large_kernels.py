@@ -82,7 +82,7 @@ COUNTS = {
     "overlock_b": (98_012_968, 95_520_680, 17.766, 16.900),
 }
 # the smallest of each family, and the others where time does not matter
-EACH = [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in COUNTS]
+EACH = [name if name in SMALL else pytest.param(name, marks=pytest.mark.sweep) for name in COUNTS]
 TAGS = [tag for name in COUNTS for tag in timm.list_models(f"{name}.*", include_tags=True)]
 TAG_OF = {tag.partition(".")[0]: tag for tag in reversed(TAGS)}  # one for each architecture
 

@@ -93,7 +93,7 @@ def test_last_map_of_small_networks(network):
     assert_the_same_map(ROWS[family])
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize("family", ROWS)
 def test_last_map_of_every_family(family):
     if time.monotonic() - _begun > BUDGET_S:

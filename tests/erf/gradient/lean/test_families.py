@@ -29,7 +29,7 @@ def test_the_page_lists_networks_of_each_kind():
     assert len(rows) >= 15
 
 
-@pytest.mark.slow
+@pytest.mark.sweep
 @pytest.mark.parametrize(("name", "small", "large"), documented())
 def test_the_form_is_the_documented_one(name, small, large):
     model = timm.create_model(name).eval()
