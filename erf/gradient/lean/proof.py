@@ -30,7 +30,7 @@ _EXACT = 1e-6
 """Largest relative difference in float64. Rounding gives 1e-12; a ReLU whose sign it turns gives more."""
 _ROUNDED = 0.05
 """Largest relative difference of float32 to float64, where rounding turns the signs of some ReLUs."""
-_PART = 4
+_PART = 8
 """The side of the small image is about so many times smaller than that of the images, but at least `_SMALLEST`."""
 _SMALLEST = 64
 _STRIDE = 32
