@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from runkit import UserError, list_differences, load_json
+from runkit.files import list_visible
 from runkit.intervals import normal_quantile
 from shapebias.measures.bootstrap import CONFIDENCE, RESAMPLES, Estimate
 from shapebias.stimuli.suppressions import CUES
@@ -285,7 +286,7 @@ def _list_files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} does not exist; name a result file (.json), or a folder of them")
-        files += sorted(path.glob("*.json")) if path.is_dir() else [path]
+        files += list_visible(path, "*.json") if path.is_dir() else [path]
     return files
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "atomic_write",
     "file_stem",
+    "list_visible",
     "load_json",
     "read_arrays",
     "save_json",
@@ -119,6 +120,19 @@ def load_json(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a JSON {type(content).__name__}, not an object")
     return content
+
+
+def list_visible(root: Path, pattern: str) -> list[Path]:
+    """What lies in a folder and fits a glob pattern, sorted, without hidden files and what lies in hidden folders.
+
+    macOS leaves a hidden `._name` beside every file that it copies to another file system, with the same suffix.
+
+    Args:
+        root: The folder; whether it is hidden itself does not matter.
+        pattern: As for `Path.glob`, such as "*.csv", or "**/*" for any depth.
+    """
+    found = root.glob(pattern)
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
 
 
 def read_arrays(path: Path) -> "dict[str, np.ndarray]":

@@ -25,6 +25,7 @@ from erf.results.files import ErfResult, check_result, load_result
 from erf.results.tables import COLUMNS, PUBLISHED_COLUMNS, shown_measures
 from runkit import file_stem
 from runkit.figures import INK
+from runkit.files import list_visible
 from runkit.html.page import (
     Cell,
     Row,
@@ -54,7 +55,7 @@ def read_folder(folder: Path) -> list[ErfResult]:
 
     Raises: UserError if one is damaged.
     """
-    paths = sorted(path for path in folder.glob("*.npz") if not path.name.endswith(".partial.npz"))
+    paths = [path for path in list_visible(folder, "*.npz") if not path.name.endswith(".partial.npz")]
     return [load_result(path) for path in paths]
 
 

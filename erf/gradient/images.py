@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from runkit import UserError, sha256_of_files, sha256_of_lines
-from runkit.files import IMAGE_SUFFIXES
+from runkit.files import IMAGE_SUFFIXES, list_visible
 
 __all__ = ["ImageSet", "find_images", "read_image", "take_evenly"]
 
@@ -130,7 +130,7 @@ def find_images(folder: str | Path | None, num_images: int) -> ImageSet:
     root = Path(folder)
     if not root.is_dir():
         raise UserError(f"--images {root} is not a folder; name a folder of images")
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    paths = [p for p in list_visible(root, "**/*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     if not paths:
         raise UserError(f"--images {root} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return ImageSet(root.resolve().name, root, tuple(take_evenly(paths, num_images)), len(paths))

@@ -17,6 +17,7 @@ import numpy as np
 from runkit import UserError, sha256_of_lines
 from runkit.fetch.download import download
 from runkit.fetch.manifest import known_files, verify_file
+from runkit.files import list_visible
 from shapebias.answers.raw_data import NO_ANSWER, RawData, image_id, read_raw_data
 from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
@@ -119,7 +120,7 @@ def list_raw_data(folders: Iterable[str | Path]) -> dict[str, list[Path]]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise UserError(f"no folder {folder}; name one that holds <dataset>/*.csv, such as figures/shapebias/raw")
-        found = {name: sorted((folder / name).glob("*.csv")) for name in EXPERIMENTS}
+        found = {name: list_visible(folder / name, "*.csv") for name in EXPERIMENTS}
         if not any(found.values()):
             hint = f"; did you mean {folder.parent}?" if folder.name in EXPERIMENTS else ""
             raise UserError(f"{folder} holds no <dataset>/*.csv of the benchmark ({', '.join(EXPERIMENTS)}){hint}")

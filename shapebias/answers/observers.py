@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from runkit import UserError, atomic_write
+from runkit.files import list_visible
 from shapebias.answers.datasets import fetch_answers
 from shapebias.answers.raw_data import (
     COLUMNS,
@@ -118,7 +119,7 @@ def read_observers(paths: Iterable[str | Path]) -> list[Observer]:
     """
     observers: list[Observer] = []
     for path in map(Path, paths):
-        files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+        files = list_visible(path, "*.csv") if path.is_dir() else [path]
         if not files:
             raise UserError(f"{path} holds no CSV; name raw-data CSVs of the toolbox, or their folder")
         for file in files:

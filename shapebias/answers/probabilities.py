@@ -44,6 +44,8 @@ class Probabilities:
             )
         if len(set(self.images)) != len(self.images):
             raise ValueError("an image is named twice")
+        if not ((self.values >= 0.0) & (self.values <= 1.0)).all():
+            raise ValueError("a probability is not a number in [0, 1]")
 
     @property
     def model(self) -> str:

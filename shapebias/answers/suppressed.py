@@ -103,8 +103,8 @@ def load_answers(path: Path) -> SuppressedAnswers:
 
     Raises: UserError if the file cannot be read or is none of these.
     """
-    arrays = read_arrays(path)
     try:
+        arrays = read_arrays(path)
         head = json.loads(str(arrays["head"]))
         if head["schema"] != _SCHEMA:
             raise UserError(f"{path} has the schema {head['schema']}, this version reads {_SCHEMA}; run it again")
@@ -120,13 +120,57 @@ def load_answers(path: Path) -> SuppressedAnswers:
             label_probability=arrays.get("label_probability"),
             provenance=head["provenance"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+        _check(answers)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; name a .probabilities.npz that shapebias.reliance wrote") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except KeyError as error:
+        raise UserError(f"{path} holds no answers of shapebias.reliance: there is no {error}") from error
+    except (TypeError, ValueError) as error:
         raise UserError(f"{path} holds no answers of shapebias.reliance: {error}") from error
-    _check_shapes(answers, path)
     return answers
 
 
-def _check_shapes(answers: SuppressedAnswers, path: Path) -> None:
-    shape: Sequence[int] = (len(answers.variants), len(answers.images))
-    if answers.top_outputs.shape[:2] != shape or answers.top_probabilities.shape != answers.top_outputs.shape:
-        raise UserError(f"{path} is damaged: its answers are not of {shape[0]} variants and {shape[1]} images")
+def _check(answers: SuppressedAnswers) -> None:
+    """Refuse answers that do not fit together.
+
+    Raises: ValueError with what is wrong; KeyError or TypeError if the provenance lacks what measuring needs.
+    """
+    if not isinstance(answers.name, str) or not isinstance(answers.label, str) or not isinstance(answers.outputs, int):
+        raise ValueError("its name, its label or its number of outputs is of another kind")
+    variants, images = len(answers.variants), len(answers.images)
+    shape: Sequence[int] = (variants, images)
+    if not variants or not images:
+        raise ValueError(f"it has {variants} variants and {images} images")
+    top, likely = answers.top_outputs, answers.top_probabilities
+    if top.ndim != 3 or top.shape[:2] != shape or not top.shape[2] or likely.shape != top.shape:
+        raise ValueError(f"its answers are not of {variants} variants and {images} images")
+    _check_outputs(top, answers.outputs, "an answer")
+    _check_probabilities(likely)
+    labels, of_label = answers.labels, answers.label_probability
+    if len(answers.provenance["data"]["size_px"]) != 2:
+        raise ValueError("its images have no height and width")
+    classes = answers.provenance["config"]["images"]["classes"]
+    if (labels is None) != (of_label is None) or (labels is None and classes):
+        raise ValueError("its labels, or the probabilities of the labels, are missing")
+    if labels is not None and of_label is not None:
+        if labels.shape != (images,):
+            raise ValueError(f"it has labels of the shape {labels.shape} for {images} images")
+        if of_label.shape != shape:
+            raise ValueError(f"its probabilities of the labels are not of {variants} variants and {images} images")
+        _check_outputs(labels, answers.outputs, "a label")
+        _check_probabilities(of_label)
+
+
+def _check_outputs(indices: np.ndarray, outputs: int, what: str) -> None:
+    if indices.dtype.kind not in "iu":
+        raise ValueError(f"{what} is no whole number")
+    wrong = indices[(indices < 0) | (indices >= outputs)]
+    if wrong.size:
+        raise ValueError(f"{what} is the output {wrong.flat[0]}, and the network has {outputs}, counted from 0")
+
+
+def _check_probabilities(values: np.ndarray) -> None:
+    if values.dtype.kind != "f" or not ((values >= 0.0) & (values <= 1.0)).all():
+        raise ValueError("a probability is not a number in [0, 1]")

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from runkit import load_json
+from runkit.files import list_visible
 from runkit.html.page import (
     Cell,
     Link,
@@ -186,7 +187,7 @@ def _list_sources(comparison: Comparison, folder: ResultFolder, page: Path) -> l
     """What made the comparison, then each network's answers."""
     path = comparison_path(folder)
     head = load_json(path)
-    others = (load_json(file) for file in sorted(folder.root.glob("*.json")) if file != path)
+    others = (load_json(file) for file in list_visible(folder.root, "*.json") if file != path)
     results = {
         content["results"]["name"]: content for content in others if "raw_data" in content and "results" in content
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from runkit import UserError, sha256_of_files
-from runkit.files import IMAGE_SUFFIXES
+from runkit.files import IMAGE_SUFFIXES, list_visible
 
 __all__ = ["ImageFolder", "LabelledImage", "find_folder", "match_classes"]
 
@@ -66,7 +66,7 @@ def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = T
     """
     if not root.is_dir():
         raise UserError(f"--images {root}: there is no such folder")
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    paths = [p for p in list_visible(root, "**/*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     if not paths:
         raise UserError(f"--images {root}: it holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     if not labelled:
@@ -84,7 +84,7 @@ def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = T
             f"--images {root}: accuracy needs a folder per class, two at least, and there are {len(of_class)}; "
             "--unlabelled measures how often answers change, without classes"
         )
-    empty = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name not in of_class)
+    empty = [path.name for path in list_visible(root, "*") if path.is_dir() and path.name not in of_class]
     if empty:
         _logger.warning("%s: left out, without images: %s", root, ", ".join(empty))
     shares = _share(num_images, [len(images) for images in of_class.values()])

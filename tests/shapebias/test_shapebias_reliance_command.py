@@ -163,3 +163,13 @@ def test_a_dry_run(tmp_path, classes, capsys):
     assert run(tmp_path, "--model", "resnet18n", "--images", classes, "--suppress", "colour", "--dry-run") == 0
     assert "20 images" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"just text", b"PK\x03\x04 and then nothing", b""])
+def test_a_file_that_holds_no_answers_is_refused_in_one_line(tmp_path, capsys, content):
+    path = tmp_path / "net.probabilities.npz"
+    if content is not None:
+        path.write_bytes(content)
+    assert run(tmp_path, "--from-probabilities", path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{path} holds no answers" in line or f"{path} does not exist" in line

@@ -33,6 +33,17 @@ def test_images_come_from_all_classes(photo_folder):
     assert [p.parent.name for p in find_images(photo_folder, 2).paths] == ["class0", "class1"]
 
 
+def test_hidden_files_are_no_images(photo_folder, tmp_path):
+    """macOS leaves `._name` beside a copied file; the folder itself may lie in a hidden one."""
+    hidden = photo_folder.rename(tmp_path / ".cache")
+    for path in (hidden / "class0" / "._0.png", hidden / ".thumbnails" / "0.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"\x00\x05\x16\x07")
+    images = find_images(hidden, 99)
+    assert images.found == 4
+    assert [path.name for path in images.paths] == ["0.png", "1.png", "2.png", "3.png"]
+
+
 def test_fingerprint_follows_names_and_contents(photo_folder, tmp_path):
     first = find_images(photo_folder, 4).sha256
     assert find_images(photo_folder, 4).sha256 == first

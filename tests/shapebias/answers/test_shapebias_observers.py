@@ -85,6 +85,7 @@ def test_unreadable_and_missing_files_are_named(tmp_path):
 def test_a_folder_stands_for_its_files_and_nobody_comes_twice(tmp_path):
     write(tmp_path / "b.csv", [HEADER, PERSON[0].replace("subject-01", "vgg")])
     write(tmp_path / "a.csv", [HEADER, PERSON[0]])
+    (tmp_path / "._a.csv").write_bytes(b"\x00\x05\x16\x07")  # as macOS leaves beside a copied file
     assert [observer.name for observer in read_observers([tmp_path])] == ["subject-01", "vgg"]
     with pytest.raises(UserError, match="are both of the observer 'vgg'"):
         read_observers([tmp_path, tmp_path / "b.csv"])

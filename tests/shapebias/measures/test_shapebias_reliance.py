@@ -1,8 +1,11 @@
 """Reliance on cues: closed-form cases, coverage of the intervals, paired differences."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from runkit import UserError
 from shapebias.answers.suppressed import SuppressedAnswers, keep_top, load_answers, save_answers
 from shapebias.measures.reliance import Draws, compare_reliance, measure_reliance
 from shapebias.stimuli.suppressions import Strength, Suppression, Variant, choose_variants, suppress
@@ -21,7 +24,10 @@ def answers_of(first: np.ndarray, labels: np.ndarray | None, variants=VARIANTS, 
         top_outputs=first[..., None].astype(np.int32),
         top_probabilities=np.ones((*first.shape, 1), np.float32),
         label_probability=None if labels is None else np.ones(first.shape, np.float32),
-        provenance={},
+        provenance={
+            "data": {"size_px": [32, 32]},
+            "config": {"images": {"classes": 0 if labels is None else outputs}},
+        },
     )
 
 
@@ -195,3 +201,34 @@ def test_what_is_kept_of_probabilities(tmp_path):
     assert (again.name, again.variants, again.images) == (answers.name, answers.variants, answers.images)
     np.testing.assert_array_equal(again.labels, answers.labels)
     np.testing.assert_array_equal(again.first, answers.first)
+
+
+SAVED = answers_of(np.zeros((2, 3), int), np.array([0, 1, 0]), VARIANTS[:2], outputs=2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels": np.array([0, 1])}, r"labels of the shape \(2,\) for 3 images"),
+        ({"labels": np.array([0, 7, 0])}, "a label is the output 7, and the network has 2"),
+        ({"labels": np.array([0, -1, 0])}, "a label is the output -1"),
+        ({"labels": np.array([0.0, 1.0, 0.0])}, "a label is no whole number"),
+        ({"labels": None, "label_probability": None}, "its labels, .* are missing"),
+        ({"label_probability": np.full((2, 3), np.nan, np.float32)}, "a probability is not a number in"),
+        ({"label_probability": np.ones((2, 2), np.float32)}, "probabilities of the labels are not of 2 variants"),
+        ({"top_probabilities": np.full((2, 3, 1), -0.1, np.float32)}, "a probability is not a number in"),
+        ({"top_probabilities": np.full((2, 3, 1), 1.1, np.float32)}, "a probability is not a number in"),
+        ({"top_outputs": np.full((2, 3, 1), 2, np.int32)}, "an answer is the output 2"),
+        ({"top_outputs": np.zeros((2, 3), np.int32)}, "its answers are not of 2 variants and 3 images"),
+        ({"images": ("a", "b")}, "its answers are not of 2 variants and 2 images"),
+        ({"outputs": "many"}, "of another kind"),
+        ({"provenance": {}}, "there is no 'data'"),
+    ],
+)
+def test_answers_that_do_not_fit_together_are_refused(tmp_path, changed, message):
+    path = tmp_path / "net.probabilities.npz"
+    save_answers(SAVED, path)
+    assert load_answers(path).labels.tolist() == [0, 1, 0]
+    save_answers(replace(SAVED, **changed), path)
+    with pytest.raises(UserError, match=rf"net\.probabilities\.npz holds no answers .*{message}"):
+        load_answers(path)

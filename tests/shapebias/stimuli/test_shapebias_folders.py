@@ -59,6 +59,17 @@ def test_folders_without_images_are_named(root, caplog):
     assert "left out, without images: dog" in caplog.text
 
 
+def test_hidden_files_and_folders_are_no_images(root, caplog):
+    for path in (root / "ant" / "._00.png", root / ".thumbnails" / "00.png", root / "._bee"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    folder = find_folder(root)
+    assert folder.classes == ("ant", "bee", "cat")
+    assert counts(folder) == [1, 4, 10]
+    assert "left out" not in caplog.text
+    assert len(find_folder(root, labelled=False).images) == 16
+
+
 def test_without_labels_every_image_counts(root):
     folder = find_folder(root, labelled=False)
     assert len(folder.images) == 16
