@@ -26,6 +26,7 @@ from support import ROOT, fits
 
 from replknet import load_model
 from replknet.foreign import is_foreign
+from runkit.groups import expand_groups
 from shapebias.answers.observers import write_raw_data
 from shapebias.network import inference
 from shapebias.stimuli.categories import CATEGORIES
@@ -172,7 +173,7 @@ def check(words: list[str]) -> None:
     program, arguments = program_of(words) or ("", [])
     if program in PARSERS:
         options = importlib.import_module(PARSERS[program]).build_parser().parse_args(arguments)
-        for name in filter(lambda name: not is_foreign(name), getattr(options, "model", None) or ()):
+        for name in filter(lambda name: not is_foreign(name), expand_groups(getattr(options, "model", None) or ())):
             assert timm.list_models(name, include_tags="." in name), f"there is no network {name}"
     if words[0].startswith("scripts/"):
         assert os.access(ROOT / words[0], os.X_OK), f"{words[0]} is no script"

@@ -198,7 +198,8 @@ CASES = [
         STIMULI,
         "an image of another name",
         stimuli(lambda p: os.link(p / IMAGE, p / "cat" / "holiday.png")),
-        "error: …cat: image name 'holiday.png' is not of the form <shape><n>-<texture><m>.png, e.g. cat7-elephant1.png",
+        "error: …cat: image name 'holiday.png' is not of the form <shape><n>-<texture><m>.png, e.g. cat7-elephant1.png, "
+        "or …",
     ),
     Case(
         STIMULI,
