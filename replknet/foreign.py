@@ -28,7 +28,7 @@ from replknet.weights.checkpoint import Checkpoint, CheckpointError, list_keys, 
 from replknet.weights.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
 from replknet.weights.sources import WeightsFile, WeightsUnavailable, find_weights, named_by_user
 from runkit import UserError, sha256_of_file
-from runkit.plugins import is_plugin, load_plugin
+from runkit.plugins import OWN_CODE_ERRORS, is_plugin, load_plugin, words_of
 
 __all__ = ["is_foreign", "resolve_foreign", "sha256_of_weights"]
 
@@ -113,8 +113,8 @@ def _call(said: str, factory: Any, seed: int) -> nn.Module:
             model = factory()
         except UserError:
             raise
-        except Exception as error:  # the user's own code may raise anything
-            raise UserError(f"{said}() failed: {type(error).__name__}: {error}") from error
+        except OWN_CODE_ERRORS as error:
+            raise UserError(f"{said}() failed: {words_of(error)}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{said}() returned a {type(model).__name__}; it must return a torch.nn.Module")
     return model

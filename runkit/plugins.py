@@ -11,7 +11,22 @@ from typing import Any
 
 from runkit.console import UserError
 
-__all__ = ["is_plugin", "load_plugin"]
+__all__ = ["OWN_CODE_ERRORS", "is_plugin", "load_plugin", "words_of"]
+
+OWN_CODE_ERRORS = (Exception, SystemExit)
+"""What a user's own code may raise and we put in one line: anything but Ctrl-C. `sys.exit` would end us without a word.
+"""
+
+
+def words_of(error: BaseException) -> str:
+    """What an error of someone else's code says, in one line: its kind and its first paragraph."""
+    if isinstance(error, SystemExit):
+        return f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
+    words = " ".join(str(error).split("\n\n")[0].split())
+    if words and isinstance(error, AssertionError):
+        return words
+    kind = type(error).__name__
+    return f"{kind}: {words}" if words else kind
 
 
 def is_plugin(text: str) -> bool:
@@ -38,8 +53,8 @@ def load_plugin(text: str) -> Any:
         raise UserError(f"{text}: cannot import {place}: {error}; name FILE.py:NAME or package.module:NAME") from error
     except UserError:
         raise
-    except Exception as error:  # the user's own code may raise anything
-        raise UserError(f"{text}: importing {place} failed: {type(error).__name__}: {error}") from error
+    except OWN_CODE_ERRORS as error:
+        raise UserError(f"{text}: importing {place} failed: {words_of(error)}") from error
     if not hasattr(module, name):
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise UserError(f"{text}: {place} has no {name!r}; it has {', '.join(public[:12]) or 'nothing to call'}")

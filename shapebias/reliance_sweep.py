@@ -227,6 +227,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
             preprocessing=network.loaded.preprocessing,
             device=self.device,
             name=job.name,
+            outputs=network.outputs,
             loop=loop,
         )
 

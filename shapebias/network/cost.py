@@ -7,6 +7,7 @@ import torch
 from replknet.zoo import resolve_weights
 from runkit.compute.probe import count_macs, extrapolate, probe
 from runkit.dry_run import Cost
+from shapebias.network.forward import logits_of
 from shapebias.network.inference import ask_black, default_batch_size
 from shapebias.network.loading import load_network
 from shapebias.options import Config
@@ -21,7 +22,7 @@ def estimate_cost(name: str, config: Config, device: torch.device, images: int) 
     network = load_network(resolve_weights(name, "random"), preprocessing=config.preprocessing, device=device)
     dtype = getattr(torch, config.precision)
     model, (height, width) = network.model.to(dtype), network.preprocessing.input_size
-    macs = count_macs(lambda: model(torch.empty(1, 3, height, width, device=device, dtype=dtype)))
+    macs = count_macs(lambda: logits_of(model, torch.empty(1, 3, height, width, device=device, dtype=dtype), name=name))
     probes = [
         probe(
             partial(ask_black, model, count, network.preprocessing, device, name),

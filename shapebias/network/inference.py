@@ -17,6 +17,7 @@ from runkit.compute.memory import available_memory, fitting_batch_size
 from runkit.compute.rounds import Loop, Packed
 from shapebias.answers.decisions import decide
 from shapebias.answers.observers import Observer, make_trials
+from shapebias.network.forward import class_probabilities
 from shapebias.stimuli.categories import NUM_IMAGENET_CLASSES
 from shapebias.stimuli.images import Stimulus
 
@@ -27,7 +28,6 @@ __all__ = [
     "check_head",
     "choose_batch_size",
     "default_batch_size",
-    "dtype_of",
     "evaluate",
     "predict",
 ]
@@ -113,7 +113,8 @@ def predict(
             `progress`; None for this process alone.
     Returns: float32 (N, 1000), on the CPU; on ranks other than 0 of the stimuli that were done before.
     Raises: ValueError in train mode or for a batch size below 1; UserError for an unreadable image, another number of
-        outputs, outputs that are not finite, or memory that does not suffice for one image.
+        outputs or rows, outputs that are not finite, a network whose own code fails, or memory that does not suffice
+        for one image.
     """
     if model.training:
         raise ValueError("predict() needs a network in eval mode: call model.eval() first")
@@ -148,19 +149,15 @@ def _ask(
     model: nn.Module, images: "Sequence[_Decoded]", preprocessing: Preprocessing, device: torch.device, name: str
 ) -> np.ndarray:
     """Class probabilities of one batch, float32 (B, 1000)."""
-    mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
-    pixels = np.stack([image.pixels for image in images])
-    # (B, H, W, 3) in memory is channels-last: only the view changes
-    x = torch.from_numpy(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2)
-    x = x.to(torch.float32).div_(255).sub_(mean).div_(std)
-    logits = model(x.to(dtype_of(model)))
-    if logits.ndim != 2 or logits.shape[1] != NUM_IMAGENET_CLASSES:
-        raise UserError(
-            f"{name} answers with shape {tuple(logits.shape)} to {len(x)} images; "
-            f"it must be ({len(x)}, {NUM_IMAGENET_CLASSES}), the classes of ImageNet-1k"
-        )
-    probabilities = torch.softmax(logits.float(), dim=1).cpu().numpy()
+    probabilities = class_probabilities(
+        model,
+        [image.pixels for image in images],
+        preprocessing,
+        device,
+        name=name,
+        outputs=NUM_IMAGENET_CLASSES,
+        what="the classes of ImageNet-1k",
+    )
     finite = np.isfinite(probabilities).all(axis=1)
     if not finite.all():
         image = images[int(np.flatnonzero(~finite)[0])].stimulus.name
@@ -192,11 +189,6 @@ def evaluate(
     probabilities = predict(model, stimuli, preprocessing=preprocessing, name=name, **options)
     answers = decide(probabilities, aggregation=aggregation)
     return Observer(name, make_trials(name, [item.name for item in stimuli], answers))
-
-
-def dtype_of(model: nn.Module) -> torch.dtype:
-    """Type of the network's numbers; float32 if it has no parameters."""
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 class _Decoded(NamedTuple):

@@ -22,7 +22,7 @@ from runkit.compute.probe import count_macs, extrapolate, probe
 from runkit.compute.rounds import Loop, Packed
 from runkit.dry_run import Cost
 from shapebias.answers.suppressed import keep_top
-from shapebias.network.inference import dtype_of
+from shapebias.network.forward import class_probabilities, dtype_of, logits_of
 from shapebias.stimuli.suppressed import SuppressedImages, SuppressedItem
 
 __all__ = ["count_outputs", "estimate_cost", "name_outputs", "predict_suppressed", "room_for_images"]
@@ -47,15 +47,11 @@ def room_for_images() -> int:
 def count_outputs(model: nn.Module, preprocessing: Preprocessing, device: torch.device, *, name: str) -> int:
     """Number of a network's outputs, found by asking it a black image.
 
-    Raises: UserError if it does not answer with one row of numbers per image.
+    Raises: UserError as `shapebias.network.forward.logits_of`.
     """
     black = torch.zeros(1, 3, *preprocessing.input_size, device=device, dtype=dtype_of(model))
     with torch.inference_mode():
-        logits = model(black)
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
-        what = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise UserError(f"{name} answers one image with {what}; it must be (1, number of classes)")
-    return logits.shape[1]
+        return logits_of(model, black, name=name).shape[1]
 
 
 def name_outputs(outputs: int) -> dict[str, int]:
@@ -81,6 +77,7 @@ def predict_suppressed(
     preprocessing: Preprocessing,
     device: torch.device,
     name: str,
+    outputs: int,
     loop: Loop,
 ) -> dict[str, np.ndarray]:
     """A network's answers to every variant of every image.
@@ -91,9 +88,10 @@ def predict_suppressed(
         labels: int64 (N,): the right outputs; None without labels.
         preprocessing: Mean, standard deviation and size that the network wants.
         name: Of the network, for messages.
+        outputs: How many it has, from `count_outputs`.
         loop: How the N * V items are gone through, image by image; goes on from its saved progress.
     Returns: Arrays of `shapebias.answers.suppressed.keep_top`, each (V, N, ...).
-    Raises: UserError for an unreadable image, or outputs that are not finite.
+    Raises: UserError for an unreadable image, outputs that are not finite, or as `logits_of`.
     """
     items = [SuppressedItem(v, n) for n in range(len(images.images)) for v in range(len(images.variants))]
     saved = dict(loop.saved.arrays) if loop.saved else {}
@@ -101,7 +99,9 @@ def predict_suppressed(
     size = preprocessing.input_size
 
     def ask(batch: Sequence[_Made]) -> list[Mapping[str, np.ndarray]]:
-        probabilities = _ask(model, [made.pixels for made in batch], preprocessing, device)
+        probabilities = class_probabilities(
+            model, [made.pixels for made in batch], preprocessing, device, name=name, outputs=outputs
+        )
         if not np.isfinite(probabilities).all():
             raise UserError(f"{name} answers with numbers that are not finite; its weights are damaged")
         right = None if labels is None else labels[[made.item.image for made in batch]]
@@ -119,7 +119,8 @@ def predict_suppressed(
     def fitting() -> int:
         black = np.zeros((*size, 3), np.uint8)
         limit = 256 if device.type == "cuda" else 32
-        return fitting_batch_size(lambda: _ask(model, [black], preprocessing, device), device, limit=limit)
+        one = partial(class_probabilities, model, [black], preprocessing, device, name=name, outputs=outputs)
+        return fitting_batch_size(one, device, limit=limit)
 
     with torch.inference_mode(), exact_float32():
         begun: tuple[Mapping[str, np.ndarray], ...] = (saved,) if saved else ()
@@ -144,11 +145,11 @@ def estimate_cost(weights: ResolvedWeights, device: torch.device, images: int, *
     model, preprocessing = optimize(loaded.model).to(device), loaded.preprocessing
     height, width = preprocessing.input_size
     black = np.zeros((height, width, 3), np.uint8)
-    macs = count_macs(lambda: model(torch.empty(1, 3, height, width, device=device)))
+    macs = count_macs(lambda: logits_of(model, torch.empty(1, 3, height, width, device=device), name=weights.name))
     with torch.inference_mode():
         probes = [
             probe(
-                partial(_ask, model, [black] * count, preprocessing, device),
+                partial(class_probabilities, model, [black] * count, preprocessing, device, name=weights.name),
                 device,
                 macs=count * macs,
                 pixels=count * height * width,
@@ -163,14 +164,3 @@ def estimate_cost(weights: ResolvedWeights, device: torch.device, images: int, *
 
 def _join(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
-
-
-def _ask(
-    model: nn.Module, pixels: Sequence[np.ndarray], preprocessing: Preprocessing, device: torch.device
-) -> np.ndarray:
-    """Class probabilities of one batch, float32 (B, C)."""
-    mean = torch.tensor(preprocessing.mean, device=device).view(1, -1, 1, 1)
-    std = torch.tensor(preprocessing.std, device=device).view(1, -1, 1, 1)
-    x = torch.from_numpy(np.stack(pixels)).to(device, non_blocking=True).permute(0, 3, 1, 2)
-    x = x.to(torch.float32).div_(255).sub_(mean).div_(std)
-    return torch.softmax(model(x.to(dtype_of(model))).float(), dim=1).cpu().numpy()

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from runkit import UserError
-from runkit.plugins import load_plugin
+from runkit.plugins import OWN_CODE_ERRORS, load_plugin, words_of
 
 __all__ = [
     "CUES",
@@ -160,8 +160,8 @@ def _load_own(text: str) -> Suppression:
     def apply(image: np.ndarray, rng: np.random.Generator, **parameters: float) -> np.ndarray:
         try:
             return function(image.copy(), *parameters.values())
-        except Exception as error:  # the user's own code may raise anything
-            raise UserError(f"--suppress {text} failed: {type(error).__name__}: {error}") from error
+        except OWN_CODE_ERRORS as error:
+            raise UserError(f"--suppress {text} failed: {words_of(error)}") from error
 
     return Suppression(
         name=name,

@@ -16,6 +16,8 @@ from replknet.weights.sources import WeightsUnavailable
 from runkit import UserError
 
 CODE = """
+import sys
+
 import torch
 from torch import nn
 
@@ -50,6 +52,10 @@ def unsteady():
 
 def broken():
     raise RuntimeError("no data")
+
+
+def leaving():
+    sys.exit()
 
 
 def number():
@@ -115,6 +121,7 @@ def test_a_checkpoint_into_the_users_network(code, tmp_path):
     [
         ("unsteady", "gives other weights at every call"),
         ("broken", r"broken\(\) failed: RuntimeError: no data"),
+        ("leaving", r"leaving\(\) failed: it calls sys\.exit\(\)"),
         ("number", r"number\(\) returned a int; it must return a torch.nn.Module"),
         ("calls", "is a int; name a function"),
         ("none", "has no 'none'"),

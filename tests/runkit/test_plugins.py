@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from runkit import UserError
-from runkit.plugins import is_plugin, load_plugin
+from runkit.plugins import is_plugin, load_plugin, words_of
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,18 @@ def test_a_file_that_fails_says_why(folder):
     (folder / "broken_net.py").write_text("1 / 0\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"importing .*broken_net\.py failed: ZeroDivisionError: division by zero"):
         load_plugin(f"{folder / 'broken_net.py'}:build")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("", r"sys\.exit\(\)"), ("0", r"sys\.exit\(0\)"), ("'no'", r"sys\.exit\('no'\)")]
+)
+def test_a_file_that_would_end_the_program_is_named(folder, code, said):
+    (folder / "broken_net.py").write_text(f"import sys\nsys.exit({code})\n", encoding="utf-8")
+    with pytest.raises(UserError, match=rf"importing .*broken_net\.py failed: it calls {said}"):
+        load_plugin(f"{folder / 'broken_net.py'}:build")
+
+
+def test_an_error_is_told_in_one_line():
+    assert words_of(ValueError("one\ntwo\n\nthree")) == "ValueError: one two"
+    assert words_of(AssertionError("37 is odd")) == "37 is odd"
+    assert words_of(AssertionError()) == "AssertionError"

@@ -25,6 +25,7 @@ from erf.gradient.layers.layer import (
 from erf.gradient.layers.layout import SPATIAL_MODULES, Layout, layout_asked_for, layout_of_axes, layout_of_one_unit
 from erf.gradient.layers.probe import layout_by_resizing, probed_layouts
 from runkit.compute.memory import is_out_of_memory
+from runkit.plugins import OWN_CODE_ERRORS, words_of
 
 __all__ = [
     "FeatureMap",
@@ -324,19 +325,16 @@ def _followed_layout(model: nn.Module, x: torch.Tensor, run: Callable[[torch.Ten
 def own_words(model: nn.Module, x: torch.Tensor) -> Iterator[None]:
     """Say in one sentence what goes wrong in a network's own forward pass.
 
-    Raises: ForwardError, but for what is ours (LayerError), for lack of memory, and for what is no `Exception`.
+    Raises: ForwardError, but for what is ours (LayerError), for lack of memory, and for Ctrl-C.
     """
     try:
         yield
     except (LayerError, ForwardError, DataDependent):
         raise
-    except Exception as error:
+    except OWN_CODE_ERRORS as error:
         if is_out_of_memory(error):
             raise
-        words = " ".join(str(error).split("\n\n")[0].split())
-        kind = type(error).__name__
-        said = words if words and isinstance(error, AssertionError) else f"{kind}: {words}" if words else kind
-        raise ForwardError(said, _hint(model, x)) from error
+        raise ForwardError(words_of(error), _hint(model, x)) from error
 
 
 def _hint(model: nn.Module, x: torch.Tensor) -> str:

@@ -1,0 +1,130 @@
+"""Networks of anybody's: what is no answer to a batch of images is said in one line, by both tools."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from runkit import UserError
+from shapebias import reliance, run
+from shapebias.network.forward import logits_of
+
+CODE = """
+import sys
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    input_size = (3, 32, 32)
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x):
+        return self.answer(torch.zeros(len(x), 1000) + x.mean())
+
+
+def mapping():
+    return Net(lambda logits: {"logits": logits})
+
+
+def pair():
+    return Net(lambda logits: (logits, logits))
+
+
+def doubled():
+    return Net(lambda logits: torch.cat([logits, logits]))
+
+
+def first():
+    return Net(lambda logits: logits[:1])
+
+
+def fails():
+    return Net(lambda logits: logits @ logits)
+
+
+def leaves():
+    return Net(lambda logits: sys.exit())
+
+
+def ends():
+    sys.exit(3)
+"""
+SAID = {
+    "mapping": "answers with a dict to",
+    "pair": "answers with a tuple to",
+    "doubled": "answers with shape (",
+    "first": "answers with shape (1, 1000) to",
+    "fails": "cannot take images of 32 × 32 pixels: RuntimeError: mat1 and mat2 shapes cannot be multiplied",
+    "leaves": "cannot take images of 32 × 32 pixels: it calls sys.exit()",
+    "ends": "ends() failed: it calls sys.exit(3)",
+}
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    path = tmp_path / "odd_nets.py"
+    path.write_text(CODE, encoding="utf-8")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield path
+    sys.modules.pop("odd_nets", None)
+
+
+@pytest.mark.parametrize("function", SAID)
+def test_shape_bias_says_what_is_wrong_with_a_network(code, arguments, capsys, function):
+    assert run.main(["--model", f"{code}:{function}", *arguments, "--batch-size", "4"]) == 2
+    error = capsys.readouterr().err
+    assert SAID[function] in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("function", SAID)
+def test_reliance_says_what_is_wrong_with_a_network(code, tmp_path, capsys, function):
+    (tmp_path / "images").mkdir()
+    for index in range(2):
+        pixels = np.full((32, 32, 3), 40 * index, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
+    asked = ["--images", str(tmp_path / "images"), "--unlabelled", "--suppress", "greyscale", "--batch-size", "4"]
+    asked += ["--output", str(tmp_path / "out"), "--control", "0"]
+    assert reliance.main(["--model", f"{code}:{function}", *asked]) == 2
+    error = capsys.readouterr().err
+    assert SAID[function] in error
+    assert "Traceback" not in error
+
+
+def test_verbose_shows_where_a_network_fails(code, arguments, capsys):
+    assert run.main(["--model", f"{code}:fails", *arguments, "--verbose"]) == 2
+    error = capsys.readouterr().err
+    assert "odd_nets.py" in error
+    assert "Traceback" in error
+
+
+def test_an_answer_has_a_row_for_each_image_and_two_outputs_at_least():
+    x = torch.zeros(3, 3, 8, 8)
+
+    def answer(logits):
+        model = nn.Identity()
+        model.forward = lambda _: logits
+        return logits_of(model, x, name="net")
+
+    assert answer(torch.zeros(3, 2)).shape == (3, 2)
+    for wrong in (torch.zeros(3, 1), torch.zeros(6, 2), torch.zeros(1, 2), torch.zeros(3), torch.zeros(3, 2, 1), [1]):
+        with pytest.raises(UserError, match=r"net answers with .* to 3 images; it must be \(3, number of classes\): "):
+            answer(wrong)
+
+
+def test_lack_of_memory_stays_what_it_is():
+    """The batch is halved then."""
+
+    class Hungry(nn.Module):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        logits_of(Hungry(), torch.zeros(1, 3, 8, 8), name="net")
