@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from erf.gradient.batchnorm import guard_batch_norms
+from erf.gradient.finite import spoil_not_finite
 from erf.gradient.layers.capture import unwrapped
 from erf.gradient.layers.find import feature_map, find_feature_map, is_module_name, resolve
 from erf.gradient.layers.layer import ForwardError, Layer, LayerError, NotDifferentiable, as_layer
@@ -158,7 +159,8 @@ def central_gradients(
         layer: As for `feature_map`.
         position: Where in the image the unit lies; its centre for the unit (h // 2, w // 2).
 
-    Returns: Maps on the CPU, unscaled, >= 0 where finite; not-finite values are passed on.
+    Returns: Maps on the CPU, unscaled, >= 0 where finite; not-finite values are passed on, and the map of an image
+            whose unit is not finite is NaN.
     Raises: TrainModeError if a submodule is in train mode; NotDifferentiable if the layer does not depend on the
         images; LayerError and ForwardError as `feature_map`.
     """
@@ -200,12 +202,13 @@ def _central(
     feat, taken = find_feature_map(model, for_network, layer)
     height, width = feat.shape[-2:]
     row, column = unit_at(position, (height, width))
-    central = feat[:, :, row, column].relu().sum()
+    unit = feat[:, :, row, column]
+    central = unit.relu().sum()
     guard_batch_norms(central)
     (gradient,) = torch.autograd.grad(central, x, allow_unused=True)
     if gradient is None:
         raise NotDifferentiable(f"layer {taken.module!r} does not depend on the images")
-    return height, width, gradient
+    return height, width, spoil_not_finite(gradient, unit)
 
 
 def _refuse_train_mode(model: nn.Module) -> None:

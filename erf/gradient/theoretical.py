@@ -34,7 +34,8 @@ class TheoreticalField:
         reason: Why there is no size: 'no bound: ...' or 'not known: ...'; None if there is.
         image_px: (height, width) of the image.
         reach: What each unit sees, along rows and columns; None as above.
-        turns: Whether pixels beyond a border are taken from elsewhere in the image (circular or reflecting padding).
+        turns: Whether pixels beyond a border are taken from elsewhere in the image (circular, reflecting or replicating
+            padding).
     """
 
     side_px: tuple[int, int] | None

@@ -122,8 +122,8 @@ class Field:
         axes: Where rows and columns lie; None if that is not known.
         reach: What units see (along rows, along columns); None if `reason` is given.
         reason: Why there is no reach, 'no bound: ...' or 'not known: ...'; empty if there is one.
-        turns: Whether something beyond a border of the image may be taken from elsewhere in it (circular and reflecting
-            padding, `torch.roll`): then only fields within the image are known.
+        turns: Whether something beyond a border of the image may be taken from elsewhere in it (circular, reflecting
+            and replicating padding, `torch.roll`): then only fields within the image are known.
     """
 
     axes: Axes | None

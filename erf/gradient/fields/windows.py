@@ -75,12 +75,11 @@ def transposed_convolution(call: Call) -> Field:
 
 def pooling(call: Call) -> Field:
     count = _spatial(call.name)
-    kernel = one_each(call.argument(1, "kernel_size"), count)
-    stride = call.argument(2, "stride") or kernel
-    padding = call.argument(3, "padding", 0)
+    place = 2 if call.name.startswith("lp") else 1  # norm_type comes second
+    kernel = one_each(call.argument(place, "kernel_size"), count)
+    stride = call.argument(place + 1, "stride") or kernel
+    padding = 0 if call.name.startswith("lp") else call.argument(3, "padding", 0)
     dilation = call.argument(4, "dilation", 1) if call.name.startswith("max") else 1
-    if call.name.startswith("lp"):  # norm_type comes second
-        kernel, stride, padding = one_each(call.argument(2, "kernel_size"), count), call.argument(3, "stride"), 0
     sides = (kernel, one_each(stride or kernel, count), one_each(padding, count), one_each(dilation, count))
     return windows_over(call, _windows(*sides))
 
@@ -186,7 +185,7 @@ def padded(call: Call) -> Field:
     pairs = {count - 1 - i // 2: (pad[i], pad[i + 1]) for i in range(0, len(pad), 2)}
     taps = [shifted(pairs[d][0]) if d in pairs else SAME for d in range(count)]
     changed = field.axes is not None and any(any(pairs.get(d, (0, 0))) for d in field.axes.dims)
-    return windows_over(call, taps, turns=changed and mode in ("reflect", "circular"))
+    return windows_over(call, taps, turns=changed and mode in ("reflect", "circular", "replicate"))
 
 
 def rolled(call: Call) -> Field:

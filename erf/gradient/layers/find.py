@@ -1,7 +1,7 @@
 """The feature map that a layer names."""
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -249,7 +249,12 @@ def _found(
     elif is_following():
         layout = layout_of_axes(field.axes, output.ndim) if field and field.axes else None
     else:
-        layout = _layout_of(model, x, output, layer, lambda image: _selected(run(image), layer))
+
+        def run_again(image: torch.Tensor) -> Any:
+            with own_words(model, image):  # it may not take images of another size or number
+                return _selected(run(image), layer)
+
+        layout = _layout_of(model, x, output, layer, run_again)
     if layout is None:
         raise LayoutError(
             f"layer {name!r} gives {tuple(output.shape)}, and which dimensions are rows and columns of the image "
@@ -267,6 +272,11 @@ _Key = tuple[Layer, torch.Size, torch.Size]
 _LAYOUTS: "weakref.WeakKeyDictionary[nn.Module, dict[_Key, Layout | None]]" = weakref.WeakKeyDictionary()
 
 
+def _has_aspect(size: Sequence[int], image: Sequence[int]) -> bool:
+    """Whether rows and columns are to each other as those of the image, but for a unit."""
+    return abs(size[0] * image[1] - size[1] * image[0]) <= max(image)
+
+
 def _layout_of(
     model: nn.Module, x: torch.Tensor, output: torch.Tensor, layer: Layer, run: Callable[[torch.Tensor], Any]
 ) -> Layout | None:
@@ -282,14 +292,15 @@ def _found_out(
     model: nn.Module, x: torch.Tensor, output: torch.Tensor, layer: Layer, run: Callable[[torch.Tensor], Any]
 ) -> Layout | None:
     """The layout of an output by the surest way that tells one."""
-    one_unit = layout_of_one_unit(tuple(output.shape))
-    layout = one_unit or _followed_layout(model, x, run) or layout_by_resizing(_or_none(run), x)
+    layout = _followed_layout(model, x, run) or layout_by_resizing(_or_none(run), x)
+    layout = layout or layout_of_one_unit(tuple(output.shape))  # last, since a map may have one channel and one column
     if layout is not None:
         return layout
     probed = probed_layouts(run, x, layer.prefix_tokens)
     by_type = Layout("NCHW")
     if output.ndim == 4 and isinstance(find_module(model, layer.module), SPATIAL_MODULES):
-        return probed[0] if len(probed) == 1 else by_type if by_type in probed or not probed else None
+        plausible = by_type in probed or (not probed and _has_aspect(output.shape[2:], x.shape[2:]))
+        return probed[0] if len(probed) == 1 else by_type if plausible else None
     return probed[0] if len(probed) == 1 else None
 
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from erf.gradient.finite import spoil_not_finite
 from erf.gradient.lean.steps.pointwise import Multiply, PointwiseStep
 from erf.gradient.lean.steps.spatial import SpatialStep
 from erf.gradient.lean.steps.vectors import Gate, VectorStep
@@ -94,14 +95,16 @@ class LeanNetwork:
             for stretch in plan:
                 kept.append(stretch.forward(values))
                 largest = max(largest, *(x.nbytes for x in values.values()))
-            grads = {self._feature_map: (values.pop(self._feature_map) > 0).to(images.dtype)}
+            unit = values.pop(self._feature_map)
+            grads = {self._feature_map: (unit > 0).to(images.dtype)}
             del values
             if largest >= _LARGE_BYTES:
                 return_freed_memory()
             for stretch in reversed(plan):
                 stretch.backward(grads, kept.pop())
             (top, bottom), (left, right) = seen
-            return F.pad(grads[IMAGE], (left, width - right, top, height - bottom)), size
+            gradient = F.pad(grads[IMAGE], (left, width - right, top, height - bottom))
+            return spoil_not_finite(gradient, unit), size
 
     def _make_plan(self, height: int, width: int, position: Position) -> tuple[tuple[Stretch, ...], tuple[int, int]]:
         """Stretches for images of a size, and the size of the feature map."""

@@ -177,3 +177,16 @@ def test_not_finite_gradients_are_an_error():
     model = Stack([3], value=float("inf"))
     with pytest.raises(FloatingPointError, match=r"images \[0, 1\]"):
         contribution_map(model, torch.ones(2, 3, 9, 9))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_gradient_of_a_unit_that_is_not_finite_is_no_map(plain):
+    """A ReLU passes a NaN over, so that the gradient alone looks sound."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)).eval()
+    x = torch.randn(3, 3, 32, 32)
+    x[0, :, 16, 16] = float("nan")
+    x[2, :, 16, 16] = float("inf")
+    maps = contribution_maps(model, x, plain=plain)
+    assert [bool(m.isfinite().all()) for m in maps] == [False, True, False]
+    with pytest.raises(FloatingPointError, match=r"images \[0, 2\]"):
+        contribution_map(model, x, plain=plain)

@@ -105,6 +105,7 @@ KNOWN = {
     "reflecting padding": [conv(3, padding=1, padding_mode="reflect"), after(3, padding=1, padding_mode="reflect")],
     "circular padding": [conv(3, padding=1, padding_mode="circular"), after(5)],
     "replicating padding": [conv(3, padding=1, padding_mode="replicate"), after(3)],
+    "power-average pooling": [conv(3), nn.LPPool2d(2.0, 3)],
     "roll": [conv(3, padding=1), lambda x: torch.roll(x, (2, -3), (2, 3)), after(3)],
     "roll of channels": [conv(3, padding=1), lambda x: x.roll(1, dims=1), after(3)],
     "transposed": [conv(3), lambda x: x.transpose(2, 3), after((1, 5)), lambda x: x.transpose(2, 3)],
@@ -263,8 +264,9 @@ def test_as_many_colours_as_the_first_convolution_takes(channels):
     assert theoretical_field(Features(nn.Conv2d(channels, 4, 5)), SIZE).side_px == (5, 5)
 
 
-def test_a_wrapped_field_within_the_image_is_known_and_one_beyond_it_is_not():
-    field = theoretical_field(Features(conv(3, padding=1, padding_mode="circular")), SIZE)
+@pytest.mark.parametrize("mode", ["circular", "reflect", "replicate"])
+def test_a_field_within_the_image_is_known_and_one_beyond_its_padded_border_is_not(mode):
+    field = theoretical_field(Features(conv(3, padding=1, padding_mode=mode)), SIZE)
     assert field.side_px == (3, 3)
     assert field.covers((5, 5)) == [[4, 6], [4, 6]]
     assert field.covers((0, 5)) is None

@@ -542,3 +542,56 @@ def test_compiled_and_parallel_networks():
             found = erf.contribution_map(model, x, plain=plain)
             assert (found - erf.contribution_map(twin, x, plain=True)).norm() < 0.02 * found.norm(), name
         assert erf.theoretical_field(model, (64, 64), layer=layer).side_px == (67, 67), name
+
+
+class OneColumn(nn.Module):
+    """A map of one channel and one column."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 8, 8)
+
+    def forward(self, x):
+        return self.conv(x).mean(3, keepdim=True)
+
+
+def test_a_map_of_one_channel_and_one_column_is_not_taken_for_channels():
+    model = OneColumn().eval()
+    x = torch.randn(1, 3, 64, 64)
+    found = feature_map(model, x)
+    assert found.shape == (1, 1, 8, 1)
+
+
+class TokensThroughConvolution(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 8, 8)
+        self.mix = nn.Conv2d(6, 6, 1)
+
+    def forward(self, x):
+        return self.mix(self.stem(x).flatten(2).unsqueeze(-1))
+
+
+def test_tokens_that_a_convolution_gives_are_not_taken_for_rows():
+    model = TokensThroughConvolution().eval()
+    with pytest.raises(LayerError, match="cannot be told"):
+        erf.contribution_map(model, torch.randn(1, 3, 64, 64), layer="mix")
+
+
+class OneSize(nn.Module):
+    """Takes images of 32 pixels only, and mixes all positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.weight = nn.Parameter(torch.randn(1, 4, 32, 17))
+
+    def forward(self, x):
+        return torch.fft.irfft2(torch.fft.rfft2(self.conv(x)) * self.weight)
+
+
+def test_a_network_for_one_size_is_asked_for_its_layout_or_told():
+    model, x = OneSize().eval(), torch.randn(1, 3, 32, 32)
+    with pytest.raises(LayerError, match="cannot be told"):
+        erf.contribution_map(model, x)
+    assert erf.contribution_map(model, x, layer=Layer("last", layout="NCHW")).shape == (32, 32)
