@@ -143,6 +143,9 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
     import numpy as np
 
     with path.open("rb") as file:
+        if file.read(2) != b"PK":  # numpy would take it for a pickle, and say how to load one unsafely
+            raise ValueError("not a .npz archive")
+        file.seek(0)
         try:
             with np.load(file, allow_pickle=False) as archive:
                 if damaged := archive.zip.testzip():  # an array of another shape would be read without its checksum

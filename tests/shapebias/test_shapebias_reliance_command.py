@@ -172,4 +172,5 @@ def test_a_file_that_holds_no_answers_is_refused_in_one_line(tmp_path, capsys, c
         path.write_bytes(content)
     assert run(tmp_path, "--from-probabilities", path) == 2
     (line,) = capsys.readouterr().err.splitlines()
+    assert "pickle" not in line  # no advice to load it unsafely
     assert f"{path} holds no answers" in line or f"{path} does not exist" in line
