@@ -114,7 +114,7 @@ def foresee_recorded(config: Config) -> DryRun:
         files += comparison_files(folder, part.formats)
         jobs += [
             ForeseenJob(observer.name, "recorded", "measure", (folder.json_of(observer.name),))
-            for observer in read_observers(part.from_csv)
+            for observer in read_observers(part.from_csv, part.experiment)
         ]
         for one in map(load_probabilities, part.from_probabilities):
             written = (folder.json_of(one.model), folder.csv_of(one.model), folder.ranks_of(one.model))

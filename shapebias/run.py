@@ -121,7 +121,7 @@ def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
     if not is_main_process():
         return [], nothing if recorded else measure_networks(config)
     if config.from_csv:
-        observers = read_observers(config.from_csv)
+        observers = read_observers(config.from_csv, config.experiment)
         among = any(observer.kind == "person" for observer in observers)
         if among and config.humans is not None:
             raise UserError("--from-csv already names people; leave out --humans, or the people's CSVs")

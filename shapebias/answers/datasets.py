@@ -7,6 +7,7 @@ twice, an unknown condition, category or answer, and an observer who comes twice
 """
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -43,6 +44,9 @@ _CHANCE = 1 / len(CATEGORIES)
 _NEAR_CHANCE = 2 * _CHANCE
 
 _logger = logging.getLogger(__name__)
+
+
+_TOOLBOX_NAME = re.compile(r"(?P<dataset>[^_]+)_.+_session[-_]\d+\.csv$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,19 @@ def read_folders(folders: Iterable[str | Path]) -> dict[str, Answers]:
     return {name: read_answers(EXPERIMENTS[name], paths) for name, paths in list_raw_data(folders).items()}
 
 
+def refuse_other_dataset(path: Path, experiment: Experiment) -> None:
+    """Look at a file's name: edge and silhouette, for one, have the same image names, so that only it tells them apart.
+
+    Raises: UserError if the file is named as the toolbox names the answers to another dataset.
+    """
+    named = _TOOLBOX_NAME.match(path.name)
+    if named and named["dataset"] in EXPERIMENTS and named["dataset"] != experiment.name:
+        raise UserError(
+            f"{path} holds answers to the dataset {named['dataset']} by its name, not to {experiment.name}; "
+            "name the right experiment, or rename the file if its name is wrong"
+        )
+
+
 def match_answers(experiment: Experiment, observers: Sequence[RawData]) -> Answers:
     """Match the answers of a dataset's observers by image.
 
@@ -173,6 +190,8 @@ def match_answers(experiment: Experiment, observers: Sequence[RawData]) -> Answe
         people did not see, other than the other observers' category or condition, an observer who comes twice.
     """
     files = list(observers)
+    for raw in files:
+        refuse_other_dataset(raw.path, experiment)
     _refuse_twins(files, experiment)
     files.sort(key=lambda raw: raw.is_person)  # stable: networks, then persons
     trials: list[_Trials] = []

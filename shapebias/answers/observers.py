@@ -14,7 +14,7 @@ import pandas as pd
 
 from runkit import UserError, atomic_write
 from runkit.files import list_visible
-from shapebias.answers.datasets import fetch_answers
+from shapebias.answers.datasets import fetch_answers, refuse_other_dataset
 from shapebias.answers.raw_data import (
     COLUMNS,
     NO_ANSWER,
@@ -112,10 +112,15 @@ def read_observer(path: str | Path) -> Observer:
     return Observer(name, trials, kind=kind, label=label_of(name), random=random, source=path)
 
 
-def read_observers(paths: Iterable[str | Path]) -> list[Observer]:
+def read_observers(paths: Iterable[str | Path], experiment: Experiment | None = None) -> list[Observer]:
     """Read CSVs, and of every folder named all its `*.csv`, in the order given and then by file name.
 
-    Raises: UserError as `read_observer`, if a path does not exist, a folder has no CSV, or an observer comes twice.
+    Args:
+        paths: CSVs and folders.
+        experiment: The one that the answers should be to, where it is known.
+
+    Raises: UserError as `read_observer` and `refuse_other_dataset`, if a path does not exist, a folder has no CSV, or
+        an observer comes twice.
     """
     observers: list[Observer] = []
     for path in map(Path, paths):
@@ -123,6 +128,8 @@ def read_observers(paths: Iterable[str | Path]) -> list[Observer]:
         if not files:
             raise UserError(f"{path} holds no CSV; name raw-data CSVs of the toolbox, or their folder")
         for file in files:
+            if experiment is not None:
+                refuse_other_dataset(file, experiment)
             observer = read_observer(file)
             twin = next((other for other in observers if other.name == observer.name), None)
             if twin is not None:
@@ -144,7 +151,7 @@ def find_people(folder: str | Path | None = None, experiment: Experiment = CUE_C
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"no folder {folder}; --humans must hold the raw-data CSVs of people (subject-*)")
-    people = [observer for observer in read_observers([folder]) if observer.kind == "person"]
+    people = [observer for observer in read_observers([folder], experiment) if observer.kind == "person"]
     if not people:
         raise UserError(f"{folder} holds no person's CSV (their subj begins with {PERSON_PREFIX!r})")
     return people

@@ -11,6 +11,7 @@ from runkit import UserError
 from runkit.fetch.manifest import KnownFile, known_files, verify_file
 from shapebias.answers import datasets
 from shapebias.answers.datasets import MISSING, fetch_answers, list_raw_data, read_answers, warn_of_faults
+from shapebias.answers.observers import read_observers
 from shapebias.answers.raw_data import COLUMNS, image_id, read_raw_data
 from shapebias.stimuli.experiments import EXPERIMENTS, parse_condition
 
@@ -241,3 +242,16 @@ def test_published_answers_are_fetched_once(web, tmp_path, monkeypatch):
     assert path.read_bytes() == content
     assert fetch_answers("networks", EDGE) == [path]
     assert len(web.requests) == 1
+
+
+def test_answers_to_another_dataset_are_told_by_the_files_name(tmp_path, data_dir):
+    """Edge and silhouette have the same image names."""
+    swapped = tmp_path / "edge_resnet50_session-1.csv"
+    shutil.copy(data_dir / "networks" / "edge" / "edge_resnet50_session-1.csv", swapped)
+    with pytest.raises(UserError, match="holds answers to the dataset edge by its name, not to silhouette"):
+        read_answers(EXPERIMENTS["silhouette"], [swapped])
+    with pytest.raises(UserError, match="rename the file if its name is wrong"):
+        read_observers([swapped], EXPERIMENTS["silhouette"])
+    renamed = swapped.rename(tmp_path / "edge-of-reason.csv")
+    assert len(read_answers(EXPERIMENTS["edge"], [renamed]).images) == 160
+    assert read_observers([renamed], EXPERIMENTS["edge"])
