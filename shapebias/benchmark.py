@@ -4,6 +4,7 @@ Everything is read from raw-data CSVs; no network is asked, and torch is not loa
 """
 
 import argparse
+import json
 import logging
 import sys
 import time
@@ -216,6 +217,7 @@ def execute(options: BenchmarkOptions) -> int:
     path = stem.with_suffix(".json")
     if path.exists():
         _logger.info("replacing the older benchmark %s", path)
+        _discard_pictures(path, kept=pictures)
     write_benchmark(path, content)
     files = [path, *write_tables(content, stem), *pictures]
     if options.report:
@@ -237,12 +239,28 @@ def execute(options: BenchmarkOptions) -> int:
     return 0
 
 
+def _discard_pictures(benchmark: Path, *, kept: Sequence[Path]) -> None:
+    """Delete the pictures and the page of the older benchmark in a file, which would contradict the new one."""
+    try:
+        named = json.loads(benchmark.read_text(encoding="utf-8"))["pictures"]
+        older = [benchmark.with_name(Path(name).name) for name in named]
+    except (OSError, ValueError, KeyError, TypeError):
+        older = []  # a damaged file names no pictures; it is replaced as any other
+    for path in (_page_of(benchmark), *older):
+        if path not in kept:
+            path.unlink(missing_ok=True)
+
+
+def _page_of(benchmark: Path) -> Path:
+    return benchmark.with_name(f"{benchmark.stem}-report.html")
+
+
 def _write_report(options: BenchmarkOptions, benchmark: Path) -> Path:
     """Write the page on the benchmark just written; returns its path."""
     from runkit.html.page import write_page
     from shapebias.figures.benchmark_page import describe_benchmark
 
-    page = benchmark.with_name(f"{benchmark.stem}-report.html")
+    page = _page_of(benchmark)
     section = describe_benchmark(benchmark, page)
     write_page(page, section.title, [section], program="shapebias.benchmark", arguments=options.arguments)
     return page

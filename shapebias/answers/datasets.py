@@ -221,6 +221,16 @@ def match_answers(experiment: Experiment, observers: Sequence[RawData]) -> Answe
     )
 
 
+def _numbers_left(answers: Answers, name: str) -> str:
+    """What becomes of an observer's numbers where trials are missing."""
+    there = answers.conditions[answers.answered[answers.observers.index(name)]]
+    conditions = answers.experiment.conditions
+    absent = sorted(set(answers.conditions.tolist()) - set(there.tolist()))
+    if named := ", ".join(conditions[index].token for index in absent if conditions and conditions[index].kept):
+        return f"it has no number of this dataset, since none of its trials is of the condition {named}"
+    return "its numbers are of what is there"
+
+
 def warn_of_faults(answers: Answers) -> list[str]:
     """Log what is wrong with a dataset's answers but can be worked with; returns the same lines.
 
@@ -237,7 +247,7 @@ def warn_of_faults(answers: Answers) -> list[str]:
         if missing := answers.missing(name):
             faults.append(
                 f"{experiment.name}: {name} has {source.trials} of {len(answers.images)} trials ({source.path.name}); "
-                f"{missing} are missing, and its numbers are of what is there"
+                f"{missing} are missing, and {_numbers_left(answers, name)}"
             )
     if experiment.conditions:
         control = answers.conditions == 0

@@ -110,4 +110,15 @@ def read_raw_data(path: str | Path) -> RawData:
         raise UserError(f"{path} holds {found}; a raw-data CSV has one observer and a row for each trial")
     if not subjects[0].isprintable() or not subjects[0].strip():
         raise UserError(f"{path}: subj {subjects[0]!r} is no name of an observer")
+    _refuse_doubtful(path, subjects[0])
     return RawData(path, hashlib.sha256(content).hexdigest(), subjects[0], columns)
+
+
+def _refuse_doubtful(path: Path, subject: str) -> None:
+    """Raises: UserError if it cannot be told whether an observer is a person, or the name is taken."""
+    if subject != subject.strip():
+        raise UserError(f"{path}: subj {subject!r} has spaces around it")
+    if subject.lower().startswith(PERSON_PREFIX) and not subject.startswith(PERSON_PREFIX):
+        raise UserError(f"{path}: subj {subject!r}: a person's begins with {PERSON_PREFIX!r} in small letters")
+    if subject == "people":
+        raise UserError(f"{path}: subj 'people' stands for all persons together; give the observer another name")

@@ -94,6 +94,17 @@ def test_without_intervals(raw_folder, tmp_path, capsys):
     assert "[" not in capsys.readouterr().out
 
 
+def test_pictures_and_page_of_an_older_benchmark_go(raw_folder, tmp_path):
+    folder = tmp_path / "out/shapebias"
+    run(tmp_path, raw_folder, "--report")
+    assert {"benchmark.png", "benchmark-scatter.png", "benchmark-report.html"} <= {p.name for p in folder.iterdir()}
+    (folder / "mine.png").write_bytes(b"")
+    run(tmp_path, raw_folder, "--pictures", "none")
+    left = {path.name for path in folder.iterdir()}
+    assert "mine.png" in left
+    assert not left & {"benchmark.png", "benchmark-scatter.png", "benchmark-report.html"}
+
+
 def test_folders_apart_and_a_network_without_all_datasets(raw_folder, tmp_path, write_answers, capsys):
     for dataset in ("edge", "rotation"):
         for path in (raw_folder / dataset).iterdir():

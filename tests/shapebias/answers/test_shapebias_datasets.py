@@ -203,10 +203,26 @@ def test_what_is_refused(write, tmp_path):
     )
     fails(r"the condition of 'n0_0\.png' is given as '90'; for others it is '0'", write("net", ["cat"], condition="90"))
     fails(r"people did not see the image 'n0_3\.png' of rotation", write("net", ["cat"] * 4))
+    for subject, message in (
+        ("Subject-02", "in small letters"),
+        (" subject-02", "spaces around it"),
+        ("people", "stands for all"),
+    ):
+        fails(message, write(subject, ["cat"], name="doubtful"))
     twin = write("subject-01", ["cat"] * 3, name="again")
     fails(r"again\.csv and .*subject-01\.csv are both of the observer 'subject-01' and of rotation", twin)
     one, other = write("a_b", ["cat"]), write("a-b", ["cat"], name="other")
     fails("are both of the observer 'a-b'", one, other)
+
+
+def test_a_condition_without_any_trial_is_named(write):
+    person = write("subject-01", ["cat"] * 4 + ["dog"] * 4, condition="0")
+    images = [f"0001_rot_dnn_90_cat_20_n1_{n}.png" for n in range(8)]
+    other = write("subject-02", ["cat"] * 8, condition="90", images=images)
+    said = "\n".join(warn_of_faults(read_answers(ROTATION, [person, other])))
+    assert "subject-01 has 8 of 16 trials (subject-01.csv); 8 are missing, and it has no number of this dataset" in said
+    assert "none of its trials is of the condition 90" in said
+    assert "subject-02 has 8 of 16 trials (subject-02.csv); 8 are missing, and its numbers are of what is there" in said
 
 
 def test_folders_of_raw_data(tmp_path, write):
