@@ -130,7 +130,7 @@ def test_images_in_one_folder_give_the_toolboxs_rows(guess, command, made_up_arc
     again = ["--humans", str(tmp_path / "people" / "rotation"), "--output", str(tmp_path / "again")]
     assert main(["--from-csv", raw, "--experiment", "rotation", *again]) == 0
     assert main(["--from-csv", raw, "--experiment", "edge", *again]) == 2
-    assert "does not hold answers to edge drawings" in capsys.readouterr().err
+    assert "by its name, not to edge" in capsys.readouterr().err
 
 
 def test_each_experiment_is_resumed_alone(guess, command, tmp_path, monkeypatch, caplog):

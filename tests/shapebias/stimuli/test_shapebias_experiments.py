@@ -111,7 +111,7 @@ def test_a_network_on_drawings_leaves_answers_accuracy_and_picture(drawings, peo
     assert main(["--from-csv", str(raw), "--experiment", "edge", *again]) == 0
     assert capsys.readouterr().out.splitlines()[2].split()[-3:] == first.splitlines()[2].split()[-3:]
     assert main(["--from-csv", str(raw), "--humans", str(people), "--output", str(tmp_path / "wrong")]) == 2
-    assert "does not hold answers to cue-conflict images" in capsys.readouterr().err
+    assert "by its name, not to cue-conflict" in capsys.readouterr().err
     assert not (tmp_path / "wrong").exists()
 
 
