@@ -11,13 +11,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from replknet.architectures.stages import NormAfterStages, Stage, init_fan_out, path_rates, unwrapped
-from replknet.weights.published import published_cfg
+from replknet.architectures.stages import (
+    NormAfterStages,
+    Stage,
+    build_staged,
+    init_fan_out,
+    path_rates,
+    staged_cfg,
+    unwrapped,
+)
 
 __all__ = ["MogaBlock", "MogaNet", "MultiOrderConv", "checkpoint_filter_fn"]
 
@@ -182,22 +188,16 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: MogaNet) -> dict[
 
 
 def _cfg(tag: str, **kwargs: Any) -> dict[str, Any]:
-    return {
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (7, 7),
-        "crop_pct": 0.9,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "first_conv": "patch_embed1.projection.0",
-        "classifier": "head",
-        "paper_ids": "arXiv:2211.03295",
-        "paper_name": "MogaNet: Multi-order Gated Aggregation Network",
-        "origin_url": "https://github.com/Westlake-AI/MogaNet",
-        **published_cfg(tag),
+    return staged_cfg(
+        tag,
+        crop_pct=0.9,
+        first_conv="patch_embed1.projection.0",
+        classifier="head",
+        paper_ids="arXiv:2211.03295",
+        paper_name="MogaNet: Multi-order Gated Aggregation Network",
+        origin_url="https://github.com/Westlake-AI/MogaNet",
         **kwargs,
-    }
+    )
 
 
 _SIZES = ("xtiny", "tiny", "small", "base", "large", "xlarge")
@@ -205,14 +205,7 @@ default_cfgs = generate_default_cfgs({f"moganet_{size}.in1k": _cfg(f"moganet_{si
 
 
 def _create_moganet(variant: str, pretrained: bool = False, **kwargs: Any) -> MogaNet:
-    return build_model_with_cfg(
-        MogaNet,
-        variant,
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-        **kwargs,
-    )
+    return build_staged(MogaNet, variant, pretrained, checkpoint_filter_fn, **kwargs)
 
 
 @register_model

@@ -17,9 +17,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import DropPath, LayerNorm2d, SelectAdaptivePool2d
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.layers import DropPath, LayerNorm2d
+from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, fx, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -27,14 +26,15 @@ from replknet.architectures.stages import (
     GlobalResponseNorm,
     Stage,
     StagedNetwork,
+    build_staged,
     check_form,
     init_trunc_normal,
     path_rates,
+    staged_cfg,
     unwrapped,
 )
 from replknet.architectures.unireplknet import DilatedReparamConv
 from replknet.ops import neighbourhood_sum
-from replknet.weights.published import published_cfg
 
 __all__ = ["ContMixBlock", "OverLoCK", "RepConvBlock", "checkpoint_filter_fn"]
 
@@ -357,12 +357,7 @@ class OverLoCK(StagedNetwork):
     # --- classifier -----------------------------------------------------------------------------------------------
 
     def _make_head(self, num_classes: int, global_pool: str) -> None:
-        if num_classes > 0 and not global_pool:
-            raise ValueError(f"num_classes={num_classes} needs pooling before the classifier; global_pool='' has none")
-        self.num_classes, self.pooled = num_classes, bool(global_pool)
-        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)  # keeps the pixel's two dimensions
-        if self.global_pool.feat_mult() != 1:
-            raise ValueError(f"global_pool={global_pool!r} doubles the channels; take 'avg', 'max' or 'avgmax'")
+        self._make_pool(num_classes, global_pool, flatten=False)  # the head is of 1×1 convolutions
         if isinstance(self.head, nn.Sequential):
             self.head[4] = self._classifier(self.head_hidden_size)
         if self.aux_head is not None:
@@ -507,21 +502,15 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: OverLoCK) -> dict
 
 
 def _cfg(tag: str, **kwargs: Any) -> dict[str, Any]:
-    return {
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (7, 7),
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "first_conv": "patch_embed1.0",
-        "classifier": ("head.4", "aux_head.2"),
-        "paper_ids": "arXiv:2502.20087",
-        "paper_name": "OverLoCK: An Overview-first-Look-Closely-next ConvNet with Context-Mixing Dynamic Kernels",
-        "origin_url": "https://github.com/LMMMEng/OverLoCK",
-        **published_cfg(tag),
+    return staged_cfg(
+        tag,
+        first_conv="patch_embed1.0",
+        classifier=("head.4", "aux_head.2"),
+        paper_ids="arXiv:2502.20087",
+        paper_name="OverLoCK: An Overview-first-Look-Closely-next ConvNet with Context-Mixing Dynamic Kernels",
+        origin_url="https://github.com/LMMMEng/OverLoCK",
         **kwargs,
-    }
+    )
 
 
 _CROPS = {"xt": 0.925, "t": 0.95, "s": 0.95, "b": 0.975}
@@ -535,14 +524,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create_overlock(variant: str, pretrained: bool = False, **kwargs: Any) -> OverLoCK:
-    return build_model_with_cfg(
-        OverLoCK,
-        variant,
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-        **kwargs,
-    )
+    return build_staged(OverLoCK, variant, pretrained, checkpoint_filter_fn, **kwargs)
 
 
 @register_model

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from replknet.architectures.merging import affine_of, padded_to
@@ -30,14 +29,15 @@ from replknet.architectures.stages import (
     Permute,
     SqueezeExcite,
     Stage,
+    build_staged,
     check_form,
     halving_layers,
     init_trunc_normal,
     path_rates,
+    staged_cfg,
     unwrapped,
 )
 from replknet.ops import DepthwiseConv2d, depthwise_conv2d
-from replknet.weights.published import published_cfg
 
 __all__ = ["ShiftwiseBlock", "ShiftwiseConv", "ShiftwiseNet", "checkpoint_filter_fn"]
 
@@ -261,22 +261,16 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: ShiftwiseNet) -> 
 
 
 def _cfg(tag: str, **kwargs: Any) -> dict[str, Any]:
-    return {
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (7, 7),
-        "crop_pct": 0.875,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "first_conv": "downsample_layers.0.0",
-        "classifier": "head",
-        "paper_ids": "arXiv:2401.12736",
-        "paper_name": "ShiftwiseConv: Small Convolutional Kernel with Large Kernel Effect",
-        "origin_url": "https://github.com/lidc54/shift-wiseConv",
-        **published_cfg(tag),
+    return staged_cfg(
+        tag,
+        crop_pct=0.875,
+        first_conv="downsample_layers.0.0",
+        classifier="head",
+        paper_ids="arXiv:2401.12736",
+        paper_name="ShiftwiseConv: Small Convolutional Kernel with Large Kernel Effect",
+        origin_url="https://github.com/lidc54/shift-wiseConv",
         **kwargs,
-    }
+    )
 
 
 # The authors' weights are on Google Drive: they are given by their path.
@@ -284,14 +278,7 @@ default_cfgs = generate_default_cfgs({"shiftwise_tiny.in1k": _cfg("shiftwise_tin
 
 
 def _create_shiftwise(variant: str, pretrained: bool = False, **kwargs: Any) -> ShiftwiseNet:
-    return build_model_with_cfg(
-        ShiftwiseNet,
-        variant,
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-        **kwargs,
-    )
+    return build_staged(ShiftwiseNet, variant, pretrained, checkpoint_filter_fn, **kwargs)
 
 
 @register_model

@@ -16,15 +16,22 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath, LayerNorm2d
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from replknet.architectures.merging import conv_with, folded, padded_to
-from replknet.architectures.stages import NormAfterPooling, Stage, check_form, init_trunc_normal, path_rates, unwrapped
+from replknet.architectures.stages import (
+    NormAfterPooling,
+    Stage,
+    build_staged,
+    check_form,
+    init_trunc_normal,
+    path_rates,
+    staged_cfg,
+    unwrapped,
+)
 from replknet.ops import DepthwiseConv2d
-from replknet.weights.published import published_cfg
 
 __all__ = ["DecomposedKernelConv", "SLaK", "SLaKBlock", "checkpoint_filter_fn"]
 
@@ -153,22 +160,16 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: SLaK) -> dict[str
 
 
 def _cfg(tag: str, **kwargs: Any) -> dict[str, Any]:
-    return {
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (7, 7),
-        "crop_pct": 0.875,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "first_conv": "downsample_layers.0.0",
-        "classifier": "head",
-        "paper_ids": "arXiv:2207.03620",
-        "paper_name": "More ConvNets in the 2020s: Scaling up Kernels Beyond 51x51 using Sparsity",
-        "origin_url": "https://github.com/VITA-Group/SLaK",
-        **published_cfg(tag),
+    return staged_cfg(
+        tag,
+        crop_pct=0.875,
+        first_conv="downsample_layers.0.0",
+        classifier="head",
+        paper_ids="arXiv:2207.03620",
+        paper_name="More ConvNets in the 2020s: Scaling up Kernels Beyond 51x51 using Sparsity",
+        origin_url="https://github.com/VITA-Group/SLaK",
         **kwargs,
-    }
+    )
 
 
 # The authors' weights are on Google Drive: they are given by their path.
@@ -178,14 +179,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create_slak(variant: str, pretrained: bool = False, **kwargs: Any) -> SLaK:
-    return build_model_with_cfg(
-        SLaK,
-        variant,
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-        **kwargs,
-    )
+    return build_staged(SLaK, variant, pretrained, checkpoint_filter_fn, **kwargs)
 
 
 @register_model

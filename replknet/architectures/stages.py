@@ -5,16 +5,19 @@ feature maps, pruning, the classifier and gradient checkpointing are then the sa
 the authors' code, so that their checkpoints load as they are.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import LayerNorm2d, SelectAdaptivePool2d, trunc_normal_
-from timm.models import checkpoint_seq
+from timm.models import build_model_with_cfg, checkpoint_seq
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
+
+from replknet.weights.published import published_cfg
 
 __all__ = [
     "GlobalResponseNorm",
@@ -24,11 +27,13 @@ __all__ = [
     "SqueezeExcite",
     "Stage",
     "StagedNetwork",
+    "build_staged",
     "check_form",
     "halving_layers",
     "init_fan_out",
     "init_trunc_normal",
     "path_rates",
+    "staged_cfg",
     "unwrapped",
 ]
 
@@ -152,14 +157,21 @@ class StagedNetwork(nn.Module):
 
     # --- classifier -----------------------------------------------------------------------------------------------
 
-    def _make_head(self, num_classes: int, global_pool: str) -> None:
+    def _make_pool(self, num_classes: int, global_pool: str, *, flatten: bool) -> None:
+        """Pooling before the classifier; `flatten` takes the pixel's two dimensions away.
+
+        Raises: ValueError for classes without pooling, or pooling that doubles the channels.
+        """
         if num_classes > 0 and not global_pool:
             raise ValueError(f"num_classes={num_classes} needs pooling before the classifier; global_pool='' has none")
         self.num_classes = num_classes
         self.pooled = bool(global_pool)
-        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
+        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=flatten and self.pooled)
         if self.global_pool.feat_mult() != 1:
             raise ValueError(f"global_pool={global_pool!r} doubles the channels; take 'avg', 'max' or 'avgmax'")
+
+    def _make_head(self, num_classes: int, global_pool: str) -> None:
+        self._make_pool(num_classes, global_pool, flatten=True)
         self.head = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
 
     @torch.jit.ignore
@@ -362,6 +374,44 @@ class NormAfterStages(StagedNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
+
+
+_Network = TypeVar("_Network", bound=StagedNetwork)
+
+
+def build_staged(
+    cls: type[_Network],
+    variant: str,
+    pretrained: bool,
+    filter_fn: Callable[[Mapping[str, Any], _Network], dict[str, Tensor]],
+    **kwargs: Any,
+) -> _Network:
+    """Build a registered network as timm does, with or without its weights; `filter_fn` reads the authors' files."""
+    return build_model_with_cfg(
+        cls,
+        variant,
+        pretrained,
+        pretrained_filter_fn=filter_fn,
+        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
+        **kwargs,
+    )
+
+
+def staged_cfg(tag: str, **differs: Any) -> dict[str, Any]:
+    """timm's description of published weights: ImageNet at 224 pixels, but for what differs.
+
+    Raises: KeyError as `published_cfg`.
+    """
+    return {
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": (7, 7),
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        **published_cfg(tag),
+        **differs,
+    }
 
 
 def check_form(model: StagedNetwork, *, merged: bool) -> None:

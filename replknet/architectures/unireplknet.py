@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from replknet.architectures.merging import affine_of, conv_with, dense_kernel, folded, padded_to
@@ -26,14 +25,15 @@ from replknet.architectures.stages import (
     Permute,
     SqueezeExcite,
     Stage,
+    build_staged,
     check_form,
     halving_layers,
     init_trunc_normal,
     path_rates,
+    staged_cfg,
     unwrapped,
 )
 from replknet.ops import DepthwiseConv2d
-from replknet.weights.published import published_cfg
 
 __all__ = ["DilatedReparamConv", "UniRepLKNet", "UniRepLKNetBlock", "checkpoint_filter_fn"]
 
@@ -244,23 +244,17 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: UniRepLKNet) -> d
     return tensors
 
 
-def _cfg(tag: str, **kwargs: Any) -> dict[str, Any]:
-    return {
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (7, 7),
-        "crop_pct": 0.875,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "first_conv": "downsample_layers.0.0",
-        "classifier": "head",
-        "paper_ids": "arXiv:2311.15599",
-        "paper_name": "UniRepLKNet: A Universal Perception Large-Kernel ConvNet",
-        "origin_url": "https://github.com/AILab-CVC/UniRepLKNet",
-        **published_cfg(tag),
+def _cfg(tag: str, *, crop_pct: float = 0.875, **kwargs: Any) -> dict[str, Any]:
+    return staged_cfg(
+        tag,
+        crop_pct=crop_pct,
+        first_conv="downsample_layers.0.0",
+        classifier="head",
+        paper_ids="arXiv:2311.15599",
+        paper_name="UniRepLKNet: A Universal Perception Large-Kernel ConvNet",
+        origin_url="https://github.com/AILab-CVC/UniRepLKNet",
         **kwargs,
-    }
+    )
 
 
 # The authors evaluate at 384 by warping the whole image, below by a centre crop of 7/8 (their `datasets.py`).
@@ -280,14 +274,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create_unireplknet(variant: str, pretrained: bool = False, **kwargs: Any) -> UniRepLKNet:
-    return build_model_with_cfg(
-        UniRepLKNet,
-        variant,
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-        **kwargs,
-    )
+    return build_staged(UniRepLKNet, variant, pretrained, checkpoint_filter_fn, **kwargs)
 
 
 @register_model

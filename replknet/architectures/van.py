@@ -12,11 +12,18 @@ from typing import Any
 import torch
 from timm.data.constants import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
 from timm.layers import DropPath, LayerNorm2d
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from replknet.architectures.stages import NormAfterStages, Stage, init_fan_out, path_rates, unwrapped
-from replknet.weights.published import published_cfg
+from replknet.architectures.stages import (
+    NormAfterStages,
+    Stage,
+    build_staged,
+    init_fan_out,
+    path_rates,
+    staged_cfg,
+    unwrapped,
+)
 
 __all__ = ["VAN", "LargeKernelAttention", "VANBlock", "checkpoint_filter_fn"]
 
@@ -137,36 +144,25 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: VAN) -> dict[str,
 
 def _cfg(tag: str, **kwargs: Any) -> dict[str, Any]:
     # the authors' configuration is that of vision transformers in timm 0.4.12, whose mean and deviation were 0.5
-    return {
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (7, 7),
-        "crop_pct": 0.9,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_INCEPTION_MEAN,
-        "std": IMAGENET_INCEPTION_STD,
-        "first_conv": "patch_embed1.proj",
-        "classifier": "head",
-        "paper_ids": "arXiv:2202.09741",
-        "paper_name": "Visual Attention Network",
-        "origin_url": "https://github.com/Visual-Attention-Network/VAN-Classification",
-        **published_cfg(tag),
+    return staged_cfg(
+        tag,
+        crop_pct=0.9,
+        mean=IMAGENET_INCEPTION_MEAN,
+        std=IMAGENET_INCEPTION_STD,
+        first_conv="patch_embed1.proj",
+        classifier="head",
+        paper_ids="arXiv:2202.09741",
+        paper_name="Visual Attention Network",
+        origin_url="https://github.com/Visual-Attention-Network/VAN-Classification",
         **kwargs,
-    }
+    )
 
 
 default_cfgs = generate_default_cfgs({f"van_b{i}.in1k": _cfg(f"van_b{i}.in1k") for i in range(4)})
 
 
 def _create_van(variant: str, pretrained: bool = False, **kwargs: Any) -> VAN:
-    return build_model_with_cfg(
-        VAN,
-        variant,
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=dict(out_indices=(0, 1, 2, 3), feature_cls="getter"),
-        **kwargs,
-    )
+    return build_staged(VAN, variant, pretrained, checkpoint_filter_fn, **kwargs)
 
 
 @register_model

@@ -223,10 +223,11 @@ def match_answers(experiment: Experiment, observers: Sequence[RawData]) -> Answe
 
 def _numbers_left(answers: Answers, name: str) -> str:
     """What becomes of an observer's numbers where trials are missing."""
+    experiment = answers.experiment
     there = answers.conditions[answers.answered[answers.observers.index(name)]]
-    conditions = answers.experiment.conditions
-    absent = sorted(set(answers.conditions.tolist()) - set(there.tolist()))
-    if named := ", ".join(conditions[index].token for index in absent if conditions and conditions[index].kept):
+    absent = set(answers.conditions.tolist()) - set(there.tolist())
+    if experiment.conditions and (wanted := [i for i in experiment.kept if i in absent]):
+        named = ", ".join(experiment.conditions[i].token for i in wanted)
         return f"it has no number of this dataset, since none of its trials is of the condition {named}"
     return "its numbers are of what is there"
 

@@ -78,9 +78,8 @@ class Call:
     def mixed(self, why: str) -> Field:
         """Of elements that depend on all positions of the arguments, and are no longer laid out as they were."""
         reasons = sorted({field.reason for _, field in self.seeing if field.reason})
-        return Field(None, None, reasons[0] if reasons else "").without_bound(
-            why
-        )  # 'no bound' comes before 'not known'
+        known = Field(None, None, reasons[0] if reasons else "")  # 'no bound' comes before 'not known'
+        return known.without_bound(why)
 
 
 def pair_of(value: Any) -> tuple[int, int]:

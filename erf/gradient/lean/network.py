@@ -23,7 +23,6 @@ from erf.gradient.lean.steps.spatial import SpatialStep
 from erf.gradient.lean.steps.vectors import Gate, VectorStep
 from erf.gradient.lean.stretches import (
     IMAGE,
-    GateStretch,
     PointwiseStretch,
     SpatialStretch,
     Stretch,
@@ -148,13 +147,12 @@ def _stretch(
         rows, columns = (geometry.crop(span, size) for geometry, span, size in sides)
         reads = {inputs[0]: (rows.span, columns.span)}
         return SpatialStretch(inputs, outputs, over, windows, window, reads, step, rows, columns)
-    if isinstance(step, VectorStep):
+    if isinstance(step, (VectorStep, Gate)):
         inputs = run[0].inputs
-        return VectorStretch(inputs, outputs, over, windows, window, dict.fromkeys(inputs, _ONE), step)
-    if isinstance(step, Gate):
-        inputs = run[0].inputs
-        reads = {inputs[0]: window, inputs[1]: _ONE}
-        return GateStretch(inputs, outputs, over, windows, window, reads, step)
+        reads = dict.fromkeys(inputs, _ONE)
+        if isinstance(step, Gate):
+            reads[inputs[0]] = window  # the map
+        return VectorStretch(inputs, outputs, over, windows, window, reads, step)
     nodes = tuple((n.step, n.inputs, n.output) for n in run if isinstance(n.step, PointwiseStep))
     unneeded = _last_uses(run, outputs)
     return PointwiseStretch(inputs, outputs, over, windows, window, dict.fromkeys(inputs, window), nodes, unneeded)

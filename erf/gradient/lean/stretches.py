@@ -15,7 +15,6 @@ from erf.gradient.lean.steps.vectors import Gate, VectorStep
 
 __all__ = [
     "IMAGE",
-    "GateStretch",
     "PointwiseStretch",
     "SpatialStretch",
     "Stretch",
@@ -110,23 +109,9 @@ class SpatialStretch(Stretch):
 
 @dataclass(frozen=True)
 class VectorStretch(Stretch):
-    """A step on vectors."""
+    """A step on vectors, or a vector put to use on a map."""
 
-    step: VectorStep
-
-    def _run(self, inputs: dict[int, Tensor], values: dict[int, Tensor], free: list[Tensor]) -> Any:
-        values[self.outputs[0]], kept = self.step.forward(*(inputs[value] for value in self.inputs))
-        return kept
-
-    def _run_back(self, grads: dict[int, Tensor], kept: Any) -> dict[int, Tensor]:
-        return dict(zip(self.inputs, self.step.backward(grads.pop(self.outputs[0]), kept), strict=True))
-
-
-@dataclass(frozen=True)
-class GateStretch(Stretch):
-    """A vector put to use on a map."""
-
-    step: Gate
+    step: VectorStep | Gate
 
     def _run(self, inputs: dict[int, Tensor], values: dict[int, Tensor], free: list[Tensor]) -> Any:
         values[self.outputs[0]], kept = self.step.forward(*(inputs[value] for value in self.inputs))

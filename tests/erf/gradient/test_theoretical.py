@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from support import Function
 from torch import nn
 from torch.nn import functional as F
 
@@ -31,15 +32,6 @@ class Residual(nn.Module):
 
     def forward(self, x):
         return x + self.layers(x)
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 @pytest.mark.parametrize(

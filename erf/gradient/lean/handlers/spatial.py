@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from erf.gradient.fields.calls import pair_of
 from erf.gradient.lean.axes import MAP
 from erf.gradient.lean.calls import Call, Value
 from erf.gradient.lean.reader import Handler, Map, Reader
@@ -46,7 +47,7 @@ def _convolution(
     if set(weight.shape[2:]) == set(stride) == {1} and not any(padding):
         step = Dense(weight, bias, groups)
     else:
-        pairs = [_pair(v) for v in (stride, padding, dilation)]
+        pairs = [pair_of(v) for v in (stride, padding, dilation)]
         step = Convolution(weight, bias, stride=pairs[0], padding=pairs[1], dilation=pairs[2], groups=groups)
     return _add_spatial(reader, call, step, source, channels=len(weight))
 
@@ -85,10 +86,6 @@ def _pad(reader: Reader, call: Call, x: Value, padding: Sequence[int], value: fl
     return reader.add(call, step, source, axes=source.axes, H=height, W=width)
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
-
-
 def _max_pool(
     reader: Reader,
     call: Call,
@@ -102,7 +99,7 @@ def _max_pool(
     source = reader.map_of(x)
     if source is None or source.axes != MAP:
         return False
-    pairs = [_pair(v) for v in (kernel, stride or kernel, padding, dilation)]
+    pairs = [pair_of(v) for v in (kernel, stride or kernel, padding, dilation)]
     step = MaxPool(kernel=pairs[0], stride=pairs[1], padding=pairs[2], dilation=pairs[3])
     return _add_spatial(reader, call, step, source)  # with ceil_mode where it makes no difference to the size
 
@@ -121,7 +118,7 @@ def _average_pool(
     source = reader.map_of(x)
     if source is None or source.axes != MAP:
         return False
-    pairs = [_pair(v) for v in (kernel, stride or kernel, padding)]
+    pairs = [pair_of(v) for v in (kernel, stride or kernel, padding)]
     step = AveragePool(kernel=pairs[0], stride=pairs[1], padding=pairs[2], count_padding=count_padding, divisor=divisor)
     return _add_spatial(reader, call, step, source)
 

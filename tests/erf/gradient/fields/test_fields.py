@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support import Function
 from torch import nn
 from torch.nn import functional as F
 
@@ -23,15 +24,6 @@ class Features(nn.Module):
 
     def forward(self, x):
         return self.layers(x)
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 class UNet(nn.Module):

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from support import Function
 from torch import nn
 
 import erf
@@ -148,15 +149,6 @@ class Several(nn.Module):
         self.boxed(x)
         self.alone(x)
         return {"out": heads[0], "aux": heads[1]}
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 class Overwritten(nn.Module):
