@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import stat
 import tempfile
 import zipfile
 import zlib
@@ -25,6 +26,7 @@ __all__ = [
     "list_visible",
     "load_json",
     "read_arrays",
+    "refuse_special_file",
     "save_json",
     "sha256_of_file",
     "sha256_of_files",
@@ -106,11 +108,25 @@ def save_json(path: str | Path, content: Mapping[str, object]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def refuse_special_file(path: Path) -> None:
+    """Keep a program from waiting for ever: to read a named pipe is to wait for someone who writes into it.
+
+    Raises: UserError if there is something at `path` that is neither a file nor a folder.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return  # whoever opens it says what is wrong
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"cannot read {path}: it is no regular file, but a pipe, a socket or a device")
+
+
 def load_json(path: str | Path) -> dict[str, Any]:
     """Read a JSON object.
 
-    Raises: UserError if the file is missing, unreadable, or holds no JSON object.
+    Raises: UserError if the file is missing, unreadable, no regular file, or holds no JSON object.
     """
+    refuse_special_file(Path(path))
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -129,7 +145,7 @@ def list_visible(root: Path, pattern: str) -> list[Path]:
 
     Args:
         root: The folder; whether it is hidden itself does not matter.
-        pattern: As for `Path.glob`, such as "*.csv", or "**/*" for any depth.
+        pattern: As for `Path.glob`, such as "*.json", or "**/*" for any depth.
     """
     found = root.glob(pattern)
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
@@ -138,10 +154,11 @@ def list_visible(root: Path, pattern: str) -> list[Path]:
 def read_arrays(path: Path) -> "dict[str, np.ndarray]":
     """All arrays of a `.npz`; never unpickles.
 
-    Raises: OSError if the file cannot be opened, ValueError if it is damaged.
+    Raises: OSError if the file cannot be opened, ValueError if it is damaged, UserError if it is no regular file.
     """
     import numpy as np
 
+    refuse_special_file(path)
     with path.open("rb") as file:
         if file.read(2) != b"PK":  # numpy would take it for a pickle, and say how to load one unsafely
             raise ValueError("not a .npz archive")

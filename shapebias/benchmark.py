@@ -20,6 +20,7 @@ from shapebias.stimuli.experiments import EXPERIMENTS
 
 if TYPE_CHECKING:  # loads numpy, which --help and wrong arguments need not wait for
     from shapebias.answers.datasets import Answers
+    from shapebias.answers.raw_data import RawData
     from shapebias.results.benchmark_content import BenchmarkFile
 
 __all__ = ["BenchmarkOptions", "build_parser", "execute", "main", "parse_options"]
@@ -269,32 +270,49 @@ def _write_report(options: BenchmarkOptions, benchmark: Path) -> Path:
 def read_all(options: BenchmarkOptions) -> "dict[str, Answers]":
     """Everyone's answers: of the folders named, the toolbox's networks on demand, and published people where needed.
 
+    What the folders hold is checked before anything is downloaded.
+
     Raises: UserError as `list_raw_data`, `read_raw_data` and `match_answers`, if a dataset that was asked for has no
         network, or the answers of people can be had from nowhere.
     """
-    from runkit.fetch.download import DownloadError
-    from shapebias.answers.datasets import fetch_answers, list_raw_data, match_answers
-    from shapebias.answers.raw_data import PERSON_PREFIX, read_raw_data
+    from shapebias.answers.datasets import fetch_answers, match_answers
+    from shapebias.answers.raw_data import read_raw_data
+    from shapebias.answers.raw_folders import list_raw_data
 
     files = list_raw_data(options.raw)
+    asked = options.experiments or (EXPERIMENTS if options.with_published else files)
+    local = {name: [read_raw_data(path) for path in files.get(name, ())] for name in asked}
+    without = [name for name in options.experiments if all(one.is_person for one in local[name])]
+    if without and not options.with_published:
+        known = ", ".join(name for name, paths in files.items() if name not in without) or "none"
+        raise UserError(
+            f"no network has answers to {', '.join(without)}; --experiment names datasets that one has (there are "
+            f"answers to: {known})"
+        )
     answers: dict[str, Answers] = {}
-    for name in options.experiments or (EXPERIMENTS if options.with_published else files):
+    for name, raw in local.items():
         experiment = EXPERIMENTS[name]
-        raw = [read_raw_data(path) for path in files.get(name, ())]
         if options.with_published:
             mine = {one.subject for one in raw}
             published = [read_raw_data(path) for path in fetch_answers("networks", experiment)]
             raw += [one for one in published if one.subject not in mine]
         if not any(one.is_person for one in raw):
-            try:
-                raw += [read_raw_data(path) for path in fetch_answers("people", experiment)]
-            except DownloadError as error:
-                wanted = f"{name}/*.csv of people (subj {PERSON_PREFIX}*)"
-                raise UserError(f"{error}; name a folder that holds {wanted}") from error
+            raw += _fetch_people(name)
         answers[name] = match_answers(experiment, raw)
-        if options.experiments and not answers[name].networks:
-            raise UserError(f"no network has answers to {name}; --experiment names datasets that one has")
     return answers
+
+
+def _fetch_people(name: str) -> "list[RawData]":
+    """The published answers of people to a dataset."""
+    from runkit.fetch.download import DownloadError
+    from shapebias.answers.datasets import fetch_answers
+    from shapebias.answers.raw_data import PERSON_PREFIX, read_raw_data
+
+    try:
+        return [read_raw_data(path) for path in fetch_answers("people", EXPERIMENTS[name])]
+    except DownloadError as error:
+        wanted = f"{name}/*.csv of people (subj {PERSON_PREFIX}*)"
+        raise UserError(f"{error}; name a folder that holds {wanted}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

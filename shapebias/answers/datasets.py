@@ -7,7 +7,6 @@ twice, an unknown condition, category or answer, and an observer who comes twice
 """
 
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,8 +17,8 @@ import numpy as np
 from runkit import UserError, sha256_of_lines
 from runkit.fetch.download import download
 from runkit.fetch.manifest import known_files, verify_file
-from runkit.files import list_visible
 from shapebias.answers.raw_data import NO_ANSWER, RawData, image_id, read_raw_data
+from shapebias.answers.raw_folders import list_raw_data, refuse_other_dataset
 from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
 from shapebias.stimuli.images import cache_folder
@@ -29,7 +28,6 @@ __all__ = [
     "Answers",
     "Source",
     "fetch_answers",
-    "list_raw_data",
     "match_answers",
     "read_answers",
     "read_folders",
@@ -46,17 +44,23 @@ _NEAR_CHANCE = 2 * _CHANCE
 _logger = logging.getLogger(__name__)
 
 
-_TOOLBOX_NAME = re.compile(r"(?P<dataset>[^_]+)_.+_session[-_]\d+\.csv$", re.IGNORECASE)
-
-
 @dataclass(frozen=True)
 class Source:
-    """The file that holds an observer's answers to a dataset."""
+    """The file that holds an observer's answers to a dataset.
+
+    Attributes:
+        subject: The observer's name.
+        path: The file.
+        sha256: Of its bytes.
+        trials: How many there are.
+        doubt: Why the observer may be no person, or no network, after all (`RawData.describe_doubt`).
+    """
 
     subject: str
     path: Path
     sha256: str
     trials: int
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,24 +119,6 @@ class Answers:
         return len(self.images) - int(self.answered[self.observers.index(observer)].sum())
 
 
-def list_raw_data(folders: Iterable[str | Path]) -> dict[str, list[Path]]:
-    """Dataset -> the CSVs of `<folder>/<dataset>/` in all the folders, in the order of `EXPERIMENTS`.
-
-    Raises: UserError if a folder does not exist or holds no dataset.
-    """
-    files: dict[str, list[Path]] = {name: [] for name in EXPERIMENTS}
-    for folder in map(Path, folders):
-        if not folder.is_dir():
-            raise UserError(f"no folder {folder}; name one that holds <dataset>/*.csv, such as figures/shapebias/raw")
-        found = {name: list_visible(folder / name, "*.csv") for name in EXPERIMENTS}
-        if not any(found.values()):
-            hint = f"; did you mean {folder.parent}?" if folder.name in EXPERIMENTS else ""
-            raise UserError(f"{folder} holds no <dataset>/*.csv of the benchmark ({', '.join(EXPERIMENTS)}){hint}")
-        for name, paths in found.items():
-            files[name] += paths
-    return {name: paths for name, paths in files.items() if paths}
-
-
 def fetch_answers(section: str, experiment: Experiment) -> list[Path]:
     """Published CSVs of a dataset, from the cache or downloaded into it, verified.
 
@@ -170,28 +156,18 @@ def read_folders(folders: Iterable[str | Path]) -> dict[str, Answers]:
     return {name: read_answers(EXPERIMENTS[name], paths) for name, paths in list_raw_data(folders).items()}
 
 
-def refuse_other_dataset(path: Path, experiment: Experiment) -> None:
-    """Look at a file's name: edge and silhouette, for one, have the same image names, so that only it tells them apart.
-
-    Raises: UserError if the file is named as the toolbox names the answers to another dataset.
-    """
-    named = _TOOLBOX_NAME.match(path.name)
-    if named and named["dataset"] in EXPERIMENTS and named["dataset"] != experiment.name:
-        raise UserError(
-            f"{path} holds answers to the dataset {named['dataset']} by its name, not to {experiment.name}; "
-            "name the right experiment, or rename the file if its name is wrong"
-        )
-
-
 def match_answers(experiment: Experiment, observers: Sequence[RawData]) -> Answers:
     """Match the answers of a dataset's observers by image.
 
-    Raises: UserError that names file and fault: an image twice, an unknown condition, category or answer, an image that
-        people did not see, other than the other observers' category or condition, an observer who comes twice.
+    Raises: UserError that names file and fault: answers to another dataset, an image twice, an unknown condition,
+        category or answer, an image that people did not see, other than the other observers' category or condition, an
+        observer who comes twice.
     """
     files = list(observers)
+    names: Sequence[str] = ()
     for raw in files:
-        refuse_other_dataset(raw.path, experiment)
+        refuse_other_dataset(raw, experiment, images=raw.columns["imagename"] != names)
+        names = raw.columns["imagename"]
     _refuse_twins(files, experiment)
     files.sort(key=lambda raw: raw.is_person)  # stable: networks, then persons
     trials: list[_Trials] = []
@@ -216,7 +192,8 @@ def match_answers(experiment: Experiment, observers: Sequence[RawData]) -> Answe
         tuple(raw.subject for raw in files if raw.is_person),
         given,
         tuple(
-            Source(raw.subject, raw.path, raw.sha256, len(one.given)) for raw, one in zip(files, trials, strict=True)
+            Source(raw.subject, raw.path, raw.sha256, len(one.given), raw.describe_doubt())
+            for raw, one in zip(files, trials, strict=True)
         ),
     )
 
@@ -235,7 +212,8 @@ def _numbers_left(answers: Answers, name: str) -> str:
 def warn_of_faults(answers: Answers) -> list[str]:
     """Log what is wrong with a dataset's answers but can be worked with; returns the same lines.
 
-    Missing trials; images that are not the published ones; a network that names even undistorted images as by chance.
+    Missing trials; images that are not the published ones; a person without response times, and a network that has
+    them; a network that names even undistorted images as by chance.
     """
     experiment, faults = answers.experiment, []
     if len(answers.images) < experiment.images:
@@ -245,6 +223,8 @@ def warn_of_faults(answers: Answers) -> list[str]:
     elif not answers.is_published_list:
         faults.append(f"{experiment.name}: these are not the images of the published benchmark")
     for name, source in zip(answers.observers, answers.sources, strict=True):
+        if source.doubt:
+            faults.append(f"{experiment.name}: {source.doubt} ({source.path.name})")
         if missing := answers.missing(name):
             faults.append(
                 f"{experiment.name}: {name} has {source.trials} of {len(answers.images)} trials ({source.path.name}); "

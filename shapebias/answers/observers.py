@@ -6,6 +6,7 @@ people and older files of networks carry a trial prefix in `imagename`; both are
 """
 
 import csv
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from runkit import UserError, atomic_write
-from runkit.files import list_visible
-from shapebias.answers.datasets import fetch_answers, refuse_other_dataset
+from shapebias.answers.datasets import fetch_answers
 from shapebias.answers.raw_data import (
     COLUMNS,
     NO_ANSWER,
@@ -24,6 +24,7 @@ from shapebias.answers.raw_data import (
     label_of,
     read_raw_data,
 )
+from shapebias.answers.raw_folders import list_csvs, refuse_other_dataset
 from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
 from shapebias.stimuli.images import Stimulus, parse_image_name
@@ -40,6 +41,8 @@ __all__ = [
     "read_observers",
     "write_raw_data",
 ]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,20 @@ def make_trials(subject: str, images: Sequence[str], responses: Sequence[str]) -
     )
 
 
-def read_observer(path: str | Path) -> Observer:
+def read_observer(path: str | Path, experiment: Experiment | None = None) -> Observer:
     """Read one observer's raw-data CSV (LF or CRLF line ends; column names in any case).
 
+    Args:
+        path: The CSV.
+        experiment: The one that the answers should be to, where it is known.
+
     Raises: UserError that names the file and what is wrong with it: unreadable, missing columns, several observers,
-        no rows, an image name that does not parse or contradicts `category`, an unknown answer, an image twice.
+        no rows, an image name that does not parse or contradicts `category`, an unknown answer, an image twice, answers
+        to another experiment.
     """
     raw = read_raw_data(path)
+    if experiment is not None:
+        refuse_other_dataset(raw, experiment)
     path, name, table = raw.path, raw.subject, raw.columns
     try:
         trials = make_trials(name, table["imagename"], table["object_response"])
@@ -107,6 +117,8 @@ def read_observer(path: str | Path) -> Observer:
     for image, shape, category in zip(trials["image"], trials["shape"], table["category"], strict=True):
         if shape != category:
             raise UserError(f"{path}: the category of {image!r} is given as {category!r}")
+    if doubt := raw.describe_doubt():
+        _logger.warning("%s: %s", path, doubt)
     random = name.endswith(RANDOM_SUFFIX)
     kind = "person" if raw.is_person else "network"
     return Observer(name, trials, kind=kind, label=label_of(name), random=random, source=path)
@@ -124,13 +136,11 @@ def read_observers(paths: Iterable[str | Path], experiment: Experiment | None = 
     """
     observers: list[Observer] = []
     for path in map(Path, paths):
-        files = list_visible(path, "*.csv") if path.is_dir() else [path]
+        files = list_csvs(path) if path.is_dir() else [path]
         if not files:
             raise UserError(f"{path} holds no CSV; name raw-data CSVs of the toolbox, or their folder")
         for file in files:
-            if experiment is not None:
-                refuse_other_dataset(file, experiment)
-            observer = read_observer(file)
+            observer = read_observer(file, experiment)
             twin = next((other for other in observers if other.name == observer.name), None)
             if twin is not None:
                 raise UserError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runkit import UserError
+from runkit.files import refuse_special_file
 
 __all__ = [
     "COLUMNS",
@@ -57,6 +58,38 @@ class RawData:
         """Whether the observer is a person."""
         return self.subject.startswith(PERSON_PREFIX)
 
+    def describe_doubt(self) -> str:
+        """Why the observer may be no person, or no network, after all; empty if nothing says so.
+
+        In the published files every person has a response time (`rt`) wherever there is an answer, and no network has
+        one anywhere.
+        """
+        answered = [
+            time
+            for time, answer in zip(self.columns["rt"], self.columns["object_response"], strict=True)
+            if answer != NO_ANSWER
+        ]
+        timed = sum(map(_is_time, answered))
+        if self.is_person and answered and not timed:
+            return (
+                f"{self.subject} counts as a person by its name, but has no response time (rt), as networks have none; "
+                f"the subj of a network must not begin with {PERSON_PREFIX!r}"
+            )
+        if not self.is_person and timed:
+            return (
+                f"{self.subject} counts as a network by its name, but has response times (rt), as people have them; "
+                f"the subj of a person begins with {PERSON_PREFIX!r}"
+            )
+        return ""
+
+
+def _is_time(text: str) -> bool:
+    """Whether a cell of the column `rt` holds a time: no NaN, nothing and zero."""
+    try:
+        return float(text) > 0
+    except ValueError:
+        return False
+
 
 def image_id(name: str) -> str:
     """What names an image in a dataset: the last piece of a trial's `imagename`, of ImageNet's photographs the last
@@ -80,19 +113,23 @@ def label_of(subject: str) -> str:
 def read_raw_data(path: str | Path) -> RawData:
     """Read a raw-data CSV (LF or CRLF line ends; column names in any case).
 
-    Raises: UserError that names the file and what is wrong with it: unreadable, missing or doubled columns, a row of
-        another length, no rows, several observers.
+    Raises: UserError that names the file and what is wrong with it: unreadable, no regular file, empty, missing or
+        doubled columns, a row of another length, no rows, several observers.
     """
     path = Path(path)
+    refuse_special_file(path)
     try:
         content = path.read_bytes()
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        text = content.decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = [name.strip().lower() for name in next(reader, [])]
         rows = [row for row in reader if row]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a CSV: {error}") from error
+    if not text.strip():
+        raise UserError(f"{path} is empty; a raw-data CSV has the columns {', '.join(COLUMNS)}")
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         hint = "; its columns are not separated by commas" if len(header) == 1 and COLUMNS[0] in header[0] else ""
@@ -100,7 +137,7 @@ def read_raw_data(path: str | Path) -> RawData:
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise UserError(f"{path} has the column {twice[0]!r} twice")
     if any(len(row) != len(header) for row in rows):
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))  # once more, for the line
+        reader = csv.reader(io.StringIO(text, newline=""))  # once more, for the line
         line, fields = next((reader.line_num, len(row)) for row in reader if row and len(row) != len(header))
         raise UserError(f"{path}, line {line}: {fields} fields, the header has {len(header)}")
     columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}

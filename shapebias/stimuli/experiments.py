@@ -45,6 +45,8 @@ class Experiment:
         name: The toolbox's name.
         title: How tables and pictures call it.
         what: What the images are, for messages.
+        token: What stands for the experiment in the names of trials, between the first two underscores; the three
+            eidolon experiments have the same.
         images_per_category: How many there are of each of the 16 categories, over all conditions.
         file_list_sha256: `sha256_of_lines` of the `<category>/<name>` of the published images, sorted by file name
             where all lie in one folder (`in_one_folder`), else by category and file name: the order in which the
@@ -65,6 +67,7 @@ class Experiment:
     name: str
     title: str
     what: str
+    token: str
     images_per_category: int
     file_list_sha256: str
     content_sha256: str | None
@@ -133,6 +136,7 @@ def _eidolon(numeral: str, coherence: int, kept: int, file_list_sha256: str) -> 
     return _distortion(
         f"eidolon{numeral}",
         f"Eidolon {numeral}",
+        "eid",
         80,
         file_list_sha256,
         _conditions(tokens, "0 1 2 3 4 5 6 7"),
@@ -141,13 +145,14 @@ def _eidolon(numeral: str, coherence: int, kept: int, file_list_sha256: str) -> 
 
 
 def _distortion(
-    name: str, title: str, each: int, file_list_sha256: str, conditions: tuple[Condition, ...], axis: str
+    name: str, title: str, token: str, each: int, file_list_sha256: str, conditions: tuple[Condition, ...], axis: str
 ) -> Experiment:
     """One of the twelve experiments with distorted photographs, each with four persons."""
     return Experiment(
         name,
         title,
         f"{title[0].lower()}{title[1:]} images",
+        token,
         each,
         file_list_sha256,
         None,
@@ -164,6 +169,7 @@ CUE_CONFLICT = Experiment(
     "cue-conflict",
     "Cue conflict",
     "cue-conflict images",
+    "s5n",
     80,
     "52b03164bde4c27bb5b593001286781ff0977abd71fa8a71e6a3c20994a0340b",
     "4cb009842e3629cfeb1c8ddce7e37d71885e120922c225e4ef57e866a3ceb176",
@@ -181,6 +187,7 @@ EXPERIMENTS = {
             "edge",
             "Edges",
             "edge drawings",
+            "edg",
             10,
             _ONE_CUE_NAMES,
             "40a3d45a5ede552c72ca9e7411bc74dda4f6985553d454b73ceabfae4dbee2f3",
@@ -192,6 +199,7 @@ EXPERIMENTS = {
             "silhouette",
             "Silhouettes",
             "silhouettes",
+            "sif",
             10,
             _ONE_CUE_NAMES,
             "b68b07af689376d8d82443a0ce8a1e3063927efb6908c3aa8fe32943908bf2dc",
@@ -203,6 +211,7 @@ EXPERIMENTS = {
             "sketch",
             "Sketches",
             "sketches",
+            "ske",
             50,
             "6b3c172b2bd40ce1cd28b076530837b67b0fb01fd7a25cc14f0baf5530842d50",
             None,
@@ -215,6 +224,7 @@ EXPERIMENTS = {
             "stylized",
             "Stylized",
             "stylized images",
+            "sty",
             50,
             "2dd0af3c0e6852aa5fbe098a906d785be0eeefe872b49d861c03742ba81e83ed",
             None,
@@ -226,6 +236,7 @@ EXPERIMENTS = {
         _distortion(
             "colour",
             "Colour and greyscale",
+            "cl",
             80,
             "4c3947ca6590c5bd2f58d9092f242130c101123509aa3cb0192d44b85d2d6033",
             _conditions("cr bw*", "colour greyscale"),
@@ -234,6 +245,7 @@ EXPERIMENTS = {
         _distortion(
             "contrast",
             "Contrast",
+            "cop",
             80,
             "08d81fb2331e6fb0e42396d8a865a8c783f6f5c5ebf865abdaf091177abe66a2",
             _conditions("c100 c50* c30* c15* c10* c05* c03 c01", "100 50 30 15 10 5 3 1"),
@@ -242,6 +254,7 @@ EXPERIMENTS = {
         _distortion(
             "high-pass",
             "High-pass",
+            "hp",
             80,
             "681b2aaed547bc4181297d9c2d2f493017a566893ed54c617de6b1b534362e87",
             _conditions("inf 3.0* 1.5* 1.0* 0.7* 0.55 0.45 0.4", "inf 3.0 1.5 1.0 .7 .55 .45 .4"),
@@ -250,6 +263,7 @@ EXPERIMENTS = {
         _distortion(
             "low-pass",
             "Low-pass",
+            "lp",
             80,
             "af589aca7c556371b41f780b8526065cb2ae3a45aea4ef83cbf3740011eaf2ba",
             _conditions("0 1* 3* 5* 7* 10* 15 40"),
@@ -258,6 +272,7 @@ EXPERIMENTS = {
         _distortion(
             "phase-scrambling",
             "Phase noise",
+            "ps",
             70,
             "c09235670fb84d513fa46a6bc142fb62a383f1950237a306e03e64d4facef762",
             _conditions("0 30* 60* 90* 120* 150 180"),
@@ -266,6 +281,7 @@ EXPERIMENTS = {
         _distortion(
             "power-equalisation",
             "Power equalisation",
+            "pow",
             70,
             "c6074166bee8343a1e12b3f70ee6ed9355874aec733765a1a592c5b4f306b725",
             _conditions("0 pow*", "original equalised"),
@@ -274,6 +290,7 @@ EXPERIMENTS = {
         _distortion(
             "false-colour",
             "False colour",
+            "fc",
             70,
             "931b8cb397033bfc31ac7f8f663d36996f35b48926a3fecffa425e1abb14f082",
             _conditions("true false*", "true opponent"),
@@ -282,6 +299,7 @@ EXPERIMENTS = {
         _distortion(
             "rotation",
             "Rotation",
+            "rot",
             80,
             "e1cba721c4bacab3b5252fd9dc56594eb47f8323db572ba74070adf50edc7ec2",
             _conditions("0 90* 180* 270*"),
@@ -293,6 +311,7 @@ EXPERIMENTS = {
         _distortion(
             "uniform-noise",
             "Uniform noise",
+            "nse",
             80,
             "5c2e58f006241a68b72c864e3a847b98bb9b96ad6aa00df1762f438ff8345b48",
             _conditions("0.0 0.03* 0.05* 0.1* 0.2* 0.35* 0.6 0.9", "0 .03 .05 .1 .2 .35 .6 .9"),

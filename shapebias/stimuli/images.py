@@ -8,6 +8,7 @@ The images of the other experiments lie in one folder, and their names say condi
 (`shapebias.stimuli.layouts`).
 """
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from runkit.fetch.archive import unpack_tar
 from runkit.fetch.download import DownloadError, download, locked
 from runkit.fetch.manifest import check_remembered, discard, known_files, remember_sha256, verify_file
 from shapebias.stimuli.categories import CATEGORIES
-from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
+from shapebias.stimuli.experiments import CUE_CONFLICT, EXPERIMENTS, Experiment
 from shapebias.stimuli.layouts import ONE_FOLDER, AbsentStimuli, Stimulus, list_images, parse_image_name
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 _MAX_UNPACKED_BYTES = 1 << 30
+
+_logger = logging.getLogger(__name__)
 
 
 class StimuliFiles(TypedDict):
@@ -127,10 +130,13 @@ def cache_folder() -> Path:
 def find_stimuli(folder: str | Path | None = None, experiment: Experiment = CUE_CONFLICT) -> Stimuli:
     """The benchmark's images from `folder` (the user's own copy), else from the cache, else downloaded into the cache.
 
-    Raises: UserError if the folder is not the benchmark, or it can be had from nowhere.
+    Raises: UserError if the folder is not the benchmark or holds the published images of another experiment, or if the
+        images can be had from nowhere.
     """
     if folder is not None:
-        return read_stimuli(folder, experiment)
+        stimuli = read_stimuli(folder, experiment)
+        _check_content(stimuli)
+        return stimuli
     cached = cache_folder() / experiment.name
     if not cached.is_dir():
         with locked(cached):
@@ -139,6 +145,30 @@ def find_stimuli(folder: str | Path | None = None, experiment: Experiment = CUE_
     stimuli = read_stimuli(cached, experiment)
     check_remembered(cached, stimuli.content_sha256)
     return stimuli
+
+
+def _check_content(stimuli: Stimuli) -> None:
+    """Look at the bytes of images whose names say nothing: those of edge drawings and silhouettes are the same.
+
+    Raises: UserError if they are the published images of another experiment.
+    """
+    experiment = stimuli.experiment
+    if experiment.content_sha256 is None or stimuli.content_sha256 == experiment.content_sha256:
+        return
+    for other in EXPERIMENTS.values():
+        if other.content_sha256 == stimuli.content_sha256:
+            raise UserError(
+                f"{stimuli.folder} holds the {other.what} (--experiment {other.name}), not the {experiment.what} of "
+                f"{experiment.name}; name the folder of the {experiment.what}, or the other experiment"
+            )
+    if stimuli.is_published_list:
+        _logger.warning(
+            "%s: the names are those of the published %s, the content of the files is not; make sure that they are of "
+            "the experiment %s",
+            stimuli.folder,
+            experiment.what,
+            experiment.name,
+        )
 
 
 def find_all_stimuli(folders: Mapping[Experiment, Path | None]) -> list[Stimuli]:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from runkit import UserError
 from shapebias.stimuli.categories import CATEGORIES
-from shapebias.stimuli.experiments import Experiment
+from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
 
 __all__ = [
     "ONE_FOLDER",
     "AbsentStimuli",
     "Stimulus",
+    "experiments_of_name",
     "is_named_by_trial",
     "list_images",
     "names_category",
@@ -35,6 +36,8 @@ ONE_FOLDER = ("dnn", "session-1")
 _NAME = re.compile(r"(?P<shape>[a-z]+)\d+(-(?P<texture>[a-z]+)\d+)?\.png")
 _TRIAL = re.compile(r"[^_]+_[^_]+_[^_]+_(?P<condition>[^_]+)_(?P<category>[^_]+)_[^_]+_.+\.png")
 _SHOWN = 3
+_PIECES = 7
+"""Between underscores, of a trial's name: the second is the token of the experiment."""
 
 
 class AbsentStimuli(UserError):
@@ -66,6 +69,17 @@ class Stimulus:
 def names_category(name: str) -> bool:
     """Whether a name is that of an image in a category folder: its last piece says shape or texture."""
     return _NAME.fullmatch(name.rpartition("_")[2]) is not None
+
+
+def experiments_of_name(name: str) -> tuple[str, ...]:
+    """The experiments whose token the name of a trial carries, as `edg` in `0001_edg_s01_0_oven_00_oven10.png`.
+
+    Returns: Names of experiments, three for an eidolon image; none where the name has no token, or an unknown one.
+    """
+    pieces = name.split("_", _PIECES - 1)
+    if len(pieces) < _PIECES:
+        return ()
+    return tuple(experiment.name for experiment in EXPERIMENTS.values() if experiment.token == pieces[1])
 
 
 def is_named_by_trial(name: str) -> bool:
@@ -217,6 +231,10 @@ def _check_image(path: Path, experiment: Experiment) -> Stimulus:
     if bool(stimulus.texture) != experiment.two_cues:
         found = "a texture of its own" if stimulus.texture else "no texture of its own"
         raise UserError(f"{path} is not one of the {experiment.what}: by its name it has {found}")
+    if (others := experiments_of_name(path.name)) and experiment.name not in others:
+        raise UserError(f"{path} is not one of the {experiment.what}: by its name it is of {' or '.join(others)}")
+    if not path.is_file():
+        raise UserError(f"{path} is not a PNG image: it is no regular file")
     try:
         with path.open("rb") as file:
             head = file.read(24)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from shapebias.answers.observers import Observer, make_trials, write_raw_data
-from shapebias.answers.raw_data import COLUMNS
+from shapebias.answers.raw_data import COLUMNS, PERSON_PREFIX
 from shapebias.network import inference
 from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import EXPERIMENTS
@@ -112,7 +112,8 @@ def write_answers() -> Callable[..., Path]:
                 answer = category if rng.random() < accuracy else CATEGORIES[(number + 1) % 16]
                 image = f"{category}{position + 1}{'-cat1' if experiment.two_cues else ''}.png"
                 name = f"0001_x_s01_{token}_{category}_00_{image}"
-                rows.append(f"{subject},1,{len(rows)},NaN,{answer},{category},{token},{name}")
+                time = 0.5 if subject.startswith(PERSON_PREFIX) else "NaN"
+                rows.append(f"{subject},1,{len(rows)},{time},{answer},{category},{token},{name}")
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")
         return path
 

@@ -1,6 +1,7 @@
 """Answers to the 17 datasets: the published files, every way in which they differ, and what is wrong with files."""
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from runkit import UserError
 from runkit.fetch.manifest import KnownFile, known_files, verify_file
 from shapebias.answers import datasets
-from shapebias.answers.datasets import MISSING, fetch_answers, list_raw_data, read_answers, warn_of_faults
+from shapebias.answers.datasets import MISSING, fetch_answers, read_answers, warn_of_faults
 from shapebias.answers.observers import read_observers
 from shapebias.answers.raw_data import COLUMNS, image_id, read_raw_data
+from shapebias.answers.raw_folders import list_raw_data
 from shapebias.stimuli.experiments import EXPERIMENTS, parse_condition
 
 ROTATION, EDGE = EXPERIMENTS["rotation"], EXPERIMENTS["edge"]
@@ -31,11 +33,13 @@ def write(tmp_path):
         condition: str = "0",
         header: str = ",".join(COLUMNS),
         name: str | None = None,
+        time: str | None = None,
     ) -> Path:
+        time = time or ("0.5" if subject.startswith("subject-") else "NaN")
         images = images or [f"{i:04}_rot_dnn_0_cat_20_n0_{i}.png" for i in range(len(answers))]
         rows = zip(answers, categories or ["cat"] * len(answers), images, strict=True)
         lines = [
-            f"{subject},1,{i},NaN,{answer},{category},{condition},{image}"
+            f"{subject},1,{i},{time},{answer},{category},{condition},{image}"
             for i, (answer, category, image) in enumerate(rows)
         ]
         path = tmp_path / f"{name or subject}.csv"
@@ -260,14 +264,127 @@ def test_published_answers_are_fetched_once(web, tmp_path, monkeypatch):
     assert len(web.requests) == 1
 
 
-def test_answers_to_another_dataset_are_told_by_the_files_name(tmp_path, data_dir):
+@pytest.mark.parametrize("name", ["edge_net_session-1.csv", "edge_net.csv", "Edge_net.CSV", "edge.csv"])
+def test_answers_to_another_dataset_are_told_by_the_files_name(write, tmp_path, name):
     """Edge and silhouette have the same image names."""
-    swapped = tmp_path / "edge_resnet50_session-1.csv"
-    shutil.copy(data_dir / "networks" / "edge" / "edge_resnet50_session-1.csv", swapped)
+    swapped = write("net", ["cat"], images=["cat1.png"]).rename(tmp_path / name)
     with pytest.raises(UserError, match="holds answers to the dataset edge by its name, not to silhouette"):
         read_answers(EXPERIMENTS["silhouette"], [swapped])
     with pytest.raises(UserError, match="rename the file if its name is wrong"):
         read_observers([swapped], EXPERIMENTS["silhouette"])
-    renamed = swapped.rename(tmp_path / "edge-of-reason.csv")
-    assert len(read_answers(EXPERIMENTS["edge"], [renamed]).images) == 160
-    assert read_observers([renamed], EXPERIMENTS["edge"])
+    assert read_answers(EDGE, [swapped]).networks == ("net",)
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        ("net", "edge-of-reason"),
+        ("contrast_net", "contrast_net"),
+        ("contrast_net", "contrast-net_session-1"),
+        ("contrast-net", "contrast_net_session-1"),
+        ("colour", "colour"),
+        ("net", "net_edge"),
+    ],
+)
+def test_a_network_may_be_named_like_a_dataset(write, subject, name):
+    path = write(subject, ["cat"], images=["cat1.png"], name=name)
+    assert read_answers(EXPERIMENTS["silhouette"], [path]).networks == (subject,)
+
+
+@pytest.mark.parametrize("subject", ["subject-01", "net"])
+def test_answers_to_another_dataset_are_told_by_the_names_of_trials(write, subject):
+    path = write(subject, ["cat"], images=["0001_edg_s01_0_cat_00_cat1.png"], name="answers")
+    with pytest.raises(UserError, match=r"to the dataset edge, not to silhouette: it has the image '0001_edg"):
+        read_answers(EXPERIMENTS["silhouette"], [path])
+    with pytest.raises(UserError, match="put the file into the folder of its dataset"):
+        read_observers([path], EXPERIMENTS["silhouette"])
+    assert read_answers(EDGE, [path]).observers == (subject,)
+    eidolon = write("net", ["cat"], images=["0001_eid_dnn_1-10-10_cat_10_n01_1.png"], condition="1-10-10")
+    with pytest.raises(UserError, match="the dataset eidolonI or eidolonII or eidolonIII, not to contrast"):
+        read_answers(EXPERIMENTS["contrast"], [eidolon])
+    assert read_answers(EXPERIMENTS["eidolonI"], [eidolon]).networks == ("net",)
+
+
+@pytest.mark.data
+def test_tokens_are_those_of_the_published_answers(data_dir):
+    for name, experiment in EXPERIMENTS.items():
+        for path in [*(data_dir / "human" / name).iterdir(), *(data_dir / "networks" / name).iterdir()]:
+            images = read_raw_data(path).columns["imagename"]
+            tokens = {image.split("_")[1] for image in images if image.count("_") >= 6}
+            assert tokens == ({experiment.token} if "_" in images[0] else set())
+
+
+@pytest.mark.data
+def test_a_published_file_is_known_whatever_its_name(data_dir, tmp_path):
+    """Networks' answers to edges and silhouettes carry no token."""
+    shutil.copy(data_dir / "networks" / "edge" / "edge_resnet50_session-1.csv", tmp_path / "resnet50.csv")
+    with pytest.raises(UserError, match="to the dataset edge, not to silhouette: it is the published file"):
+        read_answers(EXPERIMENTS["silhouette"], [tmp_path / "resnet50.csv"])
+    assert read_answers(EDGE, [tmp_path / "resnet50.csv"]).networks == ("resnet50",)
+
+
+def test_who_looks_like_a_person_or_a_network_is_told(write, caplog):
+    """In the published files people have response times and networks have none."""
+    person = write("subject-01", ["cat"] * 3)
+    odd, late = write("subject-77", ["cat"] * 3, time="NaN"), write("subject-78", ["na"] * 3, time="NaN")
+    timed = write("net", ["cat"] * 3, time="0.4")
+    faults = warn_of_faults(read_answers(ROTATION, [person, odd, late, timed]))
+    doubts = [fault for fault in faults if "counts as" in fault]
+    assert len(doubts) == 2
+    assert doubts[0].startswith("rotation: net counts as a network by its name, but has response times")
+    assert doubts[1].startswith("rotation: subject-77 counts as a person by its name, but has no response time (rt)")
+    assert doubts[1].endswith("(subject-77.csv)")
+    caplog.clear()
+    assert read_observers([odd])[0].kind == "person"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "subject-77.csv: subject-77 counts as a person by its name" in caplog.text
+
+
+@pytest.mark.data
+def test_nobody_published_is_doubtful(data_dir):
+    paths = [path for kind in ("human", "networks") for path in (data_dir / kind).glob("*/*.csv")]
+    assert len(paths) == 90 + 153
+    assert {read_raw_data(path).describe_doubt() for path in paths} == {""}
+
+
+def test_endings_in_capital_letters_are_read_and_others_are_named(write, tmp_path, caplog):
+    folder = tmp_path / "raw" / "edge"
+    folder.mkdir(parents=True)
+    write("net", ["cat"]).rename(folder / "net.CSV")
+    for name in ("notes.txt", "net.csv.gz"):
+        (folder / name).write_bytes(b"")
+    with caplog.at_level("INFO"):
+        assert list_raw_data([tmp_path / "raw"]) == {"edge": [folder / "net.CSV"]}
+    assert f"{folder}: not read, since its name does not end in .csv: net.csv.gz, notes.txt" in caplog.text
+    assert [observer.name for observer in read_observers([folder])] == ["net"]
+
+
+@pytest.mark.parametrize(("name", "meant"), [("Edge", "edge"), ("edges", "edge"), ("sketches", "sketch")])
+def test_a_folder_with_almost_the_name_of_a_dataset(write, tmp_path, name, meant, caplog):
+    raw = tmp_path / "raw"
+    (raw / name).mkdir(parents=True)
+    path = write("net", ["cat"]).rename(raw / name / "net.csv")
+    with pytest.raises(UserError, match=rf"; is {raw / name} the dataset {meant}\? Then rename it"):
+        list_raw_data([raw])
+    with pytest.raises(UserError, match=rf"; did you mean {raw}\?" if (raw / name).name == meant else "the benchmark"):
+        list_raw_data([raw / name])
+    (raw / "rotation").mkdir()
+    shutil.copy(path, raw / "rotation")
+    assert list(list_raw_data([raw])) == ["rotation"]
+    assert f"{raw / name} is not read: it is named like no dataset; did you mean {meant}?" in caplog.text
+    with pytest.raises(UserError, match=rf"did you mean {raw}\?"):
+        list_raw_data([tmp_path])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "net.csv")
+    with pytest.raises(UserError, match=r"net\.csv: it is no regular file, but a pipe"):
+        read_raw_data(tmp_path / "net.csv")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_called_empty(tmp_path, content):
+    (tmp_path / "net.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"net\.csv is empty; a raw-data CSV has the columns subj, session"):
+        read_raw_data(tmp_path / "net.csv")

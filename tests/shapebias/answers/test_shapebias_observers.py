@@ -58,7 +58,7 @@ def test_column_names_may_be_in_capitals(tmp_path):
         ([HEADER, PERSON[0].replace("subject-01", "")], "subj '' is no name"),
         ([HEADER, PERSON[0].replace("subject-01", "a\x07b")], r"subj 'a\\x07b' is no name"),
         ([HEADER], "holds no rows"),
-        ([], "lacks the columns subj, session"),
+        ([], "is empty; a raw-data CSV has the columns subj, session"),
         ([HEADER.replace(",", ";")], "lacks the columns subj, .*; its columns are not separated by commas"),
         ([HEADER, PERSON[0], PERSON[1].replace("subject-01", "vgg")], r"holds 2 observers \(subject-01, vgg\)"),
         ([HEADER, PERSON[0], PERSON[0]], "image 'bird3-bird2.png' is answered twice by 'subject-01'"),

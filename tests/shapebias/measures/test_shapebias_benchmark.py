@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from support import ROOT
 
-from shapebias.answers.datasets import MISSING, Answers, list_raw_data, read_answers
+from shapebias.answers.datasets import MISSING, Answers, read_answers
+from shapebias.answers.raw_folders import list_raw_data
 from shapebias.measures.benchmark import (
     MEASURES,
     Counts,

@@ -12,8 +12,9 @@ from PIL import Image
 
 from runkit import UserError, sha256_of_lines
 from shapebias.answers.observers import write_raw_data
+from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
-from shapebias.stimuli.images import read_stimuli, unpack_archive
+from shapebias.stimuli.images import find_stimuli, read_stimuli, unpack_archive
 from shapebias.stimuli.layouts import Stimulus, is_named_by_trial, parse_image_name, parse_stimulus
 
 ONE_FOLDER = [experiment for experiment in EXPERIMENTS.values() if experiment.in_one_folder]
@@ -166,3 +167,35 @@ def test_the_published_names_are_the_known_list(experiment: Experiment, data_dir
     write_raw_data(tmp_path / "mine.csv", "resnet50", stimuli, [row["object_response"] for row in rows])
     assert (tmp_path / "mine.csv").read_bytes() == path.read_bytes()  # names, conditions, order, columns, line ends
     assert experiment.file_list_sha256 == sha256_of_lines(f"{row['category']}/{row['imagename']}" for row in rows)
+
+
+def test_images_of_another_dataset_are_told_by_their_token(link_images, tmp_path):
+    """Sketches and stylized images have names of the same form."""
+    link_images(tmp_path / "images", ["0001_ske_dnn_0_airplane_00_airplane-0001-sketch-0.png"])
+    with pytest.raises(UserError, match=r"is not one of the stylized images: by its name it is of sketch"):
+        read_stimuli(tmp_path / "images", EXPERIMENTS["stylized"], complete=False)
+    assert len(read_stimuli(tmp_path / "images", EXPERIMENTS["sketch"], complete=False)) == 1
+
+
+@pytest.mark.data
+def test_silhouettes_are_not_edges(data_dir):
+    """Their names are the same, their content is known."""
+    with pytest.raises(UserError, match=r"holds the silhouettes \(--experiment silhouette\), not the edge drawings"):
+        find_stimuli(data_dir / "silhouettes", EXPERIMENTS["edge"])
+    assert len(find_stimuli(data_dir / "silhouettes", EXPERIMENTS["silhouette"])) == 160
+
+
+def test_other_content_under_published_names_is_told(link_images, tmp_path, caplog):
+    for category in CATEGORIES:
+        link_images(tmp_path / "edge" / category, [f"{category}{number}.png" for number in range(1, 11)])
+    assert find_stimuli(tmp_path / "edge", EXPERIMENTS["edge"]).is_published_list
+    (record,) = caplog.records
+    assert "the names are those of the published edge drawings, the content of the files is not" in record.message
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_among_the_images_is_refused_instead_of_waited_for(tmp_path):
+    (tmp_path / "edge" / "cat").mkdir(parents=True)
+    os.mkfifo(tmp_path / "edge" / "cat" / "cat1.png")
+    with pytest.raises(UserError, match=r"cat1\.png is not a PNG image: it is no regular file"):
+        read_stimuli(tmp_path / "edge", EXPERIMENTS["edge"], complete=False)

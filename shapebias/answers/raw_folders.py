@@ -1,0 +1,150 @@
+"""Which raw-data CSVs folders hold, and to which dataset their answers are.
+
+A folder of answers holds a folder for each dataset, named like it. What lies in the wrong folder would give numbers
+that look like any other, since edge drawings and silhouettes, for one, have the same image names. So everything that
+tells the dataset is looked at: the text before the first underscore of the file's name, the token in the names of
+trials, and the SHA-256 of published files.
+"""
+
+import difflib
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from runkit import UserError
+from runkit.fetch.manifest import known_files
+from runkit.files import list_visible
+from shapebias.answers.raw_data import RawData
+from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
+from shapebias.stimuli.layouts import experiments_of_name
+
+__all__ = ["list_csvs", "list_raw_data", "refuse_other_dataset"]
+
+_SIMILAR = 0.75
+_SHOWN = 3
+_BY_LOWER_NAME = {name.lower(): name for name in EXPERIMENTS}
+
+_logger = logging.getLogger(__name__)
+
+
+def list_csvs(folder: Path) -> list[Path]:
+    """The CSVs of a folder, sorted by name, also those that end in `.CSV`. The log names what else is there."""
+    found, others = _split(folder)
+    if found and others:
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        shown = ", ".join(path.name for path in others[:_SHOWN])
+        _logger.info("%s: not read, since its name does not end in .csv: %s%s", folder, shown, more)
+    return found
+
+
+def list_raw_data(folders: Iterable[str | Path]) -> dict[str, list[Path]]:
+    """Dataset -> the CSVs of `<folder>/<dataset>/` in all the folders, in the order of `EXPERIMENTS`.
+
+    A folder of CSVs that is named like no dataset is named in the log.
+
+    Raises: UserError if a folder does not exist or holds no dataset.
+    """
+    files: dict[str, list[Path]] = {name: [] for name in EXPERIMENTS}
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise UserError(f"no folder {folder}; name one that holds <dataset>/*.csv, such as figures/shapebias/raw")
+        inside = {path.name: path for path in list_visible(folder, "*") if path.is_dir()}
+        found = {name: list_csvs(inside[name]) for name in EXPERIMENTS if name in inside}
+        strange = [path for name, path in inside.items() if name not in EXPERIMENTS and _split(path)[0]]
+        if not any(found.values()):
+            raise UserError(
+                f"{folder} holds no <dataset>/*.csv of the benchmark ({', '.join(EXPERIMENTS)})"
+                f"{_guess_folder(folder, inside)}"
+            )
+        for path in strange:
+            _logger.warning("%s is not read: it is named like no dataset%s", path, _guess_name(path))
+        for name, paths in found.items():
+            files[name] += paths
+    return {name: paths for name, paths in files.items() if paths}
+
+
+def refuse_other_dataset(raw: RawData, experiment: Experiment, *, images: bool = True) -> None:
+    """Look at a file's name, its trials' names and its content for the dataset that the answers are to.
+
+    Args:
+        raw: The file.
+        experiment: The dataset it should be of.
+        images: Whether to look at the names of trials; they may be known from another file.
+    Raises: UserError if that is another one.
+    """
+    named = _dataset_of_file(raw)
+    if named not in ("", experiment.name):
+        raise UserError(
+            f"{raw.path} holds answers to the dataset {named} by its name, not to {experiment.name}; name the right "
+            "experiment, or rename the file if its name is wrong"
+        )
+    for name in raw.columns["imagename"] if images else ():
+        others = experiments_of_name(name)
+        if others and experiment.name not in others:
+            raise UserError(
+                f"{raw.path} holds answers to the dataset {' or '.join(others)}, not to {experiment.name}: it has the "
+                f"image {name!r}; name the right experiment, or put the file into the folder of its dataset"
+            )
+    known = _published_datasets().get(raw.sha256, {experiment.name})
+    if experiment.name not in known:
+        raise UserError(
+            f"{raw.path} holds answers to the dataset {' or '.join(sorted(known))}, not to {experiment.name}: it is "
+            "the published file of them; name the right experiment, or put the file into the folder of its dataset"
+        )
+
+
+def _split(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The CSVs of a folder, and what else is in it."""
+    entries = list_visible(folder, "*")
+    found = [path for path in entries if path.suffix.lower() == ".csv"]
+    return found, [path for path in entries if path not in found]
+
+
+def _dataset_of_file(raw: RawData) -> str:
+    """The dataset that stands before the first underscore of a file's name; "" if there is none.
+
+    A file that is named after its observer says nothing: `contrast_net.csv` of the network `contrast_net`.
+    """
+    stem, subject = (re.sub("_", "-", text).lower() for text in (raw.path.stem, raw.subject))
+    first = raw.path.stem.partition("_")[0].lower()
+    if stem == subject or (subject.startswith(f"{first}-") and stem.startswith(f"{subject}-")):
+        return ""
+    return _BY_LOWER_NAME.get(first, "")
+
+
+@cache
+def _published_datasets() -> Mapping[str, set[str]]:
+    """SHA-256 of a published file of answers -> the datasets in which it is published."""
+    datasets: dict[str, set[str]] = {}
+    for section in ("people", "networks"):
+        for known in known_files(section).values():
+            if known.sha256:
+                datasets.setdefault(known.sha256, set()).add(known.name.partition("_")[0])
+    return datasets
+
+
+def _guess_folder(folder: Path, inside: Mapping[str, Path]) -> str:
+    """What may have been meant by a folder without a dataset, for the end of a message."""
+    if folder.name in EXPERIMENTS:
+        return f"; did you mean {folder.parent}?"
+    guesses = [(path, meant) for path in inside.values() if (meant := _guess(path.name))]
+    if guesses:
+        path, meant = guesses[0]
+        return f"; is {path} the dataset {meant}? Then rename it"
+    deeper = next((path for path in inside.values() if any((path / name).is_dir() for name in EXPERIMENTS)), None)
+    return f"; did you mean {deeper}?" if deeper else ""
+
+
+def _guess_name(path: Path) -> str:
+    meant = _guess(path.name)
+    return f"; did you mean {meant}?" if meant else ""
+
+
+def _guess(name: str) -> str:
+    """The dataset that a folder's name resembles; "" if there is none, or the name is one."""
+    if name in EXPERIMENTS:
+        return ""
+    close = difflib.get_close_matches(name.lower(), _BY_LOWER_NAME, n=1, cutoff=_SIMILAR)
+    return _BY_LOWER_NAME[close[0]] if close else ""
