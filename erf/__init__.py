@@ -3,11 +3,11 @@
 The way of the data: images -> network -> contribution maps -> mean map (`.npz`) -> measures -> `.json`, picture, table.
 Everything after the `.npz` works from the file alone; importing this package loads neither torch nor matplotlib.
 
-In Python, for any `nn.Module`:
+In Python, for any `nn.Module` or the name of a network:
 
-    contribution = erf.contribution_map(model, erf.load_images(size=512))
-    erf.measure(contribution)  # sides, radii, areas; in a notebook a table
-    erf.plot(contribution)
+    result = erf.analyze(model, "photos", size=512)  # what the command line measures
+    result.side(0.5)  # pixels that hold half of the contribution, with the interval over images
+    result.plot()
 """
 
 import lazy_loader

@@ -1,18 +1,22 @@
 # The public names, for editors and type checkers; at run time `__init__.py` loads each from here when it is used.
 from .figures.curves import draw_curves
 from .figures.maps import draw_comparison, draw_result, plot, plot_comparison, plot_contribution
+from .gradient.analysis import analyze
 from .gradient.contribution import contribution_map, contribution_maps
 from .gradient.inputs import load_images
 from .gradient.layers.layer import Layer
 from .gradient.theoretical import theoretical_field
 from .measures.squares import log_area, mass_area
 from .measures.summary import Measured, measure
+from .measures.value import Value
 from .results.files import ErfResult, load_result
 
 __all__ = [
     "ErfResult",
     "Layer",
     "Measured",
+    "Value",
+    "analyze",
     "contribution_map",
     "contribution_maps",
     "draw_comparison",

@@ -20,7 +20,7 @@ from runkit.options import (
     read_options,
 )
 
-__all__ = ["Config", "build_parser", "parse_config"]
+__all__ = ["Config", "build_parser", "parse_config", "read_position"]
 
 _EXAMPLES = """examples:
   python -m erf.visualize --model replknet31b resnet101.tv_in1k
@@ -184,7 +184,7 @@ def parse_config(arguments: Sequence[str]) -> Config:
     parser = build_parser()
     options = read_options(parser, arguments)
     try:
-        config = Config(**{**options, "position": _parse_position(options["position"])})
+        config = Config(**{**options, "position": read_position(options["position"])})
     except ValueError as error:
         parser.error(str(error))
     if config.console.list_models is None and bool(config.model) == bool(config.from_npz):
@@ -192,14 +192,20 @@ def parse_config(arguments: Sequence[str]) -> Config:
     return config
 
 
-def _parse_position(values: str | Sequence[str]) -> str | tuple[float, float]:
+def read_position(values: str | Sequence[str | float]) -> str | tuple[float, float]:
+    """`Config.position` from what was said: one word, or two numbers.
+
+    Raises: ValueError if it is neither 'centre' nor 'average', nor two fractions.
+    """
     words = [values] if isinstance(values, str) else list(values)
     if words in (["centre"], ["average"]):
-        return words[0]
+        return str(words[0])
     try:
         down, across = map(float, words)
         if 0 <= down < 1 and 0 <= across < 1:
             return (down, across)
     except ValueError:
         pass  # the message below says what would be right
-    raise ValueError(f"--position {' '.join(words)}: take centre, average, or two fractions of the image below 1")
+    raise ValueError(
+        f"--position {' '.join(map(str, words))}: take centre, average, or two fractions of the image below 1"
+    )

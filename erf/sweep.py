@@ -59,9 +59,11 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     program = "erf.visualize"
     basis = "from runs with one image at a half and a quarter of the side, by multiplications and pixels"
 
-    def __init__(self, config: Config, folder: Path):
+    def __init__(self, config: Config, folder: Path, *, command: str | None = None):
+        """`command` is what asked, for the provenance, where it was not the command line."""
         self.config: Config = config
         self.folder = folder
+        self.command = command
 
     # what is asked
 
@@ -82,14 +84,14 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     def list_jobs(self, name: str, weights: str) -> list[Job]:
         from replknet.zoo import resolve_weights
 
-        return self._jobs_of(weights, resolve_weights(name, weights, seed=self.config.seed))
+        return self.jobs_of(weights, resolve_weights(name, weights, seed=self.config.seed))
 
-    def _jobs_of(self, option: str, weights: "ResolvedWeights") -> list[Job]:
-        """The maps asked for of a network with the weights that the option stands for."""
+    def jobs_of(self, option: str, weights: "ResolvedWeights", *, name: str | None = None) -> list[Job]:
+        """The maps asked for of a network with the weights that the option stands for; `name` is None for its own."""
         from replknet.zoo import count_feature_maps
 
         stages = count_feature_maps(weights.name) if "all" in self.config.layer else 0
-        return list_jobs(self.config, option, weights, stages)
+        return list_jobs(self.config, option, weights, stages, name=name)
 
     def identify(self, job: Job) -> FieldIdentity:
         """The device and the batch size do not decide a map; the centre has no word, as in older results."""
@@ -168,7 +170,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         """Raises: UserError if no image could be used, or the map cannot be measured."""
         from erf.gradient.provenance import describe_map
 
-        about = describe_map(job, self.config, network, self.images, state, loop)
+        about = describe_map(job, self.config, network, self.images, state, loop, command=self.command)
         provenance: FieldProvenance = {**about, "identity": self.identify(job)}
         result = ErfResult(job.name, state.total / len(state.sums), provenance, stack_sums(state.sums), state.names)
         check_result(result)
@@ -195,7 +197,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
 
         found = foresee_weights(name, weights, seed=self.config.seed)
         unknown = "" if found.at_hand else "these weights"
-        return [Preview(job, found.label, unknown) for job in self._jobs_of(weights, found.weights)]
+        return [Preview(job, found.label, unknown) for job in self.jobs_of(weights, found.weights)]
 
     def count_images(self, job: Job) -> int:
         return len(self.images.paths)

@@ -30,7 +30,7 @@ from replknet.weights.sources import WeightsFile, WeightsUnavailable, find_weigh
 from runkit import UserError, sha256_of_file
 from runkit.plugins import OWN_CODE_ERRORS, is_plugin, load_plugin, words_of
 
-__all__ = ["is_foreign", "resolve_foreign", "sha256_of_weights"]
+__all__ = ["is_foreign", "preprocessing_of", "resolve_foreign", "resolve_module", "sha256_of_weights"]
 
 _TORCHVISION, _HF_HUB, _TORCH_HUB = "torchvision/", "hf-hub:", "torch.hub:"
 
@@ -48,6 +48,31 @@ def resolve_foreign(name: str, weights: str, *, seed: int) -> ResolvedWeights:
         return _resolve_hf_hub(name, weights, seed)
     factory = _hub_entry(name) if name.startswith(_TORCH_HUB) else load_plugin(name)
     return _resolve_code(name, factory, weights, seed)
+
+
+def resolve_module(model: nn.Module, name: str | None = None) -> ResolvedWeights:
+    """A network that is there already, with the weights that it has.
+
+    Args:
+        model: Left as it is: each time it is loaded, a copy in eval mode is.
+        name: How results call it; None for the name of its class.
+
+    Raises: UserError, when it is loaded, if it cannot be copied.
+    """
+    said = name or type(model).__name__
+    sha256 = sha256_of_weights(model)
+    record = WeightsRecord(said, "given", sha256=sha256, sha256_verified="none")
+
+    def build(_: tuple[int, int] | None) -> LoadedModel:
+        try:
+            copied = copy.deepcopy(model).cpu().eval()
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            raise UserError(
+                f"{said} cannot be copied ({words_of(error)}); name a function that builds it: FILE.py:FACTORY"
+            ) from error
+        return LoadedModel(copied, preprocessing_of(model), record, {})
+
+    return ResolvedWeights(said, record, None, build=build)
 
 
 def sha256_of_weights(model: nn.Module) -> str:

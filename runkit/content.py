@@ -100,7 +100,7 @@ class Weights(TypedDict):
     """What a network's weights are (`replknet.WeightsRecord`)."""
 
     model: Annotated[str, Keywords(description="arch.tag of published weights, else the architecture")]
-    source: Literal["random", "file", "package", "cache", "download", "built"]
+    source: Literal["random", "file", "package", "cache", "download", "built", "given"]
     file: Annotated[str | None, Keywords(description="name of the checkpoint; null for random weights")]
     sha256: Annotated[str | None, Keywords(description="of that file")]
     sha256_verified: Annotated[

@@ -29,21 +29,24 @@ class Job:
     layer: str
 
 
-def list_jobs(config: Config, option: str, weights: "ResolvedWeights", stages: int) -> list[Job]:
+def list_jobs(
+    config: Config, option: str, weights: "ResolvedWeights", stages: int, *, name: str | None = None
+) -> list[Job]:
     """The maps asked for of one network with some weights.
 
     Args:
         option: What `--weights` said.
         weights: What that is for the network.
         stages: How many feature maps the network names, for `--layer all`.
+        name: How results call the network; None for its own name.
     """
     layers = [layer for asked in config.layer for layer in (map(str, range(stages)) if asked == "all" else [asked])]
 
-    def name(size: int, layer: str) -> str:
-        parts = [weights.name]
+    def name_of(size: int, layer: str) -> str:
+        parts = [name or weights.name]
         parts += [Path(option).stem] if len(config.weights) > 1 else []
         parts += [f"size-{size}"] if len(config.size) > 1 else []
         parts += [f"layer-{layer}"] if len(layers) > 1 else []
         return ".".join(parts)
 
-    return [Job(name(size, layer), weights, size, layer) for size in config.size for layer in layers]
+    return [Job(name_of(size, layer), weights, size, layer) for size in config.size for layer in layers]

@@ -20,9 +20,19 @@ __all__ = ["describe_layer", "describe_map", "describe_units"]
 
 
 def describe_map(
-    job: Job, config: Config, network: LoadedNetwork, images: ImageSet, progress: Progress, loop: Loop
+    job: Job,
+    config: Config,
+    network: LoadedNetwork,
+    images: ImageSet,
+    progress: Progress,
+    loop: Loop,
+    *,
+    command: str | None = None,
 ) -> FieldMaking:
     """The provenance of a finished map, without its identity; see docs/file-formats.md.
+
+    Args:
+        command: What asked, where it was not the command line.
 
     Raises: UserError if no image went in.
     """
@@ -30,8 +40,10 @@ def describe_map(
         reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in progress.skipped[:3])
         raise UserError(f"{job.name}: no image could be used ({reasons})")
     preprocessing, device = network.ready.preprocessing, network.ready.device
+    run = describe_run(program="erf.visualize", arguments=config.arguments, started=loop.started, seconds=loop.seconds)
     return {
-        **describe_run(program="erf.visualize", arguments=config.arguments, started=loop.started, seconds=loop.seconds),
+        **run,
+        "command": command or run["command"],
         "config": config.as_dict(),
         "seed": config.seed,
         "precision": config.precision,

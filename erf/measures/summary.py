@@ -4,7 +4,8 @@ Estimates are those of the mean map; resamples are those of its images' sums. Tw
 resampled alike, so their differences are paired.
 """
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -24,9 +25,10 @@ from erf.measures.extent import (
 )
 from erf.measures.squares import LOG_THRESHOLDS, MASS_THRESHOLDS, check_map, log_area, mass_area
 from erf.measures.sums import Centre, MapSums, map_sums
+from erf.measures.value import Value
 from runkit import format_html
 
-__all__ = ["QUANTITIES", "Measured", "Quantity", "each_threshold", "measure"]
+__all__ = ["QUANTITIES", "SINGLE", "Measured", "Quantity", "each_threshold", "measure", "no_such_measure"]
 
 SCALE_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 CURVE_POINTS = 128
@@ -75,10 +77,25 @@ QUANTITIES: Mapping[str, Quantity] = {
     "theoretical_ratio": Quantity("", "side holding mass over theoretical side", MASS_THRESHOLDS),
 }
 
+SINGLE = tuple(name for name, quantity in QUANTITIES.items() if not quantity.thresholds)
+"""Measures that are single numbers."""
+
+
+def no_such_measure(name: object, known: Iterable[str]) -> str:
+    """What is said of a name that no measure has: those that there are, the nearest first."""
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    guess = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"there is no measure {name!r}{guess}; there are {', '.join(names)}"
+
 
 @dataclass(frozen=True)
 class Measured:
-    """All measures of one receptive field; `measured["rms_radius_px"]` gives any of them by its name in the JSON.
+    """All measures of one receptive field.
+
+    `measured.side(0.5)` and `measured.area(0.5)` are the square that holds half of the contribution, and measures that
+    are single numbers are attributes (`measured.rms_radius_px`); each is a `Value`, a number that knows its interval.
+    `measured["rms_radius_px"]` gives what the JSON says under that name.
 
     Attributes:
         values: By the names in `QUANTITIES`, (T,) with thresholds; without a theoretical side its ratio is absent.
@@ -102,8 +119,50 @@ class Measured:
     def _described(self) -> FieldMeasures:
         return _describe_all(self)
 
+    def side(self, share: float = 0.5) -> Value:
+        """Side in pixels of the centred square that holds a share of the contribution, not rounded to whole pixels.
+
+        Args:
+            share: Between 0 and 1.
+
+        Returns: NaN where no square within the map holds as much.
+        Raises: ValueError for any other share.
+        """
+        return Value.of(self._sides(share), "px")
+
+    def area(self, share: float = 0.5) -> Value:
+        """Area of that square over the area of the map: the part of the image that holds a share of the contribution.
+
+        Args, Returns and Raises: As for `side`.
+        """
+        sides, shape = self._sides(share), self.contribution.shape
+        estimate, resamples = (side / shape[0] * side / shape[1] for side in (sides.estimate, sides.resamples))
+        return Value.of(Resampled(estimate, resamples, sides.num_images))
+
+    def _sides(self, share: float) -> Resampled:
+        if not 0 < share < 1:
+            raise ValueError(f"share {share!r}: take a share of the contribution between 0 and 1, such as 0.5")
+        curve = self.mass_curve
+        estimate, resamples = (
+            interpolated_side(shares, (share,))[:, 0] for shares in (curve.estimate[None], curve.resamples)
+        )
+        return Resampled(estimate[0], resamples, curve.num_images)
+
     def __getitem__(self, name: str) -> Any:
-        return cast(dict[str, Any], self._described)[name]
+        described = cast(dict[str, Any], self._described)
+        if name not in described:
+            raise KeyError(no_such_measure(name, described))
+        return described[name]
+
+    def __getattr__(self, name: str) -> Value:
+        if name in SINGLE and name in self.__dict__.get("values", {}):
+            return Value.of(self.values[name], QUANTITIES[name].unit)
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise AttributeError(no_such_measure(name, (*SINGLE, "side", "area")))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(name for name in SINGLE if name in self.values)})
 
     def __repr__(self) -> str:
         height, width = self.contribution.shape

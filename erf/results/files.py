@@ -19,15 +19,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from erf.measures.squares import check_map
-from erf.measures.summary import Measured, measure
+from erf.measures.summary import SINGLE, Measured, measure, no_such_measure
 from erf.measures.sums import Centre, MapSums
+from erf.measures.value import Value
 from erf.results.content import FieldProvenance, FieldResult
 from runkit import SCHEMA_VERSION, UserError, atomic_write, file_stem, load_json, read_arrays, save_json
+
+if TYPE_CHECKING:  # loads matplotlib
+    from matplotlib.axes import Axes
 
 __all__ = [
     "ErfResult",
@@ -43,6 +47,9 @@ __all__ = [
 @dataclass(frozen=True)
 class ErfResult:
     """A measured receptive field.
+
+    `result.side(0.5)`, `result.area(0.5)` and attributes such as `result.rms_radius_px` are the measures of
+    `result.measured`, each with its interval over images; `result["gaussian"]` is what the JSON says under that name.
 
     Attributes:
         name: Network as the user named it; the files are called after it.
@@ -99,6 +106,54 @@ class ErfResult:
     def measured(self) -> Measured:
         """All measures, with what is needed for intervals where the sums of each image are there."""
         return measure(self.contribution, self.sums, centre=self.centre, theoretical_side=self.theoretical_side)
+
+    def side(self, share: float = 0.5) -> Value:
+        """As `Measured.side`: pixels that hold a share of the contribution."""
+        return self.measured.side(share)
+
+    def area(self, share: float = 0.5) -> Value:
+        """As `Measured.area`: part of the image that holds a share of the contribution."""
+        return self.measured.area(share)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.measured[name]
+
+    def __getattr__(self, name: str) -> Value:
+        if name in SINGLE:
+            return getattr(self.measured, name)
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise AttributeError(no_such_measure(name, (*SINGLE, "side", "area")))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *SINGLE})
+
+    def save(self, path: str | Path) -> list[Path]:
+        """Write the map and its measures, as the command line does; returns the files.
+
+        Args:
+            path: A `.npz`, beside which the `.json` is put; or a folder, in which both are called after the result.
+
+        Raises: UserError as `check_result`, or if it cannot be written.
+        """
+        path = Path(path)
+        npz = path if path.suffix == ".npz" else result_files(path, self.name, ())[0]
+        json_path = npz.with_suffix(".json")
+        check_result(self)
+        save_result(self, npz)
+        save_measures(self, json_path)
+        return [npz, json_path]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "ErfResult":
+        """As `load_result`."""
+        return load_result(path)
+
+    def plot(self, **options: Any) -> "Axes":
+        """Draw the map with its squares; options as for `erf.plot`. Returns the Axes."""
+        from erf.figures.maps import plot
+
+        return plot(self, **options)
 
     def __repr__(self) -> str:
         height, width = self.contribution.shape

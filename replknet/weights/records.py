@@ -19,7 +19,7 @@ class WeightsRecord:
     Attributes:
         model: `arch.tag` of published weights, else the architecture alone.
         source: 'random', 'file', 'package', 'cache' or 'download'; 'built' if the user's own code gave the network its
-            weights.
+            weights, 'given' if the network was handed over from Python.
         file: Name of the checkpoint file, None for random weights.
         sha256: SHA-256 of that file, 64 hexadecimal digits; of weights from the user's code, that of the state dict.
         sha256_verified: How much of it was compared with a published one ('full', 'prefix', 'none'); None for random
@@ -56,6 +56,8 @@ class WeightsRecord:
             return f"RANDOM WEIGHTS (seed {self.seed})"
         if self.source == "built":
             return f"weights as built by {self.model}"
+        if self.source == "given":
+            return "weights as given"
         if self.source != "file":
             return f"weights {self.model}"
         if not self.part:
@@ -109,6 +111,13 @@ class LoadedModel:
     preprocessing: Preprocessing
     record: WeightsRecord
     model_args: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """One line; the network itself shows all its modules."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        height, width = self.preprocessing.input_size
+        kind, size = type(self.model).__name__, f"{height} x {width} pixels"
+        return f"LoadedModel({kind}, {self.record.label}, {parameters / 1e6:.1f} M parameters, {size})"
 
 
 @dataclass(frozen=True)

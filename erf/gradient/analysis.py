@@ -1,0 +1,108 @@
+"""One receptive field from Python: the same steps, to the bit, that the command line lives for each of its maps."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from erf.gradient.layers.layer import Layer, as_layer
+from erf.options import Config, read_position
+from erf.results.files import ErfResult
+from erf.sweep import FieldTool
+from replknet.foreign import resolve_module
+from replknet.zoo import resolve_weights
+from runkit import UserError
+from runkit.compute.device import choose_device
+from runkit.compute.rounds import Loop
+
+__all__ = ["analyze"]
+
+
+def analyze(
+    model: nn.Module | str,
+    images: str | Path | None = None,
+    *,
+    size: int = 1024,
+    layer: str | int | Layer = "last",
+    position: str | Sequence[float] = "centre",
+    weights: str | Path = "auto",
+    num_images: int = 50,
+    device: str = "auto",
+    batch_size: int | None = None,
+    precision: str = "float32",
+    plain: bool = False,
+    seed: int = 0,
+    name: str | None = None,
+    progress: bool = False,
+) -> ErfResult:
+    """Measure the effective receptive field of a network, as `python -m erf.visualize` does.
+
+    Defaults are those of the command line, and so are the numbers, to the bit.
+
+    Args:
+        model: Any module, or a name as on the command line: timm's, `torchvision/NAME`, `FILE.py:FACTORY`, ... A module
+            is left as it is: a copy of it runs, in eval mode. Its `pretrained_cfg`, or its attributes `mean` and `std`,
+            say how it wants its images; ImageNet's mean and deviation are taken where it does not say.
+        images: Folder of images, any depth; None for the photographs that scikit-image ships.
+        size: Side in pixels that the images are resized to.
+        layer: Feature map: "last", a stage's position, a module's name, or a `Layer`, which can say more.
+        position: Of the unit: "centre", "average", or two fractions of the image (down, across).
+        weights: For a name: "auto", "pretrained", "random", or a checkpoint's path. A module brings its own.
+        num_images: At most so many, spread evenly over the sorted files.
+        device: "auto", "cpu", "cuda", ...
+        batch_size: Images at a time; None for as many as keep the device busy and fit.
+        precision: "float32", "float64", "bfloat16"; on CUDA also "float16" and "tf32".
+        plain: Whether the network runs as it is, nothing merged or reordered.
+        seed: Of random weights.
+        name: How the result and its files are called; None for the model's name, or the class of a module.
+        progress: Whether to show a bar on stderr.
+
+    Returns: The mean map with the sums of each image's map, so that every measure has its interval, and what made it.
+        `result.save(path)` keeps it, `result.plot()` draws it.
+    Raises: UserError for what would end the command line with exit code 2; LayerError for what names no layer.
+    """
+    asked = as_layer(layer)
+    if asked.name == "all":
+        raise UserError("layer 'all' stands for several maps; analyze each of them by itself")
+    said = _call_in_words(model, images, {key: value for key, value in locals().items() if key in _DEFAULTS})
+    resolved = (
+        resolve_module(model, name) if isinstance(model, nn.Module) else resolve_weights(model, str(weights), seed=seed)
+    )
+    try:
+        where = read_position(position)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    config = Config(
+        model=(resolved.name,),
+        weights=(str(weights),),
+        images=None if images is None else Path(images),
+        num_images=num_images,
+        size=(size,),
+        layer=(asked.name,),
+        layout=asked.layout,
+        call=asked.call,
+        prefix_tokens=asked.prefix_tokens,
+        position=where,
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+        plain=plain,
+        seed=seed,
+    )
+    tool = FieldTool(config, config.folder, command=said)
+    tool.begin(choose_device(device))
+    (job,) = tool.jobs_of(str(weights), resolved, name=name)
+    network = tool.load_network(job)
+    loop = Loop(job.name, batch_size=batch_size, show=progress)
+    return tool.conclude(job, network, tool.compute(job, network, loop), loop)
+
+
+def _call_in_words(model: nn.Module | str, images: Any, options: Mapping[str, Any]) -> str:
+    """The call that made a result, for its provenance; options that were left at their defaults are left out."""
+    first = repr(model) if isinstance(model, str) else f"<{type(model).__name__}>"
+    shown = [f"{key}={options[key]!r}" for key, default in _DEFAULTS.items() if options[key] != default]
+    return f"erf.analyze({', '.join([first, *([repr(str(images))] if images is not None else []), *shown])})"
+
+
+_DEFAULTS: Mapping[str, Any] = analyze.__kwdefaults__ or {}
