@@ -57,8 +57,10 @@ def resolve_module(model: nn.Module, name: str | None = None) -> ResolvedWeights
         model: Left as it is: each time it is loaded, a copy in eval mode is.
         name: How results call it; None for the name of its class.
 
-    Raises: UserError, when it is loaded, if it cannot be copied.
+    Raises: TypeError if it is no network; UserError, when it is loaded, if it cannot be copied.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a network is a torch.nn.Module or a name, not {model!r:.60}")
     said = name or type(model).__name__
     sha256 = sha256_of_weights(model)
     record = WeightsRecord(said, "given", sha256=sha256, sha256_verified="none")

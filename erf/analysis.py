@@ -2,25 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from erf.gradient.layers.layer import Layer, as_layer
 from erf.options import Config, read_position
 from erf.results.files import ErfResult
 from erf.sweep import FieldTool
-from replknet.foreign import resolve_module
-from replknet.zoo import resolve_weights
 from runkit import UserError
-from runkit.compute.device import choose_device
-from runkit.compute.rounds import Loop
+
+if TYPE_CHECKING:  # loads torch
+    from torch import nn
 
 __all__ = ["analyze"]
 
 
 def analyze(
-    model: nn.Module | str,
+    model: "nn.Module | str",
     images: str | Path | None = None,
     *,
     size: int = 1024,
@@ -62,13 +59,20 @@ def analyze(
         `result.save(path)` keeps it, `result.plot()` draws it.
     Raises: UserError for what would end the command line with exit code 2; LayerError for what names no layer.
     """
+    options = {key: value for key, value in locals().items() if key in _DEFAULTS}
+    from replknet.foreign import resolve_module
+    from replknet.zoo import resolve_weights
+    from runkit.compute.device import choose_device
+    from runkit.compute.rounds import Loop
+
     asked = as_layer(layer)
     if asked.name == "all":
         raise UserError("layer 'all' stands for several maps; analyze each of them by itself")
-    said = _call_in_words(model, images, {key: value for key, value in locals().items() if key in _DEFAULTS})
-    resolved = (
-        resolve_module(model, name) if isinstance(model, nn.Module) else resolve_weights(model, str(weights), seed=seed)
-    )
+    said = _call_in_words(model, images, options)
+    if isinstance(model, str):
+        resolved = resolve_weights(model, str(weights), seed=seed)
+    else:
+        resolved = resolve_module(model, name)
     try:
         where = read_position(position)
     except ValueError as error:
@@ -98,7 +102,7 @@ def analyze(
     return tool.conclude(job, network, tool.compute(job, network, loop), loop)
 
 
-def _call_in_words(model: nn.Module | str, images: Any, options: Mapping[str, Any]) -> str:
+def _call_in_words(model: "nn.Module | str", images: Any, options: Mapping[str, Any]) -> str:
     """The call that made a result, for its provenance; options that were left at their defaults are left out."""
     first = repr(model) if isinstance(model, str) else f"<{type(model).__name__}>"
     shown = [f"{key}={options[key]!r}" for key, default in _DEFAULTS.items() if options[key] != default]
