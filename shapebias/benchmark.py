@@ -4,7 +4,6 @@ Everything is read from raw-data CSVs; no network is asked, and torch is not loa
 """
 
 import argparse
-import json
 import logging
 import sys
 import time
@@ -218,7 +217,7 @@ def execute(options: BenchmarkOptions) -> int:
     path = stem.with_suffix(".json")
     if path.exists():
         _logger.info("replacing the older benchmark %s", path)
-        _discard_pictures(path, kept=pictures)
+    _discard_pictures(stem, kept=pictures)
     write_benchmark(path, content)
     files = [path, *write_tables(content, stem), *pictures]
     if options.report:
@@ -240,19 +239,17 @@ def execute(options: BenchmarkOptions) -> int:
     return 0
 
 
-def _discard_pictures(benchmark: Path, *, kept: Sequence[Path]) -> None:
-    """Delete the pictures and the page of the older benchmark in a file, which would contradict the new one."""
-    try:
-        named = json.loads(benchmark.read_text(encoding="utf-8"))["pictures"]
-        older = [benchmark.with_name(Path(name).name) for name in named]
-    except (OSError, ValueError, KeyError, TypeError):
-        older = []  # a damaged file names no pictures; it is replaced as any other
-    for path in (_page_of(benchmark), *older):
+def _discard_pictures(stem: Path, *, kept: Sequence[Path]) -> None:
+    """Delete pictures and page of an older benchmark, which would contradict the new one: what has the tool's names."""
+    from shapebias.results.benchmark_tables import picture_files
+
+    for path in (_page_of(stem), *picture_files(stem)):
         if path not in kept:
             path.unlink(missing_ok=True)
 
 
 def _page_of(benchmark: Path) -> Path:
+    """The page beside a benchmark, of whose file's name the ending does not matter."""
     return benchmark.with_name(f"{benchmark.stem}-report.html")
 
 

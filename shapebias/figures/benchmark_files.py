@@ -11,6 +11,7 @@ from shapebias.figures.benchmark import draw_benchmark, draw_scatter
 from shapebias.figures.benchmark_conditions import CURVES, draw_conditions
 from shapebias.figures.benchmark_matrices import draw_confusion, draw_matrices
 from shapebias.results.benchmark_content import BenchmarkFile
+from shapebias.results.benchmark_tables import PICTURE_WIDTHS
 
 __all__ = ["benchmark_pictures", "write_benchmark_pictures"]
 
@@ -52,7 +53,8 @@ def write_benchmark_pictures(
 
     Returns: The files.
     """
-    widths = {"": PAGE_WIDTH, "-column": COLUMN_WIDTH} if all_of_them else {"": PAGE_WIDTH}
+    page, column = PICTURE_WIDTHS
+    widths = {page: PAGE_WIDTH, column: COLUMN_WIDTH} if all_of_them else {page: PAGE_WIDTH}
     return [
         path
         for end, draw in benchmark_pictures(content, all_of_them=all_of_them).items()

@@ -7,6 +7,7 @@ of the published kind. Tables and pictures are made of the content of the file a
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -62,6 +63,14 @@ _TEST = (
     "with persons drawn"
 )
 
+_NO_NETWORKS = (
+    "there are answers of people only, none of a network: the numbers are those of people among themselves, and no "
+    "network is measured, ranked or compared; python -m shapebias.run --experiment asks networks, and --with-published "
+    "adds the toolbox's"
+)
+
+_logger = logging.getLogger(__name__)
+
 
 def measure_benchmark(
     answers: Mapping[str, Answers], *, intervals: bool = True, resamples: int = RESAMPLES, seed: int = 0
@@ -81,6 +90,12 @@ def measure_benchmark(
     if not chosen:
         raise UserError("there are no answers to any dataset of the benchmark")
     faults = [fault for one in chosen.values() for fault in warn_of_faults(one)]
+    if any(one.networks for one in chosen.values()):
+        if left_out := [name for name in known if name not in chosen]:
+            _logger.warning("left out, since no network has answers: %s", ", ".join(left_out))
+    else:
+        faults.append(_NO_NETWORKS)
+        _logger.warning("%s", _NO_NETWORKS)
     measured = {name: _measure(one) for name, one in chosen.items()}
     draws: dict[str, Draws] = {}
     if intervals:

@@ -3,21 +3,26 @@
 import csv
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from runkit import format_table, save_csv, save_latex
+from runkit.options import PICTURE_FORMATS
 from shapebias.measures.benchmark import MEASURES
 from shapebias.results.benchmark_content import BenchmarkFile, BenchmarkMeasures, PublishedNetwork
 from shapebias.stimuli.experiments import EXPERIMENTS
 
 __all__ = [
     "MEASURE_NAMES",
+    "PICTURE_ENDS",
+    "PICTURE_WIDTHS",
     "benchmark_files",
     "count_significant",
     "name_printed",
     "order_networks",
+    "picture_files",
     "read_published",
     "show_benchmark",
     "summarise_networks",
@@ -33,6 +38,10 @@ MEASURE_NAMES = {
     "error_consistency": "error consistency",
 }
 """Measure -> how tables and pictures call it."""
+PICTURE_ENDS = ("", "-scatter", "-accuracy", "-error-consistency", "-entropy", "-matrices", "-confusion")
+"""How the names of all pictures end that `shapebias.figures.benchmark_files` can draw."""
+PICTURE_WIDTHS = ("", "-column")
+"""What is added to the name of a picture as wide as a page, and to that of one as wide as a column."""
 _SOURCE = "bethgelab/model-vs-human, README.md of 2025-04-17 (d034d03)"
 _ENDS = ("_interval", "_interval_persons")
 SIGNIFICANT = 0.05
@@ -56,6 +65,12 @@ def read_published() -> list[PublishedNetwork]:
             }
         )
     return rows
+
+
+def picture_files(stem: Path) -> list[Path]:
+    """Every picture that may lie beside `<stem>.json`, in every width and format."""
+    names = product(PICTURE_ENDS, PICTURE_WIDTHS, PICTURE_FORMATS)
+    return [stem.with_name(f"{stem.name}{end}{width}.{suffix}") for end, width, suffix in names]
 
 
 def order_networks(content: BenchmarkMeasures) -> list[str]:

@@ -94,15 +94,23 @@ def test_without_intervals(raw_folder, tmp_path, capsys):
     assert "[" not in capsys.readouterr().out
 
 
-def test_pictures_and_page_of_an_older_benchmark_go(raw_folder, tmp_path):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_pictures_and_page_of_an_older_benchmark_go(raw_folder, tmp_path, damaged):
+    """Whatever its file says of them: it may be damaged, and may name what is not the tool's."""
     folder = tmp_path / "out/shapebias"
-    run(tmp_path, raw_folder, "--report")
-    assert {"benchmark.png", "benchmark-scatter.png", "benchmark-report.html"} <= {p.name for p in folder.iterdir()}
-    (folder / "mine.png").write_bytes(b"")
+    older = run(tmp_path, raw_folder, "--report", "--pictures", "all", "--formats", "png", "pdf")
+    ours = {*older["pictures"], "benchmark-report.html"}
+    assert len(ours) == 29
+    assert ours <= {path.name for path in folder.iterdir()}
+    others = {"mine.png", "benchmark-mine.png", "benchmark.gif", "shape-bias.png"}
+    for name in others:
+        (folder / name).write_bytes(b"")
+    older["pictures"] += sorted(others)
+    (folder / "benchmark.json").write_text("{" if damaged else json.dumps(older), encoding="utf-8")
     run(tmp_path, raw_folder, "--pictures", "none")
     left = {path.name for path in folder.iterdir()}
-    assert "mine.png" in left
-    assert not left & {"benchmark.png", "benchmark-scatter.png", "benchmark-report.html"}
+    assert others <= left
+    assert not left & ours
 
 
 def test_folders_apart_and_a_network_without_all_datasets(raw_folder, tmp_path, write_answers, capsys):
@@ -191,8 +199,10 @@ def people_alone(raw_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "people"
 
 
-def test_people_alone_are_measured(raw_folder, tmp_path):
+def test_people_alone_are_measured_and_it_is_said(raw_folder, tmp_path, caplog):
     content = run(tmp_path, people_alone(raw_folder, tmp_path))
+    assert content["faults"][-1].startswith("there are answers of people only, none of a network: the numbers are")
+    assert content["faults"][-1] in caplog.messages
     assert content["networks"] == {}
     assert content["people"]["error_consistency"] is not None
 
@@ -306,3 +316,21 @@ def test_what_is_not_loaded(raw_folder, tmp_path, pictures, absent):
     arguments = [str(raw_folder), "--output", str(tmp_path), "--no-intervals", "-q", "--pictures", pictures]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
+
+
+def test_datasets_that_no_network_has_are_named(raw_folder, tmp_path, write_answers, caplog):
+    folder = Path(shutil.copytree(raw_folder, tmp_path / "raw"))
+    write_answers(folder, "silhouette", "subject-01", 0.8)
+    assert list(run(tmp_path, folder)["datasets"]) == ["edge", "rotation"]
+    assert "left out, since no network has answers: silhouette" in caplog.messages
+
+
+def test_what_is_there_is_checked_before_people_are_downloaded(raw_folder, tmp_path, capsys, web, monkeypatch):
+    """There are no answers of a network to sketches, so those of people are of no use."""
+    known = KnownFile("sketch_subject-01_session_1.csv", "test", "0" * 64, 1, web.url("/people"))
+    monkeypatch.setattr(datasets, "known_files", lambda section: {known.name: known})
+    monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path / "cache"))
+    for asked in (["sketch"], ["edge", "sketch"]):
+        assert main([str(raw_folder), "--experiment", *asked, "--output", str(tmp_path / "out")]) == 2
+        assert "no network has answers to sketch; --experiment names datasets that one has" in capsys.readouterr().err
+    assert web.requests == []

@@ -18,7 +18,7 @@ from shapebias.figures.benchmark_files import benchmark_pictures
 from shapebias.figures.benchmark_matrices import draw_confusion, draw_matrices
 from shapebias.figures.benchmark_page import describe_benchmark
 from shapebias.results.benchmark import read_benchmark
-from shapebias.results.benchmark_tables import read_published
+from shapebias.results.benchmark_tables import PICTURE_ENDS, picture_files, read_published
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,8 @@ def find(figure, gid: str):
 
 
 def test_every_picture_is_written_in_both_widths(output, content):
-    ends = ["", "-scatter", "-accuracy", "-error-consistency", "-entropy", "-matrices", "-confusion"]
-    assert list(benchmark_pictures(content, all_of_them=True)) == ends
-    assert content["pictures"] == [f"benchmark{end}{width}.png" for end in ends for width in ("", "-column")]
+    assert tuple(benchmark_pictures(content, all_of_them=True)) == PICTURE_ENDS
+    assert content["pictures"] == [path.name for path in picture_files(output / "benchmark") if path.suffix == ".png"]
     assert all((output / name).stat().st_size > 10_000 for name in content["pictures"])
     figures = {w: draw(width=w) for draw in benchmark_pictures(content).values() for w in (PAGE_WIDTH, COLUMN_WIDTH)}
     assert all(figure.get_figwidth() == width for width, figure in figures.items())
