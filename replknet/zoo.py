@@ -5,6 +5,7 @@ What a network's weights are is part of every result, so a network never comes w
 
 import difflib
 import logging
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -171,7 +172,7 @@ def _build_random(name: str, record: WeightsRecord, model_args: Mapping[str, Any
         model = _build(name, model_args)
     if woken := _wake_zero_branches(model):
         _logger.info("%s: branches that start switched off were switched on: %s", name, woken)
-        record = replace(record, init=f"timm's, with {woken} set to 1")
+        record = replace(record, init=f"timm's, with {woken}")
     return model, record
 
 
@@ -236,8 +237,13 @@ def _wake_zero_branches(model: nn.Module) -> str:
     and at most `_LAYER_SCALE`), and the zero weights of global response normalisation. Such starts are good for
     training, but the untrained network is then little more than its shortcuts, with a receptive field of a few pixels.
 
-    Returns: How many of each there were, in words; empty if there were none.
+    A network whose blocks multiply features by features names a smaller layer scale, `layer_scale_at_random`. Products
+    grow from block to block, untrained batch normalisation does not hold them, and with layer scales of 1 the last map
+    of most VANs and MogaNets is not a number.
+
+    Returns: How many of each there were and what they were set to, in words; empty if nothing was changed.
     """
+    scale = getattr(model, "layer_scale_at_random", 1.0)
     norms, scales, responses = [], [], []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -250,16 +256,24 @@ def _wake_zero_branches(model: nn.Module) -> str:
                 norms.append(parameter)
             elif value == 0 and type(module).__name__ == "GlobalResponseNorm":
                 responses.append(parameter)
-            elif 0 < abs(value) <= _LAYER_SCALE and parameter.numel() == max(parameter.shape):
+            elif (
+                0 < abs(value) <= _LAYER_SCALE
+                and parameter.numel() == max(parameter.shape)
+                and not math.isclose(float(value), scale, rel_tol=1e-6)
+            ):
                 scales.append(parameter)
-    for parameter in (*norms, *scales, *responses):
-        nn.init.ones_(parameter)
-    counts = {
-        "zero-initialised normalisation weights": len(norms),
-        "layer scales": len(scales),
-        "weights of global response normalisation": len(responses),
-    }
-    return " and ".join(f"{count} {what}" for what, count in counts.items() if count)
+    groups = [
+        ("zero-initialised normalisation weights", norms, 1.0),
+        ("layer scales", scales, scale),
+        ("weights of global response normalisation", responses, 1.0),
+    ]
+    words: dict[float, list[str]] = {}
+    for what, parameters, target in groups:
+        for parameter in parameters:
+            nn.init.constant_(parameter, target)
+        if parameters:
+            words.setdefault(target, []).append(f"{len(parameters)} {what}")
+    return ", ".join(f"{' and '.join(whats)} set to {target:g}" for target, whats in words.items())
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,7 @@ class MogaNet(NormAfterStages):
     """
 
     blocks_name = "blocks"
+    layer_scale_at_random = 1e-2  # with 1 the products of features overflow in an untrained network
 
     def __init__(
         self,

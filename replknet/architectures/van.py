@@ -100,6 +100,7 @@ class VAN(NormAfterStages):
     """
 
     blocks_name = "block"
+    layer_scale_at_random = 1e-2  # with 1 the products of features overflow in an untrained network
 
     def __init__(
         self,

@@ -427,9 +427,27 @@ def test_optimize_and_plain_keep_the_function(name):
 def test_random_weights_have_their_branches_on(name):
     model = small(name)
     woken = replknet.zoo._wake_zero_branches(model)
-    assert woken
+    gated = name.startswith(("van", "moganet"))  # VAN's own start is 0.01, the value that is set
+    assert (
+        woken == "" if name.startswith("van") else "layer scales set to 0.01" in woken if gated else "set to 1" in woken
+    )
+    least = 0.009 if gated else 0.2
     scales = [p for n, p in model.named_parameters() if not any(word in n for word in ("bias", "beta", "rpb"))]
-    assert not [p for p in scales if p.numel() > 1 and (p == p.flatten()[0]).all() and p.flatten()[0].abs() < 0.2]
+    assert not [p for p in scales if p.numel() > 1 and (p == p.flatten()[0]).all() and p.flatten()[0].abs() < least]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["van_b0", "moganet_xtiny", *(pytest.param(n, marks=pytest.mark.sweep) for n in ("van_b3", "moganet_large"))],
+)
+@pytest.mark.parametrize("size", [224, 512])
+def test_untrained_gates_stay_finite(name, size):
+    """The products of features in a gate overflowed with layer scales of 1: no map could be drawn."""
+    model = replknet.load_model(name, "random", input_size=size).model
+    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        maps = model.forward_intermediates(image, indices=[-1], intermediates_only=True)[0]
+    assert 0.1 < float(maps.std()) < 10
 
 
 @pytest.mark.parametrize(
