@@ -118,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=default.layout,
         metavar="LETTERS",
         help="how a module's output is laid out, where it cannot be found out: NCHW, NHWC, NLC or the like (N images, "
-        "C channels, H rows, W columns, L positions row by row)",
+        "C channels, H rows, W columns, L positions row by row; NLC:14x28 says that these are 14 rows of 28)",
     )
     what.add_argument(
         "--call",

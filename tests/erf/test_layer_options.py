@@ -109,11 +109,11 @@ def test_command_line_and_python_give_the_same_map(run, tmp_path, photo_folder):
 
 
 def test_a_layout_is_taken_and_said(run):
-    code, out, err, content = run("--layer", "tokens", "--layout", "NLC", "--prefix-tokens", "1")
+    code, out, err, content = run("--layer", "tokens", "--layout", "NLC:16x16", "--prefix-tokens", "1")
     assert code == 0, err
     assert content["layer_taken"]["layout"] == "NLC"
     assert content["layer_taken"]["prefix_tokens"] == 1
-    assert content["identity"]["layout"] == "NLC"
+    assert content["identity"]["layout"] == "NLC:16x16"
     assert content["identity"]["prefix_tokens"] == 1
     assert "tokens (NLC)" in out
 

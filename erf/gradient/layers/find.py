@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from erf.gradient.fields.field import UNKNOWN
+from erf.gradient.fields.calls import PRODUCT
+from erf.gradient.fields.field import NO_BOUND, UNKNOWN
 from erf.gradient.fields.follow import DataDependent, field_of, follow, is_following
 from erf.gradient.layers.capture import capture, eager, find_module, select, some_names, unwrapped
 from erf.gradient.layers.last import last_layer, last_note
@@ -22,8 +23,16 @@ from erf.gradient.layers.layer import (
     TakenLayer,
     as_layer,
 )
-from erf.gradient.layers.layout import SPATIAL_MODULES, Layout, layout_asked_for, layout_of_axes, layout_of_one_unit
-from erf.gradient.layers.probe import layout_by_resizing, probed_layouts
+from erf.gradient.layers.layout import (
+    SPATIAL_MODULES,
+    Layout,
+    agrees,
+    how_to_say,
+    layout_asked_for,
+    layout_of_axes,
+    layout_of_one_unit,
+)
+from erf.gradient.layers.probe import growing_dimensions, layout_by_resizing, probed_layouts
 from runkit.compute.memory import is_out_of_memory
 from runkit.plugins import OWN_CODE_ERRORS, words_of
 
@@ -233,35 +242,52 @@ def _found(
     output: Any = None,
 ) -> FeatureMap:
     """An output as a map, once its layout is known."""
+    asked = layer
     if output is None:
         with own_words(model, x):
             output = run(x)
-    output = select(output, layer) if layer.name != "last" else output
+    output = _selected(output, layer)
     if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4):
         given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise LayerError(f"layer {name!r} gives {given}, not a feature map of 3 or 4 dimensions")
     _refuse_constant(output, x, name)
-    size, field = (x.shape[-2], x.shape[-1]), field_of(output)
-    if layer.layout is not None:
-        layout: Layout | None = layout_asked_for(layer, tuple(output.shape), x.shape[0], size)
+    shape, size, layout = tuple(output.shape), (x.shape[-2], x.shape[-1]), None
+    if layer.letters is not None:
+        layout = layout_asked_for(layer, shape, x.shape[0])
     elif output.shape[0] != x.shape[0]:
         raise LayerError(_other_batch(name, output, x))
-    elif is_following():
-        layout = layout_of_axes(field.axes, output.ndim) if field and field.axes else None
-    else:
-
-        def run_again(image: torch.Tensor) -> Any:
-            with own_words(model, image):  # it may not take images of another size or number
-                return _selected(run(image), layer)
-
-        layout = _layout_of(model, x, output, layer, run_again)
+    reason = ""
     if layout is None:
-        raise LayoutError(
-            f"layer {name!r} gives {tuple(output.shape)}, and which dimensions are rows and columns of the image "
-            "cannot be told; say so by layout='NCHW', 'NHWC', 'NLC' or the like (--layout)",
-            reason=field.reason if field else UNKNOWN + "the map does not depend on the image",
-        )
-    return FeatureMap(layout.to_map(output), TakenLayer(name, layout.letters, prefix_tokens=layout.prefix))
+        output, layer = _with_images_first(output, layer), _images_first(layer)
+        field = field_of(output)
+        if is_following():
+            layout = layout_of_axes(field.axes, output.ndim) if field and field.axes else None
+        else:
+
+            def run_again(image: torch.Tensor) -> Any:
+                with own_words(model, image):  # it may not take images of another size or number
+                    return _with_images_first(_selected(run(image), asked), asked)
+
+            layout = _layout_of(model, x, output, layer, run_again)
+        layout = layout if agrees(layout, layer) else None
+        known = field.reason if field else UNKNOWN + "the map does not depend on the image"
+        reason = known or UNKNOWN + "the map is laid out otherwise"
+    if layout is None:
+        raise LayoutError(f"layer {name!r} gives {shape}, and {how_to_say(asked, shape, size)}", reason=reason)
+    letters = asked.letters or layout.letters
+    return FeatureMap(layout.to_map(output), TakenLayer(name, letters, prefix_tokens=layout.prefix))
+
+
+def _images_first(layer: Layer) -> Layer:
+    """The same layer once its output has the images as its first dimension."""
+    letters = layer.letters
+    return layer if letters is None else replace(layer, layout="N" + letters.replace("N", ""))
+
+
+def _with_images_first(output: Any, layer: Layer) -> Any:
+    """An output with the images as its first dimension, by what was said of its layout."""
+    at = (layer.letters or "N").index("N")
+    return output.movedim(at, 0) if at and isinstance(output, torch.Tensor) and at < output.ndim else output
 
 
 def _selected(output: Any, layer: Layer) -> Any:
@@ -292,16 +318,27 @@ def _found_out(
     model: nn.Module, x: torch.Tensor, output: torch.Tensor, layer: Layer, run: Callable[[torch.Tensor], Any]
 ) -> Layout | None:
     """The layout of an output by the surest way that tells one."""
-    layout = _followed_layout(model, x, run) or layout_by_resizing(_or_none(run), x)
-    layout = layout or layout_of_one_unit(tuple(output.shape))  # last, since a map may have one channel and one column
+    followed, reason = _followed_layout(model, x, run)
+    if agrees(followed, layer):
+        return followed
+    if layer.letters is not None:  # merged positions, whose rows and columns are asked
+        probed = probed_layouts(run, x, layer.prefix_tokens, layer.letters)
+        return probed[0] if len(probed) == 1 else None
+    grown = growing_dimensions(_or_none(run), x)
+    layout = layout_by_resizing(grown) or layout_of_one_unit(tuple(output.shape))
+    # one unit last, since a map may have one channel and one column
     if layout is not None:
         return layout
     probed = probed_layouts(run, x, layer.prefix_tokens)
+    if len(probed) == 1:
+        return probed[0]
     by_type = Layout("NCHW")
-    if output.ndim == 4 and isinstance(find_module(model, layer.module), SPATIAL_MODULES):
-        plausible = by_type in probed or (not probed and _has_aspect(output.shape[2:], x.shape[2:]))
-        return probed[0] if len(probed) == 1 else by_type if plausible else None
-    return probed[0] if len(probed) == 1 else None
+    if output.ndim != 4 or not isinstance(find_module(model, layer.module), SPATIAL_MODULES):
+        return None
+    # a convolution may also run over a matrix of attention, whose sides are not those of the image
+    if reason == NO_BOUND + PRODUCT or (grown is not None and grown != ([], [])):
+        return by_type if by_type in probed else None
+    return by_type if by_type in probed or (not probed and _has_aspect(output.shape[2:], x.shape[2:])) else None
 
 
 def _or_none(run: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
@@ -316,20 +353,25 @@ def _or_none(run: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any
     return run_or_none
 
 
-def _followed_layout(model: nn.Module, x: torch.Tensor, run: Callable[[torch.Tensor], Any]) -> Layout | None:
-    """The layout by following the image's positions through the network; two images, so that theirs is known, too."""
+def _followed_layout(
+    model: nn.Module, x: torch.Tensor, run: Callable[[torch.Tensor], Any]
+) -> tuple[Layout | None, str]:
+    """The layout by following the image's positions through the network, and why it is not known where it is not.
 
-    def read(image: torch.Tensor) -> Layout | None:
+    Two images are followed, so that their dimension is known, too.
+    """
+
+    def read(image: torch.Tensor) -> tuple[Layout | None, str]:
         output = run(image)
         field = field_of(output)
-        if field is None or field.axes is None or output.shape[0] != image.shape[0]:
-            return None
-        return layout_of_axes(field.axes, output.ndim)
+        if field is None or output.shape[0] != image.shape[0]:
+            return None, ""
+        return (layout_of_axes(field.axes, output.ndim) if field.axes else None), field.reason
 
     try:
         return follow(model, read, (2, *x.shape[1:]))
     except (DataDependent, LayerError, ForwardError):  # then it is tried out
-        return None
+        return None, ""
 
 
 @contextmanager

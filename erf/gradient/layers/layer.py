@@ -1,5 +1,6 @@
 """What a layer is asked by, and what is wrong with one that cannot be had."""
 
+import re
 from dataclasses import dataclass
 
 __all__ = ["ForwardError", "Layer", "LayerError", "LayoutError", "NotDifferentiable", "TakenLayer", "as_layer"]
@@ -46,7 +47,8 @@ class Layer:
             follows a colon is an entry of its output, by key or index ('backbone:out'; ':out' of the network's own
             output), and ':in' is its input.
         layout: Letters of the output's dimensions, such as 'NCHW', 'NHWC' or 'NLC': images, channels, rows, columns,
-            or positions row by row. None to find it out.
+            or positions row by row. What follows a colon are the rows and columns that the positions form
+            ('NLC:14x14'). None to find it out.
         call: Which of the calls of a submodule that runs several times, from 0, negative ones from the end.
         prefix_tokens: How many tokens come before those of the map. None to find it out.
     """
@@ -60,7 +62,7 @@ class Layer:
         if self.layout is not None and not _is_layout(self.layout):
             raise LayerError(
                 f"layout {self.layout!r}: name the output's dimensions, such as NCHW, NHWC, NLC or NCL (N images, "
-                "C channels, H rows, W columns, or L positions row by row)"
+                "C channels, H rows, W columns, or L positions row by row, of which NLC:14x14 says how many there are)"
             )
         if self.prefix_tokens is not None and self.prefix_tokens < 0:
             raise LayerError(f"prefix tokens {self.prefix_tokens}: there are 0 or more")
@@ -72,6 +74,17 @@ class Layer:
             return int(self.name)
         except ValueError:
             return None
+
+    @property
+    def letters(self) -> str | None:
+        """Those of the layout; None if it was not said."""
+        return self.layout and self.layout.partition(":")[0]
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns that merged positions form; None if that was not said."""
+        h, _, w = (self.layout or "").partition(":")[2].partition("x")
+        return (int(h), int(w)) if w else None
 
     @property
     def module(self) -> str:
@@ -113,8 +126,10 @@ class TakenLayer:
 
 
 def _is_layout(text: str) -> bool:
-    letters = set(text)
-    return len(letters) == len(text) and "N" in letters and letters - {"N", "C"} in ({"H", "W"}, {"L"})
+    dimensions, colon, grid = text.partition(":")
+    letters = set(dimensions)
+    known = len(letters) == len(dimensions) and "N" in letters and letters - {"N", "C"} in ({"H", "W"}, {"L"})
+    return known and (not colon or ("L" in letters and re.fullmatch("[1-9][0-9]*x[1-9][0-9]*", grid) is not None))
 
 
 def as_layer(layer: str | int | Layer) -> Layer:

@@ -9,7 +9,16 @@ from torch import nn
 from erf.gradient.fields.field import Axes
 from erf.gradient.layers.layer import Layer, LayerError
 
-__all__ = ["SPATIAL_MODULES", "Layout", "grids", "layout_asked_for", "layout_of_axes", "layout_of_one_unit"]
+__all__ = [
+    "SPATIAL_MODULES",
+    "Layout",
+    "agrees",
+    "grids",
+    "how_to_say",
+    "layout_asked_for",
+    "layout_of_axes",
+    "layout_of_one_unit",
+]
 
 SPATIAL_MODULES = (
     *(nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.Upsample, nn.PixelShuffle),
@@ -25,7 +34,7 @@ class Layout:
     Attributes:
         letters: Of the dimensions, as for `Layer.layout`.
         grid: Rows and columns of positions that are merged; None where they are dimensions of their own.
-        prefix: Merged positions that come before those of the map.
+        prefix: Merged positions that come before those of the map; others may come after them.
     """
 
     letters: str
@@ -66,41 +75,85 @@ def layout_of_one_unit(shape: tuple[int, ...]) -> Layout | None:
     return Layout({1: "NCHW", 2: "NHCW", 3: "NHWC"}[several[0]])
 
 
-def layout_asked_for(layer: Layer, shape: tuple[int, ...], images: int, size: tuple[int, int]) -> Layout:
+def layout_asked_for(layer: Layer, shape: tuple[int, ...], images: int) -> Layout | None:
     """The layout that a layer was asked with, for an output of some shape.
 
+    Returns: None where positions are merged, and it was not said which rows and columns they form.
     Raises: LayerError if the output does not have it.
     """
-    letters = layer.layout or ""
+    letters = layer.letters or ""
     if len(letters) != len(shape):
         raise LayerError(f"layer {layer.name!r} gives {shape}, which cannot be {letters}")
     if shape[letters.index("N")] != images:
         raise LayerError(f"layer {layer.name!r} gives {shape} for {images} images; its N is not theirs")
     if "L" not in letters:
         return Layout(letters)
-    count, prefix = shape[letters.index("L")], layer.prefix_tokens or 0
+    if layer.grid is None:
+        return None
+    count, (h, w) = shape[letters.index("L")], layer.grid
+    more = count - h * w
+    if more < (layer.prefix_tokens or 0):
+        raise LayerError(f"layer {layer.name!r} gives {count} tokens, too few for {layer.layout}")
+    if more and layer.prefix_tokens is None:
+        raise LayerError(
+            f"layer {layer.name!r} gives {more} tokens more than {h} × {w}; say how many come before those of the map "
+            "by prefix_tokens= (--prefix-tokens)"
+        )
+    return Layout(letters, layer.grid, layer.prefix_tokens or 0)
+
+
+def agrees(layout: Layout | None, layer: Layer) -> bool:
+    """Whether a layout that was found is one that a layer was asked with."""
+    if layout is None or layer.letters is None:
+        return layout is not None
+    return layer.letters == layout.letters and layer.prefix_tokens in (None, layout.prefix)
+
+
+def how_to_say(layer: Layer, shape: tuple[int, ...], size: tuple[int, int]) -> str:
+    """Of an output whose layout cannot be told: what is missing, and how to say it."""
+    if layer.letters is None:
+        options = "layout='NCHW', 'NHWC', 'NLC' or the like (--layout)"
+        if len(shape) == 3:
+            options += " and prefix_tokens= (--prefix-tokens)"
+        return f"which dimensions are rows and columns of the image cannot be told; say so by {options}"
+    count, prefix = shape[layer.letters.index("L")], layer.prefix_tokens or 0
     found = list(grids(count - prefix, size))
-    if len(found) == 1:
-        return Layout(letters, found[0], prefix)
+    if found:
+        h, w = found[-1]
+        return (
+            f"which rows and columns its {count - prefix} tokens form cannot be told; say so, too, such as by "
+            f"layout='{layer.letters}:{h}x{w}' for {h} rows of {w} tokens, one after the other (--layout)"
+        )
     more = [f"{n} ({h} × {w})" for n in range(min(count, 17)) for h, w in grids(count - n, size) if n != prefix]
     hint = f"; it would with so many prefix tokens: {', '.join(more[:4])} (--prefix-tokens)" if more else ""
-    raise LayerError(
-        f"layer {layer.name!r} gives {count - prefix} tokens, which form no map of an image of "
-        f"{size[0]} × {size[1]} pixels{hint}"
-    )
+    return f"its {count - prefix} tokens form no map of an image of {size[0]} × {size[1]} pixels{hint}"
 
 
-def grids(count: int, size: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Rows and columns of square patches, of any side, that so many positions can be of an image."""
+def grids(count: int, size: tuple[int, int], *, square: bool = True) -> Iterator[tuple[int, int]]:
+    """Rows and columns of patches that so many positions can be of an image.
+
+    Args:
+        square: Patches are square, of any side in whole pixels, and the image's borders may cut or be without them.
+            Otherwise also of two sides, if they divide those of the image.
+    """
     for h in range(1, count + 1):
-        if count % h == 0 and _same_patches(h, count // h, size):
+        if count % h == 0 and (_are_square(h, count // h, size) or (not square and _are_parts(h, count // h, size))):
             yield h, count // h
 
 
-def _same_patches(h: int, w: int, size: tuple[int, int]) -> bool:
-    """Whether one side of patches, in whole pixels, divides an image into so many, rounded up or down."""
+def _are_square(h: int, w: int, size: tuple[int, int]) -> bool:
+    """Whether one side of patches, in whole pixels, divides an image into so many, both rounded up or both down."""
     down, across = (
-        {side for side in range(max(n // (m + 1), 1), n // m + 2) if m in (n // side, -(-n // side))}
+        {
+            (side, up)
+            for side in range(max(n // (m + 1), 1), n // m + 2)
+            for up in (0, 1)
+            if m == (n + up * (side - 1)) // side
+        }
         for m, n in zip((h, w), size, strict=True)
     )
     return bool(down & across)
+
+
+def _are_parts(h: int, w: int, size: tuple[int, int]) -> bool:
+    return size[0] % h == 0 and size[1] % w == 0

@@ -1,7 +1,10 @@
 """A layer's layout found by trying: where does its output change when one place of the image does?
 
-For networks through which `erf.gradient.fields` cannot follow the positions. A layout is taken only if all places say
-the same, and no other layout says so, too.
+For networks through which `erf.gradient.fields` cannot follow the positions. Four large places tell which dimensions
+hold rows and columns. Positions that are merged have to prove their order, too: strips as wide as one row or column of
+positions are changed, at both ends and in the middle, and each has to show in its own column of every row, or in its
+own row of every column. Tokens in another order (in windows, or there and back), or beginning one place too early,
+fail. A layout is taken only if no other one passes, too.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,24 +14,28 @@ import torch
 
 from erf.gradient.layers.layout import Layout, grids
 
-__all__ = ["layout_by_resizing", "probed_layouts"]
+__all__ = ["growing_dimensions", "layout_by_resizing", "probed_layouts"]
 
 # fractions of height and width: no two share a row or a column, and the order of rows is not that of columns
 _PLACES = ((0.2, 0.6), (0.4, 0.15), (0.6, 0.85), (0.8, 0.4))
 _HALF = 0.08  # half the side of what is changed, in sides of the image
 _CLEAR = 1.3  # a place's own change over the mean change there, at least
-_MOST_PREFIX = 16
+_MOST_MORE = 16  # tokens before and after those of the map
+_IN_PLACE = 0.8  # of the rows, in which a strip has to show where it is
+_STRENGTH = 3.0  # of what is changed, in standard deviations of the image
 _GROWTH = 64  # pixels that an image grows by: a multiple of the sides that most networks take
 
 
-def layout_by_resizing(run: Callable[[torch.Tensor], torch.Tensor | None], like: torch.Tensor) -> Layout | None:
-    """The layout of an output of four dimensions, by those that grow with the image.
+def growing_dimensions(
+    run: Callable[[torch.Tensor], torch.Tensor | None], like: torch.Tensor
+) -> tuple[list[int], list[int]] | None:
+    """The dimensions of an output of four that grow with the image's height, and those that grow with its width.
 
     Args:
         run: Image (1, C, H, W) -> output; None for a size that the network does not take.
         like: As for `probed_layouts`.
 
-    Returns: None if rows do not grow with the image's height alone, and columns with its width alone.
+    Returns: None if the network takes no other sizes, or its output has another number of dimensions.
     """
     channels, height, width = like.shape[1:]
     shapes = []
@@ -41,6 +48,17 @@ def layout_by_resizing(run: Callable[[torch.Tensor], torch.Tensor | None], like:
             shapes.append(output.shape)
     own, taller, wider = shapes
     rows, columns = ([d for d in range(4) if other[d] != own[d]] for other in (taller, wider))
+    return rows, columns
+
+
+def layout_by_resizing(grown: tuple[list[int], list[int]] | None) -> Layout | None:
+    """The layout of an output of which `growing_dimensions` are known.
+
+    Returns: None if rows do not grow with the image's height alone, and columns with its width alone.
+    """
+    if grown is None:
+        return None
+    rows, columns = grown
     if len(rows) != 1 or len(columns) != 1 or rows == columns:
         return None
     letters = ["N", "C", "C", "C"]
@@ -49,7 +67,10 @@ def layout_by_resizing(run: Callable[[torch.Tensor], torch.Tensor | None], like:
 
 
 def probed_layouts(
-    run: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor, prefix_tokens: int | None = None
+    run: Callable[[torch.Tensor], torch.Tensor],
+    like: torch.Tensor,
+    prefix_tokens: int | None = None,
+    letters: str | None = None,
 ) -> list[Layout]:
     """Layouts that an output can have by where it changes; it cannot be told unless there is one alone.
 
@@ -57,26 +78,41 @@ def probed_layouts(
         run: Image (1, C, H, W) -> output.
         like: Images of the shape, type and device that the network takes.
         prefix_tokens: As for `Layer`.
+        letters: 'NLC' or 'NCL' if that is known: then the patches need not be square.
     """
-    channels, height, width = like.shape[1:]
-    generator = torch.Generator().manual_seed(0)
-
-    def noise() -> torch.Tensor:
-        return torch.randn(1, channels, height, width, generator=generator).to(like)
-
-    base, other = noise(), noise()
-    with torch.no_grad():
-        plain = run(base)
-        changes = []
-        for down, across in _PLACES:
-            x = base.clone()
-            rows, columns = (_around(place, n) for place, n in ((down, height), (across, width)))
-            x[:, :, rows, columns] = 3 * other[:, :, rows, columns]
-            changes.append((run(x) - plain).abs())
-    if plain.shape[0] != 1:
+    height, width = like.shape[2:]
+    trial = _Trial(run, like)
+    if trial.plain.shape[0] != 1:
         return []
-    layouts = _possible(tuple(plain.shape), (height, width), prefix_tokens)
-    return [layout for layout in layouts if _fits([layout.to_map(change) for change in changes])]
+    layouts = dict.fromkeys(_possible(tuple(trial.plain.shape), (height, width), prefix_tokens, letters))
+    return [layout for layout in layouts if (_in_order if layout.grid else _fits)(trial, layout)]
+
+
+class _Trial:
+    """A network run again and again on one image of noise, a part of which is changed.
+
+    Attributes:
+        plain: The output for the image as it is.
+    """
+
+    def __init__(self, run: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor):
+        generator = torch.Generator().manual_seed(0)
+        self.size = (like.shape[2], like.shape[3])
+        self._run = run
+        self._base, self._other = (torch.randn(1, *like.shape[1:], generator=generator).to(like) for _ in range(2))
+        self._changes: dict[tuple[int, int, int, int], torch.Tensor] = {}
+        with torch.no_grad():
+            self.plain = run(self._base)
+
+    def change(self, rows: slice, columns: slice) -> torch.Tensor:
+        """By how much the output changes, element by element, when a part of the image does."""
+        key = (rows.start, rows.stop, columns.start, columns.stop)
+        if key not in self._changes:
+            x = self._base.clone()
+            x[:, :, rows, columns] = _STRENGTH * self._other[:, :, rows, columns]
+            with torch.no_grad():
+                self._changes[key] = (self._run(x) - self.plain).abs()
+        return self._changes[key]
 
 
 def _around(place: float, length: int) -> slice:
@@ -85,7 +121,7 @@ def _around(place: float, length: int) -> slice:
     return slice(max(middle - half, 0), middle + half)
 
 
-def _possible(shape: tuple[int, ...], size: tuple[int, int], prefix: int | None) -> Iterator[Layout]:
+def _possible(shape: tuple[int, ...], size: tuple[int, int], prefix: int | None, asked: str | None) -> Iterator[Layout]:
     """Layouts that an output of this shape can have."""
     if len(shape) == 4:
         for order in permutations("CHW"):
@@ -94,16 +130,18 @@ def _possible(shape: tuple[int, ...], size: tuple[int, int], prefix: int | None)
             if min(h, w) > 1 and (h, w) in set(grids(h * w, size)):
                 yield Layout(letters)
     if len(shape) == 3:
-        for letters in ("NLC", "NCL"):
+        for letters in ("NLC", "NCL") if asked is None else (asked,):
             count = shape[letters.index("L")]
-            for before in range(_MOST_PREFIX + 1) if prefix is None else (prefix,):
-                for grid in grids(count - before, size):
-                    if min(grid) > 1:
-                        yield Layout(letters, grid, before)
+            for before in range(_MOST_MORE + 1) if prefix is None else (prefix,):
+                for after in range(max(_MOST_MORE - before, 0) + 1):
+                    for grid in grids(count - before - after, size, square=asked is None):
+                        if min(grid) > 1 and before + after <= grid[0] * grid[1] // 2:
+                            yield Layout(letters, grid, before)
 
 
-def _fits(changes: list[torch.Tensor]) -> bool:
+def _fits(trial: _Trial, layout: Layout) -> bool:
     """Whether each place's change is the largest at that place, of all changes."""
+    changes = [layout.to_map(trial.change(*map(_around, place, trial.size))) for place in _PLACES]
     h, w = changes[0].shape[2:]
     energy = torch.stack([change.double().square().sum(1).mean(0) for change in changes])  # (place, h, w)
     at = []
@@ -116,3 +154,30 @@ def _fits(changes: list[torch.Tensor]) -> bool:
     share = found / found.mean(1, keepdim=True)
     own = share.diagonal()
     return bool((share.argmax(1) == torch.arange(len(_PLACES))).all() and (own >= _CLEAR).all())
+
+
+def _in_order(trial: _Trial, layout: Layout) -> bool:
+    """Whether the merged positions of a layout follow each other as the rows and columns of the image do."""
+    everywhere = [slice(0, length) for length in trial.size]
+    for side, count in enumerate(layout.grid or ()):
+        shown: dict[int, float] = {}
+        for strip in _strips(count):
+            part = list(everywhere)
+            part[side] = slice(strip * trial.size[side] // count, -(-(strip + 1) * trial.size[side] // count))
+            energy = layout.to_map(trial.change(part[0], part[1])).double().square().sum(1).mean(0)
+            energy = energy if side == 1 else energy.T  # what the strip has to show in, by the position along the side
+            most = energy.argmax(1)
+            near = ((most - strip).abs() <= (1 if count > 3 else 0)) & (energy.amax(1) > 0)
+            if near.double().mean() < _IN_PLACE:
+                return False
+            shown[strip] = most[near].double().mean().item()
+        steps = [shown[strip + 1] - shown[strip] for strip in shown if strip + 1 in shown]
+        if any(abs(step - 1) >= 0.75 for step in steps):
+            return False
+    return True
+
+
+def _strips(count: int) -> list[int]:
+    """Rows or columns that are tried, of so many: both ends, and neighbours in the middle."""
+    middle = count // 2
+    return sorted({strip for strip in (0, count // 4, middle - 1, middle, middle + 1, count - 1) if 0 <= strip < count})

@@ -62,7 +62,7 @@ def record(model: nn.Module, layer: Any, images: Tensor) -> Recording:
 def _output(model: Any, x: Tensor, layer: Layer) -> Any:
     """What a layer gives out, in the layout that it has: which axes are which is known from the recorded operations."""
     found = resolve(model, layer)
-    if found.layout is None and found.prefix_tokens is None:
+    if found.letters is None or ("L" in found.letters and found.grid is None):  # it would have to be found out
         with eager(model):
             if is_module_name(model, found):
                 return select(capture(model, lambda: model(x), found), found)

@@ -403,8 +403,8 @@ REFUSED = {
     "tokens that form no map": (
         vit,
         64,
-        Layer("encoder.layers.encoder_layer_1", layout="NLC"),
-        r"17 tokens, which form no map of an image of 64 × 64 pixels; it would with so many prefix tokens: 1 \(4 × 4\)",
+        Layer("encoder.layers.encoder_layer_1", layout="NLC", prefix_tokens=0),
+        r"its 17 tokens form no map of an image of 64 × 64 pixels; it would with so many prefix tokens: 1 \(4 × 4\)",
     ),
     "None": (Several, 32, None, "layer None: name 'last', a position"),
     "nothing": (Several, 32, "", "no such module"),
