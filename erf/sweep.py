@@ -196,7 +196,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         from replknet.listing import foresee_weights
 
         found = foresee_weights(name, weights, seed=self.config.seed)
-        unknown = "" if found.at_hand else "these weights"
+        unknown = "" if found.at_hand else "weights"
         return [Preview(job, found.label, unknown) for job in self.jobs_of(weights, found.weights)]
 
     def count_images(self, job: Job) -> int:

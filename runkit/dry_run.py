@@ -173,7 +173,7 @@ def _foresee(tool: Tool[_Job, Any, Any, Any, Any], preview: "Preview[_Job]") -> 
         return ForeseenJob(job.name, preview.weights, state, files, tool.estimate_cost(job, left) if left else None)
 
     if preview.unknown:
-        kept = f"; what is there is kept if it is of {preview.unknown}"
+        kept = f", or keep what is there: known when the {preview.unknown} are downloaded"
         return entry(tool.verb + (kept if files[0].exists() and not tool.config.overwrite else ""), images)
     if disk.is_finished(job):
         return entry("finished: keep")

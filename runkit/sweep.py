@@ -64,7 +64,8 @@ class Preview(Generic[_Job]):
     Attributes:
         job: Its weights may be a stand-in for those that would be downloaded.
         weights: Where they would come from, in words.
-        unknown: What has to be downloaded before its identity is known, in words; empty if it is known.
+        unknown: What has to be downloaded before its identity is known, in words such as "weights"; empty if it is
+            known.
     """
 
     job: _Job

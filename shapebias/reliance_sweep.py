@@ -295,7 +295,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
             raise LeftOut(SOURCES[None])
         wanted = "pretrained" if weights == "auto" else weights
         found = foresee_weights(name, wanted, seed=self.config.seed)
-        return [Preview(RelianceJob(found.weights, self.folder), found.label, "" if found.at_hand else "these weights")]
+        return [Preview(RelianceJob(found.weights, self.folder), found.label, "" if found.at_hand else "weights")]
 
     def count_images(self, job: RelianceJob) -> int:
         return len(self.given.images.images) * len(self.given.variants)

@@ -234,10 +234,11 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         if weights == "auto" and find_source(name, weights) is None:
             raise LeftOut(SOURCES[None])
         found = foresee_weights(name, _trained(weights), seed=self.config.seed)
-        return [
-            Preview(job, found.label, "" if found.at_hand and job.stimuli else "these weights and images")
-            for job in self._jobs(found.weights)
-        ]
+        previews = []
+        for job in self._jobs(found.weights):
+            absent = [*([] if found.at_hand else ["weights"]), *([] if job.stimuli else ["images"])]
+            previews.append(Preview(job, found.label, " and ".join(absent)))
+        return previews
 
     def count_images(self, job: AnswerJob) -> int:
         return len(job.stimuli) or job.stimuli.experiment.images

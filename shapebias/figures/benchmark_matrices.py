@@ -19,7 +19,8 @@ from shapebias.stimuli.categories import CATEGORIES
 __all__ = ["draw_confusion", "draw_matrices"]
 
 _LETTER = 0.043  # inches: a letter of an observer's name, on average
-_SQUARE = 0.075  # inches: a row of a matrix in one column
+_NAMES_PT = 5.5  # an observer's name beside its row
+_ROW = 0.092  # inches: a row of a matrix is no lower than a line of its name
 _BAR = 0.45  # inches: colour bar below the panels, with its numbers
 
 
@@ -57,7 +58,7 @@ def draw_matrices(content: BenchmarkMeasures, *, width: float = PAGE_WIDTH) -> F
         len(tables),
         columns=columns,
         width=width,
-        height=across if columns > 1 else _SQUARE * max(len(chosen) for chosen, _ in tables.values()),
+        height=max(across if columns > 1 else 0.0, _ROW * max(len(chosen) for chosen, _ in tables.values())),
         left=left,
         right=0.1,
         gap=(left, 0.3),
@@ -66,11 +67,11 @@ def draw_matrices(content: BenchmarkMeasures, *, width: float = PAGE_WIDTH) -> F
     ) as made:
         for ax, (name, (chosen, values)) in zip(made.all, tables.items(), strict=True):
             _draw_squares(ax, values, colours, norm)
-            ax.set_yticks(range(len(chosen)), [labels.get(n, n) for n in chosen], fontsize=5.5)
+            ax.set_yticks(range(len(chosen)), [labels.get(n, n) for n in chosen], fontsize=_NAMES_PT)
             ax.set_xticks([])
             ax.set_title(datasets[name]["title"], fontsize=7.5, pad=3)
             _dress_observers(ax, chosen, content)
-        _draw_colour_bar(made.figure, colours, norm, "error consistency")
+        _draw_colour_bar(made.figure, colours, norm, "error consistency (columns in the order of the rows)")
     return made.figure
 
 

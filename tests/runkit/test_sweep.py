@@ -115,7 +115,7 @@ class Counting(Tool[Job, str, np.ndarray, list, int]):
         return result
 
     def preview_jobs(self, name, weights):
-        unknown = "these weights" if name == "elsewhere" else ""
+        unknown = "weights" if name == "elsewhere" else ""
         return [Preview(job, "installed", unknown) for job in self.list_jobs(name, weights)]
 
     def count_images(self, job):
@@ -261,7 +261,7 @@ def test_a_dry_run_says_what_the_run_would_do(tool):
     assert list(foreseen.files) == [folder / "all.csv"]
     (folder / "elsewhere.0.json").write_text("")
     foreseen, _ = foresee_sweep(tool("elsewhere", resume=True))
-    assert foreseen.jobs[0].state == "compute; what is there is kept if it is of these weights"
+    assert foreseen.jobs[0].state == "compute, or keep what is there: known when the weights are downloaded"
     _, failures = foresee_sweep(replace_options(asked, seed=1))
     assert "of another configuration" in failures.reasons["a.0"]
 

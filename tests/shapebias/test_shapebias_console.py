@@ -111,6 +111,24 @@ def test_a_dry_run_fetches_nothing(run, people_folder, tmp_path, monkeypatch, ca
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_dry_run_says_by_which_download_it_is_decided_what_is_kept(run, arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "out" / "shapebias"
+    folder.mkdir(parents=True)
+    (folder / f"{NETWORK}.json").write_text("{}")
+
+    def foresee(*options: str) -> str:
+        given = ["--model", NETWORK, "--output", str(tmp_path / "out"), "--dry-run", "--json", "--device", "cpu"]
+        assert main([*given, *options]) == 0
+        (planned,) = json.loads(capsys.readouterr().out)["runs"]
+        return planned["state"]
+
+    stimuli = arguments[:2]
+    assert foresee(*stimuli) == "ask, or keep what is there: known when the weights are downloaded"
+    assert foresee("--weights", "random") == "ask, or keep what is there: known when the images are downloaded"
+    assert foresee() == "ask, or keep what is there: known when the weights and images are downloaded"
+
+
 def test_a_dry_run_ends_as_the_run_would(run):
     assert run("--model", "nosuch", "--dry-run")[0] == 2
     code, _, err = run("--model", NETWORK, "--weights", "random", "--precision", "float16", "--dry-run")

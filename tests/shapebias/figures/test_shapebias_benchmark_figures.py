@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,20 @@ def test_without_intervals_and_networks_there_are_pictures_still(raw_folder, tmp
     alone = read_benchmark(tmp_path / "shapebias" / "benchmark.json")
     assert "benchmark.png" in alone["pictures"]
     assert "benchmark-scatter.png" not in alone["pictures"]
+
+
+@pytest.mark.parametrize("width", [PAGE_WIDTH, COLUMN_WIDTH])
+@pytest.mark.parametrize("count", [20, 45])
+def test_names_beside_a_matrix_do_not_overlap(content, width, count):
+    observers = ["good_net", *(f"subject-{number:02}" for number in range(1, count))]
+    one, other = ({**content["datasets"]["edge"], "title": title} for title in ("Edges", "Silhouettes"))
+    values = np.full((count, count), 0.3).tolist()
+    for dataset in (one, other):
+        dataset["matrix"] = {"observers": observers, "error_consistency": values}
+    figure = draw_matrices({**content, "datasets": {"edge": one, "silhouette": other}}, width=width)
+    figure.canvas.draw()
+    for ax in figure.axes[:2]:
+        boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
+        assert len(boxes) == count
+        assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(boxes))
+        assert min(box.x0 for box in boxes) >= 0
