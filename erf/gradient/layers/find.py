@@ -44,6 +44,7 @@ __all__ = [
     "is_module_name",
     "resolve",
     "run_for_layer",
+    "tell_layout",
 ]
 
 
@@ -296,6 +297,20 @@ def _selected(output: Any, layer: Layer) -> Any:
 
 _Key = tuple[Layer, torch.Size, torch.Size]
 _LAYOUTS: "weakref.WeakKeyDictionary[nn.Module, dict[_Key, Layout | None]]" = weakref.WeakKeyDictionary()
+
+
+def tell_layout(model: nn.Module, layer: Layer, image: Sequence[int], output: Sequence[int], layout: Layout) -> None:
+    """Let it be known how a layer's output is laid out, so that it is not looked for.
+
+    Args:
+        model: The network, unwrapped.
+        layer: As `resolve` gives it.
+        image: Shape of the images.
+        output: Shape of the output.
+        layout: That it has.
+    """
+    known = _LAYOUTS.setdefault(model, {})
+    known.setdefault((layer, torch.Size(image[1:]), torch.Size(output[1:])), layout)
 
 
 def _has_aspect(size: Sequence[int], image: Sequence[int]) -> bool:

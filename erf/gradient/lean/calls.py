@@ -48,8 +48,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Recording:
-    """The calls that a feature map depends on, in the order of the network."""
+    """The calls that a feature map depends on, in the order of the network.
+
+    Attributes:
+        in_own_layout: Whether the feature map is as the network gives it out, and not yet brought into the form of a
+            map (N, C, h, w).
+    """
 
     calls: tuple[Call, ...]
     images: Value
     feature_map: Value
+    in_own_layout: bool

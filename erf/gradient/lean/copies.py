@@ -1,11 +1,19 @@
 """Copies of a network that share its numbers, so that the network itself stays as it is."""
 
 import copy
+import copyreg
+from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 __all__ = ["copy_network"]
+
+_ATOMS = frozenset([bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device])
+"""Types whose objects never change."""
+_COMPILED = "_compiled_call_impl"
+"""Attribute of a compiled module, which modules leave out of their state."""
 
 
 def copy_network(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
@@ -17,13 +25,61 @@ def copy_network(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Modul
 
     Returns: In the modes of `model`; none of its parameters needs a gradient.
     """
-    copies: dict[int, object] = {}
+    memo: dict[int, Any] = {}
+    shells: list[tuple[nn.Module, nn.Module]] = []
     for module in model.modules():
         held = [*module._parameters.values(), *module._buffers.values(), *vars(module).values()]
         for tensor in held:
-            if isinstance(tensor, Tensor) and id(tensor) not in copies:
-                copies[id(tensor)] = _copy_tensor(tensor, dtype)
-    return copy.deepcopy(model, copies)
+            if isinstance(tensor, Tensor) and id(tensor) not in memo:
+                memo[id(tensor)] = _copy_tensor(tensor, dtype)
+        if _is_ordinary(type(module)):
+            shell = type(module).__new__(type(module))
+            memo[id(module)] = shell
+            shells.append((module, shell))
+    for module, shell in shells:
+        own = vars(shell)
+        for name, value in vars(module).items():
+            own[name] = value if type(value) in _ATOMS else _copied(value, memo)
+        own.pop(_COMPILED, None)
+    return copy.deepcopy(model, memo)
+
+
+def _is_ordinary(kind: type[nn.Module]) -> bool:
+    """Whether `copy.deepcopy` copies a module's attributes and does nothing besides, so that it can be done sooner."""
+    if issubclass(kind, nn.RNNBase) or not kind.__setstate__.__module__.startswith("torch.nn.modules."):
+        return False  # PyTorch's own add what old checkpoints lack, but for the recurrent ones
+    return (
+        kind.__new__ is object.__new__
+        and kind.__reduce__ is object.__reduce__
+        and kind.__reduce_ex__ is object.__reduce_ex__
+        and getattr(kind, "__getstate__", None) is getattr(nn.Module, "__getstate__", None)
+        and not hasattr(kind, "__deepcopy__")
+        and kind not in copyreg.dispatch_table
+        and not copyreg._slotnames(kind)  # type: ignore[attr-defined]
+    )
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """What `copy.deepcopy` gives, sooner for what most attributes of modules are."""
+    kind = type(value)
+    if id(value) in memo:
+        return memo[id(value)]
+    if kind is tuple and all(type(part) in _ATOMS for part in value):
+        return value
+    copied: Any = None
+    if (kind is dict or kind is OrderedDict or kind is set) and not value:
+        copied = kind()
+    elif kind is dict and _holds_known(value, memo):
+        copied = {name: None if part is None else memo[id(part)] for name, part in value.items()}
+    else:
+        return copy.deepcopy(value, memo)
+    memo[id(value)] = copied
+    return copied
+
+
+def _holds_known(value: dict[Any, Any], memo: dict[int, Any]) -> bool:
+    """Whether a dictionary is one of tensors and modules by their names, all of which were met."""
+    return all(type(name) is str and (part is None or id(part) in memo) for name, part in value.items())
 
 
 def _copy_tensor(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,16 +13,57 @@ from erf.gradient.lean.handlers import pointwise, spatial, views
 from erf.gradient.lean.network import LeanNetwork, Node
 from erf.gradient.lean.reader import Map, Reader
 from erf.gradient.lean.record import record
-from erf.gradient.lean.steps.pointwise import Affine, Dense
+from erf.gradient.lean.steps.pointwise import Affine, Dense, Multiply
 from erf.gradient.lean.steps.spatial import Convolution
+from erf.gradient.lean.steps.vectors import VectorStep
 
-__all__ = ["lean_form"]
+__all__ = ["Steps", "lean_form", "read_steps"]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What a network does up to one feature map, before any of it is put together.
+
+    Attributes:
+        nodes: In an order in which they can run.
+        feature_map: The value that is the feature map.
+        layout: Letters of the dimensions in which the network gives it out, as for `Layer.layout`; None where timm or
+            an argument brought it into the form of a map.
+        size: Of what the network gives out.
+    """
+
+    nodes: tuple[Node, ...]
+    feature_map: int
+    layout: str | None
+    size: tuple[int, ...]
+
+    @property
+    def needs_whole_maps(self) -> bool:
+        """As for `LeanNetwork`."""
+        return any(isinstance(node.step, VectorStep) for node in self.nodes)
+
+    @property
+    def multiplies_maps(self) -> bool:
+        """As for `LeanNetwork`."""
+        return any(isinstance(node.step, Multiply) for node in self.nodes)
+
+    def network(self) -> LeanNetwork:
+        """The lean form; to be called once, since convolutions take in the normalisations after them."""
+        return LeanNetwork(*_fold_affine(self.nodes, self.feature_map))
 
 
 def lean_form(model: nn.Module, layer: Any, images: Tensor) -> LeanNetwork:
     """The lean form of a network in eval mode, up to one feature map, for images of one size.
 
     It shares the network's parameters, but for convolutions that take in a normalisation.
+
+    Args, Raises: As for `read_steps`.
+    """
+    return read_steps(model, layer, images).network()
+
+
+def read_steps(model: nn.Module, layer: Any, images: Tensor) -> Steps:
+    """The steps of a network's lean form.
 
     Args:
         model: In eval mode; left as it is.
@@ -40,7 +82,11 @@ def lean_form(model: nn.Module, layer: Any, images: Tensor) -> LeanNetwork:
     last = reader.known.get(recording.feature_map.number)
     if not isinstance(last, Map) or sorted("".join(last.axes)) != sorted(MAP) or last.node == 0:
         raise NoLeanForm("its feature map is not one of the maps that are computed")
-    return LeanNetwork(*_fold_affine(_needed(reader.nodes, last.node), last.node))
+    layout = "".join("L" if word == "HW" else word for word in last.axes)
+    if recording.in_own_layout and any(word not in {*MAP, "HW"} for word in last.axes):
+        raise NoLeanForm("its feature map is not laid out as one")
+    size = recording.feature_map.size
+    return Steps(tuple(_needed(reader.nodes, last.node)), last.node, layout if recording.in_own_layout else None, size)
 
 
 def _needed(nodes: Sequence[Node], last: int) -> list[Node]:

@@ -11,7 +11,8 @@ operation with a backward pass of its own, or a tensor that was written to throu
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def record(model: nn.Module, layer: Any, images: Tensor) -> Recording:
         with torch.inference_mode(False), torch.enable_grad(), recorder:
             x = recorder.blank(torch.empty_strided(images.shape, images.stride(), dtype=images.dtype, device="meta"))
             x.requires_grad_()
-            found = _output(model, x, as_layer(layer))
+            found, own_layout = _output(model, x, as_layer(layer))
     except NoLeanForm:
         raise
     except Exception as error:  # the network's own Python on a tensor without numbers: anything can come of it
@@ -56,19 +57,22 @@ def record(model: nn.Module, layer: Any, images: Tensor) -> Recording:
     calls = _needed(recorder.calls, found.value)
     recorder.check_tensors()
     _check_autograd(calls, found)
-    return Recording(calls, x.value, found.value)
+    return Recording(calls, x.value, found.value, own_layout)
 
 
-def _output(model: Any, x: Tensor, layer: Layer) -> Any:
-    """What a layer gives out, in the layout that it has: which axes are which is known from the recorded operations."""
+def _output(model: Any, x: Tensor, layer: Layer) -> tuple[Any, bool]:
+    """What a layer gives out, in the layout that it has: which axes are which is known from the recorded operations.
+
+    Returns: That, and whether it is so; else it is a map already.
+    """
     found = resolve(model, layer)
     if found.letters is None or ("L" in found.letters and found.grid is None):  # it would have to be found out
         with eager(model):
             if is_module_name(model, found):
-                return select(capture(model, lambda: model(x), found), found)
+                return select(capture(model, lambda: model(x), found), found), True
             if found.name == "last" and not hasattr(model, "forward_intermediates"):
-                return model.forward_features(x) if hasattr(model, "forward_features") else model(x)
-    return feature_map(model, x, layer=layer)
+                return (model.forward_features(x) if hasattr(model, "forward_features") else model(x)), True
+    return feature_map(model, x, layer=layer), False
 
 
 class Blank(Tensor):
@@ -128,9 +132,10 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        known = _known(func)
+        if known.random:
             raise NoLeanForm(f"{func} is random")
-        written = {id(x) for x in _written(func, args, kwargs)}
+        written = {id(x) for x in _written(known, args, kwargs)} if known.writes else set()
         if not any(isinstance(x, Blank) for x in _tensors((args, kwargs))):
             return self._constant(func, args, kwargs, written)
         sources: dict[int, Tensor] = {}  # by the meta tensor that stands for them
@@ -149,7 +154,7 @@ class _Recorder(TorchDispatchMode):
 
         arguments = _mapped(args, lambda x: x.value if isinstance(x, Blank) else x)
         options = _mapped(kwargs, lambda x: x.value if isinstance(x, Blank) else x)
-        result = func(*_mapped(args, to_meta), **_mapped(kwargs, to_meta))
+        result = _shapes(known, func, _mapped(args, to_meta), _mapped(kwargs, to_meta))
         outputs: list[Value] = []
 
         def to_blank(meta: Tensor) -> Tensor:
@@ -162,7 +167,7 @@ class _Recorder(TorchDispatchMode):
             return blank
 
         result = _mapped(result, to_blank)
-        self.calls.append(Call(_operation(func), func, arguments, options, tuple(outputs), bool(written), tuple(reads)))
+        self.calls.append(Call(known.operation, func, arguments, options, tuple(outputs), bool(written), tuple(reads)))
         return result
 
     def _renew(self, blank: Blank) -> None:
@@ -189,8 +194,59 @@ class _Recorder(TorchDispatchMode):
         return self._metas[id(constant)]
 
 
-def _operation(func: Any) -> str:
-    return func._schema.name.rstrip("_")
+_ATOMS = frozenset([bool, int, float, type(None), torch.dtype, torch.device])
+_POINTWISE = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("relu", "hardtanh", "gelu", "silu", "hardswish", "hardsigmoid", "mish", "sigmoid", "tanh"),
+        *("leaky_relu", "elu", "native_batch_norm", "_native_batch_norm_legit_no_training"),
+    )
+)
+"""Operations whose output is like their input, other than what PyTorch takes a millisecond to find out in Python."""
+
+
+class _Known(NamedTuple):
+    """What PyTorch says of an operation.
+
+    Attributes:
+        operation: Its name, as for `Call`.
+        random: Whether it draws random numbers.
+        writes: Position and name of the arguments that it writes to.
+        returns: How many tensors it gives.
+    """
+
+    operation: str
+    random: bool
+    writes: tuple[tuple[int, str], ...]
+    returns: int
+
+
+@cache
+def _known(func: Any) -> _Known:
+    schema = func._schema
+    writes = [
+        (i, argument.name)
+        for i, argument in enumerate(schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    random = torch.Tag.nondeterministic_seeded in func.tags
+    return _Known(schema.name.rstrip("_"), random, tuple(writes), len(schema.returns))
+
+
+def _shapes(known: _Known, func: Any, args: Any, kwargs: Any) -> Any:
+    """What an operation gives on tensors without numbers."""
+    if known.operation not in _POINTWISE or "out" in kwargs:
+        return func(*args, **kwargs)
+    if known.writes:  # in place
+        return args[0]
+    like = _empty_like(args[0])
+    return like if known.returns == 1 else (like, *(like.new_empty(0) for _ in range(known.returns - 1)))
+
+
+def _empty_like(meta: Tensor) -> Tensor:
+    if meta.is_contiguous() or (meta.ndim == 4 and meta.is_contiguous(memory_format=torch.channels_last)):
+        return torch.empty_strided(meta.shape, meta.stride(), dtype=meta.dtype, device="meta")
+    return torch.empty_like(meta)
 
 
 def _memory(blank: Blank) -> int:
@@ -198,11 +254,10 @@ def _memory(blank: Blank) -> int:
     return blank.meta.untyped_storage()._cdata
 
 
-def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Tensor]:
+def _written(known: _Known, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Tensor]:
     """The arguments that an operation writes to."""
-    for i, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            yield from _tensors(args[i] if i < len(args) else kwargs.get(argument.name))
+    for i, name in known.writes:
+        yield from _tensors(args[i] if i < len(args) else kwargs.get(name))
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
@@ -217,10 +272,13 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
 
 def _mapped(tree: Any, change: Callable[[Tensor], Any]) -> Any:
     """A tree of tuples, lists and dictionaries with its tensors changed."""
+    kind = type(tree)
+    if kind in _ATOMS:
+        return tree
     if isinstance(tree, Tensor):
         return change(tree)
     if isinstance(tree, (tuple, list)):
-        return type(tree)([_mapped(part, change) for part in tree])
+        return kind([part if type(part) in _ATOMS else _mapped(part, change) for part in tree])
     if isinstance(tree, dict):
         return {key: _mapped(part, change) for key, part in tree.items()}
     return tree

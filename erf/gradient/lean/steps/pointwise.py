@@ -25,6 +25,8 @@ __all__ = [
     "Weights",
 ]
 
+_FOLDED_NUMBERS = 1 << 16
+"""Numbers of a weight that take in a normalisation together, so that their float64 form stays in the cache."""
 _HALF_MAX = torch.finfo(torch.float16).max
 
 
@@ -77,8 +79,13 @@ class Weights:
     def fold(self, norm: Affine) -> None:
         """Let the convolution do the work of a normalisation after it; rounded once."""
         bias = norm.shift if self.bias is None else norm.shift + norm.scale * self.bias.double()
-        weight = self.weight.double() * norm.scale[:, None, None, None]
-        self.weight, self.bias = weight.to(self.weight), bias.expand(len(weight)).to(self.weight.dtype)
+        weight = torch.empty_like(self.weight)
+        count = max(1, _FOLDED_NUMBERS // weight[0].numel())
+        for start in range(0, len(weight), count):
+            rows = slice(start, start + count)
+            scale = norm.scale[rows] if len(norm.scale) > 1 else norm.scale
+            weight[rows] = self.weight[rows].double() * scale[:, None, None, None]
+        self.weight, self.bias = weight, bias.expand(len(weight)).to(weight.dtype)
 
 
 class Dense(Weights, PointwiseStep):

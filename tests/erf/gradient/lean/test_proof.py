@@ -1,6 +1,7 @@
 """The lean form is used only where it gives the map of the plain one; what was used is said."""
 
 import logging
+import re
 
 import pytest
 import timm
@@ -9,6 +10,7 @@ from support import randomize_norms
 from torch import nn
 
 from erf.gradient.contribution import central_gradients
+from erf.gradient.lean import proof
 from erf.gradient.lean.prepare import prepare
 from erf.gradient.lean.steps.pointwise import ReLU
 from erf.gradient.positions import CENTRE, Position
@@ -30,15 +32,18 @@ def test_a_lean_form_that_is_right_is_used_without_a_word(caplog):
     assert prepared.as_dict() == {"form": None, "form_reason": None}
     central_gradients(prepared.network, torch.randn(1, 3, 96, 96))
     assert prepared.as_dict()["form"] == "lean"
-    assert "in float64" in prepared.as_dict()["form_reason"]
+    said = re.search(r"differs from the plain form by (\S+) in float32", prepared.as_dict()["form_reason"])
+    assert said is not None
+    assert float(said[1]) < 1e-5
     assert not warnings_of(caplog)
 
 
+@pytest.mark.parametrize("off", [1.001, 1.00001])
 @pytest.mark.parametrize("make", [lambda: randomize_norms(timm.create_model("resnet18")).eval(), replknet])
-def test_a_lean_form_that_is_wrong_is_left_out_with_one_warning(make, monkeypatch, caplog):
+def test_a_lean_form_that_is_wrong_is_left_out_with_one_warning(make, off, monkeypatch, caplog):
     """A ReLU whose backward pass is a little off: every map is the plain one, for other sizes and positions, too."""
     right = ReLU.backward
-    monkeypatch.setattr(ReLU, "backward", lambda self, grad, kept: (right(self, grad, kept)[0] * 1.001,))
+    monkeypatch.setattr(ReLU, "backward", lambda self, grad, kept: (right(self, grad, kept)[0] * off,))
     model = make()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     prepared = prepare(model)
@@ -121,6 +126,16 @@ def test_the_network_can_be_left_as_it_is(plain):
     assert modules == [(name, type(module), module.training) for name, module in model.named_modules()]
     assert wanted == [(name, p.requires_grad, p.stride()) for name, p in model.named_parameters()]
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_a_map_that_rounding_alone_does_not_explain_is_compared_in_float64(monkeypatch):
+    monkeypatch.setitem(proof._SAME, torch.float32, 0.0)
+    prepared = prepare(randomize_norms(timm.create_model("resnet18")).eval())
+    central_gradients(prepared.network, torch.randn(1, 3, 96, 96))
+    assert prepared.as_dict()["form"] == "lean"
+    assert re.search(
+        r"differs from the plain form by \S+ in float64 and \S+ in float32", prepared.as_dict()["form_reason"]
+    )
 
 
 def test_it_says_that_the_plain_form_was_asked_for():
