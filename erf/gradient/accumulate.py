@@ -97,6 +97,10 @@ def accumulate(ready: ReadyNetwork, images: ImageSet, question: Question, loop: 
         }
         return [judged.get(outcome.name, outcome) for outcome in outcomes]
 
+    def fitting() -> int:
+        with explained(ready.label, size):
+            return choose_batch_size(ready, question)
+
     with arithmetic(ready.precision):
         return loop.run(
             begun,
@@ -106,7 +110,7 @@ def accumulate(ready: ReadyNetwork, images: ImageSet, question: Question, loop: 
             work=differentiate,
             add=_add,
             pack=pack,
-            fitting=lambda: choose_batch_size(ready, question),
+            fitting=fitting,
         )
 
 

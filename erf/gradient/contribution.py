@@ -18,10 +18,13 @@ from erf.gradient.batchnorm import guard_batch_norms
 from erf.gradient.finite import spoil_not_finite
 from erf.gradient.layers.capture import unwrapped
 from erf.gradient.layers.find import feature_map, find_feature_map, is_module_name, resolve
+from erf.gradient.layers.known import forget_if_changed
 from erf.gradient.layers.layer import ForwardError, Layer, LayerError, NotDifferentiable, as_layer
+from erf.gradient.layers.steady import UnsteadyForward, check_steady, normalises_by_batch
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.positions import CENTRE, Position, unit_at
+from erf.gradient.state import same_buffers
 from runkit.compute.device import exact_float32
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "LayerError",
     "NotDifferentiable",
     "TrainModeError",
+    "UnsteadyForward",
     "central_gradients",
     "contribution_map",
     "contribution_maps",
@@ -90,7 +94,7 @@ def contribution_maps(
             itself against the plain one, as on the command line.
 
     Raises: TypeError if `model` is no network or `images` are no numbers; ValueError if their shape is not a batch's;
-        TrainModeError, NotDifferentiable, LayerError and ForwardError as `central_gradients`.
+        TrainModeError, UnsteadyForward, NotDifferentiable, LayerError and ForwardError as `central_gradients`.
     """
     layer = as_layer(layer)
     if isinstance(model, (LeanNetwork, FastForm)):
@@ -102,6 +106,7 @@ def contribution_maps(
         )
     model = unwrapped(model)
     _refuse_train_mode(model)
+    forget_if_changed(model)
     x = as_batch(images, like=model)
     with exact_float32(), torch.inference_mode(False):
         if plain:
@@ -149,6 +154,7 @@ def central_gradients(
     *,
     layer: str | int | Layer = "last",
     position: Position = CENTRE,
+    checked: bool = True,
 ) -> CentralGradients:
     """Contribution map of each image of a batch, and which unit it belongs to.
 
@@ -158,11 +164,13 @@ def central_gradients(
         images: Normalised batch (N, C, H, W) on the network's device and in its precision; not written to.
         layer: As for `feature_map`.
         position: Where in the image the unit lies; its centre for the unit (h // 2, w // 2).
+        checked: Whether to try, before the first map, that each image alone settles what the network gives for it.
 
     Returns: Maps on the CPU, unscaled, >= 0 where finite; not-finite values are passed on, and the map of an image
             whose unit is not finite is NaN.
-    Raises: TrainModeError if a submodule is in train mode; NotDifferentiable if the layer does not depend on the
-        images; LayerError and ForwardError as `feature_map`.
+    Raises: TrainModeError if a submodule is in train mode; UnsteadyForward if a forward pass is random or mixes the
+        images of a batch; NotDifferentiable if the layer does not depend on the images; LayerError and ForwardError as
+        `feature_map`.
     """
     if isinstance(model, FastForm):
         model = model.choose(images, position)
@@ -172,7 +180,9 @@ def central_gradients(
     model = unwrapped(model)
     _refuse_train_mode(model)
     layer = as_layer(layer)
-    if len(images) > 1 and _mixes_images(model):
+    if checked:
+        check_steady(model, images, layer)
+    if len(images) > 1 and normalises_by_batch(model):
         parts = [_gradients(model, image[None], layer, position) for image in images]
         return CentralGradients(torch.cat([part.maps for part in parts]), parts[0].feature_size)
     return _gradients(model, images, layer, position)
@@ -180,7 +190,8 @@ def central_gradients(
 
 def _gradients(model: nn.Module, images: torch.Tensor, layer: Layer, position: Position) -> CentralGradients:
     autocast = torch.autocast(images.device.type, enabled=False)
-    with _parameters_without_gradient(model), torch.inference_mode(False), torch.enable_grad(), autocast:
+    grad = torch.enable_grad()
+    with _parameters_without_gradient(model), torch.inference_mode(False), grad, autocast, same_buffers(model):
         x = images.detach().clone().requires_grad_()
         for_network = x.clone()  # which may write to it
         try:
@@ -222,11 +233,6 @@ def _refuse_train_mode(model: nn.Module) -> None:
     name, module = training[0]
     what = f"its submodule {name!r} ({type(module).__name__}) is in train mode" if name else "it is in train mode"
     raise TrainModeError(f"contribution maps need a network in eval mode, and {what}: call model.eval() first")
-
-
-def _mixes_images(model: nn.Module) -> bool:
-    """Whether a normalisation takes its statistics from the batch, even in eval mode."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None for m in model.modules())
 
 
 @contextmanager

@@ -7,7 +7,9 @@ import torch
 
 from erf.gradient.contribution import central_gradients
 from erf.gradient.jobs import Job
-from erf.gradient.layers.find import run_for_layer
+from erf.gradient.layers.find import output_of_layer
+from erf.gradient.layers.layer import as_layer
+from erf.gradient.layers.steady import check_steady
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.prepare import prepare
 from erf.gradient.precision import arithmetic, number_type
@@ -81,7 +83,7 @@ class _Bench:
 
         def forward() -> None:
             x = torch.empty(1, 3, size, size, device=self._device, dtype=number_type(ready.precision))
-            run_for_layer(model, x, question.layer)
+            output_of_layer(model, x, question.layer)
 
         with explained(ready.label, question.size):
             return count_macs(forward)
@@ -98,7 +100,9 @@ class _Bench:
                 central_gradients(ready.network, x, layer=question.layer, position=position)
 
         with explained(ready.label, question.size), arithmetic(ready.precision):
-            if isinstance(ready.network, FastForm):  # once a run, so no part of the time of an image
-                for position in question.positions:
-                    ready.network.choose(x, position)
+            for position in question.positions:  # once a run, so no part of the time of an image
+                given = ready.network
+                network = given.choose(x, position) if isinstance(given, FastForm) else given
+                if isinstance(network, torch.nn.Module):
+                    check_steady(network, x, as_layer(question.layer))
             return probe(work, self._device, macs=macs, pixels=size * size)

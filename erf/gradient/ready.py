@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from erf.gradient.contribution import ForwardError, LayerError, NotDifferentiable, TrainModeError
+from erf.gradient.contribution import ForwardError, LayerError, NotDifferentiable, TrainModeError, UnsteadyForward
 from erf.gradient.images import ImageSet
 from erf.gradient.layers.find import find_feature_map
 from erf.gradient.layers.layer import Layer, TakenLayer, as_layer
@@ -165,7 +165,7 @@ def explained(label: str, size: tuple[int, int]) -> Iterator[None]:
     """Turn what a network says of a layer or of images that it does not take into a `UserError`."""
     try:
         yield
-    except (LayerError, NotDifferentiable, TrainModeError) as error:
+    except (LayerError, NotDifferentiable, TrainModeError, UnsteadyForward) as error:
         raise UserError(f"{label}: {error}") from error
     except ForwardError as error:
         message = f"{label} cannot take images of {size[0]} × {size[1]} pixels: {error}; {error.hint}"

@@ -16,6 +16,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
 )
 from torch.overrides import TorchFunctionMode
@@ -24,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from erf.gradient.fields.field import UNKNOWN, Field, image_field
 from erf.gradient.fields.rules import Call, field_of_result
+from erf.gradient.state import as_it_was
 
 __all__ = ["DataDependent", "field_of", "follow", "is_following"]
 
@@ -60,8 +62,10 @@ def follow(model: nn.Module, run: Callable[[torch.Tensor], _Result], shape: tupl
     dtype = weight.dtype if weight.is_floating_point() else torch.float32
     quiet = _quiet("torch._subclasses.fake_tensor")
     token = _following.set(True)
-    with quiet, _as_it_was(model), torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), _Unseen(), _Watch():
-        x = torch.empty(shape, device=weight.device, dtype=dtype)
+    randomness = torch.random.fork_rng([weight.device] if weight.device.type == "cuda" else [])
+    mode = _WithoutData()
+    x = mode.image(shape, weight, dtype)
+    with quiet, as_it_was(model), randomness, torch.no_grad(), mode, _Unseen(), _Watch():
         setattr(x, _NAME, image_field((shape[2], shape[3])))
         try:
             return run(x)
@@ -90,36 +94,43 @@ def _quiet(name: str) -> Iterator[None]:
         logger.disabled = before
 
 
-@contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """Put attributes back that a forward pass writes, such as caches: they hold tensors without data."""
+class _WithoutData(FakeTensorMode):
+    """Computes without data what depends on the image, and everything else as ever.
 
-    def copied(value: Any) -> Any:
-        return type(value)(value) if type(value) in (dict, list, set) else value
+    What a network puts away outside of its modules, such as a table of coordinates that a function keeps, is then as
+    good as if it had come of any other forward pass.
+    """
 
-    before = [(m, {name: copied(value) for name, value in vars(m).items()}) for m in model.modules()]
-    try:
-        yield
-    finally:
-        for module, attributes in before:
-            own = vars(module)
-            for name in [name for name in own if name not in attributes]:
-                del own[name]
-            for name, value in attributes.items():
-                held = own.get(name)
-                if type(value) in (dict, list, set) and type(held) is type(value):
-                    _refill(held, value)
-                else:
-                    own[name] = value
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+        self._begun = False
+
+    def image(self, shape: tuple[int, ...], like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The first tensor without data."""
+        with self:
+            image = torch.empty(shape, device=like.device, dtype=dtype)
+        self._begun = True
+        return image
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._begun and not any(isinstance(leaf, FakeTensor) for leaf in tree_leaves((args, kwargs))):
+            return func(*args, **kwargs)
+        result: Any = super().__torch_dispatch__(func, types, args, kwargs)
+        fill = _FILLED.get(func._schema.name)
+        if fill is None or result.numel() > _MOST_FILLED:
+            return result
+        real = torch.empty_strided(result.shape, result.stride(), dtype=result.dtype, device=result.device)
+        return real.fill_(fill(args, kwargs))
 
 
-def _refill(container: Any, value: Any) -> None:
-    """Give a dictionary, list or set its old contents, without making another of it: others may hold it."""
-    container.clear()
-    if isinstance(container, list):
-        container.extend(value)
-    else:
-        container.update(value)
+_FILLED: dict[str, Callable[[Any, Any], Any]] = {  # which look at a tensor's shape alone, and by what they fill
+    **dict.fromkeys(["aten::zeros_like", "aten::new_zeros", "aten::empty_like", "aten::new_empty"], lambda *_: 0),
+    **dict.fromkeys(["aten::ones_like", "aten::new_ones"], lambda *_: 1),
+    "aten::full_like": lambda args, kwargs: args[1] if len(args) > 1 else kwargs["fill_value"],
+    "aten::new_full": lambda args, kwargs: args[2] if len(args) > 2 else kwargs["fill_value"],
+}
+_MOST_FILLED = 1 << 24  # elements; larger ones are no tables, and memory is spared
 
 
 class _Watch(TorchFunctionMode):

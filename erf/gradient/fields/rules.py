@@ -19,6 +19,8 @@ def field_of_result(call: Call) -> Field | None:
     seeing = call.seeing
     if not seeing or call.name in _WITHOUT_DATA:
         return None
+    if call.name in _CONVERTING:  # to the type of another tensor, perhaps, whose numbers have no part in it
+        return call.field_of(call.source)
     if call.name in _POINTWISE:
         return pointwise(call)
     rule = _RULES.get(call.name)
@@ -39,11 +41,12 @@ _POINTWISE = frozenset(
         *("feature_alpha_dropout", "add", "iadd", "radd", "sub", "isub", "rsub", "subtract", "mul", "imul", "rmul"),
         *("multiply", "div", "truediv", "itruediv", "rtruediv", "idiv", "divide", "neg", "negative", "positive", "pos"),
         *("exp", "exp2", "sqrt", "rsqrt", "pow", "ipow", "rpow", "square", "abs", "reciprocal", "maximum", "minimum"),
-        *("addcmul", "contiguous", "to", "float", "half", "double", "bfloat16", "type", "type_as", "cpu", "cuda"),
+        *("addcmul", "contiguous", "float", "half", "double", "bfloat16", "type", "cpu", "cuda"),
         *("detach", "clone", "requires_grad", "copy", "local_response_norm", "channel_shuffle", "fill", "eq", "ne"),
         *("lt", "gt", "le", "ge", "logical_and", "logical_or", "logical_not", "invert", "bool", "data"),
     ]
 )
+_CONVERTING = frozenset(["to", "type_as"])
 _WITHOUT_DATA = frozenset(
     [
         *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),

@@ -1,7 +1,6 @@
 """The feature map that a layer names."""
 
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from erf.gradient.fields.calls import PRODUCT
 from erf.gradient.fields.field import NO_BOUND, UNKNOWN
 from erf.gradient.fields.follow import DataDependent, field_of, follow, is_following
 from erf.gradient.layers.capture import capture, eager, find_module, select, some_names, unwrapped
+from erf.gradient.layers.known import known_of
 from erf.gradient.layers.last import last_layer, last_note
 from erf.gradient.layers.layer import (
     ForwardError,
@@ -42,8 +42,8 @@ __all__ = [
     "find_feature_map",
     "image_channels",
     "is_module_name",
+    "output_of_layer",
     "resolve",
-    "run_for_layer",
     "tell_layout",
 ]
 
@@ -111,22 +111,26 @@ def find_feature_map(model: nn.Module, x: torch.Tensor, layer: Layer) -> Feature
     return FeatureMap(feat, replace(taken, note=note, call=layer.call))
 
 
-def run_for_layer(model: nn.Module, x: torch.Tensor, layer: str | int | Layer) -> None:
-    """Run a network as `feature_map` does, and nothing besides: how the layer's output is laid out is left open.
+def output_of_layer(model: nn.Module, x: torch.Tensor, layer: str | int | Layer) -> torch.Tensor:
+    """What a layer gives, the images first: run as `feature_map` does, but how it is laid out is left open.
 
-    Raises: As `feature_map`.
+    Raises: As `feature_map`; LayerError if it gives no tensor.
     """
     model, layer = unwrapped(model), resolve(model, layer)
     network: Any = model
     with eager(model), own_words(model, x):
         if is_module_name(model, layer):
-            select(capture(model, lambda: model(x), layer), layer)
+            output = select(capture(model, lambda: model(x), layer), layer)
         elif layer.name != "last" or hasattr(model, "forward_intermediates"):
-            _of_network(model, x, layer)
+            output = _of_network(model, x, layer).values
         elif hasattr(model, "forward_features"):
-            network.forward_features(x)
+            output = network.forward_features(x)
         else:
-            model(x)
+            output = model(x)
+    output = _only(output)
+    if not isinstance(output, torch.Tensor) or not output.ndim:
+        raise LayerError(f"layer {layer.name!r} gives {type(output).__name__}, not a feature map of 3 or 4 dimensions")
+    return _with_images_first(output, layer)
 
 
 def _says_more(layer: Layer) -> bool:
@@ -153,7 +157,7 @@ def _of_network(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
         if hasattr(model, "forward_features"):
             return _found(model, x, layer, lambda image: network.forward_features(image), "forward_features")
         with own_words(model, x):
-            output = model(x)
+            output = _only(model(x))
         if isinstance(output, torch.Tensor) and output.ndim == 4:
             return _found(model, x, layer, model, "output", output)
     raise LayerError(
@@ -292,11 +296,14 @@ def _with_images_first(output: Any, layer: Layer) -> Any:
 
 
 def _selected(output: Any, layer: Layer) -> Any:
-    return select(output, layer) if layer.name != "last" else output
+    return select(output, layer) if layer.name != "last" else _only(output)
 
 
-_Key = tuple[Layer, torch.Size, torch.Size]
-_LAYOUTS: "weakref.WeakKeyDictionary[nn.Module, dict[_Key, Layout | None]]" = weakref.WeakKeyDictionary()
+def _only(output: Any) -> Any:
+    """The one entry of a list or tuple of one, such as the maps of a network that may have several."""
+    while isinstance(output, (list, tuple)) and len(output) == 1:
+        output = output[0]
+    return output
 
 
 def tell_layout(model: nn.Module, layer: Layer, image: Sequence[int], output: Sequence[int], layout: Layout) -> None:
@@ -309,8 +316,11 @@ def tell_layout(model: nn.Module, layer: Layer, image: Sequence[int], output: Se
         output: Shape of the output.
         layout: That it has.
     """
-    known = _LAYOUTS.setdefault(model, {})
-    known.setdefault((layer, torch.Size(image[1:]), torch.Size(output[1:])), layout)
+    known_of(model).setdefault(_key_of_layout(layer, image, output), layout)
+
+
+def _key_of_layout(layer: Layer, image: Sequence[int], output: Sequence[int]) -> Hashable:
+    return ("layout", layer, tuple(image[1:]), tuple(output[1:]))
 
 
 def _has_aspect(size: Sequence[int], image: Sequence[int]) -> bool:
@@ -322,8 +332,7 @@ def _layout_of(
     model: nn.Module, x: torch.Tensor, output: torch.Tensor, layer: Layer, run: Callable[[torch.Tensor], Any]
 ) -> Layout | None:
     """The layout of an output, found once for each network, layer and size of images."""
-    known = _LAYOUTS.setdefault(model, {})
-    key = (layer, x.shape[1:], output.shape[1:])
+    known, key = known_of(model), _key_of_layout(layer, x.shape, output.shape)
     if key not in known:
         known[key] = _found_out(model, x, output, layer, run)
     return known[key]

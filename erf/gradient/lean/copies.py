@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from erf.gradient.layers.known import share_known
+
 __all__ = ["copy_network"]
 
 _ATOMS = frozenset([bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device])
@@ -41,7 +43,10 @@ def copy_network(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Modul
         for name, value in vars(module).items():
             own[name] = value if type(value) in _ATOMS else _copied(value, memo)
         own.pop(_COMPILED, None)
-    return copy.deepcopy(model, memo)
+    copied = copy.deepcopy(model, memo)
+    if dtype is None:
+        share_known(copied, model)
+    return copied
 
 
 def _is_ordinary(kind: type[nn.Module]) -> bool:
