@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from erf.gradient.layers.layer import Layer, as_layer
 from erf.options import Config, read_position
 from erf.results.files import ErfResult
+from erf.sizes import Size, as_size
 from erf.sweep import FieldTool
 from runkit import UserError
 
@@ -18,13 +19,15 @@ __all__ = ["analyze"]
 
 def analyze(
     model: "nn.Module | str",
-    images: str | Path | None = None,
+    images: str | Path | Sequence[str | Path] | None = None,
     *,
-    size: int = 1024,
+    size: Size = 1024,
     layer: str | int | Layer = "last",
     position: str | Sequence[float] = "centre",
     weights: str | Path = "auto",
     num_images: int = 50,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     precision: str = "float32",
@@ -41,12 +44,15 @@ def analyze(
         model: Any module, or a name as on the command line: timm's, `torchvision/NAME`, `FILE.py:FACTORY`, ... A module
             is left as it is: a copy of it runs, in eval mode. Its `pretrained_cfg`, or its attributes `mean` and `std`,
             say how it wants its images; ImageNet's mean and deviation are taken where it does not say.
-        images: Folder of images, any depth; None for the photographs that scikit-image ships.
-        size: Side in pixels that the images are resized to.
+        images: Folder of images, any depth, or a text file that lists them, or several of these and of images; None for
+            the photographs that scikit-image ships.
+        size: That the images are resized to in pixels: a side, or (height, width).
         layer: Feature map: "last", a stage's position, a module's name, or a `Layer`, which can say more.
         position: Of the unit: "centre", "average", or two fractions of the image (down, across).
         weights: For a name: "auto", "pretrained", "random", or a checkpoint's path. A module brings its own.
         num_images: At most so many, spread evenly over the sorted files.
+        mean, std: That images, in 0 to 1, are normalised by: one number, or one for each channel; None for what the
+            network says.
         device: "auto", "cpu", "cuda", ...
         batch_size: Images at a time; None for as many as keep the device busy and fit.
         precision: "float32", "float64", "bfloat16"; on CUDA also "float16" and "tf32".
@@ -80,9 +86,11 @@ def analyze(
     config = Config(
         model=(resolved.name,),
         weights=(str(weights),),
-        images=None if images is None else Path(images),
+        images=_paths(images),
         num_images=num_images,
-        size=(size,),
+        mean=_per_channel(mean),
+        std=_per_channel(std),
+        size=(as_size(size),),
         layer=(asked.name,),
         layout=asked.layout,
         call=asked.call,
@@ -102,11 +110,27 @@ def analyze(
     return tool.conclude(job, network, tool.compute(job, network, loop), loop)
 
 
+def _paths(images: str | Path | Sequence[str | Path] | None) -> Path | tuple[Path, ...] | None:
+    if images is None or isinstance(images, str | Path):
+        return None if images is None else Path(images)
+    return tuple(map(Path, images))
+
+
+def _per_channel(values: float | Sequence[float] | None) -> tuple[float, ...] | None:
+    if values is None:
+        return None
+    return (float(values),) if isinstance(values, int | float) else tuple(map(float, values))
+
+
 def _call_in_words(model: "nn.Module | str", images: Any, options: Mapping[str, Any]) -> str:
     """The call that made a result, for its provenance; options that were left at their defaults are left out."""
     first = repr(model) if isinstance(model, str) else f"<{type(model).__name__}>"
     shown = [f"{key}={options[key]!r}" for key, default in _DEFAULTS.items() if options[key] != default]
-    return f"erf.analyze({', '.join([first, *([repr(str(images))] if images is not None else []), *shown])})"
+    return f"erf.analyze({', '.join([first, *([_images_in_words(images)] if images is not None else []), *shown])})"
+
+
+def _images_in_words(images: Any) -> str:
+    return repr(str(images)) if isinstance(images, str | Path) else repr([str(image) for image in images])
 
 
 _DEFAULTS: Mapping[str, Any] = analyze.__kwdefaults__ or {}

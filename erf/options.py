@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from erf.sizes import Size, read_size
 from runkit.options import (
     RunOptions,
     add_batch_size,
     add_console,
     add_device,
     add_formats,
+    add_normalisation,
     add_output,
     add_report,
     add_resume,
@@ -41,9 +43,10 @@ class Config(RunOptions):
     """What the command line asked for; the names are those of the options.
 
     Attributes:
-        images: Folder of images; None for the bundled photographs.
+        images: Folder of images, a text file that lists them, or several of these and of images; None for the bundled
+            photographs.
         num_images: At most so many of them.
-        size: Sides of the images in pixels.
+        size: Of the images in pixels: sides of squares, or (height, width).
         layer: Feature maps: "last", a stage's position, a module's name, or "all" for every stage.
         layout: Of the layers' outputs, such as "NHWC"; None to find it out.
         call: Which call of a layer that runs several times; None for its only one.
@@ -54,9 +57,9 @@ class Config(RunOptions):
         from_npz: Saved results to be measured and drawn again, instead of networks.
     """
 
-    images: Path | None = None
+    images: Path | tuple[Path, ...] | None = None
     num_images: int = 50
-    size: tuple[int, ...] = (1024,)
+    size: tuple[Size, ...] = (1024,)
     layer: tuple[str, ...] = ("last",)
     layout: str | None = None
     call: int | None = None
@@ -92,7 +95,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_weights(what, auto="where there are none, random ones with a warning", several=True)
     what.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of images, any depth (default: bundled photographs)"
+        "--images",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="folder of images, any depth, or a text file (.txt) with the path of an image on each line, or several "
+        "of these and of images (default: bundled photographs)",
     )
     what.add_argument(
         "--num-images", type=int, default=default.num_images, metavar="N", help="at most N images (default 50)"
@@ -100,10 +108,11 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--size",
         nargs="+",
-        type=int,
+        type=_size,
         default=list(default.size),
         metavar="S",
-        help="images are resized to S x S pixels (default 1024)",
+        help="images are resized to S x S pixels, or to height x width where both are given, as in 384x128 "
+        "(default 1024)",
     )
     what.add_argument(
         "--layer",
@@ -142,6 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the unit: centre, two fractions of the image (down, across), or average: the mean over a grid of "
         "3 x 3 positions, laid over each other (default centre)",
     )
+    add_normalisation(what)
     add_seed(what)
     how = parser.add_argument_group("how it is computed")
     add_device(how)
@@ -183,6 +193,8 @@ def parse_config(arguments: Sequence[str]) -> Config:
     """The configuration that arguments ask for; wrong usage ends the program with exit code 2."""
     parser = build_parser()
     options = read_options(parser, arguments)
+    if options["images"] is not None and len(options["images"]) == 1:
+        (options["images"],) = options["images"]
     try:
         config = Config(**{**options, "position": read_position(options["position"])})
     except ValueError as error:
@@ -190,6 +202,14 @@ def parse_config(arguments: Sequence[str]) -> Config:
     if config.console.list_models is None and bool(config.model) == bool(config.from_npz):
         parser.error("give --model NAME [NAME ...], or --from-npz FILE [FILE ...]")
     return config
+
+
+def _size(text: str) -> Size:
+    """Type of `--size`, for argparse, which reports its error."""
+    try:
+        return read_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def read_position(values: str | Sequence[str | float]) -> str | tuple[float, float]:

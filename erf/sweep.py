@@ -19,11 +19,13 @@ from erf.results.files import (
     check_result,
     finished_identity,
     load_result,
+    manifest_file,
     result_files,
     save_result,
 )
 from erf.results.tables import comparison_files
-from runkit import UserError, file_stem
+from erf.sizes import pixels_of
+from runkit import UserError, file_stem, save_csv
 from runkit.progress import SavedProgress
 from runkit.sweep import Preview, Swept, Tool, run_sweep
 
@@ -72,7 +74,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         from erf.gradient.precision import check_precision
         from erf.gradient.ready import check_size
 
-        for size in (max(self.config.size), min(self.config.size)):
+        for size in self.config.size:
             check_size(size)
         check_precision(self.config.precision, device)
         for layer in self.config.layer:
@@ -101,7 +103,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
             "weights": job.weights.record.identity,
             "images": self.image_sha256,
             "num_images": len(self.images.paths),
-            "size": job.size,
+            "size": job.size if isinstance(job.size, int) else list(job.size),
             "layer": job.layer,
             "precision": self.config.precision,
             "plain": self.config.plain,
@@ -114,12 +116,16 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
             identity["call"] = self.config.call
         if self.config.prefix_tokens is not None:
             identity["prefix_tokens"] = self.config.prefix_tokens
+        if self.config.mean is not None:
+            identity["mean"] = list(self.config.mean)
+        if self.config.std is not None:
+            identity["std"] = list(self.config.std)
         return identity
 
     # what is on disk
 
     def files(self, job: Job) -> list[Path]:
-        return result_files(self.folder, job.name, self.config.formats)
+        return [*result_files(self.folder, job.name, self.config.formats), manifest_file(self.folder, job.name)]
 
     def progress_path(self, job: Job) -> Path:
         return self.folder / f"{file_stem(job.name)}.partial.npz"
@@ -146,7 +152,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     def _question(self, job: Job) -> "Question":
         from erf.gradient.ready import Question
 
-        return Question((job.size, job.size), self._asked(job.layer), positions_of(self.config.position))
+        return Question(job.pixels, self._asked(job.layer), positions_of(self.config.position))
 
     def load_network(self, job: Job) -> "LoadedNetwork":
         from erf.gradient.ready import load_network
@@ -159,6 +165,8 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
             plain=self.config.plain,
             images=self.images,
             label=job.name,
+            mean=self.config.mean,
+            std=self.config.std,
         )
 
     def compute(self, job: Job, network: "LoadedNetwork", loop: "Loop") -> "Progress":
@@ -185,6 +193,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         from erf.figures.files import write_result
 
         write_result(outputs, self.folder, scale=self.config.scale, formats=self.config.formats)
+        save_csv(manifest_file(self.folder, job.name), self.images.list_used(outputs.image_names))
         return outputs
 
     # what a dry run asks
@@ -212,7 +221,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
 
     def describe_inputs(self) -> str:
         config, images = self.config, self.images
-        sizes = " and ".join(f"{size} x {size}" for size in config.size)
+        sizes = " and ".join("{} x {}".format(*pixels_of(size)) for size in config.size)
         return f"{len(images.paths)} images ({images.name}) at {sizes} pixels, in {config.precision} on {self.device}"
 
     def common_files(self, jobs: Sequence[Job]) -> list[Path]:

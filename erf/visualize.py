@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from erf.options import Config, build_parser, parse_config
-from erf.results.files import ErfResult, load_result, result_files
+from erf.results.files import ErfResult, load_result, manifest_file, result_files
 from erf.results.tables import comparison_files, summary, text_table
 from erf.sweep import FieldTool, measure_networks
 from runkit import Failures, UserError, file_stem, is_main_process, run_main, write_json, write_out
@@ -103,7 +103,8 @@ def _load_results(config: Config) -> list[ErfResult]:
 
 def _files_of(result: ErfResult, config: Config) -> list[str]:
     """The files of a result; its map lies elsewhere where it was read by `--from-npz`."""
-    return [str(path) for path in result_files(config.folder, result.name, config.formats) if path.exists()]
+    files = [*result_files(config.folder, result.name, config.formats), manifest_file(config.folder, result.name)]
+    return [str(path) for path in files if path.exists()]
 
 
 def _refuse_repetitions(config: Config) -> None:

@@ -30,7 +30,7 @@ from replknet.weights.sources import WeightsFile, WeightsUnavailable, find_weigh
 from runkit import UserError, sha256_of_file
 from runkit.plugins import OWN_CODE_ERRORS, is_plugin, load_plugin, words_of
 
-__all__ = ["is_foreign", "preprocessing_of", "resolve_foreign", "resolve_module", "sha256_of_weights"]
+__all__ = ["is_code", "is_foreign", "preprocessing_of", "resolve_foreign", "resolve_module", "sha256_of_weights"]
 
 _TORCHVISION, _HF_HUB, _TORCH_HUB = "torchvision/", "hf-hub:", "torch.hub:"
 
@@ -38,6 +38,11 @@ _TORCHVISION, _HF_HUB, _TORCH_HUB = "torchvision/", "hf-hub:", "torch.hub:"
 def is_foreign(name: str) -> bool:
     """Whether a network's name is one of this module's."""
     return name.startswith((_TORCHVISION, _HF_HUB, _TORCH_HUB)) or is_plugin(name)
+
+
+def is_code(name: str) -> bool:
+    """Whether a network's name is that of code, which gives the network its weights."""
+    return name.startswith(_TORCH_HUB) or (is_plugin(name) and not name.startswith((_TORCHVISION, _HF_HUB)))
 
 
 def resolve_foreign(name: str, weights: str, *, seed: int) -> ResolvedWeights:
@@ -193,7 +198,13 @@ def _load_strictly(model: nn.Module, checkpoint: Checkpoint, said: str) -> None:
 def preprocessing_of(model: nn.Module) -> Preprocessing:
     """What a network says of its images: timm's `pretrained_cfg`, or attributes `mean`, `std` and `input_size`.
 
-    What it does not say is ImageNet's mean and deviation, 224 pixels, and bicubic resizing.
+    What it does not say is 224 pixels, bicubic resizing, and of three channels ImageNet's mean and deviation, of one
+    channel their means; of any other number the values are taken as they are.
+
+    Args:
+        model: In eval mode.
+
+    Raises: UserError if it has not one mean or deviation for each channel.
     """
     cfg: Any = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
     said: Mapping[str, Any] = cfg if isinstance(cfg, Mapping) else getattr(cfg, "to_dict", dict)()
@@ -206,15 +217,58 @@ def preprocessing_of(model: nn.Module) -> Preprocessing:
 
     size = ask("input_size", (224, 224))
     size = (size, size) if isinstance(size, int) else tuple(int(side) for side in tuple(size)[-2:])
-    mean, std = _numbers(ask("mean", IMAGENET_DEFAULT_MEAN)), _numbers(ask("std", IMAGENET_DEFAULT_STD))
+    channels = _channels_of(model, size)
+    mean, std = (_of_channels(model, kind, ask(kind, None), channels) for kind in ("mean", "std"))
     interpolation, crop_pct = ask("interpolation", "bicubic"), float(ask("crop_pct", 1.0))
-    return Preprocessing(cast(Any, mean), cast(Any, std), cast(Any, size), interpolation, crop_pct)
+    return Preprocessing(mean, std, cast(Any, size), interpolation, crop_pct)
+
+
+_DEFAULTS: Mapping[str, tuple[float, ...]] = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+_NEUTRAL = {"mean": 0.0, "std": 1.0}
+_CHANNELS = ("in_chans", "in_channels", "input_channels", "n_channels")
+"""Names under which networks keep how many channels their images have."""
+
+
+def _of_channels(model: nn.Module, kind: str, values: Any, channels: int) -> tuple[float, ...]:
+    """Mean or deviation of each channel; of timm's networks with other channels than colours what fits them."""
+    numbers = _numbers(values) if values is not None else _DEFAULTS[kind]
+    if len(numbers) == channels:
+        return numbers
+    if len(numbers) == 1:
+        return numbers * channels
+    if values is not None and getattr(model, kind, None) is not None and not callable(getattr(model, kind)):
+        raise UserError(f"{type(model).__name__}.{kind} has {len(numbers)} numbers for images of {channels} channels")
+    return (sum(numbers) / len(numbers),) if channels == 1 else (_NEUTRAL[kind],) * channels
+
+
+def _channels_of(model: nn.Module, size: tuple[int, ...]) -> int:
+    """How many channels a network's images have: as it says, as its first convolution does if it takes no colours."""
+    for name in _CHANNELS:
+        value = getattr(model, name, None)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    said = getattr(model, "input_size", None)
+    if isinstance(said, (tuple, list)) and len(said) == 3:
+        return int(said[0])
+    convolutions = (m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd))
+    first = next((m.in_channels for m in convolutions), 3)
+    return first if first == 3 or not _takes_colours(model, size) else 3
+
+
+def _takes_colours(model: nn.Module, size: tuple[int, ...]) -> bool:
+    """Whether a network runs on an image of three channels; its first convolution need not be the one that does."""
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, 3, *size))
+    except OWN_CODE_ERRORS:
+        return False
+    return True
 
 
 def _numbers(values: Any) -> tuple[float, ...]:
     if isinstance(values, torch.Tensor):
         values = values.flatten().tolist()
-    return tuple(float(value) for value in values)
+    return (float(values),) if isinstance(values, int | float) else tuple(float(value) for value in values)
 
 
 # --- torch.hub --------------------------------------------------------------------------------------------------------

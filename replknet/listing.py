@@ -8,6 +8,7 @@ from typing import Any
 
 import timm
 
+from replknet.foreign import is_code
 from replknet.weights.sources import source_of_weights
 from replknet.zoo import ResolvedWeights, WeightsRecord, resolve_weights
 from runkit import UserError, format_table, write_json, write_out
@@ -73,9 +74,11 @@ def list_networks(pattern: str = "*", *, num_classes: int | None = None) -> list
 def find_source(name: str, weights: str = "auto") -> str | None:
     """Where `replknet.zoo.resolve_weights` would take weights from, without fetching or reading them.
 
-    Returns: 'random', or a key of `SOURCES`.
+    Returns: 'random', 'built' where code gives a network its weights, or a key of `SOURCES`.
     Raises: UserError for an unknown network or tag.
     """
+    if is_code(name):
+        return "built" if weights in ("auto", "pretrained", "random") else "file"
     resolve_weights(name, "random")  # knows the names
     if weights == "random":
         return weights
@@ -111,7 +114,7 @@ def foresee_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Fores
         return ForeseenWeights(stand_in, SOURCES["download"], at_hand=False)
     resolved = resolve_weights(name, weights, seed=seed)
     record = resolved.record
-    label = record.label if record.random or record.source == "file" else SOURCES[record.source]
+    label = record.label if record.random or record.source in ("file", "built") else SOURCES[record.source]
     return ForeseenWeights(resolved, label, at_hand=True)
 
 

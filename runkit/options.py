@@ -20,6 +20,7 @@ __all__ = [
     "add_console",
     "add_device",
     "add_formats",
+    "add_normalisation",
     "add_output",
     "add_report",
     "add_resume",
@@ -75,6 +76,7 @@ class RunOptions:
         batch_size: Images at a time; None for as many as keep the device busy and fit.
         precision: Arithmetic of the network.
         seed: Of random weights, at least 0.
+        mean, std: Of each channel, that images are normalised by; None for what the network says.
         output: Folder; a tool's files go to a folder of its name within.
         formats: Of the pictures.
         report: Whether to write the HTML page, too.
@@ -90,6 +92,8 @@ class RunOptions:
     batch_size: int | None = None
     precision: str = "float32"
     seed: int = 0
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     output: Path = Path("figures")
     formats: tuple[str, ...] = ("png",)
     report: bool = False
@@ -128,6 +132,8 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> d
     options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in parsed.items()}
     if options["seed"] < 0:
         parser.error(f"--seed must be at least 0, not {options['seed']}")
+    if any(value <= 0 for value in options.get("std") or ()):
+        parser.error(f"--std {' '.join(f'{value:g}' for value in options['std'])}: deviations are above 0")
     options["formats"] = tuple(dict.fromkeys(options["formats"]))
     if "model" in options:
         try:
@@ -156,6 +162,19 @@ def add_weights(group: _Group, *, auto: str, several: bool = False) -> None:
 def add_seed(group: _Group) -> None:
     """`--seed`."""
     group.add_argument("--seed", type=int, default=0, metavar="N", help="of random weights (default 0)")
+
+
+def add_normalisation(group: _Group) -> None:
+    """`--mean` and `--std`."""
+    for name, what in (("mean", "mean"), ("std", "standard deviation")):
+        group.add_argument(
+            f"--{name}",
+            nargs="+",
+            type=float,
+            metavar="X",
+            help=f"{what} that images, in 0 to 1, are normalised by: one number, or one for each channel (default: "
+            "what the network says, else ImageNet's)",
+        )
 
 
 def add_device(group: _Group) -> None:

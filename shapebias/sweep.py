@@ -249,7 +249,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
     def estimate_cost(self, job: AnswerJob, images: int) -> "Cost":
         from shapebias.network.cost import estimate_cost
 
-        return estimate_cost(job.network, self.config, self.device, images)
+        return estimate_cost(job.weights, self.config, self.device, images)
 
     def describe_inputs(self) -> str:
         described = []

@@ -82,7 +82,7 @@ def renormalise(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Ten
     if preprocessing == TOOLBOX_PREPROCESSING:
         return images
 
-    def column(values: tuple[float, float, float]) -> torch.Tensor:
+    def column(values: tuple[float, ...]) -> torch.Tensor:
         return torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
 
     x = images * column(TOOLBOX_PREPROCESSING.std) + column(TOOLBOX_PREPROCESSING.mean)

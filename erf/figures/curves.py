@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from erf.figures.maps import caption, row_name, write_caption
 from erf.measures.bootstrap import Resampled
+from erf.measures.extent import squares_area
 from erf.results.files import ErfResult
 from runkit.figures import axes_or_new, new_figure
 
@@ -29,9 +30,11 @@ def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes | None = None) ->
         for index, (result, colour) in enumerate(zip(results, _choose_colours(results), strict=True)):
             curve = result.measured.mass_curve
             _draw_curve(ax, 2 * np.arange(len(curve.estimate)) + 1, curve, result, colour, f"mass-{index}")
-        sides = np.linspace(0, min(results[0].contribution.shape), 200)
-        ax.plot(sides, sides**2 / results[0].contribution.size, color="0.5", linewidth=0.8, linestyle=":", zorder=1)
-        largest = max(min(result.contribution.shape) for result in results)
+        height, width = results[0].contribution.shape
+        sides = np.linspace(0, max(height, width), 200)
+        even = squares_area(sides, (height, width)) / results[0].contribution.size
+        ax.plot(sides, even, color="0.5", linewidth=0.8, linestyle=":", zorder=1)
+        largest = max(max(result.contribution.shape) for result in results)
         ax.set(xlabel="side of the centred square (pixels)", ylabel="share of the mass", xlim=(0, largest), ylim=(0, 1))
         ax.yaxis.set_major_formatter("{x:.0%}")
     return ax

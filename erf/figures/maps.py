@@ -89,7 +89,7 @@ def plot_contribution(
     with axes_or_new(ax, 4.8, 3.6, layout=None) as ax:
         image = ax.imshow(shown, cmap=colour_map(), vmin=low, vmax=high, interpolation="antialiased")
         for i, area in enumerate(log_area(contribution, thresholds, centre=centre)):
-            _draw_square(ax, area, _LABEL_CORNERS[i % len(_LABEL_CORNERS)], centre, min(height, width))
+            _draw_square(ax, area, _LABEL_CORNERS[i % len(_LABEL_CORNERS)], centre, (height, width))
         ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
         ax.set_xticks([0, width // 2, width - 1], ["0", str(width // 2), str(width)])
         ax.set_yticks([0, height // 2, height - 1], ["0", str(height // 2), str(height)])
@@ -134,12 +134,15 @@ def _scale(name: str) -> tuple[str, float, float, float]:
 _LABEL_CORNERS = ((0, 1), (1, 1), (0, 0), (1, 0))
 
 
-def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], centre: Centre, shorter: int) -> None:
+def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], centre: Centre, shape: tuple[int, int]) -> None:
+    """A square and its share; where it is larger than the map's shorter side, the part of it that lies in the map."""
     if area.side_px is None:
         return
-    left, top = centre[1] - area.side_px / 2, centre[0] - area.side_px / 2
+    high, wide, shorter = min(area.side_px, shape[0]), min(area.side_px, shape[1]), min(shape)
+    left = centre[1] - wide / 2 if area.side_px <= shape[1] else -0.5
+    top = centre[0] - high / 2 if area.side_px <= shape[0] else -0.5
     outline = [path_effects.Stroke(linewidth=2.0, foreground="black"), path_effects.Normal()]
-    square = Rectangle((left, top), area.side_px, area.side_px, fill=False, edgecolor="white", linewidth=0.9)
+    square = Rectangle((left, top), wide, high, fill=False, edgecolor="white", linewidth=0.9)
     square.set_path_effects(outline)
     ax.add_patch(square)
     across, down = corner
@@ -147,7 +150,7 @@ def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], centre: Ce
     small = area.side_px < 0.5 * shorter  # labels point away from the square, so as not to meet
     label = ax.annotate(
         f"{area.threshold:.0%}",
-        (left + across * area.side_px, top + down * area.side_px),
+        (left + across * wide, top + down * high),
         xytext=(-2.0 if bool(across) != small else 2.0, 2.0 if bool(down) == inside else -2.0),
         textcoords="offset points",
         ha="right" if bool(across) != small else "left",
@@ -160,11 +163,14 @@ def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], centre: Ce
 
 def draw_result(result: ErfResult, *, scale: str = "decades") -> Figure:
     """Figure of one result: heatmap, squares, and what made it underneath; `scale` as in `plot_contribution`."""
-    with new_figure(4.2, 4.3, layout=None) as figure:
-        figure.subplots_adjust(left=0.1, right=0.85, top=0.97, bottom=0.13)
+    high, wide = result.contribution.shape
+    # in inches; a square map leaves room for its title, one that is higher does not, and one that is wider too much
+    height, title = 4.3 - 3.3 * (1 - min(1.0, high / wide)), 0.45 if high > wide else 0.129
+    with new_figure(4.2, height, layout=None) as figure:
+        figure.subplots_adjust(left=0.1, right=0.85, top=1 - title / height, bottom=0.559 / height)
         ax = plot_contribution(result.contribution, ax=figure.subplots(), scale=scale, centre=result.centre)
         _title(ax, result)
-        write_caption(figure, (0.1, 0.015), caption([result]))
+        write_caption(figure, (0.1, 0.0645 / height), caption([result]))
     return figure
 
 
@@ -180,7 +186,8 @@ def draw_comparison(results: Sequence[ErfResult], *, scale: str = "decades") -> 
     rows = -(-len(panels) // columns)
     panel = 2.3 if columns > 2 else 2.9
     table_height = 0.55 + 0.21 * len(results)
-    width, height = max(columns * panel + 0.95, 6.4), rows * (panel + 0.45) + table_height + 0.67
+    panel_height = panel * _flatness(results)
+    width, height = max(columns * panel + 0.95, 6.4), rows * (panel_height + 0.45) + table_height + 0.67
     with new_figure(width, height, layout=None) as figure:
         grid = figure.add_gridspec(
             rows, columns, left=0.06, right=0.88, top=1 - 0.42 / height, bottom=(table_height + 0.74) / height,
@@ -198,6 +205,12 @@ def draw_comparison(results: Sequence[ErfResult], *, scale: str = "decades") -> 
         _area_table(table_ax, results)
         write_caption(figure, (0.06, 0.06 / height), caption(results))
     return figure
+
+
+def _flatness(results: Sequence[ErfResult]) -> float:
+    """Height over width of the highest map, 1 where it is as high as wide, or higher."""
+    shapes = (result.contribution.shape for result in results)
+    return max(min(1.0, height / width) for height, width in shapes)
 
 
 plot_comparison = draw_comparison

@@ -234,5 +234,5 @@ def _describe_source(result: ErfResult, folder: Path, page: Path) -> Source:
         ("Computed in", f"{made['precision']} on {made['device']}{', plain form' if made.get('plain') else ''}"),
         *describe_head(made),
     ]
-    files = [stem.with_name(stem.name + suffix) for suffix in (".json", ".npz", ".png", ".pdf", ".svg")]
+    files = [stem.with_name(stem.name + suffix) for suffix in (".json", ".npz", ".images.csv", ".png", ".pdf", ".svg")]
     return Source(result.name, result.weights_label, tuple(facts), links_to(files, page))

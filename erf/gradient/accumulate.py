@@ -54,7 +54,9 @@ def choose_batch_size(ready: ReadyNetwork, question: Question) -> int:
 
     On CPU this is one: the convolutions of a single image busy all cores. Measured on a black image.
     """
-    black = torch.zeros(1, 3, *question.size, device=ready.device, dtype=number_type(ready.precision))
+    black = torch.zeros(
+        1, ready.preprocessing.channels, *question.size, device=ready.device, dtype=number_type(ready.precision)
+    )
     limit = 32 if ready.device.type == "cuda" else 1
     return fitting_batch_size(
         lambda: central_gradients(ready.network, black, layer=question.layer), ready.device, limit=limit
@@ -80,7 +82,7 @@ def accumulate(ready: ReadyNetwork, images: ImageSet, question: Question, loop: 
     begun = unpack(loop.saved) if loop.saved else Progress(np.zeros(size))
 
     def read(paths: Sequence[Path]) -> list[_Outcome]:
-        return [_read(path, images, size) for path in paths]
+        return [_read(path, images, size, ready.preprocessing.channels) for path in paths]
 
     def differentiate(outcomes: Sequence[_Outcome]) -> list[_Outcome]:
         readable = [outcome for outcome in outcomes if outcome.pixels is not None]
@@ -126,8 +128,8 @@ class _Outcome:
     feature_size: tuple[int, int] | None = None
 
 
-def _read(path: Path, images: ImageSet, size: tuple[int, int]) -> _Outcome:
-    pixels, reason = images.try_read(path, size)
+def _read(path: Path, images: ImageSet, size: tuple[int, int], channels: int) -> _Outcome:
+    pixels, reason = images.try_read(path, size, channels)
     return _Outcome(images.name_of(path), reason, pixels)
 
 

@@ -15,7 +15,7 @@ from erf.gradient.lean.prepare import prepare
 from erf.gradient.precision import arithmetic, number_type
 from erf.gradient.ready import Question, ReadyNetwork, explained
 from erf.options import Config
-from replknet.zoo import load_model
+from replknet.zoo import load_model, resolve_weights
 from runkit import UserError
 from runkit.compute.probe import Probe, count_macs, extrapolate, probe
 from runkit.dry_run import Cost
@@ -24,6 +24,7 @@ __all__ = ["estimate_cost"]
 
 _logger = logging.getLogger(__name__)
 _SMALLEST_PROBE_PX = 64
+Pixels = tuple[int, int]  # height, width
 
 
 def estimate_cost(job: Job, question: Question, config: Config, device: torch.device, images: int) -> Cost:
@@ -33,24 +34,29 @@ def estimate_cost(job: Job, question: Question, config: Config, device: torch.de
     """
     bench = _Bench(job, question, config, device)
     batch_size = config.batch_size or 1
-    macs = bench.count(job.size)
+    macs = bench.count(job.pixels)
     probes: list[Probe] = []
-    for size in _probe_sizes(job.size):
+    for size in _probe_sizes(job.pixels):
         try:
             probes.append(bench.run(size))
         except UserError:
-            if size == job.size:
+            if size == job.pixels:
                 raise
-            _logger.debug("%s takes no images of %d pixels", job.name, size)
+            _logger.debug("%s takes no images of %d x %d pixels", job.name, *size)
         if len(probes) == 2:
             break
-    whole = extrapolate(probes, macs=batch_size * macs, pixels=batch_size * job.size**2)
+    whole = extrapolate(probes, macs=batch_size * macs, pixels=batch_size * job.pixels[0] * job.pixels[1])
     return Cost(bench.parameters, macs, whole.seconds * images / batch_size, whole.peak_bytes)
 
 
-def _probe_sizes(size: int) -> list[int]:
-    """A quarter, a half and the whole of the side, as far as they are whole numbers and not too small."""
-    parts = [size // part for part in (4, 2) if size % part == 0 and size // part >= _SMALLEST_PROBE_PX]
+def _probe_sizes(size: Pixels) -> list[Pixels]:
+    """A quarter, a half and the whole of both sides, as far as they are whole numbers and not too small."""
+    height, width = size
+    parts = [
+        (height // part, width // part)
+        for part in (4, 2)
+        if height % part == width % part == 0 and min(size) // part >= _SMALLEST_PROBE_PX
+    ]
     return [*parts, size]
 
 
@@ -59,40 +65,44 @@ class _Bench:
 
     def __init__(self, job: Job, question: Question, config: Config, device: torch.device):
         self._job, self._question, self._config, self._device = job, question, config, device
-        self._size = job.size
-        self._model, self._ready, self._fixed = self._build(job.size)
+        self._size = job.pixels
+        self._model, self._ready, self._fixed = self._build(job.pixels)
         self.parameters = sum(parameter.numel() for parameter in self._model.parameters())
 
-    def _build(self, size: int) -> tuple[torch.nn.Module, ReadyNetwork, bool]:
-        loaded, precision = load_model(self._job.weights.name, "random", input_size=size), self._config.precision
+    def _build(self, size: Pixels) -> tuple[torch.nn.Module, ReadyNetwork, bool]:
+        weights, precision = self._job.weights, self._config.precision
+        untrained = weights if weights.build is not None else resolve_weights(weights.name, "random")
+        loaded = load_model(untrained, input_size=size)
         model = loaded.model.to(device=self._device, dtype=number_type(precision))
         prepared = prepare(model, layer=self._question.layer, plain=self._config.plain)
         ready = ReadyNetwork(prepared, loaded.preprocessing, self._device, precision, self._job.name)
         return model, ready, bool(loaded.model_args)
 
-    def _at(self, size: int) -> tuple[torch.nn.Module, ReadyNetwork, Question]:
+    def _at(self, size: Pixels) -> tuple[torch.nn.Module, ReadyNetwork, Question]:
         """The network for a size, another one where the input size is fixed; and what is asked of it."""
         if self._fixed and size != self._size:
             self._model, self._ready, _ = self._build(size)
             self._size = size
-        return self._model, self._ready, replace(self._question, size=(size, size))
+        return self._model, self._ready, replace(self._question, size=size)
 
-    def count(self, size: int) -> int:
+    def count(self, size: Pixels) -> int:
         """Multiply-accumulates of one image, up to the layer."""
         model, ready, question = self._at(size)
 
         def forward() -> None:
-            x = torch.empty(1, 3, size, size, device=self._device, dtype=number_type(ready.precision))
+            x = torch.empty(
+                1, ready.preprocessing.channels, *size, device=self._device, dtype=number_type(ready.precision)
+            )
             output_of_layer(model, x, question.layer)
 
         with explained(ready.label, question.size):
             return count_macs(forward)
 
-    def run(self, size: int) -> Probe:
+    def run(self, size: Pixels) -> Probe:
         """Time and memory of a black image's map."""
         macs = self.count(size)
         _, ready, question = self._at(size)
-        x = torch.zeros(1, 3, size, size, device=self._device, dtype=number_type(ready.precision))
+        x = torch.zeros(1, ready.preprocessing.channels, *size, device=self._device, dtype=number_type(ready.precision))
         x = x.contiguous(memory_format=ready.prepared.memory_format)
 
         def work() -> None:
@@ -105,4 +115,4 @@ class _Bench:
                 network = given.choose(x, position) if isinstance(given, FastForm) else given
                 if isinstance(network, torch.nn.Module):
                     check_steady(network, x, as_layer(question.layer))
-            return probe(work, self._device, macs=macs, pixels=size * size)
+            return probe(work, self._device, macs=macs, pixels=size[0] * size[1])

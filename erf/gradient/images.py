@@ -1,20 +1,22 @@
-"""Images for contribution maps: finding them, choosing evenly, reading any kind as 8-bit colour.
+"""Images for contribution maps: finding them, choosing evenly, reading them in the size of a run.
 
 Reading follows the pipeline of the RepLKNet authors' ERF script (`erf/visualize_erf.py`: Pillow, RGB, bicubic to S × S)
 to the bit; the choice does not: their loop takes the first N files of a folder sorted by class, which is one class.
 """
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from runkit import UserError, sha256_of_files, sha256_of_lines
+from erf.gradient.channels import ARRAY_SUFFIXES, read_channels, resize, resize_picture
+from runkit import UserError, sha256_of_file, sha256_of_lines
 from runkit.files import IMAGE_SUFFIXES, list_visible
 
 __all__ = ["ImageSet", "find_images", "read_image", "take_evenly"]
@@ -68,9 +70,9 @@ class ImageSet:
     """Chosen images.
 
     Attributes:
-        name: Folder name, or 'scikit-image photographs'.
+        name: Of the folder or the list, or 'scikit-image photographs'.
         root: Folder that the paths are relative to.
-        paths: Chosen files, sorted by their path.
+        paths: Chosen files, sorted by their path, or in the order of their list.
         found: How many images there were to choose from.
     """
 
@@ -80,20 +82,51 @@ class ImageSet:
     found: int
 
     @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each of the chosen files, by its name in results.
+
+        Raises: UserError if one cannot be read.
+        """
+        return {self.name_of(path): self.fingerprint_of(path) for path in self.paths}
+
+    @cached_property
     def sha256(self) -> str:
-        """What the chosen files are, their names and content (`runkit.sha256_of_files`)."""
-        return sha256_of_files(self.root, self.paths)
+        """What the chosen files are, their names and content, as `runkit.sha256_of_files` says it."""
+        return sha256_of_lines(f"{name} {fingerprint}" for name, fingerprint in self.fingerprints.items())
 
-    def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        """One of the chosen images, as `read_image` makes it."""
-        return read_image(path, size)
+    def list_used(self, used: Collection[str]) -> list[dict[str, Any]]:
+        """The manifest of a run: a row for each of the chosen images, and whether it went in."""
+        return [
+            {
+                "image": name,
+                "sha256": self.fingerprints[name],
+                "bytes": self.bytes_of(path),
+                "used": name in used,
+            }
+            for path, name in ((path, self.name_of(path)) for path in self.paths)
+        ]
 
-    def try_read(self, path: Path, size: tuple[int, int]) -> tuple[np.ndarray | None, str]:
+    def read(self, path: Path, size: tuple[int, int], channels: int = 3) -> np.ndarray:
+        """One of the chosen images, as `erf.gradient.channels.read_channels` makes it."""
+        return read_channels(path, size, channels)
+
+    def try_read(self, path: Path, size: tuple[int, int], channels: int = 3) -> tuple[np.ndarray | None, str]:
         """As `read`, but None, and the reason, for a file that is no readable image."""
         try:
-            return self.read(path, size), ""
+            return self.read(path, size, channels), ""
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
             return None, f"unreadable: {error}"
+
+    def fingerprint_of(self, path: Path) -> str:
+        """SHA-256 of one of the chosen files."""
+        try:
+            return sha256_of_file(path)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}; make it readable, or take it away") from error
+
+    def bytes_of(self, path: Path) -> int:
+        """How large one of the chosen files is."""
+        return path.stat().st_size
 
     def name_of(self, path: Path) -> str:
         """How results call one of the chosen images: by its path in the folder."""
@@ -104,36 +137,88 @@ class ImageSet:
 class _BundledImages(ImageSet):
     """The photographs that `skimage.data` returns; the paths are bare names."""
 
-    @cached_property
-    def sha256(self) -> str:
-        return sha256_of_lines(f"{path.name} {_fingerprint(path.name)}" for path in self.paths)
+    def read(self, path: Path, size: tuple[int, int], channels: int = 3) -> np.ndarray:
+        picture = Image.fromarray(_pixels(path.name))
+        if channels == 1:
+            return resize(np.asarray(picture.convert("L"))[..., None], size)
+        if channels != 3:
+            raise ValueError(f"it has 3 channels, the network takes {channels}; name images of your own by --images")
+        return resize_picture(picture, size)
 
-    def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        return _resize(Image.fromarray(_pixels(path.name)), size)
+    def fingerprint_of(self, path: Path) -> str:
+        return _fingerprint(path.name)
+
+    def bytes_of(self, path: Path) -> int:
+        return _pixels(path.name).nbytes
 
 
-def find_images(folder: str | Path | None, num_images: int) -> ImageSet:
-    """Choose at most `num_images` images, evenly over the sorted list of a folder of any depth.
+def find_images(source: str | Path | Sequence[str | Path] | None, num_images: int) -> ImageSet:
+    """Choose at most `num_images` images, evenly over all that there are.
 
     Args:
-        folder: Where to look; None for the photographs that scikit-image ships.
+        source: A folder of any depth, whose images are sorted by their path; a text file with the path of an image on
+            each line, relative to the file, in this order; several of these and of images, one behind the other; None
+            for the photographs that scikit-image ships.
         num_images: At least 1; all images are taken if there are fewer.
 
-    Raises: UserError if the folder is missing or has no images, or `num_images` is below 1.
+    Raises: UserError if there are no images, one that is named does not exist, or `num_images` is below 1.
     """
     if num_images < 1:
         raise UserError(f"--num-images {num_images}: take at least 1")
-    if folder is None:
+    if source is None:
         paths = [Path(name) for name in _PHOTOGRAPHS]
         chosen = tuple(take_evenly(paths, num_images))
         return _BundledImages("scikit-image photographs", Path(), chosen, len(paths))
-    root = Path(folder)
-    if not root.is_dir():
-        raise UserError(f"--images {root} is not a folder; name a folder of images")
-    paths = [p for p in list_visible(root, "**/*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
-    if not paths:
-        raise UserError(f"--images {root} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return ImageSet(root.resolve().name, root, tuple(take_evenly(paths, num_images)), len(paths))
+    sources = [Path(source)] if isinstance(source, str | Path) else [Path(part) for part in source]
+    if len(sources) == 1 and sources[0].is_dir():
+        (root,) = sources
+        paths = _list_folder(root)
+        return ImageSet(root.resolve().name, root, tuple(take_evenly(paths, num_images)), len(paths))
+    paths = [path for part in sources for path in _list_source(part)]
+    if repeated := sorted({path for path in paths if paths.count(path) > 1}):
+        raise UserError(f"--images names {repeated[0]} twice")
+    root = Path(os.path.commonpath([path.resolve().parent for path in paths]))
+    chosen = tuple(take_evenly([path.resolve() for path in paths], num_images))
+    name = sources[0].name if len(sources) == 1 else f"{sources[0].name} and {len(sources) - 1} more"
+    return ImageSet(name, root, chosen, len(paths))
+
+
+def _list_source(source: Path) -> list[Path]:
+    """The images of a folder or a list, or the image itself.
+
+    Raises: UserError as `find_images`.
+    """
+    if source.is_dir():
+        return _list_folder(source)
+    if not source.is_file():
+        raise UserError(f"--images {source} does not exist; name a folder, a list of images (.txt), or images")
+    return list(_read_list(source)) if source.suffix.lower() == ".txt" else [source]
+
+
+def _list_folder(root: Path) -> list[Path]:
+    """The images of a folder, sorted: pictures, or NumPy arrays where there are no pictures."""
+    files = [path for path in list_visible(root, "**/*") if path.is_file()]
+    for suffixes in (IMAGE_SUFFIXES, ARRAY_SUFFIXES):
+        if paths := [path for path in files if path.suffix.lower() in suffixes]:
+            return paths
+    raise UserError(f"--images {root} holds no images ({', '.join(sorted(IMAGE_SUFFIXES | ARRAY_SUFFIXES))})")
+
+
+def _read_list(path: Path) -> Iterator[Path]:
+    """The images that a text file lists; empty lines and those that begin with # are passed over."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list of images {path}: {error}") from error
+    named = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
+    named = [(number, line) for number, line in named if line and not line.startswith("#")]
+    if not named:
+        raise UserError(f"--images {path} lists no images; write the path of an image on each line")
+    for number, line in named:
+        image = path.parent / line
+        if not image.is_file():
+            raise UserError(f"{path}, line {number}: {image} does not exist")
+        yield image
 
 
 @cache
@@ -159,7 +244,7 @@ def take_evenly(items: Sequence[Path], count: int) -> list[Path]:
 
 
 def read_image(path: str | Path, size: tuple[int, int]) -> np.ndarray:
-    """Read an image and resize it, without keeping its aspect ratio, by Pillow's bicubic filter.
+    """Read a picture as 8-bit colour and resize it, without keeping its aspect ratio, by Pillow's bicubic filter.
 
     Greyscale, palette, CMYK and images with an alpha channel become RGB; 16-bit images are scaled to 8 bits.
 
@@ -169,18 +254,4 @@ def read_image(path: str | Path, size: tuple[int, int]) -> np.ndarray:
     Returns: uint8 (height, width, 3), red, green, blue.
     Raises: OSError, ValueError or SyntaxError (Pillow's own) for a file that is no readable image.
     """
-    with Image.open(path) as image:
-        if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip, not scale
-            image = _to_8_bit(image)
-        return _resize(image.convert("RGB"), size)
-
-
-def _resize(rgb: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    return np.array(rgb.resize((size[1], size[0]), Image.Resampling.BICUBIC))
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Greyscale of more than 8 bits: 16-bit values are divided by 257; floating values are taken as 0..1."""
-    values = np.asarray(image, dtype=np.float64)
-    scaled = values * 255.0 if image.mode == "F" else values / 257.0
-    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+    return read_channels(Path(path), size, 3)

@@ -1,5 +1,6 @@
 """Images as a network wants them, for use from Python."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -7,6 +8,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from erf.gradient.images import find_images
 from erf.gradient.ready import to_input
+from erf.sizes import Size, pixels_of
 from replknet.zoo import Preprocessing
 from runkit import UserError
 
@@ -17,28 +19,30 @@ IMAGENET = Preprocessing(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, (224, 224)
 
 
 def load_images(
-    folder: str | Path | None = None,
+    folder: str | Path | Sequence[str | Path] | None = None,
     *,
     num_images: int = 5,
-    size: int = 224,
+    size: Size = 224,
     preprocessing: Preprocessing = IMAGENET,
 ) -> torch.Tensor:
     """Photographs as a normalised batch.
 
     Args:
-        folder: Of images, any depth; None for the photographs that scikit-image ships.
+        folder: Of images, any depth; a text file that lists them, or several images; None for the photographs that
+            scikit-image ships.
         num_images: At most so many, spread evenly over the sorted files.
-        size: Side that they are resized to, in pixels.
-        preprocessing: Mean and deviation that the network wants, as `replknet.load_model` tells them.
+        size: That they are resized to in pixels: a side, or (height, width).
+        preprocessing: Mean and deviation that the network wants, as `replknet.load_model` tells them; as many channels
+            are read.
 
-    Returns: float32 (N, 3, size, size).
+    Returns: float32 (N, C, height, width).
     Raises: UserError if there are none, or one cannot be read.
     """
     batch = []
     images = find_images(folder, num_images)
     for path in images.paths:
         try:
-            batch.append(to_input(images.read(path, (size, size)), preprocessing))
+            batch.append(to_input(images.read(path, pixels_of(size), preprocessing.channels), preprocessing))
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises
             raise UserError(f"cannot read the image {path}: {error}") from error
     return torch.stack(batch)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from erf.options import Config
+from erf.sizes import Size, name_of_size, pixels_of
 
 if TYPE_CHECKING:  # loads torch
     from replknet.zoo import ResolvedWeights
@@ -19,14 +20,19 @@ class Job:
     Attributes:
         name: The network's; with several weights, sizes or layers also which of them: the files are called after it.
         weights: The network and its weights.
-        size: Side of the images in pixels.
+        size: Of the images in pixels: the side of squares, or (height, width).
         layer: As for `erf.gradient.contribution.feature_map`.
     """
 
     name: str
     weights: "ResolvedWeights"
-    size: int
+    size: Size
     layer: str
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """(height, width) of the images."""
+        return pixels_of(self.size)
 
 
 def list_jobs(
@@ -42,10 +48,10 @@ def list_jobs(
     """
     layers = [layer for asked in config.layer for layer in (map(str, range(stages)) if asked == "all" else [asked])]
 
-    def name_of(size: int, layer: str) -> str:
+    def name_of(size: Size, layer: str) -> str:
         parts = [name or weights.name]
         parts += [Path(option).stem] if len(config.weights) > 1 else []
-        parts += [f"size-{size}"] if len(config.size) > 1 else []
+        parts += [f"size-{name_of_size(size)}"] if len(config.size) > 1 else []
         parts += [f"layer-{layer}"] if len(layers) > 1 else []
         return ".".join(parts)
 

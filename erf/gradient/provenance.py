@@ -61,13 +61,13 @@ def describe_map(
             "images_chosen": len(images.paths),
             "images_used": len(progress.sums),
             "sha256": images.sha256,
-            "size_px": [job.size, job.size],
+            "size_px": list(job.pixels),
             "mean": preprocessing.mean,
             "std": preprocessing.std,
             "interpolation": "bicubic",
         },
         "skipped": list(progress.skipped),
-        **describe_units(progress.feature_size, job.size, positions_of(config.position), network.field),
+        **describe_units(progress.feature_size, job.pixels, positions_of(config.position), network.field),
     }
 
 
@@ -83,22 +83,28 @@ def describe_layer(taken: TakenLayer) -> LayerTaken:
 
 
 def describe_units(
-    feature_size: tuple[int, int], size: int, positions: Sequence[Position], field: TheoreticalField
+    feature_size: tuple[int, int], size: tuple[int, int], positions: Sequence[Position], field: TheoreticalField
 ) -> FieldUnits:
     """Which units were asked, which pixels they lie over and can see, and which pixel squares lie round.
+
+    Args:
+        feature_size: (h, w) of the feature map.
+        size: (height, width) of the images.
 
     In a map of odd size the middle unit lies round the image's centre, else right below it.
     """
     units = [unit_at(position, feature_size) for position in positions]
     alone = units[0] if len(units) == 1 else None
-    centres = [centre_pixel(position, feature_size, (size, size)) for position in positions]
+    centres = [centre_pixel(position, feature_size, size) for position in positions]
     return {
         "unit": {
             "feature_map": list(feature_size),
             "indices": [list(unit) for unit in units],
             "covers_px": alone
-            and [[i * size // n, (i + 1) * size // n - 1] for i, n in zip(alone, feature_size, strict=True)],
-            "centre_px": list(centres[0]) if alone else [size // 2] * 2,
+            and [
+                [i * side // n, (i + 1) * side // n - 1] for i, n, side in zip(alone, feature_size, size, strict=True)
+            ],
+            "centre_px": list(centres[0]) if alone else [side // 2 for side in size],
         },
         "theoretical_field": {
             "side_px": field.side_px,

@@ -20,6 +20,7 @@ from erf.gradient.positions import CENTRE, Position
 from erf.gradient.precision import is_reduced, number_type, prepare_reduced
 from erf.gradient.theoretical import TheoreticalField, field_and_layer
 from erf.results.content import PrecisionDifference
+from erf.sizes import Size, name_of_size, pixels_of
 from replknet.zoo import Preprocessing, ResolvedWeights, WeightsRecord, load_model
 from runkit import UserError
 from runkit.compute.memory import available_memory
@@ -70,7 +71,7 @@ class ReadyNetwork:
         return self.prepared.network
 
     def to_batch(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """Images, uint8 (H, W, 3), as the network wants them: (N, 3, H, W)."""
+        """Images as `ImageSet.read` gives them, as the network wants them: (N, C, H, W)."""
         x = torch.stack([to_input(image, self.preprocessing) for image in images])
         return x.to(device=self.device, dtype=number_type(self.precision)).contiguous(
             memory_format=self.prepared.memory_format
@@ -108,26 +109,32 @@ def load_network(
     plain: bool,
     images: ImageSet,
     label: str,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> LoadedNetwork:
     """Load a network and make it ready for a question.
 
     Args:
         plain: Whether to leave the network as it was published.
         images: The first one that can be read is what a reduced precision is tried on.
+        mean, std: Of the images' channels; None for what the network says.
 
     Raises: UserError if the weights do not fit, the network has no such layer or takes no such images, or no image can
         be read that a reduced precision could be tried on.
     """
     loaded = load_model(weights, input_size=question.size)
+    preprocessing = loaded.preprocessing.normalised_by(mean, std)
     with explained(label, question.size):
-        field, taken = field_and_layer(loaded.model, question.size, layer=question.layer)
+        field, taken = field_and_layer(
+            loaded.model, question.size, layer=question.layer, channels=preprocessing.channels
+        )
         if taken is None:  # it needs data
             with torch.no_grad():
-                black = torch.zeros(1, 3, *question.size)
+                black = torch.zeros(1, preprocessing.channels, *question.size)
                 taken = find_feature_map(loaded.model, black, as_layer(question.layer)).taken
     model = loaded.model.to(device=device)
     if is_reduced(precision):
-        name, x = _first_input(images, loaded.preprocessing, question.size)
+        name, x = _first_input(images, preprocessing, question.size)
         with explained(label, question.size):
             prepared, difference = prepare_reduced(model, precision, x.to(device), layer=question.layer, plain=plain)
         relative = difference["relative_l2"]
@@ -136,27 +143,34 @@ def load_network(
         found: PrecisionDifference | None = {"image": name, **difference}
     else:
         prepared, found = prepare(model.to(number_type(precision)), layer=question.layer, plain=plain), None
-    ready = ReadyNetwork(prepared, loaded.preprocessing, device, precision, label)
+    ready = ReadyNetwork(prepared, preprocessing, device, precision, label)
     return LoadedNetwork(ready, loaded.record, loaded.model_args, field, taken, found)
 
 
-def check_size(size: int) -> None:
+def check_size(size: Size) -> None:
     """Raises: UserError if there is no feature map of such images, or no memory for a single one."""
-    if size < 32:
-        raise UserError(f"--size {size}: feature maps need at least 32 pixels")
-    needed, free = size**2 * _BYTES_PER_PIXEL, available_memory(torch.device("cpu"))
+    (height, width), said = pixels_of(size), name_of_size(size)
+    if min(height, width) < 32:
+        raise UserError(f"--size {said}: feature maps need at least 32 pixels")
+    needed, free = height * width * _BYTES_PER_PIXEL, available_memory(torch.device("cpu"))
     if needed > free:
         raise UserError(
-            f"--size {size}: an image and its map need {needed / 1e9:,.0f} GB of memory, and {free / 1e9:,.0f} GB are "
+            f"--size {said}: an image and its map need {needed / 1e9:,.0f} GB of memory, and {free / 1e9:,.0f} GB are "
             "free; choose a smaller --size"
         )
 
 
 def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
-    """Normalise an image: uint8 (H, W, 3) to float32 (3, H, W), by the same operations as torchvision's transforms."""
-    pixels = torch.from_numpy(image).permute(2, 0, 1).to(torch.float32).div(255)
-    mean = torch.tensor(preprocessing.mean, dtype=torch.float32).view(3, 1, 1)
-    std = torch.tensor(preprocessing.std, dtype=torch.float32).view(3, 1, 1)
+    """Normalise an image: (H, W, C) to float32 (C, H, W), by the same operations as torchvision's transforms.
+
+    Args:
+        image: uint8, of which 255 stands for 1; or float32, taken as it is.
+    """
+    pixels = torch.from_numpy(image).permute(2, 0, 1).to(torch.float32)
+    if image.dtype == np.uint8:
+        pixels = pixels.div(255)
+    mean = torch.tensor(preprocessing.mean, dtype=torch.float32).view(-1, 1, 1)
+    std = torch.tensor(preprocessing.std, dtype=torch.float32).view(-1, 1, 1)
     return pixels.sub(mean).div(std)
 
 
@@ -173,13 +187,13 @@ def explained(label: str, size: tuple[int, int]) -> Iterator[None]:
 
 
 def _first_input(images: ImageSet, preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[str, torch.Tensor]:
-    """Name of the first image that can be read, and the image as `to_input` makes it, (1, 3, H, W).
+    """Name of the first image that can be read, and the image as `to_input` makes it, (1, C, H, W).
 
     Raises: UserError if none can be read.
     """
     reason = ""
     for path in images.paths:
-        pixels, why = images.try_read(path, size)
+        pixels, why = images.try_read(path, size, preprocessing.channels)
         if pixels is not None:
             return images.name_of(path), to_input(pixels, preprocessing)[None]
         reason = reason or f"{images.name_of(path)}: {why}"

@@ -1,7 +1,9 @@
 """Extent and form of receptive fields from the sums of their maps: many maps at once, exact, without the maps.
 
-Arrays have one row for each of B maps of shape (H, W); the sums are those of `sums.MapSums`. Nothing depends on the
-scale of the gradients. What is not defined (the orientation of a round map, a square that no map fills) is NaN.
+Arrays have one row for each of B maps of shape (H, W); the sums are those of `sums.MapSums`. A square that is larger
+than the shorter side of the map is cut off at the map's borders: what is left is a rectangle of the whole shorter side,
+and the square's area is that of this rectangle. Nothing depends on the scale of the gradients. What is not defined (the
+orientation of a round map, a square that no map fills) is NaN.
 """
 
 from collections.abc import Sequence
@@ -21,6 +23,8 @@ __all__ = [
     "mass_shares",
     "radial_density",
     "second_moments",
+    "squares_area",
+    "squares_ratio",
     "whole_side",
 ]
 
@@ -30,13 +34,23 @@ _NARROWEST = 0.3  # pixels; a narrower Gaussian is a single pixel
 
 
 def mass_shares(rings: np.ndarray, shape: Pixels) -> np.ndarray:
-    """Share of the mass in centred squares of side 1, 3, 5, ..., as far as the map's shorter side: (B, L), 0..1."""
-    largest = (min(shape) - 1) // 2
+    """Share of the mass in centred squares of side 1, 3, 5, ..., as far as the map's longer side: (B, L), 0..1."""
+    largest = (max(shape) - 1) // 2
     held = np.cumsum(rings, axis=1)
     return held[:, : largest + 1] / held[:, -1:]
 
 
-def interpolated_side(shares: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+def squares_area(sides: np.ndarray, shape: Pixels) -> np.ndarray:
+    """Pixels of centred squares of any side that lie within a map."""
+    return np.minimum(sides, shape[0]) * np.minimum(sides, shape[1])
+
+
+def squares_ratio(sides: np.ndarray, shape: Pixels) -> np.ndarray:
+    """Area of centred squares, as far as they lie within a map, over the area of the map."""
+    return np.minimum(sides, shape[0]) / shape[0] * np.minimum(sides, shape[1]) / shape[1]
+
+
+def interpolated_side(shares: np.ndarray, thresholds: Sequence[float], shape: Pixels | None = None) -> np.ndarray:
     """Side in pixels of the centred square that holds exactly a share of the mass, (B, T).
 
     Between whole pixels the mass of a square ring is taken as even over its area.
@@ -44,9 +58,12 @@ def interpolated_side(shares: np.ndarray, thresholds: Sequence[float]) -> np.nda
     Args:
         shares: As from `mass_shares`.
         thresholds: Shares, 0..1. NaN where no square within the map holds as much.
+        shape: Of the maps; None for square ones.
     """
     held = np.concatenate([np.zeros((len(shares), 1)), shares], axis=1)
-    areas = np.append(0.0, (2.0 * np.arange(shares.shape[1]) + 1.0) ** 2)
+    whole = 2.0 * np.arange(shares.shape[1]) + 1.0
+    shorter = np.inf if shape is None else min(shape)
+    areas = np.append(0.0, whole**2 if shape is None else squares_area(whole, shape))
     row = np.arange(len(shares))
     sides = np.full((len(shares), len(thresholds)), np.nan)
     for column, threshold in enumerate(thresholds):
@@ -54,7 +71,8 @@ def interpolated_side(shares: np.ndarray, thresholds: Sequence[float]) -> np.nda
         i = np.maximum((held >= threshold).argmax(axis=1), 1)
         part = (threshold - held[row, i - 1]) / np.where(reached, held[row, i] - held[row, i - 1], 1.0)
         area = areas[i - 1] + part * (areas[i] - areas[i - 1])
-        sides[reached, column] = np.sqrt(area[reached])
+        side = np.where(area <= shorter**2, np.sqrt(area), area / shorter)
+        sides[reached, column] = side[reached]
     return sides
 
 

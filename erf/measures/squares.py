@@ -3,6 +3,10 @@
 The published measure (arXiv:2203.06717, Table 8; the authors' `erf/analyze_erf.py`) takes the map's logarithm first, so
 it depends on the scale of the gradients. The scale-free one is taken on the map itself: multiplying it by a constant
 changes nothing.
+
+In a map that is not square the squares stay squares until they reach the borders of the shorter side. A larger one is
+cut off there: it grows along the longer side alone, and its area is that of the rectangle that is left. So a map that
+is even over the image holds half of its mass in half of the area, whatever its form.
 """
 
 from collections.abc import Sequence
@@ -10,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erf.measures.extent import mass_shares, whole_side
+from erf.measures.extent import mass_shares, squares_ratio, whole_side
 from erf.measures.sums import Centre, ring_index
 
 __all__ = [
@@ -35,7 +39,7 @@ class SquareArea:
     Attributes:
         threshold: The share, 0..1.
         side_px: Side of the square in pixels, odd; None if no square within the map holds that much.
-        ratio: Area of the square over area of the map; None as above.
+        ratio: Area of the square, as far as it lies within the map, over area of the map; None as above.
     """
 
     threshold: float
@@ -86,15 +90,16 @@ def ring_mass(values: np.ndarray, centre: Centre | None = None) -> np.ndarray:
 
 
 def _square_area(values: np.ndarray, thresholds: Sequence[float], centre: Centre | None) -> list[SquareArea]:
-    """Smallest squares of side 3, 5, 7, ... round a pixel, no larger than the map, holding more than each share."""
+    """Smallest squares of side 3, 5, 7, ... round a pixel that hold more than each share, no larger than the map."""
     for threshold in thresholds:
         if not 0.0 < threshold < 1.0:
             raise ValueError(f"threshold {threshold} must lie between 0 and 1")
     height, width = values.shape
     sides = whole_side(mass_shares(ring_mass(values, centre)[None], (height, width)), thresholds)[0]
+    ratios = squares_ratio(sides, (height, width))
     return [
-        SquareArea(t, None, None) if np.isnan(side) else SquareArea(t, int(side), side / height * side / width)
-        for t, side in zip(thresholds, sides.tolist(), strict=True)
+        SquareArea(t, None, None) if np.isnan(side) else SquareArea(t, int(side), ratio)
+        for t, side, ratio in zip(thresholds, sides.tolist(), ratios.tolist(), strict=True)
     ]
 
 
@@ -107,7 +112,7 @@ def log_area(
     square considered has side 3, as in the released script.
 
     Source: arXiv:2203.06717, Table 8; `erf/analyze_erf.py`, `get_rectangle`, which fails where a threshold is not
-    reached, and takes rectangles out of bounds in a map that is wider than high.
+    reached, and knows square maps alone (it takes rectangles out of bounds in a map that is wider than high).
     """
     return _square_area(log_map(contribution), thresholds, centre)
 

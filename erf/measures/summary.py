@@ -21,6 +21,7 @@ from erf.measures.extent import (
     mass_shares,
     radial_density,
     second_moments,
+    squares_ratio,
     whole_side,
 )
 from erf.measures.squares import LOG_THRESHOLDS, MASS_THRESHOLDS, check_map, log_area, mass_area
@@ -122,6 +123,8 @@ class Measured:
     def side(self, share: float = 0.5) -> Value:
         """Side in pixels of the centred square that holds a share of the contribution, not rounded to whole pixels.
 
+        Of a map that is not square the square is cut off at the borders of the shorter side.
+
         Args:
             share: Between 0 and 1.
 
@@ -131,20 +134,26 @@ class Measured:
         return Value.of(self._sides(share), "px")
 
     def area(self, share: float = 0.5) -> Value:
-        """Area of that square over the area of the map: the part of the image that holds a share of the contribution.
+        """Area of that square, as far as it lies within the map, over the area of the map: the part of the
+        image that holds a share of the contribution.
 
         Args, Returns and Raises: As for `side`.
         """
-        sides, shape = self._sides(share), self.contribution.shape
-        estimate, resamples = (side / shape[0] * side / shape[1] for side in (sides.estimate, sides.resamples))
+        sides = self._sides(share)
+        estimate, resamples = (squares_ratio(side, self._shape) for side in (sides.estimate, sides.resamples))
         return Value.of(Resampled(estimate, resamples, sides.num_images))
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        height, width = self.contribution.shape
+        return (height, width)
 
     def _sides(self, share: float) -> Resampled:
         if not 0 < share < 1:
             raise ValueError(f"share {share!r}: take a share of the contribution between 0 and 1, such as 0.5")
         curve = self.mass_curve
         estimate, resamples = (
-            interpolated_side(shares, (share,))[:, 0] for shares in (curve.estimate[None], curve.resamples)
+            interpolated_side(shares, (share,), self._shape)[:, 0] for shares in (curve.estimate[None], curve.resamples)
         )
         return Resampled(estimate[0], resamples, curve.num_images)
 
@@ -234,10 +243,11 @@ def measure(
     if sums is not None and images > 1:
         weights = choices(images)
         rings, annuli, moments = (weights[1:] @ part for part in (sums.rings, sums.annuli, sums.moments))
-        resampled = _measure_sums(rings, annuli, moments, shape, centre)
-        blocks = measure_blocks(contribution, sums, weights, centre)
-        sides = whole_side(mass_shares(blocks.log_rings[1:], shape), LOG_THRESHOLDS)
-        resampled["area_ratio"] = sides / height * sides / width
+        with np.errstate(divide="ignore", invalid="ignore"):  # a resample of images whose maps are zero has no measures
+            resampled = _measure_sums(rings, annuli, moments, shape, centre)
+            blocks = measure_blocks(contribution, sums, weights, centre)
+            sides = whole_side(mass_shares(blocks.log_rings[1:], shape), LOG_THRESHOLDS)
+        resampled["area_ratio"] = squares_ratio(sides, shape)
         for name in _WITHOUT_NOISE:
             estimate[name], resampled[name] = np.split(getattr(blocks, name), [1])
     if theoretical_side is not None:
@@ -254,13 +264,13 @@ def _measure_sums(
 ) -> dict[str, np.ndarray]:
     """All measures that follow from sums of maps, each with a row for every map."""
     shares = mass_shares(rings, shape)
-    sides = interpolated_side(shares, MASS_THRESHOLDS)
+    sides = interpolated_side(shares, MASS_THRESHOLDS, shape)
     fit = fit_gaussian(annuli, shape, centre)
     return {
         "mass_curve": shares,
         "radial_profile": radial_density(annuli, shape, centre),
         "mass_side_px": sides,
-        "mass_area_ratio": sides / shape[0] * sides / shape[1],
+        "mass_area_ratio": squares_ratio(sides, shape),
         **vars(second_moments(moments)),
         "gaussian_sigma_px": fit.sigma_px,
         "gaussian_r2": fit.r2,

@@ -37,6 +37,8 @@ class _Asked(TypedDict, total=False):
     layout: Annotated[str, Keywords(description="of the layer's output, where it was said")]
     call: Annotated[int, Keywords(description="which call of the layer, where it was said")]
     prefix_tokens: Annotated[int, Keywords(minimum=0, description="tokens before the map, where it was said")]
+    mean: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
+    std: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
 
 
 class FieldIdentity(_Asked):
@@ -46,7 +48,7 @@ class FieldIdentity(_Asked):
     weights: WeightsIdentity
     images: Annotated[str, Keywords(description="SHA-256 of the images' names and files")]
     num_images: Count
-    size: Count
+    size: Annotated[int | PixelPair, Keywords(description="side of the images, or height and width, in pixels")]
     layer: str
     precision: _Precision
     plain: bool

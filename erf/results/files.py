@@ -38,6 +38,7 @@ __all__ = [
     "check_result",
     "finished_identity",
     "load_result",
+    "manifest_file",
     "result_files",
     "save_measures",
     "save_result",
@@ -238,6 +239,11 @@ def save_measures(result: ErfResult, path: Path) -> FieldResult:
 def result_files(folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
     """What a run writes for one network: map, measures, pictures."""
     return [folder / f"{file_stem(name)}.{suffix}" for suffix in ("npz", "json", *formats)]
+
+
+def manifest_file(folder: Path, name: str) -> Path:
+    """The table of the images that a run was given: their names, SHA-256, size, and whether they went in."""
+    return folder / f"{file_stem(name)}.images.csv"
 
 
 def finished_identity(stem: Path) -> dict[str, Any] | None:

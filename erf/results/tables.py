@@ -96,9 +96,15 @@ def _head(result: ErfResult) -> Row:
         "weights": result.provenance["weights"]["model"],
         "random_weights": result.random_weights,
         "num_images": result.num_images,
-        "size_px": result.contribution.shape[0],
+        "size_px": _size_of(result),
         "layer": result.provenance["layer"],
     }
+
+
+def _size_of(result: ErfResult) -> int | str:
+    """Side of a square map, or height and width as `384x128`."""
+    height, width = result.contribution.shape
+    return height if height == width else f"{height}x{width}"
 
 
 def area_rows(result: ErfResult) -> list[Row]:

@@ -1,12 +1,13 @@
 """What is known of a network and its weights; a part of every result."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from torch import nn
 
 from replknet.weights.sources import WeightsFile
+from runkit import UserError
 from runkit.content import Weights, WeightsIdentity
 
 __all__ = ["LoadedModel", "Preprocessing", "ResolvedWeights", "WeightsRecord"]
@@ -89,18 +90,43 @@ class Preprocessing:
     """How a network wants its images.
 
     Attributes:
-        mean: Red, green, blue mean, of values in 0..1, that is subtracted.
-        std: Standard deviations divided by afterwards.
+        mean: Of each channel (red, green, blue), of values in 0..1, that is subtracted.
+        std: Standard deviations of the channels, divided by afterwards.
         input_size: (height, width) in pixels that the weights were evaluated at.
         interpolation: timm's word for the resizing filter.
         crop_pct: Side of the centre crop over the side resized to, in timm's evaluation.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     input_size: tuple[int, int]
     interpolation: str
     crop_pct: float
+
+    @property
+    def channels(self) -> int:
+        """Of the images that the network takes."""
+        return len(self.mean)
+
+    def normalised_by(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> "Preprocessing":
+        """With another mean or deviation, one number or one for each channel; None leaves it as it is.
+
+        Raises: UserError for another number of them.
+        """
+
+        def of_channels(name: str, values: Sequence[float]) -> tuple[float, ...]:
+            if len(values) not in (1, self.channels):
+                raise UserError(
+                    f"--{name} has {len(values)} numbers, and the network takes {self.channels} channels; give one, or "
+                    "one for each"
+                )
+            return tuple(values) * (self.channels if len(values) == 1 else 1)
+
+        return replace(
+            self,
+            mean=self.mean if mean is None else of_channels("mean", mean),
+            std=self.std if std is None else of_channels("std", std),
+        )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 
-from replknet.zoo import resolve_weights
+from replknet.zoo import ResolvedWeights, resolve_weights
 from runkit.compute.probe import count_macs, extrapolate, probe
 from runkit.dry_run import Cost
 from shapebias.network.forward import logits_of
@@ -17,9 +17,10 @@ __all__ = ["estimate_cost"]
 _PROBE_IMAGES = (1, 4)  # that go through the network together
 
 
-def estimate_cost(name: str, config: Config, device: torch.device, images: int) -> Cost:
+def estimate_cost(weights: ResolvedWeights, config: Config, device: torch.device, images: int) -> Cost:
     """The cost of asking about a number of images, from batches of black ones to the untrained network."""
-    network = load_network(resolve_weights(name, "random"), preprocessing=config.preprocessing, device=device)
+    untrained = weights if weights.build is not None else resolve_weights(weights.name, "random")
+    network, name = load_network(untrained, preprocessing=config.preprocessing, device=device), weights.name
     dtype = getattr(torch, config.precision)
     model, (height, width) = network.model.to(dtype), network.preprocessing.input_size
     macs = count_macs(lambda: logits_of(model, torch.empty(1, 3, height, width, device=device, dtype=dtype), name=name))

@@ -6,14 +6,16 @@
   const line = curves.querySelector("[id$='-share-line']");
   const table = document.getElementById("squares");
 
-  const drawSquare = (rect, [down, across], side) => {
-    rect.setAttribute("width", side ?? 0);
-    rect.setAttribute("height", side ?? 0);
-    rect.setAttribute("x", across + 0.5 - (side ?? 0) / 2);
-    rect.setAttribute("y", down + 0.5 - (side ?? 0) / 2);
+  // a square is cut off at the borders of the map's shorter side
+  const drawSquare = (rect, [height, width], [down, across], side) => {
+    const [high, wide] = [Math.min(side ?? 0, height), Math.min(side ?? 0, width)];
+    rect.setAttribute("width", wide);
+    rect.setAttribute("height", high);
+    rect.setAttribute("x", side > width ? 0 : across + 0.5 - wide / 2);
+    rect.setAttribute("y", side > height ? 0 : down + 0.5 - high / 2);
   };
   const writeNumber = (cell, [height, width], side) => {
-    const ratio = (side / height) * (side / width);
+    const ratio = (Math.min(side, height) / height) * (Math.min(side, width) / width);
     const texts = side === null ? ["not reached", "–"] : [`${side} px`, `${(100 * ratio).toFixed(2)}%`];
     cell.textContent = texts[cell.dataset.part === "side" ? 0 : 1];
     if (side === null) delete cell.dataset.value;
@@ -28,7 +30,7 @@
     line.setAttribute("transform", `translate(0 ${(curves.dataset.start - shares[index]) * curves.dataset.height})`);
     maps.forEach(({ size, centre, sides }, number) => {
       for (const rect of document.querySelectorAll(`.map svg[data-map="${number}"] rect`)) {
-        drawSquare(rect, centre, sides[rect.dataset.measure][index]);
+        drawSquare(rect, size, centre, sides[rect.dataset.measure][index]);
       }
       for (const cell of table.querySelectorAll(`tr[data-map="${number}"] td[data-measure]`)) {
         writeNumber(cell, size, sides[cell.dataset.measure][index]);

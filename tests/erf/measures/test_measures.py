@@ -89,11 +89,33 @@ def test_threshold_that_is_not_reached():
 
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40)])
 def test_maps_that_are_not_square(shape):
-    """Squares stay within the shorter side: a uniform map of 40 × 90 never has half of its mass in one."""
+    """A square is cut off at the borders of the shorter side, so an even map holds a share in a like share of area."""
     low, high = mass_area(np.ones(shape), (0.2, 0.5))
     assert low.side_px == 27
     assert low.ratio == pytest.approx(27 * 27 / 3600)
-    assert not high.reached
+    assert high.side_px == 47
+    assert high.ratio == pytest.approx(40 * 47 / 3600)
+    measured = measure(np.ones(shape))
+    for share in (0.1, 0.3, 0.5, 0.9):
+        assert measured.area(share) == pytest.approx(share)
+    assert measured.side(0.5) == pytest.approx(45)  # 40 × 45 pixels are half of 3600
+    assert measured.side(0.1) == pytest.approx(np.sqrt(360))
+
+
+@pytest.mark.parametrize("shape", [(40, 90), (90, 40)])
+def test_a_field_that_lies_within_a_square_has_the_same_side_in_any_image(shape):
+    """What the image is cut to does not matter, as long as the field is not cut."""
+    rng = np.random.default_rng(0)
+    field = np.zeros((90, 90))
+    field[30:60, 30:60] = rng.random((30, 30))
+    top, left = ((90 - side) // 2 for side in shape)
+    cut = field[top : top + shape[0], left : left + shape[1]]
+    assert cut.shape == shape
+    ours, theirs = measure(cut), measure(field)
+    for share in (0.2, 0.5, 0.9):
+        assert ours.side(share) == pytest.approx(theirs.side(share))
+    assert ours["rms_radius_px"] == pytest.approx(theirs["rms_radius_px"])
+    assert ours["area_ratio"][2]["side_px"] == theirs["area_ratio"][2]["side_px"]
 
 
 def test_odd_map_can_be_held_whole():
