@@ -88,6 +88,13 @@ def things(tmp_path_factory, benchmark_folder) -> Path:
     # the file that the page "a network of your own" shows
     page = code_blocks(ROOT / "docs" / "how-to" / "own-network.md")
     (folder / "net.py").write_text(next(block.text for block in page if block.language == "python"), encoding="utf-8")
+    page = code_blocks(ROOT / "docs" / "how-to" / "own-images.md")
+    code = next(block.text for block in page if block.language == "python")
+    (folder / "spectral.py").write_text(code, encoding="utf-8")
+    (folder / "bands").mkdir()
+    for i in range(3):
+        np.save(folder / "bands" / f"{i}.npy", rng.random((4, 60, 50), np.float32))
+    (folder / "val.txt").write_text("photos/1.png\nphotos/0.png\n", encoding="utf-8")
     page = code_blocks(ROOT / "docs" / "how-to" / "reliance.md")
     code = next(block.text for block in page if block.language == "python")
     (folder / "classifier.py").write_text(code, encoding="utf-8")
