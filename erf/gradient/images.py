@@ -191,7 +191,7 @@ def _list_source(source: Path) -> list[Path]:
     if source.is_dir():
         return _list_folder(source)
     if not source.is_file():
-        raise UserError(f"--images {source} does not exist; name a folder, a list of images (.txt), or images")
+        raise UserError(f"--images {source} is not a folder; name a folder, a list of images (.txt), or images")
     return list(_read_list(source)) if source.suffix.lower() == ".txt" else [source]
 
 
