@@ -16,6 +16,7 @@ from claims.catalogue import CLAIMS, names
 from claims.claim import Claim, Options, Verdict
 from claims.results import describe_verdict, summary_table, write_result
 from runkit import Failures, describe_run, run_main
+from runkit.files import refuse_unwritable
 from runkit.options import add_formats
 
 __all__ = ["build_parser", "main"]
@@ -101,6 +102,7 @@ def _choose(asked: Sequence[str], *, trains: bool) -> list[Claim]:
 
 def _run(claims: Sequence[Claim], options: Options, formats: Sequence[str]) -> int:
     """Put claims to the test, one after the other; one that cannot be tested does not stop the others."""
+    refuse_unwritable(options.output)
     failures = Failures()
     tested = []
     for claim in claims:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runkit.console import Failures, write_json, write_out
+from runkit.files import refuse_unwritable
 from runkit.sweep import LeftOut, OnDisk, Preview, Tool
 from runkit.tables import format_table
 
@@ -132,6 +133,7 @@ def foresee_sweep(tool: Tool[_Job, Any, Any, Any, Any]) -> tuple[DryRun, Failure
     from runkit.compute.memory import available_memory
 
     device = choose_device(tool.config.device)
+    refuse_unwritable(tool.config.output, try_it=False)
     tool.begin_dry(device)
     failures, asked = Failures(), tool.config.asked
     listed = [

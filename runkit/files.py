@@ -27,6 +27,7 @@ __all__ = [
     "load_json",
     "read_arrays",
     "refuse_special_file",
+    "refuse_unwritable",
     "save_json",
     "sha256_of_file",
     "sha256_of_files",
@@ -119,6 +120,28 @@ def refuse_special_file(path: Path) -> None:
         return  # whoever opens it says what is wrong
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UserError(f"cannot read {path}: it is no regular file, but a pipe, a socket or a device")
+
+
+def refuse_unwritable(folder: Path, *, try_it: bool = True) -> None:
+    """Look whether a folder can be made and written to, before the work whose results it shall hold.
+
+    Args:
+        folder: It need not exist, and is not made.
+        try_it: Whether to make a temporary folder where it would be, and to remove it again. Otherwise only the
+            permissions are looked at, which do not tell of a full or read-only file system.
+    Raises: UserError if it cannot.
+    """
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(parent))
+    advice = "name a folder you may write to"
+    if not there.is_dir():
+        raise UserError(f"cannot write {folder}: {there} is no folder; {advice}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {folder}: {there} is not yours to write to; {advice}")
+    if try_it:
+        try:
+            Path(tempfile.mkdtemp(prefix=f".{_MACHINE}-{os.getpid()}-", dir=there)).rmdir()
+        except OSError as error:
+            raise UserError(f"cannot write {folder}: {error.strerror or error} ({there}); {advice}") from error
 
 
 def load_json(path: str | Path) -> dict[str, Any]:

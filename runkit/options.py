@@ -26,6 +26,7 @@ __all__ = [
     "add_resume",
     "add_seed",
     "add_weights",
+    "meant_device",
     "program_name",
     "read_options",
 ]
@@ -179,7 +180,27 @@ def add_normalisation(group: _Group) -> None:
 
 def add_device(group: _Group) -> None:
     """`--device`."""
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default auto: cuda if there)")
+    group.add_argument(
+        "--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:1, ... (default auto: cuda if there)"
+    )
+
+
+def _device(text: str) -> str:
+    """A device's name, as far as it can be told without torch.
+
+    Raises: ArgumentTypeError for a usual mistake.
+    """
+    if meant := meant_device(text):
+        raise argparse.ArgumentTypeError(f"there is no device {text!r}; did you mean {meant}?")
+    return text
+
+
+def meant_device(name: str) -> str:
+    """What is meant by a device's name that PyTorch does not know: `gpu` is cuda, `GPU:1` is cuda:1; else ""."""
+    kind, colon, number = name.strip().lower().partition(":")
+    kind = "cuda" if kind in ("gpu", "nvidia") else kind
+    meant = f"{kind}{colon}{number}"
+    return meant if kind in ("auto", "cpu", "cuda", "mps", "xpu") and meant != name else ""
 
 
 def add_batch_size(group: _Group, *, auto: str) -> None:

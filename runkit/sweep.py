@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from runkit.console import Failures, UserError
 from runkit.content import SkippedNetwork
+from runkit.files import refuse_unwritable
 from runkit.options import RunOptions
 from runkit.progress import SavedProgress, discard_progress, find_progress, save_progress
 from runkit.provenance import list_differences
@@ -236,6 +237,7 @@ def run_sweep(tool: Tool[_Job, _Network, _State, _Outputs, _Result]) -> Swept[_R
 
     device = choose_device(tool.config.device)
     with joined_world(device) as world:
+        world.only_main(lambda: refuse_unwritable(tool.config.output))
         world.main_first(lambda: tool.begin(device))
         return _Life(tool, world, device).run()
 
@@ -331,6 +333,8 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         listed = [guard(name, partial(self.list_jobs, name, weights), alone=len(asked) == 1) for name, weights in asked]
         jobs = [job for of_network in listed for job in of_network or ()]
         alone = len(asked) == len(jobs) == 1
+        if folders := dict.fromkeys(str(self.tool.files(job)[0].parent) for job in jobs):
+            _logger.info("the results' files go to %s", ", ".join(folders))
         results = []
         for number, job in enumerate(jobs, start=1):
             self._later = jobs[number:]
@@ -415,6 +419,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         self._loaded = None
         if loaded is None or shared is None or loaded[0] != shared:
             loaded = None  # its memory is free before the next network is loaded
+            _logger.info("%s: building the network", job.name)
             loaded = (shared, self.tool.load_network(job))
         if self._is_shared(shared):
             self._loaded = loaded

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runkit import UserError, describe_run, run_main, write_json, write_out
+from runkit.files import refuse_unwritable
 from runkit.options import Console, add_console, add_formats
 from shapebias.stimuli.experiments import EXPERIMENTS
 
@@ -183,6 +184,7 @@ def execute(options: BenchmarkOptions) -> int:
     )
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()
+    refuse_unwritable(options.output)
     answers = read_all(options)
     measures = measure_benchmark(answers, intervals=options.intervals, resamples=options.resamples, seed=options.seed)
     head = describe_run(
@@ -281,11 +283,7 @@ def read_all(options: BenchmarkOptions) -> "dict[str, Answers]":
     local = {name: [read_raw_data(path) for path in files.get(name, ())] for name in asked}
     without = [name for name in options.experiments if all(one.is_person for one in local[name])]
     if without and not options.with_published:
-        known = ", ".join(name for name, paths in files.items() if name not in without) or "none"
-        raise UserError(
-            f"no network has answers to {', '.join(without)}; --experiment names datasets that one has (there are "
-            f"answers to: {known})"
-        )
+        raise UserError(f"no network has answers to {', '.join(without)}; --experiment names datasets that one has")
     answers: dict[str, Answers] = {}
     for name, raw in local.items():
         experiment = EXPERIMENTS[name]

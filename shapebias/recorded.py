@@ -26,12 +26,17 @@ _logger = logging.getLogger(__name__)
 
 
 def find_people(config: Config) -> list[Observer]:
-    """People to compare with; without them a run goes on, unless the user named a folder."""
+    """People to compare with; without them a run goes on, unless the user named a folder.
+
+    Raises: UserError as `observers.find_people` and `check_cues`.
+    """
     try:
-        return observers.find_people(config.humans, config.experiment)
+        people = observers.find_people(config.humans, config.experiment)
     except DownloadError as error:
         _logger.warning("going on without people: %s; --humans names a folder of their CSVs", error)
         return []
+    check_cues(people, config)
+    return people
 
 
 def check_cues(answered: Sequence[Observer], config: Config) -> None:

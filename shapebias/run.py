@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runkit import Failures, UserError, describe_run, is_main_process, run_main, write_json, write_out
+from runkit.files import refuse_unwritable
 from runkit.options import REPORT
 from shapebias.options import DEFAULT_MODELS, Config, build_parser, parse_config
 
@@ -72,6 +73,8 @@ def execute(config: Config) -> int:
     if config.console.list_models is not None or config.console.dry_run:
         return _tell(config) if is_main_process() else 0
     started, clock = datetime.now(timezone.utc), time.perf_counter()
+    if is_main_process():
+        refuse_unwritable(config.output)
     parts, swept = _gather(config)
     failures = swept.failures
     if not is_main_process():
@@ -114,6 +117,7 @@ def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
     from shapebias.answers.observers import read_observers
     from shapebias.recorded import find_people, measure_probabilities, split_probabilities
     from shapebias.results.files import ResultFolder
+    from shapebias.stimuli.images import find_all_stimuli, read_stimuli
     from shapebias.sweep import measure_networks
 
     nothing: Swept[Any] = Swept([], Failures())
@@ -128,7 +132,9 @@ def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
         people = [] if among else find_people(config)
         return [_Part(config, ResultFolder.of(config.output, config.experiment), people, observers)], nothing
     asked = split_probabilities(config) if recorded else config.parts
-    # people first: a folder that is not there should be known before the long work
+    if config.stimuli is not None:
+        find_all_stimuli({part.experiment: part.stimuli for part in asked}, find=read_stimuli)
+    # people first: what is wrong with them should be known before the long work
     parts = [_Part(part, ResultFolder.of(part.output, part.experiment), find_people(part), ()) for part in asked]
     if recorded:
         return [replace(part, observers=measure_probabilities(part.config, part.folder)) for part in parts], nothing

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runkit import UserError, describe_run, format_table, run_main, save_csv, save_json, save_latex
+from runkit.files import refuse_unwritable
 from runkit.options import add_output
 
 if TYPE_CHECKING:  # these load pandas, which --help need not wait for
@@ -128,6 +129,7 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
     Raises: UserError as `load_probabilities`, or if two files are of the same network and preprocessing.
     """
     started, clock = datetime.now(timezone.utc), time.perf_counter()
+    refuse_unwritable(options.output)
     networks = _read_networks(options.files)
     choices = [choice for files in networks.values() for choice in measure_choices(files)]
     rows = [choice.as_dict() for choice in choices]

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 
 from runkit import UserError
+from runkit.options import meant_device
 
 __all__ = ["choose_device", "device_label", "exact_float32", "tensor_float32"]
 
@@ -18,6 +19,8 @@ def choose_device(name: str = "auto") -> torch.device:
 
     Raises: UserError if the name is unknown, the device is not there, or there are more ranks than CUDA devices.
     """
+    if meant := meant_device(name):
+        raise UserError(f"there is no device {name!r}; did you mean {meant}?")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -33,6 +36,8 @@ def choose_device(name: str = "auto") -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if "Expected one of" in reason:  # and then come all that PyTorch may ever be built for
+            reason = "PyTorch knows no such device; take cpu, cuda or cuda:1"
         raise UserError(f"--device {name} cannot be used: {reason}") from error
     return device
 

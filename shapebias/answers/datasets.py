@@ -19,6 +19,7 @@ from runkit.fetch.download import download
 from runkit.fetch.manifest import known_files, verify_file
 from shapebias.answers.raw_data import NO_ANSWER, RawData, image_id, read_raw_data
 from shapebias.answers.raw_folders import list_raw_data, refuse_other_dataset
+from shapebias.answers.sessions import join_sessions
 from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
 from shapebias.stimuli.images import cache_folder
@@ -54,6 +55,7 @@ class Source:
         sha256: Of its bytes.
         trials: How many there are.
         doubt: Why the observer may be no person, or no network, after all (`RawData.describe_doubt`).
+        parts: The files of all sessions, where there are several; the path is then that of the first.
     """
 
     subject: str
@@ -61,6 +63,13 @@ class Source:
     sha256: str
     trials: int
     doubt: str = ""
+    parts: "tuple[Source, ...]" = ()
+
+    @classmethod
+    def of(cls, raw: RawData) -> "Source":
+        """The file that was read, or the files of all sessions."""
+        parts = tuple(map(cls.of, raw.parts))
+        return cls(raw.subject, raw.path, raw.sha256, len(raw.columns["imagename"]), raw.describe_doubt(), parts)
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,7 @@ def match_answers(experiment: Experiment, observers: Sequence[RawData]) -> Answe
         category or answer, an image that people did not see, other than the other observers' category or condition, an
         observer who comes twice.
     """
-    files = list(observers)
+    files = join_sessions(observers)
     names: Sequence[str] = ()
     for raw in files:
         refuse_other_dataset(raw, experiment, images=raw.columns["imagename"] != names)
@@ -191,10 +200,7 @@ def match_answers(experiment: Experiment, observers: Sequence[RawData]) -> Answe
         tuple(raw.subject for raw in files if not raw.is_person),
         tuple(raw.subject for raw in files if raw.is_person),
         given,
-        tuple(
-            Source(raw.subject, raw.path, raw.sha256, len(one.given), raw.describe_doubt())
-            for raw, one in zip(files, trials, strict=True)
-        ),
+        tuple(map(Source.of, files)),
     )
 
 

@@ -20,11 +20,13 @@ from shapebias.answers.raw_data import (
     NO_ANSWER,
     PERSON_PREFIX,
     RANDOM_SUFFIX,
+    RawData,
     image_id,
     label_of,
     read_raw_data,
 )
 from shapebias.answers.raw_folders import list_csvs, refuse_other_dataset
+from shapebias.answers.sessions import join_sessions
 from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
 from shapebias.stimuli.images import Stimulus, parse_image_name
@@ -57,6 +59,7 @@ class Observer:
         label: How pictures and tables call it.
         random: Whether it is a network with random weights, whose shape bias means nothing.
         source: The CSV it was read from, if any.
+        more_sources: The CSVs of its further sessions.
         ranks: A network's cue ranks among all 1000 classes (`ranks.rank_cues`), where its probabilities are
             known.
     """
@@ -67,6 +70,7 @@ class Observer:
     label: str = ""
     random: bool = False
     source: Path | None = None
+    more_sources: tuple[Path, ...] = ()
     ranks: pd.DataFrame | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -106,9 +110,22 @@ def read_observer(path: str | Path, experiment: Experiment | None = None) -> Obs
         no rows, an image name that does not parse or contradicts `category`, an unknown answer, an image twice, answers
         to another experiment.
     """
+    return _observe(_read_of(path, experiment))
+
+
+def _read_of(path: str | Path, experiment: Experiment | None) -> RawData:
+    """Raises: UserError as `read_raw_data` and `refuse_other_dataset`."""
     raw = read_raw_data(path)
     if experiment is not None:
         refuse_other_dataset(raw, experiment)
+    return raw
+
+
+def _observe(raw: RawData) -> Observer:
+    """The observer of a file, or of the files of its sessions.
+
+    Raises: UserError as `read_observer`.
+    """
     path, name, table = raw.path, raw.subject, raw.columns
     try:
         trials = make_trials(name, table["imagename"], table["object_response"])
@@ -121,7 +138,8 @@ def read_observer(path: str | Path, experiment: Experiment | None = None) -> Obs
         _logger.warning("%s: %s", path, doubt)
     random = name.endswith(RANDOM_SUFFIX)
     kind = "person" if raw.is_person else "network"
-    return Observer(name, trials, kind=kind, label=label_of(name), random=random, source=path)
+    more = tuple(part.path for part in raw.parts[1:])
+    return Observer(name, trials, kind=kind, label=label_of(name), random=random, source=path, more_sources=more)
 
 
 def read_observers(paths: Iterable[str | Path], experiment: Experiment | None = None) -> list[Observer]:
@@ -131,23 +149,26 @@ def read_observers(paths: Iterable[str | Path], experiment: Experiment | None = 
         paths: CSVs and folders.
         experiment: The one that the answers should be to, where it is known.
 
-    Raises: UserError as `read_observer` and `refuse_other_dataset`, if a path does not exist, a folder has no CSV, or
-        an observer comes twice.
+    Files of one observer that hold different sessions are joined.
+
+    Raises: UserError as `read_observer` and `join_sessions`, if a path does not exist, a folder has no CSV, or an
+        observer comes twice.
     """
-    observers: list[Observer] = []
+    files: list[RawData] = []
     for path in map(Path, paths):
-        files = list_csvs(path) if path.is_dir() else [path]
-        if not files:
+        found = list_csvs(path) if path.is_dir() else [path]
+        if not found:
             raise UserError(f"{path} holds no CSV; name raw-data CSVs of the toolbox, or their folder")
-        for file in files:
-            observer = read_observer(file, experiment)
-            twin = next((other for other in observers if other.name == observer.name), None)
-            if twin is not None:
-                raise UserError(
-                    f"{file} and {twin.source} are both of the observer {observer.name!r}; name one of them"
-                )
-            observers.append(observer)
-    return observers
+        files += [_read_of(file, experiment) for file in found]
+    seen: dict[str, Path] = {}
+    for raw in (joined := join_sessions(files)):
+        if raw.subject in seen:
+            raise UserError(
+                f"{raw.path} and {seen[raw.subject]} are both of the observer {raw.subject!r} and of the same session; "
+                "name one of them"
+            )
+        seen[raw.subject] = raw.path
+    return [_observe(raw) for raw in joined]
 
 
 def find_people(folder: str | Path | None = None, experiment: Experiment = CUE_CONFLICT) -> list[Observer]:

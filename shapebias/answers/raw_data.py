@@ -46,12 +46,15 @@ class RawData:
         sha256: Of its bytes.
         subject: The observer's name.
         columns: Column name in lower case -> a text for each trial.
+        parts: The files of all sessions, where trials of several were joined (`shapebias.answers.sessions`); path and
+            sha256 are then of the first.
     """
 
     path: Path
     sha256: str
     subject: str
     columns: Mapping[str, Sequence[str]] = field(repr=False)
+    parts: "tuple[RawData, ...]" = field(default=(), repr=False)
 
     @property
     def is_person(self) -> bool:

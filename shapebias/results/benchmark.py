@@ -138,13 +138,14 @@ def describe_sources(answers: Mapping[str, Answers]) -> list[BenchmarkRawData]:
     return [
         {
             "dataset": name,
-            "subject": source.subject,
-            "file": source.path.name,
-            "sha256": source.sha256,
-            "trials": source.trials,
+            "subject": part.subject,
+            "file": part.path.name,
+            "sha256": part.sha256,
+            "trials": part.trials,
         }
         for name, one in answers.items()
         for source in one.sources
+        for part in source.parts or (source,)
     ]
 
 

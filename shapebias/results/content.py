@@ -29,19 +29,23 @@ __all__ = [
 _WORDS = "docs/file-formats.md has it in words"
 
 
-class RawData(TypedDict):
-    """Which file holds an observer's answers."""
-
-    file: str
-    sha256: str
-    subject: str
-
-
 class SavedFile(TypedDict):
     """A file beside the result."""
 
     file: str
     sha256: str
+
+
+class _Sessions(TypedDict, total=False):
+    further_sessions: Sequence[SavedFile]
+
+
+class RawData(_Sessions):
+    """Which file holds an observer's answers; `further_sessions` only where several do."""
+
+    file: str
+    sha256: str
+    subject: str
 
 
 class ObserverResults(ObserverMeasures):

@@ -4,6 +4,7 @@ Everything here starts from answers already recorded; neither torch nor a networ
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from runkit.content import IntervalMethod
 from shapebias.answers.observers import Observer, csv_name
 from shapebias.measures.bootstrap import CONFIDENCE, METHOD, RESAMPLES
 from shapebias.measures.shape_bias import Measurement
-from shapebias.results.content import NetworkHead, ObserverResults, RawData, RecordedHead
+from shapebias.results.content import NetworkHead, ObserverResults, RawData, RecordedHead, SavedFile
 from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
 
 __all__ = ["UNITS", "ResultFolder", "describe_interval", "describe_raw_data", "describe_results"]
@@ -111,12 +112,12 @@ class ResultFolder:
         Raises: UserError if there is a result of other answers and `overwrite` is off.
         """
         path = self.json_of(observer.name)
-        raw_data = describe_raw_data(observer)
+        now = _hashes_of(describe_raw_data(observer))
         if path.exists() and not overwrite:
-            recorded = load_json(path).get("raw_data", {}).get("sha256")
-            if recorded != raw_data["sha256"]:
+            recorded = _hashes_of(load_json(path).get("raw_data", {}))
+            if recorded != now:
                 raise UserError(
-                    f"{path} is a result of other answers (raw_data.sha256: {recorded} -> {raw_data['sha256']}); "
+                    f"{path} is a result of other answers (raw_data.sha256: {recorded} -> {now}); "
                     "choose another --output, or --overwrite"
                 )
             _logger.info("%s: kept the finished result %s", observer.name, path)
@@ -130,9 +131,23 @@ def describe_results(measurement: Measurement) -> ObserverResults:
 
 
 def describe_raw_data(observer: Observer) -> RawData:
-    """The `raw_data` block: which file holds the answers, and its SHA-256."""
+    """The `raw_data` block: which file holds the answers, or which files of several sessions, and their SHA-256."""
     assert observer.source is not None  # only observers that were read from a file get a result of their own
-    return {"file": observer.source.name, "sha256": sha256_of_file(observer.source), "subject": observer.name}
+    first, *more = (_describe_file(path) for path in (observer.source, *observer.more_sources))
+    described: RawData = {**first, "subject": observer.name}
+    if more:
+        described["further_sessions"] = more
+    return described
+
+
+def _describe_file(path: Path) -> SavedFile:
+    return {"file": path.name, "sha256": sha256_of_file(path)}
+
+
+def _hashes_of(raw_data: Mapping[str, Any]) -> str:
+    """The SHA-256 of all files of a `raw_data` block."""
+    hashes = [raw_data.get("sha256"), *(file["sha256"] for file in raw_data.get("further_sessions", ()))]
+    return ", ".join(map(str, hashes))
 
 
 UNITS = "fractions in [0, 1]; counts in confusion (rows: na, then the categories; columns: category of the shape)"

@@ -10,11 +10,11 @@ The images of the other experiments lie in one folder, and their names say condi
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from runkit import UserError, sha256_of_files, sha256_of_lines
 from runkit.content import Count
@@ -171,16 +171,21 @@ def _check_content(stimuli: Stimuli) -> None:
         )
 
 
-def find_all_stimuli(folders: Mapping[Experiment, Path | None]) -> list[Stimuli]:
+def find_all_stimuli(
+    folders: Mapping[Experiment, Path | None], *, find: Callable[[Any, Experiment], Stimuli] = find_stimuli
+) -> list[Stimuli]:
     """As `find_stimuli` for several experiments; all are looked for before one that is absent is spoken of.
 
+    Args:
+        folders: Experiment -> the user's folder, if there is one.
+        find: How one is found; `read_stimuli`, where all have folders, looks at names and sizes only.
     Raises: UserError as `find_stimuli`; where experiments are absent it names them, and those that are there.
     """
     found: list[Stimuli] = []
     absent: dict[str, AbsentStimuli] = {}
     for experiment, folder in folders.items():
         try:
-            found.append(find_stimuli(folder, experiment))
+            found.append(find(folder, experiment))
         except AbsentStimuli as error:
             absent[experiment.name] = error
     if not absent:

@@ -440,7 +440,7 @@ CASES = [
         FILES,
         "an output folder that cannot be made",
         options("--output", "/proc/mine"),
-        "error: cannot write /proc/mine/erf/…: …; name a folder you may write to",
+        "error: cannot write /proc/mine: …; name a folder you may write to",
     ),
     Case(
         FILES,

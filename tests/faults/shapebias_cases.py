@@ -285,7 +285,7 @@ CASES = [
         lambda place: ((place / "new").mkdir(), ["--from-csv", str(place / "new"), *data(place)[2:4]])[1],
         "error: …new holds no CSV; name raw-data CSVs of the toolbox, or their folder",
     ),
-    Case(ANSWERS, "an empty CSV", csv(lambda text: ""), "error: …net.csv lacks the columns subj, session, …"),
+    Case(ANSWERS, "an empty CSV", csv(lambda text: ""), "error: …net.csv is empty; a raw-data CSV has the columns …"),
     Case(
         ANSWERS,
         "no rows",

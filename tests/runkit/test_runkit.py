@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 from support import ROOT
@@ -30,6 +31,9 @@ from runkit import (
     sha256_of_files,
     sha256_of_lines,
 )
+from runkit.compute.device import choose_device
+from runkit.files import refuse_unwritable
+from runkit.options import meant_device
 
 
 def raising(error):
@@ -214,3 +218,36 @@ def test_latex_tables_are_escaped():
         r"  \bottomrule",
         r"\end{tabular}",
     ]
+
+
+def test_a_folder_is_tried_before_the_work_and_left_as_it_was(tmp_path, monkeypatch):
+    refuse_unwritable(tmp_path / "not" / "there" / "yet")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="link is no folder; name a folder you may write to"):
+        refuse_unwritable(tmp_path / "link" / "out")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=rf"cannot write {tmp_path / 'out'}: {tmp_path} is not yours to write to"):
+        refuse_unwritable(tmp_path / "out")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that takes no files")
+def test_permissions_do_not_tell_everything():
+    with pytest.raises(UserError, match=r"cannot write /proc/mine: .*; name a folder you may write to"):
+        refuse_unwritable(Path("/proc/mine"))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("gpu", "cuda"), ("GPU:1", "cuda:1"), ("CUDA", "cuda"), ("Cpu", "cpu"), ("cuda:1", ""), ("nosuch", "")],
+)
+def test_usual_mistakes_in_a_devices_name(name, meant):
+    assert meant_device(name) == meant
+    if meant:
+        with pytest.raises(UserError, match=rf"there is no device '{name}'; did you mean {meant}\?"):
+            choose_device(name)
+
+
+def test_an_unknown_device_is_called_so_in_few_words():
+    with pytest.raises(UserError, match="--device nosuch cannot be used: PyTorch knows no such device; take cpu, cuda"):
+        choose_device("nosuch")

@@ -269,3 +269,24 @@ def test_a_dry_run_says_what_the_run_would_do(tool):
 def replace_options(tool: Counting, **changes) -> Counting:
     tool.config = replace(tool.config, **changes)
     return tool
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_begins(tmp_path):
+    (tmp_path / "file").write_text("")
+    tool = Counting(tmp_path / "file" / "out", "a", output=tmp_path / "file" / "out")
+    for work in (run_sweep, foresee_sweep):
+        with pytest.raises(UserError, match=r"cannot write .*out: .*file is no folder; name a folder you may write to"):
+            work(tool)
+    assert tool.calls == []
+
+
+def test_it_is_said_where_files_go_and_that_a_network_is_built(tmp_path, caplog):
+    tool = Counting(tmp_path, "a", "b", output=tmp_path)
+    with caplog.at_level("INFO"):
+        run_sweep(tool)
+    said = [line for line in caplog.messages if "go to" in line or "building" in line]
+    assert said == [
+        f"the results' files go to {tmp_path}",
+        "a.0: building the network",
+        "b.0: building the network",
+    ]

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from shapebias.run import main
+from shapebias.stimuli.categories import CATEGORIES
 
 NETWORK = "test_efficientnet"
 pytestmark = pytest.mark.usefixtures("no_network")
@@ -134,3 +135,49 @@ def test_a_dry_run_ends_as_the_run_would(run):
     code, _, err = run("--model", NETWORK, "--weights", "random", "--precision", "float16", "--dry-run")
     assert code == 2
     assert "--precision float16 is for GPUs" in err
+
+
+def test_a_device_is_checked_with_the_other_options(run, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run("--model", NETWORK, "--device", "gpu")
+    assert "argument --device: there is no device 'gpu'; did you mean cuda?" in capsys.readouterr().err
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """No network may be asked."""
+
+    def fail(config):
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr("shapebias.sweep.measure_networks", fail)
+
+
+@pytest.mark.usefixtures("no_work")
+def test_wrong_images_are_refused_before_people_are_looked_for(people_folder, tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path / "cache"))
+    for stimuli in (tmp_path / "nowhere", people_folder):
+        given = ["--model", NETWORK, "--stimuli", str(stimuli), "--output", str(tmp_path / "out")]
+        assert main([*given, "--experiment", "cue-conflict"]) == 2
+        assert str(stimuli) in capsys.readouterr().err
+        assert main([*given, "--experiment", "cue-conflict", "edge"]) == 2
+        assert "no images of cue-conflict, edge" in capsys.readouterr().err
+    assert "people" not in caplog.text.replace(str(people_folder), "")
+
+
+@pytest.mark.usefixtures("no_work")
+def test_people_of_another_experiment_are_refused_before_the_work(link_images, people_folder, tmp_path, capsys):
+    """Their names alone tell: these people saw cue-conflict images."""
+    for category in CATEGORIES:
+        link_images(tmp_path / "edge" / category, [f"{category}{number}.png" for number in range(1, 11)])
+    given = ["--model", NETWORK, "--stimuli", str(tmp_path / "edge"), "--output", str(tmp_path / "out")]
+    assert main([*given, "--experiment", "edge", "--humans", str(people_folder)]) == 2
+    assert "1.csv does not hold answers to edge drawings; choose the --experiment" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(run, tmp_path, capsys):
+    (tmp_path / "out").write_text("")
+    code, _, said = run("--model", NETWORK)
+    assert code == 2
+    assert f"cannot write {tmp_path / 'out'}: {tmp_path / 'out'} is no folder" in said

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runkit import UserError
+from runkit import UserError, sha256_of_file
 from runkit.fetch.manifest import KnownFile, known_files, verify_file
 from shapebias.answers import datasets
 from shapebias.answers.datasets import MISSING, fetch_answers, read_answers, warn_of_faults
 from shapebias.answers.observers import read_observers
 from shapebias.answers.raw_data import COLUMNS, image_id, read_raw_data
 from shapebias.answers.raw_folders import list_raw_data
+from shapebias.results.benchmark import describe_sources
+from shapebias.results.files import describe_raw_data
 from shapebias.stimuli.experiments import EXPERIMENTS, parse_condition
 
 ROTATION, EDGE = EXPERIMENTS["rotation"], EXPERIMENTS["edge"]
@@ -388,3 +390,46 @@ def test_an_empty_file_is_called_empty(tmp_path, content):
     (tmp_path / "net.csv").write_bytes(content)
     with pytest.raises(UserError, match=r"net\.csv is empty; a raw-data CSV has the columns subj, session"):
         read_raw_data(tmp_path / "net.csv")
+
+
+@pytest.fixture
+def sessions(write, tmp_path):
+    """Two sessions of `subject-01`, of two images each."""
+    paths = []
+    for number in (1, 2):
+        images = [f"000{i}_rot_s01_0_cat_20_n0{number}_{i}.png" for i in (1, 2)]
+        path = write("subject-01", ["cat", "dog"], images=images, name=f"rotation_subject-01_session_{number}")
+        path.write_text(path.read_text(encoding="utf-8").replace("subject-01,1,", f"subject-01,{number},"))
+        paths.append(path)
+    return paths
+
+
+def test_sessions_of_an_observer_are_one(sessions, write):
+    images = [f"000{i}_rot_dnn_0_cat_20_n0{number}_{i}.png" for number in (1, 2) for i in (1, 2)]
+    answers = read_answers(ROTATION, [sessions[1], write("net", ["cat"] * 4, images=images), sessions[0]])
+    assert answers.observers == ("net", "subject-01")
+    assert answers.answered.all()
+    np.testing.assert_array_equal(answers.given[1], [8, 11, 8, 11])
+    described = describe_sources({"rotation": answers})
+    assert [(row["subject"], row["file"], row["trials"]) for row in described] == [
+        ("net", "net.csv", 4),
+        ("subject-01", "rotation_subject-01_session_2.csv", 2),
+        ("subject-01", "rotation_subject-01_session_1.csv", 2),
+    ]
+    (observer,) = read_observers(sessions, ROTATION)
+    assert observer.kind == "person"
+    assert len(observer.trials) == 4
+    about = describe_raw_data(observer)
+    assert (about["file"], about["sha256"]) == (sessions[0].name, sha256_of_file(sessions[0]))
+    assert about["further_sessions"] == [{"file": sessions[1].name, "sha256": sha256_of_file(sessions[1])}]
+
+
+def test_a_session_twice_and_an_image_in_two_sessions_are_refused(sessions):
+    second = sessions[1].read_text(encoding="utf-8")
+    sessions[1].write_text(second.replace("subject-01,2,", "subject-01,1,"), encoding="utf-8")
+    for read in (read_observers, lambda paths: read_answers(ROTATION, paths)):
+        with pytest.raises(UserError, match="are both of the observer 'subject-01'"):
+            read(sessions)
+    sessions[1].write_text(second.replace("n02_1.png", "n01_1.png"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"two sessions of the observer .* both answer the image 'n01_1\.png'"):
+        read_observers(sessions)
