@@ -111,9 +111,9 @@ def contribution_maps(
     with exact_float32(), torch.inference_mode(False):
         if plain:
             return central_gradients(model, x, layer=layer).maps
-        from erf.gradient.lean.prepare import prepare  # which is above this module
+        from erf.gradient.lean.kept import prepare_or_keep  # which is above this module
 
-        prepared = prepare(model, layer=layer, in_place=False)
+        prepared = prepare_or_keep(model, layer, x)
         x = x.contiguous(memory_format=prepared.memory_format)
         return central_gradients(prepared.network, x, layer=layer).maps
 

@@ -47,6 +47,8 @@ _STRIDE = 32
 _WHOLE_MAPS_PIXELS = 1 << 19
 """A network that needs whole maps has no window to gain by. With as many pixels as this the lean form is still faster,
 since it keeps less (at 768 x 768: MobileNetV3 1.2 times, RegNetY 1.2 times); at 256 x 256 it is slower (0.9 times)."""
+_IMAGES = 2
+"""Images that are compared at most, where it makes no difference how many there are."""
 _NOISES = 3
 """Images tried before it is believed that a unit depends on none."""
 
@@ -127,9 +129,9 @@ class ProvenForm(FastForm):
         """
         key = (lean and lean.signature, images.shape[2:], images.dtype, position)
         if key not in self._proven:
-            plain = self._original or self._model
-            self._proven[key] = _compare(plain, self._laid_out, lean or self._model, images, position)
-            self._original = None
+            fast = lean or self._model
+            self._proven[key] = _compare(self._original or self._model, self._laid_out, fast, images, position)
+            self._original = None  # its weights are given back with the rest
             return_freed_memory()
         return self._proven[key]
 
@@ -158,14 +160,16 @@ def _compare(plain: nn.Module, layer: Layer, fast: nn.Module | LeanNetwork, imag
     Raises: _NotProven if it is too much, or cannot be found out.
     """
     own_type = images.dtype
-    for first_seed in (0, _NOISES) if own_type in _SAME else ():  # the second has other ReLUs at the brink
-        small, expected = _plain_map(plain, layer, images, position, own_type, first_seed)
+    whole = isinstance(fast, LeanNetwork) and fast.needs_whole_maps  # the vectors of which are for so many images
+    count = len(images) if whole else min(len(images), _IMAGES)
+    for seed in (0, _NOISES) if own_type in _SAME else ():  # the second has other ReLUs at the brink
+        small, expected = _plain_map(plain, layer, images, position, dtype=own_type, count=count, first_seed=seed)
         difference = _difference(fast, layer, small, expected, position)
         if difference <= _SAME[own_type]:
             return _said([(difference, own_type)], small)
     if own_type == torch.float64:
         raise _NotProven(_too_much(difference, small))
-    small, expected = _plain_map(plain, layer, images, position, torch.float64)
+    small, expected = _plain_map(plain, layer, images, position, dtype=torch.float64, count=count)
     exact = _in_float64(plain, layer, fast, small)
     difference = _difference(exact, layer, small, expected, position)
     if not difference <= _EXACT:
@@ -222,9 +226,16 @@ def _difference(form: nn.Module | LeanNetwork, layer: Layer, x: Tensor, expected
 
 
 def _plain_map(
-    plain: nn.Module, layer: Layer, images: Tensor, position: Position, dtype: torch.dtype, first_seed: int = 0
+    plain: nn.Module,
+    layer: Layer,
+    images: Tensor,
+    position: Position,
+    *,
+    dtype: torch.dtype,
+    count: int,
+    first_seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """A small image of noise, or as many as there are, and their maps by plain autograd in a type.
+    """So many small images of noise, and their maps by plain autograd in a type.
 
     Raises: _NotProven if there is no such map, or it is zero.
     """
@@ -234,7 +245,7 @@ def _plain_map(
             try:
                 model = use_stock_convolutions(copy_network(plain, None if dtype == images.dtype else dtype))
                 noise = torch.randn(
-                    (*images.shape[:2], height, width), generator=torch.Generator().manual_seed(seed), dtype=dtype
+                    (count, images.shape[1], height, width), generator=torch.Generator().manual_seed(seed), dtype=dtype
                 ).to(images.device)
                 maps = central_gradients(model, noise, layer=layer, position=position, checked=False).maps
             except Exception as error:  # the network's own code, on a size or a type that it may not take
