@@ -71,15 +71,19 @@ def resolve_module(model: nn.Module, name: str | None = None) -> ResolvedWeights
     record = WeightsRecord(said, "given", sha256=sha256, sha256_verified="none")
 
     def build(_: tuple[int, int] | None) -> LoadedModel:
-        try:
-            copied = copy.deepcopy(model).cpu().eval()
-        except (RuntimeError, TypeError, NotImplementedError) as error:
-            raise UserError(
-                f"{said} cannot be copied ({words_of(error)}); name a function that builds it: FILE.py:FACTORY"
-            ) from error
-        return LoadedModel(copied, preprocessing_of(model), record, {})
+        return LoadedModel(_copied(said, model).cpu().eval(), preprocessing_of(model), record, {})
 
     return ResolvedWeights(said, record, None, build=build)
+
+
+def _copied(said: str, model: nn.Module) -> nn.Module:
+    """Raises: UserError if a network cannot be copied."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # an attribute's own way of being copied, or none
+        raise UserError(
+            f"{said} cannot be copied ({words_of(error)}); name a function that builds it: FILE.py:FACTORY"
+        ) from error
 
 
 def sha256_of_weights(model: nn.Module) -> str:
@@ -136,7 +140,7 @@ def _resolve_code(name: str, factory: Any, weights: str, seed: int) -> ResolvedW
 def _call(said: str, factory: Any, seed: int) -> nn.Module:
     """The network, built with the seed of the run; the global random state is left as it was."""
     if isinstance(factory, nn.Module):
-        return copy.deepcopy(factory)
+        return _copied(said, factory)
     if not callable(factory):
         raise UserError(f"{said} is a {type(factory).__name__}; name a function that returns a torch.nn.Module")
     with torch.random.fork_rng(devices=[]):

@@ -16,6 +16,7 @@ from torch import nn
 
 from erf.gradient.batchnorm import guard_batch_norms
 from erf.gradient.finite import spoil_not_finite
+from erf.gradient.image_type import image_type
 from erf.gradient.layers.capture import unwrapped
 from erf.gradient.layers.find import feature_map, find_feature_map, is_module_name, resolve
 from erf.gradient.layers.known import forget_if_changed
@@ -26,6 +27,8 @@ from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.positions import CENTRE, Position, unit_at
 from erf.gradient.state import same_buffers
 from runkit.compute.device import exact_float32
+from runkit.compute.memory import is_out_of_memory
+from runkit.plugins import OWN_CODE_ERRORS, words_of
 
 __all__ = [
     "CentralGradients",
@@ -115,11 +118,14 @@ def contribution_maps(
 
         prepared = prepare_or_keep(model, layer, x)
         x = x.contiguous(memory_format=prepared.memory_format)
-        return central_gradients(prepared.network, x, layer=layer).maps
+        try:
+            return central_gradients(prepared.network, x, layer=layer).maps
+        except LayerError:  # of a copy, whose functions may hold on to the network's own modules
+            return central_gradients(model, x, layer=layer).maps
 
 
 def as_batch(images: Any, *, like: nn.Module | None = None) -> torch.Tensor:
-    """Images as a batch (N, C, H, W), on the device and in the precision of a network.
+    """Images as a batch (N, C, H, W), on the device and in the precision of a network; in their own if it has several.
 
     Raises: TypeError if they are no floating-point numbers; ValueError if their shape is not a batch's.
     """
@@ -138,7 +144,7 @@ def as_batch(images: Any, *, like: nn.Module | None = None) -> torch.Tensor:
     if like is None:
         return x
     weight = next((p for p in [*like.parameters(), *like.buffers()] if p.is_floating_point()), x)
-    return x.to(device=weight.device, dtype=weight.dtype)
+    return x.to(device=weight.device, dtype=image_type(like, x.dtype))
 
 
 class CentralGradients(NamedTuple):
@@ -196,10 +202,10 @@ def _gradients(model: nn.Module, images: torch.Tensor, layer: Layer, position: P
         for_network = x.clone()  # which may write to it
         try:
             height, width, gradient = _central(model, x, for_network, layer, position)
-        except RuntimeError as error:
+        except NotDifferentiable as error:
             found = resolve(model, layer)
             stops = found.call is not None or not is_module_name(model, found)
-            if stops or "modified by an inplace operation" not in str(error):
+            if stops or _OVERWRITTEN not in str(error.__cause__):
                 raise
             # what comes after the layer writes over what its gradient needs: stop there
             height, width, gradient = _central(model, x, x.clone(), replace(found, call=0), position)
@@ -216,10 +222,37 @@ def _central(
     unit = feat[:, :, row, column]
     central = unit.relu().sum()
     guard_batch_norms(central)
-    (gradient,) = torch.autograd.grad(central, x, allow_unused=True)
+    with _backward_in_words(taken.module):
+        (gradient,) = torch.autograd.grad(central, x, allow_unused=True)
     if gradient is None:
         raise NotDifferentiable(f"layer {taken.module!r} does not depend on the images")
     return height, width, spoil_not_finite(gradient, unit)
+
+
+_OVERWRITTEN = "modified by an inplace operation"
+_REENTRANT = "use_reentrant=True"
+
+
+@contextmanager
+def _backward_in_words(layer: str) -> Iterator[None]:
+    """Say in one sentence why a network's own backward pass fails.
+
+    Raises: NotDifferentiable, but for lack of memory and Ctrl-C.
+    """
+    try:
+        yield
+    except OWN_CODE_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
+        if _REENTRANT in str(error):
+            raise NotDifferentiable(
+                f"no gradient of layer {layer!r} to the images alone goes through torch.utils.checkpoint with "
+                "use_reentrant=True: let the network call it with use_reentrant=False, or not at all"
+            ) from error
+        raise NotDifferentiable(
+            f"the gradient of layer {layer!r} to the images cannot be computed ({words_of(error)}): name an earlier "
+            "layer, or change what the network's backward pass does not take"
+        ) from error
 
 
 def _refuse_train_mode(model: nn.Module) -> None:

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from erf.gradient.fields.field import UNKNOWN, Field, image_field
 from erf.gradient.fields.rules import Call, field_of_result
+from erf.gradient.image_type import image_type
 from erf.gradient.state import as_it_was
 
 __all__ = ["DataDependent", "field_of", "follow", "is_following"]
@@ -48,23 +49,28 @@ def is_following() -> bool:
     return _following.get()
 
 
-def follow(model: nn.Module, run: Callable[[torch.Tensor], _Result], shape: tuple[int, int, int, int]) -> _Result:
+def follow(
+    model: nn.Module,
+    run: Callable[[torch.Tensor], _Result],
+    shape: tuple[int, int, int, int],
+    dtype: torch.dtype | None = None,
+) -> _Result:
     """Run a network on an image without data, so that `field_of` knows what its tensors see.
 
     Args:
         model: In eval mode; left as it was found.
         run: Gets the image (N, C, H, W), runs the network and reads the fields of what is wanted.
         shape: Of the image.
+        dtype: Of the image; None for that of the network.
 
     Raises: DataDependent if the network's path depends on its data; what `run` raises.
     """
     weight = next(iter([*model.parameters(), *model.buffers()]), torch.empty(0))
-    dtype = weight.dtype if weight.is_floating_point() else torch.float32
     quiet = _quiet("torch._subclasses.fake_tensor")
     token = _following.set(True)
     randomness = torch.random.fork_rng([weight.device] if weight.device.type == "cuda" else [])
     mode = _WithoutData()
-    x = mode.image(shape, weight, dtype)
+    x = mode.image(shape, weight, dtype or image_type(model))
     with quiet, as_it_was(model), randomness, torch.no_grad(), mode, _Unseen(), _Watch():
         setattr(x, _NAME, image_field((shape[2], shape[3])))
         try:

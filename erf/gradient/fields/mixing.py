@@ -13,6 +13,8 @@ __all__ = [
     "along",
     "attention",
     "batch_norm",
+    "by_channel",
+    "channels",
     "einsum",
     "group_norm",
     "instance_norm",
@@ -56,6 +58,19 @@ def batch_norm(call: Call) -> Field:
 def instance_norm(call: Call) -> Field:
     own = call.argument(5, "use_input_stats", True) or call.argument(1, "running_mean") is None
     return call.field.without_bound(NORMALISED) if own else call.field
+
+
+def channels(call: Call) -> Field:
+    """Functions over neighbouring entries of the second dimension, or that exchange them."""
+    field = call.field
+    if field.axes is not None and 1 in field.axes.dims:
+        return field.unknown(f"the function {call.name} over positions")
+    return field
+
+
+def by_channel(call: Call) -> Field:
+    """Pointwise functions with a weight for each entry of the second dimension."""
+    return call.field
 
 
 def group_norm(call: Call) -> Field:

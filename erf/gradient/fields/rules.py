@@ -31,10 +31,10 @@ def field_of_result(call: Call) -> Field | None:
     return rule(call)
 
 
-_POINTWISE = frozenset(
+_POINTWISE = frozenset(  # whatever the order of dimensions; dropout of whole channels only multiplies each element
     [
         *("relu", "relu6", "hardtanh", "gelu", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "softplus"),
-        *("elu", "leaky_relu", "prelu", "clamp", "clamp_min", "clamp_max", "clip", "mish", "selu", "celu", "softsign"),
+        *("elu", "leaky_relu", "clamp", "clamp_min", "clamp_max", "clip", "mish", "selu", "celu", "softsign"),
         *("logsigmoid", "threshold", "hardshrink", "softshrink", "tanhshrink", "erf", "log", "log1p", "expm1", "sin"),
         *("cos", "sign", "floor", "ceil", "round", "where", "lerp", "addcdiv", "masked_fill", "nan_to_num"),
         *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout"),
@@ -42,7 +42,7 @@ _POINTWISE = frozenset(
         *("multiply", "div", "truediv", "itruediv", "rtruediv", "idiv", "divide", "neg", "negative", "positive", "pos"),
         *("exp", "exp2", "sqrt", "rsqrt", "pow", "ipow", "rpow", "square", "abs", "reciprocal", "maximum", "minimum"),
         *("addcmul", "contiguous", "float", "half", "double", "bfloat16", "type", "cpu", "cuda"),
-        *("detach", "clone", "requires_grad", "copy", "local_response_norm", "channel_shuffle", "fill", "eq", "ne"),
+        *("detach", "clone", "requires_grad", "copy", "fill", "eq", "ne"),
         *("lt", "gt", "le", "ge", "logical_and", "logical_or", "logical_not", "invert", "bool", "data"),
     ]
 )
@@ -76,6 +76,8 @@ _RULES: dict[str, Rule] = {
         ["scaled_dot_product_attention", "multi_head_attention_forward", "native_multi_head_attention"],
         mixing.attention,
     ),
+    **dict.fromkeys(["local_response_norm", "channel_shuffle"], mixing.channels),
+    "prelu": mixing.by_channel,
     "group_norm": mixing.group_norm,
     "instance_norm": mixing.instance_norm,
     "batch_norm": mixing.batch_norm,

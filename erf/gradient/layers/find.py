@@ -393,7 +393,7 @@ def _followed_layout(
         return (layout_of_axes(field.axes, output.ndim) if field.axes else None), field.reason
 
     try:
-        return follow(model, read, (2, *x.shape[1:]))
+        return follow(model, read, (2, *x.shape[1:]), x.dtype)
     except (DataDependent, LayerError, ForwardError):  # then it is tried out
         return None, ""
 
@@ -419,6 +419,11 @@ def _hint(model: nn.Module, x: torch.Tensor) -> str:
     channels, given = image_channels(model), x.shape[1]
     if channels != given:
         return f"it takes images of {channels} channel{'s' * (channels != 1)}, and these have {given}"
+    types = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    if len(types) > 1:
+        said = " and ".join(sorted(str(one).removeprefix("torch.") for one in types))
+        images = str(x.dtype).removeprefix("torch.")
+        return f"its parameters are {said}, and the images {images}: give them in the type that it takes"
     cfg: Any = getattr(model, "pretrained_cfg", None)
     own = cfg.get("input_size") if isinstance(cfg, dict) else None
     such = f", such as {own[-1]}, which it is made for" if own and tuple(own[1:]) != tuple(x.shape[2:]) else ""

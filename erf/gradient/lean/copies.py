@@ -9,13 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from erf.gradient.layers.known import share_known
+from runkit.plugins import words_of
 
-__all__ = ["copy_network"]
+__all__ = ["CannotCopy", "copy_network"]
 
 _ATOMS = frozenset([bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device])
 """Types whose objects never change."""
 _COMPILED = "_compiled_call_impl"
 """Attribute of a compiled module, which modules leave out of their state."""
+
+
+class CannotCopy(Exception):
+    """A network that cannot be copied, and why: it holds a lock, a generator, scripted modules, or the like."""
 
 
 def copy_network(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
@@ -26,7 +31,17 @@ def copy_network(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Modul
         dtype: Of the copy's floating-point numbers; None to share the tensors themselves, which takes no memory.
 
     Returns: In the modes of `model`; none of its parameters needs a gradient.
+    Raises: CannotCopy.
     """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise CannotCopy("it is scripted, wholly or in part")
+    try:
+        return _copy(model, dtype)
+    except Exception as error:  # an attribute's own way of being copied, or none
+        raise CannotCopy(f"it cannot be copied ({words_of(error)})") from error
+
+
+def _copy(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     memo: dict[int, Any] = {}
     shells: list[tuple[nn.Module, nn.Module]] = []
     for module in model.modules():

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from erf.gradient.lean.copies import copy_network
+from erf.gradient.lean.copies import CannotCopy, copy_network
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.proof import ProvenForm
 from erf.results.content import FieldForm
@@ -22,16 +22,18 @@ class Prepared(NamedTuple):
     Attributes:
         network: For `erf.gradient.contribution.central_gradients` with the layer that it was prepared for.
         memory_format: Of images, with which it runs fastest.
+        reason: Why it runs as it is, if that is decided.
     """
 
     network: nn.Module | FastForm
     memory_format: torch.memory_format
+    reason: str = "asked for"
 
     def as_dict(self) -> FieldForm:
         """For a result's provenance: `form`, 'lean' or 'plain', and `form_reason`; None before the first image."""
         if isinstance(self.network, ProvenForm):
             return {"form": self.network.form, "form_reason": self.network.reason or None}
-        return {"form": "plain", "form_reason": "asked for"}
+        return {"form": "plain", "form_reason": self.reason}
 
 
 def prepare(model: nn.Module, *, layer: Any = "last", plain: bool = False, in_place: bool = True) -> Prepared:
@@ -46,12 +48,21 @@ def prepare(model: nn.Module, *, layer: Any = "last", plain: bool = False, in_pl
         layer: The feature map wanted, as for `erf.gradient.contribution.feature_map`.
         plain: Whether to leave the network as it was published, to the bit.
         in_place: Whether the network may be changed: its weights laid out anew, RepLKNet merged. Otherwise a copy that
-            shares the weights is changed, and the network is left as it is.
+            shares the weights is changed, and the network is left as it is; one that cannot be copied runs as it is.
 
     Raises: ValueError if the network is in train mode.
     """
     if model.training:
         raise ValueError("prepare() is for inference: call model.eval() first")
+    if isinstance(model, torch.jit.ScriptModule):
+        return Prepared(model, torch.contiguous_format, "it is scripted")  # and so cannot be changed
+    try:
+        return _prepare(model, layer=layer, plain=plain, in_place=in_place)
+    except CannotCopy as error:
+        return Prepared(model, torch.contiguous_format, str(error))
+
+
+def _prepare(model: nn.Module, *, layer: Any, plain: bool, in_place: bool) -> Prepared:
     if plain:
         return Prepared(use_stock_convolutions(model if in_place else copy_network(model)), torch.contiguous_format)
     if not in_place:

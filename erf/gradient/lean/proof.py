@@ -22,7 +22,7 @@ from erf.gradient.layers.layer import Layer, as_layer
 from erf.gradient.layers.layout import Layout
 from erf.gradient.layers.steady import check_steady
 from erf.gradient.lean.calls import NoLeanForm
-from erf.gradient.lean.copies import copy_network
+from erf.gradient.lean.copies import CannotCopy, copy_network
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.lean.read import Steps, lean_form, read_steps
@@ -207,7 +207,10 @@ def _in_float64(
 
     Raises: _NotProven if it has other steps.
     """
-    twin = optimize(copy_network(plain, torch.float64))
+    try:
+        twin = optimize(copy_network(plain, torch.float64))
+    except CannotCopy as error:
+        raise _NotProven(str(error)) from error
     if not isinstance(fast, LeanNetwork):
         return twin
     try:

@@ -6,6 +6,7 @@ from support import Function
 from torch import nn
 from torch.nn import functional as F
 
+from erf.gradient.fields import rules
 from erf.gradient.fields.field import Field, Reach, Taps, image_field, union
 from erf.gradient.fields.follow import field_of, follow
 from erf.gradient.theoretical import TheoreticalField, theoretical_field
@@ -131,6 +132,13 @@ KNOWN = {
     "padded and cropped": [lambda x: F.pad(x, (3, -2, 1, 0)), conv(3)],
     "repeated": [conv(2, stride=2), lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, dim=3), after(3)],
     "columns of windows": [lambda x: F.unfold(x, 3, padding=1, stride=2).unflatten(2, (12, 16)), nn.Conv2d(27, 2, 2)],
+    "neighbouring channels": [conv(3), nn.LocalResponseNorm(3, alpha=0.5), nn.ChannelShuffle(2), nn.PReLU(4), after(3)],
+    "slopes for columns": [conv(3), lambda x: x.permute(0, 3, 1, 2), nn.PReLU(30), lambda x: x.permute(0, 2, 3, 1)],
+    "the type of another tensor": [
+        conv(3),
+        lambda x: x * torch.ones(30).to(x) * torch.ones(22, 1).type_as(x),
+        after(3),
+    ],
     "channels in two halves": [conv(3), lambda x: torch.cat([p.sigmoid() for p in x.chunk(2, 1)][::-1], 1), after(3)],
     "einsum of channels": [conv(3), lambda x: torch.einsum("nchw,cd->ndhw", x, torch.ones(4, 5, dtype=x.dtype))],
     "product with channels": [
@@ -203,6 +211,14 @@ MIXED = {
         ),
     ],
     "not known: flipping": [lambda x: x.flip(3)],
+    "not known: the function local_response_norm over positions": [
+        lambda x: _to_front(F.local_response_norm(x.permute(0, 2, 3, 1), 5)),
+        nn.Sequential(Function(_to_front), nn.LocalResponseNorm(3), Function(lambda x: x.permute(0, 2, 3, 1))),
+    ],
+    "not known: the function channel_shuffle over positions": [
+        lambda x: _to_front(F.channel_shuffle(x.permute(0, 2, 3, 1).contiguous(), 2)),
+        nn.Sequential(Function(_to_front), nn.ChannelShuffle(2), Function(lambda x: x.permute(0, 2, 3, 1))),
+    ],
     "not known: positions are rearranged": [
         lambda x: x.reshape(1, 3, 32, 24),
         lambda x: x.unflatten(2, (6, 4)).transpose(2, 3).flatten(2, 3),
@@ -322,3 +338,36 @@ def test_two_tensors_without_the_image_have_no_field():
 
 def test_a_field_that_is_not_known_covers_nothing():
     assert TheoreticalField(None, None, None, "not known: why").covers((0, 0)) is None
+
+
+def _callable(name):
+    """A function of PyTorch by its name, of one tensor."""
+    return next((getattr(home, name) for home in (F, torch, torch.Tensor) if hasattr(home, name)), None)
+
+
+ONE_TENSOR = {"threshold": (0.1, 2.0), "hardtanh": (-1.0, 1.0), "dropout": (0.5, False), "pow": (2,), "clamp": (-1, 1)}
+
+
+def _result(name, x):
+    """What such a function gives for a tensor, the same one in the place of others; None if it has no gradient."""
+    function = _callable(name)
+    for arguments in (ONE_TENSOR.get(name, ()), (x,), (x, x), (x > 0.5, x), (x > 0.5, 0.0), (0.5,)):
+        try:
+            result = function(x, *arguments)
+        except (TypeError, RuntimeError, ValueError):
+            continue
+        if isinstance(result, torch.Tensor) and result.shape == x.shape and result.requires_grad:
+            return result
+    return None
+
+
+def test_functions_that_are_called_pointwise_are_it_in_every_dimension():
+    """By autograd: an element depends on no other one."""
+    x = (torch.rand(2, 4, 6, 8, dtype=torch.float64) * 0.8 + 0.1).requires_grad_()
+    results = {name: _result(name, x) for name in rules._POINTWISE}
+    tried = {name: result for name, result in results.items() if result is not None}
+    at = (1, 2, 3, 4)
+    for name, result in tried.items():
+        (gradient,) = torch.autograd.grad(result[at], x, allow_unused=True)
+        assert gradient is None or not {tuple(one) for one in gradient.nonzero().tolist()} - {at}, name
+    assert len(tried) > 60
