@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from erf.gradient.lean.copies import CannotCopy, copy_network
-from erf.gradient.lean.form import FastForm
+from erf.gradient.lean.form import FastForm, PlainForm
 from erf.gradient.lean.proof import ProvenForm
 from erf.results.content import FieldForm
 from replknet.architectures.replknet import RepLKNet
@@ -22,18 +22,16 @@ class Prepared(NamedTuple):
     Attributes:
         network: For `erf.gradient.contribution.central_gradients` with the layer that it was prepared for.
         memory_format: Of images, with which it runs fastest.
-        reason: Why it runs as it is, if that is decided.
     """
 
     network: nn.Module | FastForm
     memory_format: torch.memory_format
-    reason: str = "asked for"
 
     def as_dict(self) -> FieldForm:
         """For a result's provenance: `form`, 'lean' or 'plain', and `form_reason`; None before the first image."""
-        if isinstance(self.network, ProvenForm):
+        if isinstance(self.network, FastForm):
             return {"form": self.network.form, "form_reason": self.network.reason or None}
-        return {"form": "plain", "form_reason": self.reason}
+        return {"form": "plain", "form_reason": "asked for"}
 
 
 def prepare(model: nn.Module, *, layer: Any = "last", plain: bool = False, in_place: bool = True) -> Prepared:
@@ -55,11 +53,11 @@ def prepare(model: nn.Module, *, layer: Any = "last", plain: bool = False, in_pl
     if model.training:
         raise ValueError("prepare() is for inference: call model.eval() first")
     if isinstance(model, torch.jit.ScriptModule):
-        return Prepared(model, torch.contiguous_format, "it is scripted")  # and so cannot be changed
+        return Prepared(PlainForm(model, "it is scripted"), torch.contiguous_format)
     try:
         return _prepare(model, layer=layer, plain=plain, in_place=in_place)
     except CannotCopy as error:
-        return Prepared(model, torch.contiguous_format, str(error))
+        return Prepared(PlainForm(model, str(error)), torch.contiguous_format)
 
 
 def _prepare(model: nn.Module, *, layer: Any, plain: bool, in_place: bool) -> Prepared:

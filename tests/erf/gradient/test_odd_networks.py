@@ -9,9 +9,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import erf
-from erf.gradient.contribution import ForwardError, NotDifferentiable, central_gradients
+from erf.gradient.contribution import ForwardError, LayerError, NotDifferentiable, central_gradients
 from erf.gradient.lean.copies import CannotCopy, copy_network
 from erf.gradient.lean.prepare import prepare
+from erf.gradient.positions import CENTRE
 from replknet.zoo import resolve_weights
 from runkit import UserError
 
@@ -128,7 +129,7 @@ def test_a_network_that_cannot_be_copied_runs_as_it_is(kind):
             found = erf.contribution_map(model, photo(), layer=layer, plain=plain)
             assert (found - expected).norm() < 1e-5 * expected.norm()
     prepared = prepare(model, in_place=False)
-    assert prepared.network is model
+    assert prepared.network.choose(photo(), CENTRE) is model
     assert prepared.as_dict()["form"] == "plain"
     assert prepared.as_dict()["form_reason"].startswith("it cannot be copied")
     prepared = prepare(model)  # which may change it, and needs no copy
@@ -151,7 +152,7 @@ def test_scripted_networks(compile_it):
     for plain in (False, True):
         found = erf.contribution_map(model, photo(), plain=plain)
         assert (found - expected).norm() < 1e-5 * expected.norm()
-    assert prepare(model).as_dict() == {"form": "plain", "form_reason": "it is scripted"}
+    assert prepare(model).as_dict() == {"form": "plain", "form_reason": "it is scripted"}  # and so cannot be changed
 
 
 class PartScripted(Net):
@@ -163,10 +164,11 @@ class PartScripted(Net):
 def test_a_network_with_a_scripted_module():
     expected = reference(built(Net).double(), photo())
     model = built(PartScripted)
-    for layer in ("last", "second"):
-        for plain in (False, True):
-            found = erf.contribution_map(model, photo(), layer=erf.Layer(layer, "NCHW"), plain=plain)
-            assert (found - expected).norm() < 1e-5 * expected.norm()
+    for plain in (False, True):
+        found = erf.contribution_map(model, photo(), plain=plain)
+        assert (found - expected).norm() < 1e-5 * expected.norm()
+    with pytest.raises(LayerError, match="layer 'second' is scripted, so its output cannot be had"):
+        erf.contribution_map(model, photo(), layer="second")
 
 
 class Closure(Net):
