@@ -16,4 +16,4 @@ from runkit.notebook import show_as_picture
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-show_as_picture("erf.results.files:ErfResult", drawn_by="erf.figures.maps:draw_result")
+show_as_picture("erf.results.files:ErfResult", drawn_by="erf.figures.panels:draw_result")

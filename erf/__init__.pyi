@@ -1,7 +1,8 @@
 # The public names, for editors and type checkers; at run time `__init__.py` loads each from here when it is used.
 from .analysis import analyze
 from .figures.curves import draw_curves
-from .figures.maps import draw_comparison, draw_result, plot, plot_comparison, plot_contribution
+from .figures.maps import plot, plot_contribution
+from .figures.panels import draw_comparison, draw_result, plot_comparison
 from .gradient.contribution import contribution_map, contribution_maps
 from .gradient.inputs import load_images
 from .gradient.layers.layer import Layer

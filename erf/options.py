@@ -1,10 +1,12 @@
 """What a run is asked for: the command line of `erf.visualize` and the configuration it becomes."""
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from erf.drawing import SCALES, Drawing
 from erf.sizes import Size, read_size
 from runkit.options import (
     RunOptions,
@@ -53,7 +55,9 @@ class Config(RunOptions):
         prefix_tokens: How many tokens come before those of the map; None to find it out.
         position: Of the unit: "centre", "average", or two fractions of the image (down, across).
         plain: Whether the network runs as published, nothing merged or reordered.
-        scale: Colours of the pictures: "decades" or "published".
+        scale, thresholds, cmap, crop, width, columns, labels, no_table, no_caption: How the pictures are drawn, as in
+            `erf.drawing.Drawing`.
+        before_after: Whether each network is also measured with random weights, drawn above the trained ones.
         from_npz: Saved results to be measured and drawn again, instead of networks.
     """
 
@@ -66,13 +70,37 @@ class Config(RunOptions):
     prefix_tokens: int | None = None
     position: str | tuple[float, float] = "centre"
     plain: bool = False
+    before_after: bool = False
     scale: str = "decades"
+    thresholds: tuple[float, ...] = (0.2, 0.3, 0.5, 0.99)
+    cmap: str = "mako"
+    crop: str | int = "auto"
+    width: str | float | None = None
+    columns: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    no_table: bool = False
+    no_caption: bool = False
     from_npz: tuple[Path, ...] = ()
 
     @property
     def folder(self) -> Path:
         """Where the files of the run go."""
         return self.output / "erf"
+
+    @property
+    def drawing(self) -> Drawing:
+        """How the pictures are drawn."""
+        return Drawing(
+            scale=self.scale,
+            thresholds=self.thresholds,
+            cmap=self.cmap,
+            crop=self.crop,
+            width=self.width,
+            columns=self.columns,
+            labels=self.labels,
+            table=not self.no_table,
+            caption=not self.no_caption,
+        )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -94,6 +122,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="networks: timm names, such as resnet101, or a group, such as @large-kernels",
     )
     add_weights(what, auto="where there are none, random ones with a warning", several=True)
+    what.add_argument(
+        "--before-after",
+        action="store_true",
+        help="each network with random weights, too, drawn above the trained ones",
+    )
     what.add_argument(
         "--images",
         nargs="+",
@@ -169,12 +202,6 @@ def build_parser() -> argparse.ArgumentParser:
     files = parser.add_argument_group("files")
     add_output(files, folder="erf")
     add_formats(files)
-    files.add_argument(
-        "--scale",
-        choices=("decades", "published"),
-        default=default.scale,
-        help="colours: four decades below the maximum, or log10(score+1)/max as published (default decades)",
-    )
     add_report(files)
     add_resume(files)
     files.add_argument(
@@ -185,8 +212,52 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="measure and draw saved results again, no network",
     )
+    _add_drawing(parser.add_argument_group("how it is drawn"), default)
     add_console(parser, script="erf")
     return parser
+
+
+def _add_drawing(drawn: Any, default: Config) -> None:
+    """Options of the pictures."""
+    drawn.add_argument(
+        "--scale",
+        choices=SCALES,
+        default=default.scale,
+        help="colours: four decades below the maximum, or log10(score+1)/max as published (default decades)",
+    )
+    drawn.add_argument(
+        "--thresholds",
+        nargs="*",
+        type=float,
+        default=list(default.thresholds),
+        metavar="T",
+        help="shares whose squares are drawn and listed, such as 0.5 0.99; without numbers, no squares (default 0.2 "
+        "0.3 0.5 0.99)",
+    )
+    drawn.add_argument("--cmap", default=default.cmap, metavar="NAME", help="colour map of matplotlib or seaborn")
+    drawn.add_argument(
+        "--crop",
+        default=default.crop,
+        metavar="auto|none|PIXELS",
+        help="the part of each map that is shown, the same for all, with the whole map as an inset (default auto: a "
+        "window where the largest square covers less than a quarter of each map)",
+    )
+    drawn.add_argument(
+        "--width",
+        default=default.width,
+        metavar="column|page|CM",
+        help="width of the pictures: one column of a paper (8.6 cm), a page (17.8 cm), or centimetres",
+    )
+    drawn.add_argument("--columns", type=int, default=default.columns, metavar="N", help="panels in a row")
+    drawn.add_argument(
+        "--labels",
+        nargs="+",
+        default=[],
+        metavar="NAME=TEXT",
+        help="what a result is called in the pictures; its weights stay named",
+    )
+    drawn.add_argument("--no-table", action="store_true", help="no table below the panels of a comparison")
+    drawn.add_argument("--no-caption", action="store_true", help="pictures do not say what made them; the JSON does")
 
 
 def parse_config(arguments: Sequence[str]) -> Config:
@@ -196,7 +267,11 @@ def parse_config(arguments: Sequence[str]) -> Config:
     if options["images"] is not None and len(options["images"]) == 1:
         (options["images"],) = options["images"]
     try:
+        options["labels"] = _read_labels(options["labels"])
         config = Config(**{**options, "position": read_position(options["position"])})
+        _ = config.drawing
+        if config.before_after:
+            config = replace(config, weights=_before_after(config.weights))
     except ValueError as error:
         parser.error(str(error))
     if config.console.list_models is None and bool(config.model) == bool(config.from_npz):
@@ -210,6 +285,30 @@ def _size(text: str) -> Size:
         return read_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _before_after(weights: tuple[str, ...]) -> tuple[str, ...]:
+    """Random weights and those that were asked for, by default the published ones.
+
+    Raises: ValueError if random ones were asked for already.
+    """
+    if "random" in weights:
+        raise ValueError("--before-after compares trained weights with random ones; leave --weights random out")
+    return ("random", *("pretrained" if one == "auto" else one for one in weights))
+
+
+def _read_labels(pairs: Sequence[str]) -> dict[str, str]:
+    """Name -> text.
+
+    Raises: ValueError for what is no NAME=TEXT.
+    """
+    labels = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not (name and equals and text):
+            raise ValueError(f"--labels {pair}: write NAME=TEXT, such as replknet31n='kernels 31 to 13'")
+        labels[name] = text
+    return labels
 
 
 def read_position(values: str | Sequence[str | float]) -> str | tuple[float, float]:

@@ -192,7 +192,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     def write_result(self, job: Job, outputs: ErfResult) -> ErfResult:
         from erf.figures.files import write_result
 
-        write_result(outputs, self.folder, scale=self.config.scale, formats=self.config.formats)
+        write_result(outputs, self.folder, drawing=self.config.drawing, formats=self.config.formats)
         save_csv(manifest_file(self.folder, job.name), self.images.list_used(outputs.image_names))
         return outputs
 

@@ -35,12 +35,13 @@ def _run(config: Config) -> int:
     if config.console.list_models is not None or config.console.dry_run:
         return _tell(config) if is_main_process() else 0
     _refuse_repetitions(config)
+    _check_colours(config.cmap)
     if config.from_npz:
         from erf.figures.files import write_result
 
         results, failures = _load_results(config), Failures()
         for result in results:
-            write_result(result, config.folder, scale=config.scale, formats=config.formats)
+            write_result(result, config.folder, drawing=config.drawing, formats=config.formats)
     else:
         swept = measure_networks(config)
         results, failures = swept.results, swept.failures
@@ -115,6 +116,18 @@ def _refuse_repetitions(config: Config) -> None:
     _refuse_twice("layer", config.layer)
 
 
+def _check_colours(name: str) -> None:
+    """Raises: UserError if there is no colour map of that name."""
+    if name == Config.cmap:
+        return
+    from erf.figures.maps import colour_map
+
+    try:
+        colour_map(name)
+    except ValueError as error:
+        raise UserError(f"--cmap {name}: neither seaborn nor matplotlib has such a colour map") from error
+
+
 def _refuse_same_stem(names: Sequence[str]) -> None:
     stems = [file_stem(name) for name in names]
     if twice := sorted({name for name, stem in zip(names, stems, strict=True) if stems.count(stem) > 1}):
@@ -129,7 +142,7 @@ def _refuse_twice(option: str, values: Sequence[object]) -> None:
 def _write_comparison(results: Sequence[ErfResult], config: Config) -> list[Path]:
     from erf.figures.files import write_comparison
 
-    return write_comparison(results, config.folder, scale=config.scale, formats=config.formats)
+    return write_comparison(results, config.folder, drawing=config.drawing, formats=config.formats)
 
 
 def _write_report(results: Sequence[ErfResult], config: Config) -> Path:

@@ -1,10 +1,13 @@
 """Pictures as files: a result beside its measures, and several results compared, with their tables."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+from erf.drawing import Drawing
 from erf.figures.curves import draw_curves
-from erf.figures.maps import draw_comparison, draw_result
+from erf.figures.panels import draw_comparison, draw_result
 from erf.results.files import ErfResult, save_measures
 from erf.results.tables import write_tables
 from runkit import file_stem
@@ -13,21 +16,30 @@ from runkit.figures import save_figure
 __all__ = ["write_comparison", "write_result"]
 
 
-def write_result(result: ErfResult, folder: Path, *, scale: str, formats: Sequence[str]) -> None:
+def write_result(result: ErfResult, folder: Path, *, drawing: Drawing, formats: Sequence[str]) -> None:
     """Measure a result and write its `.json` and its picture into `folder`.
 
     Raises: UserError as `erf.results.files.check_result`.
     """
     stem = folder / file_stem(result.name)
     save_measures(result, stem.with_name(stem.name + ".json"))
-    save_figure(draw_result(result, scale=scale), stem, formats, description=result.provenance["command"])
+    save_figure(draw_result(result, **_options(drawing)), stem, formats, description=result.provenance["command"])
 
 
-def write_comparison(results: Sequence[ErfResult], folder: Path, *, scale: str, formats: Sequence[str]) -> list[Path]:
+def write_comparison(
+    results: Sequence[ErfResult], folder: Path, *, drawing: Drawing, formats: Sequence[str]
+) -> list[Path]:
     """Write the tables and pictures `comparison*` of several results into `folder`; returns the files."""
     written = write_tables(results, folder / "comparison")
     description = " | ".join(dict.fromkeys(result.provenance["command"] for result in results))
-    figures = {"comparison": draw_comparison(results, scale=scale), "comparison-curves": draw_curves(results)}
+    options = _options(drawing)
+    figures = {"comparison": draw_comparison(results, **options), "comparison-curves": draw_curves(results, **options)}
     for name, figure in figures.items():
         written += save_figure(figure, folder / name, formats, description=description)
     return written
+
+
+def _options(drawing: Drawing) -> dict[str, Any]:
+    """What was asked for, as options of the drawing functions; what was not asked for is theirs to choose."""
+    options = {field.name: getattr(drawing, field.name) for field in fields(drawing)}
+    return {name: value for name, value in options.items() if value is not None}

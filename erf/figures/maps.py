@@ -1,61 +1,91 @@
-"""Pictures of receptive fields, drawn from saved results alone.
+"""A contribution map drawn on Axes, with the squares that hold shares of it.
 
 The colour scale 'decades' is log10(score / max), from -4 to 0: four powers of ten, whatever the gradients' scale. The
 scale 'published' is log10(score + 1) divided by its maximum, from 0 to 1, as in the paper's figure; where gradients are
 small it is all but linear, and shows little beside the peak. Either way maps of several networks share their limits.
-The colour map (seaborn's 'mako') rises evenly in lightness: it survives greyscale printing and colour blindness.
+The default colour map (seaborn's 'mako') rises evenly in lightness, so it survives greyscale printing and colour
+blindness.
+
+Squares have a shade each, paler for a smaller share, and a legend names the shares, so no label ever lies on a square.
 """
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.patheffects as path_effects
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
-from matplotlib.figure import Figure
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
+from erf.drawing import SCALES, Drawing, read_crop
 from erf.measures.squares import LOG_THRESHOLDS, SquareArea, check_map, log_area, log_map
 from erf.measures.sums import Centre
 from erf.results.files import ErfResult
-from runkit.figures import STYLE, axes_or_new, new_figure
+from runkit.figures import axes_or_new
 
 __all__ = [
-    "SCALES",
-    "caption",
+    "Window",
+    "add_colour_bar",
+    "choose_window",
     "colour_map",
-    "draw_comparison",
-    "draw_result",
     "plot",
-    "plot_comparison",
     "plot_contribution",
-    "row_name",
-    "write_caption",
+    "show_map",
+    "square_legend",
+    "warn_of_black",
 ]
 
+_logger = logging.getLogger(__name__)
 # scale -> name for the colour bar, lower and upper limit, step between ticks
 _SCALES = {
     "decades": (r"contribution: $\log_{10}$(score / max)", -4.0, 0.0, 1.0),
     "published": (r"contribution: $\log_{10}$(score + 1) / max", 0.0, 1.0, 0.2),
 }
-SCALES = tuple(_SCALES)
-_WARNING_COLOUR = "#d1495b"
+_SHADES = ("#ffffff", "#ffe9a8", "#ffb347", "#ff6f52")
+_WINDOW_ROOM = 1.6  # side of a chosen window over that of its largest square, which the inset then does not meet
+_BLACK = 0.1  # of the published scale: what is below looks black in print
+_LEAST_VISIBLE = 0.01  # of the pixels
+_INSET = 0.17  # side of the inset over that of its panel
 
 
-def plot(shown: Any, *, ax: Axes | None = None, scale: str = "decades", **options: Any) -> Axes:
+@dataclass(frozen=True)
+class Window:
+    """The part of a map that is shown, in whole pixels of it."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @classmethod
+    def around(cls, centre: Centre, side: int, shape: tuple[int, ...]) -> "Window":
+        """A square window round a pixel, moved so that it lies within the map, and no larger than the map."""
+        height, width = min(side, shape[0]), min(side, shape[1])
+        top = int(np.clip(centre[0] - height // 2, 0, shape[0] - height))
+        left = int(np.clip(centre[1] - width // 2, 0, shape[1] - width))
+        return cls(top, left, height, width)
+
+    def is_whole(self, shape: tuple[int, ...]) -> bool:
+        return (self.height, self.width) == tuple(shape)
+
+
+def plot(shown: Any, *, ax: Axes | None = None, **options: Any) -> Axes:
     """Draw a map or a result.
 
     Args:
         shown: Contribution map (H, W), an array or a tensor on the CPU; or an `ErfResult`, which brings its centre and
             a title with its weights.
-        ax, scale, options: As for `plot_contribution`.
+        ax, options: As for `plot_contribution`.
     """
     if not isinstance(shown, ErfResult):
-        return plot_contribution(np.asarray(shown), ax=ax, scale=scale, **options)
-    ax = plot_contribution(shown.contribution, ax=ax, scale=scale, **{"centre": shown.centre, **options})
+        return plot_contribution(np.asarray(shown), ax=ax, **options)
+    ax = plot_contribution(shown.contribution, ax=ax, **{"centre": shown.centre, **options})
     ax.set_title(f"{shown.name}\n{shown.weights_label}")
     return ax
 
@@ -68,6 +98,9 @@ def plot_contribution(
     thresholds: Sequence[float] = LOG_THRESHOLDS,
     centre: Centre | None = None,
     cbar: bool = True,
+    legend: bool = True,
+    cmap: str = "mako",
+    crop: str | int = "none",
 ) -> Axes:
     """Draw one contribution map with the squares of the published measure.
 
@@ -78,27 +111,91 @@ def plot_contribution(
         thresholds: Shares whose squares are drawn, those that no square reaches left out; empty for none.
         centre: Pixel that the squares lie round; (H // 2, W // 2) if None.
         cbar: Add a colour bar with the scale's name on the right.
+        legend: Name the squares' shares below the map.
+        cmap: Name of a colour map of matplotlib or seaborn.
+        crop: 'none' for the whole map, 'auto' or a number of pixels for a window, as in `erf.drawing.Drawing`.
 
     Returns: The Axes, with limits in pixels and the origin at the upper left.
-    Raises: ValueError as `erf.measures.squares.check_map`.
+    Raises: ValueError as `erf.measures.squares.check_map`, or for an option that does not exist.
     """
-    _, low, high, _ = _scale(scale)
-    shown = _scaled(contribution, scale)
-    height, width = shown.shape
+    drawing = Drawing(scale=scale, thresholds=tuple(thresholds), cmap=cmap, crop=crop)
+    height, width = check_map(contribution).shape
     centre = centre or (height // 2, width // 2)
-    with axes_or_new(ax, 4.8, 3.6, layout=None) as ax:
-        image = ax.imshow(shown, cmap=colour_map(), vmin=low, vmax=high, interpolation="antialiased")
-        for i, area in enumerate(log_area(contribution, thresholds, centre=centre)):
-            _draw_square(ax, area, _LABEL_CORNERS[i % len(_LABEL_CORNERS)], centre, (height, width))
-        ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-        ax.set_xticks([0, width // 2, width - 1], ["0", str(width // 2), str(width)])
-        ax.set_yticks([0, height // 2, height - 1], ["0", str(height // 2), str(height)])
-        ax.tick_params(length=2, pad=2)
-        ax.spines[:].set_visible(True)
+    window = choose_window([(contribution, centre)], drawing)[0]
+    with axes_or_new(ax, 4.8, 3.7, layout=None) as ax:
+        image = show_map(ax, contribution, centre, window, drawing)
         if cbar:
             cax = make_axes_locatable(ax).append_axes("right", size="4%", pad=0.08)
-            _colour_bar(ax.figure, image, cax, scale)
+            add_colour_bar(image, cax, scale)
+        squares = [area.threshold for area in _squares(contribution, centre, drawing) if area.reached]
+        if legend and squares:
+            place: dict[str, Any] = dict(loc="upper center", bbox_to_anchor=(0.5, -0.07), borderaxespad=0.0)
+            ax.legend(**square_legend(squares, drawing), **place)
     return ax
+
+
+def choose_window(maps: Sequence[tuple[np.ndarray, Centre]], drawing: Drawing) -> list[Window]:
+    """The window of each map: one side in pixels for all, so that fields can be compared by eye.
+
+    Args:
+        maps: Contribution map (H, W) and the pixel that its squares lie round.
+        drawing: Its `crop` decides; 'auto' takes a window where the largest square of each map is known and covers less
+            than a quarter of each.
+    """
+    side = read_crop(drawing.crop)
+    if side is None:
+        largest = [log_area(contribution, LOG_THRESHOLDS[-1:], centre=centre)[0] for contribution, centre in maps]
+        sides = [area.side_px for area in largest if area.side_px is not None]
+        shortest = min(min(contribution.shape) for contribution, _ in maps)
+        small = len(sides) == len(maps) and max(sides) < shortest / 2
+        side = -(-round(_WINDOW_ROOM * max(sides)) // 16) * 16 if small else 0
+    return [Window.around(centre, side or max(contribution.shape), contribution.shape) for contribution, centre in maps]
+
+
+def show_map(ax: Axes, contribution: np.ndarray, centre: Centre, window: Window, drawing: Drawing) -> Any:
+    """The window of a map with its squares; of a part, the whole as an inset. Returns the image."""
+    shown = _scaled(contribution, drawing.scale)
+    _, low, high, _ = _SCALES[drawing.scale]
+    colours: dict[str, Any] = dict(cmap=colour_map(drawing.cmap), vmin=low, vmax=high)
+    image = ax.imshow(shown, **colours, interpolation="antialiased")
+    for area in _squares(contribution, centre, drawing):
+        _draw_square(ax, area, centre, shown.shape, drawing)
+    top, left, height, width = window.top, window.left, window.height, window.width
+    ax.set(xlim=(left - 0.5, left + width - 0.5), ylim=(top + height - 0.5, top - 0.5))
+    ax.set_xticks([left, left + width // 2, left + width - 1], [str(left + x) for x in (0, width // 2, width)])
+    ax.set_yticks([top, top + height // 2, top + height - 1], [str(top + y) for y in (0, height // 2, height)])
+    ax.tick_params(length=2, pad=2)
+    ax.spines[:].set_visible(True)
+    if not window.is_whole(shown.shape):
+        _draw_inset(ax, shown, window, colours)
+    return image
+
+
+def warn_of_black(name: str, contribution: np.ndarray, window: Window, drawing: Drawing) -> None:
+    """Log a warning if a window in the published scale shows next to nothing."""
+    if drawing.scale != "published":
+        return
+    shown = _scaled(contribution, "published")
+    part = shown[window.top : window.top + window.height, window.left : window.left + window.width]
+    visible = float((part > _BLACK).mean())
+    if visible < _LEAST_VISIBLE:
+        _logger.warning(
+            "%s: %.1f%% of the panel is black in the published scale, which is all but linear where gradients are "
+            "small; the scale 'decades' (the default) shows it",
+            name,
+            100 * (1 - visible),
+        )
+
+
+def _draw_inset(ax: Axes, shown: np.ndarray, window: Window, colours: dict[str, Any]) -> None:
+    """The whole map in the panel's corner, with the window marked."""
+    inset = ax.inset_axes((1 - _INSET - 0.01, 1 - _INSET - 0.01, _INSET, _INSET))
+    inset.imshow(shown, **colours, interpolation="antialiased")
+    inset.set(xticks=[], yticks=[])
+    for spine in inset.spines.values():
+        spine.set(visible=True, edgecolor="white", linewidth=0.6)
+    place = (window.left - 0.5, window.top - 0.5)
+    inset.add_patch(Rectangle(place, window.width, window.height, fill=False, edgecolor="white", linewidth=0.6))
 
 
 def _scaled(contribution: np.ndarray, scale: str = "decades") -> np.ndarray:
@@ -106,196 +203,79 @@ def _scaled(contribution: np.ndarray, scale: str = "decades") -> np.ndarray:
 
     Raises: ValueError as `erf.measures.squares.check_map`, or if there is no such scale.
     """
-    _, low, _, _ = _scale(scale)
     if scale == "published":
         return log_map(contribution)
+    if scale not in SCALES:
+        raise ValueError(f"scale={scale!r}: take one of {', '.join(SCALES)}")
     contribution = check_map(contribution)
-    return np.log10(np.maximum(contribution / contribution.max(), 10.0**low))
+    return np.log10(np.maximum(contribution / contribution.max(), 10.0 ** _SCALES[scale][1]))
 
 
-def colour_map() -> Colormap:
-    """The colours of every map."""
-    return sns.color_palette("mako", as_cmap=True)
+def colour_map(name: str = "mako") -> Colormap:
+    """The colours of every map.
+
+    Raises: ValueError if neither seaborn nor matplotlib has a colour map of that name.
+    """
+    return sns.color_palette(name, as_cmap=True)
 
 
-def _colour_bar(figure: Any, image: Any, cax: Axes, scale: str) -> None:
-    label, low, high, step = _scale(scale)
-    figure.colorbar(image, cax=cax, label=label, ticks=np.arange(low, high + step / 2, step))
+def add_colour_bar(image: Any, cax: Axes, scale: str, *, short: bool = False) -> None:
+    """The colour bar of a map, on its own Axes; a `short` one has the formula alone for a label."""
+    label, low, high, step = _SCALES[scale]
+    step *= 2 if short else 1
+    label = label.removeprefix("contribution: ") if short else label
+    bar = cax.figure.colorbar(image, cax=cax, ticks=np.arange(low, high + step / 2, step))
+    bar.set_label(label, fontsize=6.0 if short else None)
 
 
-def _scale(name: str) -> tuple[str, float, float, float]:
-    if name not in _SCALES:
-        raise ValueError(f"scale={name!r}: take one of {', '.join(SCALES)}")
-    return _SCALES[name]
+def _squares(contribution: np.ndarray, centre: Centre, drawing: Drawing) -> list[SquareArea]:
+    return log_area(contribution, _shares(drawing), centre=centre)
 
 
-# Where each square's label stands: (corner across, corner down), outside the square; so that labels of squares of
-# nearly the same size do not cover each other.
-_LABEL_CORNERS = ((0, 1), (1, 1), (0, 0), (1, 0))
+def _shares(drawing: Drawing) -> list[float]:
+    """The thresholds in rising order, each once."""
+    return sorted(set(LOG_THRESHOLDS if drawing.thresholds is None else drawing.thresholds))
 
 
-def _draw_square(ax: Axes, area: SquareArea, corner: tuple[int, int], centre: Centre, shape: tuple[int, int]) -> None:
-    """A square and its share; where it is larger than the map's shorter side, the part of it that lies in the map."""
+def _draw_square(ax: Axes, area: SquareArea, centre: Centre, shape: tuple[int, ...], drawing: Drawing) -> None:
+    """A square; where it is larger than the map's shorter side, the part of it that lies in the map."""
     if area.side_px is None:
         return
-    high, wide, shorter = min(area.side_px, shape[0]), min(area.side_px, shape[1]), min(shape)
+    high, wide = min(area.side_px, shape[0]), min(area.side_px, shape[1])
     left = centre[1] - wide / 2 if area.side_px <= shape[1] else -0.5
     top = centre[0] - high / 2 if area.side_px <= shape[0] else -0.5
-    outline = [path_effects.Stroke(linewidth=2.0, foreground="black"), path_effects.Normal()]
-    square = Rectangle((left, top), wide, high, fill=False, edgecolor="white", linewidth=0.9)
-    square.set_path_effects(outline)
+    square = Rectangle((left, top), wide, high, fill=False, **_line(area.threshold, drawing))
+    square.set_path_effects(_outline())
     ax.add_patch(square)
-    across, down = corner
-    inside = area.side_px > 0.85 * shorter  # outside would leave the map
-    small = area.side_px < 0.5 * shorter  # labels point away from the square, so as not to meet
-    label = ax.annotate(
-        f"{area.threshold:.0%}",
-        (left + across * wide, top + down * high),
-        xytext=(-2.0 if bool(across) != small else 2.0, 2.0 if bool(down) == inside else -2.0),
-        textcoords="offset points",
-        ha="right" if bool(across) != small else "left",
-        va="bottom" if bool(down) == inside else "top",
-        color="white",
-        fontsize=6.5,
-    )
-    label.set_path_effects([path_effects.Stroke(linewidth=1.6, foreground="black"), path_effects.Normal()])
 
 
-def draw_result(result: ErfResult, *, scale: str = "decades") -> Figure:
-    """Figure of one result: heatmap, squares, and what made it underneath; `scale` as in `plot_contribution`."""
-    high, wide = result.contribution.shape
-    # in inches; a square map leaves room for its title, one that is higher does not, and one that is wider too much
-    height, title = 4.3 - 3.3 * (1 - min(1.0, high / wide)), 0.45 if high > wide else 0.129
-    with new_figure(4.2, height, layout=None) as figure:
-        figure.subplots_adjust(left=0.1, right=0.85, top=1 - title / height, bottom=0.559 / height)
-        ax = plot_contribution(result.contribution, ax=figure.subplots(), scale=scale, centre=result.centre)
-        _title(ax, result)
-        write_caption(figure, (0.1, 0.0645 / height), caption([result]))
-    return figure
+def _line(threshold: float, drawing: Drawing) -> dict[str, Any]:
+    """Shade of a square: white for the smallest share, red for the largest."""
+    shares = _shares(drawing)
+    shade = shares.index(threshold) / max(1, len(shares) - 1)
+    ramp = LinearSegmentedColormap.from_list("shares", _SHADES)
+    return dict(edgecolor=to_hex(ramp(shade)), linewidth=1.0)
 
 
-def draw_comparison(results: Sequence[ErfResult], *, scale: str = "decades") -> Figure:
-    """Figure of several results side by side on shared limits, the area ratios as a table below.
+def _outline() -> list[Any]:
+    return [path_effects.Stroke(linewidth=2.0, foreground="black"), path_effects.Normal()]
+
+
+def square_legend(reached: Sequence[float], drawing: Drawing, *, size: float = 7.0) -> dict[str, Any]:
+    """Arguments of `legend` that name the squares in one row.
 
     Args:
-        results: At least one; drawn in this order, four in a row. Networks that all have as many results (several
-            sizes, stages or weights) get a column each.
-        scale: As in `plot_contribution`.
+        reached: Shares of the squares that are there.
+        drawing: What was asked for.
+        size: Of the text in points.
     """
-    panels, columns = _arrange(results)
-    rows = -(-len(panels) // columns)
-    panel = 2.3 if columns > 2 else 2.9
-    table_height = 0.55 + 0.21 * len(results)
-    panel_height = panel * _flatness(results)
-    width, height = max(columns * panel + 0.95, 6.4), rows * (panel_height + 0.45) + table_height + 0.67
-    with new_figure(width, height, layout=None) as figure:
-        grid = figure.add_gridspec(
-            rows, columns, left=0.06, right=0.88, top=1 - 0.42 / height, bottom=(table_height + 0.74) / height,
-            wspace=0.22, hspace=0.35,
-        )  # fmt: skip
-        axes = [figure.add_subplot(grid[i // columns, i % columns]) for i in range(len(panels))]
-        for ax, result in zip(axes, panels, strict=True):
-            plot_contribution(result.contribution, ax=ax, scale=scale, centre=result.centre, cbar=False)
-            _title(ax, result)
-        figure.draw_without_rendering()  # images keep their aspect ratio: only now are the panels' places known
-        first, last = axes[0].get_position(), axes[min(columns, len(axes)) - 1].get_position()
-        cax = figure.add_axes((last.x1 + 0.015, first.y0, 0.014, first.height))
-        _colour_bar(figure, axes[0].images[0], cax, scale)
-        table_ax = figure.add_axes((0.06, 0.48 / height, 0.88, table_height / height))
-        _area_table(table_ax, results)
-        write_caption(figure, (0.06, 0.06 / height), caption(results))
-    return figure
-
-
-def _flatness(results: Sequence[ErfResult]) -> float:
-    """Height over width of the highest map, 1 where it is as high as wide, or higher."""
-    shapes = (result.contribution.shape for result in results)
-    return max(min(1.0, height / width) for height, width in shapes)
-
-
-plot_comparison = draw_comparison
-"""The older name of `draw_comparison`, which stays."""
-
-
-def _arrange(results: Sequence[ErfResult], most: int = 6) -> tuple[list[ErfResult], int]:
-    """The order of the panels, row by row, and how many there are in a row."""
-    networks: dict[str, list[ErfResult]] = {}
-    for result in results:
-        model = result.provenance.get("identity", {}).get("model", result.name)
-        networks.setdefault(model, []).append(result)
-    alike = len({len(group) for group in networks.values()}) == 1 and len(networks) < len(results)
-    if alike and 1 < len(networks) <= most:
-        return [result for row in zip(*networks.values(), strict=True) for result in row], len(networks)
-    return list(results), min(4, len(results))
-
-
-def _title(ax: Axes, result: ErfResult) -> None:
-    """Network on the first line, its weights on the second; random weights in bold colour."""
-    width = ax.bbox.width * 72 / ax.figure.dpi  # points
-    size = min(STYLE["axes.titlesize"], 1.15 * width / (0.62 * len(result.name)))  # a long name stays within its panel
-    ax.set_title(result.name, fontweight="bold", pad=15, fontsize=size)
-    ax.text(
-        0.5,
-        1.015,
-        result.weights_label,
-        transform=ax.transAxes,
-        ha="center",
-        va="bottom",
-        fontsize=7.0,
-        color=_WARNING_COLOUR if result.random_weights else "0.3",
-        fontweight="bold" if result.random_weights else "normal",
-    )
-
-
-def _area_table(ax: Axes, results: Sequence[ErfResult]) -> None:
-    """Published area ratios, a row for each result, ruled as tables are in print."""
-    ax.set_axis_off()
-    ax.set(xlim=(0, 1), ylim=(len(results) + 1.9, 0))  # in rows, from the top
-    rights = np.linspace(0.58, 1.0, len(LOG_THRESHOLDS))
-    heading = (
-        "Area ratio (side in pixels) of the smallest centred square that holds more than t of log10(score + 1) / max"
-    )
-    ax.text(0, 0.35, heading, fontsize=7.0, va="center")
-    for right, threshold in zip(rights, LOG_THRESHOLDS, strict=True):
-        ax.text(right, 1.25, f"t = {threshold:.0%}", fontsize=7.5, fontweight="bold", ha="right", va="center")
-    for line, weight in ((0.8, 0.9), (1.7, 0.5), (len(results) + 1.85, 0.9)):
-        ax.axhline(line, color="0.2", linewidth=weight, clip_on=False)
-    for i, result in enumerate(results):
-        colour = _WARNING_COLOUR if result.random_weights else "0.1"
-        ax.text(0, 2.25 + i, row_name(result), fontsize=7.5, va="center", color=colour)
-        for right, area in zip(rights, log_area(result.contribution, centre=result.centre), strict=True):
-            ax.text(right, 2.25 + i, _cell(area), fontsize=7.5, ha="right", va="center")
-
-
-def row_name(result: ErfResult) -> str:
-    """The network's name, with its weights where the name does not say them."""
-    weights = result.provenance["weights"]
-    named_by_tag = result.name.startswith(weights["model"]) and weights.get("source") != "file"
-    return result.name if named_by_tag and not result.random_weights else f"{result.name}, {result.weights_label}"
-
-
-def _cell(area: SquareArea) -> str:
-    return "not reached" if area.side_px is None or area.ratio is None else f"{area.ratio:.2%} ({area.side_px})"
-
-
-def caption(results: Sequence[ErfResult], *, squares: bool = True) -> str:
-    """What made the figure, shortly; the JSON has it whole. `squares`: say what the squares are."""
-    first = results[0].provenance
-    counts = sorted({result.num_images for result in results})
-    images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    sizes = ", ".join(dict.fromkeys("{} × {}".format(*result.contribution.shape) for result in results))
-    layers = ", ".join(dict.fromkeys(result.layer for result in results))
-    commit = f", commit {found[:10]}" if (found := first.get("git_commit")) else ""
-    software = " ".join(filter(None, ["replknet-analysis", first["versions"]["replknet-analysis"]]))
-    shares = ", ".join(f"{t:.0%}" for t in LOG_THRESHOLDS)
-    what = f"Squares hold {shares} of log10(score + 1) / max.\n" if squares else ""
-    return (
-        f"Mean of {images} images ({first['data']['name']}) at {sizes} pixels, {first['precision']}.\n"
-        f"{what}"
-        f"{software}{commit}, torch {first['versions']['torch']}, layer {layers}"
-    )
-
-
-def write_caption(figure: Figure, at: tuple[float, float], text: str) -> None:
-    """Small text at the foot of a figure; `at` is its lower left corner in fractions of the figure."""
-    figure.text(*at, text, fontsize=6.0, color="0.35", va="bottom", linespacing=1.4)
+    handles = []
+    for threshold in reached:
+        line = _line(threshold, drawing)
+        handle = Line2D([], [], color=line["edgecolor"], linewidth=1.4, label=f"{100 * threshold:.4g}%")
+        handle.set_path_effects([path_effects.Stroke(linewidth=2.6, foreground="black"), path_effects.Normal()])
+        handles.append(handle)
+    return dict(
+        handles=handles, ncols=len(handles), frameon=False, fontsize=size, handlelength=1.4, columnspacing=1.2,
+        handletextpad=0.5,
+    )  # fmt: skip

@@ -18,8 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from PIL import Image
 
+from erf.figures.caption import caption, row_name
 from erf.figures.curves import draw_curves, profile_of
-from erf.figures.maps import caption, colour_map, row_name
+from erf.figures.maps import colour_map
 from erf.measures.squares import SquareArea, log_area, mass_area
 from erf.results.files import ErfResult, check_result, load_result
 from erf.results.tables import COLUMNS, PUBLISHED_COLUMNS, shown_measures

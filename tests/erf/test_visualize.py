@@ -13,7 +13,8 @@ from PIL import Image
 from support import ROOT
 
 import erf
-from erf.figures.maps import draw_comparison, draw_result, plot_contribution
+from erf.figures.maps import plot_contribution
+from erf.figures.panels import draw_comparison, draw_result
 from erf.visualize import main
 
 
@@ -348,7 +349,7 @@ def test_heatmap_has_fixed_limits_and_the_squares():
     assert image.get_array().max() == 1.0
     sides = [patch.get_width() for patch in ax.patches]
     assert sides == [area.side_px for area in erf.log_area(gaussian()) if area.reached]
-    assert [text.get_text() for text in ax.texts] == ["20%", "30%", "50%", "99%"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["20%", "30%", "50%", "99%"]
     assert "log" in ax.figure.axes[1].get_ylabel()
     centre = ax.patches[0].get_x() + ax.patches[0].get_width() / 2
     assert centre == 32

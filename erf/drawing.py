@@ -1,0 +1,108 @@
+"""What can be asked of a picture of receptive fields: its width, colours, squares, window and words.
+
+Nothing here loads matplotlib, so the command line can check its options before any work begins.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+__all__ = ["SCALES", "WIDTHS", "Drawing", "read_crop", "read_width"]
+
+SCALES = ("decades", "published")
+"""Scales of the colours, which `erf.figures.maps` describes."""
+WIDTHS: Mapping[str, float] = {"column": 3.4, "page": 7.0}
+"""Widths with a name, in inches: one column of a paper, and a page of two columns."""
+_INCH = 2.54  # centimetres
+_NARROWEST = 2.0  # inches: below, the words of a picture do not fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """How results are drawn; each attribute is an option of the drawing functions and of the command line.
+
+    Attributes:
+        scale: Of the colours: 'decades' (four powers of ten below the maximum) or 'published' (log10(score + 1) / max).
+        thresholds: Shares whose squares are drawn and listed, each between 0 and 1; None for the published ones (20,
+            30, 50 and 99%), empty for no squares.
+        cmap: Name of a colour map of matplotlib or seaborn.
+        crop: The part of each map that is shown. 'auto': all of it, or a window round the unit where the largest square
+            covers less than a quarter of each map; a number: a window of that many pixels; 'none': all of it. A window
+            has the whole map as an inset.
+        width: Of the figure: 'column' (8.6 cm), 'page' (17.8 cm), a number of centimetres, or None for a width that
+            gives every panel its usual size.
+        columns: Panels in a row; None to choose.
+        labels: Name of a result -> what it is called in the picture.
+        table: Whether the area ratios stand below the panels of a comparison.
+        caption: Whether what made the figure is written at its foot.
+
+    Raises: ValueError for a value that is none of these.
+    """
+
+    scale: str = "decades"
+    thresholds: tuple[float, ...] | None = None
+    cmap: str = "mako"
+    crop: str | int = "auto"
+    width: str | float | None = None
+    columns: int | None = None
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    table: bool = True
+    caption: bool = True
+
+    def __post_init__(self) -> None:
+        if self.scale not in SCALES:
+            raise ValueError(f"scale={self.scale!r}: take one of {', '.join(SCALES)}")
+        for threshold in self.thresholds or ():
+            if not 0 < threshold < 1:
+                raise ValueError(f"threshold {threshold:g} must lie between 0 and 1")
+        if self.columns is not None and self.columns < 1:
+            raise ValueError(f"columns={self.columns}: take 1 or more")
+        read_crop(self.crop)
+        if self.width is not None:
+            read_width(self.width)
+
+    @property
+    def width_in(self) -> float | None:
+        """Width of the figure in inches; None to choose."""
+        return None if self.width is None else read_width(self.width)
+
+    def name_of(self, name: str) -> str:
+        """What a result is called in the picture."""
+        return self.labels.get(name, name)
+
+
+def read_width(width: str | float) -> float:
+    """A width in inches, from 'column', 'page' or a number of centimetres.
+
+    Raises: ValueError for anything else, and for less than 5.1 cm.
+    """
+    if width in WIDTHS:
+        return WIDTHS[str(width)]
+    try:
+        inches = float(re.sub(r"\s*cm$", "", str(width))) / _INCH
+    except ValueError:
+        inches = 0.0
+    if not _NARROWEST <= inches <= 100:
+        raise ValueError(
+            f"width {width!r}: take column, page, or a number of centimetres from {_NARROWEST * _INCH:.1f}"
+        )
+    return inches
+
+
+def read_crop(crop: str | int) -> int | None:
+    """Side of the window in pixels; 0 for 'none', None for 'auto'.
+
+    Raises: ValueError for anything else.
+    """
+    if crop == "auto":
+        return None
+    if crop == "none":
+        return 0
+    try:
+        side = int(crop)
+    except ValueError:
+        side = 0
+    if side < 8:
+        raise ValueError(f"crop {crop!r}: take auto, none, or a number of pixels from 8")
+    return side
