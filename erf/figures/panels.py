@@ -212,7 +212,7 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], dra
                 **square_legend(shares, drawing, size=size), loc="center", bbox_to_anchor=anchor, borderaxespad=0.0
             )
             top -= legend
-        if drawing.table:
+        if table:
             table.draw(
                 figure.add_axes((0.1 / width, (top - table.height) / height, 1 - 0.2 / width, table.height / height))
             )
