@@ -5,6 +5,8 @@ answers once, or takes them from --stimuli and --humans. Reliance needs the phot
 """
 
 import argparse
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,7 +27,23 @@ WIDTH = 1600
 def draw_fields(options: argparse.Namespace) -> None:
     sizes = ["--size", "512", "1024", "--num-images", "5"]
     _run(erf.visualize.main, ["--model", *FIELDS, "--weights", "pretrained", *sizes])
-    _shrink(FOLDER / "erf" / "comparison.png", IMAGES / "erf-comparison.png")
+    with tempfile.TemporaryDirectory() as scratch:
+        row = [str(FOLDER / "erf" / f"{name}.size-512.npz") for name in FIELDS]
+        look = ["--width", "page", "--columns", str(len(FIELDS)), "--no-table"]
+        _run(erf.visualize.main, ["--from-npz", *row, *look], output=Path(scratch))
+        _shrink(Path(scratch) / "erf" / "comparison.png", IMAGES / "erf-comparison.png")
+
+
+def draw_large_kernels(options: argparse.Namespace) -> None:
+    """The untrained networks of the large-kernel family; an hour on two cores, so only where it is asked for."""
+    with tempfile.TemporaryDirectory() as scratch:
+        size = ["--size", "512", "--num-images", "2", "--width", "page", "--no-table"]
+        _run(erf.visualize.main, ["--model", "@large-kernels", "--weights", "random", *size], output=Path(scratch))
+        folder = FOLDER / "large-kernels"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("comparison.csv", "comparison-measures.csv"):
+            shutil.copy(Path(scratch) / "erf" / name, folder / name)
+        _shrink(Path(scratch) / "erf" / "comparison.png", IMAGES / "large-kernels.png")
 
 
 def draw_claims(options: argparse.Namespace) -> None:
@@ -50,7 +68,14 @@ def draw_reliance(options: argparse.Namespace) -> None:
         _shrink(FOLDER / "shapebias" / "reliance" / f"{name}.png", IMAGES / f"{name}.png")
 
 
-PARTS = {"erf": draw_fields, "claims": draw_claims, "shape-bias": draw_shape_bias, "reliance": draw_reliance}
+PARTS = {
+    "erf": draw_fields,
+    "large-kernels": draw_large_kernels,
+    "claims": draw_claims,
+    "shape-bias": draw_shape_bias,
+    "reliance": draw_reliance,
+}
+LONG = ("large-kernels",)
 
 
 def _run(tool: Callable[[Sequence[str]], int], arguments: Sequence[str], *, output: Path = FOLDER) -> None:
@@ -72,7 +97,13 @@ def _shrink(source: Path, target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/figures", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        default=[part for part in PARTS if part not in LONG],
+        help="default: all but large-kernels",
+    )
     parser.add_argument("--stimuli", type=Path, metavar="DIR", help="the 16 category folders of cue-conflict images")
     parser.add_argument("--humans", type=Path, metavar="DIR", help="raw-data CSVs of people")
     parser.add_argument(
