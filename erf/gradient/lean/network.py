@@ -69,6 +69,7 @@ class LeanNetwork:
     def __init__(self, nodes: Sequence[Node], feature_map: int):
         self._runs = _split_into_runs(nodes)
         self._feature_map = feature_map
+        self._held = frozenset(value for step, inputs, _ in nodes if step.keeps_input for value in inputs)
         self._plan = lru_cache(maxsize=16)(self._make_plan)
         kinds = [(type(step).__name__, getattr(step, "geometry", None), inputs) for step, inputs, _ in nodes]
         self.signature = (feature_map, *kinds)
@@ -116,7 +117,7 @@ class LeanNetwork:
         plan: list[Stretch] = []
         used_later = {self._feature_map}
         for run in reversed(self._runs):
-            stretch = _stretch(run, sizes, windows, used_later)
+            stretch = _stretch(run, sizes, windows, used_later, self._held)
             windows.update((value, stretch.window) for value in stretch.outputs)
             for value, read in stretch.reads.items():
                 windows[value] = union([read, windows.get(value, read)])
@@ -133,29 +134,40 @@ def _output_size(step: Step, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _stretch(
-    run: Sequence[Node], sizes: dict[int, tuple[int, int]], windows: dict[int, Window], used_later: set[int]
+    run: Sequence[Node],
+    sizes: dict[int, tuple[int, int]],
+    windows: dict[int, Window],
+    used_later: set[int],
+    kept: frozenset[int],
 ) -> Stretch:
-    """The stretch of a run, on the windows of its outputs that `windows` tells; it will tell those of all values."""
+    """The stretch of a run, on the windows of its outputs that `windows` tells; it will tell those of all values.
+
+    Args:
+        kept: Values that any step keeps as they are.
+    """
     made = {node.output for node in run}
     inputs = tuple(sorted({value for node in run for value in node.inputs} - made))
     outputs = tuple(sorted(made & used_later))
     window = union(windows[value] for value in outputs)
     over = frozenset(set(inputs) - used_later)
+    held = kept & set(inputs)
     step = run[0].step
     if isinstance(step, SpatialStep):
         sides = zip(step.geometry, window, sizes[inputs[0]], strict=True)
         rows, columns = (geometry.crop(span, size) for geometry, span, size in sides)
         reads = {inputs[0]: (rows.span, columns.span)}
-        return SpatialStretch(inputs, outputs, over, windows, window, reads, step, rows, columns)
+        return SpatialStretch(inputs, outputs, over, held, windows, window, reads, step, rows, columns)
     if isinstance(step, (VectorStep, Gate)):
         inputs = run[0].inputs
         reads = dict.fromkeys(inputs, _ONE)
         if isinstance(step, Gate):
             reads[inputs[0]] = window  # the map
-        return VectorStretch(inputs, outputs, over, windows, window, reads, step)
+        return VectorStretch(inputs, outputs, over, held, windows, window, reads, step)
     nodes = tuple((n.step, n.inputs, n.output) for n in run if isinstance(n.step, PointwiseStep))
     unneeded = _last_uses(run, outputs)
-    return PointwiseStretch(inputs, outputs, over, windows, window, dict.fromkeys(inputs, window), nodes, unneeded)
+    return PointwiseStretch(
+        inputs, outputs, over, held, windows, window, dict.fromkeys(inputs, window), nodes, unneeded
+    )
 
 
 def _split_into_runs(nodes: Sequence[Node]) -> list[list[Node]]:

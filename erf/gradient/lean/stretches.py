@@ -40,6 +40,7 @@ class Stretch:
         inputs: Values from outside.
         outputs: Values that later stretches use.
         over: Inputs that no later stretch uses.
+        held: Inputs that a step keeps as they are for the way back.
         windows: Of every value of the network, the part that is computed.
         window: The part of the outputs that is computed.
         reads: The part of each input that this needs.
@@ -48,6 +49,7 @@ class Stretch:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     over: frozenset[int]
+    held: frozenset[int]
     windows: dict[int, Window]
     window: Window
     reads: dict[int, Window]
@@ -58,10 +60,15 @@ class Stretch:
             value: part(values[value], self.windows[value], read).contiguous(memory_format=torch.channels_last)
             for value, read in self.reads.items()
         }
-        free = [x for value, x in inputs.items() if x is not values[value] or value in self.over - {IMAGE}]
+        free = [x for value, x in inputs.items() if self._is_free(value, x, values[value])]
         for value in self.over:
             del values[value]
         return self._run(inputs, values, free)
+
+    def _is_free(self, value: int, read: Tensor, whole: Tensor) -> bool:
+        """Whether nothing reads a part of a value after this, so that it may be written to."""
+        copied = read.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr()
+        return copied or (value in self.over and value != IMAGE and value not in self.held)
 
     def backward(self, grads: dict[int, Tensor], kept: Any) -> None:
         """Replace the gradients of the outputs in `grads` by those of the inputs."""

@@ -41,6 +41,7 @@ class PointwiseStep:
     """An operation on the channels of each pixel."""
 
     width = 1  # channels of the output, where the step and not its input decides
+    keeps_input = False  # what it keeps are copies
 
     def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
         """The maps that `backward` needs, of as many pixels as the inputs."""

@@ -30,6 +30,7 @@ class SpatialStep:
     """An operation that looks beyond each pixel, as far as its geometry (of rows and columns) says."""
 
     geometry: tuple[Geometry | WholeMap, Geometry | WholeMap]
+    keeps_input = False  # whether `backward` needs the numbers of the input, which then must not be written over
 
     def forward(self, x: Tensor, padding: Padding) -> tuple[Tensor, Any]:
         """Output for an input padded so much, and what `backward` needs. The input is not written to."""
@@ -157,6 +158,7 @@ class GlobalNorm(SpatialStep):
     """Root of the sum of squares of each channel over the whole map; it keeps its input and its output."""
 
     geometry = (WholeMap(), WholeMap())
+    keeps_input = True
 
     def forward(self, x: Tensor, padding: Padding) -> tuple[Tensor, Any]:
         y = torch.linalg.vector_norm(x, 2, (2, 3), keepdim=True)

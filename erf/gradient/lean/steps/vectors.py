@@ -23,6 +23,8 @@ class VectorStep:
         order: Which axes of the result are N, C, H and W (the last two of size 1); None where it has no such axis.
     """
 
+    keeps_input = True
+
     def __init__(
         self,
         calls: Sequence[Call],
@@ -55,7 +57,7 @@ class VectorStep:
     def backward(self, grad: Tensor, kept: Any) -> tuple[Tensor, ...]:
         """Gradient to each input."""
         leaves, y = kept
-        return torch.autograd.grad(y, leaves, grad)
+        return tuple(found.clone() for found in torch.autograd.grad(y, leaves, grad))  # which may share memory
 
 
 class Gate:
@@ -67,6 +69,7 @@ class Gate:
 
     def __init__(self, operation: str):
         self.operation = operation
+        self.keeps_input = operation == "mul"
 
     def forward(self, x: Tensor, vector: Tensor) -> tuple[Tensor, Any]:
         if self.operation == "add":

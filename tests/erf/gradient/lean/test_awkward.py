@@ -309,6 +309,21 @@ def gate_used_twice(net, x):
     return x * gate + gate * net.second(x)
 
 
+def gated_and_used_again(net, x):
+    return (x * x.mean((2, 3), keepdim=True).sigmoid() + x).relu()
+
+
+def normed_and_used_again(net, x):
+    norm = x.norm(p=2, dim=(2, 3), keepdim=True)
+    return x + x * (norm / (norm.mean(1, keepdim=True) + 1e-6))
+
+
+def means_shared_by_gates(net, x):
+    y = net.second(x)
+    one, two = x.mean((2, 3), keepdim=True), y.mean((2, 3), keepdim=True)
+    return x * (one + two) + y * one.sigmoid() + x * two.tanh()
+
+
 def written_gate(net, x):
     gate = x.mean((2, 3), keepdim=True)
     kept = gate.clone()
@@ -459,6 +474,9 @@ CASES = [
     case("sum with a row", "plain", sum_with_a_row),
     case("sum with a pattern", "plain", sum_with_a_pattern),
     case("gate used twice", "lean", gate_used_twice),
+    case("gated, and used again", "lean", gated_and_used_again),
+    case("response normalisation, and used again", "lean", normed_and_used_again),
+    case("means that gates share", "lean", means_shared_by_gates),
     case("gate written to", "lean", written_gate),
     case("squeeze and excitation by hand", "lean", squeezed),
     case("same map twice", "lean", same_map_twice),
@@ -545,3 +563,30 @@ def test_the_network_is_left_as_it_is_whatever_it_puts_away():
         lean_form(model, "last", x)
     assert not hasattr(model, "memory")
     assert model(x).isfinite().all()
+
+
+def tall_and_rectified(net, x):
+    return x.relu() + F.conv2d(x, net.second.weight[:, :, :, :1].repeat(1, 1, 3, 1), padding=(4, 0))
+
+
+@pytest.mark.parametrize(
+    ("case", "size"),
+    [
+        (gated_and_used_again, (96, 80)),
+        (normed_and_used_again, (96, 80)),
+        (means_shared_by_gates, (96, 80)),
+        (tall_and_rectified, (96, 1)),
+    ],
+)
+def test_what_is_needed_later_is_not_written_over(case, size):
+    """One pixel of a map, or all columns of some of its rows, can be a part of its memory without a gap."""
+
+    class Ends(Net):
+        def forward(self, x):
+            return case(self, self.first(x))
+
+    model = randomize_norms(Ends().double().eval())
+    x = torch.randn(1, 3, *size, dtype=torch.float64)
+    found = central_gradients(lean_form(model, "last", x), x).maps
+    expected = reference(model, x)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12 * expected.max().item())
