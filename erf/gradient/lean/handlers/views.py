@@ -6,10 +6,13 @@ Each takes the arguments of its operation, adds its nodes, and returns whether t
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from erf.gradient.lean.axes import viewed
 from erf.gradient.lean.calls import Call, Value
 from erf.gradient.lean.reader import Handler, Reader
-from erf.gradient.lean.steps.pointwise import Concatenate, Slice
+from erf.gradient.lean.steps.pointwise import Concatenate, Select, Slice
 
 __all__ = ["HANDLERS"]
 
@@ -85,6 +88,21 @@ def _slice(
     return reader.add(call, Slice(channels, first, last), source, axes=source.axes, C=last - first)
 
 
+def _index(reader: Reader, call: Call, x: Value, indices: Sequence[Any]) -> bool:
+    """Channels by their numbers, each once at most."""
+    source = reader.map_of(x)
+    given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
+    if source is None or len(given) != 1 or source.axes[given[0][0]] != "C":
+        return False
+    index = given[0][1]
+    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1 or not len(index):
+        return False
+    channels = reader.sizes(source)["C"]
+    if index.min() < 0 or index.max() >= channels or len(index.unique()) < len(index):
+        return False
+    return reader.add(call, Select(channels, index), source, axes=source.axes, C=len(index))
+
+
 HANDLERS: dict[str, Handler] = {
     "aten::clone": _identity,
     "aten::detach": _identity,
@@ -103,4 +121,5 @@ HANDLERS: dict[str, Handler] = {
     "aten::split": _split,
     "aten::split_with_sizes": _split,
     "aten::slice": _slice,
+    "aten::index": _index,
 }

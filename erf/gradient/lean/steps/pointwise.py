@@ -21,6 +21,7 @@ __all__ = [
     "Multiply",
     "PointwiseStep",
     "ReLU",
+    "Select",
     "Slice",
     "Weights",
 ]
@@ -310,6 +311,26 @@ class Slice(PointwiseStep):
         found = grad.new_zeros((n, height, width, self.channels)).permute(0, 3, 1, 2)
         found[:, self.start : self.stop] = grad
         return (found,)
+
+
+class Select(PointwiseStep):
+    """Channels by their numbers, in any order; it keeps nothing.
+
+    Args:
+        channels: Of the input.
+        index: Which are taken, int64; none twice.
+    """
+
+    def __init__(self, channels: int, index: Tensor):
+        self.channels, self.index = channels, index
+
+    def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
+        return inputs[0].index_select(1, self.index)
+
+    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        n, _, height, width = grad.shape
+        found = grad.new_zeros((n, height, width, self.channels)).permute(0, 3, 1, 2)
+        return (found.index_copy_(1, self.index, grad),)
 
 
 def _summed(grad: Tensor, channels: int) -> Tensor:

@@ -346,6 +346,14 @@ def parts_of_which_one_is_not_used(net, x):
     return torch.cat([c, b, c], 1)
 
 
+def chosen_channels(net, x):
+    return torch.cat([x[:, torch.tensor([2, 0])].relu(), x[:, torch.tensor([3, 1])]], 1)
+
+
+def channels_chosen_twice(net, x):
+    return x[:, torch.tensor([0, 1, 1, 2])]
+
+
 def channels_last(net, x):
     y = F.layer_norm(x.permute(0, 2, 3, 1), (4,), net.first.bias, net.second.bias)
     y = F.linear(F.gelu(F.linear(y, net.second.weight[:, :, 0, 0])), net.second.weight[:, :, 1, 1], net.second.bias)
@@ -481,6 +489,8 @@ CASES = [
     case("squeeze and excitation by hand", "lean", squeezed),
     case("same map twice", "lean", same_map_twice),
     case("a part that is not used", "lean", parts_of_which_one_is_not_used),
+    case("channels chosen by number", "lean", chosen_channels),
+    case("a channel chosen twice", "plain", channels_chosen_twice),
     case("channels last", "lean", channels_last),
     case("checkpointed", "lean", checkpointed),
     case("puts a tensor away", "plain", puts_away),
