@@ -13,7 +13,7 @@ def read_size(text: str) -> Size:
 
     Raises: ValueError for any other word.
     """
-    if match := re.fullmatch(r"(\d+)(?:[x×](\d+))?", text):
+    if match := re.fullmatch(r"(-?\d+)(?:[x×](-?\d+))?", text):
         height = int(match[1])
         return as_size((height, int(match[2] or height)))
     raise ValueError(f"{text!r} is no size: take a side in pixels, such as 512, or height and width, such as 384x128")

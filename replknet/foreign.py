@@ -16,6 +16,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -177,11 +178,50 @@ def _sha256_of_code(factory: Any) -> str | None:
 
 
 def _with_file(model: nn.Module, record: WeightsRecord, file: WeightsFile) -> LoadedModel:
-    """A network with the weights of a file, loaded strictly."""
+    """A network with the weights of a file, loaded strictly but for a head of another number of classes, or none."""
     ours = model.state_dict()
     checkpoint = strip_prefix(read_checkpoint(file.path, file.key), ours, file.path)
+    head, classes = _fit_head(model, checkpoint)
+    if classes is not None:
+        record = replace(record, head=f"{classes} classes" if classes else "none")
+        if not classes:
+            ours = model.state_dict()
+            checkpoint = replace(checkpoint, tensors={**checkpoint.tensors, **{name: ours[name] for name in head}})
     _load_strictly(model, checkpoint, f"{record.file} does not fit {record.model}")
-    return LoadedModel(model.eval(), preprocessing_of(model), record, {})
+    return LoadedModel(model.eval(), preprocessing_of(model), record, {}, head)
+
+
+def _fit_head(model: nn.Module, checkpoint: Checkpoint) -> tuple[tuple[str, ...], int | None]:
+    """Give a network's head as many outputs as that of a checkpoint that fits it in all else.
+
+    The head is the last linear layer or convolution of 1 × 1 among the network's modules that have parameters.
+
+    Returns: Names of the head's parameters, and its number of outputs in the file: 0 if the file holds none; None, and
+        no names, if the head is the network's own, or what does not fit lies elsewhere.
+    """
+    own = [(name, module) for name, module in model.named_modules() if any(True for _ in module.parameters(False))]
+    place, module = own[-1] if own else ("", model)
+    is_map = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
+    if not place or not (is_map or isinstance(module, nn.Linear)):
+        return (), None
+    names = tuple(f"{place}.{name}" for name, _ in module.named_parameters(recurse=False))
+    ours = {key: value.shape for key, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+    theirs = {key: value.shape for key, value in checkpoint.tensors.items()}
+    misfits = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
+    if not misfits or not misfits <= set(names):
+        return (), None
+    if not set(names) & theirs.keys():
+        return names, 0
+    weight = theirs.get(f"{place}.weight")
+    if misfits - theirs.keys() or weight is None or weight[1:] != ours[f"{place}.weight"][1:]:
+        return (), None
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(module, nn.Linear):
+            other: nn.Module = nn.Linear(module.in_features, weight[0], bias=module.bias is not None)
+        elif isinstance(module, nn.Conv2d):
+            other = nn.Conv2d(module.in_channels, weight[0], 1, bias=module.bias is not None)
+    model.set_submodule(place, other)
+    return names, int(weight[0])
 
 
 def _load_strictly(model: nn.Module, checkpoint: Checkpoint, said: str) -> None:
@@ -342,7 +382,7 @@ def _resolve_torchvision(name: str, weights: str, seed: int) -> ResolvedWeights:
 
     def build(_: tuple[int, int] | None) -> LoadedModel:
         loaded = _with_file(plain(), record, file)
-        return LoadedModel(loaded.model, preprocessing, record, {})
+        return replace(loaded, preprocessing=preprocessing)
 
     return ResolvedWeights(name, record, file, build=build)
 

@@ -137,7 +137,8 @@ def load_model(
         model.load_state_dict(_rename_in_order(tensors, model.state_dict(), resolved.file.path))
     else:
         model, record = _build_from_file(resolved.name, record, model_args, resolved.file)
-    return LoadedModel(model.eval(), _preprocessing(model), record, model_args)
+    head = _head_parameters(resolved.name) & set(model.state_dict()) if record.head else set()
+    return LoadedModel(model.eval(), _preprocessing(model), record, model_args, tuple(sorted(head)))
 
 
 def count_feature_maps(name: str) -> int:
@@ -221,13 +222,18 @@ def _parameter_names(name: str, model_args: Mapping[str, Any]) -> list[str]:
 
 def _other_head(name: str, error: RuntimeError) -> int | None:
     """The number of classes of a checkpoint that fits but for its head, 0 if it has none; None if it does not fit."""
-    heads = _pretrained_cfg(name).get("classifier") or ()
-    names = {f"{head}.{kind}" for head in ([heads] if isinstance(heads, str) else heads) for kind in ("weight", "bias")}
+    names = _head_parameters(name)
     misfit = _Misfit.of(error)
     concerned = {*misfit.missing, *misfit.unexpected, *misfit.shapes}
     if not concerned or not concerned <= names:
         return None
     return next((int(has[0]) for has, _ in misfit.shapes.values()), 0)
+
+
+def _head_parameters(name: str) -> set[str]:
+    """Names of the parameters of a network's classification head, as timm describes it."""
+    heads = _pretrained_cfg(name).get("classifier") or ()
+    return {f"{head}.{kind}" for head in ([heads] if isinstance(heads, str) else heads) for kind in ("weight", "bias")}
 
 
 def _wake_zero_branches(model: nn.Module) -> str:

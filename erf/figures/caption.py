@@ -61,8 +61,10 @@ def caption(results: Sequence[ErfResult], *, squares: bool = True, thresholds: S
     shares = ", ".join(f"{t:.0%}" for t in reached(results, asked)) if squares else ""
     what = f"Squares hold {shares} of log10(score + 1) / max.\n" if shares else ""
     mean = "Map" if counts == [1] else "Mean"
+    heads = dict.fromkeys(result.provenance["weights"].get("head") for result in results)
+    head = "".join(f"; checkpoint: {words}" for words in heads if words)
     return (
-        f"{mean} of {images} {noun} ({first['data']['name']}) at {sizes} pixels, {first['precision']}.\n"
+        f"{mean} of {images} {noun} ({first['data']['name']}) at {sizes} pixels, {first['precision']}{head}.\n"
         f"{what}"
         f"{software}{commit}, torch {first['versions']['torch']}, layer {layers}{unit}"
     )

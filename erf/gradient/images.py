@@ -183,6 +183,10 @@ def find_images(source: str | Path | Sequence[str | Path] | None, num_images: in
     return ImageSet(name, root, chosen, len(paths))
 
 
+_NAMED = IMAGE_SUFFIXES | ARRAY_SUFFIXES | {".txt"}
+"""Endings of what can be named in place of a folder."""
+
+
 def _list_source(source: Path) -> list[Path]:
     """The images of a folder or a list, or the image itself.
 
@@ -190,7 +194,7 @@ def _list_source(source: Path) -> list[Path]:
     """
     if source.is_dir():
         return _list_folder(source)
-    if not source.is_file():
+    if not source.is_file() or source.suffix.lower() not in _NAMED:
         raise UserError(f"--images {source} is not a folder; name a folder, a list of images (.txt), or images")
     return list(_read_list(source)) if source.suffix.lower() == ".txt" else [source]
 

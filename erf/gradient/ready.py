@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from erf.gradient.precision import is_reduced, number_type, prepare_reduced
 from erf.gradient.theoretical import TheoreticalField, field_and_layer
 from erf.results.content import PrecisionDifference
 from erf.sizes import Size, name_of_size, pixels_of
-from replknet.zoo import Preprocessing, ResolvedWeights, WeightsRecord, load_model
+from replknet.zoo import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord, load_model
 from runkit import UserError
 from runkit.compute.memory import available_memory
 
@@ -124,6 +124,7 @@ def load_network(
     """
     loaded = load_model(weights, input_size=question.size)
     preprocessing = loaded.preprocessing.normalised_by(mean, std)
+    record = _judge_head(loaded, question, preprocessing.channels, label)
     with explained(label, question.size):
         field, taken = field_and_layer(
             loaded.model, question.size, layer=question.layer, channels=preprocessing.channels
@@ -144,7 +145,32 @@ def load_network(
     else:
         prepared, found = prepare(model.to(number_type(precision)), layer=question.layer, plain=plain), None
     ready = ReadyNetwork(prepared, preprocessing, device, precision, label)
-    return LoadedNetwork(ready, loaded.record, loaded.model_args, field, taken, found)
+    return LoadedNetwork(ready, record, loaded.model_args, field, taken, found)
+
+
+def _judge_head(loaded: LoadedModel, question: Question, channels: int, label: str) -> WeightsRecord:
+    """What a result says of weights whose head is not the architecture's: that it does not matter to the map.
+
+    Raises: UserError if the map is made of a head that the file does not hold.
+    """
+    record = loaded.record
+    if record.head is None:
+        return record
+    parameters = dict(loaded.model.named_parameters())
+    head = [parameters[name].requires_grad_() for name in loaded.head if name in parameters]
+    if head:
+        with explained(label, question.size), torch.enable_grad():
+            black = torch.zeros(1, channels, *question.size)
+            values = find_feature_map(loaded.model, black, as_layer(question.layer)).values
+            grads = torch.autograd.grad(values.sum(), head, allow_unused=True) if values.requires_grad else ()
+        if any(grad is not None for grad in grads):
+            if record.head == "none":
+                raise UserError(
+                    f"{label}: {record.file} holds no {', '.join(loaded.head)}, of which the map of layer "
+                    f"{as_layer(question.layer).name!r} is made; name an earlier layer by --layer"
+                )
+            return record
+    return replace(record, head=f"{record.head}, head not used")
 
 
 def check_size(size: Size) -> None:

@@ -131,12 +131,22 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network in eval mode, how it wants its images, what its weights are, and how it was built."""
+    """A network that is ready to be asked.
+
+    Attributes:
+        model: In eval mode.
+        preprocessing: How it wants its images.
+        record: What its weights are.
+        model_args: What it was built with.
+        head: Names of the parameters of its classification head, where `record.head` says that a checkpoint has another
+            one than the architecture; those of a head that the file does not hold are as they were built.
+    """
 
     model: nn.Module
     preprocessing: Preprocessing
     record: WeightsRecord
     model_args: dict[str, Any]
+    head: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """One line; the network itself shows all its modules."""

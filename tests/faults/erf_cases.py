@@ -205,7 +205,12 @@ CASES = [
         options("--size", "1000000"),
         "error: --size 1000000: an image and its map need 43,000 GB of memory, and … GB are free; choose a smaller --size",
     ),
-    Case(ASKED, "`--size large`", options("--size", "large"), "error: argument --size: invalid int value: 'large'"),
+    Case(
+        ASKED,
+        "`--size large`",
+        options("--size", "large"),
+        "error: argument --size: 'large' is no size: take a side in pixels, such as 512, or height and width, such as 384x128",
+    ),
     Case(ASKED, "`--num-images 0`", options("--num-images", "0"), "error: --num-images 0: take at least 1"),
     Case(ASKED, "`--num-images -3`", options("--num-images", "-3"), "error: --num-images -3: take at least 1"),
     Case(
@@ -258,13 +263,13 @@ CASES = [
         IMAGES,
         "no such folder",
         lambda place: [*RANDOM, "--images", str(place / "photos")],
-        "error: --images …photos is not a folder; name a folder of images",
+        "error: --images …photos is not a folder; name a folder, a list of images (.txt), or images",
     ),
     Case(
         IMAGES,
         "a file for a folder",
         images(lambda p: p.write_text("x")),
-        "error: --images …photos is not a folder; name a folder of images",
+        "error: --images …photos is not a folder; name a folder, a list of images (.txt), or images",
     ),
     Case(IMAGES, "an empty folder", images(lambda p: p.mkdir()), "error: --images …photos holds no images (.bmp, …)"),
     Case(
