@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 import erf
-from erf.figures.maps import draw_comparison, draw_result
 from erf.options import parse_config
 from erf.visualize import main
 from replknet import load_model
@@ -102,7 +101,7 @@ def test_pictures_of_rectangles(shape):
     row, column = np.ogrid[: shape[0], : shape[1]]
     even = np.ones(shape) + 3 * ((row - shape[0] // 2) ** 2 + (column - shape[1] // 2) ** 2 < 15**2)
     result = erf.ErfResult("net", even, about)
-    figure = draw_result(result)
+    figure = erf.draw_result(result)
     ax = figure.axes[0]
     figure.draw_without_rendering()
     (outline,) = [patch for patch in ax.patches if patch.get_width() >= min(shape) - 1 or patch.get_height() >= 31][-1:]
@@ -111,7 +110,7 @@ def test_pictures_of_rectangles(shape):
     assert outline.get_x() + outline.get_width() <= shape[1] - 0.5 + 1e-9
     assert outline.get_y() + outline.get_height() <= shape[0] - 0.5 + 1e-9
     assert ax.title.get_window_extent().y1 <= figure.bbox.y1
-    assert len(draw_comparison([result, result]).axes) == 4
+    assert len(erf.draw_comparison([result, result]).axes) == 4
     ax = erf.plot(result)
     assert {text.get_text() for text in ax.texts} == {"20%", "30%", "50%", "99%"} or shape == (64, 64)
     plt.close(ax.figure)
