@@ -112,7 +112,8 @@ def test_pictures_of_rectangles(shape):
     assert ax.title.get_window_extent().y1 <= figure.bbox.y1
     assert len(erf.draw_comparison([result, result]).axes) == 4
     ax = erf.plot(result)
-    assert {text.get_text() for text in ax.get_legend().get_texts()} == {"20%", "30%", "50%", "99%"} or shape == (64, 64)
+    named = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert named == {"20%", "30%", "50%", "99%"} or shape == (64, 64)
     plt.close(ax.figure)
 
 
