@@ -119,6 +119,8 @@ class ProvenForm(FastForm):
             return
         model = unwrapped(self._model)
         found = resolve(model, self._layer)
+        if found.layout is not None:  # what was said of it stays, so that the two forms are compared by that
+            return
         self._laid_out = replace(found, layout=steps.layout)
         tell_layout(model, found, images.shape, steps.size, Layout(steps.layout))
 

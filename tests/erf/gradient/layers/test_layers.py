@@ -46,6 +46,10 @@ def nhwc(output):
     return output.permute(0, 3, 1, 2)
 
 
+def nwhc(output):
+    return output.permute(0, 3, 2, 1)
+
+
 def tokens(h, w, prefix=0):
     return lambda output: output[:, prefix:].transpose(1, 2).reshape(len(output), -1, h, w)
 
@@ -587,3 +591,18 @@ def test_a_network_for_one_size_is_asked_for_its_layout_or_told():
     with pytest.raises(LayerError, match="cannot be told"):
         erf.contribution_map(model, x)
     assert erf.contribution_map(model, x, layer=Layer("last", layout="NCHW")).shape == (32, 32)
+
+
+def test_what_is_said_of_a_layout_holds_in_every_form():
+    """The fast form knows the true layout; it does not run in place of what was asked."""
+    torch.manual_seed(0)
+    model, x = ChannelsLast().eval().double(), torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    for layer, to_map in (
+        (Layer("block", "NCHW"), nchw),
+        (Layer("block", "NHWC"), nhwc),
+        (Layer("block", "NWHC"), nwhc),
+    ):
+        expected = reference(model, x, "block", to_map)
+        for plain in (False, True):
+            found = erf.contribution_map(model, x, layer=layer, plain=plain)
+            torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-10 * expected.max().item())
