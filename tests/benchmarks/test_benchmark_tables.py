@@ -46,6 +46,7 @@ def test_percentile_is_one_of_the_values(share, value):
     assert percentile([5, 1, 3, 2, 4], share) == value
 
 
+@pytest.mark.sweep  # more than half a minute; its parts have tests of their own
 def test_providers_take_turns():
     workers = {name: Worker(["-c", ECHO]) for name in ("slow", "quick")}
     order = []

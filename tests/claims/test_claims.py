@@ -207,6 +207,7 @@ def test_depth_verdict_goes_both_ways_and_can_stay_open():
     assert judge(depth_rows(0.2, random=True)).ours.startswith("untrained")
 
 
+@pytest.mark.sweep  # more than half a minute; its parts have tests of their own
 @pytest.mark.usefixtures("no_network")
 def test_depth_of_random_networks_is_labelled(run, photo_folder, monkeypatch):
     monkeypatch.setattr(depth, "LAYERS", {"resnet10t": (10, 11), "resnet14t": (14, 7), "resnet18": (18, 17)})

@@ -124,6 +124,7 @@ def test_a_finished_result_is_kept_and_another_refused(quick, arguments, tmp_pat
     assert read(result)["config"]["aggregation"] == "max"
 
 
+@pytest.mark.sweep  # more than half a minute; its parts have tests of their own
 def test_a_reduced_precision_says_what_it_changed(arguments, tmp_path, caplog, capsys):
     with caplog.at_level("INFO"):
         assert run_random(arguments, "--precision", "bfloat16") == 0

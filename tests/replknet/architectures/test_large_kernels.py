@@ -700,7 +700,7 @@ def test_a_file_of_the_hub_that_cannot_be_had_says_so():
 
 
 def test_the_page_of_the_family_has_the_counts():
-    page = (ROOT / "docs" / "large-kernels.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "large-kernels.md").read_text(encoding="utf-8").partition("## ")[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")
     ]

@@ -7,11 +7,10 @@ from support import randomize_norms
 
 import replknet  # noqa: F401  registers its networks
 from erf.gradient.contribution import central_gradients
-from erf.gradient.lean.calls import NoLeanForm
 from erf.gradient.lean.read import lean_form
 from replknet.optimize import optimize, use_stock_convolutions
 
-_NAMES = ["van_b0", "moganet_xtiny", "unireplknet_a", "slak_tiny"]
+_NAMES = ["van_b0", "moganet_xtiny", "unireplknet_a", "slak_tiny", "shiftwise_tiny"]
 
 
 def trained_like(name):
@@ -34,9 +33,3 @@ def test_the_map_is_the_plain_one(name):
     found = central_gradients(lean_form(optimize(trained_like(name)), "last", x), x).maps
     assert expected.any()
     assert (found - expected).norm() < 1e-8 * expected.norm()
-
-
-@pytest.mark.slow
-def test_shiftwise_gathers_channels_and_has_no_lean_form():
-    with pytest.raises(NoLeanForm, match="aten::index"):
-        lean_form(optimize(trained_like("shiftwise_tiny")), "last", torch.zeros(1, 3, 64, 96, dtype=torch.float64))
