@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from runkit.paper import COLUMN_WIDTH, PAGE_WIDTH
+
 __all__ = ["SCALES", "WIDTHS", "Drawing", "read_crop", "read_width"]
 
 SCALES = ("decades", "published")
 """Scales of the colours, which `erf.figures.maps` describes."""
-WIDTHS: Mapping[str, float] = {"column": 3.4, "page": 7.0}
-"""Widths with a name, in inches: one column of a paper, and a page of two columns."""
+WIDTHS: Mapping[str, float] = {"column": COLUMN_WIDTH, "page": PAGE_WIDTH}
+"""Widths with a name, in inches."""
 _INCH = 2.54  # centimetres
 _NARROWEST = 2.0  # inches: below, the words of a picture do not fit
 

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
 from runkit.files import atomic_write
+from runkit.paper import COLUMN_WIDTH, PAGE_WIDTH
 
 __all__ = [
     "COLOURS",
@@ -34,8 +35,6 @@ __all__ = [
     "style",
 ]
 
-COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0
-"""Inches: one column of a paper, and a page of two columns."""
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 """Okabe and Ito's colours without their red: readers with any colour vision tell them apart."""
 INK = "0.15"

@@ -38,14 +38,13 @@ def row_name(result: ErfResult, drawing: Drawing | None = None) -> str:
     return shown if named_by_tag and not result.random_weights else f"{shown}, {result.weights_label}"
 
 
-def caption(results: Sequence[ErfResult], *, squares: bool = True, thresholds: Sequence[float] | None = None) -> str:
+def caption(results: Sequence[ErfResult], *, shares: Sequence[float] | None = None) -> str:
     """What made the figure, shortly; the JSON has it whole.
 
     Args:
         results: At least one.
-        squares: Whether to say what the squares are.
-        thresholds: Shares of the squares, of which those are named that a square of some result holds; None for the
-            published ones.
+        shares: Which the squares in the figure hold; empty for a figure without squares, None for the published ones
+            that a square of some result holds.
     """
     first = results[0].provenance
     counts = sorted({result.num_images for result in results})
@@ -57,9 +56,8 @@ def caption(results: Sequence[ErfResult], *, squares: bool = True, thresholds: S
     unit = f", {positions}" if positions else ""
     commit = f", commit {found[:10]}" if (found := first.get("git_commit")) else ""
     software = " ".join(filter(None, ["replknet-analysis", first["versions"]["replknet-analysis"]]))
-    asked = LOG_THRESHOLDS if thresholds is None else thresholds
-    shares = ", ".join(f"{t:.0%}" for t in reached(results, asked)) if squares else ""
-    what = f"Squares hold {shares} of log10(score + 1) / max.\n" if shares else ""
+    drawn = ", ".join(f"{t:.0%}" for t in (reached(results, LOG_THRESHOLDS) if shares is None else shares))
+    what = f"Squares hold {drawn} of log10(score + 1) / max.\n" if drawn else ""
     mean = "Map" if counts == [1] else "Mean"
     heads = dict.fromkeys(result.provenance["weights"].get("head") for result in results)
     head = "".join(f"; checkpoint: {words}" for words in heads if words)

@@ -109,7 +109,7 @@ def draw_curves(results: Sequence[ErfResult], **options: Any) -> Figure:
     notes = "Bands: 95% intervals over images. Dotted: a map that is even over the image."
     if same_kind and any(result.random_weights for result in results):
         notes += " Dashed: random weights."
-    words = wrap_caption(f"{caption(results, squares=False)}\n{notes}", width - 0.2)
+    words = wrap_caption(f"{caption(results, shares=())}\n{notes}", width - 0.2)
     foot = caption_height(words) + 0.15 if drawing.caption else 0.08
     legends = [_LEGEND_ROW * len(part) + 0.1 for part in parts]
     each = (1 if beside else 2) * (panel + _AXIS)

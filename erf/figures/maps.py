@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
-from erf.drawing import SCALES, Drawing, read_crop
+from erf.drawing import Drawing, read_crop
 from erf.measures.squares import LOG_THRESHOLDS, SquareArea, check_map, log_area, log_map
 from erf.measures.sums import Centre
 from erf.results.files import ErfResult
@@ -36,6 +36,7 @@ __all__ = [
     "colour_map",
     "plot",
     "plot_contribution",
+    "shares_of",
     "show_map",
     "square_legend",
     "warn_of_black",
@@ -198,15 +199,13 @@ def _draw_inset(ax: Axes, shown: np.ndarray, window: Window, colours: dict[str, 
     inset.add_patch(Rectangle(place, window.width, window.height, fill=False, edgecolor="white", linewidth=0.6))
 
 
-def _scaled(contribution: np.ndarray, scale: str = "decades") -> np.ndarray:
+def _scaled(contribution: np.ndarray, scale: str) -> np.ndarray:
     """What the colours show of a map (H, W): from -4 to 0 in 'decades', from 0 to 1 as 'published'.
 
-    Raises: ValueError as `erf.measures.squares.check_map`, or if there is no such scale.
+    Raises: ValueError as `erf.measures.squares.check_map`.
     """
     if scale == "published":
         return log_map(contribution)
-    if scale not in SCALES:
-        raise ValueError(f"scale={scale!r}: take one of {', '.join(SCALES)}")
     contribution = check_map(contribution)
     return np.log10(np.maximum(contribution / contribution.max(), 10.0 ** _SCALES[scale][1]))
 
@@ -229,11 +228,11 @@ def add_colour_bar(image: Any, cax: Axes, scale: str, *, short: bool = False) ->
 
 
 def _squares(contribution: np.ndarray, centre: Centre, drawing: Drawing) -> list[SquareArea]:
-    return log_area(contribution, _shares(drawing), centre=centre)
+    return log_area(contribution, shares_of(drawing), centre=centre)
 
 
-def _shares(drawing: Drawing) -> list[float]:
-    """The thresholds in rising order, each once."""
+def shares_of(drawing: Drawing) -> list[float]:
+    """The shares whose squares are drawn, in rising order, each once."""
     return sorted(set(LOG_THRESHOLDS if drawing.thresholds is None else drawing.thresholds))
 
 
@@ -244,21 +243,22 @@ def _draw_square(ax: Axes, area: SquareArea, centre: Centre, shape: tuple[int, .
     high, wide = min(area.side_px, shape[0]), min(area.side_px, shape[1])
     left = centre[1] - wide / 2 if area.side_px <= shape[1] else -0.5
     top = centre[0] - high / 2 if area.side_px <= shape[0] else -0.5
-    square = Rectangle((left, top), wide, high, fill=False, **_line(area.threshold, drawing))
-    square.set_path_effects(_outline())
+    shade = _shade(area.threshold, drawing)
+    square = Rectangle((left, top), wide, high, fill=False, edgecolor=shade, linewidth=1.0)
+    square.set_path_effects(_outline(2.0))
     ax.add_patch(square)
 
 
-def _line(threshold: float, drawing: Drawing) -> dict[str, Any]:
+def _shade(threshold: float, drawing: Drawing) -> str:
     """Shade of a square: white for the smallest share, red for the largest."""
-    shares = _shares(drawing)
-    shade = shares.index(threshold) / max(1, len(shares) - 1)
+    shares = shares_of(drawing)
     ramp = LinearSegmentedColormap.from_list("shares", _SHADES)
-    return dict(edgecolor=to_hex(ramp(shade)), linewidth=1.0)
+    return to_hex(ramp(shares.index(threshold) / max(1, len(shares) - 1)))
 
 
-def _outline() -> list[Any]:
-    return [path_effects.Stroke(linewidth=2.0, foreground="black"), path_effects.Normal()]
+def _outline(width: float) -> list[Any]:
+    """A black line of a width in points behind another one."""
+    return [path_effects.Stroke(linewidth=width, foreground="black"), path_effects.Normal()]
 
 
 def square_legend(reached: Sequence[float], drawing: Drawing, *, size: float = 7.0) -> dict[str, Any]:
@@ -271,9 +271,9 @@ def square_legend(reached: Sequence[float], drawing: Drawing, *, size: float = 7
     """
     handles = []
     for threshold in reached:
-        line = _line(threshold, drawing)
-        handle = Line2D([], [], color=line["edgecolor"], linewidth=1.4, label=f"{100 * threshold:.4g}%")
-        handle.set_path_effects([path_effects.Stroke(linewidth=2.6, foreground="black"), path_effects.Normal()])
+        shade = _shade(threshold, drawing)
+        handle = Line2D([], [], color=shade, linewidth=1.4, label=f"{100 * threshold:.4g}%")
+        handle.set_path_effects(_outline(2.6))
         handles.append(handle)
     return dict(
         handles=handles, ncols=len(handles), frameon=False, fontsize=size, handlelength=1.4, columnspacing=1.2,

@@ -80,7 +80,7 @@ def describe_maps(results: Sequence[ErfResult], folder: Path, page: Path) -> Sec
         squares={"shares": SHARES, "maps": [{key: one[key] for key in ("size", "centre", "sides")} for one in maps]},
         start=_START,
         scale=_describe_scale(),
-        caption=caption(results, squares=False),
+        caption=caption(results, shares=()),
         curves=_describe_curves(results),
         published=_table(
             "As published: area of the smallest centred square that holds more than a share t of log10(score + 1) / "

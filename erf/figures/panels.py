@@ -22,8 +22,8 @@ from erf.figures.caption import (
     wrap_caption,
     write_caption,
 )
-from erf.figures.maps import add_colour_bar, choose_window, show_map, square_legend, warn_of_black
-from erf.measures.squares import LOG_THRESHOLDS, SquareArea, log_area
+from erf.figures.maps import add_colour_bar, choose_window, shares_of, show_map, square_legend, warn_of_black
+from erf.measures.squares import SquareArea, log_area
 from erf.results.files import ErfResult
 from runkit.figures import STYLE, new_figure
 
@@ -167,8 +167,8 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], dra
     gap = 0.14 if shared and drawing.crop == "none" else 0.4
     width = drawing.width_in or max(6.4, _LEFT + _RIGHT + columns * _PANEL + (columns - 1) * gap)
     panel = min(_PANEL * 1.4, (width - _LEFT - _RIGHT - (columns - 1) * gap) / columns)
-    shares = _reached(results, drawing)
-    words = wrap_caption(caption(results, squares=bool(shares), thresholds=drawing.thresholds), width - 0.3)
+    shares = reached(results, shares_of(drawing))
+    words = wrap_caption(caption(results, shares=shares), width - 0.3)
     titles = [[_Title.of(result, drawing, panel) for result in row] for row in rows]
     heads = [max(sum(title.heights) for title in row) + 0.1 for row in titles]
     windows = dict(
@@ -221,21 +221,19 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], dra
     return figure
 
 
-def _reached(results: Sequence[ErfResult], drawing: Drawing) -> list[float]:
-    return reached(results, LOG_THRESHOLDS if drawing.thresholds is None else drawing.thresholds)
-
-
 def _write_title(ax: Axes, result: ErfResult, title: _Title) -> None:
     """Network on the first line, its weights below it; random weights in bold colour."""
     above = 72 * title.heights[1] + 3
-    words: dict[str, Any] = dict(xycoords="axes fraction", textcoords="offset points", ha="center", linespacing=_LINE)
     ax.set_title(title.name, fontweight="bold", pad=above, fontsize=title.size, linespacing=_LINE, va="bottom")
     ax.annotate(
         title.weights,
         (0.5, 1.0),
+        xycoords="axes fraction",
         xytext=(0, 2),
+        textcoords="offset points",
+        ha="center",
         va="bottom",
-        **words,
+        linespacing=_LINE,
         fontsize=title.weights_size,
         color=_WARNING_COLOUR if result.random_weights else "0.3",
         fontweight="bold" if result.random_weights else "normal",
@@ -255,7 +253,7 @@ class _Table:
 
     def __init__(self, results: Sequence[ErfResult], drawing: Drawing, width: float):
         self.results, self.drawing, self.width = results, drawing, width
-        self.shares = sorted(set(LOG_THRESHOLDS if drawing.thresholds is None else drawing.thresholds))
+        self.shares = shares_of(drawing)
         self.names = [row_name(result, drawing) for result in results]
         points = 72 * width
         cells, longest = len(self.shares) * _CELL, max(map(text_width, self.names))
