@@ -145,11 +145,12 @@ class _Watch(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._sharing: dict[int, list[weakref.ref[torch.Tensor]]] = {}
+        self._written: dict[int, torch.UntypedStorage] = {}  # kept, so that no other memory gets the same number
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        before = {id(tensor): field_of(tensor) for tensor in given}
+        before = {id(tensor): self._field_of(tensor) for tensor in given}
         result = func(*args, **kwargs)
         name, in_place = _name_of(func)
         written = given[0] if given else None
@@ -174,6 +175,13 @@ class _Watch(TorchFunctionMode):
                 self._set(leaf, field)
         return result
 
+    def _field_of(self, tensor: torch.Tensor) -> Field | None:
+        """The field of a tensor, also of one without the image that a view of it has been written to."""
+        field = field_of(tensor)
+        if field is None and self._written and _memory_of(tensor) in self._written:
+            return Field(None, None, UNKNOWN + "a part of a tensor is written to")
+        return field
+
     def _set(self, tensor: torch.Tensor, field: Field | None) -> None:
         if field is None:
             if field_of(tensor) is not None:
@@ -187,6 +195,8 @@ class _Watch(TorchFunctionMode):
     def _write(self, tensor: torch.Tensor, field: Field | None) -> None:
         """A tensor was written to; so were those that share its memory."""
         self._set(tensor, field)
+        if field is not None:
+            self._written[_memory_of(tensor)] = tensor.untyped_storage()
         for reference in self._sharing.get(_memory_of(tensor), []):
             other = reference()
             if other is None or other is tensor:

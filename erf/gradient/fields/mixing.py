@@ -97,6 +97,8 @@ def reduction(call: Call) -> Field:
 def product(call: Call) -> Field:
     """`matmul` and its kind."""
     a, b = call.tensors[-2:] if call.name in ("baddbmm", "addmm") else call.tensors[:2]
+    if call.name == "rmatmul":  # x.__rmatmul__(y) is y @ x
+        a, b = b, a
     fields = [call.field_of(a), call.field_of(b)]
     if a.dim() < 2 or b.dim() < 2 or len(call.seeing) != sum(one is not None for one in fields):
         return call.field.unknown(f"the function {call.name}")

@@ -130,6 +130,7 @@ def output_of_layer(model: nn.Module, x: torch.Tensor, layer: str | int | Layer)
     output = _only(output)
     if not isinstance(output, torch.Tensor) or not output.ndim:
         raise LayerError(f"layer {layer.name!r} gives {type(output).__name__}, not a feature map of 3 or 4 dimensions")
+    _refuse_complex(output, layer.name)
     return _with_images_first(output, layer)
 
 
@@ -221,8 +222,17 @@ def _checked(output: Any, x: torch.Tensor, name: str) -> torch.Tensor:
     return output
 
 
+def _refuse_complex(output: Any, name: str) -> None:
+    """Raises: LayerError for complex numbers."""
+    if isinstance(output, torch.Tensor) and output.is_complex():
+        raise LayerError(
+            f"layer {name!r} gives complex numbers, which cannot be rectified; name a layer that gives real ones"
+        )
+
+
 def _refuse_constant(output: Any, x: torch.Tensor, name: str) -> None:
-    """Raises: NotDifferentiable if a gradient is wanted and autograd sees none."""
+    """Raises: LayerError for complex numbers; NotDifferentiable if a gradient is wanted and autograd sees none."""
+    _refuse_complex(output, name)
     if isinstance(output, torch.Tensor) and x.requires_grad and torch.is_grad_enabled() and not output.requires_grad:
         raise NotDifferentiable(
             f"layer {name!r} does not depend on the images as far as autograd can see: it does not at all, or the "

@@ -21,6 +21,7 @@ _SIDE, _STRIDE = 64, 32  # of small images; sides that differ by a multiple of t
 _ROUNDING = 1000.0  # epsilons of the type: by so much the same output may differ where it is computed otherwise
 _MOST_ROUNDING = 0.05  # of types with few digits, and of another algorithm for another batch size
 _RANDOM_TRIES = 3
+_LOUDER = 3.0  # times the contrast of the image beside it: the largest value of a batch is then not in the first image
 
 
 class UnsteadyForward(ValueError):
@@ -71,7 +72,7 @@ class _Passes:
         self._model, self._layer, self._like = model, layer, like
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(3, like.shape[1], *size, generator=generator).to(like)
-        self._first, self._second, self._third = noise[:1], noise[1:2], noise[2:]
+        self._first, self._second, self._third = noise[:1], _LOUDER * noise[1:2], noise[2:]
         exact = _ROUNDING * torch.finfo(like.dtype).eps
         self._rounding = min(exact, _MOST_ROUNDING)
 
@@ -82,14 +83,21 @@ class _Passes:
         drawn = any(
             not torch.equal(before, now) for before, now in zip(state, _random_state(self._like.device), strict=True)
         )
-        pair = None if normalises_by_batch(self._model) else self._pair(self._second)
+        alone_only = normalises_by_batch(self._model)
+        pair = None if alone_only else self._pair(self._second)
         if pair is None or drawn:
             self._check_repeated(alone, _RANDOM_TRIES if drawn else 1)
+        if not alone_only:
+            self._check_beside(alone, pair, at=0)
+            self._check_beside(alone, self._pair(self._second, at=1), at=1)
+
+    def _check_beside(self, alone: torch.Tensor, pair: torch.Tensor | None, at: int) -> None:
+        """Whether an image gives the same alone as in a pair, at its place there."""
         if pair is None or (difference := _difference(alone, pair)) <= self._rounding:
             return
         # by rounding, since a pair is computed in another order, or by more?
         self._check_repeated(alone, 1)
-        other = self._pair(self._third)
+        other = self._pair(self._third, at)
         if other is not None:
             apart = _difference(pair, other)
             if apart > self._rounding or difference > _MOST_ROUNDING:
@@ -114,14 +122,18 @@ class _Passes:
         with autocast:
             return output_of_layer(self._model, x.clone(), self._layer)
 
-    def _pair(self, beside: torch.Tensor) -> torch.Tensor | None:
-        """The part of the first image in the output for it and another one; None if the network takes no pairs."""
+    def _pair(self, beside: torch.Tensor, at: int = 0) -> torch.Tensor | None:
+        """The part of the first image in the output for it and another one; None if the network takes no pairs.
+
+        Args:
+            at: Its place in the pair, 0 or 1.
+        """
         try:
-            output = self._run(torch.cat([self._first, beside]))
+            output = self._run(torch.cat([beside, self._first] if at else [self._first, beside]))
         except (ForwardError, LayerError):
             return None
         half, rest = divmod(len(output), 2)
-        return None if rest else output[:half]
+        return None if rest else output[at * half : (at + 1) * half]
 
 
 def _random_state(device: torch.device) -> list[torch.Tensor]:

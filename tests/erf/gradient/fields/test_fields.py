@@ -205,6 +205,7 @@ MIXED = {
         ),
         lambda x: (x.flatten(2).transpose(1, 2) @ x.flatten(2)).unflatten(2, SIZE),
         nn.Linear(32, 32),
+        lambda x: x.flatten(2).transpose(1, 2).__rmatmul__(torch.ones(768, 768)).transpose(1, 2).unflatten(2, SIZE),
         lambda x: torch.einsum("nchw,wv->nchv", x, torch.ones(32, 32, dtype=x.dtype)),
         nn.Sequential(
             Function(lambda x: x.transpose(1, 2)), nn.Conv2d(24, 24, 1), Function(lambda x: x.transpose(1, 2))
@@ -229,6 +230,8 @@ MIXED = {
     "not known: a part of a tensor is written": [
         lambda x: _written(x.clone()),
         lambda x: _written_by_view(x * 1),
+        lambda x: _written_by_view_of_zeros(x),
+        lambda x: _written_by_views_of_zeros(x),
     ],
     "not known: the function cummax": [lambda x: x.cummax(3)[0]],
     "not known: a function that PyTorch does not show": [
@@ -252,6 +255,19 @@ def _written_by_view(x):
     half = x.chunk(2, 3)[0]
     half.add_(F.avg_pool2d(half, 3, 1, 1))
     return x
+
+
+def _written_by_view_of_zeros(x):
+    """The whole does not depend on the image before a view of it is written to."""
+    whole = torch.zeros(x.shape, dtype=x.dtype)
+    whole[:, :, 8:].copy_(x[:, :, :-8])
+    return whole + x
+
+
+def _written_by_views_of_zeros(x):
+    whole = x.new_zeros(x.shape)
+    whole[:, :, 8:][..., 8:] = x[:, :, :-8, :-8]
+    return F.avg_pool2d(whole, 3, 1, 1) + x
 
 
 @pytest.mark.parametrize(("reason", "step"), [(reason, step) for reason, steps in MIXED.items() for step in steps])

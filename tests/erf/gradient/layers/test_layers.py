@@ -449,6 +449,10 @@ def test_errors_are_one_sentence():
     for plain in (True, False):
         with pytest.raises(NotDifferentiable, match="layer '1'"):
             erf.contribution_map(apart, x, layer="1", plain=plain)
+    complex_map = nn.Sequential(convolution, Function(torch.fft.fft2)).eval()
+    for layer in ("last", "1"):
+        with pytest.raises(LayerError, match="gives complex numbers, which cannot be rectified"):
+            erf.contribution_map(complex_map, x, layer=layer)
     for images, error, message in (
         (torch.ones(0, 3, 64, 64), ValueError, r"batch \(N, C, H, W\) of at least one, not of shape \(0, 3, 64, 64\)"),
         (torch.ones(64, 64), ValueError, r"not of shape \(64, 64\)"),

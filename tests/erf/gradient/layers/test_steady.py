@@ -59,6 +59,9 @@ MIXING = {
     "softmax over the batch": lambda net, x: x.softmax(0),
     "a little of the neighbour": lambda net, x: x + 0.01 * x.roll(1, 0),
     "the size of the batch": lambda net, x: x / len(x),
+    "the first image": lambda net, x: x * x[:1].sigmoid(),
+    "the place in the batch": lambda net, x: x * torch.arange(1, len(x) + 1).view(-1, 1, 1, 1),
+    "the largest value of the batch": lambda net, x: x / x.abs().max(),
 }
 
 
