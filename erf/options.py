@@ -210,7 +210,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar="FILE",
-        help="measure and draw saved results again, no network",
+        help="measure and draw saved results again, no network: .npz, the .json or picture beside one, or a folder",
     )
     _add_drawing(parser.add_argument_group("how it is drawn"), default)
     add_console(parser, script="erf")

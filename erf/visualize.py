@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from erf.gradient.jobs import names_of_weights
 from erf.options import Config, build_parser, parse_config
-from erf.results.files import ErfResult, load_result, manifest_file, result_files
+from erf.results.files import ErfResult, find_results, load_result, manifest_file, result_files
 from erf.results.tables import comparison_files, summary, text_table
 from erf.sweep import FieldTool, measure_networks
 from runkit import Failures, UserError, file_stem, is_main_process, run_main, write_json, write_out
@@ -97,7 +98,7 @@ def _foresee_saved(config: Config) -> DryRun:
 
 def _load_results(config: Config) -> list[ErfResult]:
     """The results that `--from-npz` names; there is nothing to share, so ranks other than 0 have none."""
-    results = [load_result(path) for path in config.from_npz] if is_main_process() else []
+    results = [load_result(path) for path in find_results(config.from_npz)] if is_main_process() else []
     _refuse_same_stem([result.name for result in results])
     return results
 
@@ -111,7 +112,7 @@ def _files_of(result: ErfResult, config: Config) -> list[str]:
 def _refuse_repetitions(config: Config) -> None:
     """Raises: UserError if two results of the run would share their files."""
     _refuse_same_stem(config.model)
-    _refuse_twice("weights", [Path(weights).stem for weights in config.weights])
+    _refuse_twice("weights", [file_stem(name) for name in names_of_weights(config.weights).values()], config.weights)
     _refuse_twice("size", config.size)
     _refuse_twice("layer", config.layer)
 
@@ -134,9 +135,11 @@ def _refuse_same_stem(names: Sequence[str]) -> None:
         raise UserError(f"{', '.join(twice)}: named more than once; results of one name share their files")
 
 
-def _refuse_twice(option: str, values: Sequence[object]) -> None:
-    if len(set(values)) < len(values):
-        raise UserError(f"--{option} {' '.join(map(str, values))}: named more than once; results share their files")
+def _refuse_twice(option: str, values: Sequence[object], given: Sequence[object] = ()) -> None:
+    """Raises: UserError if a value comes twice; `given` is what the user wrote, where it is something else."""
+    asked = given or values
+    if len(set(values)) < len(asked):
+        raise UserError(f"--{option} {' '.join(map(str, asked))}: named more than once; results share their files")
 
 
 def _write_comparison(results: Sequence[ErfResult], config: Config) -> list[Path]:

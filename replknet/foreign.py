@@ -27,7 +27,7 @@ from torch import nn
 
 from replknet.weights.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
 from replknet.weights.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
-from replknet.weights.sources import WeightsFile, WeightsUnavailable, find_weights, named_by_user
+from replknet.weights.sources import WeightsFile, WeightsUnavailable, find_weights, named_by_user, random_instead
 from runkit import UserError, sha256_of_file
 from runkit.plugins import OWN_CODE_ERRORS, is_plugin, load_plugin, words_of
 
@@ -376,7 +376,7 @@ def _resolve_torchvision(name: str, weights: str, seed: int) -> ResolvedWeights:
     except WeightsUnavailable as error:
         if weights != "auto":
             raise
-        warning = f"{name}: RANDOM WEIGHTS (seed {seed}), since {error}"
+        warning = random_instead(name, seed, error)
         return ResolvedWeights(name, random, None, warning=warning, build=build_random)
     record = WeightsRecord(tag, file.source, file.path.name, file.sha256, file.sha256_verified)
 
@@ -428,7 +428,7 @@ def _resolve_hf_hub(name: str, weights: str, seed: int) -> ResolvedWeights:
             name,
             random,
             None,
-            warning=f"{name}: RANDOM WEIGHTS (seed {seed}), since {error}",
+            warning=random_instead(name, seed, error),
             build=lambda size: _build_described(config, random, None, size),
         )
     model = architecture if file.source == "file" else name

@@ -5,7 +5,6 @@ What a network's weights are is part of every result, so a network never comes w
 
 import difflib
 import logging
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -33,7 +32,9 @@ from replknet.weights.sources import (
     find_weights,
     installed_weights,
     named_by_user,
+    random_instead,
 )
+from replknet.weights.switched_off import describe_branches, find_branches, switch_on
 from runkit import UserError
 
 __all__ = [
@@ -49,9 +50,6 @@ __all__ = [
 ]
 
 _logger = logging.getLogger(__name__)
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
-# Layer scales start at 1e-6 (ConvNeXt, UniRepLKNet) to 1e-2 (VAN); others at 1, and then mean it.
-_LAYER_SCALE = 0.1
 
 
 def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> ResolvedWeights:
@@ -85,7 +83,7 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
     except WeightsUnavailable as error:
         if weights == "pretrained":
             raise
-        warning = f"{name}: RANDOM WEIGHTS (seed {seed}), since {error}"
+        warning = random_instead(name, seed, error)
         if trained := installed_weights():
             warning += f"; trained weights that are installed: {', '.join(trained)}"
         return ResolvedWeights(name, random, None, warning=warning)
@@ -111,7 +109,7 @@ def load_model(
         input_size: Side, or (height, width), in pixels, that the images will have. Networks of fixed input size (Swin,
             ViT) are built for it, their position embeddings resized; the others take any. None for the network's own.
         seed: Seed of random weights; the global random state is left as it was. They are drawn as timm draws them,
-            but branches that start switched off, or nearly so, are on (`_wake_zero_branches`).
+            but branches that start switched off, or nearly so, are on (`replknet.weights.switched_off`).
 
     Returns: The network in eval mode on the CPU, float32, in training form where it has one (see
         `replknet.optimize`). Weights are loaded strictly.
@@ -171,8 +169,14 @@ def _build_random(name: str, record: WeightsRecord, model_args: Mapping[str, Any
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(record.seed or 0)
         model = _build(name, model_args)
-    if woken := _wake_zero_branches(model):
-        _logger.info("%s: branches that start switched off were switched on: %s", name, woken)
+    branches = find_branches(model)
+    if woken := switch_on(branches):
+        _logger.info(
+            "%s: the untrained network is little more than its shortcuts, unless branches that start switched off are "
+            "switched on; this was done in %s",
+            name,
+            describe_branches(branches),
+        )
         record = replace(record, init=f"timm's, with {woken}")
     return model, record
 
@@ -234,52 +238,6 @@ def _head_parameters(name: str) -> set[str]:
     """Names of the parameters of a network's classification head, as timm describes it."""
     heads = _pretrained_cfg(name).get("classifier") or ()
     return {f"{head}.{kind}" for head in ([heads] if isinstance(heads, str) else heads) for kind in ("weight", "bias")}
-
-
-def _wake_zero_branches(model: nn.Module) -> str:
-    """Switch on the branches of an untrained network that start at nothing, or next to it, in place.
-
-    Set to 1 are normalisation weights that are zero everywhere, layer scales (one number for each channel, all the same
-    and at most `_LAYER_SCALE`), and the zero weights of global response normalisation. Such starts are good for
-    training, but the untrained network is then little more than its shortcuts, with a receptive field of a few pixels.
-
-    A network whose blocks multiply features by features names a smaller layer scale, `layer_scale_at_random`. Products
-    grow from block to block, untrained batch normalisation does not hold them, and with layer scales of 1 the last map
-    of most VANs and MogaNets is not a number.
-
-    Returns: How many of each there were and what they were set to, in words; empty if nothing was changed.
-    """
-    scale = getattr(model, "layer_scale_at_random", 1.0)
-    norms, scales, responses = [], [], []
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter.numel() < 2 or name == "beta" or "bias" in name:
-                continue
-            value = parameter.detach().flatten()[0]
-            if not bool((parameter == value).all()):
-                continue
-            if value == 0 and isinstance(module, _NORMS):
-                norms.append(parameter)
-            elif value == 0 and type(module).__name__ == "GlobalResponseNorm":
-                responses.append(parameter)
-            elif (
-                0 < abs(value) <= _LAYER_SCALE
-                and parameter.numel() == max(parameter.shape)
-                and not math.isclose(float(value), scale, rel_tol=1e-6)
-            ):
-                scales.append(parameter)
-    groups = [
-        ("zero-initialised normalisation weights", norms, 1.0),
-        ("layer scales", scales, scale),
-        ("weights of global response normalisation", responses, 1.0),
-    ]
-    words: dict[float, list[str]] = {}
-    for what, parameters, target in groups:
-        for parameter in parameters:
-            nn.init.constant_(parameter, target)
-        if parameters:
-            words.setdefault(target, []).append(f"{len(parameters)} {what}")
-    return ", ".join(f"{' and '.join(whats)} set to {target:g}" for target, whats in words.items())
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,10 @@ from erf.figures.caption import caption, row_name
 from erf.figures.curves import draw_curves, profile_of
 from erf.figures.maps import colour_map
 from erf.measures.squares import SquareArea, log_area, mass_area
-from erf.results.files import ErfResult, check_result, load_result
+from erf.results.files import ErfResult, check_result, load_result, results_in
 from erf.results.tables import COLUMNS, PUBLISHED_COLUMNS, shown_measures
 from runkit import file_stem
 from runkit.figures import INK
-from runkit.files import list_visible
 from runkit.html.page import (
     Cell,
     Row,
@@ -56,8 +55,7 @@ def read_folder(folder: Path) -> list[ErfResult]:
 
     Raises: UserError if one is damaged.
     """
-    paths = [path for path in list_visible(folder, "*.npz") if not path.name.endswith(".partial.npz")]
-    return [load_result(path) for path in paths]
+    return [load_result(path) for path in results_in(folder)]
 
 
 def describe_maps(results: Sequence[ErfResult], folder: Path, page: Path) -> Section:

@@ -1,5 +1,6 @@
 """The jobs of a run: one map for each network, weights, size and layer that it was asked for."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from erf.sizes import Size, name_of_size, pixels_of
 if TYPE_CHECKING:  # loads torch
     from replknet.zoo import ResolvedWeights
 
-__all__ = ["Job", "list_jobs"]
+__all__ = ["Job", "list_jobs", "names_of_weights"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,39 @@ class Job:
         return pixels_of(self.size)
 
 
+def names_of_weights(options: Sequence[str]) -> dict[str, str]:
+    """What each of several `--weights` is called in the names of results: by its file, without folder and ending.
+
+    Files of one name also have the part of the file that was asked for, else as many folders as tell them apart, else
+    their ending: `a/best` and `b/best`, `best#model` and `best#ema`.
+    """
+    alike: dict[str, list[str]] = {}
+    for option in options:
+        alike.setdefault(_split(option)[0].stem, []).append(option)
+    names: dict[str, str] = {}
+    for group in alike.values():
+        names |= next((found for found in _candidates(group) if len(set(found.values())) == len(group)), {})
+    return {option: names.get(option, option) for option in options}
+
+
+def _candidates(options: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Names of options of one file name, the shortest first."""
+    files = {option: _split(option) for option in options}
+    yield {option: path.stem for option, (path, _) in files.items()}
+    yield {option: f"{path.stem}{key}" for option, (path, key) in files.items()}
+    for depth in range(2, max(len(path.parts) for path, _ in files.values()) + 1):
+        yield {option: f"{'/'.join(path.with_suffix('').parts[-depth:])}{key}" for option, (path, key) in files.items()}
+    yield {option: f"{path.name}{key}" for option, (path, key) in files.items()}
+
+
+def _split(option: str) -> tuple[Path, str]:
+    """Absolute path and `#KEY` of `PATH#KEY`; the key is "" where there is none."""
+    path, mark, key = option.rpartition("#")
+    if mark and not Path(option).exists():
+        return Path(path).absolute(), f"#{key}"
+    return Path(option).absolute(), ""
+
+
 def list_jobs(
     config: Config, option: str, weights: "ResolvedWeights", stages: int, *, name: str | None = None
 ) -> list[Job]:
@@ -50,7 +84,7 @@ def list_jobs(
 
     def name_of(size: Size, layer: str) -> str:
         parts = [name or weights.name]
-        parts += [Path(option).stem] if len(config.weights) > 1 else []
+        parts += [names_of_weights(config.weights)[option]] if len(config.weights) > 1 else []
         parts += [f"size-{name_of_size(size)}"] if len(config.size) > 1 else []
         parts += [f"layer-{layer}"] if len(layers) > 1 else []
         return ".".join(parts)

@@ -15,7 +15,7 @@ all the maps. Files of schema 1 have rings alone of the `image_` arrays: they ar
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from erf.measures.sums import Centre, MapSums
 from erf.measures.value import Value
 from erf.results.content import FieldProvenance, FieldResult
 from runkit import SCHEMA_VERSION, UserError, atomic_write, file_stem, load_json, read_arrays, save_json
+from runkit.files import list_visible
 
 if TYPE_CHECKING:  # loads matplotlib
     from matplotlib.axes import Axes
@@ -36,13 +37,18 @@ if TYPE_CHECKING:  # loads matplotlib
 __all__ = [
     "ErfResult",
     "check_result",
+    "find_results",
     "finished_identity",
     "load_result",
     "manifest_file",
     "result_files",
+    "results_in",
     "save_measures",
     "save_result",
 ]
+
+_BESIDE = (".json", ".pdf", ".png", ".svg")
+"""Endings of what lies beside a result's `.npz`."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,32 @@ def save_result(result: ErfResult, path: Path) -> None:
             image_names=np.array(result.image_names, dtype=np.str_),
             **sums,
         )
+
+
+def find_results(paths: Iterable[str | Path]) -> list[Path]:
+    """The `.npz` that files and folders stand for, in the order given.
+
+    A `.json` or a picture stands for the `.npz` beside it, and a folder for all results in it, or in its folder `erf`.
+
+    Raises: UserError if there is none.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = results_in(path) or results_in(path / "erf")
+            if not inside:
+                raise UserError(f"{path} holds no results of erf.visualize (.npz); name their folder")
+            found += inside
+        elif path.suffix in _BESIDE and path.with_suffix(".npz").is_file():
+            found.append(path.with_suffix(".npz"))
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def results_in(folder: Path) -> list[Path]:
+    """The finished results in a folder, by the names of their files."""
+    return [path for path in list_visible(folder, "*.npz") if not path.name.endswith(".partial.npz")]
 
 
 def load_result(path: str | Path) -> ErfResult:

@@ -28,6 +28,7 @@ __all__ = [
     "find_weights",
     "installed_weights",
     "named_by_user",
+    "random_instead",
     "source_of_weights",
 ]
 
@@ -220,6 +221,13 @@ def named_by_user(weights: str | os.PathLike[str]) -> WeightsFile:
             f"--weights {path} {what}; give 'auto', 'pretrained', 'random', or a .pth, .pt or .safetensors file"
         )
     return replace(_checked(path, "file", None), key=key)
+
+
+def random_instead(name: str, seed: int, error: WeightsUnavailable) -> str:
+    """What is said where `--weights auto` goes on with random weights; the flag that refuses comes first."""
+    return (
+        f"{name}: RANDOM WEIGHTS (seed {seed}), since there are no others (--weights pretrained would refuse): {error}"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from support import ROOT
@@ -15,6 +16,8 @@ from support import ROOT
 import erf
 from erf.figures.maps import plot_contribution
 from erf.figures.panels import draw_comparison, draw_result
+from erf.gradient.jobs import names_of_weights
+from erf.results.files import find_results
 from erf.visualize import main
 
 
@@ -225,6 +228,54 @@ def test_from_npz_needs_no_torch(run, tmp_path):
     assert again["results"] == read(run.folder / "resnet18.json")["results"]
 
 
+def test_what_lies_beside_a_result_and_its_folder_stand_for_it(run, tmp_path):
+    assert run("--model", "resnet18", "--weights", "random", "--size", "64", "96", "--num-images", "1")[0] == 0
+    first, second = sorted(run.folder.glob("*.npz"))
+    assert find_results([first.with_suffix(".json"), first, first.with_suffix(".png")]) == [first]
+    for named in (run.folder, run.folder.parent):
+        assert find_results([named]) == [first, second]
+    for named in (first.with_suffix(".json"), run.folder):
+        code, out, _ = run("--from-npz", str(named), "--output", str(tmp_path / "again"), images=False)
+        assert code == 0
+        assert "resnet18.size-64" in out
+    code, _, err = run("--from-npz", str(tmp_path / "again" / "erf" / "nothing.json"), images=False)
+    assert (code, "nothing.json does not exist; name a .npz" in err) == (2, True)
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("--from-npz", str(tmp_path / "empty"), images=False)
+    assert (code, "empty holds no results of erf.visualize (.npz)" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["random", "pretrained"], ["random", "pretrained"]),
+        (["a/one.pth", "a/two.pth"], ["one", "two"]),
+        (["x/a/best.pth", "x/b/best.pth", "last.pth"], ["a/best", "b/best", "last"]),
+        (["a/x/best.pth", "b/x/best.pth"], ["a/x/best", "b/x/best"]),
+        (["a/best.pth#model", "a/best.pth#ema"], ["best#model", "best#ema"]),
+        (["a/best.pth#ema", "b/best.pth#ema"], ["a/best#ema", "b/best#ema"]),
+        (["a/best.pth", "a/best.pt"], ["best.pth", "best.pt"]),
+    ],
+)
+def test_checkpoints_of_one_file_name_are_told_apart(options, names):
+    assert list(names_of_weights(options).values()) == names
+
+
+def test_two_checkpoints_of_one_file_name(run, tmp_path):
+    for number, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        torch.manual_seed(number)
+        torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / folder / "best.pth")
+    paths = [str(tmp_path / folder / "best.pth") for folder in ("a", "b")]
+    code, out, _ = run("--model", "test_resnet", "--weights", *paths, "--num-images", "1")
+    assert code == 0
+    assert "test_resnet.a/best" in out
+    assert sorted(path.name for path in run.folder.glob("*.npz")) == [
+        "test_resnet.a-best.npz",
+        "test_resnet.b-best.npz",
+    ]
+
+
 def test_files_of_schema_1_are_read(run, tmp_path):
     """Such a file has ring sums alone: everything is measured but the intervals."""
     assert run("--model", "resnet18", "--weights", "random")[0] == 0
@@ -257,7 +308,7 @@ def test_a_map_of_zeros_is_an_error_with_its_cause(run, monkeypatch):
         torch.nn.init.zeros_(model.bn1.weight)
         return model
 
-    monkeypatch.setattr("replknet.zoo._wake_zero_branches", lambda model: 0)
+    monkeypatch.setattr("replknet.zoo.find_branches", lambda model: [])
     monkeypatch.setattr("timm.create_model", dead)
     code, _, err = run("--model", "resnet18", "--weights", "random")
     assert code == 2
@@ -285,7 +336,8 @@ def test_no_readable_image_is_an_error(run, photo_folder):
         (["--model", "resnet18", "--weights", "random", "--images", "nowhere"], "is not a folder"),
         (["--model", "resnet18", "--weights", "random", "--device", "cuda:77"], "cuda:77 cannot be used"),
         (["--model", "resnet18", "resnet18", "--weights", "random"], "named more than once"),
-        (["--model", "resnet18", "--weights", "a/x.pth", "b/x.pth"], "named more than once"),
+        (["--model", "resnet18", "--weights", "a/x.pth", "a/x.pth"], "named more than once"),
+        (["--model", "resnet18", "--weights", "a/x.pth", "a-x.pth", "b/x.pth"], "named more than once"),
         (["--model", "resnet18", "--size", "64", "64"], "named more than once"),
         (["--from-npz", "nowhere.npz"], "does not exist"),
     ],

@@ -12,6 +12,7 @@ from support import randomize_norms
 from replknet import load_model, resolve_weights
 from replknet.weights.checkpoint import CheckpointError
 from replknet.weights.sources import WeightsUnavailable
+from replknet.weights.switched_off import describe_branches, find_branches
 from runkit import UserError
 
 
@@ -43,13 +44,33 @@ def test_random_weights_follow_the_seed_and_leave_the_global_state():
     assert not torch.equal(a, c)
 
 
-def test_random_residual_branches_take_part():
+def test_random_residual_branches_take_part(caplog):
     """timm starts them at zero: without them a random ResNet sees a few pixels."""
-    loaded = load_model("resnet18", "random")
+    with caplog.at_level(logging.INFO):
+        loaded = load_model("resnet18", "random")
+    assert caplog.messages == [
+        "resnet18: the untrained network is little more than its shortcuts, unless branches that start switched off "
+        "are switched on; this was done in layer1.0, layer1.1, layer2.0 and 5 more (the factor of their last "
+        "normalisation starts at 0, and is 1 now)"
+    ]
     norms = [m for m in loaded.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert all(norm.weight.all() for norm in norms)
     assert "8 zero-initialised normalisation weights set to 1" in loaded.record.init
     assert load_model("replknet3", "random").record.init == "timm's"
+
+
+def test_layer_scales_are_said_by_the_blocks_they_belong_to():
+    (said,) = [describe_branches(find_branches(timm.create_model(name))) for name in ("convnext_atto",)]
+    assert said.startswith("stages.0.blocks.0, stages.0.blocks.1, stages.1.blocks.0 and ")
+    assert said.endswith(" more (their layer scale starts at 1e-06, and is 1 now)")
+
+
+def test_trained_weights_that_cannot_be_had_name_the_flag_that_refuses(caplog, no_network):
+    with caplog.at_level(logging.WARNING):
+        load_model("resnet18.a1_in1k")
+    assert caplog.messages[0].startswith(
+        "resnet18.a1_in1k: RANDOM WEIGHTS (seed 0), since there are no others (--weights pretrained would refuse): "
+    )
 
 
 def test_trained_weights_offline(caplog):

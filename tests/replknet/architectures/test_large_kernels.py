@@ -30,6 +30,7 @@ from replknet.architectures.unireplknet import DilatedReparamConv
 from replknet.ops import DepthwiseConv2d, depthwise_conv2d, neighbourhood_sum
 from replknet.optimize import use_stock_convolutions
 from replknet.weights.sources import WeightsUnavailable, find_weights
+from replknet.weights.switched_off import find_branches, switch_on
 from runkit.fetch.manifest import known_files
 
 # The same code, narrow and shallow: what is checked does not depend on the width.
@@ -426,7 +427,7 @@ def test_optimize_and_plain_keep_the_function(name):
 @pytest.mark.parametrize("name", [TAG_OF[name].partition(".")[0] for name in SMALL])
 def test_random_weights_have_their_branches_on(name):
     model = small(name)
-    woken = replknet.zoo._wake_zero_branches(model)
+    woken = switch_on(find_branches(model))
     gated = name.startswith(("van", "moganet"))  # VAN's own start is 0.01, the value that is set
     assert (
         woken == "" if name.startswith("van") else "layer scales set to 0.01" in woken if gated else "set to 1" in woken

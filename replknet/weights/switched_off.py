@@ -1,0 +1,98 @@
+"""Branches that an untrained network starts with switched off, or nearly so: which they are, and switching them on."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+__all__ = ["Branch", "describe_branches", "find_branches", "switch_on"]
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+# Layer scales start at 1e-6 (ConvNeXt, UniRepLKNet) to 1e-2 (VAN); others at 1, and then mean it.
+_LAYER_SCALE = 0.1
+_KINDS = {
+    "norm": ("zero-initialised normalisation weights", "the factor of their last normalisation"),
+    "scale": ("layer scales", "their layer scale"),
+    "response": ("weights of global response normalisation", "the factor of their response normalisation"),
+}
+"""Kind -> what results call it, and what log messages say of it."""
+_SHOWN = 3
+
+
+class Branch(NamedTuple):
+    """A branch that is switched off by a parameter.
+
+    Attributes:
+        place: Name of the block it belongs to.
+        kind: 'norm', 'scale' or 'response'.
+        parameter: That multiplies the branch.
+        start: Its value.
+        target: What switches the branch on.
+    """
+
+    place: str
+    kind: str
+    parameter: nn.Parameter
+    start: float
+    target: float
+
+
+def find_branches(model: nn.Module) -> list[Branch]:
+    """The branches of a network that start at nothing, or next to it.
+
+    Of normalisation weights and the weights of global response normalisation those that are zero everywhere, and layer
+    scales: one number for each channel, all the same and at most 0.1. A network whose blocks multiply features by
+    features names a smaller layer scale to be switched on with, `layer_scale_at_random`. Products grow from block to
+    block, untrained batch normalisation does not hold them, and with layer scales of 1 the last map of most VANs and
+    MogaNets is not a number.
+    """
+    scale = getattr(model, "layer_scale_at_random", 1.0)
+    found = []
+    for place, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.numel() < 2 or name == "beta" or "bias" in name:
+                continue
+            value = float(parameter.detach().flatten()[0])
+            if not bool((parameter == value).all()):
+                continue
+            block = place if any(True for _ in module.children()) else place.rpartition(".")[0]
+            if value == 0 and isinstance(module, _NORMS):
+                found.append(Branch(block, "norm", parameter, value, 1.0))
+            elif value == 0 and type(module).__name__ == "GlobalResponseNorm":
+                found.append(Branch(block, "response", parameter, value, 1.0))
+            elif (
+                0 < abs(value) <= _LAYER_SCALE
+                and parameter.numel() == max(parameter.shape)
+                and not math.isclose(value, scale, rel_tol=1e-6)
+            ):
+                found.append(Branch(block, "scale", parameter, value, scale))
+    return found
+
+
+def switch_on(branches: Sequence[Branch]) -> str:
+    """Set the parameters to their targets, in place.
+
+    Returns: How many of each kind there were and what they were set to, in words; empty if there was nothing to do.
+    """
+    words: dict[float, list[str]] = {}
+    for branch in branches:
+        nn.init.constant_(branch.parameter, branch.target)
+    for kind, (what, _) in _KINDS.items():
+        of_kind = [branch for branch in branches if branch.kind == kind]
+        if of_kind:
+            words.setdefault(of_kind[0].target, []).append(f"{len(of_kind)} {what}")
+    return ", ".join(f"{' and '.join(whats)} set to {target:g}" for target, whats in words.items())
+
+
+def describe_branches(branches: Sequence[Branch]) -> str:
+    """Which branches were switched on, for the reader of a log message."""
+    said = []
+    for kind, (_, what) in _KINDS.items():
+        of_kind = [branch for branch in branches if branch.kind == kind]
+        if of_kind:
+            places = list(dict.fromkeys(branch.place or "the network" for branch in of_kind))
+            more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+            start, target = of_kind[0].start, of_kind[0].target
+            said.append(f"{', '.join(places[:_SHOWN])}{more} ({what} starts at {start:g}, and is {target:g} now)")
+    return "; ".join(said)
