@@ -14,6 +14,10 @@ if TYPE_CHECKING:  # loads torch
 __all__ = ["Job", "list_jobs", "names_of_weights"]
 
 
+_WORDS = ("auto", "pretrained", "random")
+"""What `--weights` may say instead of a file."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One map to be made.
@@ -40,15 +44,21 @@ def names_of_weights(options: Sequence[str]) -> dict[str, str]:
     """What each of several `--weights` is called in the names of results: by its file, without folder and ending.
 
     Files of one name also have the part of the file that was asked for, else as many folders as tell them apart, else
-    their ending: `a/best` and `b/best`, `best#model` and `best#ema`.
+    their ending: `a/best` and `b/best`, `best#model` and `best#ema`. `random` and the other words are called by
+    themselves, and a file of such a name by its folder, too.
     """
     alike: dict[str, list[str]] = {}
     for option in options:
-        alike.setdefault(_split(option)[0].stem, []).append(option)
+        if option not in _WORDS:
+            alike.setdefault(_split(option)[0].stem, []).append(option)
     names: dict[str, str] = {}
     for group in alike.values():
-        names |= next((found for found in _candidates(group) if len(set(found.values())) == len(group)), {})
+        names |= next((found for found in _candidates(group) if _distinct([*found.values(), *_WORDS])), {})
     return {option: names.get(option, option) for option in options}
+
+
+def _distinct(names: Sequence[str]) -> bool:
+    return len(set(names)) == len(names)
 
 
 def _candidates(options: Sequence[str]) -> Iterator[dict[str, str]]:

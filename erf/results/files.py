@@ -185,7 +185,7 @@ def find_results(paths: Iterable[str | Path]) -> list[Path]:
 
     A `.json` or a picture stands for the `.npz` beside it, and a folder for all results in it, or in its folder `erf`.
 
-    Raises: UserError if there is none.
+    Raises: UserError if a folder holds none, or the `.npz` beside a file is missing.
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -194,8 +194,11 @@ def find_results(paths: Iterable[str | Path]) -> list[Path]:
             if not inside:
                 raise UserError(f"{path} holds no results of erf.visualize (.npz); name their folder")
             found += inside
-        elif path.suffix in _BESIDE and path.with_suffix(".npz").is_file():
-            found.append(path.with_suffix(".npz"))
+        elif path.suffix in _BESIDE:
+            arrays = path.with_suffix(".npz")
+            if path.is_file() and not arrays.is_file():
+                raise UserError(f"{arrays} does not exist; the result's map lies in it, not in {path.name}")
+            found.append(arrays if arrays.is_file() else path)
         else:
             found.append(path)
     return list(dict.fromkeys(found))

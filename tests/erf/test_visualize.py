@@ -240,6 +240,10 @@ def test_what_lies_beside_a_result_and_its_folder_stand_for_it(run, tmp_path):
         assert "resnet18.size-64" in out
     code, _, err = run("--from-npz", str(tmp_path / "again" / "erf" / "nothing.json"), images=False)
     assert (code, "nothing.json does not exist; name a .npz" in err) == (2, True)
+    alone = tmp_path / "alone.json"
+    alone.write_bytes(first.with_suffix(".json").read_bytes())
+    code, _, err = run("--from-npz", str(alone), images=False)
+    assert (code, "alone.npz does not exist; the result's map lies in it, not in alone.json" in err) == (2, True)
     (tmp_path / "empty").mkdir()
     code, _, err = run("--from-npz", str(tmp_path / "empty"), images=False)
     assert (code, "empty holds no results of erf.visualize (.npz)" in err) == (2, True)
@@ -255,6 +259,7 @@ def test_what_lies_beside_a_result_and_its_folder_stand_for_it(run, tmp_path):
         (["a/best.pth#model", "a/best.pth#ema"], ["best#model", "best#ema"]),
         (["a/best.pth#ema", "b/best.pth#ema"], ["a/best#ema", "b/best#ema"]),
         (["a/best.pth", "a/best.pt"], ["best.pth", "best.pt"]),
+        (["random", "a/random.pth"], ["random", "a/random"]),
     ],
 )
 def test_checkpoints_of_one_file_name_are_told_apart(options, names):
