@@ -9,6 +9,7 @@ from erf.options import Config, read_position
 from erf.results.files import ErfResult
 from erf.sizes import Size, as_size
 from erf.sweep import FieldTool
+from erf.until import MIN_IMAGES
 from runkit import UserError
 
 if TYPE_CHECKING:  # loads torch
@@ -26,6 +27,7 @@ def analyze(
     position: str | Sequence[float] = "centre",
     weights: str | Path = "auto",
     num_images: int = 50,
+    until: float | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
     device: str = "auto",
@@ -51,6 +53,8 @@ def analyze(
         position: Of the unit: "centre", "average", or two fractions of the image (down, across).
         weights: For a name: "auto", "pretrained", "random", or a checkpoint's path. A module brings its own.
         num_images: At most so many, spread evenly over the sorted files.
+        until: Stop at the first image, from the tenth on, after which the 95% interval of `result.side(0.5)` is
+            narrower than this share of it; images then come in a shuffled order. None measures them all.
         mean, std: That images, in 0 to 1, are normalised by: one number, or one for each channel; None for what the
             network says.
         device: "auto", "cpu", "cuda", ...
@@ -71,6 +75,8 @@ def analyze(
     from runkit.compute.device import choose_device
     from runkit.compute.rounds import Loop
 
+    if until is not None and not (0 < until < 1 and num_images >= MIN_IMAGES):
+        raise UserError(f"until={until}: take a share between 0 and 1, and num_images of {MIN_IMAGES} or more")
     asked = as_layer(layer)
     if asked.name == "all":
         raise UserError("layer 'all' stands for several maps; analyze each of them by itself")
@@ -88,6 +94,7 @@ def analyze(
         weights=(str(weights),),
         images=_paths(images),
         num_images=num_images,
+        until=until,
         mean=_per_channel(mean),
         std=_per_channel(std),
         size=(as_size(size),),

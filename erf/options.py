@@ -8,6 +8,7 @@ from typing import Any
 
 from erf.drawing import SCALES, Drawing
 from erf.sizes import Size, read_size
+from erf.until import MIN_IMAGES, read_share
 from runkit.options import (
     RunOptions,
     add_batch_size,
@@ -48,6 +49,8 @@ class Config(RunOptions):
         images: Folder of images, a text file that lists them, or several of these and of images; None for the bundled
             photographs.
         num_images: At most so many of them.
+        until: Width of the interval of the side that holds half of the contribution, as a share of the side, that ends
+            a run before all images are measured; None to measure them all.
         size: Of the images in pixels: sides of squares, or (height, width).
         layer: Feature maps: "last", a stage's position, a module's name, or "all" for every stage.
         layout: Of the layers' outputs, such as "NHWC"; None to find it out.
@@ -63,6 +66,7 @@ class Config(RunOptions):
 
     images: Path | tuple[Path, ...] | None = None
     num_images: int = 50
+    until: float | None = None
     size: tuple[Size, ...] = (1024,)
     layer: tuple[str, ...] = ("last",)
     layout: str | None = None
@@ -137,6 +141,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--num-images", type=int, default=default.num_images, metavar="N", help="at most N images (default 50)"
+    )
+    what.add_argument(
+        "--until",
+        type=_share,
+        default=default.until,
+        metavar="SHARE",
+        help="measure image by image, in a shuffled order, until the 95%% interval of the side that holds half of the "
+        "contribution is narrower than this share of the side, such as 5%%: at least 10 images, at most --num-images",
     )
     what.add_argument(
         "--size",
@@ -274,6 +286,10 @@ def parse_config(arguments: Sequence[str]) -> Config:
             config = replace(config, weights=_before_after(config.weights))
     except ValueError as error:
         parser.error(str(error))
+    if config.until is not None and config.num_images < MIN_IMAGES:
+        parser.error(f"--until measures at least {MIN_IMAGES} images; --num-images {config.num_images} allows fewer")
+    if config.until is not None and config.from_npz:
+        parser.error("--until decides how many images are measured; --from-npz measures none")
     if config.console.list_models is None and bool(config.model) == bool(config.from_npz):
         parser.error("give --model NAME [NAME ...], or --from-npz FILE [FILE ...]")
     return config
@@ -283,6 +299,14 @@ def _size(text: str) -> Size:
     """Type of `--size`, for argparse, which reports its error."""
     try:
         return read_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _share(text: str) -> float:
+    """Type of `--until`, for argparse, which reports its error."""
+    try:
+        return read_share(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -4,7 +4,10 @@ Images -> network -> mean map (`.npz`) -> measures (`.json`) -> picture. torch i
 is on disk is measured and drawn without it.
 """
 
+import logging
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,7 @@ from erf.gradient.layers.layer import Layer, LayerError
 from erf.gradient.positions import positions_of
 from erf.measures.sums import stack_sums
 from erf.options import Config
-from erf.results.content import FieldIdentity, FieldProvenance
+from erf.results.content import FieldIdentity, FieldProvenance, Stopping
 from erf.results.files import (
     ErfResult,
     check_result,
@@ -25,6 +28,7 @@ from erf.results.files import (
 )
 from erf.results.tables import comparison_files
 from erf.sizes import pixels_of
+from erf.until import MIN_IMAGES
 from runkit import UserError, file_stem, save_csv
 from runkit.progress import SavedProgress
 from runkit.sweep import Preview, Swept, Tool, run_sweep
@@ -39,6 +43,8 @@ if TYPE_CHECKING:  # these load torch
     from runkit.dry_run import Cost
 
 __all__ = ["FieldTool", "measure_networks"]
+
+_logger = logging.getLogger(__name__)
 
 
 def measure_networks(config: Config, folder: Path | None = None) -> Swept[ErfResult]:
@@ -82,6 +88,11 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         self.device = device
         self.images = find_images(self.config.images, self.config.num_images)
         self.image_sha256 = self.images.sha256
+        if self.config.until is not None and len(self.images.paths) < MIN_IMAGES:
+            raise UserError(
+                f"--until measures at least {MIN_IMAGES} images; there are {len(self.images.paths)} "
+                f"({self.images.name}): name a folder of more by --images"
+            )
 
     def list_jobs(self, name: str, weights: str) -> list[Job]:
         from replknet.zoo import resolve_weights
@@ -120,6 +131,8 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
             identity["mean"] = list(self.config.mean)
         if self.config.std is not None:
             identity["std"] = list(self.config.std)
+        if self.config.until is not None:
+            identity["until"] = self.config.until
         return identity
 
     # what is on disk
@@ -172,7 +185,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     def compute(self, job: Job, network: "LoadedNetwork", loop: "Loop") -> "Progress":
         from erf.gradient.accumulate import accumulate
 
-        return accumulate(network.ready, self.images, self._question(job), loop)
+        return accumulate(network.ready, self.images, self._question(job), loop, until=self.config.until)
 
     def conclude(self, job: Job, network: "LoadedNetwork", state: "Progress", loop: "Loop") -> ErfResult:
         """Raises: UserError if no image could be used, or the map cannot be measured."""
@@ -182,7 +195,27 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         provenance: FieldProvenance = {**about, "identity": self.identify(job)}
         result = ErfResult(job.name, state.total / len(state.sums), provenance, stack_sums(state.sums), state.names)
         check_result(result)
-        return result
+        return result if self.config.until is None else self._stopped(result, self.config.until, reached=state.enough)
+
+    def _stopped(self, result: ErfResult, until: float, *, reached: bool) -> ErfResult:
+        """The result with a word on how its run ended."""
+        side = result.side(0.5)
+        width = (side.high - side.low) / side
+        _logger.log(
+            logging.INFO if reached else logging.WARNING,
+            "%s: after %d images the 95%% interval of the side that holds half of the contribution is %.2g%% of the "
+            "side%s",
+            result.name,
+            result.num_images,
+            100 * width,
+            "" if reached else f", wider than {until:.3g} of it: more images are needed",
+        )
+        stopping: Stopping = {
+            "until": until,
+            "interval_width": width if math.isfinite(width) else None,
+            "reached": reached,
+        }
+        return replace(result, provenance={**result.provenance, "stopping": stopping})
 
     # what is written
 
@@ -222,7 +255,8 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     def describe_inputs(self) -> str:
         config, images = self.config, self.images
         sizes = " and ".join("{} x {}".format(*pixels_of(size)) for size in config.size)
-        return f"{len(images.paths)} images ({images.name}) at {sizes} pixels, in {config.precision} on {self.device}"
+        count = str(len(images.paths)) if config.until is None else f"at most {len(images.paths)}"
+        return f"{count} images ({images.name}) at {sizes} pixels, in {config.precision} on {self.device}"
 
     def common_files(self, jobs: Sequence[Job]) -> list[Path]:
         return comparison_files(self.folder, self.config.formats) if len(jobs) > 1 else []

@@ -7,6 +7,7 @@ on the batch size nor on the number of ranks, and a run that is continued gives 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from erf.gradient.images import ImageSet
 from erf.gradient.positions import Position, align, centre_pixel
 from erf.gradient.precision import arithmetic, number_type
 from erf.gradient.ready import Question, ReadyNetwork, explained
+from erf.measures.stopping import half_side, is_narrow, shuffled
 from erf.measures.sums import Centre, MapSums, map_sums, stack_sums
 from erf.results.content import SkippedImage
+from erf.until import MIN_IMAGES
 from runkit.compute.memory import fitting_batch_size
 from runkit.compute.rounds import Loop, Packed
 from runkit.progress import SavedProgress
@@ -39,6 +42,7 @@ class Progress:
         skipped: Images left out, and why.
         done: Images dealt with, skipped ones included.
         feature_size: (h, w) of the feature map; None before the first image.
+        enough: Whether no more images are needed, as `accumulate` was asked by `until`.
     """
 
     total: np.ndarray
@@ -47,6 +51,7 @@ class Progress:
     skipped: tuple[SkippedImage, ...] = ()
     done: int = 0
     feature_size: tuple[int, int] | None = None
+    enough: bool = False
 
 
 def choose_batch_size(ready: ReadyNetwork, question: Question) -> int:
@@ -63,7 +68,14 @@ def choose_batch_size(ready: ReadyNetwork, question: Question) -> int:
     )
 
 
-def accumulate(ready: ReadyNetwork, images: ImageSet, question: Question, loop: Loop | None = None) -> Progress:
+def accumulate(
+    ready: ReadyNetwork,
+    images: ImageSet,
+    question: Question,
+    loop: Loop | None = None,
+    *,
+    until: float | None = None,
+) -> Progress:
     """Add up the contribution maps of images.
 
     Args:
@@ -72,6 +84,9 @@ def accumulate(ready: ReadyNetwork, images: ImageSet, question: Question, loop: 
         question: Which map is asked for.
         loop: How the images are gone through, what is gone on from, and what is kept; None for one by one, from the
             first, in this process alone.
+        until: Stop at the first image, from the tenth on, after which the interval of the side that holds half of the
+            contribution is narrower than this share of the side. The images then come in a shuffled order, the same
+            every time, so that the first of them stand for all. None to take all images, in the order they have.
 
     Returns: The state after the last image (on rank 0). An unreadable image, or one whose gradient is not finite, is
         skipped and named in it.
@@ -106,13 +121,14 @@ def accumulate(ready: ReadyNetwork, images: ImageSet, question: Question, loop: 
     with arithmetic(ready.precision):
         return loop.run(
             begun,
-            images.paths,
+            images.paths if until is None else [images.paths[index] for index in shuffled(len(images.paths))],
             done=begun.done,
             read=read,
             work=differentiate,
-            add=_add,
+            add=partial(_add, until=until),
             pack=pack,
             fitting=fitting,
+            enough=None if until is None else lambda state: state.enough,
         )
 
 
@@ -149,11 +165,12 @@ def _judge(name: str, contribution: np.ndarray, feature_size: tuple[int, int], c
     return _Outcome(name, contribution=contribution, sums=map_sums(contribution, centre), feature_size=feature_size)
 
 
-def _add(state: Progress, outcomes: Sequence[_Outcome]) -> Progress:
-    """The state after one more round."""
+def _add(state: Progress, outcomes: Sequence[_Outcome], *, until: float | None) -> Progress:
+    """The state after one more round, or after that image of it which is enough."""
     total, sums, names, skipped = state.total, list(state.sums), list(state.names), list(state.skipped)
-    feature_size = state.feature_size
+    feature_size, enough, dealt = state.feature_size, state.enough, 0
     for outcome in outcomes:
+        dealt += 1
         feature_size = outcome.feature_size or feature_size
         if outcome.contribution is None or outcome.sums is None:
             _logger.warning("skipped %s: %s", outcome.name, outcome.reason)
@@ -162,15 +179,27 @@ def _add(state: Progress, outcomes: Sequence[_Outcome]) -> Progress:
             total = total + outcome.contribution
             sums.append(outcome.sums)
             names.append(outcome.name)
+            if until is not None and _suffices(sums, total.shape, until):
+                enough = True
+                break
     return replace(
         state,
         total=total,
         sums=tuple(sums),
         names=tuple(names),
         skipped=tuple(skipped),
-        done=state.done + len(outcomes),
+        done=state.done + dealt,
         feature_size=feature_size,
+        enough=enough,
     )
+
+
+def _suffices(sums: Sequence[MapSums], shape: tuple[int, ...], until: float) -> bool:
+    """Whether the interval over these images is narrower than the share `until` of the side."""
+    if len(sums) < MIN_IMAGES:
+        return False
+    height, width = shape
+    return is_narrow(half_side(np.concatenate([one.rings for one in sums]), (height, width)), until)
 
 
 def pack(state: Progress) -> Packed:
@@ -181,6 +210,7 @@ def pack(state: Progress) -> Packed:
         "skipped": state.skipped,
         "done": state.done,
         "feature_size": state.feature_size,
+        "enough": state.enough,
     }
     return {"total": state.total, **sums}, head
 
@@ -195,4 +225,5 @@ def unpack(saved: SavedProgress) -> Progress:
         skipped=tuple(head["skipped"]),
         done=head["done"],
         feature_size=tuple(head["feature_size"]) if head["feature_size"] else None,
+        enough=head.get("enough", False),
     )

@@ -21,6 +21,7 @@ __all__ = [
     "PrecisionDifference",
     "PrecisionLoss",
     "SkippedImage",
+    "Stopping",
     "schema",
 ]
 
@@ -39,6 +40,10 @@ class _Asked(TypedDict, total=False):
     prefix_tokens: Annotated[int, Keywords(minimum=0, description="tokens before the map, where it was said")]
     mean: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
     std: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
+    until: Annotated[
+        float,
+        Keywords(description="share of a side that its interval had to be narrower than, where it was said"),
+    ]
 
 
 class FieldIdentity(_Asked):
@@ -154,7 +159,22 @@ class FieldForm(TypedDict):
     form_reason: Annotated[str | None, Keywords(description="why this form")]
 
 
-class FieldMaking(RunHead, FieldUnits, FieldForm, Computation):
+class Stopping(TypedDict):
+    """How a run ended that was to measure as many images as are needed."""
+
+    until: Annotated[float, Keywords(description="share of the side that holds half of the contribution")]
+    interval_width: Annotated[
+        float | None,
+        Keywords(description="of its 95% interval, as a share of the side, after the images used"),
+    ]
+    reached: Annotated[bool, Keywords(description="whether that was narrow enough before the images came to an end")]
+
+
+class _Stopped(TypedDict, total=False):
+    stopping: Annotated[Stopping, Keywords(description="where the run was to end by an interval (--until)")]
+
+
+class FieldMaking(RunHead, FieldUnits, FieldForm, Computation, _Stopped):
     """What made a map, without its identity."""
 
     config: Annotated[Mapping[str, Any], Keywords(description="all options of the command")]

@@ -82,6 +82,7 @@ class Loop:
         add: Callable[[_State, list[_Outcome]], _State],
         pack: Callable[[_State], Packed],
         fitting: Callable[[], int],
+        enough: Callable[[_State], bool] | None = None,
     ) -> _State:
         """Work on the items in rounds of a batch for each rank, and add up the outcomes in the order of the items.
 
@@ -95,8 +96,10 @@ class Loop:
             add: The state after the outcomes of one more round; called on rank 0.
             pack: A state as the progress file holds it; batch size and seconds are added to its head.
             fitting: How many items fit at a time, where nothing else decides the batch size; called on rank 0.
+            enough: Whether a state needs no more items, asked before each round on rank 0; None to take all items.
 
-        Returns: On rank 0 the state after the last item; on the others the state they came with.
+        Returns: On rank 0 the state after the last item, or the first that is enough; on the others the state they
+            came with.
         Raises: UserError if memory does not suffice for one item; RunStopped if another rank is no more.
         """
         world = self.world
@@ -107,11 +110,15 @@ class Loop:
         batches, clock, begun = Batches(self.batch_size, self.label), SaveClock(), time.perf_counter()
         together = self.batch_size * world.size
         rounds = [items[start : start + together] for start in range(done, len(items), together)]
+        worked = 0
         with self._bar(len(items), done) as bar, ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
             waiting = _read_ahead(pool, read, map(world.share, rounds))
             try:
                 for chosen, batch in zip(rounds, waiting, strict=True):
+                    if enough is not None and world.on_main(partial(enough, state)):
+                        break
                     outcomes = world.collect(partial(_work_on, batch, partial(batches.run, work)))
+                    worked += len(chosen)
                     if world.main:
                         state = add(state, outcomes)
                         bar.update(len(chosen))
@@ -124,7 +131,7 @@ class Loop:
                 pool.shutdown(cancel_futures=True)
         if world.main:
             self._save(pack, state)
-        self.images_per_second = (len(items) - done) / (time.perf_counter() - begun)
+        self.images_per_second = worked / (time.perf_counter() - begun)
         return state
 
     def _save(self, pack: Callable[[_State], Packed], state: _State) -> None:

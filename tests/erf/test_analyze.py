@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import erf
@@ -152,3 +153,53 @@ def test_networks_and_results_are_shown_in_a_line(result):
 def test_what_cannot_be_is_refused_in_a_line(photo_folder, options, words):
     with pytest.raises(UserError, match=words):
         erf.analyze(Net(), photo_folder, **{"size": 32, "device": "cpu", **options})
+
+
+def test_as_many_images_as_needed(photo_folder, tmp_path, capsys, caplog):
+    rng = np.random.default_rng(1)
+    for number in range(10):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(photo_folder / f"more{number}.png")
+    torch.manual_seed(0)
+    torch.save(Net().state_dict(), tmp_path / "net.pth")
+    base = ["--model", f"{__file__}:Net", "--weights", str(tmp_path / "net.pth"), "--images", str(photo_folder)]
+    base += ["--size", "32", "--device", "cpu", "--output", str(tmp_path / "out")]
+    caplog.set_level("INFO")
+    assert main([*base, "--until", "60%"]) == 0
+    assert "after 10 images the 95% interval of the side that holds half of the contribution is " in caplog.text
+    (path,) = (tmp_path / "out" / "erf").glob("*.npz")
+    written = erf.load_result(path)
+    content = json.loads(path.with_suffix(".json").read_text())
+    side = written.side(0.5)
+    assert content["stopping"] == {"until": 0.6, "interval_width": (side.high - side.low) / side, "reached": True}
+    assert content["identity"]["until"] == 0.6
+    assert (content["data"]["images_used"], content["data"]["images_chosen"]) == (10, 14)
+    manifest = path.with_suffix(".images.csv").read_text().splitlines()
+    assert sum(line.endswith("True") for line in manifest) == 10
+    torch.manual_seed(0)
+    equal(erf.analyze(Net(), photo_folder, size=32, device="cpu", until=0.6), written)
+    # another width is another result; one that cannot be reached takes all images and says so
+    assert main([*base, "--until", "1%"]) == 2
+    assert "until: 0.6 -> 0.01" in capsys.readouterr().err
+    assert main([*base, "--until", "0.1%", "--overwrite"]) == 0
+    assert "wider than 0.001 of it: more images are needed" in caplog.text
+    assert erf.load_result(path).provenance["stopping"]["reached"] is False
+    assert erf.load_result(path).num_images == 14
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--until 5", "'5' is no share between 0 and 1; write 5% or 0.05"),
+        ("--until 5% --num-images 9", "--until measures at least 10 images; --num-images 9 allows fewer"),
+        ("--until 5%", "--until measures at least 10 images; there are 4 (photos)"),
+    ],
+)
+def test_wrong_ways_to_end_are_refused(photo_folder, capsys, caplog, arguments, words):
+    base = ["--model", "test_resnet", "--weights", "random", "--images", str(photo_folder), *arguments.split()]
+    try:
+        code = main(base)
+    except SystemExit as error:
+        code = error.code
+    assert (code, words in caplog.text + capsys.readouterr().err) == (2, True)
+    with pytest.raises(UserError, match="until=5: take a share between 0 and 1"):
+        erf.analyze(Net(), photo_folder, until=5)

@@ -43,10 +43,10 @@ def run(photo_folder):
     network = Network()
     images = find_images(photo_folder, 4)
 
-    def call(layer="last", label="the network", **kwargs):
+    def call(layer="last", label="the network", until=None, **kwargs):
         prepared = Prepared(network, torch.contiguous_format)
         ready = ReadyNetwork(prepared, PREPROCESSING, torch.device("cpu"), precision="float64", label=label)
-        return accumulate(ready, images, Question((32, 32), layer), Loop(**kwargs))
+        return accumulate(ready, images, Question((32, 32), layer), Loop(**kwargs), until=until)
 
     call.network, call.images = network, images
     return call
@@ -131,3 +131,28 @@ def test_out_of_memory_halves_the_batch(run, caplog):
 def test_a_layer_that_is_not_there_is_the_users_error(run):
     with pytest.raises(UserError, match="conv2"):
         run(layer="conv2", label="net")
+
+
+def test_a_run_ends_at_the_image_that_is_enough(run, monkeypatch):
+    """Whatever the batch size, and for good: going on takes no more images."""
+    monkeypatch.setattr("erf.gradient.accumulate.MIN_IMAGES", 2)
+    monkeypatch.setattr("erf.gradient.accumulate.shuffled", lambda count: [3, 1, 0, 2])
+    asked = []
+
+    def narrow(side, share):
+        asked.append(side)
+        return len(asked) == 2
+
+    monkeypatch.setattr("erf.gradient.accumulate.is_narrow", narrow)
+    order = [run.images.name_of(run.images.paths[index]) for index in (3, 1, 0)]
+    kept, whole = [], None
+    for batch_size in (1, 2, 4):
+        asked.clear()
+        state = run(until=0.05, batch_size=batch_size, keep=lambda *saved: kept.append(saved))
+        assert (list(state.names), state.done, state.enough) == (order, 3, True)
+        whole = whole or state
+        np.testing.assert_allclose(state.total, whole.total, rtol=1e-12)
+    save_progress(path := run.images.root / "partial.npz", {"model": "a"}, *kept[-1])
+    calls = run.network.calls
+    again = run(until=0.05, saved=find_progress(path, {"model": "a"}, resume=True))
+    assert (list(again.names), run.network.calls) == (order, calls)

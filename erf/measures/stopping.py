@@ -1,0 +1,43 @@
+"""When enough images are measured: the interval of the side that holds half of the contribution is narrow enough.
+
+The rule looks after each image, from the tenth on, so it depends neither on the batch size nor on the number of ranks.
+A rule that looks at the interval stops a little too early as often as the interval happens to be narrow, so intervals
+after stopping hold the truth less often than 95%; `docs/how-to/own-images.md` says by how much.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from erf.measures.bootstrap import RESAMPLES, Resampled, choices
+from erf.measures.extent import interpolated_side, mass_shares
+from erf.measures.value import Value
+
+__all__ = ["half_side", "is_narrow", "shuffled"]
+
+_HALF = 0.5
+_ORDER_SEED = 0
+
+
+def half_side(rings: np.ndarray, shape: tuple[int, int], *, resamples: int = RESAMPLES) -> Value:
+    """Side of the square that holds half of the mean map, with its interval over images.
+
+    Args:
+        rings: Sums of N maps over square rings (N, R), as in `MapSums`.
+        shape: (height, width) of the maps.
+        resamples: Bootstrap draws.
+    """
+    drawn = choices(len(rings), resamples=resamples) @ rings
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample of images whose maps are zero has no side
+        sides = interpolated_side(mass_shares(drawn, shape), (_HALF,), shape)[:, 0]
+    return Value.of(Resampled(sides[0], sides[1:], len(rings)), "px")
+
+
+def is_narrow(side: Value, share: float) -> bool:
+    """Whether the interval is narrower than a share of the value; never where either is not defined."""
+    return bool(side.high - side.low < share * side)
+
+
+def shuffled(count: int) -> Sequence[int]:
+    """An order of that many images, the same every time: the first of them stand for all of them."""
+    return [int(index) for index in np.random.default_rng(_ORDER_SEED).permutation(count)]

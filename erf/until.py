@@ -1,0 +1,21 @@
+"""What `--until` says: the width of an interval, as a share of its value, at which enough images are measured."""
+
+__all__ = ["MIN_IMAGES", "read_share"]
+
+MIN_IMAGES = 10
+"""Images that are measured at least; the interval of fewer is not to be trusted."""
+
+
+def read_share(text: str) -> float:
+    """`5%` or `0.05` as a share.
+
+    Raises: ValueError if it is no share between 0 and 1.
+    """
+    number, percent, rest = text.strip().partition("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = 0.0
+    if not rest and 0 < share < 1:
+        return share
+    raise ValueError(f"{text!r} is no share between 0 and 1; write 5% or 0.05")
