@@ -40,6 +40,20 @@ def test_every_module_and_data_file_is_inside(wheel):
     assert inside == set(tracked(*PACKAGES))
 
 
+def test_an_index_takes_it(wheel):
+    """What an index checks before it takes a wheel: the metadata and whether the README can be rendered."""
+    twine = [sys.executable, "-m", "twine", "--no-color", "check", "--strict", str(wheel)]
+    checked = subprocess.run(twine, capture_output=True, encoding="utf-8")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name).decode()
+    assert "Author: The replknet-analysis contributors\n" in metadata
+    assert "Project-URL: Repository, https://github.com/" in metadata
+    assert "Requires-Dist" in metadata
+    assert " @ " not in metadata.partition("\n\n")[0]  # a direct reference
+
+
 def test_the_installed_wheel_works_elsewhere(wheel, tmp_path):
     """Away from the checkout: data files are found, every command line answers, and a network is measured."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(tmp_path)]
