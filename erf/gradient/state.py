@@ -1,5 +1,6 @@
 """A network is left as it was found: what its forward pass writes to modules is put back."""
 
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -9,38 +10,41 @@ from torch import nn
 
 __all__ = ["as_it_was", "same_buffers"]
 
+_CONTAINERS = frozenset([dict, list, set, OrderedDict, defaultdict, deque])
+
 
 @contextmanager
 def as_it_was(model: nn.Module) -> Iterator[None]:
     """Put attributes of modules back that a forward pass writes, such as caches and counters, and buffers as well."""
-
-    def copied(value: Any) -> Any:
-        return type(value)(value) if type(value) in (dict, list, set) else value
-
-    before = [(m, {name: copied(value) for name, value in vars(m).items()}) for m in model.modules()]
+    before = [(vars(module), _noted(module)) for module in model.modules()]
     with same_buffers(model):
         try:
             yield
         finally:
-            for module, attributes in before:
-                own = vars(module)
-                for name in [name for name in own if name not in attributes]:
+            for own, noted in before:
+                for name in [name for name in own if name not in noted]:
                     del own[name]
-                for name, value in attributes.items():
-                    held = own.get(name)
-                    if type(value) in (dict, list, set) and type(held) is type(value):
-                        _refill(held, value)
-                    else:
-                        own[name] = value
+                for name, (value, content) in noted.items():
+                    own[name] = value
+                    if content is not None and (content or value):
+                        _refill(value, content)
 
 
-def _refill(container: Any, value: Any) -> None:
-    """Give a dictionary, list or set its old contents, without making another of it: others may hold it."""
+def _noted(module: nn.Module) -> dict[str, tuple[Any, Any]]:
+    """The attributes of a module, each with a copy of what it holds if it is a container."""
+    return {
+        name: (value, (value.copy() if value else ()) if type(value) in _CONTAINERS else None)
+        for name, value in vars(module).items()
+    }
+
+
+def _refill(container: Any, content: Any) -> None:
+    """Give a dictionary, list, set or queue its old content, without making another of it: others may hold it."""
     container.clear()
-    if isinstance(container, list):
-        container.extend(value)
+    if isinstance(container, (list, deque)):
+        container.extend(content)
     else:
-        container.update(value)
+        container.update(content)
 
 
 @contextmanager

@@ -1,15 +1,17 @@
 """What a network gives for an image has to be settled by that image alone.
 
-It is not where the forward pass draws random numbers, goes on counting, or computes something over the images of a
-batch (`x.mean(0)`, `F.batch_norm` with `training=True`): then a map would be another one the next time, or with another
-batch size. A few forward passes on small images of noise tell, before the first map.
+It is not where the forward pass draws random numbers, keeps something from one pass to the next, or computes something
+over the images of a batch (`x.mean(0)`, `F.batch_norm` with `training=True`): then a map would be another one the next
+time, or with another batch size. A few forward passes on small images of noise tell, before the first map of each batch
+size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 
+from erf.gradient.layers.chance import drawing, same_random_numbers, what_was_drawn
 from erf.gradient.layers.find import output_of_layer
 from erf.gradient.layers.known import known_of
 from erf.gradient.layers.layer import ForwardError, Layer, LayerError
@@ -21,7 +23,7 @@ _SIDE, _STRIDE = 64, 32  # of small images; sides that differ by a multiple of t
 _ROUNDING = 1000.0  # epsilons of the type: by so much the same output may differ where it is computed otherwise
 _MOST_ROUNDING = 0.05  # of types with few digits, and of another algorithm for another batch size
 _RANDOM_TRIES = 3
-_LOUDER = 3.0  # times the contrast of the image beside it: the largest value of a batch is then not in the first image
+_CONTRASTS = (1.0, 3.0, 1.0)  # of the images of noise; the largest value of a batch is then not in the first one
 
 
 class UnsteadyForward(ValueError):
@@ -34,23 +36,23 @@ def normalises_by_batch(model: nn.Module) -> bool:
 
 
 def check_steady(model: nn.Module, images: torch.Tensor, layer: Layer) -> None:
-    """Try once whether a layer's output is settled by each image alone.
+    """Try once for each batch size whether a layer's output is settled by each image alone.
 
     Args:
-        model: In eval mode, unwrapped; left as it was found, as are PyTorch's random numbers.
-        images: (N, C, H, W), of which only shape, type and device are used.
+        model: In eval mode, unwrapped; left as it was found, as are all random numbers.
+        images: (N, C, H, W), of which only shape, type and device are used. A single one is tried in a batch of two.
         layer: The layer whose output is compared.
 
     Raises: UnsteadyForward if it is not.
     """
-    found, key = known_of(model), ("steady", layer, images.shape[1:], images.dtype, images.device)
+    count = 1 if normalises_by_batch(model) else max(len(images), 2)
+    found, key = known_of(model), ("steady", layer, count, images.shape[1:], images.dtype, images.device)
     if key in found:
         return
-    devices = [images.device] if images.device.type == "cuda" else []
-    with torch.no_grad(), torch.inference_mode(False), as_it_was(model), torch.random.fork_rng(devices):
+    with torch.no_grad(), torch.inference_mode(False), same_random_numbers(images.device):
         for size in _sizes(images.shape[2], images.shape[3]):
             try:
-                _Passes(model, layer, images, size).check()
+                _Passes(model, layer, images, size).check(count)
             except (ForwardError, LayerError):  # it takes no such images; if it takes none, its map will say so
                 continue
             found[key] = True
@@ -69,76 +71,107 @@ class _Passes:
     """Forward passes of one size, and what they tell."""
 
     def __init__(self, model: nn.Module, layer: Layer, like: torch.Tensor, size: tuple[int, int]):
-        self._model, self._layer, self._like = model, layer, like
+        self._model, self._layer, self._device = model, layer, like.device
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(3, like.shape[1], *size, generator=generator).to(like)
-        self._first, self._second, self._third = noise[:1], _LOUDER * noise[1:2], noise[2:]
+        contrasts = torch.tensor(_CONTRASTS).view(-1, 1, 1, 1)
+        noise = contrasts * torch.randn(len(_CONTRASTS), like.shape[1], *size, generator=generator)
+        self._images = noise.to(like).split(1)
         exact = _ROUNDING * torch.finfo(like.dtype).eps
         self._rounding = min(exact, _MOST_ROUNDING)
 
-    def check(self) -> None:
-        """Raises: UnsteadyForward; ForwardError and LayerError if the network does not take these images."""
-        state = _random_state(self._like.device)
-        alone = self._run(self._first)
-        drawn = any(
-            not torch.equal(before, now) for before, now in zip(state, _random_state(self._like.device), strict=True)
-        )
-        alone_only = normalises_by_batch(self._model)
-        pair = None if alone_only else self._pair(self._second)
-        if pair is None or drawn:
-            self._check_repeated(alone, _RANDOM_TRIES if drawn else 1)
-        if not alone_only:
-            self._check_beside(alone, pair, at=0)
-            self._check_beside(alone, self._pair(self._second, at=1), at=1)
+    def check(self, count: int) -> None:
+        """Compare each image of a batch with the same image alone.
 
-    def _check_beside(self, alone: torch.Tensor, pair: torch.Tensor | None, at: int) -> None:
-        """Whether an image gives the same alone as in a pair, at its place there."""
-        if pair is None or (difference := _difference(alone, pair)) <= self._rounding:
+        Raises: UnsteadyForward; ForwardError and LayerError if the network does not take these images.
+        """
+        order = _order(count)
+        alone = {}
+        for i in sorted({*order[1:], 1}):  # the first one last, so that what it leaves behind shows in the others
+            with as_it_was(self._model):
+                alone[i] = self._run([i])
+        with as_it_was(self._model):
+            before = what_was_drawn(self._device)
+            alone[0] = self._run([0])
+            if what_was_drawn(self._device) != before:
+                self._check_chance(alone[0])
+            batch = self._batch(order) if count > 1 else None
+            if batch is None:
+                self._check_repeated(alone, 0)
+                self._check_repeated(alone, 1)
+            else:
+                self._check_batch(alone, batch, order)
+
+    def _check_chance(self, alone: torch.Tensor) -> None:
+        """Whether random numbers that are drawn make a difference."""
+        for which in ("smallest", "largest"):
+            with drawing(which):
+                self._refuse_another(alone, self._run([0]))
+        for _ in range(_RANDOM_TRIES):
+            self._refuse_another(alone, self._run([0]))
+
+    def _check_repeated(self, alone: dict[int, torch.Tensor], which: int) -> None:
+        """Whether an image gives the same again, after others."""
+        self._refuse_another(alone[which], self._run([which]))
+
+    def _refuse_another(self, output: torch.Tensor, again: torch.Tensor) -> None:
+        difference = _difference(output, again)
+        if difference > self._rounding:
+            raise UnsteadyForward(
+                f"what the network gives for the same image changes by {difference:.1%} from one forward pass to "
+                "the next: leave out of it what is random, such as F.dropout with training=True or torch.rand, and "
+                "what depends on earlier passes, such as a counter, a buffer that it updates, or features that it keeps"
+            )
+
+    def _check_batch(self, alone: dict[int, torch.Tensor], batch: list[torch.Tensor], order: Sequence[int]) -> None:
+        """Whether each image gives the same alone as at its place in a batch."""
+        differences = [_difference(alone[i], part) for i, part in zip(order, batch, strict=True)]
+        largest = max(differences)
+        if largest <= self._rounding:
             return
-        # by rounding, since a pair is computed in another order, or by more?
-        self._check_repeated(alone, 1)
-        other = self._pair(self._third, at)
-        if other is not None:
-            apart = _difference(pair, other)
-            if apart > self._rounding or difference > _MOST_ROUNDING:
-                raise UnsteadyForward(
-                    f"what the network gives for an image changes by {max(apart, difference):.1%} with the other "
-                    "images of its batch, and a contribution map is that of one image: leave out of its forward pass "
-                    "what runs over the images, such as x.mean(0) or F.batch_norm with training=True"
-                )
+        for which in alone:  # is it what earlier passes left behind?
+            self._check_repeated(alone, which)
+        # by rounding, since a batch is computed in another order, or by more?
+        apart = 0.0
+        for kept in _halves(len(order)):
+            others = [i if stays else (i + 1) % len(self._images) for i, stays in zip(order, kept, strict=True)]
+            again = self._batch(others)
+            if again is not None:
+                apart = max(apart, *(_difference(batch[at], again[at]) for at, stays in enumerate(kept) if stays))
+        if apart > self._rounding or largest > _MOST_ROUNDING:
+            raise UnsteadyForward(
+                f"what the network gives for an image changes by {max(apart, largest):.1%} with the other images of "
+                "its batch, and a contribution map is that of one image: leave out of its forward pass what runs over "
+                "the images, such as x.mean(0) or F.batch_norm with training=True"
+            )
 
-    def _check_repeated(self, alone: torch.Tensor, times: int) -> None:
-        for _ in range(times):
-            difference = _difference(alone, self._run(self._first))
-            if difference > self._rounding:
-                raise UnsteadyForward(
-                    f"what the network gives for the same image changes by {difference:.1%} from one forward pass to "
-                    "the next: leave out of it what is random, such as F.dropout with training=True or torch.rand, and "
-                    "what depends on earlier passes, such as a buffer or a counter that it updates"
-                )
-
-    def _run(self, x: torch.Tensor) -> torch.Tensor:
+    def _run(self, order: Sequence[int]) -> torch.Tensor:
+        x = torch.cat([self._images[i] for i in order])
         autocast = torch.autocast(x.device.type, enabled=False)
         with autocast:
-            return output_of_layer(self._model, x.clone(), self._layer)
+            return output_of_layer(self._model, x, self._layer)
 
-    def _pair(self, beside: torch.Tensor, at: int = 0) -> torch.Tensor | None:
-        """The part of the first image in the output for it and another one; None if the network takes no pairs.
-
-        Args:
-            at: Its place in the pair, 0 or 1.
-        """
+    def _batch(self, order: Sequence[int]) -> list[torch.Tensor] | None:
+        """The part of each image in the output for a batch; None if the network takes no such batch."""
         try:
-            output = self._run(torch.cat([beside, self._first] if at else [self._first, beside]))
+            output = self._run(order)
         except (ForwardError, LayerError):
             return None
-        half, rest = divmod(len(output), 2)
-        return None if rest else output[at * half : (at + 1) * half]
+        return None if len(output) % len(order) else list(output.chunk(len(order)))
 
 
-def _random_state(device: torch.device) -> list[torch.Tensor]:
-    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [torch.random.get_rng_state(), *cuda]
+def _order(count: int) -> list[int]:
+    """Which image of noise is where in a batch: each of them, then again without any pattern."""
+    kinds = len(_CONTRASTS)
+    rest = torch.randint(0, kinds, (max(count - kinds, 0),), generator=torch.Generator().manual_seed(0)).tolist()
+    return [*range(kinds), *rest][:count]
+
+
+def _halves(count: int) -> Iterator[list[bool]]:
+    """Which images of a batch stay as they are while the others change: some without any pattern, then the others."""
+    stays = (torch.rand(count, generator=torch.Generator().manual_seed(0)) < 0.5).tolist()
+    stays[:2] = True, False
+    yield stays
+    yield [not one for one in stays]
 
 
 def _difference(a: torch.Tensor, b: torch.Tensor) -> float:

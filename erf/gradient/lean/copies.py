@@ -15,6 +15,10 @@ __all__ = ["CannotCopy", "copy_network"]
 
 _ATOMS = frozenset([bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device])
 """Types whose objects never change."""
+_CONTAINERS = frozenset([dict, OrderedDict, set])
+_OWN = frozenset(vars(nn.Module()))
+"""Attributes that every module has for itself."""
+_NO_TENSORS = _ATOMS | _CONTAINERS | {list, tuple}
 _COMPILED = "_compiled_call_impl"
 """Attribute of a compiled module, which modules leave out of their state."""
 
@@ -45,8 +49,8 @@ def _copy(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     memo: dict[int, Any] = {}
     shells: list[tuple[nn.Module, nn.Module]] = []
     for module in model.modules():
-        held = [*module._parameters.values(), *module._buffers.values(), *vars(module).values()]
-        for tensor in held:
+        others = [value for value in vars(module).values() if type(value) not in _NO_TENSORS]
+        for tensor in (*module._parameters.values(), *module._buffers.values(), *others):
             if isinstance(tensor, Tensor) and id(tensor) not in memo:
                 memo[id(tensor)] = _copy_tensor(tensor, dtype)
         if _is_ordinary(type(module)):
@@ -56,7 +60,13 @@ def _copy(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     for module, shell in shells:
         own = vars(shell)
         for name, value in vars(module).items():
-            own[name] = value if type(value) in _ATOMS else _copied(value, memo)
+            kind = type(value)
+            if kind in _ATOMS:
+                own[name] = value
+            elif not value and name in _OWN and kind in _CONTAINERS:  # most of what there is
+                own[name] = kind()
+            else:
+                own[name] = _copied(value, memo)
         own.pop(_COMPILED, None)
     copied = copy.deepcopy(model, memo)
     if dtype is None:
@@ -86,13 +96,9 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         return memo[id(value)]
     if kind is tuple and all(type(part) in _ATOMS for part in value):
         return value
-    copied: Any = None
-    if (kind is dict or kind is OrderedDict or kind is set) and not value:
-        copied = kind()
-    elif kind is dict and _holds_known(value, memo):
-        copied = {name: None if part is None else memo[id(part)] for name, part in value.items()}
-    else:
+    if kind not in _CONTAINERS or (value and not (kind is dict and _holds_known(value, memo))):
         return copy.deepcopy(value, memo)
+    copied = {name: part if part is None else memo[id(part)] for name, part in value.items()} if value else kind()
     memo[id(value)] = copied
     return copied
 

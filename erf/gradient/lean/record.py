@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from erf.gradient.layers.capture import capture, eager, select, unwrapped
+from erf.gradient.layers.chance import same_random_numbers
 from erf.gradient.layers.find import feature_map, is_module_name, resolve
 from erf.gradient.layers.layer import Layer, as_layer
 from erf.gradient.lean.calls import IMAGE, Call, NoLeanForm, Recording, Value
@@ -31,7 +32,8 @@ def record(model: nn.Module, layer: Any, images: Tensor) -> Recording:
     """Record how a network gets from images to a feature map.
 
     Args:
-        model: In eval mode; left as it is, whatever its forward pass puts away, since a copy of it runs.
+        model: In eval mode; left as it is, whatever its forward pass puts away, since a copy of it runs, as are all
+            random numbers.
         layer: As for `erf.gradient.layers.find.feature_map`.
         images: (N, C, H, W), of which only shape, strides, type and device are used.
 
@@ -42,7 +44,7 @@ def record(model: nn.Module, layer: Any, images: Tensor) -> Recording:
     recorder = _Recorder()
     try:
         model = copy_network(unwrapped(model))
-        with torch.inference_mode(False), torch.enable_grad(), recorder:
+        with same_random_numbers(images.device), torch.inference_mode(False), torch.enable_grad(), recorder:
             x = recorder.blank(torch.empty_strided(images.shape, images.stride(), dtype=images.dtype, device="meta"))
             x.requires_grad_()
             found, own_layout = _output(model, x, as_layer(layer))
