@@ -7,15 +7,15 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from support import ROOT
+from warm import Python, run_python
+
+from shapebias.stimuli.categories import CATEGORIES
 
 KILLS = int(os.environ.get("KILLS", "1"))
 
@@ -25,37 +25,38 @@ def erf_command(tmp_path) -> list[str]:
     folder = tmp_path / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for number in range(30):
-        Image.fromarray(rng.integers(0, 256, (100, 120, 3), dtype=np.uint8)).save(folder / f"{number:02d}.png")
-    return ["erf.visualize", "--model", "resnet18", "--weights", "random", "--images", str(folder), "--size", "160"]
+    for number in range(16):
+        Image.fromarray(rng.integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(folder / f"{number:02d}.png")
+    return ["erf.visualize", "--model", "resnet18", "--weights", "random", "--images", str(folder), "--size", "96"]
 
 
 @pytest.fixture
-def shapebias_command(tmp_path, benchmark_folder) -> list[str]:
-    people = tmp_path / "people"
+def shapebias_command(tmp_path) -> list[str]:
+    stimuli, people = tmp_path / "edge", tmp_path / "people"
+    rng = np.random.default_rng(0)
+    rows = ["subj,session,trial,rt,object_response,category,condition,imagename"]
+    for shape in CATEGORIES:
+        (stimuli / shape).mkdir(parents=True)
+        for number in range(1, 11):
+            name = f"{shape}{number}.png"
+            Image.fromarray(rng.integers(0, 256, (224, 224), dtype=np.uint8)).save(stimuli / shape / name)
+            rows.append(f"subject-01,1,{len(rows)},NaN,{shape},{shape},0,{name}")
     people.mkdir()
-    rows = [
-        f"subject-01,1,{trial},NaN,{path.parent.name},{path.parent.name},0,{path.name}"
-        for trial, path in enumerate(sorted(benchmark_folder.glob("*/*.png")), start=1)
-    ]
-    columns = "subj,session,trial,rt,object_response,category,condition,imagename"
-    (people / "1.csv").write_text("\n".join([columns, *rows]) + "\n")
-    data = ["--stimuli", str(benchmark_folder), "--humans", str(people)]
+    (people / "1.csv").write_text("\n".join(rows) + "\n")
+    data = ["--experiment", "edge", "--stimuli", str(stimuli), "--humans", str(people)]
     return ["shapebias.run", "--model", "test_resnet", "--weights", "random", *data]
 
 
-def start(command: list[str], output: Path) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # the same number of threads gives the same bits
-    arguments = [sys.executable, "-m", *command, "--resume", "--output", str(output)]
-    return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def start(command: list[str], output: Path) -> Python:
+    threads = {"OMP_NUM_THREADS": "1"}  # the same number of threads gives the same bits
+    return Python("-m", *command, "--resume", "--output", str(output), environment=threads)
 
 
 def finish(command: list[str], output: Path) -> float:
     """Let a run come to its end; returns the seconds it took."""
     started = time.monotonic()
-    process = start(command, output)
-    said, _ = process.communicate()
-    assert process.returncode == 0, said.decode()
+    done = start(command, output).wait()
+    assert done.returncode == 0, done.stderr
     return time.monotonic() - started
 
 
@@ -81,20 +82,19 @@ def content(output: Path) -> dict[str, object]:
 @pytest.mark.parametrize("tool", ["erf", "shapebias"])
 def test_killed_runs_end_in_the_same_files(tool, request, tmp_path):
     command = request.getfixturevalue(f"{tool}_command")
+    run_python("-c", "pass")  # the first one waits for the server
     seconds = finish(command, tmp_path / "whole")
     whole, killed = content(tmp_path / "whole"), tmp_path / "killed"
     rng = random.Random(0)
     kills = 0
     while kills < KILLS:
         process = start(command, killed)
-        try:
-            process.communicate(timeout=rng.uniform(0.2, 1.0) * seconds)
-        except subprocess.TimeoutExpired:
+        done = process.wait(rng.uniform(0.2, 0.9) * seconds)
+        if done is None:
             process.kill()
-            process.communicate()
             kills += 1
             continue
-        assert process.returncode == 0
+        assert done.returncode == 0
         assert content(killed) == whole  # and from the beginning
         shutil.rmtree(killed)
     finish(command, killed)

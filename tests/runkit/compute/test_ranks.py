@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from support import ROOT
+from warm import Python
 
 from runkit import UserError
 from runkit.compute.device import choose_device
@@ -17,17 +19,31 @@ from runkit.compute.ranks import World
 from runkit.compute.rounds import Loop
 
 
-def torchrun(*arguments: str, ranks: int = 2, timeout: float = 200.0) -> subprocess.CompletedProcess[str]:
-    """Run `arguments` (a script, or -m and a module) on `ranks` ranks of this machine."""
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `arguments` (a script, or -m and a module) on two ranks of this machine."""
     return subprocess.run(
-        [*command, *arguments],
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", *arguments],
         capture_output=True,
         encoding="utf-8",
         cwd=ROOT,
-        timeout=timeout,
+        timeout=200,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+
+
+def two_ranks(*arguments: str) -> list[subprocess.CompletedProcess[str]]:
+    """What torchrun makes of `python arguments`, without waiting for imports: two ranks of this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [Python(*arguments, environment={**world, "RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
+    done = [rank.wait(200) for rank in ranks]
+    for rank in ranks:
+        rank.kill()
+    assert None not in done, "the ranks wait for each other"
+    assert [one.returncode for one in done] == [0, 0], "\n".join(one.stderr for one in done)
+    return done
 
 
 def test_one_process_is_a_world_of_size_1():
@@ -68,8 +84,6 @@ def test_rounds_add_up_in_order_and_save(done):
 
 
 STEPS = """
-import sys
-
 import torch
 from runkit.compute.ranks import joined_world
 from runkit import UserError
@@ -92,19 +106,15 @@ with joined_world(torch.device("cpu")) as world:
         world.check_same({"images": world.rank})
     except UserError as error:
         difference = str(error)
-    # one write, since torchrun's ranks are unbuffered and share a pipe
-    sys.stdout.write(repr((world.rank, caught, everything, decided, difference, torch.get_num_threads())) + "\\n")
+    print((world.rank, caught, everything, decided, difference, torch.get_num_threads()))
 """
 
 
-def test_ranks_stay_in_step(tmp_path):
-    script = tmp_path / "steps.py"
-    script.write_text(STEPS)
-    done = torchrun(str(script))
-    assert done.returncode == 0, done.stderr
+def test_ranks_stay_in_step():
+    done = two_ranks("-c", STEPS)
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
     difference = "rank 1 would compute something else than rank 0: images: 0 -> 1"
-    assert sorted(done.stdout.splitlines()) == [
+    assert [rank.stdout.strip() for rank in done] == [
         repr((0, "Refused", [0, 0, 1, 1], "by 0", difference, threads)),
         repr((1, "Refused", [], "by 0", difference, threads)),
     ]
@@ -150,9 +160,8 @@ def test_receptive_fields_of_two_ranks(photo_folder, tmp_path):
     try:
         assert main([*arguments, "--output", str(tmp_path / "one")]) == 0
         whole = arrays(tmp_path / "one" / "erf" / "test_resnet.npz")
-        done = torchrun("-m", "erf.visualize", *arguments, "--output", str(tmp_path / "two"))
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("Area ratio as published") == 1
+        done = two_ranks("-m", "erf.visualize", *arguments, "--output", str(tmp_path / "two"))
+        assert [rank.stdout.count("Area ratio as published") for rank in done] == [1, 0]
         two = arrays(tmp_path / "two" / "erf" / "test_resnet.npz")
         assert json.loads((tmp_path / "two" / "erf" / "test_resnet.json").read_text(encoding="utf-8"))["ranks"] == 2
         assert two.keys() == whole.keys()
@@ -176,8 +185,7 @@ def test_probabilities_of_two_ranks(benchmark_folder, tmp_path):
     from shapebias.network.inference import predict
     from shapebias.stimuli.images import read_stimuli
 
-    script = tmp_path / "predict.py"
-    script.write_text(
+    script = (
         "import sys, torch, numpy as np\n"
         "from replknet import load_model, optimize\n"
         "from runkit.compute.ranks import joined_world\n"
@@ -190,8 +198,7 @@ def test_probabilities_of_two_ranks(benchmark_folder, tmp_path):
         "    values = predict(model, stimuli, loop=Loop(batch_size=4, world=world))\n"
         "if world.main: np.save(sys.argv[2], values)\n"
     )
-    done = torchrun(str(script), str(benchmark_folder), str(tmp_path / "values.npy"))
-    assert done.returncode == 0, done.stderr
+    two_ranks("-c", script, str(benchmark_folder), str(tmp_path / "values.npy"))
     stimuli = read_stimuli(benchmark_folder)[70:111]
     expected = predict(optimize(load_model("test_resnet", "random").model), stimuli, batch_size=4)
     two = np.load(tmp_path / "values.npy")
