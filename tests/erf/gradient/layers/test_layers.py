@@ -530,6 +530,7 @@ def wrappers():
     }
 
 
+@pytest.mark.slow
 def test_compiled_and_parallel_networks():
     x = torch.randn(1, 3, 64, 64)
     for name, (model, within, layer, module) in wrappers().items():
