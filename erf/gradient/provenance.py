@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from erf.gradient.accumulate import Progress
+from erf.gradient.fields.field import UNKNOWN
 from erf.gradient.images import ImageSet
 from erf.gradient.jobs import Job
 from erf.gradient.layers.layer import TakenLayer
@@ -17,6 +20,8 @@ from runkit.compute.provenance import describe_computation
 from runkit.compute.rounds import Loop
 
 __all__ = ["describe_layer", "describe_map", "describe_units"]
+
+_ROUNDING = 1e-4  # of the largest value; convolutions by Fourier transforms leave some everywhere
 
 
 def describe_map(
@@ -67,7 +72,9 @@ def describe_map(
             "interpolation": "bicubic",
         },
         "skipped": list(progress.skipped),
-        **describe_units(progress.feature_size, job.pixels, positions_of(config.position), network.field),
+        **describe_units(
+            progress.feature_size, job.pixels, positions_of(config.position), network.field, total=progress.total
+        ),
     }
 
 
@@ -83,18 +90,27 @@ def describe_layer(taken: TakenLayer) -> LayerTaken:
 
 
 def describe_units(
-    feature_size: tuple[int, int], size: tuple[int, int], positions: Sequence[Position], field: TheoreticalField
+    feature_size: tuple[int, int],
+    size: tuple[int, int],
+    positions: Sequence[Position],
+    field: TheoreticalField,
+    *,
+    total: np.ndarray | None = None,
 ) -> FieldUnits:
     """Which units were asked, which pixels they lie over and can see, and which pixel squares lie round.
 
     Args:
         feature_size: (h, w) of the feature map.
         size: (height, width) of the images.
+        total: Sum of the maps, (height, width). A field that it reaches beyond is not known: the network ran otherwise
+            on images than on the tensor without data on which it was followed.
 
     In a map of odd size the middle unit lies round the image's centre, else right below it.
     """
     units = [unit_at(position, feature_size) for position in positions]
     alone = units[0] if len(units) == 1 else None
+    if alone is not None and total is not None and _reaches_beyond(total, field.covers(alone)):
+        field = TheoreticalField(None, None, None, UNKNOWN + "the map reaches beyond what was followed")
     centres = [centre_pixel(position, feature_size, size) for position in positions]
     return {
         "unit": {
@@ -114,6 +130,16 @@ def describe_units(
             "reason": field.reason,
         },
     }
+
+
+def _reaches_beyond(total: np.ndarray, covers: list[list[int]] | None) -> bool:
+    """Whether a map is more than rounding outside of the pixels that a unit can see."""
+    if covers is None:
+        return False
+    outside = total.copy()
+    rows, columns = (slice(max(first, 0), max(last + 1, 0)) for first, last in covers)
+    outside[rows, columns] = 0
+    return bool(outside.max() > _ROUNDING * total.max())
 
 
 def _centred_side(fields: Sequence[list[list[int]] | None], centres: Sequence[Centre]) -> int | None:

@@ -8,7 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import replknet  # noqa: F401 registers the networks
-from erf.gradient.contribution import LayerError, feature_map
+from erf.gradient.contribution import LayerError, contribution_map, feature_map
+from erf.gradient.positions import CENTRE
+from erf.gradient.provenance import describe_units
 from erf.gradient.theoretical import theoretical_field
 from replknet.ops import DepthwiseConv2d
 
@@ -143,3 +145,27 @@ def test_the_network_is_left_as_it_was():
     assert not hasattr(model.conv1.weight, "_receptive_field")
     with pytest.raises(LayerError, match="layer9"):
         theoretical_field(model, (64, 64), layer="layer9")
+
+
+class OtherwiseWithoutData(nn.Module):
+    """Takes another way for tensors that are not what they seem."""
+
+    def __init__(self):
+        super().__init__()
+        self.small, self.large = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 5, padding=2)
+
+    def forward(self, x):
+        return self.large(x) if type(x) is torch.Tensor else self.small(x)
+
+
+def test_a_field_that_the_map_reaches_beyond_is_not_known():
+    model = OtherwiseWithoutData().eval()
+    field = theoretical_field(model, (32, 32))
+    assert field.side_px == (3, 3)
+    total = contribution_map(model, torch.randn(1, 3, 32, 32)).numpy()
+    for map_of_run, reason in ((total, "not known: the map reaches beyond what was followed"), (None, None)):
+        said = describe_units((32, 32), (32, 32), [CENTRE], field, total=map_of_run)["theoretical_field"]
+        assert said["reason"] == reason
+        assert (said["side_px"] is None) == (said["covers_px"] is None) == (reason is not None)
+    within = contribution_map(model.small, torch.randn(1, 3, 32, 32)).numpy()
+    assert describe_units((32, 32), (32, 32), [CENTRE], field, total=within)["theoretical_field"]["side_px"] == (3, 3)
