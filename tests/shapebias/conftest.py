@@ -1,11 +1,12 @@
 """Observers whose answers are known."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from shapebias.answers.observers import Observer, make_trials, write_raw_data
@@ -28,12 +29,48 @@ def make_observer() -> Callable[..., Observer]:
 
 @pytest.fixture(scope="session")
 def people_folder(tmp_path_factory, names) -> Path:
-    """Two people: one names every shape, the other every texture."""
+    """Two people who saw a tenth of the images: one names every shape, the other every texture."""
     folder = tmp_path_factory.mktemp("people")
-    stimuli = [Stimulus(Path(name), *parse_image_name(name)) for name in names]
+    stimuli = [Stimulus(Path(name), *parse_image_name(name)) for name in names[::10]]
     write_raw_data(folder / "1.csv", "subject-01", stimuli, [item.shape for item in stimuli])
     write_raw_data(folder / "2.csv", "subject-02", stimuli, [item.texture for item in stimuli])
     return folder
+
+
+@pytest.fixture(scope="session")
+def few_images(tmp_path_factory, benchmark_folder, names) -> Path:
+    """A tenth of the fixture's benchmark: eight images of each category."""
+    folder = tmp_path_factory.mktemp("few") / "cue-conflict"
+    for name in names[::10]:
+        (path,) = benchmark_folder.glob(f"*/{name}")
+        (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+        os.link(path, folder / path.parent.name / name)
+    return folder
+
+
+@pytest.fixture
+def tenth() -> Iterator[None]:
+    """Experiments of 80 images of each category have eight, so that a run is done in a fraction of the time."""
+    large = [experiment for experiment in EXPERIMENTS.values() if experiment.images_per_category == 80]
+    for experiment in large:
+        object.__setattr__(experiment, "images_per_category", 8)
+    yield
+    for experiment in large:
+        object.__setattr__(experiment, "images_per_category", 80)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch) -> None:
+    """Pictures are empty files: drawing takes a third of the time of a run, and has tests of its own."""
+    save = Figure.savefig
+
+    def touch(figure: Figure, target, **options) -> None:
+        if isinstance(target, str | Path):
+            Path(target).touch()
+        else:  # a figure for the HTML page
+            save(figure, target, **options)
+
+    monkeypatch.setattr(Figure, "savefig", touch)
 
 
 @pytest.fixture(scope="session")
@@ -85,12 +122,18 @@ def quick(monkeypatch) -> None:
 
 
 @pytest.fixture
-def arguments(benchmark_folder, people_folder, tmp_path) -> list[str]:
-    """Options of a run on the fixture's benchmark."""
+def drawing_arguments(few_images, people_folder, tenth, tmp_path) -> list[str]:
+    """Options of a run on a tenth of the fixture's benchmark."""
     return [
-        *("--stimuli", str(benchmark_folder), "--humans", str(people_folder)),
+        *("--stimuli", str(few_images), "--humans", str(people_folder)),
         *("--output", str(tmp_path / "out"), "--device", "cpu", "--batch-size", "64"),
     ]
+
+
+@pytest.fixture
+def arguments(drawing_arguments, no_pictures) -> list[str]:
+    """Options of such a run, which draws nothing."""
+    return drawing_arguments
 
 
 @pytest.fixture(scope="session")

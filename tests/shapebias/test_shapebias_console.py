@@ -104,7 +104,7 @@ def test_a_dry_run_fetches_nothing(run, people_folder, tmp_path, monkeypatch, ca
     code = main(["--model", "replknet3", NETWORK, "--output", out, "--dry-run", "--device", "cpu"])
     said = capsys.readouterr().out
     assert code == 0
-    assert "1280 cue-conflict images that would be downloaded" in said
+    assert "128 cue-conflict images that would be downloaded" in said
     assert "leave out" in said  # replknet3 has no trained weights
     assert "downloadable" in said
     assert main(["--from-csv", str(people_folder), "--output", out, "--dry-run"]) == 0

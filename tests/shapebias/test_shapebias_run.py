@@ -32,8 +32,8 @@ def run_random(arguments: list[str], *more: str) -> int:
     return main(["--model", NETWORK, "--weights", "random", *arguments, *more])
 
 
-def test_a_network_leaves_answers_result_comparison_and_pictures(arguments, benchmark_folder, tmp_path, capsys):
-    assert run_random(arguments, "--formats", "png", "svg") == 0
+def test_a_network_leaves_answers_result_comparison_and_pictures(drawing_arguments, tmp_path, capsys):
+    assert run_random(drawing_arguments, "--formats", "png", "svg") == 0
     folder = tmp_path / "out" / "shapebias"
     answers = folder / "raw" / "cue-conflict" / "cue-conflict_test-efficientnet_session-1.csv"
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
@@ -55,7 +55,7 @@ def test_a_network_leaves_answers_result_comparison_and_pictures(arguments, benc
     ]
     with answers.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 1280
+    assert len(rows) == 128
     assert {row["subj"] for row in rows} == {f"{NETWORK}-random-weights"}
 
     content = read(folder / f"{NETWORK}.json")
@@ -64,7 +64,7 @@ def test_a_network_leaves_answers_result_comparison_and_pictures(arguments, benc
     assert content["config"]["aggregation"] == "mean"
     assert content["weights"]["random"] is True
     assert content["weights"]["seed"] == 0
-    assert content["data"]["images"] == 1280
+    assert content["data"]["images"] == 128
     assert content["data"]["preprocessing"]["input_size_px"] == [160, 160]
     assert content["raw_data"] == {
         "file": answers.name,
@@ -75,8 +75,8 @@ def test_a_network_leaves_answers_result_comparison_and_pictures(arguments, benc
     assert content["probabilities"] == {"file": saved.name, "sha256": sha256_of_file(saved)}
     results = content["results"]
     hits = sum(row["object_response"] == row["category"] for row in rows)
-    assert results["accuracy"] == hits / 1280
-    assert results["trials"] == 1280
+    assert results["accuracy"] == hits / 128
+    assert results["trials"] == 128
     assert results["label"] == f"{NETWORK}, RANDOM WEIGHTS (seed 0)"
     assert Measurement.from_dict(results).random
 
@@ -174,6 +174,7 @@ def uniform(monkeypatch) -> list[int]:
 
 
 def test_an_interrupted_run_is_continued_to_the_same_result(uniform, arguments, tmp_path, monkeypatch, capsys, caplog):
+    arguments[arguments.index("--batch-size") + 1] = "8"
     assert run_random(arguments) == 0
     folder = tmp_path / "out" / "shapebias"
     names = [f"{NETWORK}.probabilities.npz", "raw/cue-conflict/cue-conflict_test-efficientnet_session-1.csv"]
@@ -202,8 +203,8 @@ def test_an_interrupted_run_is_continued_to_the_same_result(uniform, arguments, 
 
     del uniform[:]
     assert run_random(arguments, "--resume") == 0
-    assert "going on after image 832 of 1280" in caplog.text  # 13 batches of 64
-    assert sum(uniform) == 1280 - 832
+    assert "going on after image 104 of 128" in caplog.text  # 13 batches of 8
+    assert sum(uniform) == 128 - 104
     assert not (folder / f"{NETWORK}.probabilities.partial.npz").exists()
     np.testing.assert_array_equal(np.load(folder / names[0])["probabilities"], whole[0])
     assert (folder / names[1]).read_bytes() == whole[1]
@@ -244,7 +245,7 @@ def test_batch_size_auto_takes_what_fits_and_keeps_it_when_continued(uniform, ar
         real = inference._ask
 
         def interrupt(model, images, *args):
-            if sum(uniform) >= 512:
+            if sum(uniform) >= 64:
                 raise KeyboardInterrupt
             return real(model, images, *args)
 
@@ -387,7 +388,7 @@ def test_toolbox_preprocessing_is_used_and_recorded(arguments, tmp_path, monkeyp
     assert content["data"]["preprocessing"]["input_size_px"] == [224, 224]
     assert content["data"]["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
     assert used == [inference.TOOLBOX_PREPROCESSING]
-    assert content["ties"] == 1280  # all classes alike
+    assert content["ties"] == 128  # all classes alike
 
 
 def test_recorded_answers_are_measured_without_torch(people_folder, tmp_path):
