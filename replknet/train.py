@@ -1,4 +1,4 @@
-"""`python -m replknet.train`: a network of the zoo trained on a folder of images, by timm's parts and one recipe.
+"""`python -m replknet.train`: networks of the zoo trained on a folder of images, by timm's parts and one recipe.
 
 Images are augmented, and the network optimised, scheduled and averaged (EMA) by timm. The folder has `train` and `val`
 with a folder for each class, as torchvision's Imagenette download has. A run is saved as it goes on, and one that was
@@ -9,13 +9,14 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 
+from replknet.training.data import Folders
 from replknet.training.model_card import Trained, write_trained
 from replknet.training.precision import PRECISIONS
 from replknet.training.recipe import Recipe
@@ -26,16 +27,17 @@ from runkit import UserError, describe_run, run_main
 from runkit.compute.device import choose_device, device_label
 from runkit.compute.memory import keep_freed_memory
 
-__all__ = ["Recipe", "Training", "build_parser", "main", "train", "zero_unseen_taps"]
+__all__ = ["Folders", "Recipe", "Training", "build_parser", "main", "train", "train_together", "zero_unseen_taps"]
 
 _logger = logging.getLogger("replknet.train")  # under `python -m` this module is called __main__
 _SAVE_EVERY = 300.0  # seconds
+_SAVE_AFTER_EPOCH = 20.0  # seconds after the last time, at the end of an epoch; short epochs are not worth the writing
 
 
 def train(
     training: Training, folder: Path, *, resume: bool, overwrite: bool, eval_every: int, command: Sequence[str]
 ) -> Trained:
-    """Train to the recipe's end, saving every five minutes and after each epoch, and write the weights with their card.
+    """Train to the recipe's end, saving as it goes on, and write the weights with their card.
 
     Args:
         training: At its beginning.
@@ -47,6 +49,50 @@ def train(
 
     Raises: UserError if there is a progress file and neither is asked for, or it is of another run.
     """
+    options = {"resume": resume, "overwrite": overwrite, "eval_every": eval_every, "command": command}
+    return train_together([training], folder, **options)[0]  # type: ignore[arg-type]
+
+
+def train_together(
+    trainings: Sequence[Training],
+    folder: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    eval_every: int,
+    command: Sequence[str],
+) -> list[Trained]:
+    """Several trainings, a step of each in turn; on CUDA each on a stream of its own, so that they fill the device.
+
+    The steps of a small network leave most of a GPU idle. What a training ends in does not depend on the others.
+
+    Args, Raises: As for `train`.
+    Returns: In the order of the trainings.
+    """
+    courses = [
+        _course(one, folder, resume=resume, overwrite=overwrite, eval_every=eval_every, command=command)
+        for one in trainings
+    ]
+    alone = len(trainings) == 1 or trainings[0].device.type != "cuda"
+    streams = [None if alone else torch.cuda.Stream(one.device) for one in trainings]
+    if not alone:
+        torch.cuda.synchronize()  # what was made on the default stream is there for the others
+    done: dict[int, Trained] = {}
+    while len(done) < len(courses):
+        for number, (course, stream) in enumerate(zip(courses, streams, strict=True)):
+            if number not in done:
+                with torch.cuda.stream(stream):  # none: the current one
+                    try:
+                        next(course)
+                    except StopIteration as end:
+                        done[number] = end.value
+    return [done[number] for number in range(len(courses))]
+
+
+def _course(
+    training: Training, folder: Path, *, resume: bool, overwrite: bool, eval_every: int, command: Sequence[str]
+) -> Generator[None, None, Trained]:
+    """The course of one training, for `train_together`: stops after every step."""
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     progress = folder / f"{training.stem}.progress.pt"
     if progress.exists() and not overwrite:
@@ -55,17 +101,15 @@ def train(
         training.load(progress)
         _logger.info("continuing after epoch %d, step %d", len(training.log), training.begun["step"])
     saved = time.monotonic()
-
-    def save_now_and_then() -> None:
-        nonlocal saved
-        if time.monotonic() - saved >= _SAVE_EVERY:
+    while len(training.log) < training.recipe.epochs:
+        for _ in training.run_epoch(evaluate=(len(training.log) + 1) % eval_every == 0):
+            if time.monotonic() - saved >= _SAVE_EVERY:
+                training.save(progress)
+                saved = time.monotonic()
+            yield
+        if len(training.log) == 1 or time.monotonic() - saved >= _SAVE_AFTER_EPOCH:
             training.save(progress)
             saved = time.monotonic()
-
-    while len(training.log) < training.recipe.epochs:
-        evaluate = (len(training.log) + 1) % eval_every == 0
-        training.run_epoch(evaluate=evaluate, after_step=save_now_and_then)
-        training.save(progress)
         row = (f"{key} {value:.4g}" for key, value in training.log[-1].items() if value is not None)
         _logger.info("%s %s", training.stem, ", ".join(row))
     network = training.ema.module.half().float()  # as the file holds it
@@ -96,9 +140,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m replknet.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", required=True, metavar="NAME", help="a network of timm, such as replknet31n")
+    parser.add_argument(
+        "--model", required=True, nargs="+", metavar="NAME", help="networks of timm, such as replknet31n"
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train and val")
-    parser.add_argument("--tag", default=TAG, help="of the weights: names the files (default: %(default)s)")
+    parser.add_argument(
+        "--tag",
+        default=TAG,
+        help="of the weights: names the files (default: %(default)s); a second seed adds its number, as in _seed1",
+    )
     parser.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read images (default: 2)")
@@ -111,6 +161,11 @@ def build_parser() -> argparse.ArgumentParser:
     for field in fields(Recipe):
         kind = type(field.default)
         choices = PRECISIONS if field.name == "precision" else None
+        if field.name == "seed":
+            recipe.add_argument(
+                "--seed", type=int, nargs="+", default=[field.default], help="one or several (default: %(default)s)"
+            )
+            continue
         recipe.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=kind,
@@ -127,15 +182,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
 
     def work() -> int:
-        recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
         device = choose_device(options.device)
         if device.type == "cpu":
             keep_freed_memory()
-        training = Training(
-            options.model, options.data, recipe, tag=options.tag, device=device, workers=options.workers
-        )
-        train(
-            training,
+        folders = Folders(options.data, options.workers)
+        trainings: list[Training] = []
+        for seed in dict.fromkeys(options.seed):
+            chosen = {field.name: getattr(options, field.name) for field in fields(Recipe)} | {"seed": seed}
+            tag = options.tag if seed == options.seed[0] else f"{options.tag}_seed{seed}"
+            for name in dict.fromkeys(options.model):
+                place = len(trainings)
+                trainings.append(Training(name, folders, Recipe(**chosen), tag=tag, device=device, place=place))
+        train_together(
+            trainings,
             options.output,
             resume=options.resume,
             overwrite=options.overwrite,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["DILATION", "LAST_STAGE", "REPARAMETERIZATION", "SHORTCUT"]
 
 EPOCHS = 6
+# small images for a CPU, and few epochs want no CutMix
+RECIPE: dict[str, Any] = {"start_size": 48, "size": 96, "size_step": 16, "test_size": 96, "cutmix_prob": 0.0}
 SEEDS = 1
 ERF_SIZE = 256
 ERF_IMAGES = 5
@@ -68,13 +70,14 @@ def _trained(name: str, options: Options, epochs: int, seed: int) -> tuple[Path,
 
     Raises: UserError if a finished network of these files is of another recipe or other data.
     """
-    from replknet.train import Recipe, Training, train
+    from replknet.train import Folders, Recipe, Training, train
     from runkit.compute.device import choose_device
 
     assert options.data is not None
-    recipe = Recipe(epochs=epochs, warmup_epochs=min(1, epochs - 1), cutmix_prob=0.0, seed=seed)  # few epochs want none
+    recipe = Recipe(epochs=epochs, warmup_epochs=min(1, epochs - 1), seed=seed, **RECIPE)
     device = choose_device(options.device)
-    training = Training(name, options.data, recipe, tag=f"seed{seed}", device=device, workers=WORKERS)
+    folders = Folders(options.data, WORKERS)
+    training = Training(name, folders, recipe, tag=f"seed{seed}", device=device)
     folder = options.output / "networks"
     weights, card = (folder / f"{training.stem}.{suffix}" for suffix in ("safetensors", "json"))
     if weights.exists() and card.exists():

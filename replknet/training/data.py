@@ -1,35 +1,46 @@
-"""The images of a training: a folder of classes, read, cut out at random and put into batches.
+"""The images of a training: a folder of classes, decoded once, kept in memory, cut out at random on the device.
 
-Everything that is random about an image follows from the recipe's seed, the epoch and the image alone, so it depends
-neither on how many processes read images nor on where in an epoch a run was interrupted.
+Everything that is random about an image follows from the recipe's seed, the epoch and the image's number alone, so it
+does not depend on where in an epoch a run was interrupted.
 """
 
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data import create_loader, create_transform
+import torch.nn.functional as F
+from timm.data import create_loader
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
+from torchvision.transforms.functional import InterpolationMode, pil_to_tensor, resize
 
 from replknet.training.recipe import Recipe
 from runkit import UserError, sha256_of_lines
 
-__all__ = ["Folders", "seed_of"]
+__all__ = ["Folders", "cut_out", "draw_boxes", "seed_of"]
 
 _EVALUATED_AT_ONCE = 256  # images
+_DECODED_AT_ONCE = 64  # images
+_ATTEMPTS = 10  # boxes drawn for an image until one lies within it, as in torchvision's RandomResizedCrop
+_RATIO = (3 / 4, 4 / 3)  # of a box's width and height, likewise
 
 
 def seed_of(recipe: Recipe, epoch: int, number: int) -> int:
-    """A seed for one thing of an epoch, such as an image: 63 bits that differ for any two arguments in practice."""
+    """A seed for one thing of an epoch, such as a step: 63 bits that differ for any two arguments in practice."""
     return random.Random(f"{recipe.seed} {epoch} {number}").getrandbits(63)
 
 
 class Folders:
     """Training and validation images: `<data>/train` and `<data>/val`, each with a folder for each class.
 
+    Args:
+        data: The folder.
+        workers: Processes that decode images.
     Raises: UserError if a folder is missing or the classes differ.
     """
 
@@ -37,6 +48,7 @@ class Folders:
         self.train_set, self.val_set = (_image_folder(data, part) for part in ("train", "val"))
         self.classes: list[str] = self.train_set.classes
         self.workers = workers
+        self._held: Tensor | None = None
         if self.classes != self.val_set.classes:
             raise UserError(f"{data}: train and val have not the same class folders")
 
@@ -48,14 +60,22 @@ class Folders:
         return {"classes": self.classes, **counts, "sha256_of_names": sha256_of_lines(names)}
 
     def train_batches(
-        self, recipe: Recipe, epoch: int, *, first: int = 0
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        self, recipe: Recipe, epoch: int, *, device: torch.device, first: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of an epoch, from the one numbered `first`: images (N, 3, S, S), normalised, and labels (N,)."""
-        order = torch.randperm(len(self.train_set), generator=torch.Generator().manual_seed(seed_of(recipe, epoch, -1)))
-        whole = len(order) // recipe.batch_size
-        batches = order[: whole * recipe.batch_size].view(whole, recipe.batch_size)[first:].tolist()
-        images = _Augmented(self.train_set, recipe, epoch)
-        return iter(DataLoader(images, batch_sampler=batches, num_workers=self.workers))
+        images = self._hold(recipe, device)
+        labels = torch.tensor(self.train_set.targets, device=device)
+        generator = torch.Generator().manual_seed(seed_of(recipe, epoch, -1))
+        order = torch.randperm(len(labels), generator=generator).to(device)
+        boxes = draw_boxes(len(labels), recipe.min_scale, generator).to(device)
+        mean, std = (
+            torch.tensor(numbers, device=device).mul(255)[:, None, None]
+            for numbers in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        )
+        for step in range(first, len(order) // recipe.batch_size):
+            chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+            batch = cut_out(images[chosen], boxes[chosen], recipe.size_at(epoch))
+            yield (batch - mean) / std, labels[chosen]
 
     def val_batches(self, recipe: Recipe) -> Any:
         """All validation images in order, whole, scaled to the recipe's `test_size`."""
@@ -70,26 +90,74 @@ class Folders:
             persistent_workers=False,
         )
 
+    def _hold(self, recipe: Recipe, device: torch.device) -> Tensor:
+        """The training images (N, 3, side, side), bytes, on the device; decoded when they are first asked for."""
+        if self._held is None:
+            files = _Decoded(self.train_set, recipe.held_size)
+            batches = DataLoader(files, batch_size=_DECODED_AT_ONCE, num_workers=self.workers)
+            self._held = torch.cat([batch.to(device) for batch in batches])
+        return self._held
 
-class _Augmented(Dataset[tuple[torch.Tensor, int]]):
-    """The training images as they are in one epoch."""
 
-    def __init__(self, images: ImageFolder, recipe: Recipe, epoch: int):
-        self.images, self.recipe, self.epoch = images, recipe, epoch
-        self.transform = create_transform(
-            recipe.size_at(epoch),
-            is_training=True,
-            scale=(recipe.min_scale, 1.0),
-            color_jitter=None,  # type: ignore[arg-type]  # none, for which timm's annotation has no word
-            interpolation="bicubic",
-        )
+def draw_boxes(count: int, min_scale: float, generator: torch.Generator) -> Tensor:
+    """Random boxes in squares, drawn as torchvision's `RandomResizedCrop` draws them, and whether they are mirrored.
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        image, label = self.images[index]
-        seed = seed_of(self.recipe, self.epoch, index)
-        random.seed(seed)  # timm's part of the augmentation draws from this generator, torchvision's from the other
-        torch.manual_seed(seed)
-        return self.transform(image), label
+    Args:
+        count: How many.
+        min_scale: Smallest share of the area, up to 1.
+        generator: On the CPU.
+    Returns: (count, 5): left, top, width and height as shares of the side; and -1 to mirror the box, else 1.
+    """
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand(count, *shape, generator=generator) * (high - low) + low
+
+    area = uniform(min_scale, 1.0, _ATTEMPTS)
+    ratio = uniform(math.log(_RATIO[0]), math.log(_RATIO[1]), _ATTEMPTS).exp()
+    width, height = (area * ratio).sqrt(), (area / ratio).sqrt()
+    fits = (width <= 1) & (height <= 1)
+    first = fits.int().argmax(1, keepdim=True)  # of several largest ones, the first
+    some = fits.any(1)
+    width, height = (torch.where(some, side.gather(1, first)[:, 0], 1.0) for side in (width, height))
+    left, top = uniform(0.0, 1.0) * (1 - width), uniform(0.0, 1.0) * (1 - height)
+    mirrored = torch.where(uniform(0.0, 1.0) < 0.5, -1.0, 1.0)
+    return torch.stack([left, top, width, height, mirrored], 1)
+
+
+def cut_out(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Boxes of images, scaled by cubic interpolation; where an image may shrink, every pixel is the mean of several.
+
+    Args:
+        images: Squares (N, 3, side, side), bytes.
+        boxes: (N, 5), of `draw_boxes`.
+        size: Side of the result, in pixels.
+    Returns: (N, 3, size, size), float32 from 0 to 255.
+    """
+    left, top, width, height, mirrored = boxes.unbind(1)
+    zero = torch.zeros_like(left)
+    rows = [width * mirrored, zero, 2 * left + width - 1, zero, height, 2 * top + height - 1]
+    samples = -(-images.shape[-1] // size)  # on a side, for each pixel of the result
+    shape = [len(images), 3, size * samples, size * samples]
+    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), shape, align_corners=False)
+    cut = F.grid_sample(images.float(), grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return F.avg_pool2d(cut, samples).clamp_(0, 255)
+
+
+class _Decoded(Dataset[Tensor]):
+    """The images of a folder as bytes (3, side, side), whatever their form was."""
+
+    def __init__(self, images: ImageFolder, side: int):
+        self.images, self.side = images, side
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        image, _ = self.images[index]
+        pixels = pil_to_tensor(image)
+        if pixels.shape[1:] != (self.side, self.side):
+            pixels = resize(pixels, [self.side, self.side], InterpolationMode.BICUBIC, antialias=True)
+        return pixels
 
 
 def _image_folder(data: Path, part: str) -> ImageFolder:

@@ -11,8 +11,10 @@ class Recipe:
 
     Attributes:
         epochs: Passes over the training images.
+        held_size: Side of the squares to which the training images are scaled when they are read, in pixels; they are
+            kept in memory so, and a photograph that is no square is squashed.
         start_size: Side of the training images at first, in pixels.
-        size: Their side at last. Images are cut out at random (`RandomResizedCrop`).
+        size: Their side at last. Images are cut out of the squares at random, as by `RandomResizedCrop`.
         size_step: Pixels by which the side rises from one to the other, each side for as many epochs. With a side that
             is no multiple of 32 maps are odd before they are halved.
         test_size: Side of the image that is evaluated, in pixels.
@@ -31,11 +33,12 @@ class Recipe:
         seed: Of weights, order and augmentation.
     """
 
-    epochs: int = 36
-    start_size: int = 48
-    size: int = 96
-    size_step: int = 16
-    test_size: int = 96
+    epochs: int = 16
+    held_size: int = 160
+    start_size: int = 96
+    size: int = 224
+    size_step: int = 32
+    test_size: int = 224
     batch_size: int = 64
     opt: str = "nmuon"
     lr: float = 4e-2

@@ -1,7 +1,8 @@
 """A network on its way: its steps, its evaluation, and the file from which it goes on to the same bits."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,22 @@ from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
-from timm.utils import AverageMeter, ModelEmaV3, accuracy, random_seed
+from timm.utils import AverageMeter, accuracy, random_seed
 from torch import nn
 from tqdm import tqdm
 
 from replknet.training.data import Folders, seed_of
+from replknet.training.moving_average import MovingAverage
 from replknet.training.precision import autocast, keep_depthwise_in_float32, orthogonalise_in, resolve_precision
 from replknet.training.recipe import Recipe
+from replknet.training.steps import GraphedStep, make_capturable
 from replknet.training.taps import zero_unseen_taps
 from runkit import UserError, atomic_write, list_differences
 
 __all__ = ["Training"]
 
 _LOG_FIELDS = ("epoch", "size", "lr", "train_loss", "val_top1", "seconds")
+_READ_AT_ONCE = 32  # losses
 _SEEDS = 1 << 32  # as many as NumPy's generator takes
 
 
@@ -33,15 +37,15 @@ class Training:
 
     Args:
         name: Of a network of timm.
-        data: Folder with `train` and `val`, each with a folder for each class.
+        folders: The images; several trainings may share them.
         recipe: Its precision 'auto' is settled here; the attribute `recipe` has what was taken.
         tag: Of the weights.
         device: Where it is trained.
-        workers: Processes that read images.
+        place: Number of its progress bar, from the top.
     Raises: UserError if there is no such network, optimiser or data, or too little of it.
     """
 
-    def __init__(self, name: str, data: Path, recipe: Recipe, *, tag: str, device: torch.device, workers: int):
+    def __init__(self, name: str, folders: Folders, recipe: Recipe, *, tag: str, device: torch.device, place: int = 0):
         if not timm.is_model(name):
             raise UserError(f"unknown network {name!r}; timm.list_models() lists them")
         if recipe.opt not in list_optimizers():
@@ -50,19 +54,22 @@ class Training:
             )
         recipe = replace(recipe, precision=resolve_precision(recipe.precision, device))
         self.name, self.tag, self.recipe, self.device = name, tag, recipe, device
-        self.folders = Folders(data, workers)
+        self.folders, self.place = folders, place
         random_seed(recipe.seed, 0)
         model = timm.create_model(name, num_classes=len(self.folders.classes))
         zero_unseen_taps(model, recipe.size)
         self.model: nn.Module = model.to(device).to(memory_format=torch.channels_last)
-        self.ema = ModelEmaV3(self.model, decay=recipe.ema_decay, use_warmup=True)
+        self.ema = MovingAverage(self.model, recipe.ema_decay)
         if device.type == "cpu" and recipe.precision != "float32":
             keep_depthwise_in_float32(self.model)
         self.optimizer = create_optimizer_v2(self.model, opt=recipe.opt, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        self._learn: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = self._learn_from
+        if device.type == "cuda" and make_capturable(self.optimizer):
+            self._learn = GraphedStep(self._learn_from, self.optimizer, self.model)
         images = len(self.folders.train_set)
         self.steps = images // recipe.batch_size
         if not self.steps:
-            raise UserError(f"{data}: {images} training images do not fill a batch of {recipe.batch_size}")
+            raise UserError(f"{images} training images do not fill a batch of {recipe.batch_size}")
         self.scheduler, _ = create_scheduler_v2(
             self.optimizer,
             sched="cosine",
@@ -85,6 +92,8 @@ class Training:
         self.log: list[dict[str, float | None]] = []
         self.begun = {"step": 0, "loss": 0.0, "seconds": 0.0}
         """Of the epoch under way: steps done, sum of their losses, time they took."""
+        self._unread: list[torch.Tensor] = []
+        """Losses that are not in that sum yet: to read one means to wait for the device."""
 
     @property
     def stem(self) -> str:
@@ -96,48 +105,70 @@ class Training:
         """What decides the result."""
         return {"model": self.name, "recipe": asdict(self.recipe), "data": self.folders.describe()}
 
-    def run_epoch(self, *, evaluate: bool = True, after_step: Callable[[], None] = lambda: None) -> None:
+    def run_epoch(self, *, evaluate: bool = True) -> Iterator[None]:
         """Train on every image once, or on those left of an epoch under way, and perhaps evaluate the moving average.
 
         Args:
             evaluate: Whether to.
-            after_step: Called after every step, when `save` may be.
+        Yields: After every step, when `save` may be called.
         Raises: UserError if the loss is not finite.
         """
         epoch, before, started = len(self.log), self.begun["seconds"], time.perf_counter()
         first = int(self.begun["step"])
-        batches = self.folders.train_batches(self.recipe, epoch, first=first)
+        batches = self.folders.train_batches(self.recipe, epoch, device=self.device, first=first)
         self.model.train()
-        progress = tqdm(batches, desc=f"epoch {epoch + 1}", leave=False, unit="batch", initial=first, total=self.steps)
-        for step, (images, target) in enumerate(progress, first):
-            self.begun["loss"] += self._step(images, target, epoch, step)
-            self.begun["step"] = step + 1
-            self.begun["seconds"] = before + time.perf_counter() - started
-            after_step()
+        with tqdm(
+            desc=f"{self.stem}: epoch {epoch + 1} of {self.recipe.epochs}",
+            leave=False,
+            unit="batch",
+            initial=first,
+            total=self.steps,
+            position=self.place,
+        ) as progress:
+            for step, (images, target) in enumerate(batches, first):
+                self._unread.append(self._step(images, target, epoch, step))
+                self.begun["step"] = step + 1
+                if len(self._unread) == _READ_AT_ONCE:
+                    self._read_losses()
+                self.begun["seconds"] = before + time.perf_counter() - started
+                progress.update()
+                yield
+        self._read_losses()
         top1 = self.evaluate(self.ema.module) if evaluate else None
-        lr, loss = self.optimizer.param_groups[0]["lr"], self.begun["loss"] / self.steps
+        lr, loss = float(self.optimizer.param_groups[0]["lr"]), self.begun["loss"] / self.steps
         seconds = round(before + time.perf_counter() - started, 1)
         numbers = (epoch + 1, self.recipe.size_at(epoch), lr, loss, top1, seconds)
         self.log.append(dict(zip(_LOG_FIELDS, numbers, strict=True)))
         self.begun = {"step": 0, "loss": 0.0, "seconds": 0.0}
 
-    def _step(self, images: torch.Tensor, target: torch.Tensor, epoch: int, step: int) -> float:
-        """One step of the optimiser; returns the loss."""
+    def _step(self, images: torch.Tensor, target: torch.Tensor, epoch: int, step: int) -> torch.Tensor:
+        """One step of the optimiser; returns the loss, on the device."""
         random_seed(seed_of(self.recipe, epoch, -2 - step) % _SEEDS, 0)
         number = epoch * self.steps + step
         self.scheduler.step_update(number)
-        images, target = self.mix(self._place(images), target.to(self.device))
+        images, target = self.mix(self._place(images), target)
+        loss = self._learn(images, target)
+        self.ema.update(self.model, number + 1)
+        return loss
+
+    def _learn_from(self, images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Forward pass, backward pass and the optimiser's step; nothing here waits for the device."""
         with autocast(self.recipe.precision, self.device):
             logits = self.model(images)
         loss = self.loss(logits.float(), target)
-        if not loss.isfinite():
-            raise UserError(f"the loss is not finite in epoch {epoch + 1}; lower --lr")
         self.optimizer.zero_grad()
         loss.backward()
         with orthogonalise_in(self.recipe.precision):
             self.optimizer.step()
-        self.ema.update(self.model, number + 1)
-        return float(loss.item())
+        return loss.detach()
+
+    def _read_losses(self) -> None:
+        """Raises: UserError if one is not finite."""
+        for loss in torch.stack(self._unread).tolist() if self._unread else ():
+            if not math.isfinite(loss):
+                raise UserError(f"the loss is not finite in epoch {len(self.log) + 1}; lower --lr")
+            self.begun["loss"] += loss
+        self._unread.clear()
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> float:
@@ -151,6 +182,7 @@ class Training:
 
     def save(self, path: Path) -> None:
         """Write everything that `load` needs, whole or not at all."""
+        self._read_losses()
         state = {
             "identity": self.identity,
             "model": self.model.state_dict(),

@@ -8,8 +8,11 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from timm.utils import ModelEmaV3
 
 from replknet.train import Recipe, main, zero_unseen_taps
+from replknet.training.data import cut_out, draw_boxes
+from replknet.training.moving_average import MovingAverage
 
 RECIPE = [
     "--epochs",
@@ -76,7 +79,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(two_colours, tmp_path, monkeyp
     def only_one(training, **options):
         if training.log:
             raise KeyboardInterrupt
-        epoch(training, **options)
+        return epoch(training, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "run_epoch", only_one)
@@ -88,8 +91,62 @@ def test_an_interrupted_run_ends_in_the_same_bits(two_colours, tmp_path, monkeyp
     assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_trainings_side_by_side_end_as_each_alone(two_colours, tmp_path):
+    assert train(two_colours, tmp_path / "together", "--epochs", "1", "--seed", "3", "4") == 0
+    assert train(two_colours, tmp_path / "alone", "--epochs", "1", "--seed", "4") == 0
+    together = tmp_path / "together" / "replknet3n.imagenette_seed4.safetensors"
+    assert together.read_bytes() == (tmp_path / "alone" / "replknet3n.imagenette.safetensors").read_bytes()
+    first = tmp_path / "together" / "replknet3n.imagenette.safetensors"
+    assert first.read_bytes() != together.read_bytes()
+
+
+def test_boxes_are_those_of_random_resized_crop():
+    boxes = draw_boxes(4000, 0.35, torch.Generator().manual_seed(0))
+    left, top, width, height, mirrored = boxes.unbind(1)
+    assert ((left >= 0) & (top >= 0) & (left + width <= 1 + 1e-6) & (top + height <= 1 + 1e-6)).all()
+    assert 0.35 <= (width * height).min() < 0.37
+    assert (width * height).max() > 0.97
+    assert 3 / 4 - 1e-6 <= (width / height).min() < 0.77
+    assert 1.3 < (width / height).max() <= 4 / 3 + 1e-6
+    assert abs(mirrored.mean()) < 0.05
+
+
+def test_cut_out_scales_and_mirrors():
+    images = (torch.rand(2, 3, 24, 24) * 255).byte()
+    whole = torch.tensor([[0.0, 0.0, 1.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0, -1.0]])
+    same = cut_out(images, whole, 24)
+    torch.testing.assert_close(same[0], images[0].float(), atol=1e-2, rtol=0)
+    torch.testing.assert_close(same[1], images[1].float().flip(-1), atol=1e-2, rtol=0)
+    ramp = (torch.arange(24) * 10).byte().expand(1, 3, 24, 24)
+    quarter = torch.tensor([[0.5, 0.25, 0.5, 0.5, 1.0]])
+    inner = (slice(None), slice(None), slice(None), slice(0, 10))  # the last two columns see the border
+    torch.testing.assert_close(cut_out(ramp, quarter, 12)[inner], ramp[:, :, 6:18, 12:22].float(), atol=1e-2, rtol=0)
+    halved = cut_out(images[:1], whole[:1], 12)  # every pixel the mean of two by two
+    torch.testing.assert_close(halved, torch.nn.functional.avg_pool2d(images[:1].float(), 2), atol=1e-2, rtol=0)
+
+
+def test_the_average_is_that_of_timm():
+    model = timm.create_model("replknet3n", num_classes=2)
+    ours, timms = MovingAverage(model, 0.9), ModelEmaV3(model, decay=0.9, use_warmup=True)
+    for step in range(1, 4):
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.add_(1)
+        ours.update(model, step)
+        timms.update(model, step)
+    for found, expected in zip(ours.module.state_dict().values(), timms.module.state_dict().values(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
 def test_the_size_rises_in_equal_parts():
-    assert [Recipe(start_size=64, epochs=6).size_at(epoch) for epoch in range(6)] == [64, 64, 80, 80, 96, 96]
+    assert [Recipe(start_size=64, size=96, size_step=16, epochs=6).size_at(epoch) for epoch in range(6)] == [
+        64,
+        64,
+        80,
+        80,
+        96,
+        96,
+    ]
     assert {Recipe(start_size=32, size=32, epochs=3).size_at(epoch) for epoch in range(3)} == {32}
 
 

@@ -7,18 +7,17 @@ input feeds ROWS filter rows, so that 31×31 costs 42 shared loads of four numbe
 
 `depthwise_mma`: for every filter row i, Y += X[rows + i] · T_i with the banded Toeplitz matrix T_i of that row, on
 tensor cores (`mma.sync`, as inline PTX because `mma.h` cannot be included). T_i is the same for every tile of 8
-columns, so its fragments are laid out once in shared memory; neighbouring tiles share the fragments of X. At 31×31 a
-warp runs 24 tensor instructions for 32 shared loads, and 31 of 48 products count. For float16, bfloat16, and float32
+columns, so its fragments are laid out once in shared memory; neighbouring tiles share the fragments of X, and so do
+filter rows that are 8 apart. At 31×31 a warp runs 96 tensor instructions for 84 shared loads, and 31 of 48 products
+count. For float16, bfloat16, and float32
 rounded to tf32.
 
-Compile-time constants: KH, KW, SCALAR (0 float32, 1 float16, 2 bfloat16, 3 tf32), and the tile: TX, TY, PLANES for the
-first, NT, WARPS, PLANES for the second. The source is also valid C++ with EMULATE defined, which the tests use to prove
-its arithmetic without a GPU.
+Compile-time constants: KH, KW, SCALAR (0 float32, 1 float16, 2 bfloat16, 3 tf32), and the tile: ROWS, COLS, TX, TY,
+PLANES for the first, NT, WARPS, PLANES for the second. The source is also valid C++ with EMULATE defined, which the
+tests use to prove its arithmetic without a GPU.
 """
 
-__all__ = ["COLS", "DEVICE_HEADER", "ROWS", "SOURCE"]
-
-ROWS, COLS = 4, 8  # outputs of a thread in depthwise_direct
+__all__ = ["DEVICE_HEADER", "SOURCE"]
 
 SOURCE = r"""
 #ifndef EMULATE
@@ -59,9 +58,34 @@ __device__ __forceinline__ scalar store(float v) {
 #endif
 }
 
+// What shared memory holds of a number: float32 in the first kernel, the number as it is in the second.
+__device__ __forceinline__ float as_stored(scalar v, float) { return load(v); }
+#if SCALAR == 1 || SCALAR == 2
+__device__ __forceinline__ scalar as_stored(scalar v, scalar) { return v; }
+#endif
+
+// The rows of the map that a block needs, zero outside the map; a group of threads copies a row, the next one the next.
+template <int PLANES_, int IN_H, int PITCH_, int THREADS, typename target_scalar>
+__device__ __forceinline__ void copy_rows(target_scalar* input, const scalar* __restrict__ x, i64 first, i64 planes,
+                                          int top, int left, int height, int width, int tid) {
+  constexpr int LANES = THREADS < 32 ? THREADS : 32;
+  for (int line = tid / LANES; line < PLANES_ * IN_H; line += THREADS / LANES) {
+    const i64 plane = first + line / IN_H;
+    const int row = top + line % IN_H - KH / 2;
+    const bool inside = plane < planes && row >= 0 && row < height;
+    const scalar* source = x + (plane * height + row) * width;
+#pragma unroll
+    for (int part = 0; part < (PITCH_ + LANES - 1) / LANES; ++part) {
+      const int at = part * LANES + tid % LANES, col = left + at - KW / 2;
+      if (at < PITCH_) {
+        const scalar v = inside && col >= 0 && col < width ? source[col] : (scalar)0;
+        input[line * PITCH_ + at] = as_stored(v, (target_scalar)0);
+      }
+    }
+  }
+}
+
 #ifdef DIRECT
-#define ROWS 4
-#define COLS 8
 extern "C" __global__ void __launch_bounds__(TX * TY * PLANES)
 depthwise_direct(const scalar* __restrict__ x, const scalar* __restrict__ w, const scalar* __restrict__ bias,
                  scalar* __restrict__ y, i64 planes, int channels, int height, int width, int tiles_x) {
@@ -74,12 +98,7 @@ depthwise_direct(const scalar* __restrict__ x, const scalar* __restrict__ w, con
   const i64 first = (i64)blockIdx.x * PLANES;
   const int top = (int)(blockIdx.y / tiles_x) * ROWS * TY, left = (int)(blockIdx.y % tiles_x) * COLS * TX;
 
-  for (int at = tid; at < PLANES * IN_H * PITCH; at += THREADS) {
-    const i64 plane = first + at / (IN_H * PITCH);
-    const int row = top + at / PITCH % IN_H - KH / 2, col = left + at % PITCH - KW / 2;
-    const bool inside = plane < planes && row >= 0 && row < height && col >= 0 && col < width;
-    input[at] = inside ? load(x[(plane * height + row) * width + col]) : 0.0f;
-  }
+  copy_rows<PLANES, IN_H, PITCH, THREADS>(input, x, first, planes, top, left, height, width, tid);
   for (int at = tid; at < PLANES * KH * FILTER; at += THREADS) {
     const i64 plane = first + at / (KH * FILTER);
     const int i = at / FILTER % KH, j = at % FILTER;
@@ -155,6 +174,20 @@ __device__ __forceinline__ u32 operand(float v) { return round_to_tf32(v); }
 #define PITCH (TILES % 2 ? 8 * TILES : 8 * TILES + 8)
 #endif
 
+// One half of the rows of every tile: 8 rows of input from `row` on, which points at this lane's.
+template <int HALF>
+__device__ __forceinline__ void load_rows(u32 (&a)[TILES][2 * PARTS], const scalar* row, int lane) {
+#pragma unroll
+  for (int t = 0; t < TILES; ++t) {
+#if SCALAR == 3
+    a[t][HALF] = operand(row[8 * t + lane % 4]);
+    a[t][2 + HALF] = operand(row[8 * t + lane % 4 + 4]);
+#else
+    a[t][HALF] = *(const u32*)(row + 8 * t + lane % 4 * 2);
+#endif
+  }
+}
+
 extern "C" __global__ void __launch_bounds__(32 * WARPS * PLANES)
 depthwise_mma(const scalar* __restrict__ x, const scalar* __restrict__ w, const scalar* __restrict__ bias,
               scalar* __restrict__ y, i64 planes, int channels, int height, int width, int tiles_x) {
@@ -166,22 +199,17 @@ depthwise_mma(const scalar* __restrict__ x, const scalar* __restrict__ w, const 
   const i64 first = (i64)blockIdx.x * PLANES;
   const int top = (int)(blockIdx.y / tiles_x) * 16 * WARPS, left = (int)(blockIdx.y % tiles_x) * 8 * NT;
 
-  for (int at = tid; at < PLANES * IN_H * PITCH; at += THREADS) {
-    const i64 plane = first + at / (IN_H * PITCH);
-    const int row = top + at / PITCH % IN_H - KH / 2, col = left + at % PITCH - KW / 2;
-    const bool inside = plane < planes && row >= 0 && row < height && col >= 0 && col < width;
-    input[at] = inside ? x[(plane * height + row) * width + col] : (scalar)0;
-  }
-  for (int at = tid; at < PLANES * KH * CHUNKS * 64; at += THREADS) {
-    const i64 plane = first + at / (KH * CHUNKS * 64);
-    const int i = at / (CHUNKS * 64) % KH, chunk = at / 64 % CHUNKS, half = at / 32 % 2, of = at % 32;
+  copy_rows<PLANES, IN_H, PITCH, THREADS>(input, x, first, planes, top, left, height, width, tid);
+  for (int line = tid / 32; line < PLANES * KH * CHUNKS * 2; line += THREADS / 32) {
+    const i64 plane = first + line / (KH * CHUNKS * 2);
+    const int i = line / (CHUNKS * 2) % KH, chunk = line / 2 % CHUNKS, half = line % 2, at = 32 * line + lane;
     const scalar* taps = w + ((i64)(plane % channels) * KH + i) * KW;
     const bool valid = plane < planes;
 #if SCALAR == 3
-    const int j = DEPTH * chunk + of % 4 + 4 * half - of / 4;
+    const int j = DEPTH * chunk + lane % 4 + 4 * half - lane / 4;
     fragments[at] = operand(valid && j >= 0 && j < KW ? taps[j] : 0.0f);
 #else
-    const int j = DEPTH * chunk + of % 4 * 2 + 8 * half - of / 4;
+    const int j = DEPTH * chunk + lane % 4 * 2 + 8 * half - lane / 4;
     const u32 low = valid && j >= 0 && j < KW ? taps[j] : 0, high = valid && j >= -1 && j + 1 < KW ? taps[j + 1] : 0;
     fragments[at] = low | high << 16;
 #endif
@@ -192,33 +220,33 @@ depthwise_mma(const scalar* __restrict__ x, const scalar* __restrict__ w, const 
 #pragma unroll
   for (int t = 0; t < NT; ++t) sum[t][0] = sum[t][1] = sum[t][2] = sum[t][3] = 0.0f;
 
+  // Filter rows in the order i, i + 8, i + 16, ...: the lower half of one product's rows is the upper half of the next.
 #pragma unroll 1
-  for (int i = 0; i < KH; ++i) {
+  for (int start = 0; start < (KH < 8 ? KH : 8); ++start) {
     u32 a[TILES][2 * PARTS];  // rows lane / 4 and lane / 4 + 8 of every tile of 8 columns
-    const scalar* row = input + (p * IN_H + 16 * warp + i + lane / 4) * PITCH;
+    const scalar* row = input + (p * IN_H + 16 * warp + start + lane / 4) * PITCH;
+    load_rows<0>(a, row, lane);
 #pragma unroll
-    for (int t = 0; t < TILES; ++t) {
+    for (int m = 0; m < (KH + 7) / 8; ++m) {
+      const int i = start + 8 * m;
+      if (i >= KH) break;  // the same for all threads
+      if (m % 2 == 0) load_rows<1>(a, row + 8 * (m + 1) * PITCH, lane);
+      else load_rows<0>(a, row + 8 * (m + 1) * PITCH, lane);
+#pragma unroll
+      for (int chunk = 0; chunk < CHUNKS; ++chunk) {
+        const u32* b = fragments + ((p * KH + i) * CHUNKS + chunk) * 64 + lane;
+        const u32 b0 = b[0], b1 = b[32];
+        const int upper = m % 2, lower = 1 - m % 2;
+#pragma unroll
+        for (int t = 0; t < NT; ++t) {
 #if SCALAR == 3
-      const scalar* here = row + 8 * t + lane % 4;
-      a[t][0] = operand(here[0]); a[t][1] = operand(here[8 * PITCH]);
-      a[t][2] = operand(here[4]); a[t][3] = operand(here[8 * PITCH + 4]);
+          mma_sync(sum[t], a[t + chunk][upper], a[t + chunk][lower], a[t + chunk][2 + upper], a[t + chunk][2 + lower],
+                   b0, b1);
 #else
-      const scalar* here = row + 8 * t + lane % 4 * 2;
-      a[t][0] = *(const u32*)here; a[t][1] = *(const u32*)(here + 8 * PITCH);
+          mma_sync(sum[t], a[t + 2 * chunk][upper], a[t + 2 * chunk][lower], a[t + 2 * chunk + 1][upper],
+                   a[t + 2 * chunk + 1][lower], b0, b1);
 #endif
-    }
-#pragma unroll
-    for (int chunk = 0; chunk < CHUNKS; ++chunk) {
-      const u32* b = fragments + ((p * KH + i) * CHUNKS + chunk) * 64 + lane;
-      const u32 b0 = b[0], b1 = b[32];
-#pragma unroll
-      for (int t = 0; t < NT; ++t) {
-#if SCALAR == 3
-        mma_sync(sum[t], a[t + chunk][0], a[t + chunk][1], a[t + chunk][2], a[t + chunk][3], b0, b1);
-#else
-        mma_sync(sum[t], a[t + 2 * chunk][0], a[t + 2 * chunk][1], a[t + 2 * chunk + 1][0], a[t + 2 * chunk + 1][1],
-                 b0, b1);
-#endif
+        }
       }
     }
   }

@@ -1,0 +1,77 @@
+"""A step of training as one CUDA graph: the launches of a small network cost more than its arithmetic."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["GraphedStep", "make_capturable"]
+
+_EAGER_STEPS = 3  # before a graph is captured: libraries make their plans and optimisers their state in the first ones
+
+Step = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_capturable(optimizer: torch.optim.Optimizer) -> bool:
+    """Let a CUDA graph hold the optimiser's step, which needs its state on the device.
+
+    Returns: Whether it can; if not, the optimiser is left as it is.
+    """
+    if "capturable" not in optimizer.defaults:
+        return False
+    for settings in (optimizer.defaults, *optimizer.param_groups):
+        settings["capturable"] = True
+    return True
+
+
+class GraphedStep:
+    """A step that is captured for each shape of images, after a few that run as they are, and replayed from then on.
+
+    Args:
+        step: Of images and targets; returns the loss. It takes the gradients away first, so that they belong to the
+            graph, and reads nothing else that changes from step to step but what lies in tensors that stay.
+        optimizer: Capturable; its learning rates become tensors.
+        model: Whose gradients the step computes.
+    """
+
+    def __init__(self, step: Step, optimizer: torch.optim.Optimizer, model: nn.Module):
+        self._step, self._optimizer, self._model = step, optimizer, model
+        device = next(model.parameters()).device
+        self._rates = [torch.zeros((), device=device) for _ in optimizer.param_groups]
+        self._stream = torch.cuda.Stream(device)
+        self._shape: torch.Size | None = None
+        self._eager = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._images = self._target = self._loss = torch.empty(0)
+
+    def __call__(self, images: Tensor, target: Tensor) -> Tensor:
+        """The loss of a step, a number on the device."""
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            if group["lr"] is not rate:  # the scheduler puts numbers in
+                group["lr"] = rate.fill_(group["lr"])
+        if images.shape != self._shape:
+            self._shape, self._eager, self._graph = images.shape, 0, None
+        if self._graph is None and self._eager < _EAGER_STEPS:
+            self._eager += 1
+            return self._run_eagerly(images, target)
+        if self._graph is None:
+            self._graph = self._capture(images, target)
+        self._images.copy_(images)
+        self._target.copy_(target)
+        self._graph.replay()
+        return self._loss.clone()
+
+    def _run_eagerly(self, images: Tensor, target: Tensor) -> Tensor:
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            loss = self._step(images, target)
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return loss
+
+    def _capture(self, images: Tensor, target: Tensor) -> torch.cuda.CUDAGraph:
+        self._images, self._target = images.clone(), target.clone()
+        self._model.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._loss = self._step(self._images, self._target)
+        return graph
