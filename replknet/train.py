@@ -147,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tag",
         default=TAG,
-        help="of the weights: names the files (default: %(default)s); a second seed adds its number, as in _seed1",
+        help="of the weights: names the files (default: %(default)s); a seed other than 0 adds its number, as in _seed1",
     )
     parser.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trainings: list[Training] = []
         for seed in dict.fromkeys(options.seed):
             chosen = {field.name: getattr(options, field.name) for field in fields(Recipe)} | {"seed": seed}
-            tag = options.tag if seed == options.seed[0] else f"{options.tag}_seed{seed}"
+            tag = f"{options.tag}_seed{seed}" if seed else options.tag
             for name in dict.fromkeys(options.model):
                 place = len(trainings)
                 trainings.append(Training(name, folders, Recipe(**chosen), tag=tag, device=device, place=place))
