@@ -147,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tag",
         default=TAG,
-        help="of the weights: names the files (default: %(default)s); a seed other than 0 adds its number, as in _seed1",
+        help="of the weights: names the files (default: %(default)s); a seed other than 0 adds its number (_seed1)",
     )
     parser.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")

@@ -72,6 +72,8 @@ class GraphedStep:
         self._images, self._target = images.clone(), target.clone()
         self._model.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # on a stream of its own: graphs that are captured on one stream share the workspace of its matrix products, and
+        # trainings side by side would write over each other's
+        with torch.cuda.graph(graph, stream=self._stream):
             self._loss = self._step(self._images, self._target)
         return graph
