@@ -111,8 +111,8 @@ def time_calls(
     every: dict[str, list[float]] = {name: [] for name in calls}
     once = set()
     for name, work in calls.items():
-        if name == "ours":
-            work()  # the first call of a shape compiles: kernels on CUDA, oneDNN's code on CPU
+        if name == "ours" or device == "cuda":
+            work()  # the first call of a shape compiles or chooses: ours and cuDNN on CUDA, oneDNN's code on CPU
         first, interrupted = _time(work, device)
         if first > 1e3 * patience:
             once.add(name)

@@ -24,6 +24,7 @@ STYLES = {
     ("native", "contiguous"): ("native, contiguous", "#CC79A7", "D"),
     ("stock", "channels_last"): ("stock, channels-last", "#E69F00", "^"),
     ("cudnn", "channels_last"): ("cuDNN, channels-last", "#E69F00", "^"),
+    ("native", "channels_last"): ("native, channels-last", "#F0E442", "P"),
     ("ours", "contiguous"): ("ours, contiguous", "#56B4E9", "v"),
     ("ours", "channels_last"): ("ours, channels-last", "#0072B2", "o"),
 }

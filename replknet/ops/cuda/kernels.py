@@ -1,6 +1,6 @@
 """Depthwise convolution on CUDA: kernels compiled at run time, and PyTorch's own where none fits.
 
-Order of choice for the forward pass and the gradient to the input: CUDA C++ through NVRTC (`cuda_source.py`), Triton
+Order of choice for the forward pass and the gradient to the input: CUDA C++ through NVRTC (`source.py`), Triton
 (`triton_kernels.py`), `F.conv2d`. What cannot be compiled or launched, or does not compute what it should
 (`proof.py`), is left out from then on, which is logged once. REPLKNET_CUDA_KERNELS=0 in the environment turns both off.
 The weight gradient goes through the Fourier transform in float32, which costs about as much as the direct sum at the
@@ -23,7 +23,7 @@ from replknet.ops.cuda import nvrtc, proof
 from replknet.ops.cuda.source import DEVICE_HEADER, SOURCE
 from replknet.ops.layout import as_format, crop, empty_output, format_of
 
-__all__ = ["Tile", "choose_tile", "forward", "weight_grad"]
+__all__ = ["Tile", "choose_tile", "direct_tile", "forward", "mma_tile", "weight_grad"]
 
 _LOG = logging.getLogger(__name__)
 _SCALARS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -54,7 +54,7 @@ class Tile:
 
 
 def choose_tile(scalar: int, *, tensor_cores: bool, planes: int, height: int, width: int, kh: int, kw: int) -> Tile:
-    """Tile for maps of height × width and a cropped kernel; `scalar` as SCALAR in `cuda_source.py`."""
+    """Tile for maps of height × width and a cropped kernel; `scalar` as SCALAR in `source.py`."""
     if tensor_cores:
         warps = _cover(height, 16, (1, 2, 4, 8))
         tiles_n = _cover(width, 8, (1, 2, 4) if scalar == _TF32 and warps == 8 else (1, 2, 4, 8))
@@ -62,22 +62,31 @@ def choose_tile(scalar: int, *, tensor_cores: bool, planes: int, height: int, wi
             warps, tiles_n = (warps // 2, tiles_n) if warps > 1 else (warps, tiles_n // 2)
         if one > _SHARED_LIMIT:  # the fragments alone: kernels above some 51×51 in tf32
             return choose_tile(0, tensor_cores=False, planes=planes, height=height, width=width, kh=kh, kw=kw)
-        count = _planes(one, 32 * warps, planes)
-        names = {"MMA": None, "NT": tiles_n, "WARPS": warps}
-        rows, columns, threads, kernel = 16 * warps, 8 * tiles_n, 32 * warps * count, "depthwise_mma"
-    else:
-        narrow = width <= _NARROW or kh * kw <= _FEW_TAPS
-        cols = 4 if narrow else 8
-        tx = _cover(width, cols, (2, 4, 8, 16) if narrow else (2, 4, 8))
-        ty = _cover(height, _ROWS, (4, 8) if narrow else (4, 8, 16))
-        pitch = -(-(cols * tx + kw - 1) // 4) * 4
-        one = ((_ROWS * ty + kh - 1) * pitch + kh * (-(-kw // 4) * 4)) * 4
-        count = _planes(one, tx * ty, planes)
-        names = {"DIRECT": None, "TX": tx, "TY": ty, "ROWS": _ROWS, "COLS": cols}
-        rows, columns, threads, kernel = _ROWS * ty, cols * tx, tx * ty * count, "depthwise_direct"
-    names |= {"PLANES": count, "SCALAR": scalar, "KH": kh, "KW": kw}
-    defines = tuple(name if value is None else f"{name}={value}" for name, value in names.items())
-    return Tile(kernel, defines, count, rows, columns, threads, one * count)
+        return mma_tile(scalar, kh, kw, tiles_n=tiles_n, warps=warps, planes=_planes(one, 32 * warps, planes))
+    narrow = width <= _NARROW or kh * kw <= _FEW_TAPS
+    cols = 4 if narrow else 8
+    tx = _cover(width, cols, (2, 4, 8, 16) if narrow else (2, 4, 8))
+    ty = _cover(height, _ROWS, (4, 8) if narrow else (4, 8, 16))
+    one = direct_tile(kh, kw, rows=_ROWS, cols=cols, tx=tx, ty=ty, planes=1).shared_bytes
+    count = _planes(one, tx * ty, planes)
+    return direct_tile(kh, kw, rows=_ROWS, cols=cols, tx=tx, ty=ty, planes=count, scalar=scalar)
+
+
+def direct_tile(kh: int, kw: int, *, rows: int, cols: int, tx: int, ty: int, planes: int, scalar: int = 0) -> Tile:
+    """`depthwise_direct` with `rows` × `cols` outputs a thread and `tx` × `ty` threads for each of `planes` maps."""
+    pitch = -(-(cols * tx + kw - 1) // 4) * 4
+    shared = ((rows * ty + kh - 1) * pitch + kh * (-(-kw // 4) * 4)) * 4
+    names = {"TX": tx, "TY": ty, "ROWS": rows, "COLS": cols, "PLANES": planes, "SCALAR": scalar, "KH": kh, "KW": kw}
+    defines = ("DIRECT", *(f"{name}={value}" for name, value in names.items()))
+    return Tile("depthwise_direct", defines, planes, rows * ty, cols * tx, tx * ty * planes, shared * planes)
+
+
+def mma_tile(scalar: int, kh: int, kw: int, *, tiles_n: int, warps: int, planes: int) -> Tile:
+    """`depthwise_mma` with 16 rows × `tiles_n` times 8 columns a warp, and `warps` warps for each of `planes` maps."""
+    shared = _mma_shared_bytes(scalar, tiles_n, warps, kh, kw)
+    names = {"NT": tiles_n, "WARPS": warps, "PLANES": planes, "SCALAR": scalar, "KH": kh, "KW": kw}
+    defines = ("MMA", *(f"{name}={value}" for name, value in names.items()))
+    return Tile("depthwise_mma", defines, planes, 16 * warps, 8 * tiles_n, 32 * warps * planes, shared * planes)
 
 
 def _mma_shared_bytes(scalar: int, tiles_n: int, warps: int, kh: int, kw: int) -> int:
