@@ -3,6 +3,7 @@ from .analysis import analyze
 from .figures.curves import draw_curves
 from .figures.maps import plot, plot_contribution
 from .figures.panels import draw_comparison, draw_result, plot_comparison
+from .figures.sheet import draw_sheet
 from .gradient.contribution import contribution_map, contribution_maps
 from .gradient.inputs import load_images
 from .gradient.layers.layer import Layer
@@ -23,6 +24,7 @@ __all__ = [
     "draw_comparison",
     "draw_curves",
     "draw_result",
+    "draw_sheet",
     "load_images",
     "load_result",
     "log_area",

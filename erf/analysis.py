@@ -35,6 +35,7 @@ def analyze(
     precision: str = "float32",
     plain: bool = False,
     seed: int = 0,
+    keep_maps: bool = False,
     name: str | None = None,
     progress: bool = False,
 ) -> ErfResult:
@@ -62,6 +63,7 @@ def analyze(
         precision: "float32", "float64", "bfloat16"; on CUDA also "float16" and "tf32".
         plain: Whether the network runs as it is, nothing merged or reordered.
         seed: Of random weights.
+        keep_maps: Whether the result keeps the map of every single image in float16, for `erf.draw_sheet`.
         name: How the result and its files are called; None for the model's name, or the class of a module.
         progress: Whether to show a bar on stderr.
 
@@ -108,6 +110,7 @@ def analyze(
         precision=precision,
         plain=plain,
         seed=seed,
+        keep_maps=keep_maps,
     )
     tool = FieldTool(config, config.folder, command=said)
     tool.begin(choose_device(device))

@@ -10,10 +10,12 @@ from types import MappingProxyType
 
 from runkit.paper import COLUMN_WIDTH, PAGE_WIDTH
 
-__all__ = ["SCALES", "WIDTHS", "Drawing", "read_crop", "read_width"]
+__all__ = ["OUTLINES", "SCALES", "WIDTHS", "Drawing", "read_crop", "read_width"]
 
 SCALES = ("decades", "published")
 """Scales of the colours, which `erf.figures.maps` describes."""
+OUTLINES = ("theoretical", "gaussian")
+"""What can be drawn around a unit besides the squares, as `erf.figures.outlines` describes."""
 WIDTHS: Mapping[str, float] = {"column": COLUMN_WIDTH, "page": PAGE_WIDTH}
 """Widths with a name, in inches."""
 _INCH = 2.54  # centimetres
@@ -38,6 +40,8 @@ class Drawing:
         labels: Name of a result -> what it is called in the picture.
         table: Whether the area ratios stand below the panels of a comparison.
         caption: Whether what made the figure is written at its foot.
+        outlines: What else is drawn around the unit: 'theoretical' for the theoretical field, 'gaussian' for a circle
+            with the width (one standard deviation) of the fitted Gaussian as its radius.
 
     Raises: ValueError for a value that is none of these.
     """
@@ -51,6 +55,7 @@ class Drawing:
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     table: bool = True
     caption: bool = True
+    outlines: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
@@ -58,6 +63,9 @@ class Drawing:
         for threshold in self.thresholds or ():
             if not 0 < threshold < 1:
                 raise ValueError(f"threshold {threshold:g} must lie between 0 and 1")
+        for outline in self.outlines:
+            if outline not in OUTLINES:
+                raise ValueError(f"outline {outline!r}: take one of {', '.join(OUTLINES)}")
         if self.columns is not None and self.columns < 1:
             raise ValueError(f"columns={self.columns}: take 1 or more")
         read_crop(self.crop)

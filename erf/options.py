@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from erf.drawing import SCALES, Drawing
+from erf.drawing import OUTLINES, SCALES, Drawing
 from erf.sizes import Size, read_size
 from erf.until import MIN_IMAGES, read_share
 from runkit.options import (
@@ -61,6 +61,11 @@ class Config(RunOptions):
         scale, thresholds, cmap, crop, width, columns, labels, no_table, no_caption: How the pictures are drawn, as in
             `erf.drawing.Drawing`.
         before_after: Whether each network is also measured with random weights, drawn above the trained ones.
+        outlines: What is drawn around the unit besides the squares, of `erf.drawing.OUTLINES`.
+        keep_maps: Whether the maps of single images are kept and drawn as a sheet.
+        tex_columns: Measures in the table for LaTeX, as `erf.results.tables.read_columns` reads them; none for the
+            usual ones.
+        overlay: Whether they are kept and drawn over their photographs.
         from_npz: Saved results to be measured and drawn again, instead of networks.
     """
 
@@ -84,6 +89,10 @@ class Config(RunOptions):
     labels: Mapping[str, str] = field(default_factory=dict)
     no_table: bool = False
     no_caption: bool = False
+    outlines: tuple[str, ...] = ()
+    keep_maps: bool = False
+    overlay: bool = False
+    tex_columns: tuple[str, ...] = ()
     from_npz: tuple[Path, ...] = ()
 
     @property
@@ -104,7 +113,13 @@ class Config(RunOptions):
             labels=self.labels,
             table=not self.no_table,
             caption=not self.no_caption,
+            outlines=self.outlines,
         )
+
+    @property
+    def sheets(self) -> tuple[str, ...]:
+        """Which sheets of the maps of single images are drawn."""
+        return ("maps",) * self.keep_maps + ("overlay",) * self.overlay
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -224,6 +239,24 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="measure and draw saved results again, no network: .npz, the .json or picture beside one, or a folder",
     )
+    files.add_argument(
+        "--keep-maps",
+        action="store_true",
+        help="keep the map of every single image (float16, NAME.maps.npz) and draw them as a sheet (NAME.maps.png)",
+    )
+    files.add_argument(
+        "--overlay",
+        action="store_true",
+        help="keep them, too, and draw the field over every photograph, with the unit marked (NAME.overlay.png)",
+    )
+    files.add_argument(
+        "--tex-columns",
+        nargs="+",
+        default=list(default.tex_columns),
+        metavar="MEASURE",
+        help="measures in comparison.tex, by their names in the JSON, such as rms_radius_px or, at a threshold, "
+        "area_ratio@0.5 (default: twelve, more than one column of a paper holds)",
+    )
     _add_drawing(parser.add_argument_group("how it is drawn"), default)
     add_console(parser, script="erf")
     return parser
@@ -267,6 +300,15 @@ def _add_drawing(drawn: Any, default: Config) -> None:
         default=[],
         metavar="NAME=TEXT",
         help="what a result is called in the pictures; its weights stay named",
+    )
+    drawn.add_argument(
+        "--outlines",
+        nargs="+",
+        choices=OUTLINES,
+        default=list(default.outlines),
+        metavar="WHAT",
+        help="drawn around the unit besides the squares: theoretical (the theoretical field, dashed), gaussian (a "
+        "dotted circle with one standard deviation of the fitted Gaussian as its radius)",
     )
     drawn.add_argument("--no-table", action="store_true", help="no table below the panels of a comparison")
     drawn.add_argument("--no-caption", action="store_true", help="pictures do not say what made them; the JSON does")

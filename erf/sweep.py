@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from erf.gradient.jobs import Job, list_jobs
 from erf.gradient.layers.layer import Layer, LayerError
 from erf.gradient.positions import positions_of
@@ -26,6 +28,7 @@ from erf.results.files import (
     result_files,
     save_result,
 )
+from erf.results.single_maps import SingleMaps, maps_file, save_maps
 from erf.results.tables import comparison_files
 from erf.sizes import pixels_of
 from erf.until import MIN_IMAGES
@@ -45,6 +48,7 @@ if TYPE_CHECKING:  # these load torch
 __all__ = ["FieldTool", "measure_networks"]
 
 _logger = logging.getLogger(__name__)
+_PHOTOGRAPH = 384  # pixels: the longer side of the photographs that are kept with the maps of single images
 
 
 def measure_networks(config: Config, folder: Path | None = None) -> Swept[ErfResult]:
@@ -138,7 +142,8 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     # what is on disk
 
     def files(self, job: Job) -> list[Path]:
-        return [*result_files(self.folder, job.name, self.config.formats), manifest_file(self.folder, job.name)]
+        files = result_files(self.folder, job.name, self.config.formats, self.config.sheets)
+        return [*files, manifest_file(self.folder, job.name)]
 
     def progress_path(self, job: Job) -> Path:
         return self.folder / f"{file_stem(job.name)}.partial.npz"
@@ -146,9 +151,16 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     def find_finished(self, job: Job) -> dict[str, Any] | None:
         return finished_identity(self.folder / file_stem(job.name))
 
+    def is_whole(self, job: Job) -> bool:
+        """Whether the maps of single images are there, where this run asks for them."""
+        whole = not self.config.sheets or maps_file(self.folder, job.name).exists()
+        if not whole:
+            _logger.info("%s: the finished result has no maps of single images and is computed again", job.name)
+        return whole
+
     def read_result(self, job: Job) -> ErfResult:
         """The map as it is, measured and drawn again as this run asks."""
-        return self.write_result(job, load_result(self.files(job)[0]))
+        return self.write_result(job, load_result(self.files(job)[0], maps=bool(self.config.sheets)))
 
     # what is computed
 
@@ -185,7 +197,8 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     def compute(self, job: Job, network: "LoadedNetwork", loop: "Loop") -> "Progress":
         from erf.gradient.accumulate import accumulate
 
-        return accumulate(network.ready, self.images, self._question(job), loop, until=self.config.until)
+        options: dict[str, Any] = {"until": self.config.until, "keep_maps": bool(self.config.sheets)}
+        return accumulate(network.ready, self.images, self._question(job), loop, **options)
 
     def conclude(self, job: Job, network: "LoadedNetwork", state: "Progress", loop: "Loop") -> ErfResult:
         """Raises: UserError if no image could be used, or the map cannot be measured."""
@@ -193,9 +206,21 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
 
         about = describe_map(job, self.config, network, self.images, state, loop, command=self.command)
         provenance: FieldProvenance = {**about, "identity": self.identify(job)}
-        result = ErfResult(job.name, state.total / len(state.sums), provenance, stack_sums(state.sums), state.names)
+        mean, sums = state.total / len(state.sums), stack_sums(state.sums)
+        maps = self._single_maps(job, network, state)
+        result = ErfResult(job.name, mean, provenance, sums, state.names, maps)
         check_result(result)
         return result if self.config.until is None else self._stopped(result, self.config.until, reached=state.enough)
+
+    def _single_maps(self, job: Job, network: "LoadedNetwork", state: "Progress") -> SingleMaps | None:
+        """The maps of single images with their photographs, if they are kept."""
+        if state.maps is None:
+            return None
+        part = min(1.0, _PHOTOGRAPH / max(job.pixels))
+        height, width = (max(1, round(side * part)) for side in job.pixels)
+        channels = network.ready.preprocessing.channels
+        photographs = [self.images.thumbnail(name, (height, width), channels) for name in state.names]
+        return SingleMaps(np.stack(state.maps), np.array(state.maxima), state.names, np.stack(photographs))
 
     def _stopped(self, result: ErfResult, until: float, *, reached: bool) -> ErfResult:
         """The result with a word on how its run ended."""
@@ -221,11 +246,14 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
 
     def save_outputs(self, job: Job, outputs: ErfResult) -> None:
         save_result(outputs, self.files(job)[0])
+        if outputs.maps is not None:
+            save_maps(outputs.maps, maps_file(self.folder, job.name), outputs.provenance["identity"])
 
     def write_result(self, job: Job, outputs: ErfResult) -> ErfResult:
         from erf.figures.files import write_result
 
-        write_result(outputs, self.folder, drawing=self.config.drawing, formats=self.config.formats)
+        config = self.config
+        write_result(outputs, self.folder, drawing=config.drawing, formats=config.formats, sheets=config.sheets)
         save_csv(manifest_file(self.folder, job.name), self.images.list_used(outputs.image_names))
         return outputs
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from erf.gradient.jobs import names_of_weights
 from erf.options import Config, build_parser, parse_config
 from erf.results.files import ErfResult, find_results, load_result, manifest_file, result_files
-from erf.results.tables import comparison_files, summary, text_table
+from erf.results.tables import comparison_files, read_columns, summary, text_table
 from erf.sweep import FieldTool, measure_networks
 from runkit import Failures, UserError, file_stem, is_main_process, run_main, write_json, write_out
 from runkit.dry_run import DryRun, ForeseenJob, foresee_sweep
@@ -37,12 +37,14 @@ def _run(config: Config) -> int:
         return _tell(config) if is_main_process() else 0
     _refuse_repetitions(config)
     _check_colours(config.cmap)
+    read_columns(config.tex_columns)
     if config.from_npz:
         from erf.figures.files import write_result
 
         results, failures = _load_results(config), Failures()
         for result in results:
-            write_result(result, config.folder, drawing=config.drawing, formats=config.formats)
+            drawing, formats, sheets = config.drawing, config.formats, config.sheets
+            write_result(result, config.folder, drawing=drawing, formats=formats, sheets=sheets)
     else:
         swept = measure_networks(config)
         results, failures = swept.results, swept.failures
@@ -88,7 +90,7 @@ def _foresee_saved(config: Config) -> DryRun:
             result.name,
             result.weights_label,
             "measure and draw again",
-            tuple(result_files(config.folder, result.name, config.formats)[1:]),  # the map stays where it is
+            tuple(path for path in _paths_of(result, config) if path.suffix != ".npz"),  # maps stay where they are
         )
         for result in results
     ]
@@ -98,15 +100,20 @@ def _foresee_saved(config: Config) -> DryRun:
 
 def _load_results(config: Config) -> list[ErfResult]:
     """The results that `--from-npz` names; there is nothing to share, so ranks other than 0 have none."""
-    results = [load_result(path) for path in find_results(config.from_npz)] if is_main_process() else []
+    paths = find_results(config.from_npz) if is_main_process() else []
+    results = [load_result(path, maps=bool(config.sheets)) for path in paths]
     _refuse_same_stem([result.name for result in results])
     return results
 
 
 def _files_of(result: ErfResult, config: Config) -> list[str]:
     """The files of a result; its map lies elsewhere where it was read by `--from-npz`."""
-    files = [*result_files(config.folder, result.name, config.formats), manifest_file(config.folder, result.name)]
+    files = [*_paths_of(result, config), manifest_file(config.folder, result.name)]
     return [str(path) for path in files if path.exists()]
+
+
+def _paths_of(result: ErfResult, config: Config) -> list[Path]:
+    return result_files(config.folder, result.name, config.formats, config.sheets)
 
 
 def _refuse_repetitions(config: Config) -> None:
@@ -145,7 +152,8 @@ def _refuse_twice(option: str, values: Sequence[object], given: Sequence[object]
 def _write_comparison(results: Sequence[ErfResult], config: Config) -> list[Path]:
     from erf.figures.files import write_comparison
 
-    return write_comparison(results, config.folder, drawing=config.drawing, formats=config.formats)
+    columns = read_columns(config.tex_columns)
+    return write_comparison(results, config.folder, drawing=config.drawing, formats=config.formats, tex_columns=columns)
 
 
 def _write_report(results: Sequence[ErfResult], config: Config) -> Path:

@@ -11,6 +11,10 @@ from runkit.files import atomic_write
 __all__ = ["format_html", "format_latex", "format_table", "save_csv", "save_latex"]
 
 
+_EMPTY = ("", "-", "–")
+"""Cells that say nothing."""
+
+
 def save_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Write rows that have the same keys, with a header; the file is whole or absent. Returns `path`."""
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -23,8 +27,13 @@ def save_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 def save_latex(
     path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str, grey: Collection[int] = ()
 ) -> Path:
-    """Write `format_latex`, `note` and the packages it needs above; the file is whole or absent. Returns `path`."""
+    """Write `format_latex` without empty columns, under a comment with `note` and the packages that it needs.
+
+    The file is whole or absent. Returns `path`.
+    """
     packages = "booktabs,colortbl" if grey else "booktabs"
+    kept = [0, *(i for i in range(1, len(header)) if any(row[i] not in _EMPTY for row in rows))]
+    header, rows = [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
     text = format_latex(header, rows, note=f"needs \\usepackage{{{packages}}}; {note}", grey=grey)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -82,5 +91,8 @@ _LATEX = str.maketrans(
         "<": r"$<$",
         ">": r"$>$",
         "×": r"$\times$",
+        "–": "--",
+        "−": "$-$",
+        "²": "$^2$",
     }
 )

@@ -15,6 +15,7 @@ from erf.results.files import ErfResult
 
 __all__ = [
     "CAPTION_SIZE",
+    "WARNING_COLOUR",
     "caption",
     "caption_height",
     "fit_words",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 CAPTION_SIZE = 6.0  # points
+WARNING_COLOUR = "#d1495b"
+"""Of random weights."""
 _LINE = 1.4  # line spacing
 _CHARACTER = 0.56  # mean width of a character over its size, in running text
 
@@ -38,13 +41,14 @@ def row_name(result: ErfResult, drawing: Drawing | None = None) -> str:
     return shown if named_by_tag and not result.random_weights else f"{shown}, {result.weights_label}"
 
 
-def caption(results: Sequence[ErfResult], *, shares: Sequence[float] | None = None) -> str:
+def caption(results: Sequence[ErfResult], *, shares: Sequence[float] | None = None, each: bool = False) -> str:
     """What made the figure, shortly; the JSON has it whole.
 
     Args:
         results: At least one.
         shares: Which the squares in the figure hold; empty for a figure without squares, None for the published ones
             that a square of some result holds.
+        each: Whether the figure shows the map of each image, not their mean.
     """
     first = results[0].provenance
     counts = sorted({result.num_images for result in results})
@@ -58,7 +62,7 @@ def caption(results: Sequence[ErfResult], *, shares: Sequence[float] | None = No
     software = " ".join(filter(None, ["replknet-analysis", first["versions"]["replknet-analysis"]]))
     drawn = ", ".join(f"{t:.0%}" for t in (reached(results, LOG_THRESHOLDS) if shares is None else shares))
     what = f"Squares hold {drawn} of log10(score + 1) / max.\n" if drawn else ""
-    mean = "Map" if counts == [1] else "Mean"
+    mean = "Maps" if each else "Map" if counts == [1] else "Mean"
     heads = dict.fromkeys(result.provenance["weights"].get("head") for result in results)
     head = "".join(f"; checkpoint: {words}" for words in heads if words)
     return (

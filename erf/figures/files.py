@@ -8,29 +8,44 @@ from typing import Any
 from erf.drawing import Drawing
 from erf.figures.curves import draw_curves
 from erf.figures.panels import draw_comparison, draw_result
+from erf.figures.sheet import draw_sheet
 from erf.results.files import ErfResult, save_measures
-from erf.results.tables import write_tables
+from erf.results.tables import Columns, write_tables
 from runkit import file_stem
 from runkit.figures import save_figure
 
 __all__ = ["write_comparison", "write_result"]
 
 
-def write_result(result: ErfResult, folder: Path, *, drawing: Drawing, formats: Sequence[str]) -> None:
-    """Measure a result and write its `.json` and its picture into `folder`.
+def write_result(
+    result: ErfResult, folder: Path, *, drawing: Drawing, formats: Sequence[str], sheets: Sequence[str] = ()
+) -> None:
+    """Measure a result and write its `.json` and its pictures into `folder`.
+
+    Args:
+        sheets: Of 'maps' and 'overlay': sheets of the maps of single images, which the result has to have then.
 
     Raises: UserError as `erf.results.files.check_result`.
     """
     stem = folder / file_stem(result.name)
     save_measures(result, stem.with_name(stem.name + ".json"))
-    save_figure(draw_result(result, **_options(drawing)), stem, formats, description=result.provenance["command"])
+    command, options = result.provenance["command"], _options(drawing)
+    save_figure(draw_result(result, **options), stem, formats, description=command)
+    for sheet in sheets:
+        figure = draw_sheet(result, overlay=sheet == "overlay", **options)
+        save_figure(figure, stem.with_name(f"{stem.name}.{sheet}"), formats, description=command)
 
 
 def write_comparison(
-    results: Sequence[ErfResult], folder: Path, *, drawing: Drawing, formats: Sequence[str]
+    results: Sequence[ErfResult],
+    folder: Path,
+    *,
+    drawing: Drawing,
+    formats: Sequence[str],
+    tex_columns: Columns | None = None,
 ) -> list[Path]:
     """Write the tables and pictures `comparison*` of several results into `folder`; returns the files."""
-    written = write_tables(results, folder / "comparison")
+    written = write_tables(results, folder / "comparison", tex_columns=tex_columns)
     description = " | ".join(dict.fromkeys(result.provenance["command"] for result in results))
     options = _options(drawing)
     figures = {"comparison": draw_comparison(results, **options), "comparison-curves": draw_curves(results, **options)}

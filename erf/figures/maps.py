@@ -24,6 +24,7 @@ from matplotlib.patches import Rectangle
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
 from erf.drawing import Drawing, read_crop
+from erf.figures.outlines import Outline, outline_legend, outlines_of
 from erf.measures.squares import LOG_THRESHOLDS, SquareArea, check_map, log_area, log_map
 from erf.measures.sums import Centre
 from erf.results.files import ErfResult
@@ -36,6 +37,8 @@ __all__ = [
     "colour_map",
     "plot",
     "plot_contribution",
+    "scale_limits",
+    "scaled_map",
     "shares_of",
     "show_map",
     "square_legend",
@@ -82,11 +85,12 @@ def plot(shown: Any, *, ax: Axes | None = None, **options: Any) -> Axes:
     Args:
         shown: Contribution map (H, W), an array or a tensor on the CPU; or an `ErfResult`, which brings its centre and
             a title with its weights.
-        ax, options: As for `plot_contribution`.
+        ax, options: As for `plot_contribution`; `outlines` of a result are names of `erf.drawing.OUTLINES`.
     """
     if not isinstance(shown, ErfResult):
         return plot_contribution(np.asarray(shown), ax=ax, **options)
-    ax = plot_contribution(shown.contribution, ax=ax, **{"centre": shown.centre, **options})
+    outlines = outlines_of(shown, Drawing(outlines=tuple(options.pop("outlines", ()))).outlines)
+    ax = plot_contribution(shown.contribution, ax=ax, **{"centre": shown.centre, "outlines": outlines, **options})
     ax.set_title(f"{shown.name}\n{shown.weights_label}")
     return ax
 
@@ -102,6 +106,7 @@ def plot_contribution(
     legend: bool = True,
     cmap: str = "mako",
     crop: str | int = "none",
+    outlines: Sequence[Outline] = (),
 ) -> Axes:
     """Draw one contribution map with the squares of the published measure.
 
@@ -115,6 +120,7 @@ def plot_contribution(
         legend: Name the squares' shares below the map.
         cmap: Name of a colour map of matplotlib or seaborn.
         crop: 'none' for the whole map, 'auto' or a number of pixels for a window, as in `erf.drawing.Drawing`.
+        outlines: Drawn over the map and named in the legend, as `erf.figures.outlines.outlines_of` makes them.
 
     Returns: The Axes, with limits in pixels and the origin at the upper left.
     Raises: ValueError as `erf.measures.squares.check_map`, or for an option that does not exist.
@@ -124,14 +130,16 @@ def plot_contribution(
     centre = centre or (height // 2, width // 2)
     window = choose_window([(contribution, centre)], drawing)[0]
     with axes_or_new(ax, 4.8, 3.7, layout=None) as ax:
-        image = show_map(ax, contribution, centre, window, drawing)
+        image = show_map(ax, contribution, centre, window, drawing, outlines)
         if cbar:
             cax = make_axes_locatable(ax).append_axes("right", size="4%", pad=0.08)
             add_colour_bar(image, cax, scale)
         squares = [area.threshold for area in _squares(contribution, centre, drawing) if area.reached]
-        if legend and squares:
+        if legend and (squares or outlines):
             place: dict[str, Any] = dict(loc="upper center", bbox_to_anchor=(0.5, -0.07), borderaxespad=0.0)
-            ax.legend(**square_legend(squares, drawing), **place)
+            entries = square_legend(squares, drawing)
+            entries["handles"] += outline_legend(outlines)["handles"]
+            ax.legend(**entries, **place)
     return ax
 
 
@@ -153,14 +161,23 @@ def choose_window(maps: Sequence[tuple[np.ndarray, Centre]], drawing: Drawing) -
     return [Window.around(centre, side or max(contribution.shape), contribution.shape) for contribution, centre in maps]
 
 
-def show_map(ax: Axes, contribution: np.ndarray, centre: Centre, window: Window, drawing: Drawing) -> Any:
-    """The window of a map with its squares; of a part, the whole as an inset. Returns the image."""
-    shown = _scaled(contribution, drawing.scale)
+def show_map(
+    ax: Axes,
+    contribution: np.ndarray,
+    centre: Centre,
+    window: Window,
+    drawing: Drawing,
+    outlines: Sequence[Outline] = (),
+) -> Any:
+    """The window of a map with its squares and outlines; of a part, the whole as an inset. Returns the image."""
+    shown = scaled_map(contribution, drawing.scale)
     _, low, high, _ = _SCALES[drawing.scale]
     colours: dict[str, Any] = dict(cmap=colour_map(drawing.cmap), vmin=low, vmax=high)
     image = ax.imshow(shown, **colours, interpolation="antialiased")
     for area in _squares(contribution, centre, drawing):
         _draw_square(ax, area, centre, shown.shape, drawing)
+    for outline in outlines:
+        outline.draw(ax)
     top, left, height, width = window.top, window.left, window.height, window.width
     ax.set(xlim=(left - 0.5, left + width - 0.5), ylim=(top + height - 0.5, top - 0.5))
     ax.set_xticks([left, left + width // 2, left + width - 1], [str(left + x) for x in (0, width // 2, width)])
@@ -168,7 +185,7 @@ def show_map(ax: Axes, contribution: np.ndarray, centre: Centre, window: Window,
     ax.tick_params(length=2, pad=2)
     ax.spines[:].set_visible(True)
     if not window.is_whole(shown.shape):
-        _draw_inset(ax, shown, window, colours)
+        _draw_inset(ax, shown, window, colours, outlines)
     return image
 
 
@@ -176,7 +193,7 @@ def warn_of_black(name: str, contribution: np.ndarray, window: Window, drawing: 
     """Log a warning if a window in the published scale shows next to nothing."""
     if drawing.scale != "published":
         return
-    shown = _scaled(contribution, "published")
+    shown = scaled_map(contribution, "published")
     part = shown[window.top : window.top + window.height, window.left : window.left + window.width]
     visible = float((part > _BLACK).mean())
     if visible < _LEAST_VISIBLE:
@@ -188,18 +205,22 @@ def warn_of_black(name: str, contribution: np.ndarray, window: Window, drawing: 
         )
 
 
-def _draw_inset(ax: Axes, shown: np.ndarray, window: Window, colours: dict[str, Any]) -> None:
+def _draw_inset(
+    ax: Axes, shown: np.ndarray, window: Window, colours: dict[str, Any], outlines: Sequence[Outline]
+) -> None:
     """The whole map in the panel's corner, with the window marked."""
     inset = ax.inset_axes((1 - _INSET - 0.01, 1 - _INSET - 0.01, _INSET, _INSET))
     inset.imshow(shown, **colours, interpolation="antialiased")
-    inset.set(xticks=[], yticks=[])
+    for outline in outlines:
+        outline.draw(inset, width=0.5)
+    inset.set(xticks=[], yticks=[], xlim=(-0.5, shown.shape[1] - 0.5), ylim=(shown.shape[0] - 0.5, -0.5))
     for spine in inset.spines.values():
         spine.set(visible=True, edgecolor="white", linewidth=0.6)
     place = (window.left - 0.5, window.top - 0.5)
     inset.add_patch(Rectangle(place, window.width, window.height, fill=False, edgecolor="white", linewidth=0.6))
 
 
-def _scaled(contribution: np.ndarray, scale: str) -> np.ndarray:
+def scaled_map(contribution: np.ndarray, scale: str) -> np.ndarray:
     """What the colours show of a map (H, W): from -4 to 0 in 'decades', from 0 to 1 as 'published'.
 
     Raises: ValueError as `erf.measures.squares.check_map`.
@@ -208,6 +229,12 @@ def _scaled(contribution: np.ndarray, scale: str) -> np.ndarray:
         return log_map(contribution)
     contribution = check_map(contribution)
     return np.log10(np.maximum(contribution / contribution.max(), 10.0 ** _SCALES[scale][1]))
+
+
+def scale_limits(scale: str) -> tuple[float, float]:
+    """Lower and upper end of the colours of a scale."""
+    _, low, high, _ = _SCALES[scale]
+    return low, high
 
 
 def colour_map(name: str = "mako") -> Colormap:
@@ -265,7 +292,7 @@ def square_legend(reached: Sequence[float], drawing: Drawing, *, size: float = 7
     """Arguments of `legend` that name the squares in one row.
 
     Args:
-        reached: Shares of the squares that are there.
+        reached: Shares of the squares that are there; may be empty.
         drawing: What was asked for.
         size: Of the text in points.
     """
@@ -276,6 +303,6 @@ def square_legend(reached: Sequence[float], drawing: Drawing, *, size: float = 7
         handle.set_path_effects(_outline(2.6))
         handles.append(handle)
     return dict(
-        handles=handles, ncols=len(handles), frameon=False, fontsize=size, handlelength=1.4, columnspacing=1.2,
+        handles=handles, ncols=max(1, len(handles)), frameon=False, fontsize=size, handlelength=1.4, columnspacing=1.2,
         handletextpad=0.5,
     )  # fmt: skip

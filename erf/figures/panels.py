@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from erf.drawing import Drawing
 from erf.figures.caption import (
+    WARNING_COLOUR,
     caption,
     caption_height,
     fit_words,
@@ -23,13 +24,13 @@ from erf.figures.caption import (
     write_caption,
 )
 from erf.figures.maps import add_colour_bar, choose_window, shares_of, show_map, square_legend, warn_of_black
+from erf.figures.outlines import outline_legend, outlines_of
 from erf.measures.squares import SquareArea, log_area
 from erf.results.files import ErfResult
 from runkit.figures import STYLE, new_figure
 
 __all__ = ["draw_comparison", "draw_result", "plot_comparison"]
 
-_WARNING_COLOUR = "#d1495b"
 _USUAL_COLUMNS, _MOST_COLUMNS = 4, 6
 _PANEL = 2.3  # inches, where the width is not asked for
 _LEFT, _RIGHT = 0.42, 0.72  # inches beside the panels, for the numbers of the axis and for the colour bar
@@ -178,7 +179,9 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], dra
     tallest = panel * max(min(1.0, window.height / window.width) for window in windows.values())
     table = _Table(results, drawing, width - 2 * 0.1) if drawing.table else None
     foot = (caption_height(words) + _FOOT if drawing.caption else 0.0) + _FOOT
-    legend = _LEGEND if shares else 0.0
+    outlines = {id(result): outlines_of(result, drawing.outlines) for result in results}
+    drawn = [outline for group in outlines.values() for outline in group]
+    legend = (_LEGEND if shares else 0.0) + (_LEGEND if drawn else 0.0)
     below = (table.height if table else 0.0) + legend + foot
     height = 0.06 + sum(heads) + len(rows) * (tallest + _TICKS) + below
     with new_figure(width, height, layout=None) as figure:
@@ -190,9 +193,10 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], dra
                 left = _LEFT + column * (panel + gap)
                 place = (left / width, (top - tallest) / height, panel / width, tallest / height)
                 ax = figure.add_axes(place, anchor="N")
-                image = show_map(ax, result.contribution, result.centre, windows[id(result)], drawing)
+                window = windows[id(result)]
+                image = show_map(ax, result.contribution, result.centre, window, drawing, outlines[id(result)])
                 _write_title(ax, result, title)
-                warn_of_black(result.name, result.contribution, windows[id(result)], drawing)
+                warn_of_black(result.name, result.contribution, window, drawing)
                 first = first or image
             if first is not None and row is rows[0]:
                 cax = figure.add_axes(
@@ -205,13 +209,13 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], dra
                 )
                 add_colour_bar(first, cax, drawing.scale, short=tallest < _SHORT_BAR)
             top -= tallest + _TICKS
-        if shares:
-            size = min(7.0, 72 * (width - 0.2) / (3.8 * (len(shares) + 2)))
-            anchor = (0.5, (top - legend / 2) / height)
-            figure.legend(
-                **square_legend(shares, drawing, size=size), loc="center", bbox_to_anchor=anchor, borderaxespad=0.0
-            )
-            top -= legend
+        size = min(7.0, 72 * (width - 0.2) / (3.8 * (len(shares) + 2)))
+        entries = [square_legend(shares, drawing, size=size)] if shares else []
+        entries += [outline_legend(drawn, size=min(7.0, 72 * (width - 0.2) / 32))] if drawn else []
+        for row_of_entries in entries:
+            anchor = (0.5, (top - _LEGEND / 2) / height)
+            figure.legend(**row_of_entries, loc="center", bbox_to_anchor=anchor, borderaxespad=0.0)
+            top -= _LEGEND
         if table:
             table.draw(
                 figure.add_axes((0.1 / width, (top - table.height) / height, 1 - 0.2 / width, table.height / height))
@@ -235,7 +239,7 @@ def _write_title(ax: Axes, result: ErfResult, title: _Title) -> None:
         va="bottom",
         linespacing=_LINE,
         fontsize=title.weights_size,
-        color=_WARNING_COLOUR if result.random_weights else "0.3",
+        color=WARNING_COLOUR if result.random_weights else "0.3",
         fontweight="bold" if result.random_weights else "normal",
     )
 
@@ -296,7 +300,7 @@ class _Table:
             ax.axhline(line, color="0.2", linewidth=weight, clip_on=False)
         each = self._body / len(self.results)
         for i, (result, name) in enumerate(zip(self.results, self.names, strict=True)):
-            colour = _WARNING_COLOUR if result.random_weights else "0.1"
+            colour = WARNING_COLOUR if result.random_weights else "0.1"
             middle = self._head + (i + 0.5) * each
             up, down = (-0.42, 0.42) if self.stacked else (0.0, 0.0)
             ax.text(0, middle + up, name, fontsize=self.size, va="center", color=colour)

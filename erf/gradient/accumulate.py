@@ -21,7 +21,9 @@ from erf.gradient.ready import Question, ReadyNetwork, explained
 from erf.measures.stopping import half_side, is_narrow, shuffled
 from erf.measures.sums import Centre, MapSums, map_sums, stack_sums
 from erf.results.content import SkippedImage
+from erf.results.single_maps import scaled_half
 from erf.until import MIN_IMAGES
+from runkit import UserError
 from runkit.compute.memory import fitting_batch_size
 from runkit.compute.rounds import Loop, Packed
 from runkit.progress import SavedProgress
@@ -43,6 +45,8 @@ class Progress:
         done: Images dealt with, skipped ones included.
         feature_size: (h, w) of the feature map; None before the first image.
         enough: Whether no more images are needed, as `accumulate` was asked by `until`.
+        maps: Of each image that went in, its map over its maximum in float16; None unless they are kept.
+        maxima: What these maps were divided by.
     """
 
     total: np.ndarray
@@ -52,6 +56,8 @@ class Progress:
     done: int = 0
     feature_size: tuple[int, int] | None = None
     enough: bool = False
+    maps: tuple[np.ndarray, ...] | None = None
+    maxima: tuple[float, ...] = ()
 
 
 def choose_batch_size(ready: ReadyNetwork, question: Question) -> int:
@@ -75,6 +81,7 @@ def accumulate(
     loop: Loop | None = None,
     *,
     until: float | None = None,
+    keep_maps: bool = False,
 ) -> Progress:
     """Add up the contribution maps of images.
 
@@ -87,14 +94,22 @@ def accumulate(
         until: Stop at the first image, from the tenth on, after which the interval of the side that holds half of the
             contribution is narrower than this share of the side. The images then come in a shuffled order, the same
             every time, so that the first of them stand for all. None to take all images, in the order they have.
+        keep_maps: Whether the map of each image is kept, too, in float16.
 
     Returns: The state after the last image (on rank 0). An unreadable image, or one whose gradient is not finite, is
         skipped and named in it.
-    Raises: UserError if the layer does not exist, or memory does not suffice for one image.
+    Raises: UserError if the layer does not exist, memory does not suffice for one image, or maps are to be kept and
+        the progress that is gone on from has none.
     """
     loop = loop or Loop(ready.label)
     size, positions = question.size, question.positions
-    begun = unpack(loop.saved) if loop.saved else Progress(np.zeros(size))
+    begun = unpack(loop.saved) if loop.saved else Progress(np.zeros(size), maps=())
+    if keep_maps and begun.maps is None:
+        raise UserError(
+            f"{ready.label}: the interrupted run did not keep the maps of its images; go on without --keep-maps and "
+            "--overlay, or begin anew by --overwrite"
+        )
+    begun = begun if keep_maps else replace(begun, maps=None, maxima=())
 
     def read(paths: Sequence[Path]) -> list[_Outcome]:
         return [_read(path, images, size, ready.preprocessing.channels) for path in paths]
@@ -169,6 +184,7 @@ def _add(state: Progress, outcomes: Sequence[_Outcome], *, until: float | None) 
     """The state after one more round, or after that image of it which is enough."""
     total, sums, names, skipped = state.total, list(state.sums), list(state.names), list(state.skipped)
     feature_size, enough, dealt = state.feature_size, state.enough, 0
+    maps, maxima = list(state.maps or ()), list(state.maxima)
     for outcome in outcomes:
         dealt += 1
         feature_size = outcome.feature_size or feature_size
@@ -179,6 +195,10 @@ def _add(state: Progress, outcomes: Sequence[_Outcome], *, until: float | None) 
             total = total + outcome.contribution
             sums.append(outcome.sums)
             names.append(outcome.name)
+            if state.maps is not None:
+                half, largest = scaled_half(outcome.contribution)
+                maps.append(half)
+                maxima.append(largest)
             if until is not None and _suffices(sums, total.shape, until):
                 enough = True
                 break
@@ -191,6 +211,8 @@ def _add(state: Progress, outcomes: Sequence[_Outcome], *, until: float | None) 
         done=state.done + dealt,
         feature_size=feature_size,
         enough=enough,
+        maps=None if state.maps is None else tuple(maps),
+        maxima=tuple(maxima),
     )
 
 
@@ -212,7 +234,8 @@ def pack(state: Progress) -> Packed:
         "feature_size": state.feature_size,
         "enough": state.enough,
     }
-    return {"total": state.total, **sums}, head
+    kept = {"maps": np.stack(state.maps), "maxima": np.array(state.maxima)} if state.maps else {}
+    return {"total": state.total, **sums, **kept}, head
 
 
 def unpack(saved: SavedProgress) -> Progress:
@@ -226,4 +249,6 @@ def unpack(saved: SavedProgress) -> Progress:
         done=head["done"],
         feature_size=tuple(head["feature_size"]) if head["feature_size"] else None,
         enough=head.get("enough", False),
+        maps=tuple(saved.arrays["maps"]) if "maps" in saved.arrays else None if head["names"] else (),
+        maxima=tuple(saved.arrays["maxima"].tolist()) if "maps" in saved.arrays else (),
     )

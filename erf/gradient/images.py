@@ -117,6 +117,19 @@ class ImageSet:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
             return None, f"unreadable: {error}"
 
+    def thumbnail(self, name: str, size: tuple[int, int], channels: int) -> np.ndarray:
+        """One of the chosen images, by its name, as a picture of a size: uint8 (height, width, 3).
+
+        An image with other than three channels of 8 bits is shown by the mean of its channels, from black to white.
+        """
+        pixels = self.read(self.root / name, size, channels)
+        if pixels.dtype == np.uint8 and channels == 3:
+            return pixels
+        grey = np.mean(pixels, axis=2, dtype=np.float64)
+        low, high = float(np.min(grey)), float(np.max(grey))
+        levels = np.rint(255 * (grey - low) / ((high - low) or 1.0)).astype(np.uint8)
+        return np.repeat(levels[..., None], 3, axis=2)
+
     def fingerprint_of(self, path: Path) -> str:
         """SHA-256 of one of the chosen files."""
         try:

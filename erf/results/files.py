@@ -15,6 +15,7 @@ all the maps. Files of schema 1 have rings alone of the `image_` arrays: they ar
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ from erf.measures.summary import SINGLE, Measured, measure, no_such_measure
 from erf.measures.sums import Centre, MapSums
 from erf.measures.value import Value
 from erf.results.content import FieldProvenance, FieldResult
+from erf.results.single_maps import MAPS_SUFFIX, SingleMaps, load_maps, maps_file, save_maps
 from runkit import SCHEMA_VERSION, UserError, atomic_write, file_stem, load_json, read_arrays, save_json
 from runkit.files import list_visible
 
@@ -49,6 +51,8 @@ __all__ = [
 
 _BESIDE = (".json", ".pdf", ".png", ".svg")
 """Endings of what lies beside a result's `.npz`."""
+_PART = re.compile(r"\.(?:maps(?=\.npz$)|(?:maps|overlay)(?=\.(?:pdf|png|svg)$))")
+"""In the names of what is made of single images."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class ErfResult:
         provenance: What made it: weights, images, configuration, versions.
         sums: Of each image's map, in the order of `image_names`; None for files of schema 1.
         image_names: Images that went in; empty for files of schema 1.
+        maps: Of the single images, where they were kept and loaded.
     """
 
     name: str
@@ -71,6 +76,7 @@ class ErfResult:
     provenance: FieldProvenance
     sums: MapSums | None = None
     image_names: tuple[str, ...] = ()
+    maps: SingleMaps | None = None
 
     @property
     def weights_label(self) -> str:
@@ -136,11 +142,12 @@ class ErfResult:
         return sorted({*super().__dir__(), *SINGLE})
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write the map and its measures, as the command line does; returns the files.
+        """Write the map and its measures, as the command line does, and the maps of single images if it has them.
 
         Args:
             path: A `.npz`, beside which the `.json` is put; or a folder, in which both are called after the result.
 
+        Returns: The files.
         Raises: UserError as `check_result`, or if it cannot be written.
         """
         path = Path(path)
@@ -149,7 +156,11 @@ class ErfResult:
         check_result(self)
         save_result(self, npz)
         save_measures(self, json_path)
-        return [npz, json_path]
+        if self.maps is None:
+            return [npz, json_path]
+        maps_path = npz.with_name(npz.stem + MAPS_SUFFIX)
+        save_maps(self.maps, maps_path, self.provenance["identity"])
+        return [npz, json_path, maps_path]
 
     @classmethod
     def load(cls, path: str | Path) -> "ErfResult":
@@ -183,12 +194,14 @@ def save_result(result: ErfResult, path: Path) -> None:
 def find_results(paths: Iterable[str | Path]) -> list[Path]:
     """The `.npz` that files and folders stand for, in the order given.
 
-    A `.json` or a picture stands for the `.npz` beside it, and a folder for all results in it, or in its folder `erf`.
+    A `.json`, a picture or a `.maps.npz` stands for the `.npz` beside it, and a folder for all results in it, or in its
+    folder `erf`.
 
     Raises: UserError if a folder holds none, or the `.npz` beside a file is missing.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
+    for given in map(Path, paths):
+        path = given.with_name(_PART.sub("", given.name))
         if path.is_dir():
             inside = results_in(path) or results_in(path / "erf")
             if not inside:
@@ -206,13 +219,18 @@ def find_results(paths: Iterable[str | Path]) -> list[Path]:
 
 def results_in(folder: Path) -> list[Path]:
     """The finished results in a folder, by the names of their files."""
-    return [path for path in list_visible(folder, "*.npz") if not path.name.endswith(".partial.npz")]
+    others = (".partial.npz", MAPS_SUFFIX)
+    return [path for path in list_visible(folder, "*.npz") if not path.name.endswith(others)]
 
 
-def load_result(path: str | Path) -> ErfResult:
+def load_result(path: str | Path, *, maps: bool = False) -> ErfResult:
     """Read a result from its `.npz`.
 
-    Raises: UserError if the file is missing, damaged, or no result of this tool.
+    Args:
+        path: The file.
+        maps: Whether the maps of single images are read, too, from the `.maps.npz` beside it.
+
+    Raises: UserError if a file is missing, damaged, or no result of this tool.
     """
     path = Path(path)
     try:
@@ -230,7 +248,8 @@ def load_result(path: str | Path) -> ErfResult:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is not a result of erf.visualize: {error}") from error
     name = provenance.pop("name", path.stem)
-    return ErfResult(name, contribution, provenance, sums, image_names)
+    kept = load_maps(maps_file(path.parent, path.stem), provenance.get("identity", {})) if maps else None
+    return ErfResult(name, contribution, provenance, sums, image_names, kept)
 
 
 def _check_provenance(provenance: Any) -> None:
@@ -271,9 +290,15 @@ def save_measures(result: ErfResult, path: Path) -> FieldResult:
     return content
 
 
-def result_files(folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
-    """What a run writes for one network: map, measures, pictures."""
-    return [folder / f"{file_stem(name)}.{suffix}" for suffix in ("npz", "json", *formats)]
+def result_files(folder: Path, name: str, formats: Sequence[str], sheets: Sequence[str] = ()) -> list[Path]:
+    """What a run writes for one network: map, measures, pictures; with sheets also the maps of single images.
+
+    Args:
+        sheets: Of 'maps' and 'overlay'.
+    """
+    pictures = [*formats, *(f"{sheet}.{suffix}" for sheet in sheets for suffix in formats)]
+    files = [folder / f"{file_stem(name)}.{suffix}" for suffix in ("npz", "json", *pictures)]
+    return [*files, *([maps_file(folder, name)] if sheets else [])]
 
 
 def manifest_file(folder: Path, name: str) -> Path:

@@ -10,19 +10,21 @@ import numpy as np
 
 from erf.measures.bootstrap import Resampled
 from erf.measures.squares import LOG_THRESHOLDS, MASS_THRESHOLDS, SquareArea, log_area, mass_area
-from erf.measures.summary import QUANTITIES, Quantity, each_threshold
+from erf.measures.summary import QUANTITIES, Quantity, each_threshold, no_such_measure
 from erf.results.files import ErfResult
-from runkit import SCHEMA_VERSION, format_table, save_csv, save_json, save_latex
+from runkit import SCHEMA_VERSION, UserError, format_table, save_csv, save_json, save_latex
 
 __all__ = [
     "COLUMNS",
     "PUBLISHED_COLUMNS",
+    "Columns",
     "Shown",
     "are_paired",
     "area_rows",
     "comparison_files",
     "difference_rows",
     "measure_rows",
+    "read_columns",
     "shown_measures",
     "summary",
     "text_table",
@@ -42,6 +44,7 @@ COLUMNS: Columns = (
     ("gaussian_r2", None, "R²", "{:.3f}".format),
     ("theoretical_ratio", 0.9, "90% side / theoretical", "{:.2f}".format),
 )
+_PUBLISHED_IN_LATEX: Columns = tuple(("area_ratio", t, f"log, {t:.0%}", "{:.1%}".format) for t in LOG_THRESHOLDS)
 PUBLISHED_COLUMNS: Columns = tuple(("area_ratio", t, f"t = {t:.0%}", "{:.2%}".format) for t in LOG_THRESHOLDS)
 
 
@@ -53,8 +56,46 @@ class Shown(NamedTuple):
     interval: str
 
 
-def write_tables(results: Sequence[ErfResult], stem: Path) -> list[Path]:
+def read_columns(words: Sequence[str]) -> Columns:
+    """Columns of a table from words such as 'rms_radius_px' and 'mass_area_ratio@0.5'; no words for the usual columns.
+
+    Raises: UserError for what is no measure, or not one of its thresholds.
+    """
+    columns = []
+    for word in words:
+        name, at, text = word.partition("@")
+        quantity = QUANTITIES.get(name)
+        if quantity is None:
+            raise UserError(f"--tex-columns {word}: {no_such_measure(name, QUANTITIES)}")
+        known = {f"{threshold:g}": threshold for threshold in quantity.thresholds}
+        if known and text not in known:
+            raise UserError(f"--tex-columns {word}: write {name}@T with T one of {', '.join(known)}")
+        if at and not known:
+            raise UserError(f"--tex-columns {word}: {name} is a single number; write {name}")
+        columns.append(_column(name, known.get(text)))
+    return tuple(columns) or (*_PUBLISHED_IN_LATEX, *COLUMNS)
+
+
+def _column(name: str, threshold: float | None) -> tuple[str, float | None, str, Callable[[float], str]]:
+    """The column of a measure: as the usual tables show it, or by its own words."""
+    for column in (*_PUBLISHED_IN_LATEX, *COLUMNS):
+        if column[:2] == (name, threshold):
+            return column
+    quantity = QUANTITIES[name]
+    if "area_ratio" in name:
+        form = "{:.1%}".format
+    else:
+        form = {"px": "{:.1f}", "pixels": "{:.0f}", "degrees": "{:.1f}"}.get(quantity.unit, "{:.3f}").format
+    return (name, threshold, quantity.label + ("" if threshold is None else f", {threshold:.0%}"), form)
+
+
+def write_tables(results: Sequence[ErfResult], stem: Path, *, tex_columns: Columns | None = None) -> list[Path]:
     """Write the tables of at least two results; returns the files.
+
+    Args:
+        results: What was measured.
+        stem: Of the files' names.
+        tex_columns: Measures in the table for LaTeX, as `read_columns` makes them; None for the usual ones.
 
     Writes `<stem>.csv` (squares), `<stem>-measures.csv` (all measures), `<stem>-differences.csv` (paired, where two
     results are of the same images), `<stem>.tex`, and `<stem>.json` with all of them.
@@ -73,7 +114,7 @@ def write_tables(results: Sequence[ErfResult], stem: Path) -> list[Path]:
         save_csv(differences_csv, differences)
     else:
         differences_csv.unlink(missing_ok=True)  # of an earlier comparison
-    _save_latex(tex, results)
+    _save_latex(tex, results, tex_columns or read_columns(()))
     content = {"schema": SCHEMA_VERSION, "models": models, "results": squares, "measures": measures}
     save_json(json_path, content | {"differences": differences})
     return [path for path in files if path != differences_csv or differences]
@@ -214,21 +255,9 @@ def _off_centre(result: ErfResult) -> str:
     )
 
 
-def _save_latex(path: Path, results: Sequence[ErfResult]) -> None:
-    published = [f"log, {t:.0%}" for t in LOG_THRESHOLDS]
-    header = ["network", "weights", *published, *(heading for _, _, heading, _ in COLUMNS)]
-    rows = [
-        [
-            result.name,
-            result.weights_label,
-            *(
-                "–" if a.ratio is None else f"{a.ratio:.1%}"
-                for a in log_area(result.contribution, centre=result.centre)
-            ),
-            *_cells(result),
-        ]
-        for result in results
-    ]
+def _save_latex(path: Path, results: Sequence[ErfResult], columns: Columns) -> None:
+    header = ["network", "weights", *(heading for _, _, heading, _ in columns)]
+    rows = [[result.name, result.weights_label, *_cells_of(result, columns)] for result in results]
     save_latex(path, header, rows, note="lengths and areas in pixels, 95% intervals over images in brackets")
 
 
@@ -249,7 +278,11 @@ def shown_measures(result: ErfResult, columns: Columns = COLUMNS) -> list[Shown]
 
 
 def _cells(result: ErfResult) -> list[str]:
-    return [f"{shown.text} {shown.interval}".rstrip() for shown in shown_measures(result)]
+    return _cells_of(result, COLUMNS)
+
+
+def _cells_of(result: ErfResult, columns: Columns) -> list[str]:
+    return [f"{shown.text} {shown.interval}".rstrip() for shown in shown_measures(result, columns)]
 
 
 def _form(form: Callable[[float], str], number: float | None) -> str:

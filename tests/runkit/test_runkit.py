@@ -28,6 +28,7 @@ from runkit import (
     load_json,
     run_main,
     save_json,
+    save_latex,
     sha256_of_files,
     sha256_of_lines,
 )
@@ -218,6 +219,15 @@ def test_latex_tables_are_escaped():
         r"  \bottomrule",
         r"\end{tabular}",
     ]
+
+
+def test_latex_files_have_no_empty_columns_and_dashes_of_latex(tmp_path):
+    rows = [["a", "–", "1–2", ""], ["b", "", "−3", "-"]]
+    text = save_latex(tmp_path / "t.tex", ["name", "none", "some", "nothing"], rows, note="a note").read_text("utf-8")
+    assert r"\begin{tabular}{lr}" in text
+    assert r"  name & some \\" in text
+    assert r"  a & 1--2 \\" in text
+    assert r"  b & $-$3 \\" in text
 
 
 def test_a_folder_is_tried_before_the_work_and_left_as_it_was(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from erf.drawing import Drawing, read_crop, read_width
 from erf.figures.caption import caption, fit_words
 from erf.figures.files import write_comparison
 from erf.results.files import ErfResult
+from erf.results.single_maps import SingleMaps
 
 NAMES = ("replknet31n", "swin_base_patch4_window7_224.ms_in22k_ft_in1k", "vit_small_patch16_dinov3_qkvb.lvd1689m", "a")
 
@@ -221,3 +222,44 @@ def test_names_are_broken_where_their_parts_end():
     assert 1 < len(words.split("\n")) <= 3
     assert 5.0 <= size < 8.5
     assert fit_words("a", 70, size=8.5) == ("a", 8.5)
+
+
+def with_field(result, covers):
+    provenance = {**result.provenance, "theoretical_field": {"covers_px": covers, "side_px": [41, 61], "reason": None}}
+    return ErfResult(result.name, result.contribution, provenance, result.sums, result.image_names)
+
+
+def test_outlines_lie_where_the_field_and_the_gaussian_are(caplog):
+    result = with_field(make_erf_result("outlined", 10.0, side=129, images=2), [[44, 84], [34, 94]])
+    figure = erf.draw_comparison([result, result], outlines=("theoretical", "gaussian"), crop="none", width="column")
+    assert overlaps(figure) == []
+    assert outside(figure) == []
+    names = [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
+    assert names[1] == ["theoretical field", "Gaussian, one standard deviation"]
+    panel = next(ax for ax in figure.axes if ax.images)
+    *_, field, circle = panel.patches
+    assert (field.get_x(), field.get_y(), field.get_width(), field.get_height()) == (33.5, 43.5, 61, 41)
+    assert circle.center == (64, 64)
+    assert circle.radius == pytest.approx(float(result.gaussian_sigma_px))
+    assert circle.radius == pytest.approx(10, rel=0.2)
+    ax = erf.plot(result, outlines=("gaussian",))
+    assert "Gaussian, one standard deviation" in [text.get_text() for text in ax.get_legend().get_texts()]
+    whole = with_field(make_erf_result("whole", 10.0, side=129, images=2), [[-9, 130], [-9, 130]])
+    for _ in range(2):
+        assert len(erf.draw_result(whole, outlines=("theoretical",)).legends) == 1
+    assert caplog.text.count("whole: the theoretical field is not drawn: it covers the whole image (140 x 140") == 1
+    with pytest.raises(ValueError, match="outline 'circle': take one of theoretical, gaussian"):
+        erf.draw_result(result, outlines=("circle",))
+
+
+@pytest.mark.parametrize("width", [None, "column", "page"])
+@pytest.mark.parametrize("count", [1, 7])
+def test_no_words_of_a_sheet_overlap_or_leave_the_figure(width, count):
+    whole = make_erf_result("vit_small_patch16_dinov3_qkvb.lvd1689m", 6.0, side=33, images=count, random=count == 7)
+    names = tuple(f"n0144076{i}/a_rather_long_name_of_an_image_{i}.JPEG" for i in range(count))
+    maps = np.repeat(whole.contribution[None].astype(np.float16), count, axis=0)
+    kept = SingleMaps(maps, np.ones(count), names, np.zeros((count, 33, 33, 3), np.uint8))
+    result = ErfResult(whole.name, whole.contribution, whole.provenance, whole.sums, names, kept)
+    figure = erf.draw_sheet(result, overlay=count == 7, width=width, outlines=("gaussian",))
+    assert overlaps(figure) == []
+    assert outside(figure) == []

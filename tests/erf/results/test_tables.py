@@ -11,7 +11,8 @@ from erf.figures.curves import draw_curves, plot_mass_curves, plot_radial_profil
 from erf.measures.summary import QUANTITIES
 from erf.measures.sums import map_sums, stack_sums
 from erf.results.files import ErfResult
-from erf.results.tables import are_paired, difference_rows, measure_rows, text_table, write_tables
+from erf.results.tables import are_paired, difference_rows, measure_rows, read_columns, text_table, write_tables
+from runkit import UserError
 
 SIZE, IMAGES = 65, 12
 
@@ -88,6 +89,27 @@ def test_files_of_a_comparison(tmp_path):
     assert latex.count(r" \\") == 4
     write_tables([results[0], results[2]], tmp_path / "comparison")
     assert not (tmp_path / "comparison-differences.csv").exists()
+
+
+def test_latex_has_the_columns_asked_for_with_intervals(tmp_path):
+    columns = read_columns(["area_ratio@0.5", "rms_radius_px", "sigma_major_px", "mass_side_px@0.9"])
+    write_tables([make("a", 8), make("b", 6)], tmp_path / "comparison", tex_columns=columns)
+    header, row, _ = [line for line in (tmp_path / "comparison.tex").read_text("utf-8").splitlines() if " & " in line]
+    assert header.split(" & ")[2:] == [
+        r"log, 50\%", "RMS radius", "standard deviation, major axis", r"side holding mass, 90\% \\"
+    ]  # fmt: skip
+    assert all("[" in cell for cell in row.split(" & ")[2:])
+    write_tables([make("a", 8), make("b", 6)], tmp_path / "usual")
+    header, row, _ = [line for line in (tmp_path / "usual.tex").read_text("utf-8").splitlines() if " & " in line]
+    assert all("[" in cell for cell in row.split(" & ")[2:])
+    assert "theoretical" not in header  # neither result has one
+    for word, message in (
+        ("rms", "there is no measure 'rms'"),
+        ("area_ratio@0.4", "write area_ratio@T with T one of 0.2, 0.3, 0.5, 0.99"),
+        ("anisotropy@0.5", "is a single number"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_columns([word])
 
 
 def test_text_shows_intervals_where_there_are_any():

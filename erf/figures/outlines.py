@@ -1,0 +1,120 @@
+"""Outlines around the unit of a map: the theoretical field, and the width of the Gaussian that fits the map best.
+
+The theoretical field is a dashed rectangle: all pixels that the unit can depend on, whatever the weights. The Gaussian
+is a dotted circle round the centre pixel, whose radius is one standard deviation of the fit.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import matplotlib.patheffects as path_effects
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Patch, Rectangle
+
+from erf.measures.sums import Centre
+from erf.results.files import ErfResult
+
+__all__ = ["Outline", "outline_legend", "outlines_of"]
+
+_logger = logging.getLogger(__name__)
+_LOOKS: dict[str, dict[str, Any]] = {
+    "theoretical": {"color": "#f2f2f2", "linestyle": (0, (5, 2))},
+    "gaussian": {"color": "#ff9df5", "linestyle": (0, (1.2, 1.2))},
+}
+_NAMES = {"theoretical": "theoretical field", "gaussian": "Gaussian, one standard deviation"}
+_LINE = 1.1  # points
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One outline of a map, in pixels of it.
+
+    Attributes:
+        kind: 'theoretical' or 'gaussian'.
+        top, left, bottom, right: Edges of the rectangle, or of the square round the circle.
+    """
+
+    kind: str
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+    @classmethod
+    def around(cls, centre: Centre, radius: float) -> "Outline":
+        """The circle round a pixel."""
+        down, across = centre
+        return cls("gaussian", down - radius, across - radius, down + radius, across + radius)
+
+    def draw(self, ax: Axes, *, width: float = _LINE) -> None:
+        """Draw it on Axes that show the map; `width` is that of the line in points."""
+        high, wide = self.bottom - self.top, self.right - self.left
+        look: dict[str, Any] = dict(_LOOKS[self.kind], fill=False, linewidth=width)
+        shape: Patch = Rectangle((self.left, self.top), wide, high, **look)
+        if self.kind == "gaussian":
+            shape = Circle((self.left + wide / 2, self.top + high / 2), wide / 2, **look)
+        shape.set_path_effects(_black_behind(2 * width))
+        ax.add_patch(shape)
+
+
+def outlines_of(result: ErfResult, kinds: Sequence[str]) -> list[Outline]:
+    """The outlines of a result, those that it does not have left out with a warning.
+
+    Args:
+        kinds: Of `erf.drawing.OUTLINES`.
+    """
+    found = []
+    for kind in dict.fromkeys(kinds):
+        outline, reason = _theoretical(result) if kind == "theoretical" else _gaussian(result)
+        if outline is None:
+            _warn_once(f"{result.name}: the {_NAMES[kind]} is not drawn: {reason}")
+        else:
+            found.append(outline)
+    return found
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Log a warning, but not again for every figure of the same result."""
+    _logger.warning(text)
+
+
+def outline_legend(outlines: Sequence[Outline], *, size: float = 7.0) -> dict[str, Any]:
+    """Arguments of `legend` that name the kinds of outlines in one row; `size` is that of the text in points."""
+    handles = []
+    for kind in dict.fromkeys(outline.kind for outline in outlines):
+        handle = Line2D([], [], linewidth=1.4, label=_NAMES[kind], **_LOOKS[kind])
+        handle.set_path_effects(_black_behind(2.6))
+        handles.append(handle)
+    return dict(
+        handles=handles, ncols=len(handles), frameon=False, fontsize=size, handlelength=2.2, columnspacing=1.2,
+        handletextpad=0.5,
+    )  # fmt: skip
+
+
+def _theoretical(result: ErfResult) -> tuple[Outline | None, str]:
+    field = result.provenance.get("theoretical_field", {})
+    covers = field.get("covers_px")
+    if covers is None:
+        return None, field.get("reason") or "it is not one rectangle within the image"
+    (top, bottom), (left, right) = covers
+    height, width = result.contribution.shape
+    if top <= 0 and left <= 0 and bottom >= height - 1 and right >= width - 1:
+        return None, f"it covers the whole image ({bottom - top + 1} x {right - left + 1} pixels)"
+    return Outline("theoretical", top - 0.5, left - 0.5, bottom + 0.5, right + 0.5), ""
+
+
+def _gaussian(result: ErfResult) -> tuple[Outline | None, str]:
+    width = float(result.gaussian_sigma_px)
+    if not math.isfinite(width):
+        return None, "no Gaussian fits the map best"
+    return Outline.around(result.centre, width), ""
+
+
+def _black_behind(width: float) -> list[Any]:
+    return [path_effects.Stroke(linewidth=width, foreground="black"), path_effects.Normal()]

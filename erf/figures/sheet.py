@@ -1,0 +1,145 @@
+"""The maps of single images as one sheet: each map by itself, or laid over its photograph, with the unit marked."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from erf.drawing import Drawing
+from erf.figures.caption import (
+    WARNING_COLOUR,
+    caption,
+    caption_height,
+    fit_words,
+    row_name,
+    text_width,
+    wrap_caption,
+    write_caption,
+)
+from erf.figures.maps import add_colour_bar, choose_window, colour_map, scale_limits, scaled_map
+from erf.figures.outlines import outline_legend, outlines_of
+from erf.results.files import ErfResult
+from erf.results.single_maps import SingleMaps
+from runkit.figures import STYLE, new_figure
+
+__all__ = ["draw_sheet"]
+
+_MOST = 48  # images on a sheet
+_USUAL_COLUMNS, _LEAST_PANEL = 5, 0.75
+_PANEL = 1.5  # inches, where the width is not asked for
+_EDGE, _RIGHT, _GAP, _HEAD, _NAME, _LEGEND = 0.1, 0.62, 0.06, 0.3, 0.16, 0.24  # inches
+_BAR, _BAR_GAP = 0.08, 0.08
+_LABEL = 6.0  # size of the images' names in points
+_STRONGEST = 0.9  # opacity of the map's maximum over a photograph
+
+
+def draw_sheet(result: ErfResult, *, overlay: bool = False, **options: Any) -> Figure:
+    """Figure of the maps of single images, at most 48, each on the scale of its own maximum.
+
+    Args:
+        result: With `maps`: measured with `keep_maps`, or loaded with `maps=True`.
+        overlay: Lay each map over its photograph in grey, the more opaque the larger the contribution.
+        options: `scale`, `cmap`, `crop`, `width`, `columns`, `labels`, `caption` and `outlines`, as attributes of
+            `erf.drawing.Drawing`; the other attributes have no part in it.
+
+    Raises: ValueError if the result has no maps of single images, or for an option that cannot be.
+    """
+    drawing, kept = Drawing(**options), result.maps
+    if kept is None:
+        raise ValueError(f"{result.name} has no maps of single images: measure it with keep_maps, or load them")
+    shown = [index for index in range(len(kept.names)) if kept.maxima[index] > 0][:_MOST]
+    if not shown:
+        raise ValueError(f"{result.name}: the map of every single image is zero")
+    return _draw(result, kept, shown, drawing, overlay=overlay)
+
+
+def _draw(result: ErfResult, kept: SingleMaps, shown: list[int], drawing: Drawing, *, overlay: bool) -> Figure:
+    columns = min(len(shown), drawing.columns or _columns_for(drawing.width_in))
+    width = drawing.width_in or max(4.5, _EDGE + _RIGHT + columns * _PANEL + (columns - 1) * _GAP)
+    panel = min(_PANEL * 1.5, (width - _EDGE - _RIGHT - (columns - 1) * _GAP) / columns)
+    rows = -(-len(shown) // columns)
+    maps = {index: kept.maps[index].astype(np.float64) for index in shown}
+    window = choose_window([(result.contribution, result.centre)], drawing)[0]
+    tall = panel * min(1.0, window.height / window.width)
+    outlines = outlines_of(result, drawing.outlines)
+    left_out = len(kept.names) - len(shown)
+    words = "Each map is drawn on the scale of its own maximum; the cross marks the unit."
+    words += f" {left_out} more images are not shown." if left_out else ""
+    words = wrap_caption(f"{words}\n{caption([result], shares=(), each=True)}", width - 0.3)
+    foot = (caption_height(words) + 0.1 if drawing.caption else 0.0) + 0.06
+    legend = _LEGEND if outlines else 0.0
+    height = _HEAD + rows * (_NAME + tall) + (rows - 1) * _GAP + legend + foot + 0.06
+    with new_figure(width, height, layout=None) as figure:
+        title = row_name(result, drawing)
+        name, size = fit_words(title.replace("\n", " "), 72 * (width - 0.2), size=STYLE["axes.titlesize"], bold=True)
+        colour = WARNING_COLOUR if result.random_weights else "0.1"
+        figure.text(_EDGE / width, 1 - 0.07 / height, name, fontsize=size, fontweight="bold", va="top", color=colour)
+        for place, index in enumerate(shown):
+            row, column = divmod(place, columns)
+            top = height - _HEAD - row * (_NAME + tall + _GAP) - _NAME
+            left = _EDGE + column * (panel + _GAP)
+            ax = figure.add_axes((left / width, (top - tall) / height, panel / width, tall / height), anchor="N")
+            _show(ax, maps[index], kept.photographs[index] if overlay else None, drawing)
+            for outline in outlines:
+                outline.draw(ax, width=0.8)
+            down, across = result.centre
+            ax.plot([across], [down], marker="+", color="#ff3b3b", markersize=5, markeredgewidth=0.9)
+            ax.set(
+                xlim=(window.left - 0.5, window.left + window.width - 0.5),
+                ylim=(window.top + window.height - 0.5, window.top - 0.5),
+                xticks=[],
+                yticks=[],
+            )
+            label = _short(kept.names[index], 72 * panel / _LABEL)
+            ax.set_title(label, fontsize=_LABEL, pad=2)
+        top = height - _HEAD - _NAME
+        cax = figure.add_axes(
+            (
+                (_EDGE + columns * panel + (columns - 1) * _GAP + _BAR_GAP) / width,
+                (top - tall) / height,
+                _BAR / width,
+                tall / height,
+            )
+        )
+        low, high = scale_limits(drawing.scale)
+        add_colour_bar(ScalarMappable(Normalize(low, high), colour_map(drawing.cmap)), cax, drawing.scale, short=True)
+        if outlines:
+            anchor = (0.5, (foot + _LEGEND / 2) / height)
+            look = outline_legend(outlines, size=min(7.0, 72 * (width - 0.2) / 32))
+            figure.legend(**look, loc="center", bbox_to_anchor=anchor, borderaxespad=0.0)
+        if drawing.caption:
+            write_caption(figure, (_EDGE / width, 0.06 / height), words)
+    return figure
+
+
+def _columns_for(width: float | None) -> int:
+    if width is None:
+        return _USUAL_COLUMNS
+    return max(1, int((width - _EDGE - _RIGHT + _GAP) / (_LEAST_PANEL + _GAP)))
+
+
+def _short(name: str, room: float) -> str:
+    """As much of the end of an image's path as fits a width, which is given over the size of the letters."""
+    if text_width(name) <= room:
+        return name
+    start = next(i for i in range(1, len(name) + 1) if text_width("…" + name[i:]) <= room)
+    return "…" + name[start:]
+
+
+def _show(ax: Axes, contribution: np.ndarray, photograph: np.ndarray | None, drawing: Drawing) -> None:
+    """A map, or the map over its photograph."""
+    height, width = contribution.shape
+    low, high = scale_limits(drawing.scale)
+    values = scaled_map(contribution, drawing.scale)
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    if photograph is not None:
+        grey = photograph.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+        ax.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="antialiased")
+    colours = colour_map(drawing.cmap)((values - low) / (high - low))
+    if photograph is not None:
+        colours[..., 3] = _STRONGEST * np.clip((values - low) / (high - low), 0.0, 1.0)
+    ax.imshow(colours, extent=extent, interpolation="antialiased")
+    ax.spines[:].set_visible(True)

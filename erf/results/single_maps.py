@@ -1,0 +1,85 @@
+"""The maps of single images, kept on request: `<name>.maps.npz` beside a result.
+
+maps           float16 (N, H, W): each image's map over its own maximum, so from 0 to 1
+maxima         float64 (N,): the maxima that the maps were divided by; a map times its maximum is unscaled
+image_names    text (N,): of the images, as in the result
+photographs    uint8 (N, h, w, 3): the images as small pictures, at most 384 pixels high and wide
+identity       text: the result's `identity` as JSON, so that maps of another run are not taken for these
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runkit import UserError, atomic_write, file_stem, read_arrays
+
+__all__ = ["MAPS_SUFFIX", "SingleMaps", "load_maps", "maps_file", "save_maps", "scaled_half"]
+
+MAPS_SUFFIX = ".maps.npz"
+
+
+@dataclass(frozen=True)
+class SingleMaps:
+    """Maps of N images.
+
+    Attributes:
+        maps: float16 (N, H, W), each over its maximum.
+        maxima: float64 (N,).
+        names: Of the images.
+        photographs: uint8 (N, h, w, 3).
+    """
+
+    maps: np.ndarray
+    maxima: np.ndarray
+    names: tuple[str, ...]
+    photographs: np.ndarray
+
+
+def scaled_half(contribution: np.ndarray) -> tuple[np.ndarray, float]:
+    """A map (H, W) over its maximum as float16, and the maximum; a map of zeros stays as it is."""
+    largest = float(contribution.max())
+    return (contribution / (largest or 1.0)).astype(np.float16), largest
+
+
+def maps_file(folder: Path, name: str) -> Path:
+    """Where the maps of a result lie."""
+    return folder / f"{file_stem(name)}{MAPS_SUFFIX}"
+
+
+def save_maps(kept: SingleMaps, path: Path, identity: Mapping[str, Any]) -> None:
+    """Write the maps, whole or not at all."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            maps=kept.maps,
+            maxima=kept.maxima,
+            image_names=np.array(kept.names, dtype=np.str_),
+            photographs=kept.photographs,
+            identity=np.array(json.dumps(identity)),
+        )
+
+
+def load_maps(path: Path, identity: Mapping[str, Any]) -> SingleMaps:
+    """Read the maps of the result with an identity.
+
+    Raises: UserError if the file is missing or damaged, or of another run.
+    """
+    try:
+        arrays = read_arrays(path)
+        kept = SingleMaps(
+            arrays["maps"], arrays["maxima"], tuple(arrays["image_names"].tolist()), arrays["photographs"]
+        )
+        found = json.loads(str(arrays["identity"]))
+        if kept.maps.ndim != 3 or not len(kept.maps) == len(kept.maxima) == len(kept.names) == len(kept.photographs):
+            raise ValueError("its arrays do not belong together")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; a run with --keep-maps writes it") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} holds no maps of single images: {error}") from error
+    if found != json.loads(json.dumps(identity)):
+        raise UserError(f"{path} is of another run than the result beside it; a run with --keep-maps makes it again")
+    return kept
