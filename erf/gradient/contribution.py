@@ -17,7 +17,7 @@ from torch import nn
 from erf.gradient.batchnorm import guard_batch_norms
 from erf.gradient.finite import spoil_not_finite
 from erf.gradient.image_type import image_type
-from erf.gradient.layers.capture import unwrapped
+from erf.gradient.layers.capture import refuse_unfinished, unwrapped
 from erf.gradient.layers.find import feature_map, find_feature_map, is_module_name, resolve
 from erf.gradient.layers.known import forget_if_changed
 from erf.gradient.layers.layer import ForwardError, Layer, LayerError, NotDifferentiable, as_layer
@@ -108,6 +108,7 @@ def contribution_maps(
             "replknet.load_model('resnet18').model builds one by its name"
         )
     model = unwrapped(model)
+    refuse_unfinished(model)
     _refuse_train_mode(model)
     forget_if_changed(model)
     x = as_batch(images, like=model)
@@ -184,6 +185,7 @@ def central_gradients(
         gradient, feature_size = model.central_gradient(images, position)
         return CentralGradients(gradient.relu_().sum(1).to("cpu", torch.float64), feature_size)
     model = unwrapped(model)
+    refuse_unfinished(model)
     _refuse_train_mode(model)
     layer = as_layer(layer)
     if checked:

@@ -14,7 +14,7 @@ from torch import nn
 
 from erf.gradient.fields.field import UNKNOWN, Field, Reach
 from erf.gradient.fields.follow import DataDependent, field_of, follow
-from erf.gradient.layers.capture import unwrapped
+from erf.gradient.layers.capture import refuse_unfinished, unwrapped
 from erf.gradient.layers.find import find_feature_map, image_channels
 from erf.gradient.layers.layer import ForwardError, Layer, LayoutError, TakenLayer, as_layer
 
@@ -73,7 +73,7 @@ def theoretical_field(
         layer: As for `erf.gradient.layers.find.feature_map`.
         channels: Of the image; None for 3, or if the network does not take them, those of its first convolution.
 
-    Raises: LayerError as `feature_map`.
+    Raises: LayerError as `feature_map`; ForwardError if parameters have no shape yet.
     """
     return field_and_layer(model, size, layer=layer, channels=channels)[0]
 
@@ -83,6 +83,7 @@ def field_and_layer(
 ) -> tuple[TheoreticalField, TakenLayer | None]:
     """As `theoretical_field`, and what was taken for the layer; None if that needs data."""
     model = unwrapped(model)
+    refuse_unfinished(model)
     taken: TakenLayer | None = None
 
     def look(x: torch.Tensor) -> Field:

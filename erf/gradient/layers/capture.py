@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from erf.gradient.layers.layer import Layer, LayerError
+from erf.gradient.layers.layer import ForwardError, Layer, LayerError
 
-__all__ = ["capture", "clean_name", "eager", "find_module", "select", "some_names", "unwrapped"]
+__all__ = ["capture", "clean_name", "eager", "find_module", "refuse_unfinished", "select", "some_names", "unwrapped"]
 
 _INPUT = "in"
 _WRAPPER = "_orig_mod"
@@ -26,6 +26,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
             model = model.module
         else:
             return model
+
+
+def refuse_unfinished(model: nn.Module) -> None:
+    """Raises: ForwardError if parameters have no shape before the network runs for the first time (`nn.LazyConv2d`)."""
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ForwardError(f"its parameter {name!r} has no shape yet", "run the network once on some images")
 
 
 @contextmanager

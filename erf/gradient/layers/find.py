@@ -47,6 +47,8 @@ __all__ = [
     "tell_layout",
 ]
 
+_OF_TIMM = ("timm.", "replknet.")  # modules whose `forward_intermediates` gives what it is asked for
+
 
 class FeatureMap(NamedTuple):
     """A feature map (N, C, h, w), and what it was taken from."""
@@ -147,10 +149,17 @@ def _of_network(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
         if infos and not -len(infos) <= position < len(infos):
             raise LayerError(f"layer {layer}: the network has feature maps 0 to {len(infos) - 1}")
         stage = _name_of_stage(model, infos, position)
-        with own_words(model, x), _layout_of_stage(model, stage) as layouts:
-            maps = network.forward_intermediates(
-                x, indices=[position], norm=False, output_fmt="NCHW", intermediates_only=True, stop_early=True
-            )
+
+        def run(image: torch.Tensor) -> Any:
+            with own_words(model, image):
+                return network.forward_intermediates(
+                    image, indices=[position], norm=False, output_fmt="NCHW", intermediates_only=True, stop_early=True
+                )
+
+        if not str(network.forward_intermediates.__module__).startswith(_OF_TIMM):
+            return _found(model, x, layer, lambda image: _only_map(run(image), model, layer), stage)
+        with _layout_of_stage(model, stage) as layouts:
+            maps = run(x)
         own = layouts[-1] if layouts else None
         taken = TakenLayer(stage, own.letters, prefix_tokens=own.prefix) if own else TakenLayer(stage, None)
         return FeatureMap(_checked(maps[0], x, stage), taken)
@@ -164,6 +173,19 @@ def _of_network(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
     raise LayerError(
         f"layer {layer}: {type(model).__name__} has no forward_intermediates; name a submodule instead, such as "
         f"{some_names(model)}"
+    )
+
+
+def _only_map(maps: Any, model: nn.Module, layer: Layer) -> torch.Tensor:
+    """The map that a network names by a method of its own.
+
+    Raises: LayerError if it gives anything but a list of one.
+    """
+    if isinstance(maps, (list, tuple)) and len(maps) == 1 and isinstance(maps[0], torch.Tensor):
+        return maps[0]
+    raise LayerError(
+        f"layer {layer}: forward_intermediates of {type(model).__name__} does not give a list of one map for one "
+        f"index, as timm's does; name a submodule instead, such as {some_names(model)}"
     )
 
 

@@ -613,3 +613,44 @@ def test_what_is_said_of_a_layout_holds_in_every_form():
         for plain in (False, True):
             found = erf.contribution_map(model, x, layer=layer, plain=plain)
             torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-10 * expected.max().item())
+
+
+class OwnIntermediates(nn.Module):
+    """Its `forward_intermediates` takes timm's arguments, and does as it likes."""
+
+    def __init__(self, given):
+        super().__init__()
+        self.conv, self.given = nn.Conv2d(3, 6, 3, padding=1), given
+
+    def forward(self, x):
+        return self.conv(x)
+
+    def forward_intermediates(self, x, **options):
+        return self.given(self.conv(x))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_what_a_networks_own_method_gives_is_not_taken_for_timms(plain):
+    x = torch.randn(2, 3, 20, 24)
+    for given in (lambda y: [y], lambda y: [y.permute(0, 2, 3, 1)]):
+        model = OwnIntermediates(given).eval()
+        found = erf.contribution_map(model, x, layer=0, plain=plain)
+        torch.testing.assert_close(found, reference(model, x, "conv", nchw), rtol=1e-5, atol=1e-8)
+        assert erf.theoretical_field(model, (20, 24)).side_px == (3, 3)
+    for given in (lambda y: (y, [y]), lambda y: [y, y], lambda y: {"a": y}):
+        with pytest.raises(LayerError, match=r"does not give a list of one map for one index.*such as conv"):
+            erf.contribution_map(OwnIntermediates(given).eval(), x, plain=plain)
+
+
+def test_a_network_whose_parameters_have_no_shape_yet():
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU()).eval()
+    x = torch.randn(1, 3, 16, 16)
+    for ask in (
+        lambda: erf.contribution_map(model, x),
+        lambda: erf.contribution_map(model, x, plain=True),
+        lambda: erf.theoretical_field(model, (16, 16)),
+    ):
+        with pytest.raises(ForwardError, match=r"its parameter '0.weight' has no shape yet"):
+            ask()
+    model(x)
+    assert erf.theoretical_field(model, (16, 16)).side_px == (3, 3)
