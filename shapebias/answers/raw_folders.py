@@ -103,15 +103,19 @@ def _split(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _dataset_of_file(raw: RawData) -> str:
-    """The dataset that stands before the first underscore of a file's name; "" if there is none.
+    """The dataset that a file's name begins with; "" if there is none.
 
-    A file that is named after its observer says nothing: `contrast_net.csv` of the network `contrast_net`.
+    It stands before the first underscore, or before the observer's name: `edge-net.csv` of the network `net`. A file
+    that is named after its observer says nothing: `contrast_net.csv` of the network `contrast_net`.
     """
     stem, subject = (re.sub("_", "-", text).lower() for text in (raw.path.stem, raw.subject))
     first = raw.path.stem.partition("_")[0].lower()
     if stem == subject or (subject.startswith(f"{first}-") and stem.startswith(f"{subject}-")):
         return ""
-    return _BY_LOWER_NAME.get(first, "")
+    if first in _BY_LOWER_NAME:
+        return _BY_LOWER_NAME[first]
+    beginnings = ((lower, f"{lower}-{subject}") for lower in _BY_LOWER_NAME)
+    return next((_BY_LOWER_NAME[lower] for lower, both in beginnings if f"{stem}-".startswith(f"{both}-")), "")
 
 
 @cache

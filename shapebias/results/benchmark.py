@@ -90,6 +90,7 @@ def measure_benchmark(
     if not chosen:
         raise UserError("there are no answers to any dataset of the benchmark")
     faults = [fault for one in chosen.values() for fault in warn_of_faults(one)]
+    faults += _warn_of_copies(chosen)
     if any(one.networks for one in chosen.values()):
         if left_out := [name for name in known if name not in chosen]:
             _logger.warning("left out, since no network has answers: %s", ", ".join(left_out))
@@ -131,6 +132,22 @@ def measure_benchmark(
         "faults": faults,
     }
     return cast(BenchmarkMeasures, content)
+
+
+def _warn_of_copies(answers: Mapping[str, Answers]) -> list[str]:
+    """Log which files hold the same bytes in several datasets, one of which they cannot be of; returns the lines."""
+    places: dict[str, list[tuple[str, Path]]] = {}
+    for name, one in answers.items():
+        for source in (part for source in one.sources for part in source.parts or (source,)):
+            places.setdefault(source.sha256, []).append((name, source.path))
+    faults = []
+    for found in places.values():
+        if len({name for name, _ in found}) > 1:
+            shown = " and ".join(f"{name} ({path})" for name, path in found)
+            faults.append(f"the same answers, byte for byte, are given to {shown}: they can be to one of them only")
+    for fault in faults:
+        _logger.warning("%s", fault)
+    return faults
 
 
 def describe_sources(answers: Mapping[str, Answers]) -> list[BenchmarkRawData]:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -197,6 +198,27 @@ def people_alone(raw_folder: Path, tmp_path: Path) -> Path:
     for path in (raw_folder / "edge").glob("*subject*"):
         shutil.copy(path, tmp_path / "people" / "edge")
     return tmp_path / "people"
+
+
+def test_the_same_bytes_in_two_datasets_are_a_fault(raw_folder, tmp_path, caplog):
+    """Images of edge drawings and silhouettes have the same names, so nothing else tells that one of them is wrong."""
+    folder = Path(shutil.copytree(raw_folder, tmp_path / "raw"))
+    for path in (folder / "edge").iterdir():
+        path.write_text(re.sub(r",0001_x_\w+_00_", ",", path.read_text(encoding="utf-8")), encoding="utf-8")
+    (folder / "silhouette").mkdir()
+    for path in (folder / "edge").glob("*subject*"):
+        people = path.read_text(encoding="utf-8").replace(",0.5,", ",0.6,")  # not the same bytes
+        (folder / "silhouette" / path.name.replace("edge", "silhouette")).write_text(people, encoding="utf-8")
+    copies = [folder / name / "mynet.csv" for name in ("edge", "silhouette")]
+    for copy in copies:
+        shutil.copy(next((folder / "edge").glob("*good-net*")), copy)
+    next((folder / "edge").glob("*good-net*")).unlink()
+    (fault,) = [text for text in run(tmp_path, folder, "--no-intervals")["faults"] if "byte for byte" in text]
+    assert fault == (
+        f"the same answers, byte for byte, are given to edge ({copies[0]}) and silhouette ({copies[1]}): they can be "
+        "to one of them only"
+    )
+    assert fault in caplog.messages
 
 
 def test_people_alone_are_measured_and_it_is_said(raw_folder, tmp_path, caplog):

@@ -266,7 +266,17 @@ def test_published_answers_are_fetched_once(web, tmp_path, monkeypatch):
     assert len(web.requests) == 1
 
 
-@pytest.mark.parametrize("name", ["edge_net_session-1.csv", "edge_net.csv", "Edge_net.CSV", "edge.csv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "edge_net_session-1.csv",
+        "edge_net.csv",
+        "Edge_net.CSV",
+        "edge.csv",
+        "edge-net.csv",
+        "Edge-Net-session-1.csv",
+    ],
+)
 def test_answers_to_another_dataset_are_told_by_the_files_name(write, tmp_path, name):
     """Edge and silhouette have the same image names."""
     swapped = write("net", ["cat"], images=["cat1.png"]).rename(tmp_path / name)
