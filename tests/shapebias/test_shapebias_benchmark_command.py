@@ -95,6 +95,7 @@ def test_without_intervals(raw_folder, tmp_path, capsys):
     assert "[" not in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("damaged", [False, True])
 def test_pictures_and_page_of_an_older_benchmark_go(raw_folder, tmp_path, damaged):
     """Whatever its file says of them: it may be damaged, and may name what is not the tool's."""
@@ -308,7 +309,7 @@ def test_the_nine_networks_beside_the_toolbox(data_dir, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from Linux")
-@pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.data
 def test_it_is_quick_and_needs_little_memory(data_dir, tmp_path):
     """Processor time, which other programs do not change much: 60 s on two cores with intervals are far away."""

@@ -31,7 +31,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     ("name", "kwargs", "size", "at_least"),

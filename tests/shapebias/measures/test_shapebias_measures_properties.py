@@ -14,7 +14,7 @@ from shapebias.stimuli.images import Stimulus, parse_image_name
 SOME = CATEGORIES[:4]
 IMAGES = [f"{shape}{number}-{texture}{number}.png" for shape in SOME for texture in SOME for number in (1, 2)]
 ANSWERS = st.dictionaries(st.sampled_from(IMAGES), st.sampled_from([*SOME, CATEGORIES[9], "na"]), min_size=1)
-several = settings(max_examples=40, deadline=None)
+several = settings(max_examples=15, deadline=None)
 
 
 def observer(answers, name="net", **fields) -> Observer:

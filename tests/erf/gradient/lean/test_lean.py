@@ -28,9 +28,9 @@ def trained_like(name, **kwargs):
         ("replknet31b", dict(dims=(8, 16, 24, 32), depths=(1, 1, 2, 1)), 64, 96),
         ("replknet31b", dict(dims=(8, 16, 24, 32), depths=(1, 1, 2, 1), kernel_sizes=(7, 5, 5, 3)), 256, 224),
         ("resnet18", {}, 96, 96),
-        ("resnet50", {}, 224, 256),
+        ("resnet50", {}, 96, 128),
         ("resnext50_32x4d", {}, 96, 64),
-        ("vgg11_bn", {}, 64, 64),
+        ("vgg11_bn", dict(mlp_ratio=0.01), 64, 64),
     ],
 )
 def test_in_float64_the_map_is_the_plain_one(name, kwargs, height, width):
