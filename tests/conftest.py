@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from matplotlib.figure import Figure
 from PIL import Image
 from support import ROOT
 from web import Web
@@ -59,6 +60,20 @@ def photo_folder(tmp_path: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     return tmp_path / "photos"
+
+
+@pytest.fixture
+def no_pictures(monkeypatch) -> None:
+    """Pictures are empty files: drawing takes a third of the time of a run, and has tests of its own."""
+    save = Figure.savefig
+
+    def touch(figure: Figure, target, **options) -> None:
+        if isinstance(target, str | Path):
+            Path(target).touch()
+        else:  # a figure for the HTML page
+            save(figure, target, **options)
+
+    monkeypatch.setattr(Figure, "savefig", touch)
 
 
 @pytest.fixture(scope="session")

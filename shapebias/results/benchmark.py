@@ -138,7 +138,7 @@ def _warn_of_copies(answers: Mapping[str, Answers]) -> list[str]:
     """Log which files hold the same bytes in several datasets, one of which they cannot be of; returns the lines."""
     places: dict[str, list[tuple[str, Path]]] = {}
     for name, one in answers.items():
-        for source in (part for source in one.sources for part in source.parts or (source,)):
+        for source in (part for whole in one.sources for part in whole.parts or (whole,)):
             places.setdefault(source.sha256, []).append((name, source.path))
     faults = []
     for found in places.values():

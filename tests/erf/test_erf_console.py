@@ -8,7 +8,7 @@ import erf
 from erf.visualize import main
 
 NETWORK = "test_resnet.r160_in1k"
-pytestmark = pytest.mark.usefixtures("no_network")
+pytestmark = pytest.mark.usefixtures("no_network", "no_pictures")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from erf.figures.caption import caption
 from erf.visualize import main
 from replknet import load_model
 
-pytestmark = pytest.mark.usefixtures("no_network")
+pytestmark = pytest.mark.usefixtures("no_network", "no_pictures")
 
 
 class Segmenter(nn.Module):

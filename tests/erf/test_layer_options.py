@@ -10,7 +10,7 @@ import torch
 import erf
 from erf.visualize import main
 
-pytestmark = pytest.mark.usefixtures("no_network")
+pytestmark = pytest.mark.usefixtures("no_network", "no_pictures")
 
 NETWORK = """
 import torch

@@ -39,7 +39,7 @@ def deep():
 
 
 @pytest.fixture
-def run(photo_folder, tmp_path, capsys):
+def run(photo_folder, tmp_path, capsys, no_pictures):
     def call(*arguments):
         code = main(["--images", str(photo_folder), "--output", str(tmp_path / "out"), "--device", "cpu", *arguments])
         return code, capsys.readouterr()

@@ -22,7 +22,7 @@ from erf.visualize import main
 
 
 @pytest.fixture
-def run(photo_folder, tmp_path, capsys, caplog):
+def draw(photo_folder, tmp_path, capsys, caplog):
     """Call the command on four small images; returns exit code, stdout, and the log with stderr."""
 
     def call(*arguments, images=True):
@@ -36,23 +36,29 @@ def run(photo_folder, tmp_path, capsys, caplog):
     return call
 
 
+@pytest.fixture
+def run(draw, no_pictures):
+    """The same, but pictures are empty files."""
+    return draw
+
+
 def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_one_trained_network(run):
-    code, out, err = run("--model", "tf_efficientnet_lite0.in1k")
+def test_one_trained_network(draw):
+    code, out, err = draw("--model", "tf_efficientnet_lite0.in1k")
     assert code == 0
     assert "RANDOM" not in out + err
     assert "4/4" in err  # the progress bar
-    content = read(run.folder / "tf_efficientnet_lite0.in1k.json")
+    content = read(draw.folder / "tf_efficientnet_lite0.in1k.json")
     assert content["schema"] == 2
     assert content["weights"]["model"] == "tf_efficientnet_lite0.in1k"
     assert content["weights"]["random"] is False
     assert content["data"]["images_used"] == 4
     assert content["unit"]["feature_map"] == [2, 2]
     assert content["skipped"] == []
-    with np.load(run.folder / "tf_efficientnet_lite0.in1k.npz") as archive:
+    with np.load(draw.folder / "tf_efficientnet_lite0.in1k.npz") as archive:
         contribution = archive["contribution"]
         assert contribution.shape == (64, 64)
         assert contribution.dtype == np.float64
@@ -63,7 +69,7 @@ def test_one_trained_network(run):
     expected = erf.log_area(contribution)
     assert areas[0.5]["side_px"] == expected[2].side_px
     assert areas[0.5]["ratio"] == expected[2].ratio
-    with Image.open(run.folder / "tf_efficientnet_lite0.in1k.png") as picture:
+    with Image.open(draw.folder / "tf_efficientnet_lite0.in1k.png") as picture:
         assert picture.size[0] > 1000
         assert "python -m erf.visualize" in picture.text["Description"]
 
@@ -105,18 +111,18 @@ def test_plain_form_is_recorded(run):
     assert "plain: True -> False" in err
 
 
-def test_comparison(run):
+def test_comparison(draw):
     names = ["tf_efficientnet_lite0.in1k", "resnet18"]
-    code, out, _ = run("--model", *names, "--weights", "random", "--formats", "png", "pdf", "svg")
+    code, out, _ = draw("--model", *names, "--weights", "random", "--formats", "png", "pdf", "svg")
     assert code == 0
     assert all(name in out for name in names)
     for suffix in ("png", "pdf", "svg", "csv", "json"):
-        assert (run.folder / f"comparison.{suffix}").stat().st_size > 500
-    with (run.folder / "comparison.csv").open() as file:
+        assert (draw.folder / f"comparison.{suffix}").stat().st_size > 500
+    with (draw.folder / "comparison.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * (4 + 5)
     assert {row["random_weights"] for row in rows} == {"True"}
-    assert [m["name"] for m in read(run.folder / "comparison.json")["models"]] == names
+    assert [m["name"] for m in read(draw.folder / "comparison.json")["models"]] == names
 
 
 def test_every_stage_trained_beside_untrained(run):

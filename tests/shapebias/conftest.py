@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from shapebias.answers.observers import Observer, make_trials, write_raw_data
@@ -57,20 +56,6 @@ def tenth() -> Iterator[None]:
     yield
     for experiment in large:
         object.__setattr__(experiment, "images_per_category", 80)
-
-
-@pytest.fixture
-def no_pictures(monkeypatch) -> None:
-    """Pictures are empty files: drawing takes a third of the time of a run, and has tests of its own."""
-    save = Figure.savefig
-
-    def touch(figure: Figure, target, **options) -> None:
-        if isinstance(target, str | Path):
-            Path(target).touch()
-        else:  # a figure for the HTML page
-            save(figure, target, **options)
-
-    monkeypatch.setattr(Figure, "savefig", touch)
 
 
 @pytest.fixture(scope="session")
