@@ -223,8 +223,8 @@ def _central(
     row, column = unit_at(position, (height, width))
     unit = feat[:, :, row, column]
     central = unit.relu().sum()
-    guard_batch_norms(central)
     with _backward_in_words(taken.module):
+        guard_batch_norms(central)
         (gradient,) = torch.autograd.grad(central, x, allow_unused=True)
     if gradient is None:
         raise NotDifferentiable(f"layer {taken.module!r} does not depend on the images")

@@ -94,6 +94,8 @@ class _Passes:
             alone[0] = self._run([0])
             if what_was_drawn(self._device) != before:
                 self._check_chance(alone[0])
+            if len(alone[0]) != 1:  # its first dimension is not the images', for which its map is refused
+                return
             batch = self._batch(order) if count > 1 else None
             if batch is None:
                 self._check_repeated(alone, 0)
@@ -117,7 +119,7 @@ class _Passes:
         difference = _difference(output, again)
         if difference > self._rounding:
             raise UnsteadyForward(
-                f"what the network gives for the same image changes by {difference:.1%} from one forward pass to "
+                f"what the network gives for the same image changes {_by(difference)} from one forward pass to "
                 "the next: leave out of it what is random, such as F.dropout with training=True or torch.rand, and "
                 "what depends on earlier passes, such as a counter, a buffer that it updates, or features that it keeps"
             )
@@ -139,7 +141,7 @@ class _Passes:
                 apart = max(apart, *(_difference(batch[at], again[at]) for at, stays in enumerate(kept) if stays))
         if apart > self._rounding or largest > _MOST_ROUNDING:
             raise UnsteadyForward(
-                f"what the network gives for an image changes by {max(apart, largest):.1%} with the other images of "
+                f"what the network gives for an image changes {_by(max(apart, largest))} with the other images of "
                 "its batch, and a contribution map is that of one image: leave out of its forward pass what runs over "
                 "the images, such as x.mean(0) or F.batch_norm with training=True"
             )
@@ -182,3 +184,7 @@ def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
     finite = a.isfinite() & b.isfinite()
     apart, size = (a - b)[finite].norm().item(), a[finite].norm().item()
     return apart / size if size else float(apart > 0)
+
+
+def _by(difference: float) -> str:
+    return "in shape" if difference == float("inf") else f"by {difference:.1%}"

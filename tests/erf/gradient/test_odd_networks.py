@@ -220,6 +220,13 @@ def overwritten(net, x):
     return x.sigmoid_() * 0 + y
 
 
+def overwritten_after_normalisation(net, x):
+    channels = x.shape[1]
+    y = nn.functional.batch_norm(x, x.new_zeros(channels), x.new_ones(channels), x.new_ones(channels).requires_grad_())
+    x[:, :2].relu_()
+    return y + net.second(x)
+
+
 ENDS = {
     "a checkpoint that is entered again": (
         lambda net, x: checkpoint(net.second, x, use_reentrant=True),
@@ -230,6 +237,10 @@ ENDS = {
         r"the gradient of layer 'output' .*cannot be computed \(ValueError: no way back\): name an earlier layer",
     ),
     "a tensor that was overwritten": (overwritten, r"cannot be computed \(RuntimeError: .*inplace"),
+    "one that was normalised before": (
+        overwritten_after_normalisation,
+        r"cannot be computed \(RuntimeError: .*inplace",
+    ),
 }
 
 

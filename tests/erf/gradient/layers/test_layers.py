@@ -359,7 +359,24 @@ def test_backbones_of_torchvisions_segmentation_and_detection():
         feature_map(detection, x, layer="backbone")
 
 
+class SequenceFirst(nn.Module):
+    """Tokens as PyTorch's recurrent layers take them: (L, N, C)."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.inside = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.inside(self.stem(x).flatten(2).permute(2, 0, 1)).permute(1, 2, 0).unflatten(2, (4, 4))
+
+
 REFUSED = {
+    "tokens before images": (
+        SequenceFirst,
+        32,
+        "inside",
+        r"gives \(16, 1, 8\) for 1 images: its first dimension is not",
+    ),
     "windows are not images": (
         lambda: timm.create_model("swin_tiny_patch4_window7_224", img_size=224, depths=(1, 1), num_heads=(2, 2)),
         224,
@@ -654,3 +671,11 @@ def test_a_network_whose_parameters_have_no_shape_yet():
             ask()
     model(x)
     assert erf.theoretical_field(model, (16, 16)).side_px == (3, 3)
+
+
+def test_tokens_before_images_have_a_map_if_it_is_said():
+    model, x = SequenceFirst().eval(), torch.randn(3, 3, 32, 32)
+    expected = reference(model, x, "inside", lambda y: y.permute(1, 2, 0).unflatten(2, (4, 4)))
+    for plain in (False, True):
+        found = erf.contribution_map(model, x, layer=Layer("inside", layout="LNC"), plain=plain)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
