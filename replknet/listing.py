@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,12 +50,12 @@ class ListedNetwork:
     num_classes: int | None
 
 
-def list_networks(pattern: str = "*", *, num_classes: int | None = None) -> list[ListedNetwork]:
+def list_networks(pattern: str = "*", *, num_classes: Collection[int] = ()) -> list[ListedNetwork]:
     """Networks whose name fits, those with weights at hand first, then by name. Nothing is fetched or built.
 
     Args:
         pattern: With `*` and `?`; a word without them stands for all names that contain it.
-        num_classes: Only those whose head has so many classes.
+        num_classes: Only those whose head has one of these numbers of classes; empty for all.
     """
     wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
     rows = {row.name: row for row in map(_list, timm.list_models(include_tags=True))}  # untrained tags come as one
@@ -65,7 +65,7 @@ def list_networks(pattern: str = "*", *, num_classes: int | None = None) -> list
         for name, row in rows.items()
         if any(fnmatch.fnmatch(part, wanted) for part in (name, name.partition(".")[0]))
         and (row.weights != SOURCES[None] or name not in trained)
-        and num_classes in (None, row.num_classes)
+        and (not num_classes or row.num_classes in num_classes)
     ]
     order = list(SOURCES.values())
     return sorted(fitting, key=lambda row: (order.index(row.weights), row.name))
@@ -131,14 +131,14 @@ def _describe_weights(name: str) -> Mapping[str, Any]:
     return {} if cfg is None else {**cfg.to_dict(), "tag": cfg.tag}
 
 
-def show_networks(pattern: str, *, as_json: bool, num_classes: int | None = None) -> None:
+def show_networks(pattern: str, *, as_json: bool, num_classes: Collection[int] = ()) -> None:
     """Write the networks that fit to stdout, as a table or as JSON; arguments as for `list_networks`.
 
     Raises: UserError if there is none.
     """
     networks = list_networks(pattern, num_classes=num_classes)
     if not networks:
-        classes = "" if num_classes is None else f" with {num_classes} classes"
+        classes = " with a head that is known" if num_classes else ""
         raise UserError(f"--list-models {pattern}: no network{classes} is called so; patterns are like resnet*")
     if as_json:
         write_json({"networks": [asdict(row) for row in networks]})

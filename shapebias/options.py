@@ -12,6 +12,7 @@ from runkit.options import (
     add_console,
     add_device,
     add_formats,
+    add_normalisation,
     add_output,
     add_report,
     add_resume,
@@ -62,6 +63,7 @@ class Config(RunOptions):
         humans: Folder of people's answers, in the same way.
         preprocessing: "model", the network's own, or "toolbox", the same for all.
         aggregation: How the probabilities of a category's classes become one: "mean", "sum" or "max".
+        classes: What the networks' outputs are: "auto", "imagenet-1k" or a class file.
         from_csv: Recorded answers to be measured, instead of networks.
         from_probabilities: Saved probabilities to be measured, instead of networks.
     """
@@ -72,6 +74,7 @@ class Config(RunOptions):
     humans: Path | None = None
     preprocessing: str = "model"
     aggregation: str = "mean"
+    classes: str = "auto"
     from_csv: tuple[Path, ...] = ()
     from_probabilities: tuple[Path, ...] = ()
 
@@ -170,6 +173,15 @@ def build_parser() -> argparse.ArgumentParser:
         default="mean",
         help="how the probabilities of a category's classes become one (default: mean, as the toolbox)",
     )
+    choices.add_argument(
+        "--classes",
+        default="auto",
+        metavar="auto|imagenet-1k|FILE",
+        help="what the networks' outputs are. auto: 1000 classes as the toolbox has them, larger heads of ImageNet by "
+        "WordNet; imagenet-1k: only these classes of a larger head; or a text file with a line for each output: a "
+        "WordNet id, a category, or - for none (default: auto)",
+    )
+    add_normalisation(choices)
     add_seed(choices)
     running = parser.add_argument_group("running")
     add_device(running)
@@ -203,6 +215,8 @@ def parse_config(arguments: Sequence[str]) -> Config:
         parser.error(f"--weights {weights} is one checkpoint; name one --model with it")
     asked = options.pop("experiment")
     names = EXPERIMENTS if "all" in asked else dict.fromkeys(asked)
+    if options["preprocessing"] == "toolbox" and (options["mean"] or options["std"]):
+        parser.error("--preprocessing toolbox has a mean and a deviation of its own; leave out --mean and --std")
     experiments = tuple(EXPERIMENTS[name] for name in names)
     if options["from_csv"] and len(experiments) > 1:
         parser.error("--from-csv measures answers to one --experiment; shapebias.benchmark reads those to several")
@@ -220,6 +234,8 @@ def _refuse_recorded(parser: argparse.ArgumentParser, options: Mapping[str, Any]
         parser.error(f"{recorded} measures what was recorded; leave out --model, --weights and --stimuli")
     if options["preprocessing"] != "model":
         parser.error(f"{recorded} measures what was recorded; leave out --preprocessing")
+    if options["classes"] != "auto" or options["mean"] or options["std"]:
+        parser.error(f"{recorded} measures what was recorded; leave out --classes, --mean and --std")
     if options["from_csv"] and options["aggregation"] != "mean":
         parser.error("--from-csv measures answers already decided; --aggregation needs --from-probabilities")
     if options["precision"] != "float32":

@@ -18,6 +18,7 @@ from runkit.options import (
     add_console,
     add_device,
     add_formats,
+    add_normalisation,
     add_output,
     add_report,
     add_resume,
@@ -111,6 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="measure on N of the images what each suppression does to the images themselves (default: 16; 0: do not)",
     )
     running = parser.add_argument_group("running")
+    add_normalisation(running)
     add_seed(running)
     add_device(running)
     add_batch_size(running, auto="32, on a GPU 256, or as many as fit")
@@ -131,6 +133,8 @@ def parse_config(arguments: Sequence[str]) -> Config:
         parser.error("take --model with --images, or --from-probabilities")
     if options["from_probabilities"] and (options["weights"] != "auto" or options["num_images"] or options["classes"]):
         parser.error("--from-probabilities measures what was recorded; leave out --weights, --num-images and --classes")
+    if options["from_probabilities"] and (options["mean"] or options["std"]):
+        parser.error("--from-probabilities measures what was recorded; leave out --mean and --std")
     twice = sorted({name for name in options["model"] if options["model"].count(name) > 1})
     if twice:
         parser.error(f"--model names {twice[0]} twice")

@@ -144,7 +144,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
     def identify(self, job: RelianceJob) -> dict[str, Any]:
         images = self.given.images
         own = [v.suppression for v in self.given.variants if v.suppression and v.suppression.code_sha256]
-        return {
+        identity: dict[str, Any] = {
             "model": job.weights.name,
             "weights": job.weights.record.identity,
             "images": {"number": len(images.images), "sha256": self.given.sha256, "classes": len(images.classes)},
@@ -153,6 +153,11 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
             "class_names": self._class_names(),
             "precision": self.config.precision,
         }
+        if self.config.mean is not None:
+            identity["mean"] = list(self.config.mean)
+        if self.config.std is not None:
+            identity["std"] = list(self.config.std)
+        return identity
 
     def _class_names(self) -> dict[str, int] | None:
         """Names of the outputs in the user's file, by line."""
@@ -200,9 +205,16 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         from replknet.optimize import optimize
         from replknet.zoo import load_model
         from runkit.compute.memory import keep_freed_memory
-        from shapebias.network.suppressed import count_outputs, name_outputs
+        from shapebias.network.heads import count_outputs
+        from shapebias.network.suppressed import name_outputs
 
         loaded = load_model(job.weights)
+        if (channels := loaded.preprocessing.channels) != 3:
+            raise UserError(
+                f"{job.name} takes images of {channels} channel{'s' * (channels > 1)}; reliance on cues, colour among "
+                "them, is measured on colour images alone: take a network of 3 channels"
+            )
+        loaded = replace(loaded, preprocessing=loaded.preprocessing.normalised_by(self.config.mean, self.config.std))
         if self.device.type == "cpu":
             keep_freed_memory()
         loaded = replace(loaded, model=optimize(loaded.model).to(self.device))

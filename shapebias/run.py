@@ -137,12 +137,26 @@ def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
     # people first: what is wrong with them should be known before the long work
     parts = [_Part(part, ResultFolder.of(part.output, part.experiment), find_people(part), ()) for part in asked]
     if recorded:
-        return [replace(part, observers=measure_probabilities(part.config, part.folder)) for part in parts], nothing
+        parts = [replace(part, observers=measure_probabilities(part.config, part.folder)) for part in parts]
+        return [_share_images(part) for part in parts], nothing
     swept = measure_networks(config)
     of_experiment: dict[str, list[Observer]] = {part.config.experiment.name: [] for part in parts}
     for answered in swept.results:
         of_experiment[answered.experiment.name].append(answered.observer)
-    return [replace(part, observers=of_experiment[part.config.experiment.name]) for part in parts], swept
+    parts = [replace(part, observers=of_experiment[part.config.experiment.name]) for part in parts]
+    return [_share_images(part) for part in parts], swept
+
+
+def _share_images(part: _Part) -> _Part:
+    """The part with people's answers to those images alone that the networks were asked, where their classes leave some
+    out: it is of these that both are measured."""
+    asked = {frozenset(observer.trials["image"]) for observer in part.observers if observer.categories is not None}
+    if not asked or len(asked) > 1 or any(observer.categories is None for observer in part.observers):
+        return part
+    from shapebias.answers.observers import keep_images
+
+    (images,) = asked
+    return replace(part, people=[keep_images(person, images) for person in part.people])
 
 
 def _write(comparison: "Comparison", part: _Part, head: "RunHead", skipped: "list[SkippedNetwork]") -> list[Path]:
@@ -208,9 +222,9 @@ def _tell(config: Config) -> int:
     """List networks, or say what the run would do; nothing is written."""
     if config.console.list_models is not None:
         from replknet.listing import show_networks
-        from shapebias.stimuli.categories import NUM_IMAGENET_CLASSES
+        from shapebias.stimuli.classes import IMAGENET_HEADS
 
-        show_networks(config.console.list_models, as_json=config.console.json, num_classes=NUM_IMAGENET_CLASSES)
+        show_networks(config.console.list_models, as_json=config.console.json, num_classes=IMAGENET_HEADS)
         return 0
     from runkit.dry_run import foresee_sweep
     from shapebias.recorded import foresee_recorded

@@ -46,7 +46,8 @@ class Choice:
 
     Attributes:
         preprocessing: "model" or "toolbox".
-        classes: 16, the answer is the best category; 1000, the category of the best class ("na" if it has none).
+        classes: 16 (of some heads fewer), the answer is the best category; 1000 (as many as the head has), the category
+            of the best class ("na" if it has none).
         aggregation: "mean", "sum" or "max"; "" with 1000 classes, where there is nothing to aggregate.
         measurement: What the answers say; cue ranks with 1000 classes only.
         changed: Fraction of stimuli with another answer than under the first choice of the network.
@@ -88,19 +89,21 @@ def measure_choices(files: "Sequence[Probabilities]") -> list[Choice]:
     first: list[str] = []
     for probabilities in files:
         subject, label = probabilities.provenance["subject"], probabilities.provenance["label"]
-        images, values = probabilities.images, probabilities.values
-        for classes, aggregation in [*((16, name) for name in AGGREGATIONS), (1000, "")]:
+        images, values, head = probabilities.images, probabilities.values, probabilities.classes
+        label = f"{label}, {head.label}" if head.label else label
+        kinds = [*((len(head.categories), name) for name in AGGREGATIONS), (head.num_classes, "")]
+        for classes, aggregation in kinds:
             answers = (
-                decide(values, aggregation=aggregation)
+                decide(values, aggregation=aggregation, classes=head)
                 if aggregation
-                else [answer or NO_ANSWER for answer in decide_among_all(values)]
+                else [answer or NO_ANSWER for answer in decide_among_all(values, classes=head)]
             )
             observer = Observer(
                 subject,
                 make_trials(subject, images, answers),
                 label=label,
                 random=probabilities.provenance["weights"]["random"],
-                ranks=None if aggregation else rank_cues(values, images),
+                ranks=None if aggregation else rank_cues(values, images, classes=head),
             )
             first = first or answers
             changed = sum(one != other for one, other in zip(answers, first, strict=True)) / len(answers)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from runkit import UserError
+from runkit import UserError, sha256_of_file
 from runkit.progress import SavedProgress
 from runkit.sweep import LeftOut, Preview, Swept, Tool, run_sweep
 from shapebias.answers.content import ProbabilitiesIdentity
@@ -107,17 +107,34 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
 
     def begin(self, device: "torch.device") -> None:
         self._take(device, find_all_stimuli({part.experiment: part.stimuli for part in self.config.parts}))
-        for stimuli in self.stimuli:
-            if not stimuli.is_published_list:
-                _logger.warning("%s: these are not the names of the published benchmark", stimuli.folder)
 
     def _take(self, device: "torch.device", stimuli: Sequence[Stimuli]) -> None:
+        from shapebias.network.heads import as_choice
         from shapebias.network.inference import StimulusReader
         from shapebias.network.precision import check_precision
 
         check_precision(self.config.precision, device)
-        self.device, self.stimuli = device, stimuli
+        self.device, self.classes = device, as_choice(self.config.classes)
+        self.stimuli = [self._answerable(one) for one in stimuli]
         self.reader = StimulusReader() if len(self.config.asked) == 1 else StimulusReader.shared()
+
+    def _answerable(self, stimuli: Stimuli) -> Stimuli:
+        """Those that the class list can answer, and a word on what they are, if they are not the benchmark's.
+
+        Raises: UserError if there are none.
+        """
+        classes = self.classes
+        if not stimuli or isinstance(classes, str) or classes.complete:
+            if stimuli and not stimuli.is_published_list:
+                _logger.warning("%s: these are not the names of the published benchmark", stimuli.folder)
+            return stimuli
+        asked = stimuli.answerable(classes)
+        if not asked:
+            raise UserError(
+                f"none of the {len(stimuli)} {stimuli.experiment.what} is of the categories: {classes.label}"
+            )
+        _logger.warning("%s; %d of %d %s are asked", classes.label, len(asked), len(stimuli), stimuli.experiment.what)
+        return asked
 
     def list_jobs(self, name: str, weights: str) -> list[AnswerJob]:
         """Raises: LeftOut where `auto` would mean random weights, whose shape bias means nothing."""
@@ -135,13 +152,21 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         return [AnswerJob(weights, folder, stimuli, alone) for folder, stimuli in pairs]
 
     def identify(self, job: AnswerJob) -> ProbabilitiesIdentity:
-        return {
+        config, classes = self.config, self.classes
+        identity: ProbabilitiesIdentity = {
             "model": job.weights.name,
             "weights": job.weights.record.identity,
-            "preprocessing": self.config.preprocessing,
-            "precision": self.config.precision,
+            "preprocessing": config.preprocessing,
+            "precision": config.precision,
             "stimuli": {"images": len(job.stimuli), "content_sha256": job.stimuli.content_sha256},
         }
+        if classes != "auto":
+            identity["classes"] = classes if isinstance(classes, str) else sha256_of_file(Path(config.classes))
+        if config.mean is not None:
+            identity["mean"] = list(config.mean)
+        if config.std is not None:
+            identity["std"] = list(config.std)
+        return identity
 
     def identify_result(self, job: AnswerJob) -> AnswersIdentity:
         return add_aggregation(self.identify(job), self.config.aggregation)
@@ -185,7 +210,14 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         from shapebias.network.loading import find_precision_effects, load_network
 
         config = self.config
-        network = load_network(job.weights, preprocessing=config.preprocessing, device=self.device)
+        network = load_network(
+            job.weights,
+            preprocessing=config.preprocessing,
+            device=self.device,
+            mean=config.mean,
+            std=config.std,
+            classes=self.classes,
+        )
         if config.precision == "float32":
             return network
         # of all experiments now: the network is not float32 any more when the next one's turn comes
@@ -203,13 +235,15 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
             name=job.name,
             reader=self.reader,
             loop=loop,
+            classes=network.classes,
         )
 
     def conclude(self, job: AnswerJob, network: "LoadedNetwork", state: np.ndarray, loop: "Loop") -> Probabilities:
         from shapebias.network.loading import describe_answers
 
         about = describe_answers(job.weights, self.config, network, job.stimuli, loop, self.device)
-        return Probabilities(state, [item.name for item in job.stimuli], {**about, "config": self.identify(job)})
+        names = [item.name for item in job.stimuli]
+        return Probabilities(state, names, {**about, "config": self.identify(job)}, network.classes)
 
     # what is written
 
@@ -249,7 +283,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
     def estimate_cost(self, job: AnswerJob, images: int) -> "Cost":
         from shapebias.network.cost import estimate_cost
 
-        return estimate_cost(job.weights, self.config, self.device, images)
+        return estimate_cost(job.weights, self.config, self.device, images, self.classes)
 
     def describe_inputs(self) -> str:
         described = []

@@ -53,6 +53,10 @@ class ToolboxNetwork:
         self, loaded: LoadedModel, name: str, *, preprocessing: str = "model", device: torch.device | str = "cpu"
     ):
         check_head(loaded.model, name)
+        if loaded.preprocessing.channels != TOOLBOX_PREPROCESSING.channels:
+            raise UserError(
+                f"{name} takes images of {loaded.preprocessing.channels} channels; the toolbox gives colours"
+            )
         self.name = name
         self.record = loaded.record
         self.device = torch.device(device)

@@ -8,6 +8,7 @@ from runkit.schema import Keywords
 from shapebias.stimuli.images import StimuliFiles
 
 __all__ = [
+    "HeadClasses",
     "NetworkMaking",
     "NetworkProvenance",
     "NetworkRun",
@@ -27,7 +28,15 @@ class StimuliIdentity(TypedDict):
     content_sha256: str
 
 
-class ProbabilitiesIdentity(TypedDict):
+class _Said(TypedDict, total=False):
+    classes: Annotated[
+        str, Keywords(description="'imagenet-1k' or the SHA-256 of the class list, where it was said (--classes)")
+    ]
+    mean: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
+    std: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
+
+
+class ProbabilitiesIdentity(_Said):
     """What decides a network's probabilities."""
 
     model: str
@@ -62,7 +71,20 @@ class StimuliData(StimuliFiles):
     preprocessing: StimuliPreprocessing
 
 
-class NetworkRun(RunHead, Computation):
+class HeadClasses(TypedDict):
+    """What a network's outputs are."""
+
+    name: str
+    outputs: Annotated[int, Keywords(minimum=2)]
+    categories: Annotated[Sequence[str], Keywords(minItems=2, description="those that the head can answer")]
+    comparable: Annotated[bool, Keywords(description="whether these are all 16")]
+
+
+class _Head(TypedDict, total=False):
+    classes: Annotated[HeadClasses, Keywords(description="where they are not the 1000 of ImageNet-1k")]
+
+
+class NetworkRun(RunHead, Computation, _Head):
     """How a network was asked."""
 
     seed: int

@@ -7,8 +7,8 @@ people and older files of networks carry a trial prefix in `imagename`; both are
 
 import csv
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +37,7 @@ __all__ = [
     "Observer",
     "csv_name",
     "find_people",
+    "keep_images",
     "make_trials",
     "pool_people",
     "read_observer",
@@ -62,6 +63,7 @@ class Observer:
         more_sources: The CSVs of its further sessions.
         ranks: A network's cue ranks among all 1000 classes (`ranks.rank_cues`), where its probabilities are
             known.
+        categories: Those that a network's head can answer, where they are not all 16: it was asked no others.
     """
 
     name: str
@@ -72,10 +74,17 @@ class Observer:
     source: Path | None = None
     more_sources: tuple[Path, ...] = ()
     ranks: pd.DataFrame | None = field(default=None, repr=False)
+    categories: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.label:
             object.__setattr__(self, "label", self.name)
+
+
+def keep_images(observer: Observer, images: Collection[str]) -> Observer:
+    """An observer with the trials of these images (`image_id`) alone."""
+    trials = observer.trials
+    return replace(observer, trials=trials[trials["image"].isin(images)].reset_index(drop=True))
 
 
 def make_trials(subject: str, images: Sequence[str], responses: Sequence[str]) -> pd.DataFrame:

@@ -5,19 +5,21 @@
                    half the size but ties classes that are not, and so moves 3 to 5% of the cue ranks
     images         text (N,): file names of the stimuli, in the same order
     provenance     text: JSON of what made them (network, weights, preprocessing, stimuli, versions)
+    classes        text: JSON of what the outputs are, where they are not the classes of ImageNet-1k: `name`, `outputs`,
+                   and in `indices` the outputs of each category. Probabilities are then (N, outputs)
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from runkit import UserError, atomic_write, read_arrays
 from shapebias.answers.content import NetworkProvenance
-from shapebias.stimuli.categories import NUM_IMAGENET_CLASSES
+from shapebias.stimuli.categories import CATEGORIES, IMAGENET_1K, ClassMap
 
 __all__ = ["Probabilities", "load_probabilities", "save_probabilities"]
 
@@ -27,19 +29,21 @@ class Probabilities:
     """A network's class probabilities for the stimuli of one experiment.
 
     Attributes:
-        values: float32 (N, 1000), in [0, 1], in the order of ImageNet-1k.
+        values: float32 (N, C), in [0, 1], in the order of `classes`.
         images: N file names, each once.
         provenance: What made them: the head of a result file, and `subject` and `label` of the observer.
+        classes: What the C outputs are; the 1000 classes of ImageNet-1k by default.
     """
 
     values: np.ndarray = field(repr=False)
     images: Sequence[str] = field(repr=False)
     provenance: NetworkProvenance = field(repr=False)
+    classes: ClassMap = field(default=IMAGENET_1K, repr=False)
 
     def __post_init__(self) -> None:
-        if self.values.shape != (len(self.images), NUM_IMAGENET_CLASSES):
+        if self.values.shape != (len(self.images), self.classes.num_classes):
             raise ValueError(
-                f"probabilities must be ({len(self.images)}, {NUM_IMAGENET_CLASSES}), a row for each image, "
+                f"probabilities must be ({len(self.images)}, {self.classes.num_classes}), a row for each image, "
                 f"not {self.values.shape}"
             )
         if len(set(self.images)) != len(self.images):
@@ -55,12 +59,17 @@ class Probabilities:
 
 def save_probabilities(probabilities: Probabilities, path: Path) -> None:
     """Write the file, whole or not at all."""
+    classes, more = probabilities.classes, dict[str, Any]()
+    if classes != IMAGENET_1K:
+        described = {"name": classes.name, "outputs": classes.num_classes, "indices": dict(classes.indices)}
+        more["classes"] = np.array(json.dumps(described))
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             probabilities=probabilities.values.astype(np.float32, copy=False),
             images=np.array(probabilities.images, dtype=np.str_),
             provenance=np.array(json.dumps(dict(probabilities.provenance), allow_nan=False)),
+            **more,
         )
 
 
@@ -76,7 +85,8 @@ def load_probabilities(path: str | Path) -> Probabilities:
         if arrays["probabilities"].dtype.kind != "f" or not isinstance(provenance, dict):
             raise ValueError("its probabilities or its provenance are of another kind")
         names = [str(name) for name in arrays["images"]]
-        loaded = Probabilities(arrays["probabilities"], names, cast(NetworkProvenance, provenance))
+        classes = _read_classes(json.loads(str(arrays["classes"]))) if "classes" in arrays else IMAGENET_1K
+        loaded = Probabilities(arrays["probabilities"], names, cast(NetworkProvenance, provenance), classes)
         missing = [key for key in ("config", "subject", "label", "weights", "data") if key not in provenance]
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; name a .probabilities.npz that shapebias.run wrote") from error
@@ -85,3 +95,15 @@ def load_probabilities(path: str | Path) -> Probabilities:
     if missing:
         raise UserError(f"{path} is not a probabilities file of shapebias.run: it does not say its {missing[0]}")
     return loaded
+
+
+def _read_classes(described: Mapping[str, Any]) -> ClassMap:
+    """What `save_probabilities` wrote of the classes; KeyError or ValueError if it is something else."""
+    if not isinstance(described, Mapping):
+        raise ValueError("its classes are of another kind")
+    outputs = int(described["outputs"])
+    indices = {str(name): tuple(map(int, members)) for name, members in described["indices"].items()}
+    known = [index for members in indices.values() for index in members]
+    if not set(indices) <= set(CATEGORIES) or not all(0 <= index < outputs for index in known):
+        raise ValueError("its classes name other categories, or outputs that the head has not")
+    return ClassMap(str(described["name"]), outputs, indices)

@@ -1,4 +1,4 @@
-"""How near each cue comes to being named among all 1000 classes, not only among the 16 categories.
+"""How near each cue comes to being named among all classes of a head, mostly 1000, not only among the 16 categories.
 
 Shape bias is a ratio, so a network that hardly sees either cue can have any value of it, and sixteen categories leave
 out what the network would rather have said. The rank of the best class of the shape's category, and of the texture's,
@@ -14,24 +14,27 @@ import pandas as pd
 
 from runkit import atomic_write
 from shapebias.answers.raw_data import image_id
-from shapebias.stimuli.categories import CATEGORIES, IMAGENET_INDICES
+from shapebias.stimuli.categories import IMAGENET_1K, ClassMap
 from shapebias.stimuli.images import parse_image_name
 
 __all__ = ["rank_cues", "write_ranks"]
 
 
-def rank_cues(probabilities: np.ndarray, images: Sequence[str]) -> pd.DataFrame:
+def rank_cues(probabilities: np.ndarray, images: Sequence[str], *, classes: ClassMap = IMAGENET_1K) -> pd.DataFrame:
     """Rank, among all classes, of the best class of each cue's category; 1 is the class named first.
 
     Classes of equal probability share the best of their ranks.
 
     Args:
-        probabilities: (N, 1000), in the order of ImageNet-1k.
-        images: N names of an experiment's images.
-    Returns: A row a stimulus: `image`, `shape`, `texture` (categories), `shape_rank`, `texture_rank` (1 to 1000). Where
+        probabilities: (N, C), in the order of `classes`.
+        images: N names of an experiment's images, of categories that the head can answer.
+        classes: Which of the C outputs belong to which category; the 1000 classes of ImageNet-1k by default. Ranks
+            among another number of classes do not compare with these.
+    Returns: A row a stimulus: `image`, `shape`, `texture` (categories), `shape_rank`, `texture_rank` (1 to C). Where
         an image has no texture of its own, `texture` is "", and `texture_rank` is missing from all.
     """
-    best = np.stack([probabilities[:, list(IMAGENET_INDICES[name])].max(axis=1) for name in CATEGORIES], axis=1)
+    known = classes.categories
+    best = np.stack([probabilities[:, list(classes.indices[name])].max(axis=1) for name in known], axis=1)
     ranks = np.stack([1 + (probabilities > column[:, None]).sum(axis=1) for column in best.T], axis=1)
     shapes, textures = zip(*(parse_image_name(name) for name in images), strict=True)
     rows = np.arange(len(images))
@@ -39,7 +42,7 @@ def rank_cues(probabilities: np.ndarray, images: Sequence[str]) -> pd.DataFrame:
     for cue, categories in (("shape", shapes), ("texture", textures)):
         if not all(categories):
             continue
-        table[f"{cue}_rank"] = ranks[rows, [CATEGORIES.index(name) for name in categories]].tolist()
+        table[f"{cue}_rank"] = ranks[rows, [known.index(name) for name in categories]].tolist()
     return pd.DataFrame(table)
 
 

@@ -8,6 +8,7 @@ from replknet.zoo import ResolvedWeights, resolve_weights
 from runkit.compute.probe import count_macs, extrapolate, probe
 from runkit.dry_run import Cost
 from shapebias.network.forward import logits_of
+from shapebias.network.heads import ClassChoice
 from shapebias.network.inference import ask_black, default_batch_size
 from shapebias.network.loading import load_network
 from shapebias.options import Config
@@ -17,13 +18,27 @@ __all__ = ["estimate_cost"]
 _PROBE_IMAGES = (1, 4)  # that go through the network together
 
 
-def estimate_cost(weights: ResolvedWeights, config: Config, device: torch.device, images: int) -> Cost:
-    """The cost of asking about a number of images, from batches of black ones to the untrained network."""
+def estimate_cost(
+    weights: ResolvedWeights, config: Config, device: torch.device, images: int, classes: ClassChoice = "auto"
+) -> Cost:
+    """The cost of asking about a number of images, from batches of black ones to the untrained network.
+
+    Raises: UserError as `load_network`; of the head of a user's checkpoint nothing is known yet.
+    """
     untrained = weights if weights.build is not None else resolve_weights(weights.name, "random")
-    network, name = load_network(untrained, preprocessing=config.preprocessing, device=device), weights.name
+    name = weights.name
+    network = load_network(
+        untrained,
+        preprocessing=config.preprocessing,
+        device=device,
+        mean=config.mean,
+        std=config.std,
+        classes=None if weights.record.source == "file" else classes,
+    )
     dtype = getattr(torch, config.precision)
     model, (height, width) = network.model.to(dtype), network.preprocessing.input_size
-    macs = count_macs(lambda: logits_of(model, torch.empty(1, 3, height, width, device=device, dtype=dtype), name=name))
+    one = (1, network.preprocessing.channels, height, width)
+    macs = count_macs(lambda: logits_of(model, torch.empty(one, device=device, dtype=dtype), name=name))
     probes = [
         probe(
             partial(ask_black, model, count, network.preprocessing, device, name),

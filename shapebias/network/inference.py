@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from replknet.foreign import preprocessing_of
 from replknet.zoo import Preprocessing
 from runkit import UserError
 from runkit.compute.device import exact_float32
@@ -18,13 +20,15 @@ from runkit.compute.rounds import Loop, Packed
 from shapebias.answers.decisions import decide
 from shapebias.answers.observers import Observer, make_trials
 from shapebias.network.forward import class_probabilities
-from shapebias.stimuli.categories import NUM_IMAGENET_CLASSES
+from shapebias.network.heads import as_choice, choose_classes, outputs_of
+from shapebias.stimuli.categories import IMAGENET_1K, ClassMap
 from shapebias.stimuli.images import Stimulus
 
 __all__ = [
     "TOOLBOX_PREPROCESSING",
     "StimulusReader",
     "ask_black",
+    "check_channels",
     "check_head",
     "choose_batch_size",
     "default_batch_size",
@@ -63,21 +67,35 @@ def choose_batch_size(model: nn.Module, preprocessing: Preprocessing, device: to
 
 def ask_black(model: nn.Module, count: int, preprocessing: Preprocessing, device: torch.device, name: str) -> None:
     """Send black images through a network, all at once: to see what that takes."""
-    black = _Decoded(Stimulus(Path("black.png"), "", ""), np.zeros((*preprocessing.input_size, 3), np.uint8))
+    black = np.zeros((*preprocessing.input_size, preprocessing.channels), np.uint8)
     with torch.inference_mode(), exact_float32():
-        _ask(model, [black] * count, preprocessing, device, name)
+        class_probabilities(model, [black] * count, preprocessing, device, name=name)
 
 
-def check_head(model: nn.Module, name: str) -> None:
-    """Refuse a network whose classes are not the 1000 of ImageNet-1k.
+def check_head(model: nn.Module, name: str, classes: ClassMap = IMAGENET_1K) -> None:
+    """Refuse a network whose classes are not those given, the 1000 of ImageNet-1k by default.
 
     Raises: UserError with the reason, if the network says how many classes it has and it is another number.
     """
     count = getattr(model, "num_classes", None)
-    if isinstance(count, int) and count != NUM_IMAGENET_CLASSES:
+    if isinstance(count, int) and count != classes.num_classes:
+        if classes == IMAGENET_1K:
+            raise UserError(
+                f"{name} has a head of {count} classes; the 16 categories are defined on the {classes.num_classes} of "
+                "ImageNet-1k: choose weights fine-tuned on it (their tag ends in in1k), or name its classes"
+            )
+        raise UserError(f"{name} has a head of {count} classes, and the {classes.name} are {classes.num_classes}")
+
+
+def check_channels(preprocessing: Preprocessing, name: str) -> None:
+    """Refuse a network that takes neither colours nor grey images.
+
+    Raises: UserError.
+    """
+    if preprocessing.channels not in (1, 3):
         raise UserError(
-            f"{name} has a head of {count} classes; the 16 categories are defined on the {NUM_IMAGENET_CLASSES} of "
-            "ImageNet-1k: choose weights fine-tuned on it (their tag ends in in1k)"
+            f"{name} takes images of {preprocessing.channels} channels, and the stimuli are pictures: networks of 3 "
+            "channels are shown their colours, networks of 1 their lightness, and no others can be asked"
         )
 
 
@@ -92,8 +110,9 @@ def predict(
     progress: bool = False,
     reader: "StimulusReader | None" = None,
     loop: Loop | None = None,
+    classes: ClassMap = IMAGENET_1K,
 ) -> np.ndarray:
-    """Class probabilities for each stimulus: softmax in float32 over the network's 1000 outputs.
+    """Class probabilities for each stimulus: softmax in float32 over the network's outputs, by default 1000.
 
     Images are resized to `preprocessing.input_size` if they have another size, never cropped (the stimuli already are),
     scaled to [0, 1] and normalised in float32, then rounded to the network's type. Threads decode ahead of the network;
@@ -111,17 +130,19 @@ def predict(
         reader: Decodes the images; one that is shared by several networks may decode them once.
         loop: How the stimuli are gone through, what is gone on from, and what is kept, instead of `batch_size` and
             `progress`; None for this process alone.
-    Returns: float32 (N, 1000), on the CPU; on ranks other than 0 of the stimuli that were done before.
+        classes: What the network's outputs are.
+    Returns: float32 (N, C), on the CPU; on ranks other than 0 of the stimuli that were done before.
     Raises: ValueError in train mode or for a batch size below 1; UserError for an unreadable image, another number of
         outputs or rows, outputs that are not finite, a network whose own code fails, or memory that does not suffice
         for one image.
     """
     if model.training:
         raise ValueError("predict() needs a network in eval mode: call model.eval() first")
-    check_head(model, name)
+    check_head(model, name, classes)
+    check_channels(preprocessing, name)
     device, reader = torch.device(device), reader or StimulusReader()
     loop = loop or Loop(name, batch_size=batch_size, show=progress)
-    earlier = loop.saved.arrays["probabilities"] if loop.saved else np.empty((0, NUM_IMAGENET_CLASSES), np.float32)
+    earlier = loop.saved.arrays["probabilities"] if loop.saved else np.empty((0, classes.num_classes), np.float32)
 
     begun: tuple[np.ndarray, ...] = (earlier,)
 
@@ -137,7 +158,7 @@ def predict(
             stimuli,
             done=len(earlier),
             read=lambda chosen: [reader.read(stimulus, preprocessing) for stimulus in chosen],
-            work=lambda images: list(_ask(model, images, preprocessing, device, name)),
+            work=lambda images: list(_ask(model, images, preprocessing, device, name, classes)),
             add=add,
             pack=pack,
             fitting=lambda: choose_batch_size(model, preprocessing, device, name),
@@ -146,17 +167,22 @@ def predict(
 
 
 def _ask(
-    model: nn.Module, images: "Sequence[_Decoded]", preprocessing: Preprocessing, device: torch.device, name: str
+    model: nn.Module,
+    images: "Sequence[_Decoded]",
+    preprocessing: Preprocessing,
+    device: torch.device,
+    name: str,
+    classes: ClassMap,
 ) -> np.ndarray:
-    """Class probabilities of one batch, float32 (B, 1000)."""
+    """Class probabilities of one batch, float32 (B, C)."""
     probabilities = class_probabilities(
         model,
         [image.pixels for image in images],
         preprocessing,
         device,
         name=name,
-        outputs=NUM_IMAGENET_CLASSES,
-        what="the classes of ImageNet-1k",
+        outputs=classes.num_classes,
+        what="the classes of ImageNet-1k" if classes == IMAGENET_1K else f"the {classes.name}",
     )
     finite = np.isfinite(probabilities).all(axis=1)
     if not finite.all():
@@ -172,27 +198,55 @@ def evaluate(
     name: str = "network",
     preprocessing: Preprocessing | None = None,
     aggregation: str = "mean",
+    classes: ClassMap | str | Path | Sequence[str] | None = None,
     **options: Any,
 ) -> Observer:
     """What a network answers to the stimuli, as an `Observer` to be measured beside people.
 
     Args:
-        model: Any network with the 1000 classes of ImageNet-1k, in eval mode.
+        model: Any network that names classes, in eval mode.
         stimuli: As `shapebias.find_stimuli()` gives them, or some of them.
         name: How the observer is called.
-        preprocessing: What the network wants; None takes the toolbox's (mean and deviation of ImageNet, 224 pixels).
+        preprocessing: What the network wants; None takes the toolbox's (mean and deviation of ImageNet, 224 pixels; of
+            a network of one channel their averages, and images are shown by their lightness).
         aggregation: How classes make a category: "mean", "sum" or "max".
+        classes: What the network's outputs are: the path of a class file, or a word for each output, as such a file has
+            them; "imagenet-1k" for these classes alone among those of a larger head. None takes the toolbox's for 1000
+            outputs, and for larger heads of ImageNet what WordNet counts to each category.
         options: `device`, `batch_size` and `progress` of `predict`.
-    Raises: As `predict`.
+    Returns: The answers. Where the classes leave out categories, images of these are not asked, and `label` says so.
+    Raises: As `predict`; UserError if it is not known what the outputs are, or fewer than two categories remain.
     """
-    preprocessing = preprocessing or TOOLBOX_PREPROCESSING
-    probabilities = predict(model, stimuli, preprocessing=preprocessing, name=name, **options)
-    answers = decide(probabilities, aggregation=aggregation)
-    return Observer(name, make_trials(name, [item.name for item in stimuli], answers))
+    preprocessing = preprocessing or _toolbox_preprocessing(model)
+    check_channels(preprocessing, name)
+    device = torch.device(options.get("device", "cpu"))
+    found = choose_classes(outputs_of(model, preprocessing, device, name=name), as_choice(classes), name=name)
+    asked = [item for item in stimuli if found.can_answer(item.shape, item.texture)]
+    if not asked:
+        raise UserError(f"none of the {len(stimuli)} stimuli is of the categories of the {found.name}")
+    probabilities = predict(model, asked, preprocessing=preprocessing, name=name, classes=found, **options)
+    answers = decide(probabilities, aggregation=aggregation, classes=found)
+    return Observer(
+        name,
+        make_trials(name, [item.name for item in asked], answers),
+        label=f"{name}, {found.label}" if found.label else name,
+        categories=None if found.complete else found.categories,
+    )
+
+
+def _toolbox_preprocessing(model: nn.Module) -> Preprocessing:
+    """The toolbox's, for as many channels as the network takes."""
+    channels = preprocessing_of(model).channels
+    if channels == TOOLBOX_PREPROCESSING.channels:
+        return TOOLBOX_PREPROCESSING
+    mean, std = (
+        (sum(values) / len(values),) * channels for values in (TOOLBOX_PREPROCESSING.mean, TOOLBOX_PREPROCESSING.std)
+    )
+    return replace(TOOLBOX_PREPROCESSING, mean=mean, std=std)
 
 
 class _Decoded(NamedTuple):
-    """A stimulus and its pixels: uint8 (H, W, 3), in the size the network wants."""
+    """A stimulus and its pixels: uint8 (H, W, C), in the size and with the channels that the network wants."""
 
     stimulus: Stimulus
     pixels: np.ndarray
@@ -220,7 +274,7 @@ class StimulusReader:
 
         Raises: UserError if the file cannot be read.
         """
-        key = (stimulus.path, tuple(preprocessing.input_size), preprocessing.interpolation)
+        key = (stimulus.path, (*preprocessing.input_size, preprocessing.channels), preprocessing.interpolation)
         pixels = self._kept.get(key)
         if pixels is None:
             pixels = _decode(stimulus, preprocessing)
@@ -232,13 +286,13 @@ class StimulusReader:
 
 
 def _decode(stimulus: Stimulus, preprocessing: Preprocessing) -> np.ndarray:
-    """Read and, where it has another size, resize an image: uint8 (H, W, 3)."""
+    """Read and, where it has another size, resize an image: uint8 (H, W, C), of one channel its lightness."""
     height, width = preprocessing.input_size
     try:
         with Image.open(stimulus.path) as image:
-            rgb = image.convert("RGB")
+            pixels = image.convert("L" if preprocessing.channels == 1 else "RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # PIL's PNG reader raises SyntaxError
         raise UserError(f"cannot read the image {stimulus.path}: {error}; unpack the archive again") from error
-    if rgb.size != (width, height):
-        rgb = rgb.resize((width, height), _RESAMPLING.get(preprocessing.interpolation, Image.Resampling.BICUBIC))
-    return np.array(rgb)
+    if pixels.size != (width, height):
+        pixels = pixels.resize((width, height), _RESAMPLING.get(preprocessing.interpolation, Image.Resampling.BICUBIC))
+    return np.array(pixels).reshape(height, width, -1)

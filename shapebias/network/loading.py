@@ -10,15 +10,17 @@ from torch import nn
 
 from replknet.optimize import optimize
 from replknet.zoo import Preprocessing, ResolvedWeights, WeightsRecord
-from runkit import describe_run
+from runkit import UserError, describe_run
 from runkit.compute.memory import keep_freed_memory
 from runkit.compute.provenance import describe_computation
 from runkit.compute.rounds import Loop
 from shapebias.answers.content import NetworkMaking, PrecisionDifference
 from shapebias.answers.observers import RANDOM_SUFFIX
-from shapebias.network.inference import TOOLBOX_PREPROCESSING, StimulusReader, check_head
+from shapebias.network.heads import ClassChoice, choose_classes, outputs_of
+from shapebias.network.inference import TOOLBOX_PREPROCESSING, StimulusReader, check_channels
 from shapebias.network.precision import PrecisionEffect, reduce_precision
 from shapebias.options import Config
+from shapebias.stimuli.categories import IMAGENET_1K, ClassMap
 from shapebias.stimuli.images import Stimuli
 
 __all__ = ["LoadedNetwork", "describe_answers", "label_of", "load_network", "subject_of"]
@@ -36,6 +38,7 @@ class LoadedNetwork:
         preprocessing: That its images get.
         record: Of its weights.
         model_args: That it was built with.
+        classes: What its outputs are.
         precision_effects: Experiment -> what a reduced precision changes on its images; empty in float32.
     """
 
@@ -43,27 +46,46 @@ class LoadedNetwork:
     preprocessing: Preprocessing
     record: WeightsRecord
     model_args: dict[str, Any]
+    classes: ClassMap = IMAGENET_1K
     precision_effects: Mapping[str, PrecisionEffect] = field(default_factory=dict)
 
 
-def load_network(weights: ResolvedWeights, *, preprocessing: str, device: torch.device) -> LoadedNetwork:
+def load_network(
+    weights: ResolvedWeights,
+    *,
+    preprocessing: str,
+    device: torch.device,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: ClassChoice | None = "auto",
+) -> LoadedNetwork:
     """The network in its fast form on the device, in float32.
 
     Args:
         preprocessing: "model" for the network's own, "toolbox" for the same for all.
+        mean, std: Instead of its own mean and deviation; None for its own.
+        classes: What its outputs are, as `choose_classes` takes it; None if they do not matter.
 
-    Raises: UserError if the weights do not fit, or its classes are not those of ImageNet-1k.
+    Raises: UserError if the weights do not fit, it cannot be known what its outputs are, or it takes other images than
+        colour or grey ones.
     """
     from replknet.zoo import load_model
 
     toolbox = preprocessing == "toolbox"
     loaded = load_model(weights, input_size=TOOLBOX_PREPROCESSING.input_size if toolbox else None)
-    check_head(loaded.model, weights.name)
+    given = TOOLBOX_PREPROCESSING if toolbox else loaded.preprocessing.normalised_by(mean, std)
+    check_channels(loaded.preprocessing, weights.name)
+    if loaded.preprocessing.channels != given.channels:
+        raise UserError(
+            f"{weights.name} takes grey images, and the toolbox's are coloured; leave --preprocessing toolbox out"
+        )
     if device.type == "cpu":
         keep_freed_memory()
     model = optimize(loaded.model).to(device)
-    given = TOOLBOX_PREPROCESSING if toolbox else loaded.preprocessing
-    return LoadedNetwork(model, given, loaded.record, loaded.model_args)
+    known = IMAGENET_1K
+    if classes is not None:
+        known = choose_classes(outputs_of(model, given, device, name=weights.name), classes, name=weights.name)
+    return LoadedNetwork(model, given, loaded.record, loaded.model_args, known)
 
 
 def find_precision_effects(
@@ -81,6 +103,7 @@ def find_precision_effects(
         device=next(network.model.parameters()).device,
         reader=reader,
         name=name,
+        classes=network.classes,
     )
     for stimuli, effect in zip(sets, effects, strict=True):
         _logger.info(
@@ -114,7 +137,7 @@ def describe_answers(
 ) -> NetworkMaking:
     """The provenance of probabilities, without what decides them (`config`); see docs/file-formats.md."""
     preprocessing, effect = network.preprocessing, network.precision_effects.get(stimuli.experiment.name)
-    return {
+    about: NetworkMaking = {
         **describe_run(program="shapebias.run", arguments=config.arguments, started=loop.started, seconds=loop.seconds),
         "subject": subject_of(weights),
         "label": label_of(weights),
@@ -137,3 +160,11 @@ def describe_answers(
             },
         },
     }
+    if network.classes != IMAGENET_1K:
+        about["classes"] = {
+            "name": network.classes.name,
+            "outputs": network.classes.num_classes,
+            "categories": network.classes.categories,
+            "comparable": network.classes.complete,
+        }
+    return about

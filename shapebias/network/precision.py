@@ -11,6 +11,7 @@ from torch import nn
 from runkit import UserError
 from shapebias.answers.decisions import decide
 from shapebias.network.inference import predict
+from shapebias.stimuli.categories import IMAGENET_1K, ClassMap
 from shapebias.stimuli.images import Stimulus
 
 __all__ = ["PrecisionEffect", "check_precision", "reduce_precision"]
@@ -50,11 +51,16 @@ def reduce_precision(
         options: Of `predict`.
     Returns: One effect for each set.
     """
+    classes = options.get("classes", IMAGENET_1K)
     exact = [predict(model, stimuli, **options) for stimuli in sets]
     model.to(dtype)
-    return [_compare(before, predict(model, stimuli, **options)) for before, stimuli in zip(exact, sets, strict=True)]
+    return [
+        _compare(before, predict(model, stimuli, **options), classes)
+        for before, stimuli in zip(exact, sets, strict=True)
+    ]
 
 
-def _compare(exact: np.ndarray, reduced: np.ndarray) -> PrecisionEffect:
-    changed = sum(a != b for a, b in zip(decide(exact), decide(reduced), strict=True))
+def _compare(exact: np.ndarray, reduced: np.ndarray, classes: ClassMap) -> PrecisionEffect:
+    before, after = (decide(probabilities, classes=classes) for probabilities in (exact, reduced))
+    changed = sum(a != b for a, b in zip(before, after, strict=True))
     return PrecisionEffect(len(exact), changed, float(np.abs(exact - reduced).max()))

@@ -22,10 +22,10 @@ from runkit.compute.probe import count_macs, extrapolate, probe
 from runkit.compute.rounds import Loop, Packed
 from runkit.dry_run import Cost
 from shapebias.answers.suppressed import keep_top
-from shapebias.network.forward import class_probabilities, dtype_of, logits_of
+from shapebias.network.forward import class_probabilities, logits_of
 from shapebias.stimuli.suppressed import SuppressedImages, SuppressedItem
 
-__all__ = ["count_outputs", "estimate_cost", "name_outputs", "predict_suppressed", "room_for_images"]
+__all__ = ["estimate_cost", "name_outputs", "predict_suppressed", "room_for_images"]
 
 
 _KEPT_PART = 0.4
@@ -42,16 +42,6 @@ class _Made(NamedTuple):
 def room_for_images() -> int:
     """Bytes that suppressed images may take, which the networks after the first are shown again."""
     return int(_KEPT_PART * available_memory(torch.device("cpu")))
-
-
-def count_outputs(model: nn.Module, preprocessing: Preprocessing, device: torch.device, *, name: str) -> int:
-    """Number of a network's outputs, found by asking it a black image.
-
-    Raises: UserError as `shapebias.network.forward.logits_of`.
-    """
-    black = torch.zeros(1, 3, *preprocessing.input_size, device=device, dtype=dtype_of(model))
-    with torch.inference_mode():
-        return logits_of(model, black, name=name).shape[1]
 
 
 def name_outputs(outputs: int) -> dict[str, int]:
@@ -88,7 +78,7 @@ def predict_suppressed(
         labels: int64 (N,): the right outputs; None without labels.
         preprocessing: Mean, standard deviation and size that the network wants.
         name: Of the network, for messages.
-        outputs: How many it has, from `count_outputs`.
+        outputs: How many it has, from `shapebias.network.heads.count_outputs`.
         loop: How the N * V items are gone through, image by image; goes on from its saved progress.
     Returns: Arrays of `shapebias.answers.suppressed.keep_top`, each (V, N, ...).
     Raises: UserError for an unreadable image, outputs that are not finite, or as `logits_of`.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from runkit import sha256_of_file
+from runkit import load_json, sha256_of_file
 from shapebias.answers.content import ProbabilitiesIdentity
 from shapebias.answers.decisions import count_ties, decide
 from shapebias.answers.observers import Observer, read_observer, write_raw_data
@@ -15,6 +15,7 @@ from shapebias.measures.ranks import rank_cues, write_ranks
 from shapebias.measures.shape_bias import measure
 from shapebias.results.content import AnswersIdentity, NetworkHead
 from shapebias.results.files import ResultFolder
+from shapebias.stimuli.categories import CATEGORIES, label_of_classes
 from shapebias.stimuli.layouts import parse_stimulus
 
 __all__ = ["add_aggregation", "read_answers", "write_answers"]
@@ -44,9 +45,10 @@ def write_answers(
     """
     name, provenance = probabilities.model, probabilities.provenance
     stimuli = [parse_stimulus(Path(image)) for image in probabilities.images]
-    answers = decide(probabilities.values, aggregation=aggregation)
+    classes = probabilities.classes
+    answers = decide(probabilities.values, aggregation=aggregation, classes=classes)
     write_raw_data(folder.csv_of(name), provenance["subject"], stimuli, answers)
-    write_ranks(folder.ranks_of(name), rank_cues(probabilities.values, probabilities.images))
+    write_ranks(folder.ranks_of(name), rank_cues(probabilities.values, probabilities.images, classes=classes))
     random = provenance["weights"]["random"]
     observer = read_answers(folder, name, provenance["label"], random=random, path=path)
     head = {
@@ -54,7 +56,7 @@ def write_answers(
         "config": add_aggregation(provenance["config"], aggregation),
         **(more or {}),
         "probabilities": {"file": path.name, "sha256": sha256_of_file(path)},
-        "ties": count_ties(probabilities.values, aggregation=aggregation),
+        "ties": count_ties(probabilities.values, aggregation=aggregation, classes=classes),
         "skipped": [],
     }
     folder.write_observer(observer, cast(NetworkHead, head), measure(observer))
@@ -71,7 +73,18 @@ def read_answers(folder: ResultFolder, name: str, label: str, *, random: bool, p
     ranks = None
     if path.exists():
         saved = load_probabilities(path)
-        ranks = rank_cues(saved.values, saved.images)
+        ranks = rank_cues(saved.values, saved.images, classes=saved.classes)
+        said, categories = saved.classes.label, saved.classes.categories
     else:
         _logger.info("%s: no %s, so no cue ranks; --overwrite asks the network again", name, path.name)
-    return replace(read_observer(folder.csv_of(name)), label=label, random=random, ranks=ranks)
+        head = load_json(json_path).get("classes") if (json_path := folder.json_of(name)).exists() else None
+        said, categories = "", CATEGORIES
+        if head is not None:
+            said, categories = label_of_classes(head["name"], len(head["categories"])), tuple(head["categories"])
+    return replace(
+        read_observer(folder.csv_of(name)),
+        label=f"{label}, {said}" if said else label,
+        random=random,
+        ranks=ranks,
+        categories=None if categories == CATEGORIES else categories,
+    )

@@ -43,7 +43,12 @@ class ImagesIdentity(TypedDict):
     classes: Annotated[int, Keywords(minimum=0, description="how many; 0 without labels")]
 
 
-class RelianceIdentity(TypedDict):
+class _Normalisation(TypedDict, total=False):
+    mean: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
+    std: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
+
+
+class RelianceIdentity(_Normalisation):
     """What decides a network's answers."""
 
     model: str

@@ -15,6 +15,7 @@ __all__ = [
     "IMAGENET_INDICES",
     "NUM_IMAGENET_CLASSES",
     "ClassMap",
+    "label_of_classes",
 ]
 
 NUM_IMAGENET_CLASSES = 1000
@@ -75,6 +76,22 @@ class ClassMap:
     def complete(self) -> bool:
         """Whether the head can answer all 16 categories, without which no number compares with published ones."""
         return len(self.indices) == len(CATEGORIES)
+
+    @property
+    def label(self) -> str:
+        """What pictures and tables add to a network's name; nothing for the classes that the benchmark was made for."""
+        return "" if self == IMAGENET_1K else label_of_classes(self.name, len(self.indices))
+
+    def can_answer(self, shape: str, texture: str) -> bool:
+        """Whether the categories of an image, with `texture` "" for one cue, are among those of the head."""
+        return shape in self.indices and (not texture or texture in self.indices)
+
+
+def label_of_classes(name: str, categories: int) -> str:
+    """What pictures and tables say of classes other than the toolbox's: what they are, and what they cannot answer."""
+    if categories == len(CATEGORIES):
+        return name
+    return f"{name}: {categories} of {len(CATEGORIES)} categories, not comparable"
 
 
 IMAGENET_1K = ClassMap("ImageNet-1k, classes of the model-vs-human toolbox", NUM_IMAGENET_CLASSES, IMAGENET_INDICES)

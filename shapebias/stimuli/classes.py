@@ -17,10 +17,12 @@ from pathlib import Path
 from runkit import UserError
 from shapebias.stimuli.categories import CATEGORIES, ClassMap
 
-__all__ = ["NO_CATEGORY", "map_imagenet_1k_subset", "map_synsets", "read_classes"]
+__all__ = ["IMAGENET_HEADS", "NO_CATEGORY", "map_imagenet_1k_subset", "map_synsets", "map_words", "read_classes"]
 
 NO_CATEGORY = "-"
 """What a class file says of an output that belongs to none of the categories."""
+IMAGENET_HEADS = (1000, 11221, 11821, 21841, 21842, 21843)
+"""Numbers of outputs by which heads of ImageNet are known: 1k, 21k-P, 12k, 22k, Microsoft's 22k, Google's 21k."""
 _SYNSET = re.compile(r"n\d{8}")
 
 
@@ -76,19 +78,35 @@ def read_classes(path: Path) -> ClassMap:
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the class file {path}: {error}") from error
-    table, categories = _table(), []
-    for number, line in enumerate(lines, start=1):
-        word = (line.split() or [""])[0]
-        if _SYNSET.fullmatch(word):
-            categories.append(table[word].category if word in table else "")
-        elif word in CATEGORIES or word == NO_CATEGORY:
-            categories.append("" if word == NO_CATEGORY else word)
-        else:
-            raise UserError(
-                f"{path}, line {number}: {word!r} is neither a WordNet id such as n02123045 nor a category "
-                f"({', '.join(CATEGORIES)}); write {NO_CATEGORY} for an output that belongs to none"
-            )
+    words = [(line.split() or [""])[0] for line in lines]
+    categories = [_category_of(word, where=f"{path}, line {number}") for number, word in enumerate(words, start=1)]
     return _collect(categories, name=f"classes of {path.name}")
+
+
+def map_words(words: Sequence[str], *, name: str) -> ClassMap:
+    """The class map of a head, from a word for each of its outputs, as `read_classes` reads them in a file.
+
+    Raises: As for `read_classes`.
+    """
+    return _collect(
+        [_category_of(word, where=f"{name}, output {index}") for index, word in enumerate(words)], name=name
+    )
+
+
+def _category_of(word: str, *, where: str) -> str:
+    """The category that a word names, "" for none.
+
+    Raises: UserError if it names nothing.
+    """
+    if _SYNSET.fullmatch(word):
+        table = _table()
+        return table[word].category if word in table else ""
+    if word in CATEGORIES or word == NO_CATEGORY:
+        return "" if word == NO_CATEGORY else word
+    raise UserError(
+        f"{where}: {word!r} is neither a WordNet id such as n02123045 nor a category ({', '.join(CATEGORIES)}); write "
+        f"{NO_CATEGORY} for an output that belongs to none"
+    )
 
 
 def _collect(categories: Sequence[str], *, name: str) -> ClassMap:

@@ -21,7 +21,7 @@ from runkit.content import Count
 from runkit.fetch.archive import unpack_tar
 from runkit.fetch.download import DownloadError, download, locked
 from runkit.fetch.manifest import check_remembered, discard, known_files, remember_sha256, verify_file
-from shapebias.stimuli.categories import CATEGORIES
+from shapebias.stimuli.categories import CATEGORIES, ClassMap
 from shapebias.stimuli.experiments import CUE_CONFLICT, EXPERIMENTS, Experiment
 from shapebias.stimuli.layouts import ONE_FOLDER, AbsentStimuli, Stimulus, list_images, parse_image_name
 
@@ -72,6 +72,13 @@ class Stimuli(Sequence[Stimulus]):
         if isinstance(index, slice):
             return Stimuli(self.folder, self.items[index], self.experiment)
         return self.items[index]
+
+    def answerable(self, classes: ClassMap) -> "Stimuli":
+        """Those whose categories are among the ones that a head with these classes can answer."""
+        if classes.complete:
+            return self
+        items = tuple(item for item in self.items if classes.can_answer(item.shape, item.texture))
+        return Stimuli(self.folder, items, self.experiment)
 
     @cached_property
     def file_list_sha256(self) -> str:

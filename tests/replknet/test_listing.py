@@ -52,7 +52,7 @@ def test_sources_that_the_user_chooses():
 
 
 def test_only_heads_of_so_many_classes():
-    names = {row.name for row in list_networks("swin_base_patch4_window7_224", num_classes=1000)}
+    names = {row.name for row in list_networks("swin_base_patch4_window7_224", num_classes=[1000])}
     assert "swin_base_patch4_window7_224.ms_in1k" in names
     assert "swin_base_patch4_window7_224.ms_in22k" not in names
 
@@ -71,5 +71,5 @@ def test_what_is_shown(capsys):
             "num_classes": 1000,
         }
     ]
-    with pytest.raises(UserError, match="--list-models nosuch: no network with 1000 classes is called so"):
-        show_networks("nosuch", as_json=False, num_classes=1000)
+    with pytest.raises(UserError, match="--list-models nosuch: no network with a head that is known is called so"):
+        show_networks("nosuch", as_json=False, num_classes=[1000])

@@ -68,7 +68,9 @@ def test_list_of_networks_that_can_be_measured(run):
     code, out, _ = run("--list-models", "swin_base_patch4_window7_224")
     assert code == 0
     assert "swin_base_patch4_window7_224.ms_in1k" in out
-    assert "swin_base_patch4_window7_224.ms_in22k " not in out  # 21841 classes
+    assert "swin_base_patch4_window7_224.ms_in22k " in out  # 21841 classes of ImageNet-22k
+    code, _, err = run("--list-models", "vit_base_patch16_224.bamboo")  # 115217 classes
+    assert (code, "no network with a head that is known is called so" in err) == (2, True)
 
 
 @pytest.mark.usefixtures("quick")

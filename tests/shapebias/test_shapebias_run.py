@@ -23,6 +23,8 @@ from shapebias.run import DEFAULT_MODELS, build_parser, main, parse_config
 
 NETWORK = "test_efficientnet"  # timm's smallest: 0.4 million parameters, 160 pixels
 
+TEN_CLASSES = "from timm import create_model\n\ndef ten(): return create_model('test_efficientnet', num_classes=10)\n"
+
 
 def read(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
@@ -345,16 +347,19 @@ def test_the_skipped_are_recorded_beside_the_measured(quick, arguments, tmp_path
 
 
 def test_a_failing_network_does_not_stop_the_others(quick, arguments, tmp_path, capsys):
-    other = "swin_tiny_patch4_window7_224.ms_in22k"
-    assert main(["--model", other, NETWORK, "--weights", "random", *arguments]) == 2
-    assert (tmp_path / "out" / "shapebias" / f"{NETWORK}.json").exists()
-    assert not (tmp_path / "out" / "shapebias" / f"{other}.json").exists()
+    (tmp_path / "net.py").write_text(TEN_CLASSES, encoding="utf-8")
+    assert main(["--model", f"{tmp_path}/net.py:ten", NETWORK, "--weights", "random", *arguments]) == 2
+    assert {path.name for path in (tmp_path / "out" / "shapebias").glob("*.json")} == {
+        f"{NETWORK}.json",
+        "shape-bias.json",
+    }
     assert NETWORK in capsys.readouterr().out
 
 
-def test_a_head_that_is_not_imagenet_1k_is_refused_with_the_reason(arguments, capsys):
-    assert main(["--model", "swin_tiny_patch4_window7_224.ms_in22k", "--weights", "random", *arguments]) == 2
-    assert "has a head of 21841 classes" in capsys.readouterr().err
+def test_a_head_that_is_not_of_imagenet_is_refused_with_the_reason(arguments, tmp_path, capsys):
+    (tmp_path / "net.py").write_text(TEN_CLASSES, encoding="utf-8")
+    assert main(["--model", f"{tmp_path}/net.py:ten", *arguments]) == 2
+    assert "has a head of 10 classes, which is no list of ImageNet's" in capsys.readouterr().err
 
 
 def test_a_checkpoint_is_named_in_result_and_label(quick, arguments, tmp_path):
