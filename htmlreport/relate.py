@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from erf.sizes import Size, read_size
 from runkit import describe_run, format_table, run_main, save_csv, save_json, save_latex
 from runkit.options import add_formats
 
@@ -71,7 +72,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--layer", default="last", metavar="L", help="fields of this layer (default: last)")
     parser.add_argument(
-        "--size", type=int, metavar="S", help="fields of images of this side in pixels, where several are"
+        "--size",
+        type=_size,
+        metavar="S",
+        help="fields of images of this side in pixels, or height x width as in 384x128, where several are",
     )
     parser.add_argument(
         "--random", action="store_true", help="show untrained networks, hollow; they never enter the correlation"
@@ -79,6 +83,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=Path("figures"), metavar="DIR", help="default: figures")
     add_formats(parser)
     return parser
+
+
+def _size(text: str) -> Size:
+    """Type of `--size`, for argparse, which reports its error."""
+    try:
+        return read_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def execute(options: argparse.Namespace, command: Sequence[str]) -> int:

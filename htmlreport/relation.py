@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from erf.sizes import Size
 from runkit import UserError, list_differences, load_json
 from runkit.files import list_visible
 from runkit.intervals import normal_quantile
@@ -128,7 +129,7 @@ def relate(
     field: str = "mass",
     threshold: float = 0.5,
     layer: str = "last",
-    size: int | None = None,
+    size: Size | None = None,
     random: bool = False,
     reliance: Sequence[Path] = (),
 ) -> Relation:
@@ -140,7 +141,7 @@ def relate(
         field: "mass" or "published", as in `FIELDS`.
         threshold: Share of the mass, or of the published score; one that the files hold.
         layer: Fields of this layer are taken, by the name under which they were measured; of the central unit only.
-        size: Fields of images of this side, in pixels; None where the files hold one size.
+        size: Fields of images of this side, or (height, width), in pixels; None where the files hold one size.
         random: Whether untrained networks are shown.
         reliance: JSON files of `shapebias.reliance`, or folders of them; a network with a field and one of the two
             other results is then enough.
@@ -246,9 +247,10 @@ class _Weights:
     code_sha256: str | None = None
 
 
-def _is_chosen(identity: Mapping[str, Any], layer: str, size: int | None) -> bool:
+def _is_chosen(identity: Mapping[str, Any], layer: str, size: Size | None) -> bool:
     """Whether a field is of the layer and size asked for, and of the central unit."""
-    return "position" not in identity and identity.get("layer") == layer and size in (None, identity.get("size"))
+    asked = list(size) if isinstance(size, tuple) else size  # as JSON has it
+    return "position" not in identity and identity.get("layer") == layer and asked in (None, identity.get("size"))
 
 
 def _read_results(

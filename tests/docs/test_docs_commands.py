@@ -94,7 +94,7 @@ def things(tmp_path_factory, benchmark_folder) -> Path:
     page = code_blocks(ROOT / "docs" / "how-to" / "other-classes.md")
     code = next(block.text for block in page if block.language == "python")
     (folder / "pets.py").write_text(code, encoding="utf-8")
-    (folder / "pets.txt").write_text(next(block.text for block in page if block.language == "text"), encoding="utf-8")
+    (folder / "pets.txt").write_text(next(block.text for block in page if not block.language), encoding="utf-8")
     (folder / "bands").mkdir()
     for i in range(3):
         np.save(folder / "bands" / f"{i}.npy", rng.random((4, 60, 50), np.float32))

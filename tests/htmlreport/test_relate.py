@@ -93,6 +93,14 @@ def test_fields_of_one_layer_and_size_are_taken(results, capsys):
     assert relate(*paths, size=64).correlation.spearman == pytest.approx(1)
     assert relate(*paths, layer="1").correlation.spearman == pytest.approx(-1)
     assert [n.field.value for n in relate(*paths, size=128).networks] == pytest.approx([0.5, 0.6, 0.7, 0.8])
+    for index, name in enumerate("abcd"):
+        field(name, 0.1 + 0.1 * index, size=[96, 32], file=f"{name}-96x32")
+    assert relate(*paths, size=(96, 32)).measured["size"] == [96, 32]
+    size = build_parser().parse_args(["--erf", "a", "--shape-bias", "b", "--size", "96x32"]).size
+    assert relate(*paths, size=size).correlation.spearman == pytest.approx(1)
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["--erf", "a", "--shape-bias", "b", "--size", "96by32"])
+    assert "'96by32' is no size: take a side in pixels, such as 512, or height and width" in capsys.readouterr().err
 
 
 def test_random_weights_are_shown_hollow_and_never_correlated(results):
