@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from erf.gradient.layers.layer import Layer, as_layer
 from erf.options import Config, read_position
 from erf.results.files import ErfResult
-from erf.sizes import Size, as_size
 from erf.sweep import FieldTool
 from erf.until import MIN_IMAGES
 from runkit import UserError
+from runkit.sizes import Size, as_size
 
 if TYPE_CHECKING:  # loads torch
     from torch import nn

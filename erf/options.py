@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from erf.drawing import OUTLINES, SCALES, Drawing
-from erf.sizes import Size, read_size
 from erf.until import MIN_IMAGES, read_share
 from runkit.options import (
     RunOptions,
@@ -24,6 +23,7 @@ from runkit.options import (
     program_name,
     read_options,
 )
+from runkit.sizes import Size, read_size
 
 __all__ = ["Config", "build_parser", "parse_config", "read_position"]
 

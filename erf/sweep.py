@@ -30,10 +30,10 @@ from erf.results.files import (
 )
 from erf.results.single_maps import SingleMaps, maps_file, save_maps
 from erf.results.tables import comparison_files
-from erf.sizes import pixels_of
 from erf.until import MIN_IMAGES
 from runkit import UserError, file_stem, save_csv
 from runkit.progress import SavedProgress
+from runkit.sizes import pixels_of
 from runkit.sweep import Preview, Swept, Tool, run_sweep
 
 if TYPE_CHECKING:  # these load torch

@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from erf.sizes import Size, read_size
 from runkit import describe_run, format_table, run_main, save_csv, save_json, save_latex
 from runkit.options import add_formats
+from runkit.sizes import Size, read_size
 
 if TYPE_CHECKING:  # loads scipy, which --help need not wait for
     from htmlreport.relation import Network

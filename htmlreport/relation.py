@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from erf.sizes import Size
 from runkit import UserError, list_differences, load_json
 from runkit.files import list_visible
 from runkit.intervals import normal_quantile
+from runkit.sizes import Size
 from shapebias.measures.bootstrap import CONFIDENCE, RESAMPLES, Estimate
 from shapebias.stimuli.suppressions import CUES
 

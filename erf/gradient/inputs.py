@@ -8,9 +8,9 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from erf.gradient.images import find_images
 from erf.gradient.ready import to_input
-from erf.sizes import Size, pixels_of
 from replknet.zoo import Preprocessing
 from runkit import UserError
+from runkit.sizes import Size, pixels_of
 
 __all__ = ["IMAGENET", "load_images"]
 

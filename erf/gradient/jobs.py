@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from erf.options import Config
-from erf.sizes import Size, name_of_size, pixels_of
+from runkit.sizes import Size, name_of_size, pixels_of
 
 if TYPE_CHECKING:  # loads torch
     from replknet.zoo import ResolvedWeights

@@ -20,10 +20,10 @@ from erf.gradient.positions import CENTRE, Position
 from erf.gradient.precision import is_reduced, number_type, prepare_reduced
 from erf.gradient.theoretical import TheoreticalField, field_and_layer
 from erf.results.content import PrecisionDifference
-from erf.sizes import Size, name_of_size, pixels_of
 from replknet.zoo import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord, load_model
 from runkit import UserError
 from runkit.compute.memory import available_memory
+from runkit.sizes import Size, name_of_size, pixels_of
 
 __all__ = ["LoadedNetwork", "Question", "ReadyNetwork", "check_size", "explained", "load_network", "to_input"]
 

@@ -29,7 +29,7 @@ from replknet.foreign import is_foreign
 from runkit.groups import expand_groups
 from shapebias.answers.observers import write_raw_data
 from shapebias.network import inference
-from shapebias.stimuli.categories import CATEGORIES
+from shapebias.stimuli.categories import CATEGORIES, IMAGENET_1K
 from shapebias.stimuli.images import read_stimuli
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -64,9 +64,9 @@ GOES_ON = ["--resume", "--overwrite"]
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.usefixtures("no_network")]
 
 
-def guess(model, stimuli, *, name, **_) -> np.ndarray:
+def guess(model, stimuli, *, name, classes=IMAGENET_1K, **_) -> np.ndarray:
     """Instead of `shapebias.network.inference.predict`: probabilities that depend on the network's name only."""
-    draws = np.random.default_rng(len(name)).random((len(stimuli), 1000), np.float32)
+    draws = np.random.default_rng(len(name)).random((len(stimuli), classes.num_classes), np.float32)
     return draws / draws.sum(axis=1, keepdims=True)
 
 
