@@ -32,7 +32,8 @@ class Options:
         seeds: How often random weights are drawn, or a network is trained.
         weights: 'auto', 'pretrained' or 'random', where a claim holds for either.
         table: CSV of `benchmarks.bench_depthwise`.
-        data: Folder with `train` and `val`, for the claims that train.
+        data: Folder with `train` and `val`, for the claims that train classifiers.
+        camvid: Folder with `images` and `masks`, for the claim that trains dense prediction.
         epochs: Of a training.
         device: As for `erf.visualize`.
         overwrite: Whether maps of another configuration are replaced.
@@ -47,6 +48,7 @@ class Options:
     weights: str = "auto"
     table: Path = _TABLE
     data: Path | None = None
+    camvid: Path | None = None
     epochs: int | None = None
     device: str = "auto"
     overwrite: bool = False
@@ -112,7 +114,7 @@ class Claim:
         criterion: When its direction counts as holding here.
         limits: What was scaled down, and what the experiment does not show.
         experiment_path: `module:name` of the `Experiment`, loaded when it runs.
-        trains: Whether it trains networks, and needs `--data`.
+        needs: Option that names the data on which it trains networks, 'data' or 'camvid'; None if it trains none.
     """
 
     name: str
@@ -122,7 +124,7 @@ class Claim:
     criterion: str
     limits: str
     experiment_path: str
-    trains: bool = False
+    needs: str | None = None
 
     def experiment(self) -> Experiment:
         """Load what puts the claim to the test."""

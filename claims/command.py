@@ -27,7 +27,7 @@ _EXAMPLES = """examples:
   python -m erf.claims cost growth
       two claims, into figures/claims: <name>.csv, .json and .png
   python -m erf.claims all
-      every claim that trains nothing; with --data DIR also those that do
+      every claim that trains nothing; with --data or --camvid DIR also those that do
 """
 
 
@@ -66,6 +66,9 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--device", default=default.device, help="cpu, cuda, ... (default: cuda if there is one)")
     training = parser.add_argument_group("claims that train")
     training.add_argument("--data", type=Path, metavar="DIR", help="folder with train and val, as Imagenette has them")
+    training.add_argument(
+        "--camvid", type=Path, metavar="DIR", help="folder with images and masks, each with train and test"
+    )
     training.add_argument("--epochs", type=_positive, metavar="N", help="passes over the training images")
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -90,14 +93,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := [name for name in asked if name not in (*names(), "all")]:
         parser.error(f"there is no claim {', '.join(unknown)}; there are {', '.join(names())}")
     options = Options(**parsed, arguments=tuple(arguments))
-    claims = _choose(asked, trains=options.data is not None)
+    claims = _choose(asked, options)
     return run_main(lambda: _run(claims, options, tuple(dict.fromkeys(formats))), program="erf.claims")
 
 
-def _choose(asked: Sequence[str], *, trains: bool) -> list[Claim]:
+def _choose(asked: Sequence[str], options: Options) -> list[Claim]:
     """The claims that were named; `all` takes those that train only where there is data for them."""
-    every = "all" in asked
-    return [claim for claim in CLAIMS if claim.name in asked or (every and (trains or not claim.trains))]
+
+    def can_run(claim: Claim) -> bool:
+        return claim.needs is None or getattr(options, claim.needs) is not None
+
+    return [claim for claim in CLAIMS if claim.name in asked or ("all" in asked and can_run(claim))]
 
 
 def _run(claims: Sequence[Claim], options: Options, formats: Sequence[str]) -> int:
@@ -136,7 +142,7 @@ def _test(claim: Claim, options: Options, formats: Sequence[str]) -> Verdict:
 
 def _list_claims() -> str:
     return "\n".join(
-        f"{claim.name}{' (trains: needs --data)' if claim.trains else ''}\n  {claim.statement}\n"
+        f"{claim.name}{f' (trains: needs --{claim.needs})' if claim.needs else ''}\n  {claim.statement}\n"
         f"  {claim.source}: {claim.paper}"
         for claim in CLAIMS
     )

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,10 +92,11 @@ def test_the_list_and_the_help_answer_without_torch():
 
 
 def test_all_leaves_out_what_trains_unless_there_is_data():
-    every, without_data = (_choose(["all"], trains=trains) for trains in (True, False))
-    assert every == list(CLAIMS)
-    assert without_data == [claim for claim in CLAIMS if not claim.trains]
-    assert [claim.name for claim in _choose(["dilation"], trains=False)] == ["dilation"]  # it will ask for data
+    nothing, data = Options(), Options(data=Path("imagenette"))
+    assert _choose(["all"], Options(data=Path("imagenette"), camvid=Path("camvid"))) == list(CLAIMS)
+    assert _choose(["all"], data) == [claim for claim in CLAIMS if claim.needs != "camvid"]
+    assert _choose(["all"], nothing) == [claim for claim in CLAIMS if claim.needs is None]
+    assert [claim.name for claim in _choose(["dilation"], nothing)] == ["dilation"]  # it will ask for data
 
 
 def test_every_claim_has_an_experiment_and_says_its_limits():
