@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m shapebias.benchmark",
         description="How human-like are networks? Accuracy, accuracy difference, observed consistency and error "
         "consistency on the 17 datasets of the model-vs-human benchmark (Geirhos et al., 2021), as its toolbox has "
-        "them, with 95%% intervals, intervals of ranks and paired differences. Reads recorded answers; no network is "
+        "them, with 95% intervals, intervals of ranks and paired differences. Reads recorded answers; no network is "
         "loaded.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -4,6 +4,7 @@ A network is built without memory for its weights, and PyTorch counts the operat
 multiply-accumulates, as in the paper.
 """
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,12 @@ def _judge(rows: Sequence[Row]) -> Verdict:
 def _draw(rows: Sequence[Row]) -> "Figure":
     from runkit.figures import new_figure
 
-    panels = (("flops", 1e9, "paper_gflops", "GFLOPs"), ("parameters", 1e6, "paper_parameters_m", "million parameters"))
-    with new_figure(6.4, 2.8) as figure:
+    panels = (
+        ("flops", 1e9, "paper_gflops", "GMACs per image (the paper's GFLOPs)"),
+        ("parameters", 1e6, "paper_parameters_m", "million parameters"),
+    )
+    with new_figure(6.4, 3.0) as figure:
+        figure.suptitle("RepLKNet-31B with other kernels", fontsize=8.0)
         axes = figure.subplots(1, 2)
         for ax, (key, unit, paper, label) in zip(axes, panels, strict=True):
             for form, marker in (("merged", "o"), ("training", "s")):
@@ -101,6 +106,8 @@ def _draw(rows: Sequence[Row]) -> "Figure":
                 label="paper, Table 5",
             )
             ax.set(xlabel="kernels of the four stages", ylabel=label)
+            names = [row["kernels"] for row in chosen]
+            ax.set_xticks(range(len(names)), ["-\n".join(re.findall(r"\d+-\d+", name)) for name in names])
         axes[0].legend()
     return figure
 

@@ -76,7 +76,7 @@ def _label(row: Row) -> str:
 
 def _draw(rows: Sequence[Row]) -> "Figure":
     from matplotlib.lines import Line2D
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import MaxNLocator, NullLocator
 
     from runkit.figures import new_figure
 
@@ -90,7 +90,9 @@ def _draw(rows: Sequence[Row]) -> "Figure":
     with new_figure(4.4, 3.2) as figure:
         ax = figure.subplots()
         for row in rows:
-            ax.plot(row["spatial_layers"], row["mass_side_50_px"], "o", **styles[_label(row)])
+            x, y, low, high = (row[key] for key in ("spatial_layers", "mass_side_50_px", "low", "high"))
+            ends = None if low is None or high is None else [[y - low], [high - y]]
+            ax.errorbar(x, y, yerr=ends, fmt="o", elinewidth=1.0, **styles[_label(row)])
             if _label(row) == numbered:
                 ax.annotate(
                     str(row["layers"]),
@@ -100,14 +102,20 @@ def _draw(rows: Sequence[Row]) -> "Figure":
                     fontsize=7.0,
                 )
         ax.plot(spatial, [start * (n / spatial[0]) ** SQUARE_ROOT for n in spatial], ":", color="0.5", linewidth=0.8)
-        ax.set(xscale="log", yscale="log", xlabel="layers with kernels above 1×1", ylabel="side holding 50% (pixels)")
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlabel="layers with kernels above 1×1",
+            ylabel="side holding 50% (pixels, 95% interval)",
+        )
         ax.set_xticks([17, 34, 51], ["17", "34", "51"])
         ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_locator(MaxNLocator(6))
+        ax.yaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_major_formatter("{x:.0f}")
-        ax.yaxis.set_minor_formatter("{x:.0f}")
         handles = [Line2D([], [], linestyle="", marker="o", label=label, **style) for label, style in styles.items()]
         handles.append(Line2D([], [], linestyle=":", color="0.5", label="square root"))
-        ax.legend(handles=handles, title="numbers: ResNet")
+        ax.legend(handles=handles, title="ResNet of 18, 34, ... layers")
     return figure
 
 

@@ -184,7 +184,10 @@ def _draw(rows: Sequence[Row]) -> "Figure":
         axes[0, 0].set_ylabel("standard deviation along an axis (pixels)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right center")
-        figure.supxlabel("dotted: uniform stacks, sqrt(L (K² - 1) / 12)", fontsize=7.0)
+        figure.supxlabel(
+            "plain stacks of L layers with K×K kernels; dotted: sqrt(L (K² − 1) / 12), as for uniform ones",
+            fontsize=7.0,
+        )
     return figure
 
 

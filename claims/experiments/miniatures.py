@@ -133,7 +133,10 @@ def _draw(rows: Sequence[Row]) -> "Figure":
     from runkit.figures import new_figure
 
     names = list(dict.fromkeys(row["network"] for row in rows))
-    with new_figure(7.0, 0.9 + 0.32 * len(names)) as figure:
+    network, seeds = names[0].partition("_")[0], len({row["seed"] for row in rows})
+    training = f"{seeds} training{'s' if seeds > 1 else ''} of {rows[0]['epochs']} epochs"
+    with new_figure(7.0, 1.1 + 0.32 * len(names)) as figure:
+        figure.suptitle(f"{network} with other kernels (k), {training} for each", fontsize=8.0)
         accuracy, field = figure.subplots(1, 2, sharey=True)
         for row in rows:
             y, color = names.index(row["network"]), f"C{row['seed']}"
@@ -141,7 +144,7 @@ def _draw(rows: Sequence[Row]) -> "Figure":
                 row["top1"], y, xerr=_half_interval(row), fmt="o", color=color, markersize=4, linewidth=1.2
             )
             field.plot(row["mass_side_50_px"], y, "o", color=color, markersize=4)
-        accuracy.set_xlabel("top-1 accuracy (%), 95% over validation images")
+        accuracy.set_xlabel("top-1 accuracy (%), 95% intervals over validation images")
         field.set_xlabel(f"side of the square holding half of the map,\nof {rows[0]['size_px']} pixels")
         for ax in (accuracy, field):
             ax.set(ylim=(len(names) - 0.5, -0.5))

@@ -99,7 +99,15 @@ def _draw(rows: Sequence[Row]) -> "Figure":
                 filled = {"markerfacecolor": "white"} if row["weights"] == "random" else {}
                 ax.plot([row["weights"]], [row["replknet"]], "o", color=colours[0], **filled)
                 ax.plot([row["weights"]], [row["resnet"]], "s", color=colours[1], **filled)
-            ax.set(yscale="log", title=title, ylabel="area ratio", xlim=(-0.5, 1.5))
+                if row["weights"] == "trained":
+                    points = [100 * row[key] for key in ("difference", "low", "high")]
+                    interval = "difference {:.1f} points\n95% interval [{:.1f}, {:.1f}]".format(*points)
+                    middle = (row["replknet"] * row["resnet"]) ** 0.5
+                    ax.annotate(interval, (row["weights"], middle), xytext=(8, 0), textcoords="offset points",
+                                fontsize=6.5, va="center")  # fmt: skip
+            ax.set(yscale="log", title=title, ylabel="area ratio", xlim=(-0.4, 1.4))
+            seeds = len(rows_of(rows, measure=measure, weights="random"))
+            ax.set_xticks([0, 1], ["trained", f"RANDOM WEIGHTS\n({seeds} seeds)"])
             ax.yaxis.set_major_formatter("{x:.0%}")
             ax.yaxis.set_minor_formatter("{x:.0%}")
         handles = [Line2D([], [], linestyle="", marker=m, color=c) for m, c in zip("os", colours, strict=True)]
