@@ -37,6 +37,9 @@ def row_name(result: ErfResult, drawing: Drawing | None = None) -> str:
     """The network's name, with its weights where the name does not say them."""
     weights = result.provenance["weights"]
     shown = drawing.name_of(result.name) if drawing else result.name
+    published = weights.get("source") != "file" and not result.random_weights
+    if published and shown == result.name and weights["model"].startswith(f"{shown}."):
+        return weights["model"]  # the name with the tag of its weights
     named_by_tag = shown.startswith(weights["model"]) and weights.get("source") != "file"
     return shown if named_by_tag and not result.random_weights else f"{shown}, {result.weights_label}"
 

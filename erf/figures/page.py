@@ -24,7 +24,7 @@ from erf.figures.maps import colour_map
 from erf.measures.squares import SquareArea, log_area, mass_area
 from erf.results.files import ErfResult, check_result, load_result, results_in
 from erf.results.tables import COLUMNS, PUBLISHED_COLUMNS, shown_measures
-from runkit import file_stem
+from runkit import file_stem, load_json
 from runkit.figures import INK
 from runkit.html.page import (
     Cell,
@@ -51,11 +51,15 @@ _READINGS = 64  # places at which a curve can be read off, at most
 
 
 def read_folder(folder: Path) -> list[ErfResult]:
-    """The finished results in a folder, by the names of their files.
+    """The finished results in a folder: in the order of the last comparison, the others after it by their names.
 
     Raises: UserError if one is damaged.
     """
-    return [load_result(path) for path in results_in(folder)]
+    results = [load_result(path) for path in results_in(folder)]
+    comparison = folder / "comparison.json"
+    compared = load_json(comparison).get("models", []) if comparison.exists() else []
+    order = {model["name"]: place for place, model in enumerate(compared)}
+    return sorted(results, key=lambda result: order.get(result.name, len(order)))
 
 
 def describe_maps(results: Sequence[ErfResult], folder: Path, page: Path) -> Section:

@@ -6,7 +6,9 @@
   const button = document.getElementById("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
-  const show = () => button.setAttribute("aria-pressed", String(isDark()));
+  const show = () => {
+    button.textContent = isDark() ? "Light colours" : "Dark colours";
+  };
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
     show();
@@ -49,6 +51,26 @@ const say = (text) => {
       heading.append(button);
       heading.setAttribute("aria-sort", "none");
     });
+  }
+})();
+
+// Tables that are wider than the page say so, as long as there are columns to the right.
+(() => {
+  for (const frame of document.querySelectorAll(".scroll")) {
+    const hint = document.createElement("p");
+    hint.className = "hint screen";
+    hint.textContent = "More columns: scroll to the right →";
+    hint.setAttribute("aria-hidden", "true");
+    frame.before(hint);
+    const show = () => {
+      const rest = frame.scrollWidth - frame.clientWidth - frame.scrollLeft;
+      hint.hidden = frame.scrollWidth <= frame.clientWidth + 1;
+      hint.classList.toggle("done", rest <= 1);
+      frame.classList.toggle("more", rest > 1);
+    };
+    frame.addEventListener("scroll", show, { passive: true });
+    new ResizeObserver(show).observe(frame);
+    show();
   }
 })();
 

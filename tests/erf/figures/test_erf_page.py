@@ -114,6 +114,9 @@ def test_a_folder_is_read_without_unfinished_results(results, tmp_path):
         save_result(result, tmp_path / f"{result.name}.npz")
     (tmp_path / "other.partial.npz").write_bytes(b"unfinished")
     assert [result.name for result in read_folder(tmp_path)] == ["narrow", "wide"]
+    comparison = {"models": [{"name": "wide"}, {"name": "gone"}, {"name": "narrow"}]}
+    (tmp_path / "comparison.json").write_text(json.dumps(comparison), encoding="utf-8")
+    assert [result.name for result in read_folder(tmp_path)] == ["wide", "narrow"]  # as they were asked for
     (tmp_path / "torn.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"torn\.npz is not a result"):
         read_folder(tmp_path)

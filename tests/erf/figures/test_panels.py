@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 import erf
 from erf.drawing import Drawing, read_crop, read_width
-from erf.figures.caption import caption, fit_words
+from erf.figures.caption import caption, fit_words, row_name
 from erf.figures.files import write_comparison
 from erf.results.files import ErfResult
 from erf.results.single_maps import SingleMaps
@@ -263,3 +263,17 @@ def test_no_words_of_a_sheet_overlap_or_leave_the_figure(width, count):
     figure = erf.draw_sheet(result, overlay=count == 7, width=width, outlines=("gaussian",))
     assert overlaps(figure) == []
     assert outside(figure) == []
+
+
+def test_a_network_with_its_published_weights_is_named_once():
+    def named(name, **weights):
+        result = make_erf_result(name, 5.0, side=33, images=1)
+        return ErfResult(name, result.contribution, {**result.provenance, "weights": weights})
+
+    record = {"model": "net.in1k", "label": "weights net.in1k", "source": "hub", "random": False}
+    assert row_name(named("net", **record)) == "net.in1k"
+    assert row_name(named("net.in1k", **record)) == "net.in1k"
+    assert row_name(named("network", **record)) == "network, weights net.in1k"
+    assert row_name(named("net", **{**record, "source": "file"})) == "net, weights net.in1k"
+    label = "RANDOM WEIGHTS (seed 0)"
+    assert row_name(named("net", **{**record, "random": True, "label": label})) == f"net, {label}"
