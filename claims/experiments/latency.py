@@ -124,8 +124,8 @@ def _draw(rows: Sequence[Row]) -> "Figure":
             ax.set_title(machine, fontsize=8.0)
         entries = {f"{side}×{side} map": {"color": colour} for side, colour in zip(sides, colours, strict=False)}
         names = {"ours": "replknet.ops", "stock": "PyTorch"}
-        looks = {"color": "0.2"}
-        entries |= {names.get(provider, provider): {**looks, "linestyle": style} for provider, style in styles.items()}
+        for provider, style in styles.items():
+            entries[names.get(provider, str(provider))] = {"color": "0.2", "linestyle": style}
         entries["in proportion to FLOPs"] = {"color": "0.5", "linestyle": ":"}
         handles = [Line2D([], [], label=label, **style) for label, style in entries.items()]
         axes[0, -1].legend(handles=handles)
