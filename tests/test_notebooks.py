@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,6 @@ SMALL = {
     "BENCHMARK_RESAMPLES": "100",
     "DEPTHWISE_SIDE": "14",
     "DEPTHWISE_KERNELS": "3 13",
-    "OMP_NUM_THREADS": "1",
 }
 
 
@@ -29,10 +29,36 @@ PLOTS = re.compile(r"\berf\.plot\(|\.draw_\w+\(|\bsubplots\(")
 """What a cell that plots says."""
 
 
-def execute(notebook, folder: Path):
-    """Run all cells in a fresh kernel, in a folder; returns the notebook with its outputs."""
-    resources = {"metadata": {"path": folder}}
-    return nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+@pytest.fixture(scope="module")
+def execute(tmp_path_factory) -> Iterator[Callable]:
+    """Run all cells of a notebook, in a folder; returns it with its outputs.
+
+    All notebooks share one kernel, whose names are forgotten in between: most cells take less time than imports do.
+    """
+    environment = {
+        "HF_HUB_OFFLINE": "1",  # these are read once
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
+    client = nbclient.NotebookClient(
+        nbformat.v4.new_notebook(),
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": tmp_path_factory.mktemp("kernel")}},
+    )
+
+    def run(notebook, folder: Path, variables: Mapping[str, str] | None = None):
+        place = f"import os\nos.chdir({str(folder)!r})\nos.environ.update({dict(variables or {})!r})"
+        before = [nbformat.v4.new_code_cell(source) for source in ("%reset -f", place)]
+        client.nb = nbformat.v4.new_notebook(cells=[*before, *notebook.cells], metadata=notebook.metadata)
+        client.reset_execution_trackers()
+        for index, cell in enumerate(client.nb.cells):
+            client.execute_cell(cell, index)
+        client.set_widgets_metadata()
+        return nbformat.v4.new_notebook(cells=client.nb.cells[len(before) :], metadata=client.nb.metadata)
+
+    with client.setup_kernel(env={**os.environ, **environment}):
+        yield run
 
 
 def count_pictures(cell, notebook) -> int:
@@ -63,19 +89,17 @@ def test_it_is_stored_without_outputs(path):
 
 
 @pytest.mark.slow
-def test_it_runs(path, tmp_path, monkeypatch, request):
+def test_it_runs(path, tmp_path, execute, request):
     source = path.read_text(encoding="utf-8")
+    variables = {**SMALL, "ERF_FIGURES": str(tmp_path)}
     if "find_stimuli" in source:
         data = request.getfixturevalue("data_dir")
-        monkeypatch.setenv("SHAPEBIAS_STIMULI", str(data / "cue-conflict"))
-        monkeypatch.setenv("SHAPEBIAS_HUMANS", str(data / "human" / "cue-conflict"))
+        variables["SHAPEBIAS_STIMULI"] = str(data / "cue-conflict")
+        variables["SHAPEBIAS_HUMANS"] = str(data / "human" / "cue-conflict")
     if "BENCHMARK_RAW" in source:
         data = request.getfixturevalue("data_dir")
-        monkeypatch.setenv("BENCHMARK_RAW", os.pathsep.join([str(data / "networks"), str(data / "human")]))
-    for name, value in {**SMALL, "ERF_FIGURES": str(tmp_path), "HF_HUB_OFFLINE": "1"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
-    notebook = execute(nbformat.reads(source, as_version=4), path.parent)
+        variables["BENCHMARK_RAW"] = os.pathsep.join([str(data / "networks"), str(data / "human")])
+    notebook = execute(nbformat.reads(source, as_version=4), path.parent, variables)
     assert list(tmp_path.glob(f"{path.stem}*.png"))
     plots = [cell for cell in notebook.cells if cell.cell_type == "code" and PLOTS.search(cell.source)]
     assert plots
@@ -84,7 +108,7 @@ def test_it_runs(path, tmp_path, monkeypatch, request):
 
 
 @pytest.mark.slow
-def test_pictures_show_without_a_word_about_the_backend(tmp_path):
+def test_pictures_show_without_a_word_about_the_backend(tmp_path, execute):
     """Axes by pyplot, a result and a figure as values of cells; and what the user draws afterwards."""
     save_result(make_erf_result("net", 5), tmp_path / "net.npz")
     cells = [
