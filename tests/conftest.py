@@ -101,5 +101,16 @@ def benchmark_folder(tmp_path_factory, names) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def few_images(tmp_path_factory, benchmark_folder, names) -> Path:
+    """A tenth of the fixture's benchmark: eight images of each category."""
+    folder = tmp_path_factory.mktemp("few") / "cue-conflict"
+    for name in names[::10]:
+        (path,) = benchmark_folder.glob(f"*/{name}")
+        (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+        os.link(path, folder / path.parent.name / name)
+    return folder
+
+
 def _shape_of(name: str) -> str:
     return name.partition("-")[0].rstrip("0123456789")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support import tenth_of_the_images
 
 from shapebias.answers.observers import Observer, make_trials, write_raw_data
 from shapebias.answers.raw_data import COLUMNS, PERSON_PREFIX
@@ -36,26 +37,11 @@ def people_folder(tmp_path_factory, names) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def few_images(tmp_path_factory, benchmark_folder, names) -> Path:
-    """A tenth of the fixture's benchmark: eight images of each category."""
-    folder = tmp_path_factory.mktemp("few") / "cue-conflict"
-    for name in names[::10]:
-        (path,) = benchmark_folder.glob(f"*/{name}")
-        (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
-        os.link(path, folder / path.parent.name / name)
-    return folder
-
-
 @pytest.fixture
 def tenth() -> Iterator[None]:
-    """Experiments of 80 images of each category have eight, so that a run is done in a fraction of the time."""
-    large = [experiment for experiment in EXPERIMENTS.values() if experiment.images_per_category == 80]
-    for experiment in large:
-        object.__setattr__(experiment, "images_per_category", 8)
-    yield
-    for experiment in large:
-        object.__setattr__(experiment, "images_per_category", 80)
+    """Experiments of 80 images of each category have eight, as many as `few_images`."""
+    with tenth_of_the_images():
+        yield
 
 
 @pytest.fixture(scope="session")
