@@ -6,133 +6,38 @@ interrupted ends in the same bits (`--resume`). The parts are in `replknet.train
 """
 
 import argparse
-import logging
+import importlib
 import sys
-import time
-from collections.abc import Generator, Sequence
-from dataclasses import asdict, fields
-from datetime import datetime, timezone
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from replknet.training.data import Folders
-from replknet.training.model_card import Trained, write_trained
-from replknet.training.precision import PRECISIONS
-from replknet.training.recipe import Recipe
-from replknet.training.taps import zero_unseen_taps
-from replknet.training.training import Training
+from replknet.training.recipe import PRECISIONS, Recipe
 from replknet.weights.imagenette import TAG
-from runkit import UserError, describe_run, run_main
-from runkit.compute.device import choose_device, device_label
-from runkit.compute.memory import keep_freed_memory
+from runkit import run_main
+
+if TYPE_CHECKING:
+    from replknet.training.data import Folders
+    from replknet.training.taps import zero_unseen_taps
+    from replknet.training.together import train, train_together
+    from replknet.training.training import Training
 
 __all__ = ["Folders", "Recipe", "Training", "build_parser", "main", "train", "train_together", "zero_unseen_taps"]
 
-_logger = logging.getLogger("replknet.train")  # under `python -m` this module is called __main__
-_SAVE_EVERY = 300.0  # seconds
-_SAVE_AFTER_EPOCH = 20.0  # seconds after the last time, at the end of an epoch; short epochs are not worth the writing
+_ROOMS = {  # public name -> its module in `replknet.training`, which loads PyTorch
+    "Folders": "data",
+    "Training": "training",
+    "train": "together",
+    "train_together": "together",
+    "zero_unseen_taps": "taps",
+}
 
 
-def train(
-    training: Training, folder: Path, *, resume: bool, overwrite: bool, eval_every: int, command: Sequence[str]
-) -> Trained:
-    """Train to the recipe's end, saving as it goes on, and write the weights with their card.
-
-    Args:
-        training: At its beginning.
-        folder: `<model>.progress.pt` while it lasts, then the files of `replknet.training.model_card.write_trained`.
-        resume: Whether to go on from the progress file, if there is one.
-        overwrite: Whether to pass over it instead.
-        eval_every: Epochs from one evaluation to the next; the weights do not depend on it.
-        command: Arguments, for the card.
-
-    Raises: UserError if there is a progress file and neither is asked for, or it is of another run.
-    """
-    options = {"resume": resume, "overwrite": overwrite, "eval_every": eval_every, "command": command}
-    return train_together([training], folder, **options)[0]  # type: ignore[arg-type]
-
-
-def train_together(
-    trainings: Sequence[Training],
-    folder: Path,
-    *,
-    resume: bool,
-    overwrite: bool,
-    eval_every: int,
-    command: Sequence[str],
-) -> list[Trained]:
-    """Several trainings, a step of each in turn; on CUDA each on a stream of its own, so that they fill the device.
-
-    The steps of a small network leave most of a GPU idle. What a training ends in does not depend on the others.
-
-    Args, Raises: As for `train`.
-    Returns: In the order of the trainings.
-    """
-    courses = [
-        _course(one, folder, resume=resume, overwrite=overwrite, eval_every=eval_every, command=command)
-        for one in trainings
-    ]
-    alone = len(trainings) == 1 or trainings[0].device.type != "cuda"
-    streams = [None if alone else torch.cuda.Stream(one.device) for one in trainings]
-    if not alone:
-        torch.cuda.synchronize()  # what was made on the default stream is there for the others
-    done: dict[int, Trained] = {}
-    while len(done) < len(courses):
-        for number, (course, stream) in enumerate(zip(courses, streams, strict=True)):
-            if number not in done:
-                with torch.cuda.stream(stream):  # none: the current one
-                    try:
-                        next(course)
-                    except StopIteration as end:
-                        done[number] = end.value
-    return [done[number] for number in range(len(courses))]
-
-
-def _course(
-    training: Training, folder: Path, *, resume: bool, overwrite: bool, eval_every: int, command: Sequence[str]
-) -> Generator[None, None, Trained]:
-    """The course of one training, for `train_together`: stops after every step."""
-    started, clock = datetime.now(timezone.utc), time.perf_counter()
-    progress = folder / f"{training.stem}.progress.pt"
-    if progress.exists() and not overwrite:
-        if not resume:
-            raise UserError(f"{progress} is an unfinished run; --resume continues it, --overwrite begins anew")
-        training.load(progress)
-        _logger.info("continuing after epoch %d, step %d", len(training.log), training.begun["step"])
-    saved = time.monotonic()
-    while len(training.log) < training.recipe.epochs:
-        for _ in training.run_epoch(evaluate=(len(training.log) + 1) % eval_every == 0):
-            if time.monotonic() - saved >= _SAVE_EVERY:
-                training.save(progress)
-                saved = time.monotonic()
-            yield
-        if len(training.log) == 1 or time.monotonic() - saved >= _SAVE_AFTER_EPOCH:
-            training.save(progress)
-            saved = time.monotonic()
-        row = (f"{key} {value:.4g}" for key, value in training.log[-1].items() if value is not None)
-        _logger.info("%s %s", training.stem, ", ".join(row))
-    network = training.ema.module.half().float()  # as the file holds it
-    top1 = training.evaluate(network)
-    trained = Trained(
-        model=training.name,
-        tag=training.tag,
-        top1=top1,
-        recipe=asdict(training.recipe),
-        data=training.folders.describe(),
-        log=training.log,
-        run={
-            **describe_run(
-                program="replknet.train", arguments=command, started=started, seconds=time.perf_counter() - clock
-            ),
-            "device": device_label(training.device),
-            "threads": torch.get_num_threads(),
-        },
-    )
-    written = write_trained(folder, trained, network)
-    progress.unlink(missing_ok=True)
-    _logger.info("%s: top-1 %.2f%%; wrote %s", training.stem, top1, ", ".join(map(str, written)))
-    return trained
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"replknet.training.{_ROOMS[name]}"), name)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -182,6 +87,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
 
     def work() -> int:
+        # PyTorch is loaded when it is needed: help and wrong arguments answer at once
+        from replknet.training.data import Folders
+        from replknet.training.together import train_together
+        from replknet.training.training import Training
+        from runkit.compute.device import choose_device
+        from runkit.compute.memory import keep_freed_memory
+
         device = choose_device(options.device)
         if device.type == "cpu":
             keep_freed_memory()

@@ -17,160 +17,21 @@ The toolbox evaluates a model's name as Python, so it is registered under a name
 """
 
 import importlib
-import re
-from collections.abc import Iterable
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch.nn import functional as F
+from runkit import write_out
 
-from replknet import load_model, optimize, resolve_weights
-from replknet.zoo import LoadedModel, Preprocessing
-from runkit import UserError
-from runkit.compute.device import choose_device
-from shapebias.network.inference import TOOLBOX_PREPROCESSING, check_head
+if TYPE_CHECKING:
+    from shapebias.network.toolbox import ToolboxNetwork, register, renormalise, toolbox_name
 
-__all__ = ["ToolboxNetwork", "register", "toolbox_name"]
-
-_FRAMEWORK = "pytorch"
-_INSTALL = 'pip install "modelvshuman @ git+https://github.com/bethgelab/model-vs-human"'
+__all__ = ["ToolboxNetwork", "register", "renormalise", "toolbox_name"]
 
 
-class ToolboxNetwork:
-    """A network of the zoo behind the interface of the toolbox's models (`modelvshuman/models/wrappers/base.py`).
-
-    Args:
-        loaded: Network, preprocessing and record from `replknet.load_model`; put into its fast form, in place.
-        name: For messages.
-        preprocessing: "model" undoes the toolbox's normalisation and applies the network's own, as `shapebias.run`
-            does; "toolbox" leaves the images as the toolbox made them.
-        device: Where to run.
-    """
-
-    def __init__(
-        self, loaded: LoadedModel, name: str, *, preprocessing: str = "model", device: torch.device | str = "cpu"
-    ):
-        check_head(loaded.model, name)
-        if loaded.preprocessing.channels != TOOLBOX_PREPROCESSING.channels:
-            raise UserError(
-                f"{name} takes images of {loaded.preprocessing.channels} channels; the toolbox gives colours"
-            )
-        self.name = name
-        self.record = loaded.record
-        self.device = torch.device(device)
-        self.model = optimize(loaded.model).to(self.device)
-        self.preprocessing = loaded.preprocessing if preprocessing == "model" else TOOLBOX_PREPROCESSING
-
-    def forward_batch(self, images: torch.Tensor) -> np.ndarray:
-        """Outputs before softmax, float32 (N, 1000), for images as the toolbox normalised them; not written to."""
-        x = images.to(self.device, memory_format=torch.channels_last)
-        with torch.inference_mode():
-            return self.model(renormalise(x, self.preprocessing)).float().cpu().numpy()
-
-    def softmax(self, logits: np.ndarray) -> np.ndarray:
-        """Probabilities (N, 1000) in float32."""
-        return torch.softmax(torch.as_tensor(logits, dtype=torch.float32), dim=1).numpy()
-
-    def to_numpy(self, x: torch.Tensor) -> np.ndarray:
-        """A tensor of any device as an array."""
-        return x.detach().cpu().numpy()
+def __getattr__(name: str) -> Any:
+    if name not in __all__:  # PyTorch is loaded with the first of these
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("shapebias.network.toolbox"), name)
 
 
-def renormalise(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """From the toolbox's mean, deviation and size to those of `preprocessing`: (N, 3, H, W), a new tensor if changed.
-
-    Another size is reached by antialiased bicubic interpolation of the whole image, values kept in [0, 1].
-    """
-    if preprocessing == TOOLBOX_PREPROCESSING:
-        return images
-
-    def column(values: tuple[float, ...]) -> torch.Tensor:
-        return torch.tensor(values, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
-
-    x = images * column(TOOLBOX_PREPROCESSING.std) + column(TOOLBOX_PREPROCESSING.mean)
-    if x.shape[-2:] != preprocessing.input_size:
-        x = F.interpolate(x, preprocessing.input_size, mode="bicubic", antialias=True).clamp(0, 1)
-    return (x - column(preprocessing.mean)) / column(preprocessing.std)
-
-
-def toolbox_name(name: str) -> str:
-    """The name of a network in the toolbox: `replknet31b.in1k` -> `replknet31b_in1k`.
-
-    Raises: UserError where that is no Python identifier.
-    """
-    identifier = re.sub(r"\W", "_", name)
-    if not identifier.isidentifier():
-        raise UserError(f"{name} cannot be registered in the toolbox: {identifier!r} is no Python identifier")
-    return identifier
-
-
-def register(
-    names: Iterable[str],
-    *,
-    weights: str = "pretrained",
-    seed: int = 0,
-    preprocessing: str = "model",
-    device: str = "auto",
-) -> dict[str, str]:
-    """Make networks of the zoo known to the toolbox. They are loaded when the toolbox asks for them.
-
-    Args:
-        names: timm names, best with their tag.
-        weights: As for `replknet.load_model`, but "auto" is not offered: a network never turns out untrained unnoticed.
-        seed: Of random weights.
-        preprocessing: As for `ToolboxNetwork`.
-        device: "auto" takes a CUDA device if there is one, as the toolbox does with its images.
-    Returns: Name in the toolbox -> name in the zoo, in the order given.
-    Raises: UserError if the toolbox is not installed or a name is taken by one of its own models; WeightsUnavailable
-        (a UserError) for trained weights that cannot be had.
-    """
-    if weights == "auto":
-        raise UserError("weights must be 'pretrained', 'random' or the path of a checkpoint, not 'auto'")
-    zoo, registry = _import_toolbox()
-    registered: dict[str, str] = {}
-    for name in names:
-        identifier = toolbox_name(name)
-        _check_free(identifier, name, zoo, registry)
-        resolved = resolve_weights(name, weights, seed=seed)
-
-        def build(model_name: str, *_: Any, _resolved=resolved) -> ToolboxNetwork:
-            size = TOOLBOX_PREPROCESSING.input_size if preprocessing == "toolbox" else None
-            loaded = load_model(_resolved, input_size=size)
-            return ToolboxNetwork(loaded, model_name, preprocessing=preprocessing, device=choose_device(device))
-
-        build.__name__ = build.__qualname__ = identifier
-        build.zoo_name = name  # type: ignore[attr-defined]  # marks it as ours
-        if identifier not in registry.list_models(_FRAMEWORK):
-            registry.register_model(_FRAMEWORK)(build)
-        setattr(zoo, identifier, build)
-        registered[identifier] = name
-    return registered
-
-
-def _check_free(identifier: str, name: str, zoo: ModuleType, registry: ModuleType) -> None:
-    """Refuse a name under which the toolbox would load another network."""
-    from torchvision import models as torchvision_models
-
-    # the toolbox looks among torchvision's names first, and would load torchvision's network without a word
-    if identifier in vars(torchvision_models):
-        raise UserError(f"the toolbox takes {identifier!r} for torchvision's; name {name} with its tag")
-    ours = getattr(getattr(zoo, identifier, None), "zoo_name", None)
-    if ours is None and (identifier in registry.list_models(_FRAMEWORK) or hasattr(zoo, identifier)):
-        raise UserError(f"the toolbox has a model {identifier!r} of its own; name {name} with its tag")
-    if ours not in (None, name):
-        raise UserError(f"{name} and {ours} would both be {identifier!r} in the toolbox; register one of them")
-
-
-def _import_toolbox() -> tuple[ModuleType, ModuleType]:
-    """The toolbox's module of PyTorch models, and its registry."""
-    try:
-        zoo = importlib.import_module("modelvshuman.models.pytorch.model_zoo")
-        registry = importlib.import_module("modelvshuman.models.registry")
-    except ImportError as error:
-        raise UserError(
-            f"the model-vs-human toolbox cannot be imported ({error}); "
-            f"{_INSTALL}, and set MODELVSHUMANDIR as its README says"
-        ) from error
-    return zoo, registry
+if __name__ == "__main__":
+    write_out(str(__doc__))

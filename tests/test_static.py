@@ -45,12 +45,46 @@ def test_rooms_without_torch_are_imported_without_it():
     names = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths}
     chosen = sorted(name for name in names if any(re.fullmatch(room, name) for room in rooms))
     assert {"erf", "erf.sweep", "runkit.sweep", "shapebias.run", "shapebias.figures.page"} <= set(chosen)
-    chosen.remove("shapebias.toolbox")  # the contract says why
     code = f"""
 import importlib, sys
 for name in {chosen}:
     importlib.import_module(name)
     assert not {{*{contract["forbidden_modules"]}}} & {{*sys.modules}}, name
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+
+
+COMMANDS = [
+    *("erf.visualize", "erf.claims", "shapebias.run", "shapebias.reliance", "shapebias.benchmark", "shapebias.relate"),
+    *("shapebias.sensitivity", "shapebias.toolbox", "htmlreport", "replknet.train"),
+]
+
+
+def test_help_of_every_command_loads_nothing_that_takes_long():
+    """PyTorch alone takes three seconds, and timm six."""
+    code = f"""
+import runpy, sys
+for name in {COMMANDS}:
+    sys.argv = [name, "--help"]
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except SystemExit as ending:
+        assert ending.code == 0, name
+    assert not {{"torch", "timm", "scipy", "pandas", "matplotlib"}} & {{*sys.modules}}, name
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: ") == len(COMMANDS) - 1  # the toolbox is a module alone, which says how it is used
+
+
+def test_the_networks_are_registered_whichever_is_imported_first():
+    code = """
+import sys, replknet
+assert not {"torch", "timm"} & {*sys.modules}
+import timm
+from replknet.optimize import use_stock_convolutions
+assert timm.create_model("replknet3n", num_classes=2) and callable(replknet.optimize) and replknet.load_model
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,6 @@ mean map itself; in resamples the fine structure within a block stays that of th
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from erf.measures.sums import MapSums, block_edges, ring_index
 
@@ -83,6 +82,8 @@ class _Blocks:
     """
 
     def __init__(self, contribution: np.ndarray, centre: tuple[int, int]) -> None:
+        from scipy import sparse  # takes a third of a second, which help and wrong arguments need not wait for
+
         shape = (contribution.shape[0], contribution.shape[1])
         rows, columns = (np.repeat(np.arange(len(e) - 1), np.diff(e)) for e in map(block_edges, shape))
         block = (rows[:, None] * (columns[-1] + 1) + columns).ravel()

@@ -9,7 +9,6 @@ bound, as the anisotropy of round maps.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 __all__ = ["LEVEL", "METHOD", "RESAMPLES", "SEED", "Resampled", "choices"]
 
@@ -61,6 +60,8 @@ class Resampled:
         images = self.num_images
         if images < 2:
             return np.full((2, *self.estimate.shape), np.nan)
+        from scipy import special  # takes a third of a second, which help and wrong arguments need not wait for
+
         quantile = special.stdtrit(images - 1, (1 + level) / 2) * np.sqrt(images / (images - 1))
         ordered = np.sort(self.resamples, axis=0)  # NaN comes last
         outside = int(special.ndtr(-quantile) * len(ordered))  # resamples on either side

@@ -16,9 +16,8 @@ import timm.optim.muon
 import torch
 from torch import nn
 
-__all__ = ["PRECISIONS", "autocast", "keep_depthwise_in_float32", "orthogonalise_in", "resolve_precision"]
+__all__ = ["autocast", "keep_depthwise_in_float32", "orthogonalise_in", "resolve_precision"]
 
-PRECISIONS = ("auto", "float32", "bfloat16")
 _SIDE = 256  # of the matrices that are multiplied to see which type is faster: as large as a nano network's
 _ORTHOGONALISE = "zeropower_via_newtonschulz"  # timm's name
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Recipe"]
+__all__ = ["PRECISIONS", "Recipe"]
+
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@
 from pathlib import Path
 from typing import Any
 
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-
 __all__ = ["CHECKPOINTS", "TAG", "imagenette_cfg", "shipped_cfg"]
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
@@ -16,6 +14,8 @@ TAG = "imagenette"
 
 def imagenette_cfg(**kwargs: Any) -> dict[str, Any]:
     """How a network is trained and evaluated (`replknet.train.Recipe`); `kwargs` are what differs between networks."""
+    from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # the tag of the weights needs no timm
+
     return {
         "num_classes": 10,
         "input_size": (3, 96, 96),

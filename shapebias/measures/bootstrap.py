@@ -29,7 +29,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from runkit.intervals import normal_quantile
 
@@ -229,6 +228,8 @@ def _rescale(residuals: np.ndarray, seen: np.ndarray, resampling: Resampling) ->
     drawn = _drawn_variance(residuals, resampling.groups)
     if drawn == 0:
         return 0.0
+    from scipy import stats  # takes two seconds, which help and wrong arguments need not wait for
+
     student = stats.t.ppf(1 - _TAIL, freedom) / normal_quantile(CONFIDENCE)
     return float(student * np.sqrt(variance / drawn))
 
