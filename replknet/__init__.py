@@ -1,26 +1,36 @@
 """The model zoo that both tools share: RepLKNet beside every network of timm, and how weights get into it.
 
-Importing this package registers the networks, so `timm.create_model("replknet31b")` works for anyone: at once if timm
-is loaded, else as soon as it is. By itself it loads neither timm nor torch.
+Importing this package registers the networks, so `timm.create_model("replknet31b")` works for anyone. The command
+`python -m replknet.train` alone, of which Python imports this package first, does so when it has read its arguments.
 """
 
+import importlib
 import sys
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-import lazy_loader
+__all__ = [
+    "LoadedModel",
+    "Preprocessing",
+    "RepLKNet",
+    "WeightsRecord",
+    "WeightsUnavailable",
+    "load_model",
+    "optimize",
+    "preferred_memory_format",
+    "resolve_weights",
+]
 
-from runkit.after_import import after_import
+_TRAIN = ["-m", "replknet.train"]
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-
-
-class _Package(ModuleType):
-    """`replknet.optimize` is the function, also after something imported the module of that name."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name == "optimize" and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
+if TYPE_CHECKING or _TRAIN not in [sys.orig_argv[at : at + 2] for at in range(len(sys.orig_argv))]:
+    from replknet.architectures.replknet import RepLKNet
+    from replknet.optimize import optimize, preferred_memory_format
+    from replknet.zoo import LoadedModel, Preprocessing, WeightsRecord, WeightsUnavailable, load_model, resolve_weights
 
 
-sys.modules[__name__].__class__ = _Package
-after_import("timm", "replknet.zoo")
+def __getattr__(name: str) -> Any:
+    """A public name in a training: its help answers without PyTorch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    rooms = {"RepLKNet": "architectures.replknet", "optimize": "optimize", "preferred_memory_format": "optimize"}
+    return getattr(importlib.import_module(f"replknet.{rooms.get(name, 'zoo')}"), name)

@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         # PyTorch is loaded when it is needed: help and wrong arguments answer at once
+        import replknet.zoo  # noqa: F401  registers the networks
         from replknet.training.data import Folders
         from replknet.training.together import train_together
         from replknet.training.training import Training
