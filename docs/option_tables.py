@@ -1,6 +1,8 @@
-"""MkDocs hook: `<!-- options: MODULE -->` on a page becomes the table of options of that module's command line.
+"""Tables of options: `<!-- options: MODULE -->` to `<!-- end of options -->` on a page holds those of a command line.
 
-The table is read from the parser itself (`MODULE.build_parser()`), so the reference cannot differ from the program.
+A table is read from the parser itself (`MODULE.build_parser()`). MkDocs makes it anew whenever the site is built, so
+the site cannot differ from the program. For readers of the repository's own pages, `python docs/option_tables.py`
+writes the tables into the pages; `--check` changes nothing and exits with 1 where a table is out of date.
 """
 
 import argparse
@@ -11,15 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["on_page_markdown", "option_table"]
+__all__ = ["main", "on_page_markdown", "option_table"]
 
-_MARK = re.compile(r"<!-- options: ([\w.]+) -->")
+_MARK = re.compile(r"(<!-- options: (?P<module>[\w.]+) -->\n).*?(<!-- end of options -->)", re.DOTALL)
 _ROOT = Path(__file__).resolve().parent.parent
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """MkDocs calls this with the text of every page."""
-    return _MARK.sub(lambda mark: option_table(mark[1]), markdown)
+    return _MARK.sub(lambda mark: f"{mark[1]}\n{option_table(mark['module'])}\n\n{mark[3]}", markdown)
 
 
 def option_table(module: str) -> str:
@@ -38,5 +40,30 @@ def option_table(module: str) -> str:
 def _name(action: argparse.Action) -> str:
     """As the usage shows it: `--size S ...`."""
     value = str(action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper())
-    words = [", ".join(action.option_strings), value if action.nargs != 0 else "", "..." if action.nargs == "+" else ""]
-    return " ".join(filter(None, words))
+    words = [
+        ", ".join(action.option_strings),
+        value if action.nargs != 0 else "",
+        "..." if action.nargs in ("+", "*") else "",
+    ]
+    return " ".join(filter(None, words)).replace("|", "/")  # a bar would end the cell of the table
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the tables into the pages, or compare; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a table is out of date")
+    check = parser.parse_args(arguments).check
+    differs = False
+    for page in sorted((_ROOT / "docs").rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        current = on_page_markdown(text)
+        if current != text:
+            differs = True
+            sys.stderr.write(f"{page.relative_to(_ROOT)}: {'out of date' if check else 'written'}\n")
+            if not check:
+                page.write_text(current, encoding="utf-8")
+    return int(check and differs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -22,6 +22,10 @@ IMAGES = Path("docs/images")
 FIELDS = ["replknet31n", "replknet13n", "replknet7n", "replknet3n", "resnet18n"]
 CLAIMS = ["cost", "latency", "small-maps", "growth", "depth", "training"]
 WIDTH = 1600
+_PHOTOGRAPHS = ["--size", "512", "--num-images", "5"]
+_GALLERY = [*_PHOTOGRAPHS, "--width", "page", "--no-table"]
+_STAGES = ["--size", "256", "--num-images", "5", "--width", "page", "--no-table", "--no-caption"]
+_OUTLINES = ["--outlines", "theoretical", "gaussian"]
 
 
 def draw_fields(options: argparse.Namespace) -> None:
@@ -44,6 +48,25 @@ def draw_large_kernels(options: argparse.Namespace) -> None:
         for name in ("comparison.csv", "comparison-measures.csv"):
             shutil.copy(Path(scratch) / "erf" / name, folder / name)
         _shrink(Path(scratch) / "erf" / "comparison.png", IMAGES / "large-kernels.png")
+
+
+def draw_gallery(options: argparse.Namespace) -> None:
+    """The gallery's pictures of receptive fields, and copies of reference figures."""
+    pictures = {
+        "comparison": (["before-after", "curves"], ["--model", *FIELDS[::3], "resnet18n", "--before-after", *_GALLERY]),
+        "stages": (["stages"], ["--model", FIELDS[0], "--weights", "pretrained", "random", "--layer", "all", *_STAGES]),
+        "replknet31n.maps": (["maps"], ["--model", FIELDS[0], "--keep-maps", "--outlines", "gaussian", *_PHOTOGRAPHS]),
+        "resnet18n": (["outlines"], ["--model", "resnet18n", "--layer", "1", *_OUTLINES, *_PHOTOGRAPHS]),
+    }
+    for stem, (names, arguments) in pictures.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            _run(erf.visualize.main, [*arguments, "--quiet"], output=Path(scratch))
+            stem = "comparison" if stem == "stages" else stem
+            for name in names:
+                source = f"{stem}-curves" if name == "curves" else stem
+                _shrink(Path(scratch) / "erf" / f"{source}.png", IMAGES / f"gallery-{name}.png", width=1000)
+    _shrink(FOLDER / "shapebias" / "shape-bias-forest.png", IMAGES / "gallery-forest.png", width=1000)
+    _shrink(FOLDER / "claims" / "cost.png", IMAGES / "gallery-claim.png", width=1000)
 
 
 def draw_claims(options: argparse.Namespace) -> None:
@@ -72,6 +95,7 @@ PARTS = {
     "erf": draw_fields,
     "large-kernels": draw_large_kernels,
     "claims": draw_claims,
+    "gallery": draw_gallery,
     "shape-bias": draw_shape_bias,
     "reliance": draw_reliance,
 }
@@ -84,14 +108,15 @@ def _run(tool: Callable[[Sequence[str]], int], arguments: Sequence[str], *, outp
         raise SystemExit(code)
 
 
-def _shrink(source: Path, target: Path) -> None:
-    """A copy for the web: `WIDTH` pixels wide, 256 colours, with the text chunks that say what made it."""
+def _shrink(source: Path, target: Path, *, width: int = WIDTH) -> None:
+    """A copy for the web: at most so many pixels wide, 256 colours, with the text chunks that say what made it."""
     with Image.open(source) as image:
         text = PngImagePlugin.PngInfo()
         for key, value in image.text.items():
             text.add_itxt(key, value)
-        height = round(image.height * WIDTH / image.width)
-        small = image.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS)
+        width = min(width, image.width)
+        height = round(image.height * width / image.width)
+        small = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
         small.quantize(256, kmeans=8, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True, pnginfo=text)
 
 

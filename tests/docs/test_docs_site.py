@@ -23,3 +23,10 @@ def test_the_site_builds_strictly(tmp_path):
     python = (tmp_path / "reference" / "erf" / "index.html").read_text(encoding="utf-8")
     assert 'id="erf.gradient.contribution.contribution_map"' in python
     assert "<strong>Returns:</strong> float64 (H, W)" in python
+
+
+def test_the_tables_of_options_on_the_pages_are_those_of_the_programs():
+    """For readers of the repository; `python docs/option_tables.py` writes them anew."""
+    command = [sys.executable, str(ROOT / "docs" / "option_tables.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, f"run python docs/option_tables.py: {done.stderr}"
