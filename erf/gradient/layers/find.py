@@ -1,6 +1,6 @@
 """The feature map that a layer names."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -170,10 +170,23 @@ def _of_network(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
             output = _only(model(x))
         if isinstance(output, torch.Tensor) and output.ndim == 4:
             return _found(model, x, layer, model, "output", output)
+        raise LayerError(
+            f"layer {layer}: {type(model).__name__} gives {_in_words(output)}, not a map; name a submodule instead, "
+            f"such as {some_names(model)}"
+        )
     raise LayerError(
         f"layer {layer}: {type(model).__name__} has no forward_intermediates; name a submodule instead, such as "
         f"{some_names(model)}"
     )
+
+
+def _in_words(output: Any) -> str:
+    """What a network gave, for a message."""
+    if isinstance(output, torch.Tensor):
+        return f"an output of shape {tuple(output.shape)}"
+    if isinstance(output, Mapping):
+        return f"a dictionary of {', '.join(map(str, output))}"
+    return f"an object of type {type(output).__name__}"
 
 
 def _only_map(maps: Any, model: nn.Module, layer: Layer) -> torch.Tensor:

@@ -190,3 +190,24 @@ def test_the_gradient_of_a_unit_that_is_not_finite_is_no_map(plain):
     assert [bool(m.isfinite().all()) for m in maps] == [False, True, False]
     with pytest.raises(FloatingPointError, match=r"images \[0, 2\]"):
         contribution_map(model, x, plain=plain)
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (lambda x: {"out": x, "aux": x}, "Head gives a dictionary of out, aux, not a map; name a submodule instead"),
+        (lambda x: x.mean((2, 3)), r"Head gives an output of shape \(1, 3\), not a map"),
+        (lambda x: None, "Head gives an object of type NoneType, not a map"),
+    ],
+)
+def test_an_output_that_is_no_map_is_named(output, words):
+    class Head(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            return output(self.backbone(x))
+
+    with pytest.raises(LayerError, match=words):
+        feature_map(Head().eval(), torch.zeros(1, 3, 16, 16))
