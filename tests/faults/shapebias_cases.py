@@ -39,6 +39,21 @@ def weights(make):
     return call
 
 
+def network(outputs: int, channels: int = 3, classes: tuple[str, str] | None = None):
+    """A call on a network of the user's own; `classes` are the name and the text of a class file."""
+
+    def call(place: Path) -> list[str]:
+        layers = f"nn.Conv2d({channels}, {outputs}, 8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten()"
+        (place / "net.py").write_text(f"from torch import nn\n\n\ndef build():\n    return nn.Sequential({layers})\n")
+        arguments = ["--model", f"{place / 'net.py'}:build", *data(place)]
+        if classes:
+            (place / classes[0]).write_text(classes[1])
+            arguments += ["--classes", str(place / classes[0])]
+        return arguments
+
+    return call
+
+
 def stimuli(change):
     """A call on a benchmark that `change` has spoilt."""
 
@@ -257,9 +272,27 @@ CASES = [
     ),
     Case(
         WEIGHTS,
-        "a head of 21,841 classes",
-        options("--model", "swin_tiny_patch4_window7_224.ms_in22k"),
-        "error: swin_tiny_patch4_window7_224.ms_in22k has a head of 21841 classes; the 16 categories are defined on the 1000 of ImageNet-1k: choose weights fine-tuned on it (their tag ends in in1k)",
+        "a head of 10 classes",
+        network(10),
+        "error: net.py:build has a head of 10 classes, which is no list of ImageNet's; say what each output is by --classes FILE",
+    ),
+    Case(
+        WEIGHTS,
+        "a class file of another length",
+        network(10, classes=("pets.txt", "-\nbear\ncat\ndog\nbird\n")),
+        "error: net.py:build has 10 outputs, and the classes of pets.txt are 5; the list must have a line for each output",
+    ),
+    Case(
+        WEIGHTS,
+        "a class file of one category",
+        network(5, classes=("cats.txt", "cat\n" * 5)),
+        "error: classes of cats.txt: of the 16 categories its 5 outputs can answer only 'cat'; two are needed for a choice between shape and texture",
+    ),
+    Case(
+        WEIGHTS,
+        "a network of 4 channels",
+        network(1000, channels=4),
+        "error: net.py:build takes images of 4 channels, and the stimuli are pictures: networks of 3 channels are shown their colours, networks of 1 their lightness, and no others can be asked",
     ),
     Case(
         WEIGHTS,
