@@ -1,6 +1,7 @@
 """How observers are drawn in every picture: colour, marker and line, their order, and a value with its interval."""
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +22,15 @@ __all__ = [
     "choose_styles",
     "draw_estimates",
     "draw_persons",
+    "in_lines",
     "is_people",
     "order_categories",
     "rank",
     "set_fraction_ticks",
 ]
+
+_LINE = 46
+"""Letters of a label that fit into a line of the narrowest picture."""
 
 PEOPLE_COLOUR = "#A51E37"
 _RANDOM_COLOUR = "#8A8A8A"
@@ -101,6 +106,11 @@ def order_categories(measurements: Sequence[Measurement], key: str = "shape_bias
         return sum(defined) / len(defined) if defined else 0.0
 
     return sorted(CATEGORIES, key=lambda category: -mean(category))
+
+
+def in_lines(label: str) -> str:
+    """An observer's label for a picture: one that is too long for a line is broken between words."""
+    return "\n".join(textwrap.wrap(label, _LINE, break_long_words=False, break_on_hyphens=False))
 
 
 def draw_estimates(

@@ -22,6 +22,7 @@ from shapebias.figures.observers import (
     choose_styles,
     draw_estimates,
     draw_persons,
+    in_lines,
     is_people,
     order_categories,
     rank,
@@ -129,7 +130,7 @@ def _draw_bar(ax: Axes, measurement: Measurement, row: int, style: Style, person
         "zorder": 6,
         "gid": f"{style.key}-name",
     }
-    ax.text(0.012, row - 0.24, measurement.label, **name)
+    ax.text(0.012, row - 0.24, in_lines(measurement.label), **name)
     if estimate.value is None:
         ax.text(0.012, at, "not defined: neither cue was named", va="center", fontsize=6, color="0.4")
         return
@@ -181,12 +182,13 @@ def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN
         width_in: Width in inches.
     """
     styles = choose_styles(measurements)
-    with new_figure(width_in, 3.5 + 0.145 * len(measurements)) as figure:
+    lines = sum(in_lines(measurement.label).count("\n") + 1 for measurement in measurements)
+    with new_figure(width_in, 3.5 + 0.145 * lines) as figure:
         plot_shape_bias_matrix(measurements, ax=figure.subplots(), marker_size=4.2)
         handles = []
         for measurement in sorted(measurements, key=rank):
             value = measurement.shape_bias.value
-            label = measurement.label + ("" if value is None else f"  {value:.2f}")
+            label = in_lines(measurement.label) + ("" if value is None else f"  {value:.2f}")
             handles.append(styles[measurement.name].make_legend_handle(label))
         figure.legend(handles=handles, loc="outside lower center", fontsize=6.5, labelspacing=0.25)
     return figure
@@ -224,7 +226,7 @@ def draw_forest(
             ax.spines["left"].set_visible(False)
         for ax in panels[1:]:  # long names leave them little room
             ax.xaxis.set_major_locator(MultipleLocator(0.5))
-        panels[0].set_yticks(range(len(ordered)), [measurement.label for measurement in ordered])
+        panels[0].set_yticks(range(len(ordered)), [in_lines(measurement.label) for measurement in ordered])
         panels[0].set_ylim(len(ordered) - 0.5, -0.5)
         for text, measurement in zip(panels[0].get_yticklabels(), ordered, strict=True):
             text.set_fontweight("bold" if measurement.random else "normal")

@@ -161,6 +161,20 @@ def test_names_fit_on_the_page(series):
         assert all(box.x0 >= 0 and box.x1 <= width for box in boxes)
 
 
+def test_long_labels_are_broken_between_words(series):
+    words = "net.py:build, classes of pets.txt: 5 of 16 categories, not comparable"
+    long = dataclasses.replace(series[0], label=words)
+    for draw in (draw_comparison, draw_column, draw_forest):
+        figure = draw([long, series[1]])
+        figure.draw_without_rendering()
+        texts = [text for ax in figure.axes for text in (*ax.texts, *ax.get_yticklabels())]
+        texts += [text for legend in figure.legends for text in legend.get_texts()]
+        width = figure.get_size_inches()[0] * figure.dpi
+        boxes = [text.get_window_extent() for text in texts if text.get_text().startswith("net.py:build, classes of")]
+        assert boxes
+        assert all(box.x0 >= 0 and box.x1 <= width for box in boxes), draw.__name__
+
+
 def test_forest_shows_each_value_and_interval_people_first(series, observers):
     persons = [measure(person) for person in observers[1]]
     figure = draw_forest(series, persons=persons)
