@@ -96,6 +96,8 @@ class Folders:
             files = _Decoded(self.train_set, recipe.held_size)
             batches = DataLoader(files, batch_size=_DECODED_AT_ONCE, num_workers=self.workers)
             self._held = torch.cat([batch.to(device) for batch in batches])
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # trainings side by side read them on streams of their own
         return self._held
 
 
