@@ -6,6 +6,7 @@ from torch import nn
 from replknet.architectures.replknet import RepLKNet
 from replknet.architectures.stages import StagedNetwork
 from replknet.ops import DepthwiseConv2d
+from replknet.ops.phases import use_phases
 
 __all__ = ["optimize", "preferred_memory_format", "use_stock_convolutions"]
 
@@ -18,7 +19,8 @@ def optimize(model: nn.Module) -> nn.Module:
     """Prepare a network in eval mode for speed, in place.
 
     RepLKNet's kernels are merged and its normalisations folded, equal up to rounding; of the other large-kernel
-    networks the merged form is taken, where they have one. A network with large depthwise kernels gets channels-last
+    networks the merged form is taken, where they have one, and dilated depthwise convolutions are computed by phases
+    (`replknet.ops.phases`). A network with large depthwise kernels gets channels-last
     weights; others keep their layout, and so give the same bits as before. Parameters no longer need a gradient. Feed
     images in `preferred_memory_format(model)`.
 
@@ -32,6 +34,7 @@ def optimize(model: nn.Module) -> nn.Module:
         model.fold_batchnorm()
     elif isinstance(model, StagedNetwork):
         model.reparameterize()
+        use_phases(model)
     return model.requires_grad_(False).to(memory_format=preferred_memory_format(model))
 
 
