@@ -90,7 +90,7 @@ def ten_classes(tmp_path):
     return tmp_path / "data"
 
 
-@pytest.mark.slow
+@pytest.mark.sweep  # 20 seconds: a claim's networks are trained, kept and measured from end to end
 def test_networks_are_trained_once_and_measured(ten_classes, photo_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(miniatures, "WORKERS", 0)
     options = Options(output=tmp_path / "out", data=ten_classes, images=str(photo_folder), epochs=1, size=64)

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -149,34 +150,52 @@ raise SystemExit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.slow
-def test_receptive_fields_of_two_ranks(photo_folder, tmp_path):
-    """The same arrays as of one process; a rank that dies ends the run, which one process then continues."""
-    from erf.visualize import main
-
-    arguments = ["--model", "test_resnet", "--weights", "random", "--images", str(photo_folder), "--size", "64"]
+@pytest.fixture
+def rank_threads() -> Iterator[None]:
+    """As many threads as a rank has: the same number gives the same bits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
-    try:
-        assert main([*arguments, "--output", str(tmp_path / "one")]) == 0
-        whole = arrays(tmp_path / "one" / "erf" / "test_resnet.npz")
-        done = two_ranks("-m", "erf.visualize", *arguments, "--output", str(tmp_path / "two"))
-        assert [rank.stdout.count("Area ratio as published") for rank in done] == [1, 0]
-        two = arrays(tmp_path / "two" / "erf" / "test_resnet.npz")
-        assert json.loads((tmp_path / "two" / "erf" / "test_resnet.json").read_text(encoding="utf-8"))["ranks"] == 2
-        assert two.keys() == whole.keys()
-        assert all(np.array_equal(two[name], whole[name]) for name in whole)
+    yield
+    torch.set_num_threads(threads)
 
-        script = tmp_path / "die.py"
-        script.write_text(DIE)
-        died = torchrun(str(script), *arguments, "--output", str(tmp_path / "died"))
-        assert died.returncode != 0
-        assert "Continue with: torchrun --nproc-per-node=2 -m erf.visualize" in died.stderr
-        assert main([*arguments, "--output", str(tmp_path / "died"), "--resume"]) == 0
-        continued = arrays(tmp_path / "died" / "erf" / "test_resnet.npz")
-        assert all(np.array_equal(continued[name], whole[name]) for name in whole)
-    finally:
-        torch.set_num_threads(threads)
+
+@pytest.fixture
+def arguments(photo_folder) -> list[str]:
+    return ["--model", "test_resnet", "--weights", "random", "--images", str(photo_folder), "--size", "64"]
+
+
+@pytest.fixture
+def whole(arguments, rank_threads, tmp_path) -> dict[str, np.ndarray]:
+    """What one process measures."""
+    from erf.visualize import main
+
+    assert main([*arguments, "--output", str(tmp_path / "one")]) == 0
+    return arrays(tmp_path / "one" / "erf" / "test_resnet.npz")
+
+
+@pytest.mark.slow
+def test_receptive_fields_of_two_ranks(arguments, whole, tmp_path):
+    """The same arrays as of one process."""
+    done = two_ranks("-m", "erf.visualize", *arguments, "--output", str(tmp_path / "two"))
+    assert [rank.stdout.count("Area ratio as published") for rank in done] == [1, 0]
+    two = arrays(tmp_path / "two" / "erf" / "test_resnet.npz")
+    assert json.loads((tmp_path / "two" / "erf" / "test_resnet.json").read_text(encoding="utf-8"))["ranks"] == 2
+    assert two.keys() == whole.keys()
+    assert all(np.array_equal(two[name], whole[name]) for name in whole)
+
+
+@pytest.mark.sweep  # half a minute with torchrun itself: how a run ends of which a rank dies, and what goes on from there
+def test_a_rank_that_dies_ends_the_run_and_one_process_continues_it(arguments, whole, tmp_path):
+    from erf.visualize import main
+
+    script = tmp_path / "die.py"
+    script.write_text(DIE)
+    died = torchrun(str(script), *arguments, "--output", str(tmp_path / "died"))
+    assert died.returncode != 0
+    assert "Continue with: torchrun --nproc-per-node=2 -m erf.visualize" in died.stderr
+    assert main([*arguments, "--output", str(tmp_path / "died"), "--resume"]) == 0
+    continued = arrays(tmp_path / "died" / "erf" / "test_resnet.npz")
+    assert all(np.array_equal(continued[name], whole[name]) for name in whole)
 
 
 @pytest.mark.slow
