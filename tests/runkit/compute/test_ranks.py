@@ -184,7 +184,7 @@ def test_receptive_fields_of_two_ranks(arguments, whole, tmp_path):
     assert all(np.array_equal(two[name], whole[name]) for name in whole)
 
 
-@pytest.mark.sweep  # half a minute with torchrun itself: how a run ends of which a rank dies, and what goes on from there
+@pytest.mark.sweep  # half a minute with torchrun itself: how a run ends of which a rank dies
 def test_a_rank_that_dies_ends_the_run_and_one_process_continues_it(arguments, whole, tmp_path):
     from erf.visualize import main
 

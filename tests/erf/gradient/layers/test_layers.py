@@ -547,7 +547,7 @@ def wrappers():
     }
 
 
-@pytest.mark.sweep  # 20 seconds of torch.compile: layers are found in compiled and parallel networks, and maps are the same
+@pytest.mark.sweep  # 20 seconds of torch.compile: layers of compiled and parallel networks are found
 def test_compiled_and_parallel_networks():
     x = torch.randn(1, 3, 64, 64)
     for name, (model, within, layer, module) in wrappers().items():
