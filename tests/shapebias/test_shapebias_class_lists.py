@@ -12,11 +12,13 @@ from torch import nn
 import shapebias
 from runkit import UserError
 from shapebias.answers.decisions import decide
+from shapebias.answers.observers import write_raw_data
 from shapebias.answers.probabilities import Probabilities, load_probabilities, save_probabilities
 from shapebias.network.heads import choose_classes
 from shapebias.run import main, parse_config
 from shapebias.stimuli.categories import CATEGORIES, IMAGENET_1K, IMAGENET_INDICES
 from shapebias.stimuli.classes import IMAGENET_HEADS, map_words
+from shapebias.stimuli.images import Stimulus, parse_image_name
 
 PETS = ["-", "bear", "n02123045", "dog", "bird"]  # n02123045 is a tabby
 
@@ -60,6 +62,19 @@ def class_file(tmp_path) -> Path:
 def no_pictures(monkeypatch) -> None:
     """They have tests of their own."""
     monkeypatch.setattr("shapebias.figures.files.write_pictures", lambda *_, **__: [])
+
+
+@pytest.fixture
+def arguments(benchmark_folder, names, tmp_path) -> list[str]:
+    """Options of a run on the whole benchmark: class lists leave few of its images."""
+    stimuli = [Stimulus(Path(name), *parse_image_name(name)) for name in names]
+    for person, cue in (("subject-01", "shape"), ("subject-02", "texture")):
+        answers = [getattr(item, cue) for item in stimuli]
+        write_raw_data(tmp_path / "people" / f"{person}.csv", person, stimuli, answers)
+    return [
+        *("--stimuli", str(benchmark_folder), "--humans", str(tmp_path / "people")),
+        *("--output", str(tmp_path / "out"), "--device", "cpu", "--batch-size", "64"),
+    ]
 
 
 def read(path: Path) -> dict:
