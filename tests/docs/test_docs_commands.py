@@ -22,7 +22,7 @@ import torch
 from code_blocks import Block, code_blocks, commands
 from matplotlib.figure import Figure
 from PIL import Image
-from support import ROOT, fits, tenth_of_the_images
+from support import ROOT, fits
 
 from replknet import load_model
 from replknet.foreign import is_foreign
@@ -71,13 +71,7 @@ def guess(model, stimuli, *, name, classes=IMAGENET_1K, **_) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def tenth() -> Iterator[None]:
-    with tenth_of_the_images():
-        yield
-
-
-@pytest.fixture(scope="module")
-def things(tmp_path_factory, few_images, tenth) -> Path:
+def things(tmp_path_factory, benchmark_folder) -> Path:
     """A folder with everything that the pages take for granted, results of both tools among it."""
     folder = tmp_path_factory.mktemp("reader")
     rng = np.random.default_rng(0)
@@ -119,8 +113,8 @@ def things(tmp_path_factory, few_images, tenth) -> Path:
     torch.save(load_model(f"{folder / 'net.py'}:build").model.state_dict(), folder / "unet.pth")
     for name in ("cue-conflict", "cache/cue-conflict"):
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).symlink_to(few_images)
-    stimuli = read_stimuli(few_images)
+        (folder / name).symlink_to(benchmark_folder)
+    stimuli = read_stimuli(benchmark_folder)
     (folder / "human" / "cue-conflict").mkdir(parents=True)
     write_raw_data(folder / "human/cue-conflict/1.csv", "subject-01", stimuli, [item.shape for item in stimuli])
     for shape in CATEGORIES:
