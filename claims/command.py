@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code (0 done, 2 the user can mend it)."""
+    """Run the command; returns the exit code (0: done, 2: an input or environment error)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     parsed = vars(parser.parse_args(arguments))

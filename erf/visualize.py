@@ -25,7 +25,7 @@ _logger = logging.getLogger("erf.visualize")  # under `python -m` this module is
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code (0 done, 2 the user can mend it)."""
+    """Run the command; returns the exit code (0: done, 2: an input or environment error)."""
     config = parse_config(sys.argv[1:] if argv is None else argv)
     level = config.console.level
     return run_main(lambda: _run(config), program="erf.visualize", arguments=config.arguments, level=level)

@@ -96,7 +96,7 @@ def _size(text: str) -> Size:
 def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
     """Pair, correlate, and write `relation.json`, `.csv`, `.tex` and the picture `relation` into the output folder.
 
-    Raises: UserError for what the user can mend.
+    Raises: UserError for an input or environment error; its line names the problem and the fix.
     """
     from htmlreport.relation import FIELDS, read_people, relate
     from htmlreport.relation_plot import draw_relation

@@ -1,4 +1,4 @@
-"""The conduct of a command line: what a user can mend ends with exit code 2 and one line, our own faults with 1."""
+"""How commands end: an input or environment error with exit code 2 and one line, a fault of our own with 1."""
 
 import argparse
 import json
@@ -138,7 +138,7 @@ class Failures:
 
     Attributes:
         reasons: Network -> why it failed.
-        exit_code: 0 if none failed, 2 if the user can mend all that did, else 1.
+        exit_code: 0 if none failed, 2 if all failures are input or environment errors, otherwise 1.
     """
 
     def __init__(self) -> None:

@@ -172,7 +172,7 @@ def execute(options: BenchmarkOptions) -> int:
     """Read everyone's answers, measure, write the files and the pictures, and show the table.
 
     Returns: 0.
-    Raises: UserError for what the user can mend.
+    Raises: UserError for an input or environment error; its line names the problem and the fix.
     """
     from shapebias.results.benchmark import describe_sources, measure_benchmark, write_benchmark
     from shapebias.results.benchmark_tables import (

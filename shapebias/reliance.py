@@ -153,7 +153,7 @@ def execute(config: Config) -> int:
     """Do what `config` asks: answers, measures, files, and the table on stdout.
 
     Returns: 0, or another exit code if a network could not be measured (see `runkit.Failures`).
-    Raises: UserError for what the user can mend.
+    Raises: UserError for an input or environment error; its line names the problem and the fix.
     """
     from shapebias.reliance_sweep import ask_networks
     from shapebias.results.reliance import RelianceFolder, describe_comparison

@@ -65,7 +65,7 @@ def execute(config: Config) -> int:
     Under torchrun rank 0 speaks and writes for all.
 
     Returns: 0, or another exit code if a network could not be measured (see `runkit.Failures`).
-    Raises: UserError for what the user can mend.
+    Raises: UserError for an input or environment error; its line names the problem and the fix.
     """
     from shapebias.recorded import check_cues
     from shapebias.results.comparison import compare, show_table, summary

@@ -36,8 +36,8 @@ def table(cases: list[Case]) -> str:
         "# Faults, and what the user sees",
         "",
         "Written by `tests/faults/test_faults.py` from the cases it runs through both command lines; … stands for what",
-        "differs between machines and versions. Exit code 2: the user can mend it, and no file was written or changed.",
-        "Exit code 0: the run went on, and says what it left out.",
+        "differs between machines and versions. Exit code 2: an input or environment error;",
+        "no file was written or changed. Exit code 0: the run went on, and says what it left out.",
     ]
     group = ""
     for case in cases:
