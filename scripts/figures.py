@@ -109,7 +109,7 @@ def _run(tool: Callable[[Sequence[str]], int], arguments: Sequence[str], *, outp
 
 
 def _shrink(source: Path, target: Path, *, width: int = WIDTH) -> None:
-    """A copy for the web: at most so many pixels wide, 256 colours, with the text chunks that say what made it."""
+    """A copy for the web: at most so many pixels wide, with the text chunks that say what made it."""
     with Image.open(source) as image:
         text = PngImagePlugin.PngInfo()
         for key, value in image.text.items():
@@ -117,7 +117,7 @@ def _shrink(source: Path, target: Path, *, width: int = WIDTH) -> None:
         width = min(width, image.width)
         height = round(image.height * width / image.width)
         small = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-        small.quantize(256, kmeans=8, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True, pnginfo=text)
+        small.save(target, optimize=True, pnginfo=text)
 
 
 def main() -> None:

@@ -68,12 +68,16 @@ def _draw(result: ErfResult, kept: SingleMaps, shown: list[int], drawing: Drawin
     left_out = len(kept.names) - len(shown)
     words = "Each map is drawn on the scale of its own maximum; the cross marks the unit."
     words += f" {left_out} more images are not shown." if left_out else ""
+    if (window.height, window.width) != result.contribution.shape:
+        words += f" Only {window.height} × {window.width} pixels around the unit are shown."
     words = wrap_caption(f"{words}\n{caption([result], shares=(), each=True)}", width - 0.3)
     foot = (caption_height(words) + 0.1 if drawing.caption else 0.0) + 0.06
     legend = _LEGEND if outlines else 0.0
     height = _HEAD + rows * (_NAME + tall) + (rows - 1) * _GAP + legend + foot + 0.06
     with new_figure(width, height, layout=None) as figure:
         title = row_name(result, drawing)
+        if result.weights_label not in title and result.provenance["weights"]["source"] in ("built", "given"):
+            title += f", {result.weights_label}"
         name, size = fit_words(title.replace("\n", " "), 72 * (width - 0.2), size=STYLE["axes.titlesize"], bold=True)
         colour = WARNING_COLOUR if result.random_weights else "0.1"
         figure.text(_EDGE / width, 1 - 0.07 / height, name, fontsize=size, fontweight="bold", va="top", color=colour)
