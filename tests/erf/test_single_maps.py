@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 import erf
@@ -112,6 +113,15 @@ def test_from_python(photo_folder, tmp_path):
     other = {**result.provenance["identity"], "seed": 1}
     with pytest.raises(UserError, match="is of another run than the result beside it"):
         load_maps(written[2], other)
+
+
+def test_a_sheet_names_given_weights_and_says_what_part_is_shown(photo_folder):
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU()).eval()
+    result = erf.analyze(network, photo_folder, size=64, keep_maps=True)
+    words = " ".join(text.get_text().replace("\n", " ") for text in erf.draw_sheet(result, crop=16).texts)
+    assert "weights as given" in words
+    assert "Only 16 × 16 pixels around the unit are shown" in words
+    assert "pixels around the unit" not in " ".join(t.get_text() for t in erf.draw_sheet(result, crop="none").texts)
 
 
 def test_half_precision_keeps_four_decades():
