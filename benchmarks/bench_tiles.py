@@ -8,7 +8,6 @@ timed; a wrong or failing one is named on stderr and left out.
 """
 
 import argparse
-import ctypes
 import itertools
 import os
 import statistics
@@ -24,7 +23,7 @@ from torch import Tensor
 from benchmarks.bench_depthwise import time_calls
 from benchmarks.table import VERSIONS, describe_versions, device_name, merge_rows
 from replknet.ops.cuda import nvrtc
-from replknet.ops.cuda.kernels import Tile, direct_tile, mma_tile
+from replknet.ops.cuda.kernels import Tile, direct_tile, launch_tile, mma_tile
 from replknet.ops.cuda.source import DEVICE_HEADER, SOURCE
 
 SHAPES = (  # images, channels, side of the map, side of the kernel
@@ -60,23 +59,10 @@ def candidates(dtype: str, side: int, k: int) -> Iterator[Tile]:
 def prepare(tile: Tile, image: bytes, x: Tensor, weight: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
     """The result of one compiled tile, not a number until it is written, and what launches the kernel."""
     function = nvrtc.load_function(image, tile.kernel, device=x.device.index, shared_bytes=tile.shared_bytes)
-    n, channels, height, width = x.shape
     y = torch.full_like(x, float("nan"))
-    tiles_x, tiles_y = -(-width // tile.columns), -(-height // tile.rows)
-    pointers = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in (x, weight, None, y)]
-    numbers = [ctypes.c_int(v) for v in (channels, height, width, tiles_x)]
-    arguments = (*pointers, ctypes.c_longlong(n * channels), *numbers)
 
     def launch() -> Tensor:
-        nvrtc.launch(
-            function,
-            arguments,
-            grid=(-(-n * channels // tile.planes), tiles_x * tiles_y),
-            threads=tile.threads,
-            shared_bytes=tile.shared_bytes,
-            device=x.device.index,
-            stream=torch.cuda.current_stream().cuda_stream,
-        )
+        launch_tile(tile, function, x, weight, None, y)
         return y
 
     return y, launch

@@ -1,11 +1,15 @@
-"""Intervals of few repeated measurements, by Student's t."""
+"""Intervals of few repeated measurements, by Student's t, and of accuracies."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import special
 
-__all__ = ["LEVEL", "mean_interval", "power_law"]
+from claims.claim import Row
+from runkit.intervals import normal_quantile
+
+__all__ = ["LEVEL", "mean_interval", "power_law", "top1_half_interval"]
 
 LEVEL = 0.95
 
@@ -25,3 +29,9 @@ def power_law(values: Sequence[float], *variables: Sequence[float]) -> list[floa
     design = np.column_stack([*logs, np.ones(len(values))])
     solution, *_ = np.linalg.lstsq(design, np.log(values), rcond=None)
     return [float(exponent) for exponent in solution[: len(variables)]]
+
+
+def top1_half_interval(row: Row) -> float:
+    """Half of the 95% interval of a row's `top1` over its `val_images`, in points."""
+    share = row["top1"] / 100
+    return normal_quantile() * 100 * math.sqrt(share * (1 - share) / row["val_images"])

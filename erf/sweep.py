@@ -32,6 +32,7 @@ from erf.results.single_maps import SingleMaps, maps_file, save_maps
 from erf.results.tables import comparison_files
 from erf.until import MIN_IMAGES
 from runkit import UserError, file_stem, save_csv
+from runkit.content import normalisation_said
 from runkit.progress import SavedProgress
 from runkit.sizes import pixels_of
 from runkit.sweep import Preview, Swept, Tool, run_sweep
@@ -131,10 +132,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
             identity["call"] = self.config.call
         if self.config.prefix_tokens is not None:
             identity["prefix_tokens"] = self.config.prefix_tokens
-        if self.config.mean is not None:
-            identity["mean"] = list(self.config.mean)
-        if self.config.std is not None:
-            identity["std"] = list(self.config.std)
+        identity.update(normalisation_said(self.config.mean, self.config.std))
         if self.config.until is not None:
             identity["until"] = self.config.until
         return identity

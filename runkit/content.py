@@ -16,12 +16,14 @@ __all__ = [
     "IntervalMethod",
     "Machine",
     "ModelArguments",
+    "Normalisation",
     "PeakMemory",
     "RunHead",
     "Share",
     "SkippedNetwork",
     "Weights",
     "WeightsIdentity",
+    "normalisation_said",
 ]
 
 Share = Annotated[float, Keywords(minimum=0, maximum=1)]
@@ -141,3 +143,20 @@ class Computation(TypedDict):
 
 
 ModelArguments = Annotated[Mapping[str, Any], Keywords(description="what the network was built with besides its name")]
+
+
+class Normalisation(TypedDict, total=False):
+    """By what images are normalised, where the user said it."""
+
+    mean: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
+    std: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
+
+
+def normalisation_said(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation:
+    """What `--mean` and `--std` add to an identity: nothing where they were not given."""
+    said: Normalisation = {}
+    if mean is not None:
+        said["mean"] = list(mean)
+    if std is not None:
+        said["std"] = list(std)
+    return said

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runkit import UserError, load_json
+from runkit.content import normalisation_said
 from runkit.options import RunOptions
 from runkit.progress import SavedProgress
 from runkit.sweep import LeftOut, Preview, Swept, Tool, run_sweep
@@ -153,10 +154,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
             "class_names": self._class_names(),
             "precision": self.config.precision,
         }
-        if self.config.mean is not None:
-            identity["mean"] = list(self.config.mean)
-        if self.config.std is not None:
-            identity["std"] = list(self.config.std)
+        identity.update(normalisation_said(self.config.mean, self.config.std))
         return identity
 
     def _class_names(self) -> dict[str, int] | None:

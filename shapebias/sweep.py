@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from runkit import UserError, sha256_of_file
+from runkit.content import normalisation_said
 from runkit.progress import SavedProgress
 from runkit.sweep import LeftOut, Preview, Swept, Tool, run_sweep
 from shapebias.answers.content import ProbabilitiesIdentity
@@ -162,10 +163,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         }
         if classes != "auto":
             identity["classes"] = classes if isinstance(classes, str) else sha256_of_file(Path(config.classes))
-        if config.mean is not None:
-            identity["mean"] = list(config.mean)
-        if config.std is not None:
-            identity["std"] = list(config.std)
+        identity.update(normalisation_said(config.mean, config.std))
         return identity
 
     def identify_result(self, job: AnswerJob) -> AnswersIdentity:

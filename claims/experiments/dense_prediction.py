@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from claims.claim import Experiment, Measurement, Options, Row, Verdict, rows_of
-from claims.experiments.fields import field_row, measure_fields
-from claims.intervals import LEVEL, mean_interval
+from claims.experiments.fields import FIELD_OF_TRAINED, field_row, measure_fields
+from claims.intervals import LEVEL, mean_interval, top1_half_interval
 from runkit import UserError, list_differences, load_json, save_json
-from runkit.intervals import normal_quantile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +30,6 @@ LARGE, SMALL = NETWORKS[0], NETWORKS[-1]
 SEEDS = 3
 ERF_SIZE = 512
 ERF_IMAGES = 5
-_FIELD = ("size_px", "area_ratio_50", "mass_area_ratio_50", "mass_side_50_px")  # what of the receptive field is kept
 
 
 def _measure(options: Options) -> Measurement:
@@ -58,7 +56,7 @@ def _measure(options: Options) -> Measurement:
                     "test_images": len(confusion),
                     "top1": card["top1"],
                     "val_images": card["data"]["val_images"],
-                    **{key: sides[key] for key in _FIELD},
+                    **{key: sides[key] for key in FIELD_OF_TRAINED},
                 }
             )
     settings = {"networks": NETWORKS, "seeds": seeds, "schedule": asdict(schedule)}
@@ -128,7 +126,7 @@ def _judge(rows: Sequence[Row]) -> Verdict:
     leads = [one["miou"] - other["miou"] - top1 for one, other in zip(large, small, strict=True)]
     mean, low, high = mean_interval(leads)
     if low is not None and high is not None:  # of the seeds; the images of top-1 are drawn, too
-        half = math.hypot(high - mean, *(_top1_half(one[0]) for one in (large, small)))
+        half = math.hypot(high - mean, *(top1_half_interval(one[0]) for one in (large, small)))
         low, high = mean - half, mean + half
     holds = None if low is None or high is None else True if low > 0 else False if high < 0 else None
     parts = []
@@ -146,12 +144,6 @@ def _judge(rows: Sequence[Row]) -> Verdict:
     )
 
 
-def _top1_half(row: Row) -> float:
-    """Half of the 95% interval of a top-1 accuracy over the validation images, in points."""
-    share = row["top1"] / 100
-    return normal_quantile() * 100 * math.sqrt(share * (1 - share) / row["val_images"])
-
-
 def _draw(rows: Sequence[Row]) -> "Figure":
     from runkit.figures import COLOURS, new_figure
 
@@ -165,7 +157,13 @@ def _draw(rows: Sequence[Row]) -> "Figure":
         for y, name in enumerate(names):
             row = rows_of(rows, network=name)[0]
             classes.errorbar(
-                row["top1"], y, xerr=_top1_half(row), fmt="s", color=COLOURS[1], markersize=3.5, linewidth=1
+                row["top1"],
+                y,
+                xerr=top1_half_interval(row),
+                fmt="s",
+                color=COLOURS[1],
+                markersize=3.5,
+                linewidth=1,
             )
             field.plot(row["mass_side_50_px"], y, "D", color=COLOURS[2], markersize=3.5)
         dense.set_xlabel("mIoU on CamVid (points),\n95% over test images, one mark per seed")

@@ -15,7 +15,10 @@ from replknet.weights.sources import WeightsUnavailable
 from replknet.zoo import resolve_weights
 from runkit import UserError
 
-__all__ = ["area_at_half", "field_row", "mass_area_at_half", "measure_fields", "trained_or_random"]
+__all__ = ["FIELD_OF_TRAINED", "area_at_half", "field_row", "mass_area_at_half", "measure_fields", "trained_or_random"]
+
+FIELD_OF_TRAINED = ("size_px", "area_ratio_50", "mass_area_ratio_50", "mass_side_50_px")
+"""What a claim that trains networks keeps of `field_row`."""
 
 _logger = logging.getLogger(__name__)
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from claims.claim import Experiment, Measurement, Options, Row, Verdict, rows_of
-from claims.experiments.fields import field_row, measure_fields
+from claims.experiments.fields import FIELD_OF_TRAINED, field_row, measure_fields
 from claims.experiments.mobilenet import VARIANTS
-from claims.intervals import mean_interval
+from claims.intervals import mean_interval, top1_half_interval
 from runkit import UserError, list_differences, load_json
-from runkit.intervals import normal_quantile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +31,6 @@ SEEDS = 1
 ERF_SIZE = 256
 ERF_IMAGES = 5
 WORKERS = 2
-_FIELD = ("size_px", "area_ratio_50", "mass_area_ratio_50", "mass_side_50_px")  # what of the receptive field is kept
 
 
 def _measure(claim: str, networks: Sequence[str], options: Options) -> Measurement:
@@ -57,7 +55,7 @@ def _measure(claim: str, networks: Sequence[str], options: Options) -> Measureme
                     "top1": card["top1"],
                     "val_images": card["data"]["val_images"],
                     "parameters": card["parameters"],
-                    **{key: field[key] for key in _FIELD},
+                    **{key: field[key] for key in FIELD_OF_TRAINED},
                 }
             )
             records.append(result.provenance["weights"])
@@ -103,14 +101,8 @@ def _contrast(rows: Sequence[Row], weights: Mapping[str, float]) -> tuple[float,
     mean, low, high = mean_interval(of_each)
     if low is not None and high is not None:
         return mean, low, high
-    half = math.hypot(*(weights[row["network"]] * _half_interval(row) for row in rows))
+    half = math.hypot(*(weights[row["network"]] * top1_half_interval(row) for row in rows))
     return mean, mean - half, mean + half
-
-
-def _half_interval(row: Row) -> float:
-    """Half of the 95% interval of a top-1 accuracy over the validation images, in points."""
-    share = row["top1"] / 100
-    return normal_quantile() * 100 * math.sqrt(share * (1 - share) / row["val_images"])
 
 
 def _judge(weights: Mapping[str, float], meaning: str, rows: Sequence[Row]) -> Verdict:
@@ -141,7 +133,13 @@ def _draw(rows: Sequence[Row]) -> "Figure":
         for row in rows:
             y, color = names.index(row["network"]), f"C{row['seed']}"
             accuracy.errorbar(
-                row["top1"], y, xerr=_half_interval(row), fmt="o", color=color, markersize=4, linewidth=1.2
+                row["top1"],
+                y,
+                xerr=top1_half_interval(row),
+                fmt="o",
+                color=color,
+                markersize=4,
+                linewidth=1.2,
             )
             field.plot(row["mass_side_50_px"], y, "o", color=color, markersize=4)
         accuracy.set_xlabel("top-1 accuracy (%), 95% intervals over validation images")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, TypedDict
 
-from runkit.content import Computation, Count, ModelArguments, RunHead, Share, Weights, WeightsIdentity
+from runkit.content import Computation, Count, ModelArguments, Normalisation, RunHead, Share, Weights, WeightsIdentity
 from runkit.schema import Keywords
 from shapebias.stimuli.images import StimuliFiles
 
@@ -28,15 +28,13 @@ class StimuliIdentity(TypedDict):
     content_sha256: str
 
 
-class _Said(TypedDict, total=False):
+class _ClassList(TypedDict, total=False):
     classes: Annotated[
         str, Keywords(description="'imagenet-1k' or the SHA-256 of the class list, where it was said (--classes)")
     ]
-    mean: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
-    std: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
 
 
-class ProbabilitiesIdentity(_Said):
+class ProbabilitiesIdentity(_ClassList, Normalisation):
     """What decides a network's probabilities."""
 
     model: str

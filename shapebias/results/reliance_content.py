@@ -9,6 +9,7 @@ from runkit.content import (
     Interval,
     IntervalMethod,
     ModelArguments,
+    Normalisation,
     RunHead,
     Share,
     SkippedNetwork,
@@ -43,12 +44,7 @@ class ImagesIdentity(TypedDict):
     classes: Annotated[int, Keywords(minimum=0, description="how many; 0 without labels")]
 
 
-class _Normalisation(TypedDict, total=False):
-    mean: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
-    std: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
-
-
-class RelianceIdentity(_Normalisation):
+class RelianceIdentity(Normalisation):
     """What decides a network's answers."""
 
     model: str

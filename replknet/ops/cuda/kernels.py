@@ -23,7 +23,7 @@ from replknet.ops.cuda import nvrtc, proof
 from replknet.ops.cuda.source import DEVICE_HEADER, SOURCE
 from replknet.ops.layout import as_format, crop, empty_output, format_of
 
-__all__ = ["Tile", "choose_tile", "direct_tile", "forward", "mma_tile", "weight_grad"]
+__all__ = ["Tile", "choose_tile", "direct_tile", "forward", "launch_tile", "mma_tile", "weight_grad"]
 
 _LOG = logging.getLogger(__name__)
 _SCALARS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
@@ -177,6 +177,19 @@ def _forward_nvrtc(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     tile = choose_tile(scalar, tensor_cores=tensor_cores, planes=n * channels, height=height, width=width, kh=kh, kw=kw)
     function = _function(tile, f"sm_{major}{minor}", device)
     y = torch.empty_like(x)
+    launch_tile(tile, function, x, weight, bias, y)
+    return y
+
+
+def launch_tile(
+    tile: Tile, function: ctypes.c_void_p, x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor
+) -> None:
+    """Queue a loaded tile on the current stream: the convolution of contiguous (N, C, H, W) goes to `y`.
+
+    Raises: nvrtc.KernelUnavailable if the driver refuses the launch.
+    """
+    device = x.device.index
+    n, channels, height, width = x.shape
     tiles_x, tiles_y = -(-width // tile.columns), -(-height // tile.rows)
     arguments = (
         ctypes.c_void_p(x.data_ptr()),
@@ -198,7 +211,6 @@ def _forward_nvrtc(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         device=device,
         stream=torch.cuda.current_stream(device).cuda_stream,
     )
-    return y
 
 
 @lru_cache(maxsize=256)
