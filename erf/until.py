@@ -1,9 +1,11 @@
 """What `--until` says: the width of an interval, as a share of its value, at which enough images are measured."""
 
+from runkit.intervals import FEW
+
 __all__ = ["MIN_IMAGES", "read_share"]
 
-MIN_IMAGES = 10
-"""Images that are measured at least; the interval of fewer is not to be trusted."""
+MIN_IMAGES = FEW
+"""The smallest number of images that are measured: intervals from fewer are unreliable."""
 
 
 def read_share(text: str) -> float:

@@ -68,7 +68,11 @@ class RunHead(Environment):
     ]
 
 
-class IntervalMethod(TypedDict):
+class _Few(TypedDict, total=False):
+    note: Annotated[str, Keywords(description="a warning, only where the images are too few for reliable intervals")]
+
+
+class IntervalMethod(_Few):
     """How intervals were made."""
 
     level: Share

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from runkit import UserError, describe_run, format_table, run_main, save_csv, save_json, save_latex
 from runkit.files import refuse_unwritable
+from runkit.intervals import note_on_few
 from runkit.options import add_output
 
 if TYPE_CHECKING:  # these load pandas, which --help need not wait for
@@ -150,7 +151,8 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
     )
     save_csv(stem.with_suffix(".csv"), rows)
     save_latex(stem.with_suffix(".tex"), header, table, note="the numbers in full are in sensitivity.csv")
-    sys.stdout.write(format_table(header, table) + "\n")
+    few = note_on_few(choice.measurement.trials for choice in choices)
+    sys.stdout.write(format_table(header, table) + (f"\n\n{few}\n" if few else "\n"))
     _logger.info("wrote %s", ", ".join(str(stem.with_suffix(end)) for end in (".json", ".csv", ".tex")))
     return 0
 

@@ -15,6 +15,7 @@ from erf.figures.caption import caption, caption_height, row_name, text_width, w
 from erf.measures.bootstrap import Resampled
 from erf.measures.extent import squares_area
 from erf.results.files import ErfResult
+from erf.results.tables import note_on_intervals
 from runkit.figures import axes_or_new, new_figure
 
 __all__ = ["draw_curves", "plot_mass_curves", "plot_radial_profiles", "profile_of"]
@@ -107,6 +108,7 @@ def draw_curves(results: Sequence[ErfResult], **options: Any) -> Figure:
     panel = min(2.6, 0.8 * across)
     same_kind = len({_kind(result) for result in results}) == 1
     notes = "Bands: 95% intervals over images. Dotted: a map that is even over the image."
+    notes += f" {few}" if (few := note_on_intervals(results)) else ""
     if same_kind and any(result.random_weights for result in results):
         notes += " Dashed: random weights."
     words = wrap_caption(f"{caption(results, shares=())}\n{notes}", width - 0.2)

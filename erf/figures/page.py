@@ -23,7 +23,7 @@ from erf.figures.curves import draw_curves, profile_of
 from erf.figures.maps import colour_map
 from erf.measures.squares import SquareArea, log_area, mass_area
 from erf.results.files import ErfResult, check_result, load_result, results_in
-from erf.results.tables import COLUMNS, PUBLISHED_COLUMNS, shown_measures
+from erf.results.tables import COLUMNS, PUBLISHED_COLUMNS, note_on_intervals, shown_measures
 from runkit import file_stem, load_json
 from runkit.figures import INK
 from runkit.html.page import (
@@ -211,6 +211,7 @@ def _add_readings(
 
 
 def _table(text: str, results: Sequence[ErfResult], columns: Any) -> Table:
+    text = " ".join(filter(None, [text, note_on_intervals(results)]))
     rows = [
         Row(
             row_name(result),

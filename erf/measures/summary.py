@@ -28,6 +28,8 @@ from erf.measures.squares import LOG_THRESHOLDS, MASS_THRESHOLDS, check_map, log
 from erf.measures.sums import Centre, MapSums, map_sums
 from erf.measures.value import Value
 from runkit import format_html
+from runkit.content import IntervalMethod
+from runkit.intervals import note_on_few
 
 __all__ = ["QUANTITIES", "SINGLE", "Measured", "Quantity", "each_threshold", "measure", "no_such_measure"]
 
@@ -188,7 +190,9 @@ class Measured:
             if name in self.values
             for threshold, part in each_threshold(quantity, self.values[name])
         ]
-        return format_html(["measure", "value", "95% interval over images", "unit"], rows)
+        table = format_html(["measure", "value", "95% interval over images", "unit"], rows)
+        note = note_on_few([self.mass_curve.num_images])
+        return f"{table}<p>{note}</p>" if note else table
 
 
 def each_threshold(quantity: Quantity, value: Resampled) -> Iterator[tuple[float | None, Resampled]]:
@@ -342,11 +346,16 @@ def _describe_all(measured: Measured) -> FieldMeasures:
         "centre_px": list(centre),
         "score_max": float(contribution.max()),
         "score_sum": float(contribution.sum()),
-        "interval": {"level": LEVEL, "method": METHOD, "resamples": RESAMPLES, "seed": SEED}
-        if len(measured.mass_curve.resamples)
-        else None,
+        "interval": _describe_interval(measured.mass_curve) if len(measured.mass_curve.resamples) else None,
     }
     return cast(FieldMeasures, content)  # some keys are put together; tests compare with the JSON Schema of the type
+
+
+def _describe_interval(curve: Resampled) -> IntervalMethod:
+    method: IntervalMethod = {"level": LEVEL, "method": METHOD, "resamples": RESAMPLES, "seed": SEED}
+    if note := note_on_few([curve.num_images]):
+        method["note"] = note
+    return method
 
 
 def _is_gaussian(measured: Measured) -> bool:

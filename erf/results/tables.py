@@ -13,6 +13,7 @@ from erf.measures.squares import LOG_THRESHOLDS, MASS_THRESHOLDS, SquareArea, lo
 from erf.measures.summary import QUANTITIES, Quantity, each_threshold, no_such_measure
 from erf.results.files import ErfResult
 from runkit import SCHEMA_VERSION, UserError, format_table, save_csv, save_json, save_latex
+from runkit.intervals import note_on_few
 
 __all__ = [
     "COLUMNS",
@@ -24,6 +25,7 @@ __all__ = [
     "comparison_files",
     "difference_rows",
     "measure_rows",
+    "note_on_intervals",
     "read_columns",
     "shown_measures",
     "summary",
@@ -172,6 +174,8 @@ def summary(result: ErfResult) -> Row:
     """What `--json` says of a result: what it is of, and every measure, undefined numbers as None."""
     numbers = ("measure", "threshold", "unit", "value", "low", "high")
     head = {**_head(result), "layer_taken": result.provenance.get("layer_taken")}
+    if note := note_on_intervals([result]):
+        head["note"] = note
     return {**head, "measures": [{key: row[key] for key in numbers} for row in measure_rows(result)]}
 
 
@@ -231,7 +235,7 @@ def text_table(results: Sequence[ErfResult]) -> str:
 
     header = ["network", *(heading for _, _, heading, _ in COLUMNS)]
     measures = format_table(header, [[r.name, *_cells(r)] for r in results])
-    notes = list(filter(None, map(_off_centre, results)))
+    notes = list(filter(None, [note_on_intervals(results), *map(_off_centre, results)]))
     return "\n\n".join(
         [
             block("Area ratio as published, on log10(score + 1) / max; side in pixels:", LOG_THRESHOLDS, log_area),
@@ -240,6 +244,11 @@ def text_table(results: Sequence[ErfResult]) -> str:
             *(["\n".join(notes)] if notes else []),
         ]
     )
+
+
+def note_on_intervals(results: Sequence[ErfResult]) -> str:
+    """A warning where intervals come from too few images; empty where none is needed."""
+    return note_on_few(len(result.sums) for result in results if result.sums)
 
 
 def _off_centre(result: ErfResult) -> str:
@@ -258,7 +267,8 @@ def _off_centre(result: ErfResult) -> str:
 def _save_latex(path: Path, results: Sequence[ErfResult], columns: Columns) -> None:
     header = ["network", "weights", *(heading for _, _, heading, _ in columns)]
     rows = [[result.name, result.weights_label, *_cells_of(result, columns)] for result in results]
-    save_latex(path, header, rows, note="lengths and areas in pixels, 95% intervals over images in brackets")
+    note = "lengths and areas in pixels, 95% intervals over images in brackets"
+    save_latex(path, header, rows, note="\n".join(filter(None, [note, note_on_intervals(results)])))
 
 
 def shown_measures(result: ErfResult, columns: Columns = COLUMNS) -> list[Shown]:

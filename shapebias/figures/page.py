@@ -32,7 +32,7 @@ from shapebias.figures.observers import Style, choose_styles, rank
 from shapebias.figures.shape_bias import draw_comparison
 from shapebias.measures.shape_bias import Estimate, Measurement
 from shapebias.results.comparison import Comparison, comparison_path, read_comparison
-from shapebias.results.files import ResultFolder
+from shapebias.results.files import ResultFolder, note_on_images
 from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
 
 __all__ = ["describe_answers", "estimate_cell", "find_folders", "say_value", "title_of"]
@@ -146,6 +146,7 @@ def _measure_table(comparison: Comparison, series: Sequence[Measurement]) -> Tab
         ]
         rows.append(Row(measurement.label, tuple(cells)))
     text = "Fractions of trials with 95% intervals over images; kappa is the mean error consistency with each person."
+    text = " ".join(filter(None, [text, note_on_images(series)]))
     return Table(text, ("observer", *(_COLUMNS[key] for key in keys), "kappa with people", "trials"), tuple(rows))
 
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from runkit import UserError, atomic_write, load_json
+from runkit.intervals import note_on_few
 from shapebias.answers.datasets import Answers, warn_of_faults
 from shapebias.answers.raw_data import RANDOM_SUFFIX, label_of
 from shapebias.measures.benchmark import (
@@ -118,6 +119,7 @@ def measure_benchmark(
             "ranks": _RANKS,
             "resamples": resamples,
             "seed": seed,
+            **({"note": few} if (few := note_on_few(len(one.images) for one in chosen.values())) else {}),
         }
         if intervals
         else None,

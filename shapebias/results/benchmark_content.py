@@ -193,7 +193,11 @@ class NetworkPairs(TypedDict):
     pairs: Sequence[NetworkPair]
 
 
-class ResamplingMethod(TypedDict):
+class _Few(TypedDict, total=False):
+    note: Annotated[str, Keywords(description="a warning, only where a dataset has too few images")]
+
+
+class ResamplingMethod(_Few):
     """How intervals were made."""
 
     level: Share

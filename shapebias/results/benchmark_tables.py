@@ -154,6 +154,8 @@ def show_benchmark(content: BenchmarkFile) -> str:
             "",
             "In brackets 95% intervals, with other images and the same persons; ranks among these networks.",
         ]
+        if "note" in content["interval"]:
+            lines.append(content["interval"]["note"])
     header, rows = table_of_significant(content)
     if rows:
         lines += ["", format_table(header, rows)]

@@ -16,7 +16,7 @@ from shapebias.measures.content import ErrorConsistency
 from shapebias.measures.differences import Difference, compare_pairs, describe_test
 from shapebias.measures.shape_bias import RATIOS, Measurement, consistency_table, measure
 from shapebias.results.content import ComparisonHead, ComparisonResult
-from shapebias.results.files import UNITS, ResultFolder, describe_interval
+from shapebias.results.files import UNITS, ResultFolder, describe_interval, note_on_images
 
 __all__ = [
     "Comparison",
@@ -155,7 +155,7 @@ def write_comparison(
         "pictures": [path.name for path in pictures],
         "results": {
             "units": UNITS,
-            "interval": describe_interval(),
+            "interval": describe_interval([*comparison.series, *comparison.persons]),
             "observers": [measurement.as_dict() for measurement in [*comparison.series, *comparison.persons]],
             "error_consistency": comparison.consistency,
             "differences": {"test": describe_test(), "pairs": differences},
@@ -163,6 +163,8 @@ def write_comparison(
     }
     save_json(target, content)
     note = f"the numbers in full, and what made them, are in {target.name}"
+    if few := note_on_images([*comparison.series, *comparison.persons]):
+        note = f"{note}\n{few}"
     tables = [
         save_csv(folder.root / f"{stem}.csv", summary(comparison)),
         save_latex(folder.root / f"{stem}.tex", *_observer_table(comparison, ranks=True), note=note),
@@ -188,7 +190,9 @@ def summary(comparison: Comparison) -> list[dict[str, Any]]:
 
 def show_table(comparison: Comparison) -> str:
     """The comparison as text, a row for each network and one for people."""
-    return format_table(*_observer_table(comparison))
+    table = format_table(*_observer_table(comparison))
+    note = note_on_images([*comparison.series, *comparison.persons])
+    return f"{table}\n\n{note}" if note else table
 
 
 def _observer_table(comparison: Comparison, *, ranks: bool = False) -> tuple[list[str], list[list[str]]]:

@@ -4,20 +4,21 @@ Everything here starts from answers already recorded; neither torch nor a networ
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runkit import UserError, file_stem, load_json, save_json, sha256_of_file
 from runkit.content import IntervalMethod
+from runkit.intervals import note_on_few
 from shapebias.answers.observers import Observer, csv_name
 from shapebias.measures.bootstrap import CONFIDENCE, METHOD, RESAMPLES
 from shapebias.measures.shape_bias import Measurement
 from shapebias.results.content import NetworkHead, ObserverResults, RawData, RecordedHead, SavedFile
 from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
 
-__all__ = ["UNITS", "ResultFolder", "describe_interval", "describe_raw_data", "describe_results"]
+__all__ = ["UNITS", "ResultFolder", "describe_interval", "describe_raw_data", "describe_results", "note_on_images"]
 
 _logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class ResultFolder:
 
 def describe_results(measurement: Measurement) -> ObserverResults:
     """The `results` block of an observer's JSON."""
-    return {"units": UNITS, "interval": describe_interval(), **measurement.as_dict()}
+    return {"units": UNITS, "interval": describe_interval([measurement]), **measurement.as_dict()}
 
 
 def describe_raw_data(observer: Observer) -> RawData:
@@ -153,6 +154,14 @@ def _hashes_of(raw_data: Mapping[str, Any]) -> str:
 UNITS = "fractions in [0, 1]; counts in confusion (rows: na, then the categories; columns: category of the shape)"
 
 
-def describe_interval() -> IntervalMethod:
-    """The `interval` block beside measures in a result file."""
-    return {"level": CONFIDENCE, "method": METHOD, "resamples": RESAMPLES, "seed": 0}
+def describe_interval(measurements: Sequence[Measurement]) -> IntervalMethod:
+    """The `interval` block beside measures in a result file, with a note where they are of few images."""
+    method: IntervalMethod = {"level": CONFIDENCE, "method": METHOD, "resamples": RESAMPLES, "seed": 0}
+    if note := note_on_images(measurements):
+        method["note"] = note
+    return method
+
+
+def note_on_images(measurements: Iterable[Measurement]) -> str:
+    """A warning where intervals come from too few images; empty where none is needed."""
+    return note_on_few(one.trials for one in measurements if one.kind != "people")

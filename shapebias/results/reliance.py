@@ -8,6 +8,7 @@ from typing import Any, cast
 from runkit import UserError, format_table, load_json, save_csv, save_json, save_latex, sha256_of_file
 from runkit.content import IntervalMethod, RunHead, SkippedNetwork
 from runkit.files import file_stem
+from runkit.intervals import note_on_few
 from shapebias.answers.suppressed import SuppressedAnswers
 from shapebias.measures.bootstrap import Estimate
 from shapebias.measures.reliance import RESAMPLES, Reliance, RelianceDifference
@@ -82,7 +83,11 @@ def write_reliance(measured: Reliance, answers: SuppressedAnswers, answers_path:
         **cast(RelianceProvenance, answers.provenance),
         "label": answers.label,
         "probabilities": {"file": answers_path.name, "sha256": sha256_of_file(answers_path)},
-        "results": {"units": _UNITS, "interval": _INTERVAL, **cast(RelianceMeasures, measured.as_dict())},
+        "results": {
+            "units": _UNITS,
+            "interval": _describe_interval([measured]),
+            **cast(RelianceMeasures, measured.as_dict()),
+        },
     }
     save_json(path, content)
     return path
@@ -133,7 +138,7 @@ def write_comparison(
         "pictures": [path.name for path in pictures],
         "results": {
             "units": _UNITS,
-            "interval": _INTERVAL,
+            "interval": _describe_interval(measured),
             "networks": [cast(RelianceMeasures, one.as_dict()) for one in measured],
             "differences": {"test": _TEST, "pairs": pairs},
             "control": control,
@@ -141,6 +146,8 @@ def write_comparison(
     }
     save_json(target, content)
     note = f"the numbers in full, and what made them, are in {target.name}"
+    if few := note_on_few(one.images for one in measured):
+        note = f"{note}\n{few}"
     rows = [_plain_row(one.name, point.as_dict()) for one in measured for point in one.points]
     labels = {one.name: one.label for one in measured}
     summary = [_plain_row(one.name, row) for one in measured for row in _summary_rows(one)]
@@ -180,9 +187,22 @@ def comparison_files(folder: RelianceFolder, formats: Sequence[str]) -> list[Pat
     return [folder.root / name for name in names + [f"{p}.{suffix}" for p in PICTURES for suffix in formats]]
 
 
+def _describe_interval(measured: Sequence[Reliance]) -> IntervalMethod:
+    method: IntervalMethod = {
+        "level": 0.95,
+        "method": "percentile bootstrap over images, all variants of an image drawn together",
+        "resamples": RESAMPLES,
+        "seed": 0,
+    }
+    if note := note_on_few(one.images for one in measured):
+        method["note"] = note
+    return method
+
+
 def show_reliance(measured: Sequence[Reliance]) -> str:
     """The comparison as text, one row per network."""
-    return format_table(*_table(measured))
+    table, note = format_table(*_table(measured)), note_on_few(one.images for one in measured)
+    return f"{table}\n\n{note}" if note else table
 
 
 def _table(measured: Sequence[Reliance]) -> tuple[list[str], list[list[str]]]:
@@ -249,12 +269,6 @@ def _plain_row(network: str, point: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _UNITS = "accuracies, changed answers and areas are fractions; reliance is 1 minus a mean of areas"
-_INTERVAL: IntervalMethod = {
-    "level": 0.95,
-    "method": "percentile bootstrap over images, all variants of an image drawn together",
-    "resamples": RESAMPLES,
-    "seed": 0,
-}
 _TEST: BootstrapTest = {
     "method": "paired bootstrap over images, two-sided",
     "resamples": RESAMPLES,

@@ -1,0 +1,83 @@
+"""The note on intervals from few images: when there is one, and that every table and result shows it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from example_results import make_erf_result
+
+from erf.results import tables
+from runkit.intervals import FEW, note_on_few
+from shapebias.answers.observers import Observer, make_trials
+from shapebias.answers.suppressed import SuppressedAnswers
+from shapebias.measures.reliance import Draws, Reliance, measure_reliance
+from shapebias.results.comparison import compare, show_table
+from shapebias.results.files import describe_interval
+from shapebias.results.reliance import show_reliance
+from shapebias.stimuli.suppressions import choose_variants
+
+UNRELIABLE = "images are unreliable: use at least 10 images."
+
+
+def make_reliance(images: int) -> Reliance:
+    variants, labels = choose_variants(["greyscale"]), np.arange(images) % 4
+    answers = SuppressedAnswers(
+        name="net",
+        label="net",
+        outputs=4,
+        variants=tuple(variant.label for variant in variants),
+        images=tuple(f"{i}.png" for i in range(images)),
+        labels=labels,
+        top_outputs=np.tile(labels, (len(variants), 1))[..., None].astype(np.int32),
+        top_probabilities=np.ones((len(variants), images, 1), np.float32),
+        label_probability=np.ones((len(variants), images), np.float32),
+        provenance={},
+    )
+    return measure_reliance(answers, variants, draws=Draws.of(images, resamples=20))
+
+
+@pytest.mark.parametrize(
+    ("counts", "start"),
+    [
+        ([FEW], ""),
+        ([1], ""),  # has no interval
+        ([50, 1, FEW], ""),
+        ([3, 50], "Intervals from 3 images"),
+        ([4, 2, 3], "Intervals from 2 to 4 images"),
+    ],
+)
+def test_only_few_images_have_a_note(counts, start):
+    note = note_on_few(counts)
+    assert note.startswith(start)
+    assert bool(note) == bool(start)
+
+
+def test_receptive_fields_of_few_images(tmp_path):
+    few = [make_erf_result(name, sigma, images=3) for name, sigma in (("one", 6), ("other", 8))]
+    many = make_erf_result("many", 8, images=FEW)
+    assert f"Intervals from 3 {UNRELIABLE}" in tables.text_table(few)
+    assert "unreliable" not in tables.text_table([many])
+    assert UNRELIABLE in few[0].measured["interval"]["note"]
+    assert UNRELIABLE in tables.summary(few[0])["note"]
+    assert UNRELIABLE in few[0].measured._repr_html_()
+    assert "note" not in tables.summary(many)
+    assert "note" not in many.measured["interval"]
+    tables.write_tables(few, tmp_path / "comparison")
+    assert f"% Intervals from 3 {UNRELIABLE}" in (tmp_path / "comparison.tex").read_text(encoding="utf-8")
+
+
+def test_shape_bias_of_few_images():
+    def answering(images: int) -> Observer:
+        names = [f"cat{i}-dog{i}.png" for i in range(1, images + 1)]
+        trials: pd.DataFrame = make_trials("net", names, ["cat", "dog"] * (images // 2))
+        return Observer("net", trials)
+
+    few, many = compare([answering(4)]), compare([answering(FEW)])
+    assert f"Intervals from 4 {UNRELIABLE}" in show_table(few)
+    assert UNRELIABLE in describe_interval(few.networks)["note"]
+    assert "unreliable" not in show_table(many)
+    assert "note" not in describe_interval(many.networks)
+
+
+def test_reliance_of_few_images():
+    assert f"Intervals from 4 {UNRELIABLE}" in show_reliance([make_reliance(4)])
+    assert "unreliable" not in show_reliance([make_reliance(FEW)])
