@@ -1,10 +1,12 @@
 """The model zoo that both tools share: RepLKNet beside every network of timm, and how weights get into it.
 
-Importing this package registers the networks, so `timm.create_model("replknet31b")` works for anyone. The command
-`python -m replknet.train` alone, of which Python imports this package first, does so when it has read its arguments.
+Importing this package registers the networks, so `timm.create_model("replknet31b")` works for anyone. Python imports
+this package before its commands `python -m replknet.train` and `python -m replknet.evaluate`; those two register the
+networks when they have read their arguments.
 """
 
 import importlib
+import itertools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +22,16 @@ __all__ = [
     "resolve_weights",
 ]
 
-_TRAIN = ["-m", "replknet.train"]
+_COMMANDS = [("-m", "replknet.train"), ("-m", "replknet.evaluate")]
 
-if TYPE_CHECKING or _TRAIN not in [sys.orig_argv[at : at + 2] for at in range(len(sys.orig_argv))]:
+if TYPE_CHECKING or not {*_COMMANDS} & {*itertools.pairwise(sys.orig_argv)}:
     from replknet.architectures.replknet import RepLKNet
     from replknet.optimize import optimize, preferred_memory_format
     from replknet.zoo import LoadedModel, Preprocessing, WeightsRecord, WeightsUnavailable, load_model, resolve_weights
 
 
 def __getattr__(name: str) -> Any:
-    """A public name in a training: its help answers without PyTorch."""
+    """A public name in a command of this package: its help answers without PyTorch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     rooms = {"RepLKNet": "architectures.replknet", "optimize": "optimize", "preferred_memory_format": "optimize"}

@@ -1,8 +1,9 @@
 """What intervals of both tools and of the claims have in common."""
 
+import math
 from collections.abc import Iterable
 
-__all__ = ["FEW", "normal_quantile", "note_on_few"]
+__all__ = ["FEW", "normal_quantile", "note_on_few", "share_interval"]
 
 FEW = 10
 """An interval from fewer images than this is unreliable, and a note says so."""
@@ -26,3 +27,19 @@ def note_on_few(counts: Iterable[int]) -> str:
         return ""
     images = f"{few[0]}" if len(few) == 1 else f"{few[0]} to {few[-1]}"
     return f"Intervals from {images} images are unreliable: use at least {FEW} images."
+
+
+def share_interval(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a probability of which `successes` of `count` independent trials are known.
+
+    Source: Wilson (1927), doi:10.1080/01621459.1927.10502953.
+
+    Returns: Its ends, from 0 to 1.
+    Raises: ValueError if there are no trials, or more successes than trials.
+    """
+    if not 0 <= successes <= count or not count:
+        raise ValueError(f"{successes} successes of {count} trials")
+    z, share = normal_quantile(confidence), successes / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return max(0.0, middle - half), min(1.0, middle + half)

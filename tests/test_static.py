@@ -58,6 +58,7 @@ for name in {chosen}:
 COMMANDS = [
     *("erf.visualize", "erf.claims", "shapebias.run", "shapebias.reliance", "shapebias.benchmark", "shapebias.relate"),
     *("shapebias.sensitivity", "shapebias.toolbox", "htmlreport", "replknet.train"),
+    "replknet.evaluate",
 ]
 
 

@@ -12,19 +12,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.data import create_loader
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import InterpolationMode, pil_to_tensor, resize
 
+from replknet.training.evaluation import read_whole
 from replknet.training.recipe import Recipe
 from runkit import UserError, sha256_of_lines
 
-__all__ = ["Folders", "cut_out", "draw_boxes", "seed_of"]
+__all__ = ["Folders", "cut_out", "draw_boxes", "open_folder", "seed_of"]
 
-_EVALUATED_AT_ONCE = 256  # images
 _DECODED_AT_ONCE = 64  # images
 _ATTEMPTS = 10  # boxes drawn for an image until one lies within it, as in torchvision's RandomResizedCrop
 _RATIO = (3 / 4, 4 / 3)  # of a box's width and height, likewise
@@ -45,7 +44,7 @@ class Folders:
     """
 
     def __init__(self, data: Path, workers: int):
-        self.train_set, self.val_set = (_image_folder(data, part) for part in ("train", "val"))
+        self.train_set, self.val_set = (open_folder(data, part) for part in ("train", "val"))
         self.classes: list[str] = self.train_set.classes
         self.workers = workers
         self._held: Tensor | None = None
@@ -79,16 +78,7 @@ class Folders:
 
     def val_batches(self, recipe: Recipe) -> Any:
         """All validation images in order, whole, scaled to the recipe's `test_size`."""
-        return create_loader(
-            self.val_set,
-            recipe.test_size,
-            _EVALUATED_AT_ONCE,
-            crop_pct=1.0,
-            interpolation="bicubic",
-            num_workers=self.workers,
-            use_prefetcher=False,
-            persistent_workers=False,
-        )
+        return read_whole(self.val_set, recipe.test_size, self.workers)
 
     def _hold(self, recipe: Recipe, device: torch.device) -> Tensor:
         """The training images (N, 3, side, side), bytes, on the device; decoded when they are first asked for."""
@@ -162,7 +152,11 @@ class _Decoded(Dataset[Tensor]):
         return pixels
 
 
-def _image_folder(data: Path, part: str) -> ImageFolder:
+def open_folder(data: Path, part: str) -> ImageFolder:
+    """The images of `<data>/<part>`, by class.
+
+    Raises: UserError if there is no such folder, or it has no classes or a class without images.
+    """
     try:
         return ImageFolder(str(data / part))
     except FileNotFoundError as error:

@@ -8,9 +8,11 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
+from replknet.training.evaluation import accuracy_of
+from replknet.training.taps import describe_taps, taps_in_words
 from runkit import atomic_write, save_csv, save_json, sha256_of_file
 
-__all__ = ["Trained", "write_trained"]
+__all__ = ["Trained", "model_card", "write_card", "write_trained"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Trained:
     Attributes:
         model: timm name.
         tag: Of the weights.
-        top1: Accuracy of the weights as they are in the file, on the validation images, in percent.
+        correct: How many validation images the weights as they are in the file answer rightly.
         recipe: Fields of `replknet.train.Recipe`.
         data: Classes, numbers of images, SHA-256 of their names.
         log: A row an epoch; accuracy is None where it was not measured.
@@ -29,11 +31,16 @@ class Trained:
 
     model: str
     tag: str
-    top1: float
+    correct: int
     recipe: dict[str, Any]
     data: dict[str, Any]
     log: Sequence[dict[str, float | None]]
     run: dict[str, Any]
+
+    @property
+    def top1(self) -> float:
+        """Accuracy on the validation images, in percent."""
+        return 100 * self.correct / self.data["val_images"]
 
 
 def write_trained(folder: Path, trained: Trained, network: nn.Module) -> list[Path]:
@@ -42,9 +49,7 @@ def write_trained(folder: Path, trained: Trained, network: nn.Module) -> list[Pa
     Returns: The files.
     """
     stem = folder / f"{trained.model}.{trained.tag}"
-    weights, curve, record, card = (
-        stem.with_name(f"{stem.name}.{end}") for end in ("safetensors", "csv", "json", "md")
-    )
+    weights, curve = (stem.with_name(f"{stem.name}.{end}") for end in ("safetensors", "csv"))
     tensors = {
         key: value.half().contiguous() if value.is_floating_point() else value
         for key, value in network.state_dict().items()
@@ -55,42 +60,67 @@ def write_trained(folder: Path, trained: Trained, network: nn.Module) -> list[Pa
     about = {
         "model": trained.model,
         "tag": trained.tag,
-        "top1": round(trained.top1, 2),
+        **accuracy_of(trained.correct, trained.data["val_images"]),
         "parameters": sum(p.numel() for p in network.parameters()),
         "file": {"name": weights.name, "sha256": sha256_of_file(weights), "size": weights.stat().st_size},
         "recipe": trained.recipe,
         "data": trained.data,
+        "taps": describe_taps(network, trained.recipe["size"]),
         "training_seconds": round(sum(row["seconds"] or 0.0 for row in trained.log), 1),
         **trained.run,
     }
+    return [weights, curve, *write_card(stem, about)]
+
+
+def write_card(stem: Path, about: dict[str, Any]) -> list[Path]:
+    """Write the record `<stem>.json` and the model card `<stem>.md`; returns both files."""
+    record, card = (stem.with_name(f"{stem.name}.{end}") for end in ("json", "md"))
     save_json(record, about)
     with atomic_write(card) as temporary:
         temporary.write_text(model_card(about), encoding="utf-8")
-    return [weights, curve, record, card]
+    return [record, card]
 
 
 def model_card(about: dict[str, Any]) -> str:
     """The record for people, as Markdown."""
     data, recipe, versions, file = about["data"], about["recipe"], about["versions"], about["file"]
-    side = recipe["test_size"]
-    machine = f"{about['threads']} threads, {about['device']}, {about['machine']['processor']}"
+    evaluated = about.get("evaluation", {})
+    side = evaluated.get("size_px", recipe["test_size"])
+    low, high = about["top1_interval"]
+    images = evaluated.get("val_images", data["val_images"])
     rows = {
         "network": f"`{about['model']}`, {about['parameters'] / 1e6:.2f} M parameters in training form",
-        "top-1": f"{about['top1']:.2f}% of {data['val_images']} validation images, central {side}×{side} pixels",
+        "top-1": f"{about['top1']:.2f}% [{low:.1f}, {high:.1f}] (95%, Wilson) of {images} validation images, "
+        f"central {side}×{side} pixels",
         "file": f"`{file['name']}`, float16, {file['size'] / 1e6:.2f} MB, SHA-256 `{file['sha256']}`",
         "data": f"{data['train_images']} training images; {len(data['classes'])} classes: {', '.join(data['classes'])}",
+        "images": _images_in_words(recipe, about.get("note")),
+        "taps": taps_in_words(about["taps"]),
         "recipe": ", ".join(f"{key} {value}" for key, value in recipe.items()),
-        "time": f"{about['training_seconds'] / 60:.0f} minutes; {machine}",
+        "time": f"{about['training_seconds'] / 60:.0f} minutes; {_machine(about)}",
         "made": f"{about['started']}, commit {about['git_commit']}, torch {versions['torch']}, timm {versions['timm']}",
         "command": f"`{about['command']}`",
     }
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    if evaluated:
+        rows["evaluated"] = f"{evaluated['started']}, commit {evaluated['git_commit']}; {_machine(evaluated)}"
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items() if value)
     return f"""# {about["model"]}.{about["tag"]}
 
 | | |
 |---|---|
 {table}
 
-Made to show what a trained network of this form looks at, not to classify photographs: it knows ten classes, and was
-trained at {recipe["size"]} pixels. Taps of its kernels that no training image reached are zero.
+Made to show what a trained network of this form looks at, not to classify photographs: it knows the classes above
+alone, and was trained at {recipe["size"]} pixels. Taps of its kernels that no training image reached are zero.
 """
+
+
+def _images_in_words(recipe: dict[str, Any], note: str | None) -> str:
+    """How the photographs became training images, as far as the recipe says it, and what is noted of them."""
+    held = recipe.get("held_size")
+    read = f"read as squares of {held}×{held} pixels; a photograph that was none was squashed" if held else ""
+    return "; ".join(filter(None, (note, read)))
+
+
+def _machine(run: dict[str, Any]) -> str:
+    return f"{run['threads']} threads, {run['device']}, {run['machine']['processor']}"

@@ -100,11 +100,11 @@ def _course(
         row = (f"{key} {value:.4g}" for key, value in training.log[-1].items() if value is not None)
         _logger.info("%s %s", training.stem, ", ".join(row))
     network = training.ema.module.half().float()  # as the file holds it
-    top1 = training.evaluate(network)
+    correct = training.evaluate(network)
     trained = Trained(
         model=training.name,
         tag=training.tag,
-        top1=top1,
+        correct=correct,
         recipe=asdict(training.recipe),
         data=training.folders.describe(),
         log=training.log,
@@ -118,5 +118,5 @@ def _course(
     )
     written = write_trained(folder, trained, network)
     progress.unlink(missing_ok=True)
-    _logger.info("%s: top-1 %.2f%%; wrote %s", training.stem, top1, ", ".join(map(str, written)))
+    _logger.info("%s: top-1 %.2f%%; wrote %s", training.stem, trained.top1, ", ".join(map(str, written)))
     return trained

@@ -13,11 +13,12 @@ from timm.data import Mixup
 from timm.loss import SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
-from timm.utils import AverageMeter, accuracy, random_seed
+from timm.utils import random_seed
 from torch import nn
 from tqdm import tqdm
 
 from replknet.training.data import Folders, seed_of
+from replknet.training.evaluation import count_correct
 from replknet.training.moving_average import MovingAverage
 from replknet.training.precision import autocast, keep_depthwise_in_float32, orthogonalise_in, resolve_precision
 from replknet.training.recipe import Recipe
@@ -134,7 +135,7 @@ class Training:
                 progress.update()
                 yield
         self._read_losses()
-        top1 = self.evaluate(self.ema.module) if evaluate else None
+        top1 = 100 * self.evaluate(self.ema.module) / len(self.folders.val_set) if evaluate else None
         lr, loss = float(self.optimizer.param_groups[0]["lr"]), self.begun["loss"] / self.steps
         seconds = round(before + time.perf_counter() - started, 1)
         numbers = (epoch + 1, self.recipe.size_at(epoch), lr, loss, top1, seconds)
@@ -170,15 +171,9 @@ class Training:
             self.begun["loss"] += loss
         self._unread.clear()
 
-    @torch.no_grad()
-    def evaluate(self, model: nn.Module) -> float:
-        """Top-1 accuracy on the validation images, in percent."""
-        top1 = AverageMeter()
-        model.eval()
-        for images, target in self.folders.val_batches(self.recipe):
-            (correct,) = accuracy(model(self._place(images)), target.to(self.device), topk=(1,))
-            top1.update(correct.item(), len(images))
-        return float(top1.avg)
+    def evaluate(self, model: nn.Module) -> int:
+        """How many validation images have their label as the first answer."""
+        return count_correct(model, self.folders.val_batches(self.recipe), self.device)
 
     def save(self, path: Path) -> None:
         """Write everything that `load` needs, whole or not at all."""

@@ -43,6 +43,8 @@ PARSERS = {  # program -> the module that builds its parser
     "shapebias.relate": "htmlreport.relate",
     "shapebias.sensitivity": "shapebias.sensitivity",
     "htmlreport": "htmlreport",
+    "replknet.train": "replknet.train",
+    "replknet.evaluate": "replknet.evaluate",
 }
 CONSOLE_SCRIPTS = {"erf": "erf.visualize", "shapebias": "shapebias.run"}
 SMALLER = {  # as shown -> as run

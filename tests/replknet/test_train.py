@@ -13,6 +13,7 @@ from timm.utils import ModelEmaV3
 from replknet.train import Recipe, main, zero_unseen_taps
 from replknet.training.data import cut_out, draw_boxes
 from replknet.training.moving_average import MovingAverage
+from replknet.training.taps import describe_taps, taps_in_words
 
 RECIPE = [
     "--epochs",
@@ -65,6 +66,13 @@ def test_a_run_leaves_a_checkpoint_with_its_card(two_colours, tmp_path):
     weights = load_file(stem.with_name(record["file"]["name"]))
     assert {v.dtype for v in weights.values() if v.is_floating_point()} == {torch.float16}
     timm.create_model("replknet3n", num_classes=2).load_state_dict(weights)
+    low, high = record["top1_interval"]
+    assert low < record["top1"] < high or record["top1"] in (0, 100)
+    card = stem.with_name(stem.name + ".md").read_text(encoding="utf-8")
+    assert f"[{low:.1f}, {high:.1f}]" in card
+    assert "read as squares of 160×160 pixels" in card
+    in_two_blocks = {"taps": 9 * 16, "unreached": 8 * 2, "zero": 8 * 2}  # at 32 pixels the last map is a single pixel
+    assert record["taps"] == {"size_px": 32, **in_two_blocks, "kernels": {"3x3": in_two_blocks}}
     assert len(stem.with_name(stem.name + ".csv").read_text(encoding="utf-8").splitlines()) == 3
     assert record["file"]["sha256"] in stem.with_name(stem.name + ".md").read_text(encoding="utf-8")
     assert not list(tmp_path.glob("*.progress.pt"))
@@ -180,3 +188,30 @@ def test_taps_that_meet_only_padding_start_and_stay_at_zero():
         model(x).square().sum().backward()
         optimizer.step()
     assert [int((w != 0).any(0).any(0).any(0).sum()) for w in large] == reach
+
+
+@pytest.mark.parametrize(
+    ("kernel", "size", "unreached"),
+    [
+        (31, 64, 31 * 31 - 31 * 31),  # a map of 16 meets offsets to 15
+        (31, 56, 31 * 31 - 27 * 27),  # a map of 14 meets offsets to 13
+        (3, 64, 0),
+    ],
+)
+def test_taps_are_counted_by_geometry_and_by_their_values(kernel, size, unreached):
+    torch.manual_seed(0)
+    stem = torch.nn.Conv2d(3, 4, 4, stride=4)
+    conv = torch.nn.Conv2d(4, 4, kernel, padding=kernel // 2, groups=4)
+    model = torch.nn.Sequential(stem, conv, torch.nn.Conv2d(4, 4, 1))
+    found = describe_taps(model, size)
+    assert found["kernels"][f"{kernel}x{kernel}"] == {"taps": kernel**2, "unreached": unreached, "zero": 0}
+    assert list(found["kernels"]) == (["31x31", "4x4"] if kernel == 31 else ["4x4", "3x3"])
+    assert found["taps"] == kernel**2 + 16
+    assert ("all" in taps_in_words(found)) is (unreached == 0)
+    with torch.no_grad():
+        conv.weight[:, :, 0, 0] = 0
+        conv.weight[0, :, 0, 1] = 0  # of one channel alone: the tap is in use
+    assert describe_taps(model, size)["zero"] == 1
+    zero_unseen_taps(model, size)
+    assert describe_taps(model, size)["zero"] == max(1, unreached)
+    assert f"{max(1, unreached)} are zero" in taps_in_words(describe_taps(model, size))

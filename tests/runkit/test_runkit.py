@@ -34,6 +34,7 @@ from runkit import (
 )
 from runkit.compute.device import choose_device
 from runkit.files import refuse_unwritable
+from runkit.intervals import share_interval
 from runkit.options import meant_device
 
 
@@ -261,3 +262,12 @@ def test_usual_mistakes_in_a_devices_name(name, meant):
 def test_an_unknown_device_is_called_so_in_few_words():
     with pytest.raises(UserError, match="--device nosuch cannot be used: PyTorch knows no such device; take cpu, cuda"):
         choose_device("nosuch")
+
+
+def test_intervals_of_shares():
+    """Wilson's interval of 8 in 10, and what is left of it where all or none succeed."""
+    assert share_interval(8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
+    assert share_interval(0, 10) == pytest.approx((0.0, 0.2775328), abs=1e-6)
+    assert share_interval(10, 10) == pytest.approx((0.7224672, 1.0), abs=1e-6)
+    with pytest.raises(ValueError, match="11 successes of 10"):
+        share_interval(11, 10)

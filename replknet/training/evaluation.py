@@ -1,0 +1,51 @@
+"""How many validation images a network answers rightly, while it is trained and afterwards."""
+
+from typing import Any
+
+import torch
+from timm.data import create_loader
+from torch import nn
+from torchvision.datasets import ImageFolder
+
+from runkit.intervals import share_interval
+
+__all__ = ["accuracy_of", "count_correct", "read_whole"]
+
+_AT_ONCE = 256  # images
+
+
+def read_whole(images: ImageFolder, size: int, workers: int) -> Any:
+    """All images in order, in batches, scaled so that the shorter side has `size` pixels; the middle is kept."""
+    return create_loader(
+        images,
+        size,
+        _AT_ONCE,
+        crop_pct=1.0,
+        interpolation="bicubic",
+        num_workers=workers,
+        use_prefetcher=False,
+        persistent_workers=False,
+    )
+
+
+@torch.no_grad()
+def count_correct(model: nn.Module, batches: Any, device: torch.device) -> int:
+    """How many images have their label as the most probable output; the network is put into eval mode.
+
+    Args:
+        model: On `device`.
+        batches: Of images (N, 3, S, S) and labels (N,).
+        device: Where the images are put.
+    """
+    model.eval()
+    correct = 0
+    for images, labels in batches:
+        answers = model(images.to(device, memory_format=torch.channels_last)).argmax(1)
+        correct += int((answers == labels.to(device)).sum())
+    return correct
+
+
+def accuracy_of(correct: int, count: int) -> dict[str, Any]:
+    """Top-1 of `count` images in percent, with Wilson's 95% interval, as a card's record has them."""
+    low, high = share_interval(correct, count)
+    return {"top1": round(100 * correct / count, 2), "top1_interval": [round(100 * low, 2), round(100 * high, 2)]}
