@@ -71,7 +71,7 @@ def _depthwise_conv2d(x: Any, weight: Any, bias: Any) -> Any:
         return torch.ops.replknet.depthwise_conv2d(x, weight, bias)
     if torch._C._len_torch_dispatch_stack():  # a counter of FLOPs may be at work
         flops.ensure_registered()
-    elif type(x) is Tensor and x.is_cpu and _is_plain(weight) and not torch._C._is_any_autocast_enabled():
+    elif type(x) is Tensor and x.is_cpu and _is_plain(weight) and not torch.is_autocast_enabled("cpu"):
         if bias is None:
             plan = cpu.plan_forward(x.shape, x.stride(), x.dtype, weight.shape, weight.dtype)
             filters_learn = weight.requires_grad
@@ -310,15 +310,13 @@ _AUTOCAST = torch.library.Library("replknet", "IMPL")
 
 
 def _register_autocast(device_type: str, key: str) -> None:
-    off = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
-
     def cast(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         dtype = torch.get_autocast_dtype(device_type)
 
         def to(tensor: Tensor) -> Tensor:  # float64 stays, as for PyTorch's own convolution
             return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
 
-        with torch._C._ExcludeDispatchKeyGuard(off):
+        with torch.autocast(device_type, enabled=False):
             return torch.ops.replknet.depthwise_conv2d(to(x), to(weight), None if bias is None else to(bias))
 
     _AUTOCAST.impl("depthwise_conv2d", cast, key)

@@ -7,19 +7,25 @@ A convolution is a product of spectra, so its cost does not grow with the kernel
 import torch
 from torch import Tensor
 
+from replknet.ops.layout import empty_output
+
 __all__ = ["forward", "weight_grad"]
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Same-padding convolution of (N, C, H, W) with (C, 1, kh, kw), contiguous; float32 or float64."""
+    """Same-padding convolution of (N, C, H, W) with (C, 1, kh, kw), in the layout of `x`; float32 or float64."""
     height, width = x.shape[2:]
     pad_h, pad_w = weight.shape[2] // 2, weight.shape[3] // 2
     # a circle longer by half a kernel keeps what wraps around off the map
     sides = (_fast_length(height + pad_h), _fast_length(width + pad_w))
     spectrum = torch.fft.rfft2(x.contiguous(), s=sides)
     spectrum *= _conjugate(torch.fft.rfft2(weight[:, 0], s=sides))
-    y = torch.fft.irfft2(spectrum, s=sides).roll((pad_h, pad_w), (2, 3))[:, :, :height, :width]
-    return y.contiguous() if bias is None else y + bias[:, None, None]
+    circle = torch.fft.irfft2(spectrum, s=sides)
+    y = empty_output(x)
+    for rows, circle_rows in _unrolled(height, pad_h, sides[0]):
+        for columns, circle_columns in _unrolled(width, pad_w, sides[1]):
+            y[:, :, rows, columns] = circle[:, :, circle_rows, circle_columns]
+    return y if bias is None else y.add_(bias[:, None, None])
 
 
 def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
@@ -31,6 +37,13 @@ def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) 
     spectrum *= _conjugate(torch.fft.rfft2(grad.contiguous(), s=sides))
     taps = torch.fft.irfft2(spectrum.sum(0), s=sides).roll((pad_h, pad_w), (1, 2))
     return taps[:, None, :kernel_height, :kernel_width].contiguous()
+
+
+def _unrolled(length: int, pad: int, side: int) -> list[tuple[slice, slice]]:
+    """Where the answer lies on the circle: it begins `pad` before the circle's start, and goes on from there."""
+    before = min(pad, length)
+    parts = [(slice(0, before), slice(side - pad, side - pad + before))]
+    return [*parts, (slice(before, length), slice(0, length - before))]
 
 
 def _conjugate(spectrum: Tensor) -> Tensor:

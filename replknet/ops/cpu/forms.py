@@ -1,4 +1,4 @@
-"""Depthwise convolution on CPU: the fastest of several exact formulations, chosen by shape from one table.
+"""Depthwise convolution on CPU: several exact formulations, of which `replknet.ops.cpu.tables` chooses by shape.
 
 PyTorch has two compiled kernels worth calling. Up to 13 taps a row oneDNN generates one in either memory format;
 beyond, only channels-last has a fast one, and contiguous tensors fall to a kernel that is 10 to 20 times slower. All
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from replknet.ops import fft
 from replknet.ops.cpu import toeplitz
+from replknet.ops.cpu.tables import WIDENED, select, select_form
 from replknet.ops.layout import (
     as_format,
     channels_last_strides,
@@ -36,9 +37,6 @@ from replknet.ops.layout import (
 )
 
 __all__ = [
-    "FORWARD_TABLE",
-    "INPUT_GRAD_TABLE",
-    "WEIGHT_GRAD_TABLE",
     "Plan",
     "forward",
     "input_grad",
@@ -48,113 +46,10 @@ __all__ = [
     "weight_grad",
 ]
 
-_ANY = (-(1 << 62), 1 << 62)
-_BF16 = (torch.bfloat16,)
-# Types without a fast kernel of their own, computed in float32. oneDNN has one for bfloat16 (sums in float32) where
-# the processor has AVX-512; for float16 PyTorch's kernels were up to 300 times slower than float32.
-_WIDENED = (torch.float16,) if torch.ops.mkldnn._is_mkldnn_bf16_supported() else (torch.float16, torch.bfloat16)
+_NCHW, _NHWC = torch.contiguous_format, torch.channels_last
 # Up to this many products the gradient costs less in PyTorch's compiled code, slow kernels included, than the way
 # through an operator written in Python. Measured as the crossing of the two on 2 cores of an AMD EPYC (Zen 4).
 _SMALL_WORK = 1 << 19
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table: the form to use where every condition holds; ranges are inclusive."""
-
-    form: str
-    dtype: tuple[torch.dtype, ...] = (torch.float32,)
-    layout: torch.memory_format | None = None  # None: either
-    kernel_width: tuple[int, int] = _ANY
-    taps: tuple[int, int] = _ANY  # kh · kw
-    channels: tuple[int, int] = _ANY
-    maps: tuple[int, int] = _ANY  # N · C
-    batch: tuple[int, int] = _ANY
-    area: tuple[int, int] = _ANY  # H · W
-    overhang: tuple[int, int] = _ANY  # padding less the map's side, the larger of both axes
-
-
-_NCHW, _NHWC = torch.contiguous_format, torch.channels_last
-# The first row that fits is used. Measured with PyTorch 2.15 (oneDNN 3.13, MKL) on two cores of an AMD EPYC (Zen 4,
-# AVX-512); a form stands here only where it is a tenth faster than PyTorch's own call, or saves a small one more than
-# the 3 microseconds that the way to it costs. Another processor moves the borders a little; none changes the answer.
-FORWARD_TABLE = (
-    Row("stock_contiguous", dtype=(torch.float64,), taps=(0, 48)),
-    Row("fft", dtype=(torch.float64,)),
-    Row("float32", dtype=_WIDENED),
-    # oneDNN's contiguous kernel refuses padding that is longer than the map: 6 to 400 times slower
-    Row(
-        "cropped",
-        dtype=(torch.float32, torch.bfloat16),
-        layout=_NCHW,
-        kernel_width=(0, 13),
-        channels=(16, 1 << 62),
-        overhang=(1, 1 << 62),
-    ),
-    # with up to 16 channels and more than 13 taps a row PyTorch's own call never returns (oneDNN 3.13)
-    Row("float32", dtype=_BF16, channels=(0, 31), kernel_width=(14, 1 << 62)),
-    Row("stock", dtype=_BF16, layout=_NHWC),
-    Row("stock", dtype=_BF16, kernel_width=(0, 13)),
-    Row("channels_last", dtype=_BF16),
-    # few channels leave the direct kernels' vectors empty
-    Row("fft", channels=(0, 15), taps=(700, 1 << 62), area=(1000, 1 << 62)),
-    Row("fft", channels=(0, 4), taps=(169, 1 << 62), area=(10000, 1 << 62)),
-    Row("fft", taps=(2000, 1 << 62), area=(4096, 1 << 62)),
-    Row("channels_last", channels=(0, 1), taps=(700, 1 << 62), area=(0, 60), batch=(0, 3)),
-    Row("cropped", channels=(0, 1), taps=(700, 1 << 62), area=(0, 256)),
-    Row("stock", channels=(0, 1)),
-    Row("transposed", layout=_NHWC, kernel_width=(10, 13), channels=(16, 1 << 62), area=(500, 1 << 62)),
-    Row("stock", layout=_NHWC),
-    Row("channels_last", kernel_width=(0, 13), channels=(0, 15)),
-    Row("channels_last", kernel_width=(0, 13), channels=(0, 63), area=(0, 60)),
-    Row("stock", kernel_width=(0, 13)),
-    Row("channel_blocks", channels=(64, 1 << 62), area=(4096, 1 << 62)),
-    Row("channels_last"),
-)
-# For the gradient to the input: "turned" is the forward table with turned filters, which costs a copy of the filters;
-# "transposed" is the kernel that PyTorch has for it, in the layout of the gradient, "transposed_channels_last" the same
-# after conversion, "stock" what autograd calls.
-INPUT_GRAD_TABLE = (
-    Row("turned", dtype=(torch.float64, *_WIDENED)),
-    Row("turned", dtype=_BF16, kernel_width=(14, 1 << 62), area=(1000, 1 << 62)),
-    Row("transposed", dtype=_BF16),
-    # a single channel lies in both formats at once, and the converted form costs a change of strides only
-    Row("transposed", channels=(0, 1), batch=(0, 1), taps=(0, 9), area=(0, 499)),
-    Row("stock", channels=(0, 1), batch=(0, 1), taps=(0, 9)),
-    Row("transposed_channels_last", channels=(0, 1), taps=(0, 49)),
-    Row("transposed_channels_last", channels=(0, 1), taps=(0, 169), area=(0, 499)),
-    Row("transposed_channels_last", channels=(0, 1), taps=(0, 169), area=(0, 1999), batch=(0, 3)),
-    Row("transposed_channels_last", channels=(0, 1), area=(0, 60), batch=(0, 3)),
-    Row("turned", channels=(0, 1)),
-    Row("transposed", area=(0, 999)),
-    Row("turned", taps=(2000, 1 << 62)),
-    Row("turned", layout=_NCHW, taps=(700, 1 << 62), area=(0, 4095)),
-    Row("turned", layout=_NCHW, taps=(900, 1 << 62)),
-    Row("turned", layout=_NHWC, kernel_width=(14, 1 << 62)),
-    Row("turned", channels=(0, 15), area=(10000, 1 << 62)),
-    Row("turned", channels=(0, 15), kernel_width=(10, 13)),
-    Row("transposed_channels_last", layout=_NCHW, channels=(0, 15)),
-    Row("transposed"),
-)
-WEIGHT_GRAD_TABLE = (
-    Row("stock_contiguous", dtype=(torch.float64,), taps=(0, 9)),
-    Row("fft", dtype=(torch.float64,)),
-    Row("float32", dtype=(torch.float16, torch.bfloat16)),
-    Row("stock", taps=(0, 9)),
-    Row("toeplitz", area=(0, 9)),
-    Row("stock", taps=(0, 25), area=(0, 60), layout=_NHWC),
-    Row("stock", taps=(0, 25), area=(0, 60), maps=(0, 64)),
-    Row("stock", taps=(0, 49), area=(0, 60), maps=(0, 31)),
-    Row("toeplitz", area=(0, 60), taps=(100, 1 << 62), maps=(0, 64)),
-    Row("toeplitz", area=(0, 60), taps=(100, 1 << 62), batch=(3, 1 << 62)),
-    Row("toeplitz", area=(0, 60), batch=(8, 1 << 62)),
-    Row("toeplitz", area=(0, 150), taps=(300, 1 << 62), batch=(4, 1 << 62), maps=(0, 128)),
-    Row("toeplitz", area=(0, 150), taps=(300, 1 << 62), batch=(16, 1 << 62)),
-    Row("toeplitz", area=(0, 150), batch=(32, 1 << 62)),
-    Row("fft", maps=(0, 15)),
-    Row("map_as_filter"),
-)
-
 # Channels that "channel_blocks" converts and convolves at a time: the copies stay in the cache and reuse their memory,
 # where copies of a whole map of 1024×1024 images would be new pages each time.
 _FORWARD_BLOCK = 32
@@ -225,15 +120,15 @@ def plan_forward(
     if 0 in shape:
         return Plan(_nothing, stock)
     layout = format_of_strides(shape, strides)
-    form = _select("forward", dtype, layout, shape, *kernel)
+    form = select_form("forward", dtype, layout, shape, *kernel)
     plain = form == "stock" and _plain_strides(shape, strides, layout)
     converted = form == "channels_last" and _plain_strides(shape, strides, _NHWC)
-    back = _select("input_grad", dtype, layout, shape, *kernel)
+    back = select_form("input_grad", dtype, layout, shape, *kernel)
     return Plan(
         run=stock if plain or converted else _FORWARD[form],
         stock=stock,
         native=plain and back == "transposed",
-        small=dtype not in _WIDENED
+        small=dtype not in WIDENED
         and math.prod(shape) * math.prod(kernel) <= _SMALL_WORK
         and _plain_strides(shape, strides, _NCHW),
     )
@@ -255,7 +150,7 @@ def plan_input_grad(
     if 0 in shape:
         return _nothing
     layout, kernel = format_of_strides(shape, strides), weight_shape[2:]
-    form = _select("input_grad", dtype, layout, shape, *kernel)
+    form = select_form("input_grad", dtype, layout, shape, *kernel)
     taken = {"transposed": layout, "transposed_channels_last": _NHWC}.get(form)  # the format that PyTorch is handed
     if taken is not None and _plain_strides(shape, strides, taken):
         return _transposed_of(kernel, shape[1])
@@ -281,48 +176,6 @@ def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) 
         return form(x, grad, kernel_height, kernel_width).contiguous()  # a narrow rim: sooner computed than put around
     rim_h, rim_w = (kernel_height - kh) // 2, (kernel_width - kw) // 2
     return F.pad(form(x, grad, kh, kw), (rim_w, rim_w, rim_h, rim_h))
-
-
-def select(purpose: str, x: Tensor, kernel_height: int, kernel_width: int) -> str:
-    """Name of the form that a table gives for input `x`.
-
-    Args:
-        purpose: "forward", "input_grad" or "weight_grad"; for the last the kernel counts without the taps that only
-            ever meet padding.
-    """
-    return _select(purpose, x.dtype, format_of(x), tuple(x.shape), kernel_height, kernel_width)
-
-
-@lru_cache(maxsize=4096)
-def _select(
-    purpose: str,
-    dtype: torch.dtype,
-    layout: torch.memory_format,
-    shape: tuple[int, ...],
-    kernel_height: int,
-    kernel_width: int,
-) -> str:
-    n, channels, height, width = shape
-    facts = {
-        "kernel_width": kernel_width,
-        "taps": kernel_height * kernel_width,
-        "channels": channels,
-        "maps": n * channels,
-        "batch": n,
-        "area": height * width,
-        "overhang": max(kernel_height // 2 - height, kernel_width // 2 - width),
-    }
-    for row in {"forward": FORWARD_TABLE, "input_grad": INPUT_GRAD_TABLE, "weight_grad": WEIGHT_GRAD_TABLE}[purpose]:
-        if dtype not in row.dtype or row.layout not in (None, layout):
-            continue
-        if all(low <= facts[name] <= high for name, (low, high) in _ranges(row)):
-            return row.form
-    raise AssertionError(f"no row of the table fits {dtype}, {facts}")
-
-
-def _ranges(row: Row) -> list[tuple[str, tuple[int, int]]]:
-    names = ("kernel_width", "taps", "channels", "maps", "batch", "area", "overhang")
-    return [(name, getattr(row, name)) for name in names]
 
 
 def _nothing(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -397,7 +250,7 @@ def _turned(grad: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _fft(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return as_format(fft.forward(x, crop(weight, x.shape[2], x.shape[3]), bias), format_of(x))
+    return fft.forward(x, crop(weight, x.shape[2], x.shape[3]), bias)
 
 
 def _float32(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -473,6 +326,7 @@ _FORWARD: dict[str, Form] = {
     "transposed": _transposed,
     "fft": _fft,
     "float32": _float32,
+    "toeplitz": toeplitz.forward,
 }
 _INPUT_GRAD: dict[str, Form] = {
     "stock": _stock_input_grad,

@@ -1,19 +1,42 @@
-"""Weight gradient of a depthwise convolution on small maps, as one matrix product per channel.
+"""A depthwise convolution on small maps and its weight gradient, as one matrix product per channel.
 
 A convolution of a map with P pixels is a product with a P×P Toeplitz matrix T, whose entry (q, p) is the tap that leads
-from input pixel q to output pixel p. Its gradient is the product XᵀG of inputs (N, P) and output gradients (N, P), and
-each tap gathers the entries that it stands in. All P² products are useful once the kernel spans the map.
+from input pixel q to output pixel p. T is written anew for each call, which pays with many images. Its gradient is the
+product XᵀG of inputs (N, P) and output gradients (N, P), and each tap gathers the entries that it stands in. All P²
+products are useful once the kernel spans the map.
 """
 
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["weight_grad"]
+from replknet.ops.layout import empty_output
+
+__all__ = ["forward", "weight_grad"]
 
 # The P×P products of as many channels as stay within the second-level cache of both cores, in numbers
 _CACHED_NUMBERS = 1 << 19
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Same-padding convolution of (N, C, H, W) with (C, 1, kh, kw), in the layout of `x`."""
+    n, channels, height, width = x.shape
+    pixels, table = height * width, _tap_table(height, width, *weight.shape[2:])
+    taps = F.pad(weight.flatten(1), (0, 1))  # the last column is what no tap connects
+    maps = _channel_first(x)
+    product = x.new_empty((channels, n, pixels))
+    step = max(1, _CACHED_NUMBERS // pixels**2)
+    for start in range(0, channels, step):
+        matrix = taps[start : start + step].index_select(1, table).view(-1, pixels, pixels)
+        torch.bmm(maps[start : start + step], matrix, out=product[start : start + step])
+    y = empty_output(x)
+    if y.is_contiguous():
+        y.flatten(2).copy_(product.transpose(0, 1))
+    else:
+        y.permute(0, 2, 3, 1).view(-1, channels).copy_(product.flatten(1).t())
+    return y if bias is None else y.add_(bias[:, None, None])
 
 
 def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:

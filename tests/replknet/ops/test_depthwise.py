@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from replknet.ops import DepthwiseConv2d, depthwise_conv2d, depthwise_conv2d_reference
 from replknet.ops.cpu import forms as cpu
+from replknet.ops.cpu import tables
 from replknet.ops.layout import as_format
 
 # Inputs are unit normal and filters normal with deviation 1 / sqrt(taps), so answers have deviation about 1. float32
@@ -126,6 +127,7 @@ def test_dtypes_and_rectangular_kernels(generator, dtype, h, w, kh, kw, memory_f
 def test_training_shapes(generator):
     """Small networks in training: maps smaller than the kernel, by far and by little; whole blocks and rests."""
     shapes = [(32, 8, 24, 31), (32, 8, 12, 29), (64, 16, 6, 27), (64, 32, 3, 13)]
+    shapes += [(32, 5, 16, 31), (16, 5, 20, 29)]
     shapes += [(3, 24, 7, 29), (1, 130, 14, 31), (5, 24, 14, 29), (2, 600, 7, 13), (1, 48, 16, 29)]
     for n, c, side, k in shapes:
         x, weight, _ = make(generator, n, c, side, side, k, k, torch.float32)
@@ -143,6 +145,35 @@ def test_training_shapes(generator):
             actual = whole[ends].double() / scale
             expected = weight_grad_reference(x[:, ends], grad[:, ends], k, k) / scale
             torch.testing.assert_close(actual, expected, **TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize(("h", "w", "kh", "kw"), [(12, 17, 29, 31), (20, 19, 31, 29), (7, 5, 3, 13)])
+@pytest.mark.parametrize("form", ["toeplitz", "fft"])
+def test_forms_that_one_processor_takes_are_right_on_every_one(generator, form, h, w, kh, kw, memory_format):
+    """The tables take these for batches of training where vectors are short; their answers must be known elsewhere."""
+    x, weight, bias = make(generator, 16, 6, h, w, kh, kw, torch.float32)
+    x = x.to(memory_format=memory_format)
+    expected = depthwise_conv2d_reference(x.double(), weight.double(), bias.double())
+    y = cpu._FORWARD[form](x, weight, bias)
+    assert y.stride() == x.stride()
+    torch.testing.assert_close(y.double(), expected, **TOLERANCE[torch.float32])
+    grad = torch.randn(x.shape, generator=generator).to(memory_format=memory_format)
+    scale = (16 * h * w) ** 0.5
+    taps = cpu._WEIGHT_GRAD[form](x, grad, kh, kw) / scale
+    torch.testing.assert_close(
+        taps.double(), weight_grad_reference(x, grad, kh, kw) / scale, **TOLERANCE[torch.float32]
+    )
+
+
+def test_rows_of_a_capability_serve_no_other_processor(monkeypatch):
+    shape = (64, 32, 32, 32)
+    forms = {}
+    for capability in ("AVX2", "AVX512"):
+        monkeypatch.setattr(tables, "_CAPABILITY", capability)
+        choose = tables.select_form.__wrapped__  # without its cache
+        forms[capability] = choose("forward", torch.float32, torch.channels_last, shape, 31, 31)
+    assert forms == {"AVX2": "fft", "AVX512": "stock"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
