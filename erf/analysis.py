@@ -60,7 +60,8 @@ def analyze(
             network says.
         device: "auto", "cpu", "cuda", ...
         batch_size: Images at a time; None for as many as keep the device busy and fit.
-        precision: "float32", "float64", "bfloat16"; on CUDA also "float16" and "tf32".
+        precision: "float32", "float64", "bfloat16"; on CUDA also "float16" and "tf32"; "auto" for bfloat16 where the
+            device multiplies faster in it, else float32.
         plain: Whether the network runs as it is, nothing merged or reordered.
         seed: Of random weights.
         keep_maps: Whether the result keeps the map of every single image in float16, for `erf.draw_sheet`.
@@ -113,7 +114,9 @@ def analyze(
         keep_maps=keep_maps,
     )
     tool = FieldTool(config, config.folder, command=said)
-    tool.begin(choose_device(device))
+    chosen = choose_device(device)
+    tool.begin(chosen)
+    tool.settle_precision(chosen)
     (job,) = tool.jobs_of(str(weights), resolved, name=name)
     network = tool.load_network(job)
     loop = Loop(job.name, batch_size=batch_size, show=progress)

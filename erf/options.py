@@ -218,10 +218,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_batch_size(how, auto="one on CPU, on a GPU as many as fit, up to 32")
     how.add_argument(
         "--precision",
-        choices=("float32", "float64", "bfloat16", "float16", "tf32"),
+        choices=("auto", "float32", "float64", "bfloat16", "float16", "tf32"),
         default=default.precision,
-        help="arithmetic (default float32); of the faster ones (float16, tf32: CUDA) the difference to float32 is "
-        "measured on the first image and saved",
+        help="arithmetic (default float32); auto: bfloat16 where the device multiplies faster in it, else float32; of "
+        "the reduced ones (float16, tf32: CUDA) the difference to float32 is measured on the first image and saved",
     )
     how.add_argument(
         "--plain", action="store_true", help="the network as published, nothing merged or reordered: slower, same map"

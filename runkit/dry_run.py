@@ -135,6 +135,7 @@ def foresee_sweep(tool: Tool[_Job, Any, Any, Any, Any]) -> tuple[DryRun, Failure
     device = choose_device(tool.config.device)
     refuse_unwritable(tool.config.output, try_it=False)
     tool.begin_dry(device)
+    tool.settle_precision(device)
     failures, asked = Failures(), tool.config.asked
     listed = [
         failures.guard(name, partial(_preview, tool, name, weights), alone=len(asked) == 1) for name, weights in asked

@@ -75,7 +75,7 @@ class RunOptions:
         weights: 'auto', 'pretrained', 'random' or a checkpoint's path: each network is measured with each of them.
         device: 'auto', 'cpu', 'cuda', ...
         batch_size: Images at a time; None for as many as keep the device busy and fit.
-        precision: Arithmetic of the network.
+        precision: Arithmetic of the network; 'auto' for the faster of float32 and bfloat16 on the device.
         seed: Of random weights, at least 0.
         mean, std: Of each channel, that images are normalised by; None for what the network says.
         output: Folder; a tool's files go to a folder of its name within.

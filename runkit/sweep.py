@@ -15,7 +15,7 @@ Nothing here loads torch before a network has to run.
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -92,6 +92,20 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
     @abstractmethod
     def begin(self, device: "torch.device") -> None:
         """Take the device, find what every network is given, and refuse what concerns all networks."""
+
+    def settle_precision(self, device: "torch.device", world: "World | None" = None) -> None:
+        """Put what is fast on the device in the place of the precision `auto`; called after `begin`.
+
+        Args:
+            world: Its ranks take what rank 0 has measured; None for this process alone.
+        """
+        from runkit.compute.precision import resolve_precision
+        from runkit.compute.ranks import World
+
+        settled = (world or World()).on_main(lambda: resolve_precision(self.config.precision, device))
+        if settled != self.config.precision:
+            _logger.info("precision auto: %s is the faster one on %s", settled, device)
+            self.config = replace(self.config, precision=settled)
 
     @abstractmethod
     def list_jobs(self, name: str, weights: str) -> Sequence[_Job]:
@@ -239,6 +253,7 @@ def run_sweep(tool: Tool[_Job, _Network, _State, _Outputs, _Result]) -> Swept[_R
     with joined_world(device) as world:
         world.only_main(lambda: refuse_unwritable(tool.config.output))
         world.main_first(lambda: tool.begin(device))
+        tool.settle_precision(device, world)
         return _Life(tool, world, device).run()
 
 

@@ -1,53 +1,21 @@
-"""In which precision a training computes: what is fast on its device, for the network and for Muon's matrix products.
+"""A training in a reduced precision: the network's forward pass, and Muon's matrix products.
 
-A processor without bfloat16 instructions emulates them: there a matrix product in bfloat16 takes 10 to 100 times as
-long as in float32. PyTorch says by name which instructions a processor has, but not whether its libraries use them, so
-the two products are timed against each other, once, in milliseconds.
+Which precision is fast on a device is measured in `runkit.compute.precision`.
 """
 
 import inspect
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache, partial
+from functools import partial
 from unittest import mock
 
 import timm.optim.muon
 import torch
 from torch import nn
 
-__all__ = ["autocast", "keep_depthwise_in_float32", "orthogonalise_in", "resolve_precision"]
+__all__ = ["autocast", "keep_depthwise_in_float32", "orthogonalise_in"]
 
-_SIDE = 256  # of the matrices that are multiplied to see which type is faster: as large as a nano network's
 _ORTHOGONALISE = "zeropower_via_newtonschulz"  # timm's name
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """The precision meant by `precision`: 'auto' is 'bfloat16' where the device multiplies faster in it.
-
-    Returns: 'float32' or 'bfloat16'.
-    """
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if device.type == "cpu" and _bfloat16_is_faster_on_cpu() else "float32"
-
-
-@lru_cache(maxsize=1)
-def _bfloat16_is_faster_on_cpu() -> bool:
-    return _seconds_of_product(torch.bfloat16) < _seconds_of_product(torch.float32)
-
-
-def _seconds_of_product(dtype: torch.dtype) -> float:
-    """Shortest of three matrix products, after one that warms up."""
-    a = torch.ones(_SIDE, _SIDE, dtype=dtype)
-    seconds = []
-    for _ in range(4):
-        started = time.perf_counter()
-        torch.mm(a, a)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds[1:])
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

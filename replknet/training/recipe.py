@@ -31,7 +31,7 @@ class Recipe:
         cutmix_prob: Share of the images that get a rectangle of another one, whose label they share in proportion.
         ema_decay: Of the moving average of the weights, which is what is evaluated and kept.
         precision: Of the training, 'float32', or 'bfloat16' for autocast and for Muon's matrix products; evaluation is
-            in float32. 'auto' takes what is fast on the device (`replknet.training.precision`).
+            in float32. 'auto' takes what is fast on the device (`runkit.compute.precision`).
         seed: Of weights, order and augmentation.
     """
 

@@ -20,11 +20,12 @@ from tqdm import tqdm
 from replknet.training.data import Folders, seed_of
 from replknet.training.evaluation import count_correct
 from replknet.training.moving_average import MovingAverage
-from replknet.training.precision import autocast, keep_depthwise_in_float32, orthogonalise_in, resolve_precision
+from replknet.training.precision import autocast, keep_depthwise_in_float32, orthogonalise_in
 from replknet.training.recipe import Recipe
 from replknet.training.steps import GraphedStep, make_capturable
 from replknet.training.taps import zero_unseen_taps
 from runkit import UserError, atomic_write, list_differences
+from runkit.compute.precision import resolve_precision
 
 __all__ = ["Training"]
 
