@@ -18,7 +18,7 @@ AUTO = "auto"
 """The precision that stands for the faster of float32 and bfloat16."""
 
 _SIDE = {"cpu": 256, "cuda": 2048}
-"""Rows and columns of the matrices that are multiplied: on a CPU as many as a nano network's, on a GPU enough to fill it."""
+"""Rows and columns of the matrices that are multiplied: as many as a nano network's, on a GPU enough to fill it."""
 _MAY_BE_EMULATED = ("bfloat16", "float16")
 _logger = logging.getLogger(__name__)
 
