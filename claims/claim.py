@@ -34,6 +34,8 @@ class Options:
         table: CSV of `benchmarks.bench_depthwise`.
         data: Folder with `train` and `val`, for the claims that train classifiers.
         camvid: Folder with `images` and `masks`, for the claim that trains dense prediction.
+        answers: Folders and CSVs of recorded answers to the cue-conflict images, for the claim about shape bias.
+        trained: Folder of more trainings of the nano networks, for a claim about those that are shipped.
         epochs: Of a training.
         device: As for `erf.visualize`.
         overwrite: Whether maps of another configuration are replaced.
@@ -49,6 +51,8 @@ class Options:
     table: Path = _TABLE
     data: Path | None = None
     camvid: Path | None = None
+    answers: tuple[Path, ...] = ()
+    trained: Path | None = None
     epochs: int | None = None
     device: str = "auto"
     overwrite: bool = False
@@ -114,7 +118,8 @@ class Claim:
         criterion: When its direction counts as holding here.
         limits: What was scaled down, and what the experiment does not show.
         experiment_path: `module:name` of the `Experiment`, loaded when it runs.
-        needs: Option that names the data on which it trains networks, 'data' or 'camvid'; None if it trains none.
+        needs: Option that names the images that it needs beside the bundled ones, 'data' or 'camvid'; None if none.
+        trains: Whether it trains networks.
     """
 
     name: str
@@ -125,6 +130,7 @@ class Claim:
     limits: str
     experiment_path: str
     needs: str | None = None
+    trains: bool = True
 
     def experiment(self) -> Experiment:
         """Load what puts the claim to the test."""

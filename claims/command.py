@@ -70,6 +70,21 @@ def build_parser() -> argparse.ArgumentParser:
         "--camvid", type=Path, metavar="DIR", help="folder with images and masks, each with train and test"
     )
     training.add_argument("--epochs", type=_positive, metavar="N", help="passes over the training images")
+    bias = parser.add_argument_group("the claim shape-bias, which measures networks of --data and recorded answers")
+    bias.add_argument(
+        "--answers",
+        type=Path,
+        nargs="+",
+        default=default.answers,
+        metavar="PATH",
+        help="folders or CSVs of recorded answers to the cue-conflict images, of people and networks",
+    )
+    bias.add_argument(
+        "--trained",
+        type=Path,
+        metavar="DIR",
+        help="more trainings of the nano networks by other seeds, NAME.TAG.safetensors of replknet.train",
+    )
     files = parser.add_argument_group("files")
     files.add_argument(
         "--output", type=Path, default=default.output, metavar="DIR", help="results (default figures/claims)"
@@ -92,13 +107,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("name a claim, or all; --list says which there are")
     if unknown := [name for name in asked if name not in (*names(), "all")]:
         parser.error(f"there is no claim {', '.join(unknown)}; there are {', '.join(names())}")
+    parsed["answers"] = tuple(parsed["answers"])
     options = Options(**parsed, arguments=tuple(arguments))
     claims = _choose(asked, options)
     return run_main(lambda: _run(claims, options, tuple(dict.fromkeys(formats))), program="erf.claims")
 
 
 def _choose(asked: Sequence[str], options: Options) -> list[Claim]:
-    """The claims that were named; `all` takes those that train only where there is data for them."""
+    """The claims that were named; `all` takes those that need data only where it is given."""
 
     def can_run(claim: Claim) -> bool:
         return claim.needs is None or getattr(options, claim.needs) is not None
@@ -142,10 +158,14 @@ def _test(claim: Claim, options: Options, formats: Sequence[str]) -> Verdict:
 
 def _list_claims() -> str:
     return "\n".join(
-        f"{claim.name}{f' (trains: needs --{claim.needs})' if claim.needs else ''}\n  {claim.statement}\n"
-        f"  {claim.source}: {claim.paper}"
-        for claim in CLAIMS
+        f"{claim.name}{_needs(claim)}\n  {claim.statement}\n  {claim.source}: {claim.paper}" for claim in CLAIMS
     )
+
+
+def _needs(claim: Claim) -> str:
+    if claim.needs is None:
+        return ""
+    return f" ({'trains: ' if claim.trains else ''}needs --{claim.needs})"
 
 
 def _positive(text: str) -> int:
