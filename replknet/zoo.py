@@ -172,8 +172,8 @@ def _build_random(name: str, record: WeightsRecord, model_args: Mapping[str, Any
     branches = find_branches(model)
     if woken := switch_on(branches):
         _logger.info(
-            "%s: the untrained network is little more than its shortcuts, unless branches that start switched off are "
-            "switched on; this was done in %s",
+            "%s: an untrained network of this kind starts with residual branches that add almost nothing to the "
+            "shortcuts, so its field would be only a few pixels wide; here they take full part: %s",
             name,
             describe_branches(branches),
         )

@@ -17,6 +17,7 @@ __all__ = [
     "Failures",
     "RunStopped",
     "UserError",
+    "about",
     "auto_or_int",
     "command_line",
     "is_main_process",
@@ -133,6 +134,13 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def about(name: str, message: object) -> str:
+    """`name: message`; the message alone where it begins with the name already."""
+    text = str(message)
+    begins = text.startswith(name) and not text[len(name) : len(name) + 1].isalnum()
+    return text if begins else f"{name}: {text}"
+
+
 class Failures:
     """A sweep over several networks, of which a failing one does not stop the others.
 
@@ -162,14 +170,14 @@ class Failures:
             self.exit_code = 2 if mendable and self.exit_code != 1 else 1
             verbose = _logger.isEnabledFor(logging.DEBUG) and error.__cause__ is not None
             _logger.error(
-                "%s: %s; going on with the others", name, self.reasons[name], exc_info=verbose or not mendable
+                "%s; going on with the others", about(name, self.reasons[name]), exc_info=verbose or not mendable
             )
         return None
 
     def log(self) -> None:
         """Name each network that failed, at the end of a sweep."""
         for name, reason in self.reasons.items():
-            _logger.error("failed: %s: %s", name, reason)
+            _logger.error("failed: %s", about(name, reason))
 
 
 def auto_or_int(text: str) -> int | None:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from runkit.console import Failures, UserError
+from runkit.console import Failures, UserError, about
 from runkit.content import SkippedNetwork
 from runkit.files import refuse_unwritable
 from runkit.options import RunOptions
@@ -349,7 +349,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         jobs = [job for of_network in listed for job in of_network or ()]
         alone = len(asked) == len(jobs) == 1
         if folders := dict.fromkeys(str(self.tool.files(job)[0].parent) for job in jobs):
-            _logger.info("the results' files go to %s", ", ".join(folders))
+            _logger.info("results go to %s", ", ".join(folders))
         results = []
         for number, job in enumerate(jobs, start=1):
             self._later = jobs[number:]
@@ -366,7 +366,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         try:
             jobs = self.world.main_first(lambda: self.tool.list_jobs(name, weights))
         except LeftOut as reason:
-            _logger.warning("skipping %s: %s", name, reason)
+            _logger.warning("skipped: %s", about(name, reason))
             self.skipped.append({"model": name, "reason": str(reason)})
             return []
         for job in jobs:

@@ -12,9 +12,9 @@ _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 # Layer scales start at 1e-6 (ConvNeXt, UniRepLKNet) to 1e-2 (VAN); others at 1, and then mean it.
 _LAYER_SCALE = 0.1
 _KINDS = {
-    "norm": ("zero-initialised normalisation weights", "the factor of their last normalisation"),
-    "scale": ("layer scales", "their layer scale"),
-    "response": ("weights of global response normalisation", "the factor of their response normalisation"),
+    "norm": ("zero-initialised normalisation weights", "weight of the last normalisation"),
+    "scale": ("layer scales", "layer scale"),
+    "response": ("weights of global response normalisation", "weight of the response normalisation"),
 }
 """Kind -> what results call it, and what log messages say of it."""
 _SHOWN = 3
@@ -92,7 +92,7 @@ def describe_branches(branches: Sequence[Branch]) -> str:
         of_kind = [branch for branch in branches if branch.kind == kind]
         if of_kind:
             places = list(dict.fromkeys(branch.place or "the network" for branch in of_kind))
-            more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+            more = f" and {len(places) - _SHOWN} more blocks" if len(places) > _SHOWN else ""
             start, target = of_kind[0].start, of_kind[0].target
-            said.append(f"{', '.join(places[:_SHOWN])}{more} ({what} starts at {start:g}, and is {target:g} now)")
+            said.append(f"{what} set from {start:g} to {target:g} in {', '.join(places[:_SHOWN])}{more}")
     return "; ".join(said)

@@ -49,19 +49,19 @@ def choose_classes(outputs: int, choice: ClassChoice, *, name: str) -> ClassMap:
     if isinstance(choice, ClassMap):
         if outputs != choice.num_classes:
             raise UserError(
-                f"{name} has {outputs} outputs, and the {choice.name} are {choice.num_classes}; the list must have a "
-                "line for each output"
+                f"{name} has {outputs} outputs, but there are {choice.num_classes} {choice.name}: the file must have "
+                "one line per output"
             )
         return choice
     if outputs == IMAGENET_1K.num_classes:
         return IMAGENET_1K
     if outputs < 2:
-        raise UserError(f"{name} has no head that names classes; choose weights that have one")
+        raise UserError(f"{name} has no classifier (its outputs are not classes): choose weights that have one")
     found = _of_imagenet(outputs, choice == "imagenet-1k")
     if found is None:
         raise UserError(
-            f"{name} has a head of {outputs} classes, which is no list of ImageNet's; say what each output is by "
-            "--classes FILE"
+            f"{name} has {outputs} outputs, and no class list of ImageNet has {outputs} classes: name the class of "
+            "each output in a text file (--classes FILE), or choose weights trained on ImageNet"
         )
     return found
 

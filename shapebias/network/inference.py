@@ -81,10 +81,11 @@ def check_head(model: nn.Module, name: str, classes: ClassMap = IMAGENET_1K) -> 
     if isinstance(count, int) and count != classes.num_classes:
         if classes == IMAGENET_1K:
             raise UserError(
-                f"{name} has a head of {count} classes; the 16 categories are defined on the {classes.num_classes} of "
-                "ImageNet-1k: choose weights fine-tuned on it (their tag ends in in1k), or name its classes"
+                f"{name} has {count} outputs, but the 16 categories are defined on the {classes.num_classes} classes "
+                "of ImageNet-1k: choose weights fine-tuned on it (their tag ends in in1k), or name the class of each "
+                "output (classes=...)"
             )
-        raise UserError(f"{name} has a head of {count} classes, and the {classes.name} are {classes.num_classes}")
+        raise UserError(f"{name} has {count} outputs, but there are {classes.num_classes} {classes.name}")
 
 
 def check_channels(preprocessing: Preprocessing, name: str) -> None:
@@ -94,8 +95,8 @@ def check_channels(preprocessing: Preprocessing, name: str) -> None:
     """
     if preprocessing.channels not in (1, 3):
         raise UserError(
-            f"{name} takes images of {preprocessing.channels} channels, and the stimuli are pictures: networks of 3 "
-            "channels are shown their colours, networks of 1 their lightness, and no others can be asked"
+            f"{name} takes images of {preprocessing.channels} channels, but the stimuli are photographs: take a "
+            "network of 3 channels, which is shown their colours, or of 1 channel, which is shown their lightness"
         )
 
 

@@ -274,13 +274,13 @@ CASES = [
         WEIGHTS,
         "a head of 10 classes",
         network(10),
-        "error: net.py:build has a head of 10 classes, which is no list of ImageNet's; say what each output is by --classes FILE",
+        "error: net.py:build has 10 outputs, and no class list of ImageNet has 10 classes: name the class of each output in a text file (--classes FILE), or choose weights trained on ImageNet",
     ),
     Case(
         WEIGHTS,
         "a class file of another length",
         network(10, classes=("pets.txt", "-\nbear\ncat\ndog\nbird\n")),
-        "error: net.py:build has 10 outputs, and the classes of pets.txt are 5; the list must have a line for each output",
+        "error: net.py:build has 10 outputs, but there are 5 classes of pets.txt: the file must have one line per output",
     ),
     Case(
         WEIGHTS,
@@ -292,7 +292,7 @@ CASES = [
         WEIGHTS,
         "a network of 4 channels",
         network(1000, channels=4),
-        "error: net.py:build takes images of 4 channels, and the stimuli are pictures: networks of 3 channels are shown their colours, networks of 1 their lightness, and no others can be asked",
+        "error: net.py:build takes images of 4 channels, but the stimuli are photographs: take a network of 3 channels, which is shown their colours, or of 1 channel, which is shown their lightness",
     ),
     Case(
         WEIGHTS,

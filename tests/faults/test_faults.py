@@ -15,7 +15,7 @@ from shapebias.run import main as shapebias_main
 
 CASES = erf_cases.CASES + shapebias_cases.CASES
 TABLE = ROOT / "docs" / "faults.md"
-# timm warns of a deprecated spelling when it builds some networks; not ours to mend
+# timm warns of a deprecated spelling when it builds some networks; not ours to fix
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 

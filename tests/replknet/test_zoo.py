@@ -49,9 +49,9 @@ def test_random_residual_branches_take_part(caplog):
     with caplog.at_level(logging.INFO):
         loaded = load_model("resnet18", "random")
     assert caplog.messages == [
-        "resnet18: the untrained network is little more than its shortcuts, unless branches that start switched off "
-        "are switched on; this was done in layer1.0, layer1.1, layer2.0 and 5 more (the factor of their last "
-        "normalisation starts at 0, and is 1 now)"
+        "resnet18: an untrained network of this kind starts with residual branches that add almost nothing to the "
+        "shortcuts, so its field would be only a few pixels wide; here they take full part: weight of the last "
+        "normalisation set from 0 to 1 in layer1.0, layer1.1, layer2.0 and 5 more blocks"
     ]
     norms = [m for m in loaded.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert all(norm.weight.all() for norm in norms)
@@ -61,8 +61,10 @@ def test_random_residual_branches_take_part(caplog):
 
 def test_layer_scales_are_said_by_the_blocks_they_belong_to():
     (said,) = [describe_branches(find_branches(timm.create_model(name))) for name in ("convnext_atto",)]
-    assert said.startswith("stages.0.blocks.0, stages.0.blocks.1, stages.1.blocks.0 and ")
-    assert said.endswith(" more (their layer scale starts at 1e-06, and is 1 now)")
+    assert said.startswith(
+        "layer scale set from 1e-06 to 1 in stages.0.blocks.0, stages.0.blocks.1, stages.1.blocks.0 and "
+    )
+    assert said.endswith(" more blocks")
 
 
 def test_trained_weights_that_cannot_be_had_name_the_flag_that_refuses(caplog, no_network):

@@ -93,6 +93,26 @@ def test_a_failing_network_does_not_stop_a_sweep(caplog):
     failures.log()
     assert "failed: bad: no weights" in caplog.text
     assert "failed: broken: ZeroDivisionError: 0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("no weights", "net.py:build: no weights"),
+        ("net.py:build: no weights", "net.py:build: no weights"),
+        ("net.py:build has 10 outputs", "net.py:build has 10 outputs"),
+        ("net.py:build() failed", "net.py:build() failed"),
+        ("net.py:build2 is no network", "net.py:build: net.py:build2 is no network"),
+    ],
+)
+def test_a_failure_names_its_network_once(message, shown, caplog):
+    def fail():
+        raise UserError(message)
+
+    failures = Failures()
+    failures.guard("net.py:build", fail, alone=False)
+    failures.log()
+    assert caplog.messages == [f"{shown}; going on with the others", f"failed: {shown}"]
     with pytest.raises(UserError, match="no weights"):
         failures.guard("bad", raising(UserError("no weights")), alone=True)
     with pytest.raises(RunStopped):

@@ -232,7 +232,7 @@ def test_a_network_that_fails_or_is_left_out_does_not_stop_the_others(tool, capl
     assert swept.results == [28, 28]
     assert swept.failures.reasons == {"wrong": "unknown network"}
     assert swept.skipped == [{"model": "absent", "reason": "no weights today"}]
-    assert "skipping absent: no weights today" in caplog.text
+    assert "skipped: absent: no weights today" in caplog.text
 
 
 def test_a_dry_run_says_what_the_run_would_do(tool):
@@ -286,7 +286,7 @@ def test_it_is_said_where_files_go_and_that_a_network_is_built(tmp_path, caplog)
         run_sweep(tool)
     said = [line for line in caplog.messages if "go to" in line or "building" in line]
     assert said == [
-        f"the results' files go to {tmp_path}",
+        f"results go to {tmp_path}",
         "a.0: building the network",
         "b.0: building the network",
     ]

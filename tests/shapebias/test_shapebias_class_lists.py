@@ -128,9 +128,9 @@ def test_a_head_with_a_class_file(arguments, class_file, tmp_path, caplog, capsy
         (
             "pets",
             [],
-            "pets has a head of 5 classes, which is no list of ImageNet's; say what each output is by --classes",
+            "pets has 5 outputs, and no class list of ImageNet has 5 classes: name the class of each output",
         ),
-        ("deep", ["--classes"], "deep takes images of 4 channels, and the stimuli are pictures"),
+        ("deep", ["--classes"], "deep takes images of 4 channels, but the stimuli are photographs"),
         ("grey", ["--classes", "--preprocessing", "toolbox"], "takes grey images, and the toolbox's are coloured"),
         ("pets", ["--classes", "--mean", "0.1", "0.2"], "--mean has 2 numbers, and the network takes 3 channels"),
     ],
@@ -180,9 +180,13 @@ def test_larger_heads_are_known_by_their_number(outputs):
 @pytest.mark.parametrize(
     ("outputs", "classes", "words"),
     [
-        (10, "auto", "net has a head of 10 classes, which is no list of ImageNet's"),
-        (0, "auto", "net has no head that names classes"),
-        (1000, map_words(PETS, name="classes of pets.txt"), "net has 1000 outputs, and the classes of pets.txt are 5"),
+        (10, "auto", "net has 10 outputs, and no class list of ImageNet has 10 classes"),
+        (0, "auto", "net has no classifier"),
+        (
+            1000,
+            map_words(PETS, name="classes of pets.txt"),
+            "net has 1000 outputs, but there are 5 classes of pets.txt",
+        ),
     ],
 )
 def test_other_heads_are_refused(outputs, classes, words):

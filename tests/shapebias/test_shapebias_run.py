@@ -322,8 +322,8 @@ def test_auto_skips_what_cannot_be_had_and_fails_if_nothing_is_left(arguments, c
     monkeypatch.setattr(zoo, "resolve_weights", unavailable)
     assert main(arguments) == 2
     assert "no network is left" in capsys.readouterr().err
-    skipped = [record.getMessage() for record in caplog.records if record.getMessage().startswith("skipping")]
-    assert skipped == [f"skipping {name}: no weights for {name} today" for name in DEFAULT_MODELS]
+    skipped = [record.getMessage() for record in caplog.records if record.getMessage().startswith("skipped")]
+    assert skipped == [f"skipped: {name}: no weights for {name} today" for name in DEFAULT_MODELS]
     caplog.clear()
     assert main(["--weights", "pretrained", *arguments]) == 2
     failed = [record.getMessage() for record in caplog.records if record.getMessage().startswith("failed")]
@@ -359,7 +359,7 @@ def test_a_failing_network_does_not_stop_the_others(quick, arguments, tmp_path, 
 def test_a_head_that_is_not_of_imagenet_is_refused_with_the_reason(arguments, tmp_path, capsys):
     (tmp_path / "net.py").write_text(TEN_CLASSES, encoding="utf-8")
     assert main(["--model", f"{tmp_path}/net.py:ten", *arguments]) == 2
-    assert "has a head of 10 classes, which is no list of ImageNet's" in capsys.readouterr().err
+    assert "has 10 outputs, and no class list of ImageNet has 10 classes" in capsys.readouterr().err
 
 
 def test_a_checkpoint_is_named_in_result_and_label(quick, arguments, tmp_path):

@@ -177,7 +177,7 @@ def test_heads_that_are_not_imagenet_1k_are_refused(benchmark_folder):
         predict(Constant(21841).eval(), stimuli, name="net")
     model = Constant(1000).eval()
     model.num_classes = 21841
-    with pytest.raises(UserError, match=r"swin has a head of 21841 classes.*fine-tuned"):
+    with pytest.raises(UserError, match=r"swin has 21841 outputs.*fine-tuned"):
         check_head(model, "swin")
 
 
