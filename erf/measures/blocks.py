@@ -10,6 +10,7 @@ mean map itself; in resamples the fine structure within a block stays that of th
 """
 
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from erf.measures.sums import MapSums, block_edges, ring_index
 __all__ = ["BlockMeasures", "entropy_area", "measure_blocks", "participation_area"]
 
 _CHUNK = 250  # resamples at a time
+_IN_CACHE = 16  # resamples whose blocks a processor's cache holds
 
 
 def participation_area(contribution: np.ndarray) -> float:
@@ -56,7 +58,7 @@ def measure_blocks(
         weights: (B, N); every row adds up to 1, the first one holds all images evenly, the others are resamples of it.
         centre: Of the rings.
     """
-    blocks = _Blocks(contribution, centre)
+    blocks = _Blocks(contribution, centre, repeats=_repeats(weights))
     chunks = [weights[i : i + _CHUNK] for i in range(0, len(weights), _CHUNK)]
     parts = [blocks.measure((chunk * sums.mass) @ sums.shares.reshape(len(sums), -1)) for chunk in chunks]
     squares, entropy, log_rings = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -72,8 +74,17 @@ def _recentred(values: np.ndarray, estimate: float) -> np.ndarray:
     return np.append(estimate, values[1:] * (estimate / values[1:].mean()))
 
 
+def _repeats(weights: np.ndarray) -> bool:
+    """Whether most resamples come several times, since there are few ways to draw N images from N."""
+    images = weights.shape[1]
+    return 4 * comb(2 * images - 1, images) <= len(weights)
+
+
 class _Blocks:
     """Fine structure of a mean map a, by block; K = h * w blocks.
+
+    Args:
+        repeats: Whether the masses to be measured are expected to come several times: what is known of one is then kept.
 
     Attributes:
         first, second, log: Sums of a, a², a ln a: (K,).
@@ -81,7 +92,7 @@ class _Blocks:
         log_rings: sparse (K, R): ln(1 + a) summed over the part of each block in each ring, over ln(1 + mean).
     """
 
-    def __init__(self, contribution: np.ndarray, centre: tuple[int, int]) -> None:
+    def __init__(self, contribution: np.ndarray, centre: tuple[int, int], *, repeats: bool = False) -> None:
         from scipy import sparse  # takes a third of a second, which help and wrong arguments need not wait for
 
         shape = (contribution.shape[0], contribution.shape[1])
@@ -95,6 +106,7 @@ class _Blocks:
         self.mean_or_one = np.where(mean > 0, mean, 1.0)
         ring = ring_index(shape, centre)
         weight = np.log1p(a) / np.log1p(self.mean_or_one)[block]
+        self._known: dict[bytes | int, tuple[float, np.ndarray]] | None = {} if repeats else None
         self.log_rings = sparse.coo_array((weight, (block, ring)), shape=(len(mean), ring.max() + 1)).tocsr()
 
     def noise(self, sums: MapSums) -> np.ndarray:
@@ -107,7 +119,23 @@ class _Blocks:
         """Sum of squares, entropy and rings of log10(score + 1) from the mass of each block, (B, K)."""
         ratio = np.divide(mass, self.first, out=np.zeros_like(mass), where=self.first > 0)
         total = mass.sum(axis=1)
-        log_ratio = np.log(np.where(ratio > 0, ratio, 1.0))
-        entropy = np.log(total) - (ratio @ self.log + (mass * log_ratio).sum(axis=1)) / total
-        log_rings = np.log1p(ratio * self.mean_or_one) @ self.log_rings / np.log(10)
+        sums, log_rings = self._of_logarithms(mass, ratio)
+        entropy = np.log(total) - (ratio @ self.log + sums) / total
         return ratio**2 @ self.second, entropy, log_rings
+
+    def _of_logarithms(self, mass: np.ndarray, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sum of mass ln ratio, (B,), and rings of log10(score + 1), (B, R): logarithms are what takes the time.
+
+        Few rows at a time, which stay in the cache; a row whose bytes were met before gets the same numbers.
+        """
+        keys = [row.tobytes() for row in mass] if self._known is not None else range(len(mass))
+        known = self._known if self._known is not None else {}
+        new = list({key: i for i, key in enumerate(keys) if key not in known}.values())
+        for start in range(0, len(new), _IN_CACHE):
+            rows = new[start : start + _IN_CACHE]
+            some, of_some = mass[rows], ratio[rows]
+            sums = (some * np.log(np.where(of_some > 0, of_some, 1.0))).sum(axis=1)
+            log_rings = np.log1p(of_some * self.mean_or_one) @ self.log_rings / np.log(10)
+            known.update(zip((keys[i] for i in rows), zip(sums, log_rings, strict=True), strict=True))
+        sums, log_rings = zip(*(known[key] for key in keys), strict=True)
+        return np.array(sums), np.array(log_rings)
