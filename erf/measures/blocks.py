@@ -84,7 +84,7 @@ class _Blocks:
     """Fine structure of a mean map a, by block; K = h * w blocks.
 
     Args:
-        repeats: Whether the masses to be measured are expected to come several times: what is known of one is then kept.
+        repeats: Whether the masses to be measured come several times each: what is known of one is then kept.
 
     Attributes:
         first, second, log: Sums of a, a², a ln a: (K,).
