@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import trained_networks
 from PIL import Image, PngImagePlugin
 
 import claims.command
@@ -91,6 +92,11 @@ def draw_reliance(options: argparse.Namespace) -> None:
         _shrink(FOLDER / "shapebias" / "reliance" / f"{name}.png", IMAGES / f"{name}.png")
 
 
+def draw_trained(options: argparse.Namespace) -> None:
+    """The page about the trained networks, with their learning curves."""
+    trained_networks.main([])
+
+
 PARTS = {
     "erf": draw_fields,
     "large-kernels": draw_large_kernels,
@@ -98,6 +104,7 @@ PARTS = {
     "gallery": draw_gallery,
     "shape-bias": draw_shape_bias,
     "reliance": draw_reliance,
+    "trained": draw_trained,
 }
 LONG = ("large-kernels",)
 

@@ -277,6 +277,7 @@ def _draw(rows: Sequence[Row]) -> "Figure":
             _draw_answers(axes[0], answers)
         if reliance:
             _draw_reliance(axes[-1], reliance, networks)
+            figure.legend(loc="outside lower right", ncols=len(MEASURES), frameon=False)
     return figure
 
 
@@ -321,9 +322,8 @@ def _draw_reliance(ax: "Axes", rows: Sequence[Row], networks: Sequence[str]) -> 
             )
     ax.set_yticks(range(len(networks)), networks)
     ax.set(ylim=(len(networks) - 0.5, -0.5), title="in miniature, Imagenette")
-    ax.set_xlabel("reliance: accuracy lost without the cue,\n95% intervals over images, one mark per training")
+    ax.set_xlabel("reliance: accuracy lost without the cue,\n95% intervals over images,\none mark per training")
     ax.grid(axis="y", linewidth=0.4)
-    ax.legend(fontsize=6, ncols=len(MEASURES), loc="upper center", bbox_to_anchor=(0.5, -0.28), frameon=False)
 
 
 EXPERIMENT = Experiment(_measure, _judge, _draw)

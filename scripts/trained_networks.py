@@ -1,0 +1,182 @@
+"""Write docs/trained-networks.md anew, and its picture of the learning curves, from the records of the trainings.
+
+Each training leaves a record (JSON) and a learning curve (CSV), by `replknet.train` or `replknet.evaluate`. Those of
+the shipped weights are in replknet/checkpoints; those of more trainings, whose weights are too large to be shipped, in
+figures/reference/trainings. Nothing on the page is typed by hand: its text is here, its numbers are in the records.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import replknet  # noqa: F401  registers the networks
+from replknet.training.evaluation import accuracy_of
+from replknet.training.taps import describe_taps
+from replknet.weights.imagenette import CHECKPOINTS
+from replknet.zoo import load_model
+from runkit import load_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["MORE", "PAGE", "PICTURE", "draw_curves", "page", "read_records"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+PAGE = _ROOT / "docs" / "trained-networks.md"
+PICTURE = _ROOT / "docs" / "images" / "learning-curves.png"
+MORE = _ROOT / "figures" / "reference" / "trainings"
+ORDER = ("replknet31n", "replknet13n", "replknet7n", "replknet3n", "resnet18n")
+
+_TEXT = """<!-- made by scripts/trained_networks.py; do not edit -->
+# Trained networks
+
+This page has the model cards of the [nano networks](zoo.md#nano-networks) in one table, and their learning curves. It
+is made from the records that `replknet.train` leaves, by `scripts/figures --only trained`. The cards of the shipped
+weights are in `replknet/checkpoints`{more}.
+
+{table}
+
+Top-1 is the accuracy of the weights as they are in the file (float16) on all validation images of Imagenette, with
+Wilson's 95% interval over images. A tap is a position in the kernel of one convolution. *Met* says how many of a
+network's taps met an image during training; the others met nothing but padding, and are zero.
+
+{spread}{recipes}
+
+## Learning curves
+
+![Training loss and validation accuracy of the nano networks by epoch](images/learning-curves.png)
+
+Left: the mean training loss of each epoch. Labels are smoothed and images mixed, so it does not fall to zero. Right:
+the accuracy of the moving average of the weights on the validation images, after the epochs at which it was measured.
+The images grow during training, which changes the loss. The numbers are in the CSV files beside the records.
+"""
+
+
+def read_records(folders: Sequence[Path] = (CHECKPOINTS, MORE)) -> list[dict[str, Any]]:
+    """Records of all trainings, by network and seed; `stem` is where their files lie, and `shipped` says if they are.
+
+    Interval and taps are worked out for records of older versions, which do not have them.
+    """
+    records = []
+    for folder in folders:
+        for path in sorted(folder.glob("*.json")):
+            record = load_json(path)
+            record |= {"stem": path.with_suffix(""), "shipped": path.with_suffix(".safetensors").exists()}
+            if "top1_interval" not in record:
+                count = record["data"]["val_images"]
+                found = accuracy_of(round(record["top1"] * count / 100), count)
+                record["top1_interval"] = found["top1_interval"]
+            if "taps" not in record:
+                model = load_model(record["model"], str(path.with_suffix(".safetensors"))).model
+                record["taps"] = describe_taps(model, record["recipe"]["size"])
+            records.append(record)
+    return sorted(records, key=lambda record: (ORDER.index(record["model"]), record["recipe"]["seed"]))
+
+
+def page(records: Sequence[dict[str, Any]]) -> str:
+    """The page's text."""
+    more = ", those of the other trainings in `figures/reference/trainings`" * any(
+        not one["shipped"] for one in records
+    )
+    return _TEXT.format(more=more, table=_table(records), spread=_spread(records), recipes=_recipes(records))
+
+
+def _table(records: Sequence[dict[str, Any]]) -> str:
+    header = ["network", "seed", "weights", "top-1 (%)", "taps", "met", "trained in", "on", "commit"]
+    lines = [header, ["---"] * len(header)]
+    for record in records:
+        low, high = record["top1_interval"]
+        taps = record["taps"]
+        lines.append(
+            [
+                f"`{record['model']}`",
+                str(record["recipe"]["seed"]),
+                "shipped" if record["shipped"] else "not shipped",
+                f"{record['top1']:.2f} [{low:.1f}, {high:.1f}]",
+                f"{taps['taps']:,}",
+                "all" if not taps["unreached"] else f"{taps['taps'] - taps['unreached']:,}",
+                f"{record['training_seconds'] / 60:.0f} minutes",
+                f"{record['device']}, {record['machine']['processor']}, {record['threads']} "
+                f"thread{'s' if record['threads'] > 1 else ''}",
+                f"`{(record['git_commit'] or 'unknown')[:7]}`",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spread(records: Sequence[dict[str, Any]]) -> str:
+    """Top-1 over the seeds of each network that was trained several times."""
+    parts = []
+    for name in ORDER:
+        top1 = [record["top1"] for record in records if record["model"] == name]
+        if len(top1) > 1:
+            parts.append(f"`{name}` {np.mean(top1):.2f}% ({min(top1):.2f} to {max(top1):.2f}, {len(top1)} trainings)")
+    return f"Over seeds, the mean top-1 is: {'; '.join(parts)}.\n\n" if parts else ""
+
+
+def _recipes(records: Sequence[dict[str, Any]]) -> str:
+    """The recipe, once if all trainings share it; the seed is in the table."""
+    words: dict[str, list[str]] = {}
+    for record in records:
+        recipe = ", ".join(f"{key} {value}" for key, value in record["recipe"].items() if key != "seed")
+        note = f" Images: {record['note']}." if record.get("note") else ""
+        words.setdefault(f"{recipe}.{note}", []).append(f"`{record['model']}`")
+    if len(words) == 1:
+        return f"All were trained by one recipe: {next(iter(words))}"
+    return "\n".join(f"- {', '.join(dict.fromkeys(names))}: {recipe}" for recipe, names in words.items())
+
+
+def draw_curves(records: Sequence[dict[str, Any]]) -> "Figure":
+    """Loss and top-1 by epoch; a colour for each network, a line for each training."""
+    from runkit.figures import COLOURS, new_figure
+
+    with new_figure(7.0, 2.7) as figure:
+        loss, top1 = figure.subplots(1, 2)
+        labelled: set[str] = set()
+        for record in records:
+            name = record["model"]
+            style = {"color": COLOURS[ORDER.index(name)], "linewidth": 1.0, "alpha": 0.9 if record["shipped"] else 0.45}
+            label = None if name in labelled else name
+            labelled.add(name)
+            rows = _curve(record["stem"].with_name(record["stem"].name + ".csv"))
+            loss.plot([row["epoch"] for row in rows], [row["train_loss"] for row in rows], label=label, **style)
+            seen = [(row["epoch"], row["val_top1"]) for row in rows if row["val_top1"] is not None]
+            if not seen or seen[-1][0] < len(rows):
+                seen.append((len(rows), record["top1"]))
+            top1.plot(*zip(*seen, strict=True), marker="o", markersize=3, **style)
+        loss.set(xlabel="epoch", ylabel="training loss", xlim=(0, None))
+        top1.set(xlabel="epoch", ylabel="top-1 on validation images (%)", xlim=(0, None))
+        loss.legend(frameon=False)
+    return figure
+
+
+def _curve(path: Path) -> list[dict[str, float | None]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: float(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write page and picture, or compare the page; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit with 1 where the page is out of date"
+    )
+    check = parser.parse_args(arguments).check
+    records = read_records()
+    text = page(records)
+    if check:
+        return int(PAGE.read_text(encoding="utf-8") != text)
+    from runkit.figures import save_figure
+
+    PAGE.write_text(text, encoding="utf-8")
+    save_figure(draw_curves(records), PICTURE.with_suffix(""), description="python scripts/trained_networks.py")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
