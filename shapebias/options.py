@@ -61,6 +61,7 @@ class Config(RunOptions):
         stimuli: Folder of the images, of several experiments one that holds a folder for each; None for the cache, else
             a download.
         humans: Folder of people's answers, in the same way.
+        num_images: At most so many images of each experiment, evenly over categories; None for all.
         preprocessing: "model", the network's own, or "toolbox", the same for all.
         aggregation: How the probabilities of a category's classes become one: "mean", "sum" or "max".
         classes: What the networks' outputs are: "auto", "imagenet-1k" or a class file.
@@ -72,6 +73,7 @@ class Config(RunOptions):
     experiments: tuple[Experiment, ...] = (CUE_CONFLICT,)
     stimuli: Path | None = None
     humans: Path | None = None
+    num_images: int | None = None
     preprocessing: str = "model"
     aggregation: str = "mean"
     classes: str = "auto"
@@ -160,6 +162,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="raw-data CSVs of people, of several experiments in a folder for each (default: cache, else download)",
     )
+    data.add_argument(
+        "--num-images",
+        type=int,
+        metavar="N",
+        help="at most N images of each experiment, evenly over categories and always the same ones (default: all)",
+    )
     choices = parser.add_argument_group("choices that change the answers")
     choices.add_argument(
         "--preprocessing",
@@ -219,6 +227,8 @@ def parse_config(arguments: Sequence[str]) -> Config:
     if options["preprocessing"] == "toolbox" and (options["mean"] or options["std"]):
         parser.error("--preprocessing toolbox has a mean and a deviation of its own; leave out --mean and --std")
     experiments = tuple(EXPERIMENTS[name] for name in names)
+    if options["num_images"] is not None and options["num_images"] < 1:
+        parser.error(f"--num-images must be at least 1, not {options['num_images']}")
     if options["from_csv"] and len(experiments) > 1:
         parser.error("--from-csv measures answers to one --experiment; shapebias.benchmark reads those to several")
     return Config(**{**options, "model": models, "weights": (weights,), "experiments": experiments})
@@ -239,5 +249,7 @@ def _refuse_recorded(parser: argparse.ArgumentParser, options: Mapping[str, Any]
         parser.error(f"{recorded} measures what was recorded; leave out --classes, --mean and --std")
     if options["from_csv"] and options["aggregation"] != "mean":
         parser.error("--from-csv measures answers already decided; --aggregation needs --from-probabilities")
+    if options["num_images"] is not None:
+        parser.error(f"{recorded} measures what was recorded; leave out --num-images")
     if options["precision"] != "float32":
         parser.error(f"{recorded} measures what was recorded; leave out --precision")

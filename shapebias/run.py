@@ -130,7 +130,8 @@ def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
         if among and config.humans is not None:
             raise UserError("--from-csv already names people; leave out --humans, or the people's CSVs")
         people = [] if among else find_people(config)
-        return [_Part(config, ResultFolder.of(config.output, config.experiment), people, observers)], nothing
+        recorded_part = _Part(config, ResultFolder.of(config.output, config.experiment), people, observers)
+        return [_share_images(recorded_part)], nothing
     asked = split_probabilities(config) if recorded else config.parts
     if config.stimuli is not None:
         find_all_stimuli({part.experiment: part.stimuli for part in asked}, find=read_stimuli)
@@ -148,14 +149,16 @@ def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
 
 
 def _share_images(part: _Part) -> _Part:
-    """The part with people's answers to those images alone that the networks were asked, where their classes leave some
-    out: it is of these that both are measured."""
-    asked = {frozenset(observer.trials["image"]) for observer in part.observers if observer.categories is not None}
-    if not asked or len(asked) > 1 or any(observer.categories is None for observer in part.observers):
+    """The part with people's answers to the images that the networks were asked, where they were asked only some."""
+    asked = {frozenset(observer.trials["image"]) for observer in part.observers}
+    if len(asked) != 1 or not part.people:
         return part
     from shapebias.answers.observers import keep_images
 
     (images,) = asked
+    if not all(images < set(person.trials["image"]) for person in part.people):
+        return part
+    _logger.info("people are measured on the same %d images as the networks", len(images))
     return replace(part, people=[keep_images(person, images) for person in part.people])
 
 

@@ -116,7 +116,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
 
         check_precision(self.config.precision, device)
         self.device, self.classes = device, as_choice(self.config.classes)
-        self.stimuli = [self._answerable(one) for one in stimuli]
+        self.stimuli = [self._take_some(self._answerable(one)) for one in stimuli]
         self.reader = StimulusReader() if len(self.config.asked) == 1 else StimulusReader.shared()
 
     def _answerable(self, stimuli: Stimuli) -> Stimuli:
@@ -136,6 +136,23 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
             )
         _logger.warning("%s; %d of %d %s are asked", classes.label, len(asked), len(stimuli), stimuli.experiment.what)
         return asked
+
+    def _take_some(self, stimuli: Stimuli) -> Stimuli:
+        """At most --num-images of them."""
+        number = self.config.num_images
+        if number is None or number >= len(stimuli):
+            return stimuli
+        _logger.warning(
+            "--num-images: %d of %d %s are asked; their results are not comparable with published ones",
+            number,
+            len(stimuli),
+            stimuli.experiment.what,
+        )
+        return stimuli.take(number)
+
+    def _number_of(self, stimuli: Stimuli) -> int:
+        """How many images are asked, also where they would have to be downloaded first."""
+        return len(stimuli) or min(stimuli.experiment.images, self.config.num_images or stimuli.experiment.images)
 
     def list_jobs(self, name: str, weights: str) -> list[AnswerJob]:
         """Raises: LeftOut where `auto` would mean random weights, whose shape bias means nothing."""
@@ -273,7 +290,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         return previews
 
     def count_images(self, job: AnswerJob) -> int:
-        return len(job.stimuli) or job.stimuli.experiment.images
+        return self._number_of(job.stimuli)
 
     def count_done(self, saved: SavedProgress) -> int:
         return len(saved.arrays["probabilities"])
@@ -287,7 +304,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         described = []
         for stimuli in self.stimuli:
             where = f"in {stimuli.folder}" if stimuli else "that would be downloaded"
-            described.append(f"{len(stimuli) or stimuli.experiment.images} {stimuli.experiment.what} {where}")
+            described.append(f"{self._number_of(stimuli)} {stimuli.experiment.what} {where}")
         return f"{', '.join(described)}, in {self.config.precision} on {self.device}"
 
     def common_files(self, jobs: Sequence[AnswerJob]) -> list[Path]:

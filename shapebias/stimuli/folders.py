@@ -10,7 +10,7 @@ from typing import TypeVar
 from runkit import UserError, sha256_of_files
 from runkit.files import IMAGE_SUFFIXES, list_visible
 
-__all__ = ["ImageFolder", "LabelledImage", "find_folder", "match_classes"]
+__all__ = ["ImageFolder", "LabelledImage", "find_folder", "match_classes", "share_evenly"]
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -87,7 +87,7 @@ def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = T
     empty = [path.name for path in list_visible(root, "*") if path.is_dir() and path.name not in of_class]
     if empty:
         _logger.warning("%s: left out, without images: %s", root, ", ".join(empty))
-    shares = _share(num_images, [len(images) for images in of_class.values()])
+    shares = share_evenly(num_images, [len(images) for images in of_class.values()])
     chosen = [
         image for images, share in zip(of_class.values(), shares, strict=True) for image in _evenly(images, share)
     ]
@@ -128,7 +128,7 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", " ") if not _SYNSET.fullmatch(name) else name
 
 
-def _share(total: int | None, sizes: Sequence[int]) -> list[int]:
+def share_evenly(total: int | None, sizes: Sequence[int]) -> list[int]:
     """How many images to take of each class: equal shares, what small classes lack going to the others.
 
     What is left when no equal share remains goes to classes that are evenly spread over all.

@@ -10,19 +10,24 @@ The images of the other experiments lie in one folder, and their names say condi
 
 import logging
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
+
+import numpy as np
 
 from runkit import UserError, sha256_of_files, sha256_of_lines
 from runkit.content import Count
 from runkit.fetch.archive import unpack_tar
 from runkit.fetch.download import DownloadError, download, locked
 from runkit.fetch.manifest import check_remembered, discard, known_files, remember_sha256, verify_file
+from runkit.schema import Keywords
 from shapebias.stimuli.categories import CATEGORIES, ClassMap
 from shapebias.stimuli.experiments import CUE_CONFLICT, EXPERIMENTS, Experiment
+from shapebias.stimuli.folders import share_evenly
 from shapebias.stimuli.layouts import ONE_FOLDER, AbsentStimuli, Stimulus, list_images, parse_image_name
 
 __all__ = [
@@ -42,7 +47,11 @@ _MAX_UNPACKED_BYTES = 1 << 30
 _logger = logging.getLogger(__name__)
 
 
-class StimuliFiles(TypedDict):
+class _Chosen(TypedDict, total=False):
+    images_found: Annotated[Count, Keywords(description="that `images` were chosen from (--num-images)")]
+
+
+class StimuliFiles(_Chosen):
     """Which images those are, and whether they are the published ones."""
 
     name: str
@@ -58,11 +67,18 @@ class Stimuli(Sequence[Stimulus]):
     """A checked folder of an experiment's images, sorted as the toolbox visits them.
 
     That is by category and file name, or by file name alone where all images lie in one folder.
+
+    Attributes:
+        folder: Where they are.
+        items: The images.
+        experiment: Which images they are.
+        found: The number of images that these were chosen from by `take`; None for all of them.
     """
 
     folder: Path
     items: tuple[Stimulus, ...]
     experiment: Experiment = CUE_CONFLICT
+    found: int | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -79,6 +95,38 @@ class Stimuli(Sequence[Stimulus]):
             return self
         items = tuple(item for item in self.items if classes.can_answer(item.shape, item.texture))
         return Stimuli(self.folder, items, self.experiment)
+
+    def take(self, count: int) -> "Stimuli":
+        """At most `count` of the images: chosen by chance, but always the same ones.
+
+        The numbers of images of any two categories differ by at most one, and within a category so do those of any two
+        textures, or of any two conditions. All images are returned if there are no more than `count`.
+
+        Raises: ValueError if `count` is below 1.
+        """
+        if count < 1:
+            raise ValueError(f"count {count}: take at least 1")
+        if count >= len(self):
+            return self
+        of_category: dict[str, list[int]] = {}
+        for index, item in enumerate(self.items):
+            of_category.setdefault(item.shape, []).append(index)
+        shares = share_evenly(count, list(map(len, of_category.values())))
+        kept: list[int] = []
+        for (category, places), share in zip(of_category.items(), shares, strict=True):
+            kept += self._draw(places, category)[:share]
+        return Stimuli(self.folder, tuple(self.items[i] for i in sorted(kept)), self.experiment, len(self))
+
+    def _draw(self, places: Sequence[int], category: str) -> list[int]:
+        """The images of a category in an order whose beginnings have all textures, or all conditions, alike."""
+        shuffled = np.random.default_rng(zlib.crc32(category.encode())).permutation(places)
+        counts: dict[tuple[str, str], int] = {}
+        rounds: list[int] = []  # how many images of the same kind come before
+        for place in shuffled:
+            kind = (self.items[place].texture, self.items[place].condition)
+            rounds.append(counts.get(kind, 0))
+            counts[kind] = rounds[-1] + 1
+        return [int(shuffled[i]) for i in np.argsort(rounds, kind="stable")]
 
     @cached_property
     def file_list_sha256(self) -> str:
@@ -100,7 +148,7 @@ class Stimuli(Sequence[Stimulus]):
 
     def describe(self) -> StimuliFiles:
         """The `data` block of a result file."""
-        return {
+        described: StimuliFiles = {
             "name": self.experiment.name,
             "images": len(self),
             "file_list_sha256": self.file_list_sha256,
@@ -108,6 +156,9 @@ class Stimuli(Sequence[Stimulus]):
             "sha256_verified": "full" if self.content_sha256 == self.experiment.content_sha256 else "none",
             "published_list": self.is_published_list,
         }
+        if self.found is not None:
+            described["images_found"] = self.found
+        return described
 
 
 def read_stimuli(folder: str | Path, experiment: Experiment = CUE_CONFLICT, *, complete: bool = True) -> Stimuli:
