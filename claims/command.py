@@ -23,11 +23,11 @@ __all__ = ["build_parser", "main"]
 
 _EXAMPLES = """examples:
   python -m erf.claims --list
-      the claims, where the paper makes them, and the paper's figures
+      list the claims, where the paper makes them, and the paper's figures
   python -m erf.claims cost growth
-      two claims, into figures/claims: <name>.csv, .json and .png
+      test two claims; results go to figures/claims as <name>.csv, .json and .png
   python -m erf.claims all
-      every claim that trains nothing; with --data or --camvid DIR also those that do
+      test every claim that needs no training; with --data or --camvid, also those that do
 """
 
 
@@ -36,61 +36,74 @@ def build_parser() -> argparse.ArgumentParser:
     default = Options()
     parser = argparse.ArgumentParser(
         prog="python -m erf.claims",
-        description="The claims of the RepLKNet paper (arXiv:2203.06717), each measured again: the paper's figure, "
-        "ours, and whether the direction holds.",
+        description="Measure the claims of the RepLKNet paper (arXiv:2203.06717) again. Prints the paper's figure, "
+        "ours, and whether the claim holds.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("claims", nargs="*", metavar="NAME", help=f"all, or of: {', '.join(names())}")
-    parser.add_argument("--list", action="store_true", help="say what each claim is, and end")
-    what = parser.add_argument_group("what is measured (each claim has its own defaults)")
+    parser.add_argument("claims", nargs="*", metavar="NAME", help=f"all, or one or several of: {', '.join(names())}")
+    parser.add_argument("--list", action="store_true", help="list the claims and exit")
+    what = parser.add_argument_group("what is measured (defaults differ between claims)")
     what.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of images, any depth (default: bundled photographs)"
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of images, searched at any depth (default: bundled photographs)",
     )
-    what.add_argument("--num-images", type=_positive, metavar="N", help="at most N images")
-    what.add_argument("--size", type=_positive, metavar="S", help="images are S x S pixels")
-    what.add_argument("--seeds", type=_positive, metavar="N", help="draws of random weights, or trainings")
+    what.add_argument("--num-images", type=_positive, metavar="N", help="use at most N images")
+    what.add_argument("--size", type=_positive, metavar="S", help="resize the images to S x S pixels")
+    what.add_argument("--seeds", type=_positive, metavar="N", help="number of draws of random weights, or of trainings")
     what.add_argument(
         "--weights",
         choices=("auto", "pretrained", "random"),
         default=default.weights,
-        help="of networks whose claim holds for either; auto: random for all where one has none (default auto)",
+        help="weights for claims that can be tested with either; auto uses random weights for all networks if one of"
+        " them has no trained weights (default: auto)",
     )
     what.add_argument(
         "--table",
         type=Path,
         default=default.table,
         metavar="CSV",
-        help="of benchmarks.bench_depthwise (default: the one of this repository)",
+        help="table of timings written by benchmarks.bench_depthwise (default: the one in this repository)",
     )
-    what.add_argument("--device", default=default.device, help="cpu, cuda, ... (default: cuda if there is one)")
+    what.add_argument("--device", default=default.device, help="cpu, cuda, ... (default: cuda if available)")
     training = parser.add_argument_group("claims that train")
-    training.add_argument("--data", type=Path, metavar="DIR", help="folder with train and val, as Imagenette has them")
     training.add_argument(
-        "--camvid", type=Path, metavar="DIR", help="folder with images and masks, each with train and test"
+        "--data", type=Path, metavar="DIR", help="folder with the folders train and val, laid out as in Imagenette"
     )
-    training.add_argument("--epochs", type=_positive, metavar="N", help="passes over the training images")
-    bias = parser.add_argument_group("the claim shape-bias, which measures networks of --data and recorded answers")
+    training.add_argument(
+        "--camvid", type=Path, metavar="DIR", help="folder with the folders images and masks, each with train and test"
+    )
+    training.add_argument("--epochs", type=_positive, metavar="N", help="number of passes over the training images")
+    bias = parser.add_argument_group("the claim shape-bias, which also uses --data")
     bias.add_argument(
         "--answers",
         type=Path,
         nargs="+",
         default=default.answers,
         metavar="PATH",
-        help="folders or CSVs of recorded answers to the cue-conflict images, of people and networks",
+        help="recorded answers of people and networks to the cue-conflict images: CSV files or folders",
     )
     bias.add_argument(
         "--trained",
         type=Path,
         metavar="DIR",
-        help="more trainings of the nano networks by other seeds, NAME.TAG.safetensors of replknet.train",
+        help="folder with further trainings of the nano networks with other seeds (NAME.TAG.safetensors of "
+        "replknet.train)",
     )
     files = parser.add_argument_group("files")
     files.add_argument(
-        "--output", type=Path, default=default.output, metavar="DIR", help="results (default figures/claims)"
+        "--output",
+        type=Path,
+        default=default.output,
+        metavar="DIR",
+        help="folder to write to (default: figures/claims)",
     )
     add_formats(files)
-    files.add_argument("--overwrite", action="store_true", help="replace maps of another configuration")
+    files.add_argument(
+        "--overwrite", action="store_true", help="replace results that were computed with other settings"
+    )
     return parser
 
 

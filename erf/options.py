@@ -33,9 +33,9 @@ _EXAMPLES = """examples:
   python -m erf.visualize --model resnet50 --weights checkpoint.pth --images photos/ --num-images 20 --size 512
       one network with your weights on 20 of your images
   python -m erf.visualize --model tf_efficientnet_lite0.in1k --weights pretrained random --layer all --size 256
-      every stage, trained beside untrained
+      every stage, with trained and with random weights
   python -m erf.visualize --model resnet101.tv_in1k --json --quiet > summary.json
-      for scripts: all measures on stdout
+      for scripts: print all measures to stdout
 
 Sides, radii and widths are in pixels of the resized image, areas in pixels or as fractions of the image.
 """
@@ -138,32 +138,37 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="networks: timm names, such as resnet101, or a group, such as @large-kernels",
+        help="names of networks: of timm, such as resnet101, or a group, such as @large-kernels",
     )
-    add_weights(what, auto="where there are none, random ones with a warning", several=True)
+    add_weights(what, auto="if there are none, random ones with a warning", several=True)
     what.add_argument(
         "--before-after",
         action="store_true",
-        help="each network with random weights, too, drawn above the trained ones",
+        help="measure each network with random weights as well, and draw these above the trained ones",
     )
     what.add_argument(
         "--images",
         nargs="+",
         type=Path,
         metavar="DIR",
-        help="folder of images, any depth, or a text file (.txt) with the path of an image on each line, or several "
-        "of these and of images (default: bundled photographs)",
+        help="images to average over: folders (searched at any depth), image files, or text files (.txt) with one "
+        "path per line (default: bundled photographs)",
     )
     what.add_argument(
-        "--num-images", type=int, default=default.num_images, metavar="N", help="at most N images (default 50)"
+        "--num-images",
+        type=int,
+        default=default.num_images,
+        metavar="N",
+        help="use at most N images, spread evenly over the sorted files (default: 50)",
     )
     what.add_argument(
         "--until",
         type=_share,
         default=default.until,
         metavar="SHARE",
-        help="measure image by image, in a shuffled order, until the 95%% interval of the side that holds half of the "
-        "contribution is narrower than this share of the side, such as 5%%: at least 10 images, at most --num-images",
+        help="stop early: take images one by one in a shuffled order until the 95%% interval of the side of the "
+        "square that holds half of the contribution is narrower than this share of that side, such as 5%%; at "
+        "least 10 images and at most --num-images are used",
     )
     what.add_argument(
         "--size",
@@ -171,60 +176,65 @@ def build_parser() -> argparse.ArgumentParser:
         type=_size,
         default=list(default.size),
         metavar="S",
-        help="images are resized to S x S pixels, or to height x width where both are given, as in 384x128 "
-        "(default 1024)",
+        help="resize the images to S x S pixels, or to HEIGHTxWIDTH, such as 384x128 (default: 1024)",
     )
     what.add_argument(
         "--layer",
         nargs="+",
         default=list(default.layer),
         metavar="L",
-        help="feature map: last, a stage's position, a module's name, or all for every stage (default last); what "
-        "follows a colon is an entry of the module's output (backbone:out), or its input (norm:in)",
+        help="feature map to look at: last, the index of a stage (0, 1, ...), the name of a module, or all for every"
+        " stage (default: last); NAME:KEY takes one entry of a module's output (backbone:out), and NAME:in its "
+        "input",
     )
     what.add_argument(
         "--layout",
         default=default.layout,
         metavar="LETTERS",
-        help="how a module's output is laid out, where it cannot be found out: NCHW, NHWC, NLC or the like (N images, "
-        "C channels, H rows, W columns, L positions row by row; NLC:14x28 says that these are 14 rows of 28)",
+        help="order of the dimensions of the module's output, where it cannot be detected: NCHW, NHWC, NLC and so on"
+        " (N images, C channels, H rows, W columns, L tokens in row order; NLC:14x28 means 14 rows of 28 "
+        "tokens)",
     )
     what.add_argument(
         "--call",
         type=int,
         default=default.call,
         metavar="N",
-        help="which call of a module that runs several times, from 0; negative ones count from the end",
+        help="if the module is called several times, use call N, counted from 0; negative numbers count from the end",
     )
     what.add_argument(
         "--prefix-tokens",
         type=int,
         default=default.prefix_tokens,
         metavar="N",
-        help="how many tokens come before those of the map, where it cannot be found out",
+        help="number of tokens before those of the map, such as class tokens, where it cannot be detected",
     )
     what.add_argument(
         "--position",
         nargs="+",
         default=default.position,
         metavar="P",
-        help="of the unit: centre, two fractions of the image (down, across), or average: the mean over a grid of "
-        "3 x 3 positions, laid over each other (default centre)",
+        help="unit of the feature map whose field is measured: centre, two fractions of the image height and width "
+        "(such as 0.25 0.75), or average, which superimposes the fields of a 3 x 3 grid of units and averages "
+        "them (default: centre)",
     )
     add_normalisation(what)
     add_seed(what)
     how = parser.add_argument_group("how it is computed")
     add_device(how)
-    add_batch_size(how, auto="one on CPU, on a GPU as many as fit, up to 32")
+    add_batch_size(how, auto="one on a CPU, as many as fit on a GPU, up to 32")
     how.add_argument(
         "--precision",
         choices=("auto", "float32", "float64", "bfloat16", "float16", "tf32"),
         default=default.precision,
-        help="arithmetic (default float32); auto: bfloat16 where the device multiplies faster in it, else float32; of "
-        "the reduced ones (float16, tf32: CUDA) the difference to float32 is measured on the first image and saved",
+        help="number format of the computation (default: float32); auto takes bfloat16 where the device multiplies "
+        "matrices faster in it, otherwise float32; float16 and tf32 need CUDA; for a reduced precision, the "
+        "difference from float32 is measured on the first image and saved",
     )
     how.add_argument(
-        "--plain", action="store_true", help="the network as published, nothing merged or reordered: slower, same map"
+        "--plain",
+        action="store_true",
+        help="run the network as published, with no layers merged or reordered: slower, with the same map",
     )
     files = parser.add_argument_group("files")
     add_output(files, folder="erf")
@@ -237,25 +247,27 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar="FILE",
-        help="measure and draw saved results again, no network: .npz, the .json or picture beside one, or a folder",
+        help="measure and draw saved results again without a network: .npz files, the .json or a picture beside one,"
+        " or a folder",
     )
     files.add_argument(
         "--keep-maps",
         action="store_true",
-        help="keep the map of every single image (float16, NAME.maps.npz) and draw them as a sheet (NAME.maps.png)",
+        help="also keep the map of every single image (NAME.maps.npz, in float16) and draw all of them on one sheet "
+        "(NAME.maps.png)",
     )
     files.add_argument(
         "--overlay",
         action="store_true",
-        help="keep them, too, and draw the field over every photograph, with the unit marked (NAME.overlay.png)",
+        help="also keep these maps and draw each over its photograph, with the unit marked (NAME.overlay.png)",
     )
     files.add_argument(
         "--tex-columns",
         nargs="+",
         default=list(default.tex_columns),
         metavar="MEASURE",
-        help="measures in comparison.tex, by their names in the JSON, such as rms_radius_px or, at a threshold, "
-        "area_ratio@0.5 (default: twelve, more than one column of a paper holds)",
+        help="measures in comparison.tex, by their names in the JSON file, such as rms_radius_px or, at a threshold,"
+        " area_ratio@0.5 (default: twelve measures, too many for one column of a paper)",
     )
     _add_drawing(parser.add_argument_group("how it is drawn"), default)
     add_console(parser, script="erf")
@@ -268,7 +280,8 @@ def _add_drawing(drawn: Any, default: Config) -> None:
         "--scale",
         choices=SCALES,
         default=default.scale,
-        help="colours: four decades below the maximum, or log10(score+1)/max as published (default decades)",
+        help="colour scale: decades shows four decades below the maximum, published shows log10(score+1)/max "
+        "(default: decades)",
     )
     drawn.add_argument(
         "--thresholds",
@@ -276,30 +289,31 @@ def _add_drawing(drawn: Any, default: Config) -> None:
         type=float,
         default=list(default.thresholds),
         metavar="T",
-        help="shares whose squares are drawn and listed, such as 0.5 0.99; without numbers, no squares (default 0.2 "
-        "0.3 0.5 0.99)",
+        help="draw and list the squares that hold these shares, such as 0.5 0.99; without numbers, no squares are "
+        "drawn (default: 0.2 0.3 0.5 0.99)",
     )
     drawn.add_argument("--cmap", default=default.cmap, metavar="NAME", help="colour map of matplotlib or seaborn")
     drawn.add_argument(
         "--crop",
         default=default.crop,
         metavar="auto|none|PIXELS",
-        help="the part of each map that is shown, the same for all, with the whole map as an inset (default auto: a "
-        "window where the largest square covers less than a quarter of each map)",
+        help="show only the central part of each map, the same for all, with the whole map as an inset: a side in "
+        "pixels, none, or auto, which crops where the largest square covers less than a quarter of each map "
+        "(default: auto)",
     )
     drawn.add_argument(
         "--width",
         default=default.width,
         metavar="column|page|CM",
-        help="width of the pictures: one column of a paper (8.6 cm), a page (17.8 cm), or centimetres",
+        help="width of the pictures: column (8.6 cm), page (17.8 cm), or a number of centimetres",
     )
-    drawn.add_argument("--columns", type=int, default=default.columns, metavar="N", help="panels in a row")
+    drawn.add_argument("--columns", type=int, default=default.columns, metavar="N", help="number of panels in a row")
     drawn.add_argument(
         "--labels",
         nargs="+",
         default=[],
         metavar="NAME=TEXT",
-        help="what a result is called in the pictures; its weights stay named",
+        help="name to show in the pictures instead of a network's own; the weights are still named",
     )
     drawn.add_argument(
         "--outlines",
@@ -307,11 +321,15 @@ def _add_drawing(drawn: Any, default: Config) -> None:
         choices=OUTLINES,
         default=list(default.outlines),
         metavar="WHAT",
-        help="drawn around the unit besides the squares: theoretical (the theoretical field, dashed), gaussian (a "
-        "dotted circle with one standard deviation of the fitted Gaussian as its radius)",
+        help="also draw around the unit: theoretical (the theoretical receptive field, dashed) or gaussian (a dotted"
+        " circle whose radius is one standard deviation of the fitted Gaussian)",
     )
-    drawn.add_argument("--no-table", action="store_true", help="no table below the panels of a comparison")
-    drawn.add_argument("--no-caption", action="store_true", help="pictures do not say what made them; the JSON does")
+    drawn.add_argument("--no-table", action="store_true", help="do not draw the table below the panels of a comparison")
+    drawn.add_argument(
+        "--no-caption",
+        action="store_true",
+        help="draw no caption; the JSON file still records how the picture was made",
+    )
 
 
 def parse_config(arguments: Sequence[str]) -> Config:

@@ -15,7 +15,7 @@ _logger = logging.getLogger("htmlreport")
 _EXAMPLES = """\
 examples:
   python -m htmlreport
-      what the tools have left in figures, as figures/report.html
+      the results in the folder figures, as figures/report.html
   python -m htmlreport results/may --output may.html
 """
 
@@ -24,8 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m htmlreport",
-        description="Put all results of a folder on one HTML page that needs nothing else: maps with a threshold "
-        "slider, plots that can be read off, tables that sort, and what made each figure.",
+        description="Put all results of a folder on one self-contained HTML page: maps with a threshold slider, plots "
+        "that show values under the pointer, sortable tables, and how each figure was made.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -35,9 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("figures"),
         metavar="DIR",
-        help="the --output of the runs (default figures)",
+        help="folder given to the tools as --output (default: figures)",
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help=f"the page (default DIR/{REPORT})")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"file to write (default: DIR/{REPORT})")
     return parser
 
 

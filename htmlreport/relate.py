@@ -24,10 +24,10 @@ _logger = logging.getLogger("shapebias.relate")  # under `python -m` this module
 _EXAMPLES = """\
 examples:
   python -m shapebias.relate --erf figures/erf --shape-bias figures/shapebias
-      networks that both tools measured with the same weights; people, if measured, are a line
+      all networks that both tools measured with the same weights; people's shape bias is drawn as a line
   python -m shapebias.relate --erf figures/erf --shape-bias figures/shapebias --field published --threshold 0.99
   python -m shapebias.relate --erf figures/erf --shape-bias figures/shapebias --reliance figures/shapebias/reliance
-      a panel for the reliance on each cue beside that of shape bias
+      one panel for shape bias and one for the reliance on each cue
 
 Area ratios and shape bias are fractions in [0, 1].
 """
@@ -37,8 +37,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m shapebias.relate",
-        description="Does a network that looks farther go by shape? Effective receptive field against shape bias, with "
-        "intervals in both directions and their rank correlation. Reads result files only; no network is loaded.",
+        description="Do networks with larger effective receptive fields rely more on shape? Plots the receptive field "
+        "against shape bias, with intervals for both and their rank correlation. Reads results; no network is run.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar="JSON",
-        help="results of shapebias.run, or their folder; may be left out with --reliance",
+        help="results of shapebias.run, or their folder; optional if --reliance is given",
     )
     parser.add_argument(
         "--reliance",
@@ -59,28 +59,37 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar="JSON",
-        help="results of shapebias.reliance, or their folder, to be set beside shape bias",
+        help="results of shapebias.reliance, or their folder; adds one panel per cue",
     )
     parser.add_argument(
         "--field",
         choices=("mass", "published"),
         default="mass",
-        help="the field's area: of the map itself (scale-free), or of its logarithm as published (default: mass)",
+        help="which area of the field: mass, of the map itself (scale-free), or published, of its logarithm "
+        "(default: mass)",
     )
     parser.add_argument(
-        "--threshold", type=float, default=0.5, metavar="T", help="share the square holds (default: 0.5)"
+        "--threshold",
+        type=float,
+        default=0.5,
+        metavar="T",
+        help="share of the contribution that the square holds (default: 0.5)",
     )
-    parser.add_argument("--layer", default="last", metavar="L", help="fields of this layer (default: last)")
+    parser.add_argument("--layer", default="last", metavar="L", help="use the fields of this layer (default: last)")
     parser.add_argument(
         "--size",
         type=_size,
         metavar="S",
-        help="fields of images of this side in pixels, or height x width as in 384x128, where several are",
+        help="use the fields measured at this image size, a side in pixels or HEIGHTxWIDTH, if there are several",
     )
     parser.add_argument(
-        "--random", action="store_true", help="show untrained networks, hollow; they never enter the correlation"
+        "--random",
+        action="store_true",
+        help="also show untrained networks, as hollow markers; they never enter the correlation",
     )
-    parser.add_argument("--output", type=Path, default=Path("figures"), metavar="DIR", help="default: figures")
+    parser.add_argument(
+        "--output", type=Path, default=Path("figures"), metavar="DIR", help="folder to write to (default: figures)"
+    )
     add_formats(parser)
     return parser
 

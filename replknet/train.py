@@ -40,35 +40,56 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(f"replknet.training.{_ROOMS[name]}"), name)
 
 
+_HELP = {
+    "epochs": "passes over the training images",
+    "held_size": "side in pixels to which training images are scaled when they are read",
+    "start_size": "side in pixels of the training images in the first epochs",
+    "size": "side in pixels of the training images in the last epochs",
+    "size_step": "pixels by which the side grows from one stage of the training to the next",
+    "test_size": "side in pixels of the images for evaluation",
+    "batch_size": "images per step",
+    "opt": "optimiser, by its name in timm",
+    "lr": "highest learning rate",
+    "warmup_epochs": "epochs in which the learning rate rises",
+    "weight_decay": "weight decay of the optimiser",
+    "label_smoothing": "share of the target that is spread over all classes",
+    "min_scale": "smallest share of an image's area that a random crop keeps",
+    "cutmix_prob": "share of the images that are mixed with another one by CutMix",
+    "ema_decay": "decay of the moving average of the weights, which is evaluated and saved",
+    "precision": "number format of the training; auto takes the faster one on the device",
+}
+"""Field of `Recipe` -> help of its option."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Command line: the recipe's fields are its options."""
     parser = argparse.ArgumentParser(
         prog="python -m replknet.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--model", required=True, nargs="+", metavar="NAME", help="networks of timm, such as replknet31n"
+        "--model", required=True, nargs="+", metavar="NAME", help="names of timm networks, such as replknet31n"
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train and val")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the folders train and val")
     parser.add_argument(
         "--tag",
         default=TAG,
-        help="of the weights: names the files (default: %(default)s); a seed other than 0 adds its number (_seed1)",
+        help="tag of the weights, part of the file names (default: %(default)s); seeds other than 0 add _seedN",
     )
-    parser.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="default: runs")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs"), metavar="DIR", help="folder to write to (default: runs)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read images (default: 2)")
-    parser.add_argument(
-        "--eval-every", type=int, default=1, metavar="N", help="epochs from one evaluation to the next (default: 1)"
-    )
+    parser.add_argument("--eval-every", type=int, default=1, metavar="N", help="evaluate every N epochs (default: 1)")
     parser.add_argument("--resume", action="store_true", help="continue an unfinished run")
-    parser.add_argument("--overwrite", action="store_true", help="begin an unfinished run anew")
-    recipe = parser.add_argument_group("recipe (one for all networks that are to be compared)")
+    parser.add_argument("--overwrite", action="store_true", help="start an unfinished run again from the beginning")
+    recipe = parser.add_argument_group("recipe (use the same for all networks that you compare)")
     for field in fields(Recipe):
         kind = type(field.default)
         choices = PRECISIONS if field.name == "precision" else None
         if field.name == "seed":
             recipe.add_argument(
-                "--seed", type=int, nargs="+", default=[field.default], help="one or several (default: %(default)s)"
+                "--seed", type=int, nargs="+", default=[field.default], help="one seed or several (default: 0)"
             )
             continue
         recipe.add_argument(
@@ -76,7 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
             type=kind,
             choices=choices,
             default=field.default,
-            help="default: %(default)s",
+            help=f"{_HELP[field.name]} (default: %(default)s)",
         )
     return parser
 

@@ -156,13 +156,14 @@ def add_weights(group: _Group, *, auto: str, several: bool = False) -> None:
         nargs="+" if several else None,
         default=["auto"] if several else "auto",
         metavar="auto|pretrained|random|PATH",
-        help=f"trained weights ('auto': {auto}); random ones from --seed; or a checkpoint's path (default auto)",
+        help=f"auto, pretrained, random or the path of a checkpoint. auto: trained weights; {auto}. random: drawn "
+        "from --seed (default: auto)",
     )
 
 
 def add_seed(group: _Group) -> None:
     """`--seed`."""
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of random weights (default 0)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of random weights (default: 0)")
 
 
 def add_normalisation(group: _Group) -> None:
@@ -173,15 +174,18 @@ def add_normalisation(group: _Group) -> None:
             nargs="+",
             type=float,
             metavar="X",
-            help=f"{what} that images, in 0 to 1, are normalised by: one number, or one for each channel (default: "
-            "what the network says, else ImageNet's)",
+            help=f"{what} for normalising images whose values lie between 0 and 1: one number, or one per channel "
+            "(default: the network's own, otherwise ImageNet's)",
         )
 
 
 def add_device(group: _Group) -> None:
     """`--device`."""
     group.add_argument(
-        "--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:1, ... (default auto: cuda if there)"
+        "--device",
+        type=_device,
+        default="auto",
+        help="auto, cpu, cuda, cuda:1, ... (default: auto, which is cuda if available)",
     )
 
 
@@ -206,21 +210,28 @@ def meant_device(name: str) -> str:
 def add_batch_size(group: _Group, *, auto: str) -> None:
     """`--batch-size`; `auto` says how it is chosen by default."""
     group.add_argument(
-        "--batch-size", type=auto_or_int, metavar="N", help=f"images at a time, or auto (default): {auto}"
+        "--batch-size",
+        type=auto_or_int,
+        metavar="N",
+        help=f"number of images processed together, or auto: {auto} (default: auto)",
     )
 
 
 def add_output(group: _Group, *, folder: str) -> None:
     """`--output`; `folder` is the one of the tool within."""
     group.add_argument(
-        "--output", type=Path, default=Path("figures"), metavar="DIR", help=f"writes DIR/{folder} (default figures)"
+        "--output", type=Path, default=Path("figures"), metavar="DIR", help=f"write to DIR/{folder} (default: figures)"
     )
 
 
 def add_formats(group: _Group) -> None:
     """`--formats`."""
     group.add_argument(
-        "--formats", nargs="+", choices=PICTURE_FORMATS, default=["png"], help="of the pictures (default png)"
+        "--formats",
+        nargs="+",
+        choices=PICTURE_FORMATS,
+        default=["png"],
+        help="file formats of the pictures (default: png)",
     )
 
 
@@ -229,14 +240,14 @@ def add_report(group: _Group) -> None:
     group.add_argument(
         "--report",
         action="store_true",
-        help=f"also write {REPORT}: pictures, tables and what made them in one file for the browser",
+        help=f"also write {REPORT}, one self-contained page with pictures, tables and how they were made",
     )
 
 
 def add_resume(group: _Group) -> None:
     """`--resume` and `--overwrite`."""
     group.add_argument("--resume", action="store_true", help="continue an unfinished run")
-    group.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    group.add_argument("--overwrite", action="store_true", help="replace existing results")
 
 
 def add_console(parser: argparse.ArgumentParser, *, script: str | None = None) -> None:
@@ -246,26 +257,26 @@ def add_console(parser: argparse.ArgumentParser, *, script: str | None = None) -
         script: Name of the console script of a command that asks networks, which has `--list-models`, `--dry-run` and
             `--print-completion`, too.
     """
-    group = parser.add_argument_group("console", "Results go to stdout, messages and progress to stderr.")
+    group = parser.add_argument_group("console", "Results are printed to stdout, messages and progress to stderr.")
     if script is not None:
         group.add_argument(
             "--list-models",
             nargs="?",
             const="*",
             metavar="PATTERN",
-            help="list networks and where their trained weights would come from, all or those that fit (resnet*), and "
-            "end",
+            help="list networks, all or those that match PATTERN (such as 'resnet*'), and where their trained weights "
+            "come from, then exit",
         )
         group.add_argument(
             "--dry-run",
             action="store_true",
-            help="say what would be computed, from which weights, into which files, and estimate time and memory; "
-            "fetches and writes nothing",
+            help="show what would be computed, from which weights and into which files, with estimates of time and "
+            "memory; downloads and writes nothing",
         )
-    group.add_argument("--json", action="store_true", help="the summary on stdout as JSON, for scripts")
+    group.add_argument("--json", action="store_true", help="print the summary as JSON, for scripts")
     loudness = group.add_mutually_exclusive_group()
-    loudness.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only, no progress")
-    loudness.add_argument("-v", "--verbose", action="store_true", help="every step")
+    loudness.add_argument("-q", "--quiet", action="store_true", help="show only warnings and errors, no progress")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="show every step")
     if script is not None:
         group.add_argument(
             "--print-completion",
@@ -274,7 +285,7 @@ def add_console(parser: argparse.ArgumentParser, *, script: str | None = None) -
             choices=_SHELLS,
             dest=argparse.SUPPRESS,
             const=script,
-            help=f"print what completes the options of {script!r} in a shell, and end; needs the extra 'completion'",
+            help=f"print the shell completion script of {script!r} and exit; needs the extra 'completion'",
         )
 
 

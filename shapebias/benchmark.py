@@ -31,13 +31,13 @@ _RESAMPLES = 2000
 _EXAMPLES = """\
 examples:
   python -m shapebias.benchmark figures/shapebias/raw
-      networks that shapebias.run has asked; the answers of people are downloaded at first use
+      networks measured by shapebias.run; people's answers are downloaded once
   python -m shapebias.benchmark figures/shapebias/raw --with-published
-      beside the toolbox's nine networks, downloaded at first use, and the rows of its printed table
+      compared with the toolbox's nine networks, downloaded once, and the rows of its published table
   python -m shapebias.benchmark model-vs-human/raw-data --experiment sketch stylized --no-intervals
-      a part of the datasets: a note says that its numbers are not comparable with published ones
+      some of the datasets; a note says that the numbers are not comparable with published ones
 
-Accuracies and consistencies are fractions in [0, 1], accuracy difference is the square of a difference.
+Accuracies and consistencies are fractions in [0, 1]. The accuracy difference is a squared difference.
 """
 
 
@@ -79,9 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m shapebias.benchmark",
         description="How human-like are networks? Accuracy, accuracy difference, observed consistency and error "
-        "consistency on the 17 datasets of the model-vs-human benchmark (Geirhos et al., 2021), as its toolbox has "
-        "them, with 95% intervals, intervals of ranks and paired differences. Reads recorded answers; no network is "
-        "loaded.",
+        "consistency on the 17 datasets of the model-vs-human benchmark (Geirhos et al., 2021), computed as in its "
+        "toolbox, with 95% intervals, intervals of ranks and paired differences. Reads recorded answers; no network "
+        "is run.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="RAW",
-        help="folders that hold <dataset>/*.csv, of networks and people together or apart",
+        help="folders that hold <dataset>/*.csv; networks and people may be in one folder or in several",
     )
     parser.add_argument(
         "--experiment",
@@ -98,45 +98,46 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("all", *EXPERIMENTS),
         default=["all"],
         metavar="NAME",
-        help=f"datasets to measure, of {', '.join(EXPERIMENTS)} (default all that networks have answers to)",
+        help=f"datasets to measure, one or several of {', '.join(EXPERIMENTS)} (default: all to which the networks "
+        "have answers)",
     )
     parser.add_argument(
         "--with-published",
         action="store_true",
-        help="add the toolbox's nine networks (cache, else download) and the best of its printed table",
+        help="add the toolbox's nine networks (from the cache, or downloaded) and the best rows of its published table",
     )
     sampling = parser.add_argument_group("intervals")
     sampling.add_argument(
-        "--no-intervals", action="store_true", help="numbers and ranks only: neither intervals nor differences"
+        "--no-intervals", action="store_true", help="print numbers and ranks only, without intervals and differences"
     )
     sampling.add_argument(
         "--resamples",
         type=int,
         default=_RESAMPLES,
         metavar="N",
-        help=f"draws of images and persons (default {_RESAMPLES})",
+        help=f"number of bootstrap draws of images and persons (default: {_RESAMPLES})",
     )
-    sampling.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default 0)")
+    sampling.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap draws (default: 0)")
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output",
         type=Path,
         default=Path("figures"),
         metavar="DIR",
-        help="writes DIR/shapebias/benchmark* (default figures); an older benchmark there is replaced",
+        help="write to DIR/shapebias/benchmark*, replacing an older benchmark there (default: figures)",
     )
     output.add_argument(
         "--pictures",
         choices=("main", "all", "none"),
         default="main",
-        help="main: bars and scatter plots; all: also over conditions, matrices, confusion, each as wide as a page and "
-        "as a column (default main)",
+        help="main: bars and scatter plots; all: also curves over conditions, matrices and confusion, each at page "
+        "and at column width (default: main)",
     )
     add_formats(output)
     output.add_argument(
         "--report",
         action="store_true",
-        help="also write benchmark-report.html: figures, tables and what made them in one file for the browser",
+        help="also write benchmark-report.html, one self-contained page with figures, tables and how they were made",
     )
     add_console(parser)
     return parser

@@ -38,17 +38,17 @@ DEFAULT_MODELS = (
 _EXAMPLES = """\
 examples:
   python -m shapebias.run --model tf_efficientnet_lite0.in1k
-      the 1280 images and the answers of people are downloaded at first use; results in figures/shapebias
+      the 1280 images and people's answers are downloaded once; results go to figures/shapebias
   python -m shapebias.run --from-csv figures/shapebias/raw/cue-conflict --formats png pdf
-      measure and draw recorded answers again, without any network
+      measure and draw recorded answers again; no network is run
   python -m shapebias.run --from-probabilities figures/shapebias/*.probabilities.npz --aggregation max --output max
-      decide otherwise on what the networks said, again without them
+      decide again from the saved outputs, with another aggregation; the networks are not run
   python -m shapebias.run --from-csv figures/shapebias/raw/cue-conflict --json --quiet
-      for scripts: every measure on stdout
+      for scripts: print every measure to stdout
   python -m shapebias.run --model tf_efficientnet_lite0.in1k --experiment all
-      all 17 datasets of the human benchmark; python -m shapebias.benchmark makes its table of the answers
+      all 17 datasets of the human benchmark; then python -m shapebias.benchmark makes its table from the answers
 
-Shape bias, accuracy and coverage are fractions in [0, 1]; images have 224 × 224 pixels.
+Shape bias, accuracy and coverage are fractions in [0, 1]. Images have 224 × 224 pixels.
 """
 
 
@@ -110,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program_name("shapebias.run", "shapebias"),
         description="Does a network name an object by its shape or by its texture? Shape bias on the cue-conflict "
-        "images of Geirhos et al. (2019), measured as the model-vs-human toolbox does, with people beside it.",
+        "images of Geirhos et al. (2019), measured as in the model-vs-human toolbox and compared with people.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -120,16 +120,19 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="names of the zoo, best with their tag (default: " + ", ".join(DEFAULT_MODELS) + ")",
+        help="names of networks, best with the tag of their weights (default: " + ", ".join(DEFAULT_MODELS) + ")",
     )
-    add_weights(source, auto="networks without are left out, for the shape bias of random weights means nothing")
+    add_weights(
+        source, auto="networks that have none are skipped, since the shape bias of random weights means nothing"
+    )
     source.add_argument(
         "--from-csv",
         nargs="+",
         type=Path,
         default=[],
         metavar="CSV",
-        help="measure these raw-data CSVs, or folders of them, instead of networks",
+        help="measure recorded answers instead of networks: raw-data CSV files of the model-vs-human toolbox, or "
+        "folders of them",
     )
     source.add_argument(
         "--from-probabilities",
@@ -137,7 +140,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar="NPZ",
-        help="measure saved <model>.probabilities.npz instead of networks, for example with another --aggregation",
+        help="measure saved <model>.probabilities.npz files instead of networks, for example with another "
+        "--aggregation",
     )
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -146,21 +150,22 @@ def build_parser() -> argparse.ArgumentParser:
         choices=("all", *EXPERIMENTS),
         default=[CUE_CONFLICT.name],
         metavar="NAME",
-        help="which images and people, of " + ", ".join(EXPERIMENTS) + ", or all of them: cue-conflict asks for shape "
-        "against texture, the others how often the object is named (default: cue-conflict)",
+        help="datasets of images with people's answers: all, or one or several of " + ", ".join(EXPERIMENTS) + "; "
+        "cue-conflict gives the shape bias, the others give the accuracy (default: cue-conflict)",
     )
     data.add_argument(
         "--stimuli",
         type=Path,
         metavar="DIR",
-        help="the unpacked images; of several experiments the folder that holds one for each (default: cache, else "
-        "download)",
+        help="folder of the unpacked images; with several experiments, the folder that holds one folder for each "
+        "(default: the cache, filled by a download)",
     )
     data.add_argument(
         "--humans",
         type=Path,
         metavar="DIR",
-        help="raw-data CSVs of people, of several experiments in a folder for each (default: cache, else download)",
+        help="folder of people's answers (raw-data CSV files); with several experiments, the folder that holds one "
+        "folder for each (default: the cache, filled by a download)",
     )
     data.add_argument(
         "--num-images",
@@ -168,38 +173,39 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="at most N images of each experiment, evenly over categories and always the same ones (default: all)",
     )
-    choices = parser.add_argument_group("choices that change the answers")
+    choices = parser.add_argument_group("how answers are computed")
     choices.add_argument(
         "--preprocessing",
         choices=("model", "toolbox"),
         default="model",
-        help="the network's own mean, deviation and size, or the toolbox's for all (default: model)",
+        help="model: the network's own mean, standard deviation and image size; toolbox: those of the toolbox for "
+        "all networks (default: model)",
     )
     choices.add_argument(
         "--aggregation",
         choices=("mean", "sum", "max"),
         default="mean",
-        help="how the probabilities of a category's classes become one (default: mean, as the toolbox)",
+        help="how the probabilities of a category's classes are combined (default: mean, as in the toolbox)",
     )
     choices.add_argument(
         "--classes",
         default="auto",
         metavar="auto|imagenet-1k|FILE",
-        help="what the networks' outputs are. auto: 1000 classes as the toolbox has them, larger heads of ImageNet by "
-        "WordNet; imagenet-1k: only these classes of a larger head; or a text file with a line for each output: a "
-        "WordNet id, a category, or - for none (default: auto)",
+        help="what the network's outputs stand for. auto: heads of 1000 classes as in the toolbox, larger heads of "
+        "ImageNet by WordNet; imagenet-1k: of a larger head, use only the classes of ImageNet-1k; FILE: a text "
+        "file with one line per output: a WordNet id, a category, or - for neither (default: auto)",
     )
     add_normalisation(choices)
     add_seed(choices)
     running = parser.add_argument_group("running")
     add_device(running)
-    add_batch_size(running, auto="16, on a GPU 64, or as many as fit")
+    add_batch_size(running, auto="16 on a CPU and 64 on a GPU, or fewer if these do not fit")
     running.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="float32",
-        help="arithmetic; auto: bfloat16 where the device multiplies faster in it, else float32; what a reduced one "
-        "changes on 16 images is told and saved (default: float32)",
+        help="number format of the computation; auto takes bfloat16 where the device multiplies matrices faster in it, "
+        "otherwise float32; what a reduced precision changes on 16 images is reported and saved (default: float32)",
     )
     output = parser.add_argument_group("output")
     add_output(output, folder="shapebias")

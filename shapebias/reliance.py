@@ -47,13 +47,14 @@ _logger = logging.getLogger("shapebias.reliance")  # under `python -m` this modu
 _EXAMPLES = """\
 examples:
   python -m shapebias.reliance --model replknet31n resnet18n --images imagenette/val --num-images 500
-      a folder with one folder of images per class; any head, any classes
+      a folder with one folder of images per class; networks may have any head and any classes
   python -m shapebias.reliance --model net.py:build --images my-classes/ --suppress texture colour
-      a network of your own, and only some suppressions
+      a network of your own and only some suppressions
   python -m shapebias.reliance --from-probabilities figures/shapebias/reliance/*.probabilities.npz
-      measure and draw what was answered, again without any network
+      measure and draw saved answers again; no network is run
 
-Accuracies are fractions. Reliance is 1 minus the mean area under the curves of relative accuracy: 0 if nothing is lost.
+Accuracies are fractions in [0, 1]. Reliance on a cue is 1 minus the mean area under the curves of relative accuracy: 0
+means that suppressing the cue loses no accuracy.
 """
 
 
@@ -61,61 +62,69 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog=program_name("shapebias.reliance", "shapebias"),
-        description="How much does a network rely on shape, texture and colour? One cue at a time is suppressed in "
-        "labelled images, and the accuracy that is lost is measured (Burgert et al. 2025, arXiv:2509.20234).",
+        description="How much does a network rely on shape, texture and colour? Suppresses one cue at a time in "
+        "labelled images and measures the accuracy that is lost (Burgert et al. 2025, arXiv:2509.20234).",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = parser.add_argument_group("what is measured")
     source.add_argument(
-        "--model", nargs="+", default=[], metavar="NAME", help="networks: of the zoo, or FILE.py:FUNCTION"
+        "--model",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="networks: names of timm or of this project, or FILE.py:FUNCTION",
     )
-    add_weights(source, auto="networks without are left out, for the reliance of random weights means nothing")
+    add_weights(source, auto="networks that have none are skipped, since the reliance of random weights means nothing")
     source.add_argument(
         "--from-probabilities",
         nargs="+",
         type=Path,
         default=[],
         metavar="NPZ",
-        help="measure saved <model>.probabilities.npz instead of networks; with --images also the strip of images and "
-        "--control",
+        help="measure saved <model>.probabilities.npz files instead of networks; add --images to draw example images"
+        " and to measure --control as well",
     )
     data = parser.add_argument_group("images")
     data.add_argument(
         "--images",
         type=Path,
         metavar="DIR",
-        help="folder with one folder of images per class, named by WordNet id, class name or index of the output, or "
-        "in the order of the outputs where the numbers agree",
+        help="folder with one folder of images per class; the class folders are named by WordNet id, class name or "
+        "output index, or are in the order of the outputs if there are as many folders as outputs",
     )
     data.add_argument(
-        "--num-images", type=int, metavar="N", help="at most N images, evenly over classes (default: all)"
+        "--num-images", type=int, metavar="N", help="use at most N images, evenly over classes (default: all)"
     )
     data.add_argument(
-        "--classes", type=Path, metavar="FILE", help="text file with the name of each output, one per line"
+        "--classes", type=Path, metavar="FILE", help="text file with the names of the outputs, one per line"
     )
     data.add_argument(
-        "--unlabelled", action="store_true", help="measure how often answers change, of images without classes"
+        "--unlabelled",
+        action="store_true",
+        help="the images have no classes: measure how often the answer changes instead of accuracy",
     )
     data.add_argument(
         "--suppress",
         nargs="+",
         default=["all"],
         metavar="NAME",
-        help="all (default), a cue (shape, texture, colour), FILE.py:FUNCTION, or of: " + ", ".join(SUPPRESSIONS),
+        help="what to suppress: all, a cue (shape, texture, colour), your own function (FILE.py:FUNCTION), or one or "
+        "several of: " + ", ".join(SUPPRESSIONS) + " (default: all)",
     )
     data.add_argument(
         "--control",
         type=int,
         default=16,
         metavar="N",
-        help="measure on N of the images what each suppression does to the images themselves (default: 16; 0: do not)",
+        help="measure on N of the images how far each suppression changes the images themselves (default: 16; 0 "
+        "skips this)",
     )
     running = parser.add_argument_group("running")
     add_normalisation(running)
     add_seed(running)
     add_device(running)
-    add_batch_size(running, auto="32, on a GPU 256, or as many as fit")
+    add_batch_size(running, auto="32 on a CPU and 256 on a GPU, or fewer if these do not fit")
     output = parser.add_argument_group("output")
     add_output(output, folder="shapebias/reliance")
     add_formats(output)

@@ -33,7 +33,7 @@ examples:
   python -m shapebias.sensitivity figures/shapebias/*.probabilities.npz
   python -m shapebias.run --model tf_efficientnet_lite0.in1k --preprocessing toolbox --output toolbox
   python -m shapebias.sensitivity figures/shapebias/*.probabilities.npz toolbox/shapebias/*.probabilities.npz
-      a network's two files, one for each preprocessing, make one block of the table
+      two files of one network, one per preprocessing, form one block of the table
 
 Measures are fractions in [0, 1].
 """
@@ -117,12 +117,14 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m shapebias.sensitivity",
-        description="How far shape bias depends on the aggregation of classes, on 16 categories against 1000 classes, "
-        "and on the preprocessing. Reads saved probabilities; no network is loaded.",
+        description="How much does shape bias depend on how it is computed: on the aggregation of classes, on deciding "
+        "among 16 categories or 1000 classes, and on the preprocessing? Reads saved probabilities; no network is run.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="NPZ", help="<model>.probabilities.npz of shapebias.run")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="NPZ", help="<model>.probabilities.npz files that shapebias.run wrote"
+    )
     add_output(parser, folder="shapebias")
     return parser
 
