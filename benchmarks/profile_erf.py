@@ -68,7 +68,7 @@ def convolution_kind(x: Sequence[int], weight: Sequence[int]) -> tuple[str, floa
 
 
 def measure(model: str, size: int) -> list[dict[str, str]]:
-    """A row for each kind of operation."""
+    """One row per kind of operation."""
     network, memory_format = prepare(load_model(model, "random", input_size=size).model)
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     image = image.contiguous(memory_format=memory_format)

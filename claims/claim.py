@@ -27,7 +27,7 @@ class Options:
         output: Folder of the results; maps and networks of a claim go to a folder of its name within.
         arguments: The command line, for the provenance.
         images: Folder of photographs; None for the bundled ones.
-        num_images: At most so many of them.
+        num_images: At most this many of them.
         size: Side of the images in pixels.
         seeds: How often random weights are drawn, or a network is trained.
         weights: 'auto', 'pretrained' or 'random', where a claim holds for either.
@@ -36,7 +36,7 @@ class Options:
         camvid: Folder with `images` and `masks`, for the claim that trains dense prediction.
         answers: Folders and CSVs of recorded answers to the cue-conflict images, for the claim about shape bias.
         trained: Folder of more trainings of the nano networks, for a claim about those that are shipped.
-        epochs: Of a training.
+        epochs: Number of epochs of a training.
         device: As for `erf.visualize`.
         overwrite: Whether maps of another configuration are replaced.
     """
@@ -111,7 +111,7 @@ class Claim:
     """A claim of the paper.
 
     Attributes:
-        name: Of the command and its files.
+        name: Name of the command and its files.
         statement: What is claimed.
         source: Where in the paper.
         paper: The paper's own figure.

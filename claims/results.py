@@ -29,7 +29,7 @@ def write_result(
 
     Args:
         run: Head of the JSON.
-        formats: Of the picture.
+        formats: File formats of the picture.
     """
     from runkit.figures import save_figure
 

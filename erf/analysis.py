@@ -51,19 +51,19 @@ def analyze(
             the photographs that scikit-image ships.
         size: That the images are resized to in pixels: a side, or (height, width).
         layer: Feature map: "last", a stage's position, a module's name, or a `Layer`, which can say more.
-        position: Of the unit: "centre", "average", or two fractions of the image (down, across).
+        position: Position of the unit: "centre", "average", or two fractions of the image (down, across).
         weights: For a name: "auto", "pretrained", "random", or a checkpoint's path. A module brings its own.
-        num_images: At most so many, spread evenly over the sorted files.
+        num_images: At most this many, spread evenly over the sorted files.
         until: Stop at the first image, from the tenth on, after which the 95% interval of `result.side(0.5)` is
             narrower than this share of it; images then come in a shuffled order. None measures them all.
-        mean, std: That images, in 0 to 1, are normalised by: one number, or one for each channel; None for what the
+        mean, std: That images, in 0 to 1, are normalised by: one number, or one per channel; None for what the
             network says.
         device: "auto", "cpu", "cuda", ...
         batch_size: Images at a time; None for as many as keep the device busy and fit.
         precision: "float32", "float64", "bfloat16"; on CUDA also "float16" and "tf32"; "auto" for bfloat16 where the
             device multiplies faster in it, else float32.
         plain: Whether the network runs as it is, nothing merged or reordered.
-        seed: Of random weights.
+        seed: Seed of random weights.
         keep_maps: Whether the result keeps the map of every single image in float16, for `erf.draw_sheet`.
         name: How the result and its files are called; None for the model's name, or the class of a module.
         progress: Whether to show a bar on stderr.

@@ -27,15 +27,16 @@ class Drawing:
     """How results are drawn; each attribute is an option of the drawing functions and of the command line.
 
     Attributes:
-        scale: Of the colours: 'decades' (four powers of ten below the maximum) or 'published' (log10(score + 1) / max).
+        scale: Scale of the colours: 'decades' (four powers of ten below the maximum) or 'published' (log10(score + 1) /
+            max).
         thresholds: Shares whose squares are drawn and listed, each between 0 and 1; None for the published ones (20,
             30, 50 and 99%), empty for no squares.
         cmap: Name of a colour map of matplotlib or seaborn.
         crop: The part of each map that is shown. 'auto': all of it, or a window round the unit where the largest square
             covers less than a quarter of each map; a number: a window of that many pixels; 'none': all of it. A window
             has the whole map as an inset.
-        width: Of the figure: 'column' (8.6 cm), 'page' (17.8 cm), a number of centimetres, or None for a width that
-            gives every panel its usual size.
+        width: Width of the figure: 'column' (8.6 cm), 'page' (17.8 cm), a number of centimetres, or None for a width
+            that gives every panel its usual size.
         columns: Panels in a row; None to choose.
         labels: Name of a result -> what it is called in the picture.
         table: Whether the area ratios stand below the panels of a comparison.

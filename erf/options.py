@@ -48,15 +48,15 @@ class Config(RunOptions):
     Attributes:
         images: Folder of images, a text file that lists them, or several of these and of images; None for the bundled
             photographs.
-        num_images: At most so many of them.
+        num_images: At most this many of them.
         until: Width of the interval of the side that holds half of the contribution, as a share of the side, that ends
             a run before all images are measured; None to measure them all.
-        size: Of the images in pixels: sides of squares, or (height, width).
+        size: Size of the images in pixels: sides of squares, or (height, width).
         layer: Feature maps: "last", a stage's position, a module's name, or "all" for every stage.
-        layout: Of the layers' outputs, such as "NHWC"; None to find it out.
+        layout: Layout of the layers' outputs, such as "NHWC"; None to find it out.
         call: Which call of a layer that runs several times; None for its only one.
         prefix_tokens: How many tokens come before those of the map; None to find it out.
-        position: Of the unit: "centre", "average", or two fractions of the image (down, across).
+        position: Position of the unit: "centre", "average", or two fractions of the image (down, across).
         plain: Whether the network runs as published, nothing merged or reordered.
         scale, thresholds, cmap, crop, width, columns, labels, no_table, no_caption: How the pictures are drawn, as in
             `erf.drawing.Drawing`.

@@ -41,7 +41,7 @@ class ListedNetwork:
         name: `arch.tag`, or the architecture alone where no weights are published.
         weights: A word of `SOURCES`.
         input_size_px: Side of the images that the weights were made for.
-        num_classes: Of the head.
+        num_classes: Number of classes of the head.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """`python -m replknet.train`: networks of the zoo trained on a folder of images, by timm's parts and one recipe.
 
 Images are augmented, and the network optimised, scheduled and averaged (EMA) by timm. The folder has `train` and `val`
-with a folder for each class, as torchvision's Imagenette download has. A run is saved as it goes on, and one that was
+with one folder per class, as torchvision's Imagenette download has. A run is saved as it goes on, and one that was
 interrupted ends in the same bits (`--resume`). The parts are in `replknet.training`.
 """
 

@@ -62,7 +62,7 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
             checkpoint, or `PATH#KEY` with the part of it that holds the weights.
         seed: Seed of random weights.
 
-    Raises: UserError for an unknown network or tag; WeightsUnavailable for 'pretrained' weights that cannot be had;
+    Raises: UserError for an unknown network or tag; WeightsUnavailable for 'pretrained' weights that are not available;
         CheckpointError for a missing or damaged file.
     """
     if is_foreign(name):
@@ -140,7 +140,7 @@ def load_model(
 
 
 def count_feature_maps(name: str) -> int:
-    """How many feature maps a network of timm names: positions 0 to this less one are its stages or blocks.
+    """How many feature maps a network of timm names: positions 0 to this number minus one are its stages or blocks.
 
     Raises: UserError if it names none.
     """

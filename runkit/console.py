@@ -51,8 +51,8 @@ def run_main(
     Args:
         work: The command; returns its own exit code.
         program: Name printed in front of messages.
-        arguments: Of a command that knows `--resume`, which continues it.
-        level: Of the messages that are shown; above INFO there is no progress, either.
+        arguments: Arguments of a command that has `--resume`; they are part of the message that says how to continue.
+        level: Lowest level of the messages that are shown; above INFO no progress is shown either.
     Returns: 2 after a `UserError` (one line on stderr; what caused it with its traceback only if `level` is DEBUG), 130
         after Ctrl-C, 143 after SIGTERM and 1 after `RunStopped` (all three with the command that continues the run),
         else what `work` returned. Any other exception is a fault of ours and is not caught: Python prints its traceback
@@ -165,12 +165,12 @@ class Failures:
         except Exception as error:
             if alone:
                 raise
-            mendable = isinstance(error, UserError)
-            self.reasons[name] = str(error) if mendable else f"{type(error).__name__}: {error}"
-            self.exit_code = 2 if mendable and self.exit_code != 1 else 1
+            fixable = isinstance(error, UserError)
+            self.reasons[name] = str(error) if fixable else f"{type(error).__name__}: {error}"
+            self.exit_code = 2 if fixable and self.exit_code != 1 else 1
             verbose = _logger.isEnabledFor(logging.DEBUG) and error.__cause__ is not None
             _logger.error(
-                "%s; going on with the others", about(name, self.reasons[name]), exc_info=verbose or not mendable
+                "%s; going on with the others", about(name, self.reasons[name]), exc_info=verbose or not fixable
             )
         return None
 

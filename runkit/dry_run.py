@@ -24,10 +24,10 @@ class Cost:
     """What one job would take.
 
     Attributes:
-        parameters: Of the network.
+        parameters: Number of parameters of the network.
         macs: Multiply-accumulates of one image's forward pass, counted.
-        seconds: Of all images that are left, estimated.
-        peak_bytes: Of the process, on CUDA of the device, estimated; None if not known.
+        seconds: Estimated time for all images that are left.
+        peak_bytes: Estimated peak of memory of the process, on CUDA of the device; None if unknown.
     """
 
     parameters: int

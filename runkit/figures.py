@@ -120,7 +120,7 @@ def axes_or_new(
 
     Args:
         ax: The user's Axes, or None.
-        width, height, layout: Of the new figure, as for `new_figure`.
+        width, height, layout: Size and layout of the new figure, as for `new_figure`.
     """
     if ax is not None:
         yield ax

@@ -76,10 +76,11 @@ class RunOptions:
         device: 'auto', 'cpu', 'cuda', ...
         batch_size: Images at a time; None for as many as keep the device busy and fit.
         precision: Arithmetic of the network; 'auto' for the faster of float32 and bfloat16 on the device.
-        seed: Of random weights, at least 0.
-        mean, std: Of each channel, that images are normalised by; None for what the network says.
+        seed: Seed of random weights, at least 0.
+        mean, std: Mean and standard deviation of each channel, that images are normalised by; None for what the network
+            says.
         output: Folder; a tool's files go to a folder of its name within.
-        formats: Of the pictures.
+        formats: File formats of the pictures.
         report: Whether to write the HTML page, too.
         resume: Whether to continue an unfinished run.
         overwrite: Whether to replace results that are there.
@@ -109,7 +110,7 @@ class RunOptions:
         return [(name, weights) for name in self.model for weights in self.weights]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: what decides the results and their files; how the command was called and spoke does not."""
+        """For JSON: what determines the results and their files; how the command was called and spoke does not."""
         options = asdict(self)
         del options["console"], options["arguments"]
         return {key: _plain(value) for key, value in options.items()}

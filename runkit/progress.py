@@ -1,6 +1,6 @@
 """Progress of an unfinished run: one `.npz` that says whose it is, and when to write it.
 
-The file holds the arrays of the work done so far, and a `head`, JSON text: `identity` (what decides the result) and
+The file holds the arrays of the work done so far, and a `head`, JSON text: `identity` (what determines the result) and
 whatever else the tool needs to go on.
 """
 
@@ -71,7 +71,7 @@ def find_progress(
 
     Args:
         path: The progress file, which may be missing.
-        identity: What decides the result of the run that is beginning.
+        identity: What determines the result of the run that is beginning.
         resume: Whether to go on from the file.
         overwrite: Whether to pass over a file that is not gone on from: without `resume` any, with it one that is
             damaged or of another run.

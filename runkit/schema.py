@@ -29,7 +29,7 @@ def make_schema(content: Any, *, title: str, description: str) -> dict[str, Any]
 
     Args:
         content: A `TypedDict`, or a union of some; those that it refers to stand under `$defs`, by their names.
-        title, description: Of the schema.
+        title, description: Title and description of the schema.
     Raises: TypeError for a type that is not understood.
     """
     definitions: dict[str, Any] = {}

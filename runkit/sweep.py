@@ -5,8 +5,8 @@ A tool gives its hooks (`Tool`), and `run_sweep` lives them for every network th
     list the jobs -> is a result finished? -> are the network's outputs saved? -> is there progress? -> compute
     -> save the outputs -> measure and write -> discard the progress -> say where the files are
 
-A job is one result: one network with its weights, and what else decides its files. Its identity is all that decides the
-result; a result of another identity is refused unless `--overwrite`. Under torchrun the ranks share the images of a
+A job is one result: one network with its weights, and what else determines its files. Its identity is all that decides
+the result; a result of another identity is refused unless `--overwrite`. Under torchrun the ranks share the images of a
 job: the hooks are called on the right ranks, so a tool knows nothing of them.
 
 Nothing here loads torch before a network has to run.
@@ -116,10 +116,10 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
 
     @abstractmethod
     def identify(self, job: _Job) -> Mapping[str, Any]:
-        """What decides what the network gives: two jobs that agree in this have the same outputs."""
+        """What determines what the network gives: two jobs that agree in this have the same outputs."""
 
     def identify_result(self, job: _Job) -> Mapping[str, Any]:
-        """What decides the result; more than `identify` where outputs are measured in several ways."""
+        """What determines the result; more than `identify` where outputs are measured in several ways."""
         return self.identify(job)
 
     # what is on disk

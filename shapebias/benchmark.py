@@ -52,9 +52,9 @@ class BenchmarkOptions:
         with_published: Whether to add the toolbox's networks and its printed table.
         intervals: Whether to resample.
         resamples: How many draws.
-        seed: Of the draws.
+        seed: Seed of the draws.
         pictures: 'main', 'all' or 'none'.
-        formats: Of the pictures.
+        formats: File formats of the pictures.
         report: Whether to write the HTML page, too.
         arguments: The command line that asked.
         console: How the command speaks.
@@ -273,7 +273,7 @@ def read_all(options: BenchmarkOptions) -> "dict[str, Answers]":
     What the folders hold is checked before anything is downloaded.
 
     Raises: UserError as `list_raw_data`, `read_raw_data` and `match_answers`, if a dataset that was asked for has no
-        network, or the answers of people can be had from nowhere.
+        network, or the answers of people are available nowhere.
     """
     from shapebias.answers.datasets import fetch_answers, match_answers
     from shapebias.answers.raw_data import read_raw_data

@@ -61,7 +61,7 @@ class Config(RunOptions):
         stimuli: Folder of the images, of several experiments one that holds a folder for each; None for the cache, else
             a download.
         humans: Folder of people's answers, in the same way.
-        num_images: At most so many images of each experiment, evenly over categories; None for all.
+        num_images: At most this many images of each experiment, evenly over categories; None for all.
         preprocessing: "model", the network's own, or "toolbox", the same for all.
         aggregation: How the probabilities of a category's classes become one: "mean", "sum" or "max".
         classes: What the networks' outputs are: "auto", "imagenet-1k" or a class file.

@@ -42,7 +42,7 @@ class Config(RunOptions):
 
     Attributes:
         images: Folder of class folders; with `unlabelled` of images.
-        num_images: At most so many images; None for all.
+        num_images: At most this many images; None for all.
         unlabelled: Whether only changes of the answers are measured.
         suppress: What to suppress, as for `choose_variants`.
         classes: Text file with the name of each output; None where the names are known or not needed.
@@ -95,11 +95,11 @@ class _Given:
 def ask_networks(config: Config, folder: RelianceFolder) -> Swept[SuppressedAnswers]:
     """Answers of each network, from a finished result or computed now; see `runkit.sweep.run_sweep`.
 
-    Raises: UserError if no network's weights can be had, or if the only network fails.
+    Raises: UserError if the weights of no network are available, or if the only network fails.
     """
     swept = run_sweep(RelianceTool(config, folder))
     if len(swept.skipped) == len(config.asked):
-        raise UserError("no network is left: none of the trained weights can be had; --weights random would run anyway")
+        raise UserError("no network is left: no trained weights are available; --weights random takes untrained ones")
     return swept
 
 

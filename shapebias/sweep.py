@@ -53,11 +53,11 @@ def measure_networks(config: Config) -> Swept[Answered]:
     A network is loaded once for all experiments. Under torchrun the ranks share the stimuli, and rank 0 alone writes
     and has observers; a failing network does not stop the others.
 
-    Raises: UserError if no network's weights can be had, or if the only network fails.
+    Raises: UserError if the weights of no network are available, or if the only network fails.
     """
     swept = run_sweep(AnswerTool(config))
     if len(swept.skipped) == len(config.asked):
-        raise UserError("no network is left: none of the trained weights can be had; --weights random would run anyway")
+        raise UserError("no network is left: no trained weights are available; --weights random takes untrained ones")
     return swept
 
 

@@ -55,7 +55,7 @@ class Photographs:
     Attributes:
         images: (N, 3, H, W), bytes.
         masks: (N, H, W), whole numbers; 255 where a pixel is not labelled.
-        sha256_of_names: Of the files' names.
+        sha256_of_names: SHA-256 of the files' names.
     Raises: UserError if there are none, a mask is missing, or sizes differ.
     """
 
@@ -86,8 +86,8 @@ class Segmenter(nn.Module):
 
     Args:
         backbone: With `forward_intermediates`, as timm's have it.
-        channels: Of its last four stages.
-        mean, std: Of the images that it was trained on, three numbers each.
+        channels: Numbers of channels of its last four stages.
+        mean, std: Mean and standard deviation of the images that it was trained on, three numbers each.
     """
 
     def __init__(self, backbone: nn.Module, channels: Sequence[int], mean: Sequence[float], std: Sequence[float]):
@@ -121,8 +121,8 @@ def fine_tune(model: Segmenter, photographs: Photographs, schedule: Schedule, *,
     """Train backbone and decoder, in place, on the device that the model is on.
 
     Args:
-        seed: Of the order, the scales, the crops and the mirroring.
-        title: Of the progress bar.
+        seed: Seed of the order, the scales, the crops and the mirroring.
+        title: Title of the progress bar.
     """
     device = next(model.parameters()).device
     steps = len(photographs) // schedule.batch_size

@@ -113,7 +113,8 @@ def plot_contribution(
     Args:
         contribution: (H, W), >= 0, unscaled.
         ax: Axes to draw on; new ones if None.
-        scale: Of the colours: 'decades' or 'published'; the squares are those of the published measure either way.
+        scale: Scale of the colours: 'decades' or 'published'; the squares are those of the published measure either
+            way.
         thresholds: Shares whose squares are drawn, those that no square reaches left out; empty for none.
         centre: Pixel that the squares lie round; (H // 2, W // 2) if None.
         cbar: Add a colour bar with the scale's name on the right.
@@ -294,7 +295,7 @@ def square_legend(reached: Sequence[float], drawing: Drawing, *, size: float = 7
     Args:
         reached: Shares of the squares that are there; may be empty.
         drawing: What was asked for.
-        size: Of the text in points.
+        size: Size of the text in points.
     """
     handles = []
     for threshold in reached:

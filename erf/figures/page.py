@@ -193,7 +193,7 @@ def _add_readings(
         name: What the stripes' ids begin with.
         places: Where the curves' values are.
         where, form: How a place and a value are said.
-        names, curves: Of each curve its name, and its values at the first of the places.
+        names, curves: Name of each curve, and its values at the first of the places.
 
     Returns: Id of a stripe -> what it says.
     """

@@ -58,7 +58,7 @@ def draw_comparison(results: Sequence[ErfResult], **options: Any) -> Figure:
 
     Args:
         results: At least one; drawn in this order, four in a row. Results that differ in two things (networks and
-            sizes, stages and weights, ...) get a column for each of the one and a row for each of the other.
+            sizes, stages and weights, ...) get a column for each of the one and one row per of the other.
         options: Attributes of `erf.drawing.Drawing`, such as `scale="published"` or `width="column"`.
 
     Raises: ValueError for an option that cannot be.

@@ -39,13 +39,13 @@ class Progress:
 
     Attributes:
         total: float64 (H, W): sum of the maps so far.
-        sums: Of each map that went in: what `erf.measures.sums` keeps of it.
-        names: Of the images those maps belong to, relative to the image folder.
+        sums: Sums of each map that went in: what `erf.measures.sums` keeps of it.
+        names: Names of the images those maps belong to, relative to the image folder.
         skipped: Images left out, and why.
         done: Images dealt with, skipped ones included.
         feature_size: (h, w) of the feature map; None before the first image.
         enough: Whether no more images are needed, as `accumulate` was asked by `until`.
-        maps: Of each image that went in, its map over its maximum in float16; None unless they are kept.
+        maps: Map of each image that went in, divided by its maximum, in float16; None unless they are kept.
         maxima: What these maps were divided by.
     """
 

@@ -70,7 +70,7 @@ class ImageSet:
     """Chosen images.
 
     Attributes:
-        name: Of the folder or the list, or 'scikit-image photographs'.
+        name: Name of the folder or the list, or 'scikit-image photographs'.
         root: Folder that the paths are relative to.
         paths: Chosen files, sorted by their path, or in the order of their list.
         found: How many images there were to choose from.
@@ -95,7 +95,7 @@ class ImageSet:
         return sha256_of_lines(f"{name} {fingerprint}" for name, fingerprint in self.fingerprints.items())
 
     def list_used(self, used: Collection[str]) -> list[dict[str, Any]]:
-        """The manifest of a run: a row for each of the chosen images, and whether it went in."""
+        """The manifest of a run: one row per of the chosen images, and whether it went in."""
         return [
             {
                 "image": name,

@@ -28,9 +28,9 @@ def load_images(
     """Photographs as a normalised batch.
 
     Args:
-        folder: Of images, any depth; a text file that lists them, or several images; None for the photographs that
-            scikit-image ships.
-        num_images: At most so many, spread evenly over the sorted files.
+        folder: Folder of images, any depth; a text file that lists them, or several images; None for the photographs
+            that scikit-image ships.
+        num_images: At most this many, spread evenly over the sorted files.
         size: That they are resized to in pixels: a side, or (height, width).
         preprocessing: Mean and deviation that the network wants, as `replknet.load_model` tells them; as many channels
             are read.

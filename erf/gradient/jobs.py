@@ -25,7 +25,7 @@ class Job:
     Attributes:
         name: The network's; with several weights, sizes or layers also which of them: the files are called after it.
         weights: The network and its weights.
-        size: Of the images in pixels: the side of squares, or (height, width).
+        size: Size of the images in pixels: the side of squares, or (height, width).
         layer: As for `erf.gradient.contribution.feature_map`.
     """
 

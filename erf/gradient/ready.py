@@ -39,7 +39,8 @@ class Question:
     Attributes:
         size: (height, width) that images are resized to.
         layer: As for `erf.gradient.contribution.feature_map`.
-        positions: Of the units; the maps of several are laid over each other and averaged (`positions.align`).
+        positions: Positions of the units; the maps of several are laid over each other and averaged
+            (`positions.align`).
     """
 
     size: tuple[int, int]
@@ -84,7 +85,7 @@ class LoadedNetwork:
 
     Attributes:
         ready: The network.
-        record: Of its weights.
+        record: Record of its weights.
         model_args: That it was built with.
         field: What its units can see at most.
         taken: What was taken for the layer that was asked.
@@ -117,7 +118,7 @@ def load_network(
     Args:
         plain: Whether to leave the network as it was published.
         images: The first one that can be read is what a reduced precision is tried on.
-        mean, std: Of the images' channels; None for what the network says.
+        mean, std: Mean and standard deviation of the images' channels; None for what the network says.
 
     Raises: UserError if the weights do not fit, the network has no such layer or takes no such images, or no image can
         be read that a reduced precision could be tried on.

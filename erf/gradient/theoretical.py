@@ -71,7 +71,8 @@ def theoretical_field(
         model: Network in eval mode, any of timm or of one's own; not run on data and not changed.
         size: (height, width) of the image in pixels.
         layer: As for `erf.gradient.layers.find.feature_map`.
-        channels: Of the image; None for 3, or if the network does not take them, those of its first convolution.
+        channels: Number of channels of the image; None for 3, or if the network does not take them, those of its first
+            convolution.
 
     Raises: LayerError as `feature_map`; ForwardError if parameters have no shape yet.
     """

@@ -54,9 +54,9 @@ def measure_blocks(
 
     Args:
         contribution: Mean map (H, W) of all images, none of them zero.
-        sums: Of each image's map (N), N >= 2.
+        sums: Sums of each image's map (N), N >= 2.
         weights: (B, N); every row adds up to 1, the first one holds all images evenly, the others are resamples of it.
-        centre: Of the rings.
+        centre: Centre of the rings.
     """
     blocks = _Blocks(contribution, centre, repeats=_repeats(weights))
     chunks = [weights[i : i + _CHUNK] for i in range(0, len(weights), _CHUNK)]

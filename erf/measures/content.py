@@ -91,7 +91,7 @@ class Gaussian(TypedDict):
         Keywords(minimum=0, maximum=1, description="the same of the Gaussian within the image; 0.135 unless cut off"),
     ]
     fit_mass_beyond_2_sigma_interval: Interval
-    excess_kurtosis: Annotated[float | None, Keywords(minimum=-8, description="Mardia's, less the 8 of any Gaussian")]
+    excess_kurtosis: Annotated[float | None, Keywords(minimum=-8, description="Mardia's, minus the 8 of any Gaussian")]
     excess_kurtosis_interval: Interval
     is_gaussian: bool
     criterion: str

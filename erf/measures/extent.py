@@ -58,7 +58,7 @@ def interpolated_side(shares: np.ndarray, thresholds: Sequence[float], shape: Pi
     Args:
         shares: As from `mass_shares`.
         thresholds: Shares, 0..1. NaN where no square within the map holds as much.
-        shape: Of the maps; None for square ones.
+        shape: Shape of the maps; None for square ones.
     """
     held = np.concatenate([np.zeros((len(shares), 1)), shares], axis=1)
     whole = 2.0 * np.arange(shares.shape[1]) + 1.0
@@ -95,8 +95,9 @@ class SecondMoments:
         offset_px: Its distance from the centre pixel.
         sigma_major_px, sigma_minor_px: Standard deviations about the centre of mass, along the principal axes.
         anisotropy: Major over minor, >= 1; NaN if the mass lies on a line or a point.
-        orientation_deg: Of the major axis, anticlockwise from the horizontal, in (-90, 90]; NaN if the map is round.
-        excess_kurtosis: Mardia's kurtosis less its value of 8 for any Gaussian (a disc has -8/3); NaN as anisotropy.
+        orientation_deg: Orientation of the major axis, anticlockwise from the horizontal, in (-90, 90]; NaN if the map
+            is round.
+        excess_kurtosis: Mardia's kurtosis minus its value of 8 for any Gaussian (a disc has -8/3); NaN as anisotropy.
     """
 
     rms_radius_px: np.ndarray

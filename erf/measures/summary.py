@@ -228,7 +228,7 @@ def measure(
 
     Args:
         contribution: Mean map (H, W), an array or a tensor on the CPU.
-        sums: Of each image's map; None if they were not kept: then there are no intervals.
+        sums: Sums of each image's map; None if they were not kept: then there are no intervals.
         centre: Pixel that squares and circles lie round; (H // 2, W // 2) if None.
         theoretical_side: Pixels; None if it has no bound or is not known.
 

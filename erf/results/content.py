@@ -47,7 +47,7 @@ class _Asked(TypedDict, total=False):
 
 
 class FieldIdentity(_Asked):
-    """What decides a result, whatever the device and the batch size."""
+    """What determines a result, whatever the device and the batch size."""
 
     model: str
     weights: WeightsIdentity

@@ -66,9 +66,9 @@ class ErfResult:
         name: Network as the user named it; the files are called after it.
         contribution: float64 (H, W), >= 0: mean contribution map, unscaled.
         provenance: What made it: weights, images, configuration, versions.
-        sums: Of each image's map, in the order of `image_names`; None for files of schema 1.
+        sums: Sums of each image's map, in the order of `image_names`; None for files of schema 1.
         image_names: Images that went in; empty for files of schema 1.
-        maps: Of the single images, where they were kept and loaded.
+        maps: Maps of the single images, where they were kept and loaded.
     """
 
     name: str

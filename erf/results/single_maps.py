@@ -29,7 +29,7 @@ class SingleMaps:
     Attributes:
         maps: float16 (N, H, W), each over its maximum.
         maxima: float64 (N,).
-        names: Of the images.
+        names: Names of the images.
         photographs: uint8 (N, h, w, 3).
     """
 

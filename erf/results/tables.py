@@ -96,7 +96,7 @@ def write_tables(results: Sequence[ErfResult], stem: Path, *, tex_columns: Colum
 
     Args:
         results: What was measured.
-        stem: Of the files' names.
+        stem: Stem of the files' names.
         tex_columns: Measures in the table for LaTeX, as `read_columns` makes them; None for the usual ones.
 
     Writes `<stem>.csv` (squares), `<stem>-measures.csv` (all measures), `<stem>-differences.csv` (paired, where two
@@ -151,7 +151,7 @@ def _size_of(result: ErfResult) -> int | str:
 
 
 def area_rows(result: ErfResult) -> list[Row]:
-    """Squares to whole pixels, by the published definition and without its logarithm; a row for each threshold."""
+    """Squares to whole pixels, by the published definition and without its logarithm; one row per threshold."""
     families = {
         "log10(score+1)/max": log_area(result.contribution, LOG_THRESHOLDS, centre=result.centre),
         "score": mass_area(result.contribution, MASS_THRESHOLDS, centre=result.centre),
@@ -160,7 +160,7 @@ def area_rows(result: ErfResult) -> list[Row]:
 
 
 def measure_rows(result: ErfResult) -> list[Row]:
-    """Every measure with its interval, a row for each and for each threshold."""
+    """Every measure with its interval, one row per and for each threshold."""
     head, values = _head(result), result.measured.values
     return [
         {**head, **_labels(name, quantity, threshold), **_numbers("value", part)}
@@ -188,7 +188,7 @@ def are_paired(first: ErfResult, second: ErfResult) -> bool:
 
 
 def difference_rows(first: ErfResult, second: ErfResult) -> list[Row]:
-    """First less second in every measure but the orientation, with the interval of resampling both alike."""
+    """First minus second in every measure but the orientation, with the interval of resampling both alike."""
     ours, theirs = first.measured.values, second.measured.values
     return [
         {

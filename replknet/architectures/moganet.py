@@ -128,7 +128,7 @@ class MogaNet(NormAfterStages):
         layer_scale: What the layer scales start at.
         in_chans: Image channels.
         num_classes: Outputs of the classifier; 0 for none.
-        global_pool: Pooling before the classifier, in timm's words; '' for none.
+        global_pool: Pooling before the classifier, by timm's name for it, such as 'avg'; '' for none.
         drop_rate: Dropout before the classifier.
         drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
 

@@ -212,7 +212,7 @@ class RepLKNet(nn.Module):
         ffn_ratio: Hidden channels of ConvFFN over channels of the stage.
         in_chans: Image channels.
         num_classes: Outputs of the classifier; 0 for none.
-        global_pool: Pooling before the classifier, in timm's words; '' for none.
+        global_pool: Pooling before the classifier, by timm's name for it, such as 'avg'; '' for none.
         drop_rate: Dropout before the classifier.
         drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
 

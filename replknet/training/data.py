@@ -35,7 +35,7 @@ def seed_of(recipe: Recipe, epoch: int, number: int) -> int:
 
 
 class Folders:
-    """Training and validation images: `<data>/train` and `<data>/val`, each with a folder for each class.
+    """Training and validation images: `<data>/train` and `<data>/val`, each with one folder per class.
 
     Args:
         data: The folder.
@@ -160,4 +160,4 @@ def open_folder(data: Path, part: str) -> ImageFolder:
     try:
         return ImageFolder(str(data / part))
     except FileNotFoundError as error:
-        raise UserError(f"{data} needs folders train and val, each with a folder of images a class: {error}") from error
+        raise UserError(f"{data} must hold the folders train and val with one folder per class: {error}") from error

@@ -34,7 +34,7 @@ def count_correct(model: nn.Module, batches: Any, device: torch.device) -> int:
 
     Args:
         model: On `device`.
-        batches: Of images (N, 3, S, S) and labels (N,).
+        batches: Batches of images (N, 3, S, S) and labels (N,).
         device: Where the images are put.
     """
     model.eval()

@@ -21,7 +21,7 @@ class Trained:
 
     Attributes:
         model: timm name.
-        tag: Of the weights.
+        tag: Tag of the weights.
         correct: How many validation images the weights as they are in the file answer rightly.
         recipe: Fields of `replknet.train.Recipe`.
         data: Classes, numbers of images, SHA-256 of their names.

@@ -14,7 +14,7 @@ class MovingAverage(ModelEmaV3):
 
     Args:
         model: The network, whose tensors stay where they are from now on.
-        decay: Of the average, at most; it rises to that over the first steps.
+        decay: Largest decay of the average; it rises to that over the first steps.
     """
 
     def __init__(self, model: nn.Module, decay: float):

@@ -1,4 +1,4 @@
-"""The recipe: what decides the trained weights, besides the network and the data."""
+"""The recipe: what determines the trained weights, besides the network and the data."""
 
 from dataclasses import dataclass
 
@@ -9,29 +9,30 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the trained weights, besides the network and the data.
+    """What determines the trained weights, besides the network and the data.
 
     Attributes:
         epochs: Passes over the training images.
         held_size: Side of the squares to which the training images are scaled when they are read, in pixels; they are
-            kept in memory so, and a photograph that is no square is squashed.
+            kept in memory in this form, so a photograph that is not square is squashed.
         start_size: Side of the training images at first, in pixels.
-        size: Their side at last. Images are cut out of the squares at random, as by `RandomResizedCrop`.
+        size: Side of the training images in the end, in pixels. Images are cut out of the squares at random, as by
+            `RandomResizedCrop`.
         size_step: Pixels by which the side rises from one to the other, each side for as many epochs. With a side that
             is no multiple of 32 maps are odd before they are halved.
         test_size: Side of the image that is evaluated, in pixels.
-        batch_size: Images a step; the last, smaller batch of an epoch is left out.
+        batch_size: Images per step; the last, smaller batch of an epoch is left out.
         lr: Highest learning rate; it falls by a half cosine to zero.
         warmup_epochs: Epochs over which it rises.
-        opt: Optimiser, in timm's words. Its Muon (nmuon: with Nesterov momentum) takes matrices (1×1 and dense
+        opt: Optimiser, by its name in timm. Its Muon (nmuon: with Nesterov momentum) takes matrices (1×1 and dense
             convolutions) and leaves depthwise kernels, biases and normalisations to AdamW at the same rate.
         weight_decay: The optimiser's, on weights alone.
         label_smoothing: Share of the target that is spread over all classes.
         min_scale: Smallest share of an image's area that is cut out.
         cutmix_prob: Share of the images that get a rectangle of another one, whose label they share in proportion.
-        ema_decay: Of the moving average of the weights, which is what is evaluated and kept.
-        precision: Of the training, 'float32', or 'bfloat16' for autocast and for Muon's matrix products; evaluation is
-            in float32. 'auto' takes what is fast on the device (`runkit.compute.precision`).
+        ema_decay: Decay of the moving average of the weights, which is what is evaluated and kept.
+        precision: Number format of the training, 'float32', or 'bfloat16' for autocast and for Muon's matrix products;
+            evaluation is in float32. 'auto' takes what is fast on the device (`runkit.compute.precision`).
         seed: Of weights, order and augmentation.
     """
 

@@ -28,8 +28,9 @@ class GraphedStep:
     """A step that is captured for each shape of images, after a few that run as they are, and replayed from then on.
 
     Args:
-        step: Of images and targets; returns the loss. It takes the gradients away first, so that they belong to the
-            graph, and reads nothing else that changes from step to step but what lies in tensors that stay.
+        step: Function of images and targets that returns the loss. It takes the gradients away first, so that they
+            belong to the graph, and reads nothing else that changes from step to step but what lies in tensors that
+            stay.
         optimizer: Capturable; its learning rates become tensors.
         model: Whose gradients the step computes.
     """

@@ -38,10 +38,10 @@ class Training:
     """A network on its way: everything that must be kept to go on with it.
 
     Args:
-        name: Of a network of timm.
+        name: Name of a network of timm.
         folders: The images; several trainings may share them.
         recipe: Its precision 'auto' is settled here; the attribute `recipe` has what was taken.
-        tag: Of the weights.
+        tag: Tag of the weights.
         device: Where it is trained.
         place: Number of its progress bar, from the top.
     Raises: UserError if there is no such network, optimiser or data, or too little of it.
@@ -104,7 +104,7 @@ class Training:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the result."""
+        """What determines the result."""
         return {"model": self.name, "recipe": asdict(self.recipe), "data": self.folders.describe()}
 
     def run_epoch(self, *, evaluate: bool = True) -> Iterator[None]:

@@ -45,7 +45,7 @@ class Checkpoint:
     """The weights that a file holds.
 
     Attributes:
-        tensors: Name -> tensor on the CPU, with names as in the file, less the prefixes of DataParallel and compile.
+        tensors: Name -> tensor on the CPU, with names as in the file, without the prefixes of DataParallel and compile.
         part: The part of the file they come from, such as "state_dict_ema"; "" if the file is the state dict itself.
         averaged: Whether they are a moving average of the weights.
     """

@@ -29,7 +29,7 @@ class WeightsRecord:
         init: How random weights were drawn, else None.
         part: The part of a user's file that holds the weights, such as 'state_dict_ema'; None if there is only one.
         averaged: Whether that part is a moving average of the weights.
-        head: Of a user's file, the classification head where it is not the architecture's default one.
+        head: Classification head of a user's file, where it is not the architecture's default one.
         code_sha256: SHA-256 of the user's source file that built the network, if one did.
         random: Whether the network is untrained.
     """
@@ -67,7 +67,7 @@ class WeightsRecord:
 
     @property
     def identity(self) -> WeightsIdentity:
-        """What decides the tensors, wherever they came from: two equal identities are the same weights."""
+        """What determines the tensors, wherever they came from: two equal identities are the same weights."""
         identity: WeightsIdentity = {
             "model": self.model,
             "random": self.random,
@@ -90,7 +90,7 @@ class Preprocessing:
     """How a network wants its images.
 
     Attributes:
-        mean: Of each channel (red, green, blue), of values in 0..1, that is subtracted.
+        mean: Mean of each channel (red, green, blue) in 0..1, which is subtracted.
         std: Standard deviations of the channels, divided by afterwards.
         input_size: (height, width) in pixels that the weights were evaluated at.
         interpolation: timm's word for the resizing filter.
@@ -109,7 +109,7 @@ class Preprocessing:
         return len(self.mean)
 
     def normalised_by(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> "Preprocessing":
-        """With another mean or deviation, one number or one for each channel; None leaves it as it is.
+        """With another mean or deviation, one number or one per channel; None leaves it as it is.
 
         Raises: UserError for another number of them.
         """
@@ -161,7 +161,7 @@ class ResolvedWeights:
     """Which weights a network will get, before it is built.
 
     Attributes:
-        name: Of the network.
+        name: Name of the network.
         record: What the weights are.
         file: The checkpoint; None for random weights, and for networks that `build` makes.
         warning: Why they are not the trained ones.

@@ -41,7 +41,7 @@ class Batches:
 
     Attributes:
         size: Items at a time, at least 1.
-        label: Of the network, for messages.
+        label: Label of the network, for messages.
     """
 
     def __init__(self, size: int, label: str):

@@ -19,8 +19,8 @@ class Probe:
 
     Attributes:
         macs: Multiply-accumulates of the forward pass, of all images together.
-        pixels: Of all images together.
-        seconds: Of the whole run, such as forward and backward.
+        pixels: Number of pixels of all images together.
+        seconds: Duration of the whole run, such as forward and backward.
         peak_bytes: Most memory in use: of the process, on CUDA of the device; None where the system does not say.
     """
 

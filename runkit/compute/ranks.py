@@ -33,7 +33,7 @@ class World:
     """The processes of a run, seen from one of them.
 
     Attributes:
-        rank: Of this process, from 0.
+        rank: Rank of this process, from 0.
         size: Number of processes.
 
     Each method but `share` must be called by all ranks alike. An error that `work` raises on one rank is raised on all,
@@ -63,8 +63,8 @@ class World:
             result = work()
         except Exception as raised:
             error = raised
-        mendable = error is None or isinstance(error, UserError)
-        report = error if mendable else f"{type(error).__name__}: {error}"
+        fixable = error is None or isinstance(error, UserError)
+        report = error if fixable else f"{type(error).__name__}: {error}"
         reports = self._talk(lambda: _all_gather(report, self.size))
         if error is not None:
             raise error
@@ -129,7 +129,7 @@ def joined_world(device: torch.device) -> Iterator[World]:
     Ranks on CPU divide the cores of their machine: PyTorch's threads are set to as many for each.
 
     Args:
-        device: Of this rank (see `runkit.compute.device.choose_device`).
+        device: Device of this rank (see `runkit.compute.device.choose_device`).
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

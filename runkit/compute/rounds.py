@@ -45,7 +45,7 @@ class Loop:
 
     Attributes:
         started: When the loop was made.
-        images_per_second: Of the last `run`, over all ranks; 0 before it.
+        images_per_second: Rate of the last `run`, over all ranks; 0 before it.
     """
 
     def __init__(

@@ -45,8 +45,9 @@ class KnownFile:
         path: Where an installed package keeps it, from the package's name on.
         google_drive: Id of the file on Google Drive, which lets no program fetch a large file.
         top1: Published ImageNet-1k top-1 accuracy of weights in per cent, None where none is published.
-        code_license: Of the code that the weights belong to.
-        weights_license: Of the weights, as far as their publisher says; else that of the repository they stand in.
+        code_license: Licence of the code that the weights belong to.
+        weights_license: Licence of the weights, as far as their publisher says; else that of the repository they stand
+            in.
     """
 
     name: str

@@ -89,7 +89,7 @@ class Source:
     """What made a figure.
 
     Attributes:
-        name: Of the network or observer.
+        name: Name of the network or observer.
         label: Its weights, in words.
         facts: Term and description: weights, data, command, commit, versions.
         files: Where the numbers are.
@@ -153,7 +153,7 @@ def write_page(path: Path, title: str, sections: Sequence[Section], *, program: 
     """Write the page, whole or not at all.
 
     Args:
-        title: Of the page.
+        title: Title of the page.
         sections: At least one, in the order of the page.
         program, arguments: The command that writes it.
     """

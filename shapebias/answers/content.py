@@ -35,7 +35,7 @@ class _ClassList(TypedDict, total=False):
 
 
 class ProbabilitiesIdentity(_ClassList, Normalisation):
-    """What decides a network's probabilities."""
+    """What determines a network's probabilities."""
 
     model: str
     weights: WeightsIdentity
@@ -97,7 +97,7 @@ class NetworkRun(RunHead, Computation, _Head):
 
 
 class NetworkMaking(NetworkRun):
-    """What made a network's probabilities, without what decides them."""
+    """What made a network's probabilities, without what determines them."""
 
     subject: str
     label: str

@@ -52,7 +52,7 @@ class Source:
     Attributes:
         subject: The observer's name.
         path: The file.
-        sha256: Of its bytes.
+        sha256: SHA-256 of its bytes.
         trials: How many there are.
         doubt: Why the observer may be no person, or no network, after all (`RawData.describe_doubt`).
         parts: The files of all sessions, where there are several; the path is then that of the first.
@@ -134,7 +134,7 @@ def fetch_answers(section: str, experiment: Experiment) -> list[Path]:
     Args:
         section: "people", or "networks" for the toolbox's nine.
         experiment: The dataset.
-    Raises: DownloadError if they can be had from nowhere; UserError if a cached one is damaged.
+    Raises: DownloadError if they are available nowhere; UserError if a cached one is damaged.
     """
     folder = cache_folder() / section / experiment.name
     paths = []

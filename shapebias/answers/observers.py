@@ -54,8 +54,9 @@ class Observer:
 
     Attributes:
         name: The `subj` of its file; "people" for several persons pooled.
-        trials: A row a trial, columns `subject`, `image` (`image_id` of its file name), `shape`, `texture`, `response`
-            (categories; "na" in `response` for no answer, "" in `texture` for an image with one cue).
+        trials: One row per trial, with the columns `subject`, `image` (`image_id` of its file name), `shape`,
+            `texture`, `response` (categories; "na" in `response` for no answer, "" in `texture` for an image with one
+            cue).
         kind: "network", "person" or "people".
         label: How pictures and tables call it.
         random: Whether it is a network with random weights, whose shape bias means nothing.

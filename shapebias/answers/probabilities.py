@@ -43,7 +43,7 @@ class Probabilities:
     def __post_init__(self) -> None:
         if self.values.shape != (len(self.images), self.classes.num_classes):
             raise ValueError(
-                f"probabilities must be ({len(self.images)}, {self.classes.num_classes}), a row for each image, "
+                f"probabilities must be ({len(self.images)}, {self.classes.num_classes}), one row per image, "
                 f"not {self.values.shape}"
             )
         if len(set(self.images)) != len(self.images):

@@ -1,4 +1,4 @@
-"""The raw-data CSV of the model-vs-human toolbox, as it is in the file: one observer, a row a trial.
+"""The raw-data CSV of the model-vs-human toolbox, as it is in the file: one observer, one row per trial.
 
 What differs between the published files, and is read alike: people's have LF line ends, networks' CRLF; people's of the
 twelve distortions say `Session`, all others `session`; people's image names carry the number of the trial and `s01`,
@@ -43,7 +43,7 @@ class RawData:
 
     Attributes:
         path: The file.
-        sha256: Of its bytes.
+        sha256: SHA-256 of its bytes.
         subject: The observer's name.
         columns: Column name in lower case -> a text for each trial.
         parts: The files of all sessions, where trials of several were joined (`shapebias.answers.sessions`); path and
@@ -147,7 +147,7 @@ def read_raw_data(path: str | Path) -> RawData:
     subjects = sorted(set(columns.get("subj", ())))
     if len(subjects) != 1:
         found = f"{len(subjects)} observers ({', '.join(subjects[:3])})" if subjects else "no rows"
-        raise UserError(f"{path} holds {found}; a raw-data CSV has one observer and a row for each trial")
+        raise UserError(f"{path} holds {found}; a raw-data CSV has one observer and one row per trial")
     if not subjects[0].isprintable() or not subjects[0].strip():
         raise UserError(f"{path}: subj {subjects[0]!r} is no name of an observer")
     _refuse_doubtful(path, subjects[0])

@@ -27,7 +27,7 @@ class SuppressedAnswers:
     """One network's answers to V variants of N images.
 
     Attributes:
-        name: Of the network; files are called after it.
+        name: Name of the network; files are called after it.
         label: How pictures and tables call it; it names random weights.
         outputs: Number of the network's outputs.
         variants: Labels of the V variants; the first is "none", the images as they are.

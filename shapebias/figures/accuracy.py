@@ -26,7 +26,7 @@ CHANCE = 1 / len(CATEGORIES)
 def draw_accuracy(
     measurements: Sequence[Measurement], *, persons: Sequence[Measurement] = (), width_in: float = PAGE_WIDTH
 ) -> Figure:
-    """Accuracy with its 95% interval: left a row for each category, right one for each observer over all images.
+    """Accuracy with its 95% interval: left one row per category, right one for each observer over all images.
 
     Categories are ordered by people's accuracy (without people by the mean), observers by their own, people first and
     random weights last; a dotted line is chance.

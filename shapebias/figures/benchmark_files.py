@@ -22,7 +22,7 @@ def benchmark_pictures(content: BenchmarkFile, *, all_of_them: bool = False) -> 
     """What is drawn: end of the file's name -> a function of the width alone.
 
     Args:
-        content: Of the benchmark.
+        content: Content of the benchmark's JSON.
         all_of_them: Whether also what changes with the conditions, matrices and confusion, as far as the datasets have
             it.
     """
@@ -46,7 +46,7 @@ def write_benchmark_pictures(
     (`-column`).
 
     Args:
-        content: Of the benchmark.
+        content: Content of the benchmark's JSON.
         stem: Path of the files without their ends.
         formats, description: As for `runkit.figures.save_figure`.
         all_of_them: As for `benchmark_pictures`.

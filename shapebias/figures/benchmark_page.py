@@ -178,7 +178,7 @@ def _difference_table(content: BenchmarkFile) -> Table:
         ]
         rows.append(Row(" − ".join(names), tuple(cells)))
     text = (
-        "Every pair: first less second, paired 95% interval and p value with the same persons, corrected by Holm for "
+        "Every pair: first minus second, paired 95% interval and p value with the same persons, corrected by Holm for "
         "all pairs of a number, and corrected with other persons, too. "
     )
     text += " ".join(

@@ -82,8 +82,8 @@ def panels(
     Args:
         count: Of panels.
         columns: Panels in a row.
-        width: Of the figure; all lengths are in inches.
-        height: Of a panel.
+        width: Width of the figure; all lengths are in inches.
+        height: Height of a panel.
         left, right, bottom, top: Margins around all panels.
         gap: Between panels, across and down.
         footer: More room at the bottom, for a legend.

@@ -126,9 +126,9 @@ def draw_estimates(
 
     Args:
         estimates: Row -> estimate; one without a value is left out, one without an interval is a marker alone.
-        style: Of the observer.
-        size: Of the markers, in points.
-        width: Of the lines that are the intervals, in points.
+        style: Style of the observer.
+        size: Size of the markers, in points.
+        width: Width of the lines that are the intervals, in points.
         part: What the markers are called in an SVG, after the observer's key.
     """
     bounded = {row: e for row, e in estimates.items() if e.low is not None and e.high is not None}

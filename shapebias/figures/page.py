@@ -180,7 +180,7 @@ def _difference_table(comparison: Comparison) -> Table:
         )
         for row in comparison.differences
     ]
-    text = "Every pair: first less second, paired 95% interval, p of a paired permutation test, and corrected by Holm."
+    text = "Every pair: first minus second, paired 95% interval, p of a paired permutation test, and corrected by Holm."
     return Table(text, ("pair", "measure", "difference", "p", "p (Holm)"), tuple(rows))
 
 

@@ -116,7 +116,7 @@ def draw_control(control: Sequence[ControlPoint], *, width_in: float = PAGE_WIDT
     """What suppressions leave of the images themselves: one panel each, one line per measure.
 
     Args:
-        control: Of every variant; the first is the images as they are.
+        control: Control of every variant; the first is the images as they are.
         width_in: Width in inches.
     """
     names = list(dict.fromkeys(point.suppression for point in control if point.suppression))
@@ -175,7 +175,7 @@ def draw_suppressions(images: Mapping[str, np.ndarray], *, width_in: float = PAG
 
 
 def _some(shown: list[tuple[str, np.ndarray]], count: int) -> list[tuple[str, np.ndarray]]:
-    """At most so many of them, the last one included."""
+    """At most this many of them, the last one included."""
     chosen = {round((index + 1) * len(shown) / min(count, len(shown))) - 1 for index in range(min(count, len(shown)))}
     return [one for index, one in enumerate(shown) if index in chosen]
 

@@ -141,7 +141,7 @@ def _difference_table(content: RelianceComparison, measured: Sequence[Reliance])
             Cell(f"{pair['p_holm']:.4f}", pair["p_holm"]),
         )
         rows.append(Row(" − ".join(names), cells))
-    text = "Reliance of the first less that of the second, paired over images, with Holm's correction."
+    text = "Reliance of the first minus that of the second, paired over images, with Holm's correction."
     return Table(text, ("pair", "of", "difference", "p", "p (Holm)"), tuple(rows))
 
 

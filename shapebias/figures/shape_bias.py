@@ -55,7 +55,7 @@ def plot_shape_bias_matrix(
         measurements: One for each observer, people pooled; drawn in this order, people last and on top.
         ax: Where to draw; new Axes of pyplot, one column wide, if None.
         names: Whether to write the categories beside the axis.
-        marker_size: Of a marker, in points.
+        marker_size: Size of a marker, in points.
     Returns: The axes; x is 1 - shape bias, in [0, 1].
     """
     order = order_categories(measurements)

@@ -215,7 +215,7 @@ def consistency_matrix(answers: Answers) -> np.ndarray:
 
 
 def confusion_counts(given: np.ndarray, categories: np.ndarray) -> np.ndarray:
-    """Counts (17, 16): a row an answer ("na", then the categories), a column a category that was shown.
+    """Counts (17, 16): one row per answer ("na", then the categories), one column per category that was shown.
 
     Args:
         given: (observers, N) as `Answers.given`; the observers' trials are taken together.

@@ -124,7 +124,7 @@ def estimate_ratios(tops: np.ndarray, bottoms: np.ndarray, resampling: Resamplin
 
     Args:
         tops, bottoms: (N, M), 0 <= top <= bottom: M ratios; a stimulus with bottom 0 has no part in that ratio.
-        resampling: Of the N stimuli.
+        resampling: Resampling of the N stimuli.
     Returns: M estimates. Without any denominator there is no value, and with a single group no interval; draws in which
         the denominator is 0 are left out. Of 0 and 1, where all stimuli agree, it is Clopper and Pearson's interval for
         as many trials as there are groups of the rarer kind: a bootstrap knows nothing of what was never seen.
@@ -141,7 +141,7 @@ def estimate_difference(
 
     Args:
         first, second: Top and bottom of each, (N,).
-        resampling: Of the N stimuli.
+        resampling: Resampling of the N stimuli.
     Returns: Difference, low, high; None where it is not defined.
     """
     ratios, residuals, seen = [], [], np.zeros(len(first[0]), dtype=bool)
@@ -171,7 +171,7 @@ def two_way_variance(residuals: np.ndarray, seen: np.ndarray, groups: Sequence[n
         residuals: (N,), of mean 0.
         seen: (N,), which stimuli have a part in it.
         groups: As in `Resampling`; those of a single group are passed over.
-    Returns: Variance, and the smallest number of groups less 1; 0 and 0 where no grouping is left.
+    Returns: Variance, and the smallest number of groups minus 1; 0 and 0 where no grouping is left.
     """
     sums, counts = [], []
     for index in groups:

@@ -81,7 +81,7 @@ class ObserverMeasures(TypedDict):
         Keywords(
             minItems=17,
             maxItems=17,
-            description="counts: a row an answer ('na', then the categories), a column a category of the shape",
+            description="counts: one row per answer ('na', then the categories), one column per category of the shape",
         ),
     ]
 

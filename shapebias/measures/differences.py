@@ -34,7 +34,7 @@ class Difference:
     Attributes:
         measure: One of `MEASURES`.
         first, second: Names of the observers.
-        difference: Measure of the first less that of the second, in [-1, 1].
+        difference: Measure of the first minus that of the second, in [-1, 1].
         low, high: Its paired 95% interval.
         p: p value of the paired permutation test, two-sided.
         p_holm: The same, corrected by Holm's method for all pairs of this measure.
@@ -67,7 +67,7 @@ def compare_pairs(
     which a measure is not defined is left out.
 
     Args:
-        observers: Of the same stimuli; people pooled into one.
+        observers: Observers of the same stimuli; people pooled into one.
         measures: Out of `shapebias.measures.shape_bias.RATIOS`.
         permutations: Exchanges of the test.
         seed: Of resampling and exchanges.

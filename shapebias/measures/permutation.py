@@ -39,7 +39,7 @@ def permutation_test(
         first, second: Top and bottom of each ratio, (N,), on the same scale (answers to a stimulus: their mean).
         groups: For each kind of image that stimuli share, the index (from 0) of the one in each stimulus (N,).
         permutations: Random exchanges; all of them are taken instead where there are not more.
-        seed: Of the exchanges.
+        seed: Seed of the exchanges.
     Returns: The fraction of exchanges with a statistic at least as extreme, what was observed counted among them; None
         where a ratio is not defined, or there is a single group.
     """

@@ -47,6 +47,6 @@ def rank_cues(probabilities: np.ndarray, images: Sequence[str], *, classes: Clas
 
 
 def write_ranks(path: Path, ranks: pd.DataFrame) -> None:
-    """Write the ranks as CSV, a row a stimulus; the file is whole or absent."""
+    """Write the ranks as CSV, one row per stimulus; the file is whole or absent."""
     with atomic_write(path) as temporary:
         ranks.to_csv(temporary, index=False, lineterminator="\n")

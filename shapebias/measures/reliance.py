@@ -120,7 +120,7 @@ class Reliance:
     """What a network relies on.
 
     Attributes:
-        name, label: Of the network, in files and in pictures.
+        name, label: Name of the network, in files and in pictures.
         chance: Accuracy of a uniform guess over the network's outputs; None without labels.
         images: How many images were shown.
         points: Every variant.
@@ -190,7 +190,7 @@ def measure_reliance(answers: SuppressedAnswers, variants: Sequence[Variant], *,
     Args:
         answers: To V variants of N images; the first variant is the images as they are.
         variants: The V variants, in the order of the answers.
-        draws: Of the N images.
+        draws: Bootstrap draws of the N images.
     Raises: ValueError if answers, variants and draws do not belong together.
     """
     drawn = _draw(answers, variants, draws)

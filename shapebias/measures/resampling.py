@@ -4,7 +4,7 @@ Of the first kind, persons are fixed and images are drawn with replacement withi
 and persons meet the same draws, so that differences between networks are paired, and datasets are drawn independently
 of each other. Cue-conflict images need more: 1280 of them are made of 160 shape images and 48 texture images, and
 answers to images that share one are alike. What that adds to the covariance of all numbers (the two-way cluster-robust
-covariance of Cameron, Gelbach & Miller, Journal of Business & Economic Statistics 29, 2011, less that of independent
+covariance of Cameron, Gelbach & Miller, Journal of Business & Economic Statistics 29, 2011, minus that of independent
 images) is added to the draws as a Gaussian.
 
 Of the second kind, persons are drawn, too: within a dataset, each dataset on its own, since nobody knows whether
@@ -37,13 +37,13 @@ _SHARES = 1e-12  # eigenvalues below this share of the largest are rounding
 
 @dataclass(frozen=True)
 class Draws:
-    """Draws of the benchmark's numbers, less what was measured.
+    """Draws of the benchmark's numbers, minus what was measured.
 
     Attributes:
         images: (4, draws, networks + 1): the `MEASURES` of each network and of people, with other images.
         persons: The same with other persons alone; zero where a number does not depend on persons, NaN where there is a
             single person.
-        freedom: Degrees of freedom of the variance in `persons`: persons less 1.
+        freedom: Degrees of freedom of the variance in `persons`: persons minus 1.
     """
 
     images: np.ndarray = field(repr=False)
@@ -61,10 +61,10 @@ def draw_dataset(answers: Answers, measured: DatasetMeasures, *, resamples: int,
     The draws depend on the dataset's name, the number of its images and persons, and the seed: not on the networks.
 
     Args:
-        answers: Of the dataset.
+        answers: Answers of the dataset.
         measured: `measure_answers` of them.
         resamples: How many draws.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
     value = np.concatenate([measured.networks, measured.people[:, None]], axis=1)[:, None]
     images = _draw_images(answers, _generator(answers, seed, "images"), resamples) - value
@@ -132,9 +132,9 @@ def _draw_persons(answers: Answers, measured: DatasetMeasures, rng: np.random.Ge
 def _draw_shared(answers: Answers, rng: np.random.Generator, resamples: int) -> np.ndarray:
     """What shared shape and texture images add to the deviations of all numbers, (4, draws, networks + 1).
 
-    What is added to the covariance is the two-way one less twice that of independent images, so that the numbers' whole
-    covariance is V_shape + V_texture - V_image; where that difference is negative (shared images only add variance) it
-    is left out.
+    What is added to the covariance is the two-way one minus twice that of independent images, so that the numbers'
+    whole covariance is V_shape + V_texture - V_image; where that difference is negative (shared images only add
+    variance) it is left out.
     """
     influence = _influence(answers)  # (4, networks + 1, N)
     flat = influence.reshape(-1, influence.shape[-1])

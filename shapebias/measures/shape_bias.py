@@ -150,7 +150,7 @@ def measure(observer: Observer | Mapping[str, str], *, resamples: int = RESAMPLE
     Args:
         observer: At least one trial; or the decisions alone, image name (such as cat7-elephant1.png) -> category.
         resamples: Bootstrap draws.
-        seed: Of the draws.
+        seed: Seed of the draws.
     Raises: ValueError without trials, or for an image name or a category that is none.
     """
     if isinstance(observer, Mapping):
@@ -192,7 +192,7 @@ def measure(observer: Observer | Mapping[str, str], *, resamples: int = RESAMPLE
 
 
 def confusion_matrix(trials: pd.DataFrame) -> pd.DataFrame:
-    """Counts (17, 16): a row an answer ("na", then the categories), a column a category of the shape."""
+    """Counts (17, 16): one row per answer ("na", then the categories), one column per category of the shape."""
     table = pd.crosstab(trials["response"], trials["shape"])
     return table.reindex(index=[NO_ANSWER, *CATEGORIES], columns=list(CATEGORIES), fill_value=0)
 

@@ -104,7 +104,7 @@ def measure_control(
     Args:
         compared: For each of N images and each of V variants what `compare_images` gave.
         variants: The V variants.
-        draws: Of the N images.
+        draws: Bootstrap draws of the N images.
     """
     points = []
     for index, variant in enumerate(variants):
@@ -136,7 +136,7 @@ def measure_suppressions(
         images: At least one image file.
         variants: What is done to them.
         size: Height and width.
-        seed: Of random suppressions.
+        seed: Seed of random suppressions.
     Raises: UserError if a file cannot be read, or OpenCV is missing.
     """
 

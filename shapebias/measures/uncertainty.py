@@ -91,7 +91,7 @@ class NetworkDifference:
     Attributes:
         measure: One of `MEASURES`.
         first, second: Names of the networks.
-        difference: Number of the first less that of the second.
+        difference: Number of the first minus that of the second.
         low, high, p, p_holm: Paired 95% interval, p value, and p value corrected for all pairs of the measure, with
             other images and the same persons.
         low_persons, high_persons, p_persons, p_holm_persons: The same with other persons, too; None where a dataset has
@@ -117,8 +117,10 @@ def estimate(values: np.ndarray, draws: Sequence[Draws], images: int) -> list[li
 
     Args:
         values: (4, columns): the numbers of networks and people, NaN where not defined.
-        draws: Of the datasets whose mean they are, in the same columns; empty for numbers without intervals.
-        images: Of a dataset, for values at 0 or 1, where draws know no variation; 0 for several datasets.
+        draws: Bootstrap draws of the datasets whose mean they are, in the same columns; empty for numbers without
+            intervals.
+        images: Number of images of a dataset, for values at 0 or 1, where draws know no variation; 0 for several
+            datasets.
     Returns: For each measure, for each column.
     """
     deviations = _Deviations(draws) if draws else None
@@ -146,10 +148,10 @@ def compare_networks(
     """Every pair of networks in every measure, in the order of the names.
 
     Args:
-        names: Of the networks, at least one dataset each and all the same ones.
+        names: Names of the networks, at least one dataset each and all the same ones.
         values: (4, networks): their numbers.
-        draws: Of the datasets whose mean they are.
-        columns: Of each network in the draws.
+        draws: Bootstrap draws of the datasets whose mean they are.
+        columns: Columns of each network in the draws.
     """
     deviations = _Deviations(draws)
     pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
@@ -180,9 +182,9 @@ def rank_networks(
     """Ranks of networks in each measure and the mean rank, `mean`, as the toolbox ranks: ties share their mean.
 
     Args:
-        names: Of the networks.
+        names: Names of the networks.
         values: (4, networks): their numbers.
-        differences: Of every pair, for the intervals; empty for none.
+        differences: Differences of every pair, for the intervals; empty for none.
     Returns: Network -> measure (and `mean`, of the three paired measures) -> rank.
     """
     ranks: dict[str, dict[str, Rank]] = {name: {} for name in names}
@@ -216,7 +218,7 @@ class _Deviations:
         return float(self._means[measure, column])
 
     def interval(self, measure: int, column: int, other: int | None, kind: str) -> Interval:
-        """Quantiles of the deviations of a column, or of it less another one; None if persons cannot be drawn."""
+        """Quantiles of the deviations of a column, or of it minus another one; None if persons cannot be drawn."""
         drawn = self._drawn(self._images, measure, column, other)
         if kind == "persons":
             persons = self._drawn(self._persons, measure, column, other)

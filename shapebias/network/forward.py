@@ -55,11 +55,11 @@ def logits_of(
 
     Args:
         x: (B, 3, H, W).
-        name: Of the network, for messages.
+        name: Name of the network, for messages.
         outputs: How many outputs there must be; None for any number, at least 2.
         what: What these outputs are, for messages.
     Returns: (B, C).
-    Raises: UserError if the answer is no tensor with a row for each image, or the network's own code fails; what its
+    Raises: UserError if the answer is no tensor with one row per image, or the network's own code fails; what its
         code raised is the cause. Lack of memory is raised as it is.
     """
     try:

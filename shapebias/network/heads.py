@@ -43,7 +43,7 @@ def choose_classes(outputs: int, choice: ClassChoice, *, name: str) -> ClassMap:
 
     Args:
         outputs: How many the head has.
-        name: Of the network, for messages.
+        name: Name of the network, for messages.
     Raises: UserError if that is not known, or the class list is of another length.
     """
     if isinstance(choice, ClassMap):

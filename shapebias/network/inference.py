@@ -126,7 +126,7 @@ def predict(
         device: Where the model is.
         batch_size: Images at a time, at least 1, halved when memory does not suffice; changes the answer by rounding
             only.
-        name: Of the network, for messages and the progress bar.
+        name: Name of the network, for messages and the progress bar.
         progress: Whether to show a bar on stderr.
         reader: Decodes the images; one that is shared by several networks may decode them once.
         loop: How the stimuli are gone through, what is gone on from, and what is kept, instead of `batch_size` and

@@ -36,7 +36,7 @@ class LoadedNetwork:
     Attributes:
         model: In its fast form, on the device, in the precision asked for.
         preprocessing: That its images get.
-        record: Of its weights.
+        record: Record of its weights.
         model_args: That it was built with.
         classes: What its outputs are.
         precision_effects: Experiment -> what a reduced precision changes on its images; empty in float32.
@@ -135,7 +135,7 @@ def label_of(weights: ResolvedWeights) -> str:
 def describe_answers(
     weights: ResolvedWeights, config: Config, network: LoadedNetwork, stimuli: Stimuli, loop: Loop, device: torch.device
 ) -> NetworkMaking:
-    """The provenance of probabilities, without what decides them (`config`); see docs/file-formats.md."""
+    """The provenance of probabilities, without what determines them (`config`); see docs/file-formats.md."""
     preprocessing, effect = network.preprocessing, network.precision_effects.get(stimuli.experiment.name)
     about: NetworkMaking = {
         **describe_run(program="shapebias.run", arguments=config.arguments, started=loop.started, seconds=loop.seconds),

@@ -77,7 +77,7 @@ def predict_suppressed(
         images: N images and V variants.
         labels: int64 (N,): the right outputs; None without labels.
         preprocessing: Mean, standard deviation and size that the network wants.
-        name: Of the network, for messages.
+        name: Name of the network, for messages.
         outputs: How many it has, from `shapebias.network.heads.count_outputs`.
         loop: How the N * V items are gone through, image by image; goes on from its saved progress.
     Returns: Arrays of `shapebias.answers.suppressed.keep_top`, each (V, N, ...).

@@ -103,12 +103,12 @@ def register(
     Args:
         names: timm names, best with their tag.
         weights: As for `replknet.load_model`, but "auto" is not offered: a network never turns out untrained unnoticed.
-        seed: Of random weights.
+        seed: Seed of random weights.
         preprocessing: As for `ToolboxNetwork`.
         device: "auto" takes a CUDA device if there is one, as the toolbox does with its images.
     Returns: Name in the toolbox -> name in the zoo, in the order given.
     Raises: UserError if the toolbox is not installed or a name is taken by one of its own models; WeightsUnavailable
-        (a UserError) for trained weights that cannot be had.
+        (a UserError) for trained weights that are not available.
     """
     if weights == "auto":
         raise UserError("weights must be 'pretrained', 'random' or the path of a checkpoint, not 'auto'")

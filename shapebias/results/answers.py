@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 
 def add_aggregation(identity: ProbabilitiesIdentity, aggregation: str) -> AnswersIdentity:
-    """What decides a network's answers, from what decides its probabilities."""
+    """What determines a network's answers, from what determines its probabilities."""
     return {**identity, "aggregation": aggregation}
 
 

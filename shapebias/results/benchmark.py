@@ -83,7 +83,7 @@ def measure_benchmark(
             are.
         intervals: Whether to resample; without, there are neither intervals nor differences.
         resamples: How many draws.
-        seed: Of the draws.
+        seed: Seed of the draws.
     Raises: UserError if a dataset has no person, or no trial in a condition that counts.
     """
     known = {name: answers[name] for name in EXPERIMENTS if name in answers}

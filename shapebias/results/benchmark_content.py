@@ -146,7 +146,7 @@ class DatasetMatrix(TypedDict):
 
 
 class DatasetConfusion(TypedDict):
-    """Counts of the conditions that count: a row an answer ('na', then the categories), a column a category."""
+    """Counts of the conditions that count: one row per answer ('na', then the categories), one column per category."""
 
     networks: Mapping[str, Sequence[Sequence[Count]]]
     people: Sequence[Sequence[Count]]

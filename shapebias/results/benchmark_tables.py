@@ -100,7 +100,7 @@ def table_of_networks(
 def count_significant(content: BenchmarkMeasures) -> list[dict[str, Any]]:
     """How many pairs of networks differ significantly at 5% after Holm's correction, for each number.
 
-    Returns: A row for each number, none without differences: `measure`; `pairs`; `significant`, with other images and
+    Returns: One row per number, none without differences: `measure`; `pairs`; `significant`, with other images and
         the same persons; `significant_persons`, with other persons, too; `half_interval`, half of the median paired
         interval. A count is None where a p value is not known, as with a single person.
     """
@@ -172,7 +172,7 @@ def summarise_networks(content: BenchmarkMeasures) -> list[dict[str, Any]]:
 
 
 def write_tables(content: BenchmarkFile, stem: Path) -> list[Path]:
-    """Write `<stem>.csv` (a row for each network), `-datasets.csv`, `-conditions.csv`, `-differences.csv`, and
+    """Write `<stem>.csv` (one row per network), `-datasets.csv`, `-conditions.csv`, `-differences.csv`, and
     `<stem>.tex`; returns the files.
     """
     header, rows = table_of_networks(content, content["published"])

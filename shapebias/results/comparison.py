@@ -41,7 +41,8 @@ class Comparison:
         people: People pooled, or None without people.
         persons: Each person.
         consistency: As `measures.consistency_table` gives it; None where the observers saw different images.
-        differences: Of every pair out of the networks and people pooled; empty where they saw different images.
+        differences: Differences of every pair out of the networks and people pooled; empty where they saw different
+            images.
     """
 
     networks: tuple[Measurement, ...]
@@ -59,7 +60,7 @@ class Comparison:
         return f"Comparison of {', '.join(row.label for row in self.series)}"
 
     def _repr_html_(self) -> str:
-        """For notebooks: a row for each network and one for people."""
+        """For notebooks: one row per network and one for people."""
         return format_html(*_observer_table(self))
 
     def of(self, name: str) -> Measurement:
@@ -141,7 +142,7 @@ def write_comparison(
 
     Args:
         head: What made the comparison.
-        pictures: Of the comparison; the JSON names them.
+        pictures: Pictures of the comparison; the JSON names them.
 
     Returns: The files written.
     """
@@ -189,7 +190,7 @@ def summary(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def show_table(comparison: Comparison) -> str:
-    """The comparison as text, a row for each network and one for people."""
+    """The comparison as text, one row per network and one for people."""
     table = format_table(*_observer_table(comparison))
     note = note_on_images([*comparison.series, *comparison.persons])
     return f"{table}\n\n{note}" if note else table

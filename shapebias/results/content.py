@@ -56,7 +56,7 @@ class ObserverResults(ObserverMeasures):
 
 
 class AnswersIdentity(ProbabilitiesIdentity):
-    """What decides a network's answers."""
+    """What determines a network's answers."""
 
     aggregation: Annotated[str, Keywords(enum=["mean", "sum", "max"])]
 

@@ -45,7 +45,7 @@ class ImagesIdentity(TypedDict):
 
 
 class RelianceIdentity(Normalisation):
-    """What decides a network's answers."""
+    """What determines a network's answers."""
 
     model: str
     weights: WeightsIdentity

@@ -54,7 +54,7 @@ class Experiment:
         content_sha256: `Stimuli.content_sha256` of the published images; None where they were never seen here.
         people: How many persons took part.
         source: The paper that the images are of.
-        licence: Of the images.
+        licence: Licence of the images.
         two_cues: Whether an image has a texture of its own beside its shape: the question is then which of the two is
             named. Otherwise it is how often the one is named.
         conditions: In the toolbox's order, the undistorted control first; empty where there is a single kind of image.

@@ -58,7 +58,7 @@ def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = T
 
     Args:
         root: A folder of class folders, each of any depth; without labels any folder.
-        num_images: At most so many images, as many of each class as of every other (some classes, evenly spread over
+        num_images: At most this many images, as many of each class as of every other (some classes, evenly spread over
             all, may have one more); None for all.
         labelled: Whether the folders right below `root` are classes.
 

@@ -189,7 +189,7 @@ def find_stimuli(folder: str | Path | None = None, experiment: Experiment = CUE_
     """The benchmark's images from `folder` (the user's own copy), else from the cache, else downloaded into the cache.
 
     Raises: UserError if the folder is not the benchmark or holds the published images of another experiment, or if the
-        images can be had from nowhere.
+        images are available nowhere.
     """
     if folder is not None:
         stimuli = read_stimuli(folder, experiment)

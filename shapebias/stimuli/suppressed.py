@@ -35,7 +35,7 @@ class SuppressedImages:
     Args:
         images: What is shown.
         variants: What is done to them.
-        seed: Of random suppressions.
+        seed: Seed of random suppressions.
         keep_bytes: Most memory that kept images may take; 0 keeps none.
     """
 

@@ -63,7 +63,7 @@ class Suppression:
         function: `function(image, rng, **parameters)` for a uint8 image (H, W, 3); returns one of the same shape.
         random: Whether the function uses `rng`.
         costly: Whether making an image takes longer than a small network's answer to it.
-        code_sha256: Of the user's file that the function is from; empty for those of `SUPPRESSIONS`.
+        code_sha256: SHA-256 of the user's file that the function is from; empty for those of `SUPPRESSIONS`.
     """
 
     name: str

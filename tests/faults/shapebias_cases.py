@@ -304,7 +304,7 @@ CASES = [
         WEIGHTS,
         "no connection: no network is left",
         lambda place: ["--model", "resnet152.tv_in1k", *data(place)],
-        "error: no network is left: none of the trained weights can be had; --weights random would run anyway",
+        "error: no network is left: no trained weights are available; --weights random takes untrained ones",
     ),
     Case(
         ANSWERS,

@@ -90,7 +90,7 @@ class Axes:
     Attributes:
         dims: Dimensions that hold rows and columns; the same one twice where they are merged, row by row.
         sizes: Rows and columns of the map.
-        prefix: Of a merged dimension, the entries before the first position, such as a class token.
+        prefix: Number of entries of a merged dimension before the first position, such as a class token.
     """
 
     dims: tuple[int, int]

@@ -60,8 +60,8 @@ def follow(
     Args:
         model: In eval mode; left as it was found.
         run: Gets the image (N, C, H, W), runs the network and reads the fields of what is wanted.
-        shape: Of the image.
-        dtype: Of the image; None for that of the network.
+        shape: Shape of the image.
+        dtype: Number format of the image; None for that of the network.
 
     Raises: DataDependent if the network's path depends on its data; what `run` raises.
     """

@@ -19,7 +19,7 @@ class Last:
     """The last map of a family.
 
     Attributes:
-        path: Of the submodule, its parts by name or place; ':in' for what it gets. None for timm's own last map.
+        path: Path of the submodule, its parts by name or index; ':in' for its input. None for timm's own last map.
         why: What is left out or taken in, against timm's.
         only: Class that the submodule has to have, where a family has it in some networks only.
         note: What else has to be known of the map.

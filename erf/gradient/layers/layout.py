@@ -32,7 +32,7 @@ class Layout:
     """How a map lies in a tensor.
 
     Attributes:
-        letters: Of the dimensions, as for `Layer.layout`.
+        letters: Letters of the dimensions, as for `Layer.layout`.
         grid: Rows and columns of positions that are merged; None where they are dimensions of their own.
         prefix: Merged positions that come before those of the map; others may come after them.
     """

@@ -18,7 +18,7 @@ def viewed(axes: Axes, sizes: dict[str, int], shape: Sequence[int]) -> Axes | No
 
     Args:
         axes: Before.
-        sizes: Of each letter.
+        sizes: Size of each letter.
         shape: After.
 
     Returns: None if one of N, C, H and W is cut into parts.

@@ -32,7 +32,8 @@ def copy_network(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Modul
 
     Args:
         model: Left as it is.
-        dtype: Of the copy's floating-point numbers; None to share the tensors themselves, which takes no memory.
+        dtype: Number format of the copy's floating-point numbers; None to share the tensors themselves, which takes no
+            memory.
 
     Returns: In the modes of `model`; none of its parameters needs a gradient.
     Raises: CannotCopy.

@@ -21,7 +21,7 @@ class Prepared(NamedTuple):
 
     Attributes:
         network: For `erf.gradient.contribution.central_gradients` with the layer that it was prepared for.
-        memory_format: Of images, with which it runs fastest.
+        memory_format: Memory format of images, with which it runs fastest.
     """
 
     network: nn.Module | FastForm

@@ -41,7 +41,7 @@ class Stretch:
         outputs: Values that later stretches use.
         over: Inputs that no later stretch uses.
         held: Inputs that a step keeps as they are for the way back.
-        windows: Of every value of the network, the part that is computed.
+        windows: The part of every value of the network that is computed.
         window: The part of the outputs that is computed.
         reads: The part of each input that this needs.
     """

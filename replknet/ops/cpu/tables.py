@@ -43,7 +43,7 @@ class Row:
     maps: tuple[int, int] = _ANY  # N · C
     batch: tuple[int, int] = _ANY
     area: tuple[int, int] = _ANY  # H · W
-    overhang: tuple[int, int] = _ANY  # padding less the map's side, the larger of both axes
+    overhang: tuple[int, int] = _ANY  # padding minus the map's side, the larger of both axes
     capability: str | None = None  # of the processor, as PyTorch calls it; None: any
 
 

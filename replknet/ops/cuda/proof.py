@@ -44,8 +44,8 @@ def prove(name: str, kernel: Kernel, x: Tensor, weight: Tensor, bias: Tensor | N
     """Compare a kernel with `F.conv2d` in float64, unless its variant was compared before.
 
     Args:
-        name: Of the kernel.
-        kernel: Of images (N, C, H, W), filters (C, 1, kh, kw) and shifts (C,) or None; all contiguous.
+        name: Name of the kernel.
+        kernel: Function of images (N, C, H, W), filters (C, 1, kh, kw) and shifts (C,) or None; all contiguous.
         x, weight, bias: What it is to be used for; only their shapes, type and device count.
 
     Raises: WrongResult if the two differ by more than rounding; what the kernel raises.

@@ -171,8 +171,8 @@ class Activation(PointwiseStep):
     """A smooth function of each number; it keeps its input.
 
     Args:
-        function: Of the input.
-        gradient: Of the gradient to the output and the input.
+        function: Function of the input.
+        gradient: Function of the gradient to the output and of the input.
         half: Whether the input may be kept in half precision where the network has float32. The derivative has to be
             the same beyond the range of half precision (65504) as at its ends.
     """
@@ -227,7 +227,7 @@ class Add(PointwiseStep):
 
     Args:
         channels: Of both inputs; one of them may have a single one, which is added to all.
-        sign: Of the second input.
+        sign: Sign of the second input.
     """
 
     def __init__(self, channels: tuple[int, int], sign: float = 1.0):
@@ -295,7 +295,7 @@ class Slice(PointwiseStep):
     """Some of the channels; it keeps nothing.
 
     Args:
-        channels: Of the input.
+        channels: Number of channels of the input.
         start: The first that is taken.
         stop: The one after the last.
     """
@@ -317,7 +317,7 @@ class Select(PointwiseStep):
     """Channels by their numbers, in any order; it keeps nothing.
 
     Args:
-        channels: Of the input.
+        channels: Number of channels of the input.
         index: Which are taken, int64; none twice.
     """
 
