@@ -323,7 +323,7 @@ CASES = [
         ANSWERS,
         "no rows",
         csv(lambda text: text.splitlines()[0] + "\n"),
-        "error: …net.csv holds no rows; a raw-data CSV has one observer and a row for each trial",
+        "error: …net.csv holds no rows; a raw-data CSV has one observer and one row per trial",
     ),
     Case(
         ANSWERS,
@@ -353,7 +353,7 @@ CASES = [
         ANSWERS,
         "two networks in one file",
         csv(lambda text: text.replace("net,1,7,", "resnet,1,7,")),
-        "error: …net.csv holds 2 observers (net, resnet); a raw-data CSV has one observer and a row for each trial",
+        "error: …net.csv holds 2 observers (net, resnet); a raw-data CSV has one observer and one row per trial",
     ),
     Case(
         ANSWERS,

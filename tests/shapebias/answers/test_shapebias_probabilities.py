@@ -27,8 +27,8 @@ def test_every_bit_comes_back(saved, tmp_path):
     ("arrays", "message"),
     [
         ({"probabilities": np.zeros((3, 1000), np.float32)}, "is not a probabilities file"),
-        ({"probabilities": np.zeros((2, 1000)), "images": IMAGES, "provenance": "{}"}, "a row for each image"),
-        ({"probabilities": np.zeros((3, 10)), "images": IMAGES, "provenance": "{}"}, "a row for each image"),
+        ({"probabilities": np.zeros((2, 1000)), "images": IMAGES, "provenance": "{}"}, "one row per image"),
+        ({"probabilities": np.zeros((3, 10)), "images": IMAGES, "provenance": "{}"}, "one row per image"),
         ({"probabilities": np.zeros((3, 1000)), "images": [*IMAGES[:2], IMAGES[0]], "provenance": "{}"}, "named twice"),
         ({"probabilities": np.full((3, 1000), np.nan), "images": IMAGES, "provenance": "{}"}, "not a number in"),
         ({"probabilities": np.full((3, 1000), -0.1), "images": IMAGES, "provenance": "{}"}, "not a number in"),
