@@ -2,12 +2,14 @@
 
 import ast
 import itertools
+import os
 import re
 import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -79,9 +81,31 @@ for name in {COMMANDS}:
     assert done.stdout.count("usage: ") == len(COMMANDS) - 1  # the toolbox is a module alone, which says how it is used
 
 
+USER = """import erf, shapebias
+reveal_type(erf.measure)
+reveal_type(shapebias.compare([]))
+reveal_type(shapebias.measure({}).as_dict()["accuracy"])
+erf.nothing
+"""
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="NumPy and pandas for older Pythons have other type hints")
-def test_types():
-    run_tool("mypy", "--no-error-summary")
+def test_types(tmp_path):
+    """Of our code, and as a user's type checker sees it: one run of mypy, which reads all libraries, for both."""
+    (tmp_path / "user_of_both_tools.py").write_text(USER, encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--no-error-summary", "-m", "user_of_both_tools"]
+    command += [part for package in PACKAGES for part in ("-p", package)]
+    environment = {**os.environ, "MYPYPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
+    lines = done.stdout.splitlines()
+    ours = [line for line in lines if "user_of_both_tools" not in line]
+    assert not ours, "\n".join(ours)
+    shown = [line.partition(": ")[2] for line in lines]
+    expected = ["erf.measures.summary.Measured", "shapebias.results.comparison.Comparison", "float | None", "nothing"]
+    assert len(shown) == len(expected), done.stdout + done.stderr
+    for line, said in zip(shown, expected, strict=True):
+        assert said in line
+    assert done.returncode == 1  # for `erf.nothing`, which is the last line
 
 
 @pytest.mark.parametrize("command", [("check", "--quiet"), ("format", "--check", "--quiet")], ids=" ".join)
@@ -109,9 +133,15 @@ def names_of(requirements: Iterable) -> set[str]:
     return {canonicalize_name(Requirement(text).name) for text in requirements if isinstance(text, str)}
 
 
+@cache
+def installed() -> Mapping[str, list[str]]:
+    """Top-level module -> the distributions that it may come from."""
+    return packages_distributions()
+
+
 def undeclared(folders: list[str], declared: set[str], known: set[str]) -> dict[str, list[str]]:
     """Imported name -> files, of what comes neither with Python nor with a declared distribution."""
-    owners = packages_distributions()
+    owners = installed()
     missing: dict[str, list[str]] = {}
     for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for name in imported(path) - sys.stdlib_module_names - known:

@@ -14,6 +14,35 @@ PROGRAMS = ("erf.visualize", "erf.claims", "shapebias.run", "shapebias.relate", 
 PACKAGES = ("claims", "erf", "htmlreport", "replknet", "runkit", "shapebias")
 
 
+DATA = (
+    ("erf", "__init__.pyi"),
+    ("erf.results", "result.schema.json"),
+    ("runkit.html", "templates/page.html"),
+    ("shapebias", "py.typed"),
+    ("shapebias.results", "comparison.schema.json"),
+)
+INSTALLED = f"""
+import importlib.resources, runpy, sys
+import erf, runkit
+print(*(package.__path__[0] for package in (erf, runkit)), flush=True)
+for package, name in {DATA}:
+    importlib.resources.files(package).joinpath(name).read_text("utf-8")
+
+def run(program, *arguments):
+    sys.argv, sys.orig_argv = [program, *arguments], ["python", "-m", program, *arguments]
+    try:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    except SystemExit as ending:
+        assert not ending.code, (program, ending.code)
+
+for program in {PROGRAMS}:
+    run(program, "--help")
+# trained weights are found by the manifest, a data file
+run("erf.visualize", "--model", "tf_efficientnet_lite0.in1k", "--num-images", "1", "--size", "64")
+"""
+"""What is done with the installed wheel, in one process: most of the time would go into imports otherwise."""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     """Built from a copy of the tracked files, so that nothing that lies about gets in; without a network."""
@@ -59,30 +88,14 @@ def test_the_installed_wheel_works_elsewhere(wheel, tmp_path):
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(tmp_path)]
     subprocess.run([*pip, str(wheel)], check=True)
 
-    def python(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            encoding="utf-8",
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    found = python("-c", "import erf, runkit as r; print(*(p.__path__[0] for p in (erf, r)))")
-    assert found.split() == [str(tmp_path / "erf"), str(tmp_path / "runkit")]
-    read = "import sys, importlib.resources as r; r.files(sys.argv[1]).joinpath(sys.argv[2]).read_text('utf-8')"
-    for data in (
-        ("erf", "__init__.pyi"),
-        ("erf.results", "result.schema.json"),
-        ("runkit.html", "templates/page.html"),
-        ("shapebias", "py.typed"),
-        ("shapebias.results", "comparison.schema.json"),
-    ):
-        python("-c", read, *data)
-    for program in PROGRAMS:
-        assert python("-m", program, "--help").startswith("usage")
-    # trained weights are found by the manifest, a data file
-    python("-m", "erf.visualize", *("--model", "tf_efficientnet_lite0.in1k", "--num-images", "1", "--size", "64"))
+    done = subprocess.run(
+        [sys.executable, "-c", INSTALLED],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split("\n", 1)[0] == f"{tmp_path / 'erf'} {tmp_path / 'runkit'}"
+    assert done.stdout.count("usage: ") == len(PROGRAMS)
     assert (tmp_path / "figures" / "erf" / "tf_efficientnet_lite0.in1k.json").is_file()

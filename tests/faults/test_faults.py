@@ -8,7 +8,7 @@ import erf_cases
 import pytest
 import shapebias_cases
 from fault_case import Case, table
-from support import ROOT, fits
+from support import ROOT, fits, tenth_of_the_images
 
 from erf.visualize import main as erf_main
 from shapebias.run import main as shapebias_main
@@ -23,12 +23,23 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} if folder.is_dir() else {}
 
 
+@pytest.fixture
+def few_asked():
+    """The benchmark has a tenth of its images, as `few_images`."""
+    with tenth_of_the_images():
+        yield
+
+
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.group.partition('.')[0]}: {case.what}")
-def test_fault(case: Case, tmp_path, benchmark_folder, capsys, caplog, monkeypatch):
+def test_fault(case: Case, tmp_path, benchmark_folder, few_images, capsys, caplog, monkeypatch, request):
     erf = case.group.startswith("erf")
     if not erf:
-        shutil.copytree(benchmark_folder, tmp_path / "cue-conflict", copy_function=os.link)
+        whole = case.group.endswith(("arguments", "stimuli"))  # what is wrong may be the number of images
+        images = benchmark_folder if whole else few_images
+        shutil.copytree(images, tmp_path / "cue-conflict", copy_function=os.link)
+        if not whole:
+            request.getfixturevalue("few_asked")
     arguments = case.call(tmp_path)
     out = tmp_path / "out"
     if "--output" not in arguments:
