@@ -1,9 +1,11 @@
 """Depthwise convolution on CPU: several exact formulations, of which `replknet.ops.cpu.tables` chooses by shape.
 
-PyTorch has two compiled kernels worth calling. Up to 13 taps a row oneDNN generates one in either memory format;
-beyond, only channels-last has a fast one, and contiguous tensors fall to a kernel that is 10 to 20 times slower. All
-forms here are built on those two, on matrix products, or on the Fourier transform, so they need no compiler. Where none
-of them is clearly faster than PyTorch's own call, that call is made, and nothing is put around it.
+Where llvmlite is installed and the processor has AVX2, most shapes go to a kernel of our own
+(`replknet.ops.cpu.direct`). What follows is for all others. PyTorch has two compiled kernels worth calling. Up to 13
+taps a row oneDNN generates one in either memory format; beyond, only channels-last has a fast one, and contiguous
+tensors fall to a kernel that is 10 to 20 times slower. All forms here are built on those two, on matrix products, or on
+the Fourier transform, and need no compiler. Where none of them is clearly faster than PyTorch's own call, that call is
+made, and nothing is put around it.
 
 The weight gradient has no fast kernel beyond 3×3. It is computed by the forward kernel with changed roles: an image is
 convolved with its own output gradient as the filter, one channel at a time, and the answer has the size of the filter.
@@ -22,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from replknet.ops import fft
-from replknet.ops.cpu import toeplitz
+from replknet.ops.cpu import direct, toeplitz
 from replknet.ops.cpu.tables import WIDENED, select, select_form
 from replknet.ops.layout import (
     as_format,
@@ -327,17 +329,20 @@ _FORWARD: dict[str, Form] = {
     "fft": _fft,
     "float32": _float32,
     "toeplitz": toeplitz.forward,
+    "direct": direct.forward,
 }
 _INPUT_GRAD: dict[str, Form] = {
     "stock": _stock_input_grad,
     "turned": _turned,
     "transposed": _plain_transposed,
     "transposed_channels_last": _transposed_channels_last,
+    "direct": direct.input_grad,
 }
 _WEIGHT_GRAD = {
     "stock": _stock_weight_grad,
     "stock_contiguous": _stock_contiguous_weight_grad,
     "toeplitz": toeplitz.weight_grad,
+    "direct": direct.weight_grad,
     "map_as_filter": _map_as_filter,
     "fft": fft.weight_grad,
     "float32": _float32_weight_grad,

@@ -9,9 +9,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from replknet.ops.cpu import direct
 from replknet.ops.layout import format_of
 
 __all__ = [
+    "CAPABILITY",
     "FORWARD_TABLE",
     "INPUT_GRAD_TABLE",
     "WEIGHT_GRAD_TABLE",
@@ -23,11 +25,11 @@ __all__ = [
 
 _ANY = (-(1 << 62), 1 << 62)
 _BF16 = (torch.bfloat16,)
-_CAPABILITY = torch.backends.cpu.get_cpu_capability()
+CAPABILITY = torch.backends.cpu.get_cpu_capability()
 """What PyTorch's kernels use of this processor, such as "AVX2" or "AVX512"."""
 # Types without a fast kernel of their own, computed in float32. oneDNN has one for bfloat16 (sums in float32) where
 # the processor has AVX-512; for float16 PyTorch's kernels were up to 300 times slower than float32.
-WIDENED = (torch.float16,) if _CAPABILITY.startswith("AVX512") else (torch.float16, torch.bfloat16)
+WIDENED = (torch.float16,) if CAPABILITY.startswith("AVX512") else (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Row:
     batch: tuple[int, int] = _ANY
     area: tuple[int, int] = _ANY  # H · W
     overhang: tuple[int, int] = _ANY  # padding minus the map's side, the larger of both axes
+    products: tuple[int, int] = _ANY  # N · C · H · W · kh · kw
     capability: str | None = None  # of the processor, as PyTorch calls it; None: any
 
 
@@ -53,9 +56,18 @@ _NCHW, _NHWC = torch.contiguous_format, torch.channels_last
 # the 3 microseconds that the way to it costs. Another processor moves the borders a little; none changes the answer.
 # Rows with a capability were measured where vectors are half as long (PyTorch 2.14, one core of an AMD EPYC with AVX2):
 # the direct kernels take twice the time there, the Fourier transform and the matrix product much the same.
+# The kernel that is compiled on the spot comes first where it is the fastest: from as much work on as can pay half a
+# second of compiling, and with at least a vector's channels. oneDNN's contiguous kernel for up to 9 taps a row and
+# small matrix products are as fast; on AVX-512 oneDNN's channels-last kernel is at the processor's rate already.
+_DIRECT = Row("direct", capability="AVX2", channels=(8, 1 << 62), products=(1 << 20, 1 << 62))
+_DIRECT_CONVOLUTIONS = (
+    replace(_DIRECT, layout=_NHWC, taps=(49, 1 << 62)),
+    replace(_DIRECT, layout=_NCHW, taps=(100, 1 << 62)),
+)
 _AVX2_TOEPLITZ = Row("toeplitz", capability="AVX2", taps=(300, 1 << 62), area=(100, 300), batch=(32, 1 << 62))
 _AVX2_FFT = Row("fft", capability="AVX2", taps=(700, 1 << 62), area=(301, 4096), batch=(16, 1 << 62))
 FORWARD_TABLE = (
+    *_DIRECT_CONVOLUTIONS,
     _AVX2_TOEPLITZ,
     _AVX2_FFT,
     Row("stock_contiguous", dtype=(torch.float64,), taps=(0, 48)),
@@ -94,6 +106,7 @@ FORWARD_TABLE = (
 # "transposed" is the kernel that PyTorch has for it, in the layout of the gradient, "transposed_channels_last" the same
 # after conversion, "stock" what autograd calls.
 INPUT_GRAD_TABLE = (
+    *_DIRECT_CONVOLUTIONS,
     replace(_AVX2_TOEPLITZ, form="turned"),
     replace(_AVX2_FFT, form="turned"),
     Row("turned", dtype=(torch.float64, *WIDENED)),
@@ -118,8 +131,10 @@ INPUT_GRAD_TABLE = (
     Row("transposed"),
 )
 WEIGHT_GRAD_TABLE = (
-    _AVX2_TOEPLITZ,
     _AVX2_FFT,
+    replace(_DIRECT, layout=_NHWC, taps=(25, 1 << 62)),
+    replace(_DIRECT, layout=_NCHW, taps=(25, 1 << 62), area=(100, 1 << 62)),
+    _AVX2_TOEPLITZ,
     Row("stock_contiguous", dtype=(torch.float64,), taps=(0, 9)),
     Row("fft", dtype=(torch.float64,)),
     Row("float32", dtype=(torch.float16, torch.bfloat16)),
@@ -168,15 +183,18 @@ def select_form(
         "batch": n,
         "area": height * width,
         "overhang": max(kernel_height // 2 - height, kernel_width // 2 - width),
+        "products": n * channels * height * width * kernel_height * kernel_width,
     }
     for row in {"forward": FORWARD_TABLE, "input_grad": INPUT_GRAD_TABLE, "weight_grad": WEIGHT_GRAD_TABLE}[purpose]:
-        if dtype not in row.dtype or row.layout not in (None, layout) or row.capability not in (None, _CAPABILITY):
+        if dtype not in row.dtype or row.layout not in (None, layout) or row.capability not in (None, CAPABILITY):
             continue
         if all(low <= facts[name] <= high for name, (low, high) in _ranges(row)):
+            if row.form == "direct" and not direct.ready():
+                continue
             return row.form
     raise AssertionError(f"no row of the table fits {dtype}, {facts}")
 
 
 def _ranges(row: Row) -> list[tuple[str, tuple[int, int]]]:
-    names = ("kernel_width", "taps", "channels", "maps", "batch", "area", "overhang")
+    names = ("kernel_width", "taps", "channels", "maps", "batch", "area", "overhang", "products")
     return [(name, getattr(row, name)) for name in names]

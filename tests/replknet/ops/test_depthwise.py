@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from replknet.ops import DepthwiseConv2d, depthwise_conv2d, depthwise_conv2d_reference
+from replknet.ops.cpu import direct, tables
 from replknet.ops.cpu import forms as cpu
-from replknet.ops.cpu import tables
 from replknet.ops.layout import as_format
 
 # Inputs are unit normal and filters normal with deviation 1 / sqrt(taps), so answers have deviation about 1. float32
@@ -170,10 +170,17 @@ def test_rows_of_a_capability_serve_no_other_processor(monkeypatch):
     shape = (64, 32, 32, 32)
     forms = {}
     for capability in ("AVX2", "AVX512"):
-        monkeypatch.setattr(tables, "_CAPABILITY", capability)
-        choose = tables.select_form.__wrapped__  # without its cache
-        forms[capability] = choose("forward", torch.float32, torch.channels_last, shape, 31, 31)
-    assert forms == {"AVX2": "fft", "AVX512": "stock"}
+        for compiled in (False, True):
+            monkeypatch.setattr(tables, "CAPABILITY", capability)
+            monkeypatch.setattr(tables.direct, "ready", lambda compiled=compiled: compiled)
+            choose = tables.select_form.__wrapped__  # without its cache
+            forms[capability, compiled] = choose("forward", torch.float32, torch.channels_last, shape, 31, 31)
+    assert forms == {
+        ("AVX2", False): "fft",
+        ("AVX2", True): "direct",
+        ("AVX512", False): "stock",
+        ("AVX512", True): "stock",
+    }
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -181,8 +188,9 @@ def test_rows_of_a_capability_serve_no_other_processor(monkeypatch):
 def test_padding_longer_than_the_map_is_cropped(generator, dtype, h, w, kh, kw):
     """PyTorch's contiguous kernel is hundreds of times slower there; the taps that meet padding alone are left out."""
     x, weight, bias = make(generator, 2, 32, h, w, kh, kw, dtype)
-    widened = dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    assert cpu.select("forward", x, kh, kw) == ("float32" if widened else "cropped")
+    widened = dtype in tables.WIDENED
+    form = cpu.select("forward", x, kh, kw)
+    assert form == ("float32" if widened else "cropped") or (form == "direct" and direct.ready())  # it skips such taps
     expected = depthwise_conv2d_reference(x.double(), weight.double(), bias.double()).to(dtype)
     torch.testing.assert_close(depthwise_conv2d(x, weight, bias), expected, **TOLERANCE[dtype])
 
