@@ -11,9 +11,9 @@ FEW = 10
 
 def normal_quantile(confidence: float = 0.95) -> float:
     """Half the width of a two-sided interval of a normal variable, in standard deviations: 1.96 at 95%."""
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.norm.ppf(1 - (1 - confidence) / 2))
+    return float(special.ndtri(1 - (1 - confidence) / 2))
 
 
 def note_on_few(counts: Iterable[int]) -> str:

@@ -167,10 +167,10 @@ def measure(observer: Observer | Mapping[str, str], *, resamples: int = RESAMPLE
         for category in present
         for key in _PER_CATEGORY
     ]
-    tops, bottoms = (
-        np.stack([rows * per_image[list(RATIOS[key][side])].sum(axis=1).to_numpy() for key, rows in wanted], axis=1)
-        for side in (0, 1)
-    )
+    parts = {
+        key: [per_image[list(columns)].sum(axis=1).to_numpy() for columns in sides] for key, sides in RATIOS.items()
+    }
+    tops, bottoms = (np.stack([rows * parts[key][side] for key, rows in wanted], axis=1) for side in (0, 1))
     resampling = Resampling.of(list(per_image["image"]), resamples=resamples, seed=seed)
     estimates = iter(estimate_ratios(tops, bottoms, resampling))
     overall = {key: next(estimates) for key in RATIOS}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,24 @@ def read(path: Path) -> dict:
 
 def run_random(arguments: list[str], *more: str) -> int:
     return main(["--model", NETWORK, "--weights", "random", *arguments, *more])
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> dict[str, Any]:
+    """What `finished` has kept of its first run."""
+    return {"folder": tmp_path_factory.mktemp("finished") / "out"}
+
+
+@pytest.fixture
+def finished(kept, quick, arguments, tmp_path, capsys) -> str:
+    """`tmp_path / "out"` holds what the run of these arguments leaves, made once for all; returns what it printed."""
+    if "printed" not in kept:
+        assert run_random(arguments) == 0
+        kept["printed"] = capsys.readouterr().out
+        shutil.copytree(tmp_path / "out", kept["folder"])
+    else:
+        shutil.copytree(kept["folder"], tmp_path / "out")
+    return kept["printed"]
 
 
 def test_a_network_leaves_answers_result_comparison_and_pictures(drawing_arguments, tmp_path, capsys):
@@ -104,8 +123,7 @@ def test_a_network_leaves_answers_result_comparison_and_pictures(drawing_argumen
     assert r"test\_efficientnet, RANDOM WEIGHTS (seed 0) & " in latex
 
 
-def test_a_finished_result_is_kept_and_another_refused(quick, arguments, tmp_path, caplog, capsys, monkeypatch):
-    assert run_random(arguments) == 0
+def test_a_finished_result_is_kept_and_another_refused(finished, arguments, tmp_path, caplog, capsys, monkeypatch):
     result = tmp_path / "out" / "shapebias" / f"{NETWORK}.json"
     before = result.read_bytes()
 
@@ -144,8 +162,7 @@ def test_float16_on_a_cpu_is_refused(arguments, capsys):
     assert "--precision float16 is for GPUs" in capsys.readouterr().err
 
 
-def test_answers_that_were_touched_are_not_taken_for_finished(quick, arguments, tmp_path, capsys):
-    assert run_random(arguments) == 0
+def test_answers_that_were_touched_are_not_taken_for_finished(finished, arguments, tmp_path, capsys):
     folder = tmp_path / "out" / "shapebias"
     (answers,) = (folder / "raw" / "cue-conflict").iterdir()
     whole = answers.read_bytes()
@@ -213,8 +230,7 @@ def test_an_interrupted_run_is_continued_to_the_same_result(uniform, arguments, 
     assert read(folder / f"{NETWORK}.json")["results"] == results
 
 
-def test_a_run_killed_between_its_answers_and_its_result_is_continued(uniform, arguments, tmp_path, monkeypatch):
-    assert run_random(arguments) == 0
+def test_a_run_killed_between_its_answers_and_its_result_is_continued(finished, arguments, tmp_path, monkeypatch):
     result = tmp_path / "out" / "shapebias" / f"{NETWORK}.json"
     before = read(result)
     result.unlink()
@@ -261,24 +277,21 @@ def test_batch_size_auto_takes_what_fits_and_keeps_it_when_continued(uniform, ar
     assert content["peak_memory"]["resident_bytes"] > 1e8
 
 
-def test_saved_probabilities_give_the_same_result_without_torch(quick, arguments, people_folder, tmp_path, capsys):
-    assert run_random(arguments) == 0
+def test_saved_probabilities_give_the_same_result_without_torch(finished, people_folder, tmp_path):
     folder = tmp_path / "out" / "shapebias"
     saved = folder / f"{NETWORK}.probabilities.npz"
-    first = capsys.readouterr().out
     command = [sys.executable, "-X", "importtime", "-m", "shapebias.run", "--from-probabilities", str(saved)]
     command += ["--humans", str(people_folder), "--output", str(tmp_path / "again")]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "torch" not in imported
-    assert done.stdout == first
+    assert done.stdout == finished
     old, new = (read(root / f"{NETWORK}.json") for root in (folder, tmp_path / "again" / "shapebias"))
     assert "--from-probabilities" in new.pop("remeasured")["command"]
     assert new == old  # what made the answers is said in the same words
 
 
-def test_saved_probabilities_are_decided_anew(quick, arguments, people_folder, tmp_path, capsys):
-    assert run_random(arguments) == 0
+def test_saved_probabilities_are_decided_anew(finished, people_folder, tmp_path, capsys):
     saved = tmp_path / "out" / "shapebias" / f"{NETWORK}.probabilities.npz"
     more = ["--humans", str(people_folder), "--aggregation", "max"]
     capsys.readouterr()
@@ -290,8 +303,7 @@ def test_saved_probabilities_are_decided_anew(quick, arguments, people_folder, t
         assert [row["object_response"] for row in csv.DictReader(file)] == decide(values, aggregation="max")
 
 
-def test_a_run_without_its_answers_takes_the_saved_probabilities(quick, arguments, tmp_path, monkeypatch, capsys):
-    assert run_random(arguments) == 0
+def test_a_run_without_its_answers_takes_the_saved_probabilities(finished, arguments, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "out" / "shapebias"
     before = read(folder / f"{NETWORK}.json")
     for path in (folder / f"{NETWORK}.json", *(folder / "raw" / "cue-conflict").iterdir()):
@@ -306,8 +318,7 @@ def test_a_run_without_its_answers_takes_the_saved_probabilities(quick, argument
     assert "probabilities.npz is of another configuration (weights.seed: 0 -> 1)" in capsys.readouterr().err
 
 
-def test_probabilities_of_one_network_are_not_taken_twice(quick, arguments, tmp_path, capsys):
-    assert run_random(arguments) == 0
+def test_probabilities_of_one_network_are_not_taken_twice(finished, tmp_path, capsys):
     saved = str(tmp_path / "out" / "shapebias" / f"{NETWORK}.probabilities.npz")
     capsys.readouterr()
     assert main(["--from-probabilities", saved, saved, "--output", str(tmp_path / "out")]) == 2
@@ -410,19 +421,18 @@ def test_recorded_answers_are_measured_without_torch(people_folder, tmp_path):
     assert (people["name"], people["shape_bias"]) == ("people", 0.5)
 
 
-def test_our_own_answers_can_be_measured_again(quick, arguments, people_folder, tmp_path, capsys):
-    assert run_random(arguments) == 0
-    first = capsys.readouterr().out
+def test_our_own_answers_can_be_measured_again(finished, people_folder, tmp_path, capsys):
     raw = str(tmp_path / "out" / "shapebias" / "raw" / "cue-conflict")
     for output in ("again", "again"):
         assert main(["--from-csv", raw, "--humans", str(people_folder), "--output", str(tmp_path / output)]) == 0
     again = read(tmp_path / "again" / "shapebias" / f"{NETWORK}-random-weights.json")["results"]
     assert again["random"] is True
     assert "RANDOM WEIGHTS" in again["label"]
-    numbers = [line.split()[-7:] for line in first.splitlines()[2:]]
+    numbers = [line.split()[-7:] for line in finished.splitlines()[2:]]
     assert [line.split()[-7:] for line in capsys.readouterr().out.splitlines()[2:4]] == numbers
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_other_answers_of_the_same_observer_are_refused(people_folder, tmp_path, capsys):
     assert main(["--from-csv", str(people_folder / "1.csv"), "--output", str(tmp_path)]) == 0
     changed = tmp_path / "changed.csv"
@@ -433,6 +443,7 @@ def test_other_answers_of_the_same_observer_are_refused(people_folder, tmp_path,
     assert main(["--from-csv", str(changed), "--output", str(tmp_path), "--overwrite"]) == 0
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_without_network_connection_a_run_goes_on_without_people(people_folder, tmp_path, monkeypatch, capsys, caplog):
     def fail(*_, **__):
         raise DownloadError("cannot download: no answer")
@@ -522,6 +533,7 @@ def test_defaults_are_the_papers_comparison():
 
 
 @pytest.mark.data
+@pytest.mark.usefixtures("no_pictures")
 def test_people_and_networks_as_published(data_dir, tmp_path):
     folders = [str(data_dir / kind / "cue-conflict") for kind in ("human", "cnn")]
     assert main(["--from-csv", *folders, "--output", str(tmp_path)]) == 0
