@@ -1,4 +1,8 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests.
+
+What takes seconds to import is imported where it is used: with pytest-xdist, the process that hands out the tests reads
+this file, too.
+"""
 
 import os
 from collections.abc import Iterator
@@ -6,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import settings
-from matplotlib.figure import Figure
 from PIL import Image
-from support import ROOT
 from web import Web
 
 from shapebias.stimuli.categories import CATEGORIES
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # The same examples every time; `pytest --hypothesis-profile default` searches for new ones.
 settings.register_profile("repeatable", derandomize=True)
@@ -31,6 +34,8 @@ def data_dir() -> Path:
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -65,6 +70,8 @@ def photo_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_pictures(monkeypatch) -> None:
     """Pictures are empty files: drawing takes a third of the time of a run, and has tests of its own."""
+    from matplotlib.figure import Figure
+
     save = Figure.savefig
 
     def touch(figure: Figure, target, **options) -> None:

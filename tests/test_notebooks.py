@@ -18,7 +18,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALL = {
     "ERF_SIZE": "64",
     "ERF_IMAGES": "1",
-    "SHAPEBIAS_EVERY": "40",
+    "SHAPEBIAS_EVERY": "80",
     "BENCHMARK_RESAMPLES": "100",
     "DEPTHWISE_SIDE": "14",
     "DEPTHWISE_KERNELS": "3 13",

@@ -23,6 +23,7 @@ from shapebias.stimuli.experiments import EXPERIMENTS
 
 SCHEMA = json.loads((ROOT / "shapebias" / "results" / "benchmark.schema.json").read_text(encoding="utf-8"))
 QUICK = ["--resamples", "100"]
+pytestmark = pytest.mark.usefixtures("no_pictures")  # pictures are drawn by figures/test_shapebias_benchmark_figures.py
 
 
 def run(tmp_path: Path, *arguments: object) -> dict:
@@ -95,7 +96,6 @@ def test_without_intervals(raw_folder, tmp_path, capsys):
     assert "[" not in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("damaged", [False, True])
 def test_pictures_and_page_of_an_older_benchmark_go(raw_folder, tmp_path, damaged):
     """Whatever its file says of them: it may be damaged, and may name what is not the tool's."""

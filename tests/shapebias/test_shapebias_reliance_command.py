@@ -47,7 +47,7 @@ def run(tmp_path, *arguments) -> int:
     return main([*map(str, arguments), "--output", str(tmp_path / "out"), "--quiet"])
 
 
-def test_from_images_to_files(tmp_path, classes, capsys, caplog):
+def test_from_images_to_files(tmp_path, classes, capsys, caplog, request):
     asked = ("--model", "replknet3n", "resnet18n", "--images", classes, "--report", "--suppress", "colour")
     assert run(tmp_path, *asked) == 0
     folder = tmp_path / "out" / "shapebias" / "reliance"
@@ -72,6 +72,7 @@ def test_from_images_to_files(tmp_path, classes, capsys, caplog):
     assert [row["variant"] for row in content["results"]["variants"]][:2] == ["none", "greyscale-0.2"]
     assert set(content["results"]["suppressions"]) <= {"greyscale", "channel-shuffle"}
 
+    request.getfixturevalue("no_pictures")  # they have been drawn once
     assert all("−" not in path.read_text(encoding="utf-8") for path in folder.glob("*.tex"))  # LaTeX does not know it
     before = (folder / "resnet18n.json").read_bytes()
     assert run(tmp_path, *asked) == 0  # finished: kept
@@ -100,7 +101,7 @@ def test_from_images_to_files(tmp_path, classes, capsys, caplog):
     assert run(tmp_path, "--from-probabilities", saved[0], saved[0]) == 2
 
 
-def test_an_interrupted_run_goes_on_to_the_same_answers(tmp_path, classes, monkeypatch, capsys):
+def test_an_interrupted_run_goes_on_to_the_same_answers(no_pictures, tmp_path, classes, monkeypatch, capsys):
     asked = ("--model", "resnet18n", "--images", classes, "--suppress", "greyscale", "--control", "0")
     asked += ("--batch-size", "8")
     keep, calls = suppressed.keep_top, []
@@ -127,7 +128,7 @@ def test_an_interrupted_run_goes_on_to_the_same_answers(tmp_path, classes, monke
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_a_network_at_chance_is_named(tmp_path, classes, caplog):
+def test_a_network_at_chance_is_named(no_pictures, tmp_path, classes, caplog):
     assert (
         run(tmp_path, "--model", "resnet18n", "--weights", "random", "--images", classes, "--suppress", "greyscale")
         == 0
@@ -135,7 +136,7 @@ def test_a_network_at_chance_is_named(tmp_path, classes, caplog):
     assert "so it has no reliance; show it more images, or trained weights" in caplog.text
 
 
-def test_without_labels(tmp_path, classes, capsys):
+def test_without_labels(no_pictures, tmp_path, classes, capsys):
     assert run(tmp_path, "--model", "resnet18n", "--images", classes, "--unlabelled", "--suppress", "greyscale") == 0
     assert "accuracy" not in capsys.readouterr().out
     content = load_json(tmp_path / "out" / "shapebias" / "reliance" / "resnet18n.json")
