@@ -41,36 +41,37 @@ def analyze(
 ) -> ErfResult:
     """Measure the effective receptive field of a network, as `python -m erf.visualize` does.
 
-    Defaults are those of the command line, and so are the numbers, to the bit.
+    The defaults are those of the command line, and the results are bit-identical to its results.
 
     Args:
-        model: Any module, or a name as on the command line: timm's, `torchvision/NAME`, `FILE.py:FACTORY`, ... A module
-            is left as it is: a copy of it runs, in eval mode. Its `pretrained_cfg`, or its attributes `mean` and `std`,
-            say how it wants its images; ImageNet's mean and deviation are taken where it does not say.
-        images: Folder of images, any depth, or a text file that lists them, or several of these and of images; None for
-            the photographs that scikit-image ships.
-        size: That the images are resized to in pixels: a side, or (height, width).
-        layer: Feature map: "last", a stage's position, a module's name, or a `Layer`, which can say more.
+        model: Any module, or a name as on the command line: a timm name, `torchvision/NAME`, `FILE.py:FACTORY`, ... A
+            module is not changed: a copy of it runs in eval mode. Images are normalised by its `pretrained_cfg` or its
+            attributes `mean` and `std`, or else by ImageNet's mean and standard deviation.
+        images: Folder of images (searched at any depth), text file that lists images, or a list of folders, text files
+            and images; None for the photographs that scikit-image ships.
+        size: Size in pixels to which the images are resized: a side, or (height, width).
+        layer: Feature map: "last", the index of a stage, the name of a module, or a `Layer` with further options.
         position: Position of the unit: "centre", "average", or two fractions of the image (down, across).
-        weights: For a name: "auto", "pretrained", "random", or a checkpoint's path. A module brings its own.
+        weights: For a name: "auto", "pretrained", "random", or the path of a checkpoint. A module keeps its own.
         num_images: At most this many, spread evenly over the sorted files.
         until: Stop at the first image, from the tenth on, after which the 95% interval of `result.side(0.5)` is
             narrower than this share of it; images then come in a shuffled order. None measures them all.
-        mean, std: That images, in 0 to 1, are normalised by: one number, or one per channel; None for what the
-            network says.
+        mean, std: Mean and standard deviation for normalising images with values between 0 and 1: one number, or one
+            per channel; None for the network's own.
         device: "auto", "cpu", "cuda", ...
         batch_size: Images at a time; None for as many as keep the device busy and fit.
         precision: "float32", "float64", "bfloat16"; on CUDA also "float16" and "tf32"; "auto" for bfloat16 where the
             device multiplies faster in it, else float32.
-        plain: Whether the network runs as it is, nothing merged or reordered.
+        plain: Whether to run the network as it is, with no layers merged or reordered.
         seed: Seed of random weights.
         keep_maps: Whether the result keeps the map of every single image in float16, for `erf.draw_sheet`.
-        name: How the result and its files are called; None for the model's name, or the class of a module.
+        name: Name of the result and its files; None for the name of the model, or of the class of a module.
         progress: Whether to show a bar on stderr.
 
-    Returns: The mean map with the sums of each image's map, so that every measure has its interval, and what made it.
-        `result.save(path)` keeps it, `result.plot()` draws it.
-    Raises: UserError for what would end the command line with exit code 2; LayerError for what names no layer.
+    Returns: The mean map, its measures with their intervals over images, and its provenance. `result.save(path)` saves
+        the result, and `result.plot()` draws it.
+    Raises: UserError for an input or environment error, which would end the command line with exit code 2; LayerError
+        if `layer` does not name a layer.
     """
     options = {key: value for key, value in locals().items() if key in _DEFAULTS}
     from replknet.foreign import resolve_module

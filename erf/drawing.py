@@ -32,15 +32,15 @@ class Drawing:
         thresholds: Shares whose squares are drawn and listed, each between 0 and 1; None for the published ones (20,
             30, 50 and 99%), empty for no squares.
         cmap: Name of a colour map of matplotlib or seaborn.
-        crop: The part of each map that is shown. 'auto': all of it, or a window round the unit where the largest square
-            covers less than a quarter of each map; a number: a window of that many pixels; 'none': all of it. A window
-            has the whole map as an inset.
+        crop: The part of each map that is shown. 'auto': the whole map, or a window around the unit if the largest
+            square covers less than a quarter of each map; a number: a window of that many pixels; 'none': all of it. A
+            window has the whole map as an inset.
         width: Width of the figure: 'column' (8.6 cm), 'page' (17.8 cm), a number of centimetres, or None for a width
             that gives every panel its usual size.
         columns: Panels in a row; None to choose.
         labels: Name of a result -> what it is called in the picture.
-        table: Whether the area ratios stand below the panels of a comparison.
-        caption: Whether what made the figure is written at its foot.
+        table: Whether to draw the table of area ratios below the panels of a comparison.
+        caption: Whether to write at the foot of the figure how it was made.
         outlines: What else is drawn around the unit: 'theoretical' for the theoretical field, 'gaussian' for a circle
             with the width (one standard deviation) of the fitted Gaussian as its radius.
 

@@ -92,7 +92,7 @@ class Correlation:
 
     def describe(self) -> str:
         """In words: the correlations with their intervals, the number of networks, and whether that is enough."""
-        few = ": so few say next to nothing" if self.networks < FEW else ""
+        few = ": too few for a conclusion" if self.networks < FEW else ""
         if self.spearman is None or self.kendall is None or not self.spearman_interval or not self.kendall_interval:
             return f"no rank correlation: {self.networks} trained networks{few}"
         rho, tau = (

@@ -92,13 +92,13 @@ def profile_of(result: ErfResult) -> Resampled:
 
 
 def draw_curves(results: Sequence[ErfResult], **options: Any) -> Figure:
-    """Figure of both, with a legend and what made it underneath; more than eight results stand in several rows.
+    """Figure of the mass curves and the radial profiles, with a legend and a caption; at most eight results per row.
 
     Args:
         results: At least one.
         options: `width`, `labels` and `caption` as in `erf.drawing.Drawing`.
 
-    Raises: ValueError for an option that cannot be.
+    Raises: ValueError for an invalid option.
     """
     drawing = Drawing(**options)
     width = drawing.width_in or 7.2

@@ -116,7 +116,7 @@ def plot_contribution(
         scale: Scale of the colours: 'decades' or 'published'; the squares are those of the published measure either
             way.
         thresholds: Shares whose squares are drawn, those that no square reaches left out; empty for none.
-        centre: Pixel that the squares lie round; (H // 2, W // 2) if None.
+        centre: Pixel at the centre of the squares, (down, across); (H // 2, W // 2) if None.
         cbar: Add a colour bar with the scale's name on the right.
         legend: Name the squares' shares below the map.
         cmap: Name of a colour map of matplotlib or seaborn.

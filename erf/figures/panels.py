@@ -42,26 +42,26 @@ _CELL = 8.2  # width of a column of the table over the size of its words
 
 
 def draw_result(result: ErfResult, **options: Any) -> Figure:
-    """Figure of one result: heatmap, squares, and what made it underneath.
+    """Figure of one result: heat map, squares, and a caption that says how it was made.
 
     Args:
         result: What was measured.
         options: Attributes of `erf.drawing.Drawing`, such as `scale="published"` or `width="column"`.
 
-    Raises: ValueError for an option that cannot be.
+    Raises: ValueError for an invalid option.
     """
     return _draw([result], [[result]], Drawing(**{"width": 10.7, **options, "table": False}))
 
 
 def draw_comparison(results: Sequence[ErfResult], **options: Any) -> Figure:
-    """Figure of several results side by side on shared limits, the area ratios as a table below.
+    """Figure of several results side by side on one colour scale, with a table of the area ratios below.
 
     Args:
-        results: At least one; drawn in this order, four in a row. Results that differ in two things (networks and
-            sizes, stages and weights, ...) get a column for each of the one and one row per of the other.
+        results: At least one; drawn in this order, four in a row. If results differ in two things (networks and
+            sizes, stages and weights, ...), each value of one gets a column, and each value of the other a row.
         options: Attributes of `erf.drawing.Drawing`, such as `scale="published"` or `width="column"`.
 
-    Raises: ValueError for an option that cannot be.
+    Raises: ValueError for an invalid option.
     """
     drawing = Drawing(**options)
     return _draw(results, _arrange(results, drawing), drawing)

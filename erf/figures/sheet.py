@@ -43,9 +43,9 @@ def draw_sheet(result: ErfResult, *, overlay: bool = False, **options: Any) -> F
         result: With `maps`: measured with `keep_maps`, or loaded with `maps=True`.
         overlay: Lay each map over its photograph in grey, the more opaque the larger the contribution.
         options: `scale`, `cmap`, `crop`, `width`, `columns`, `labels`, `caption` and `outlines`, as attributes of
-            `erf.drawing.Drawing`; the other attributes have no part in it.
+            `erf.drawing.Drawing`; its other attributes are not used.
 
-    Raises: ValueError if the result has no maps of single images, or for an option that cannot be.
+    Raises: ValueError if the result has no maps of single images, or for an invalid option.
     """
     drawing, kept = Drawing(**options), result.maps
     if kept is None:

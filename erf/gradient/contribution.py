@@ -63,9 +63,8 @@ def contribution_map(
     """Mean contribution map of a batch.
 
     Args:
-        model: Network in eval mode; left as it was found. What `torch.compile` or DataParallel wrap is taken as it is
-            within.
-        images: Normalised batch (N, 3, H, W), or one image (3, H, W); an array will do. Not written to.
+        model: Network in eval mode; it is not changed. Wrappers of `torch.compile` and DataParallel are removed first.
+        images: Normalised batch (N, 3, H, W), or one image (3, H, W): a tensor or an array, which is not changed.
         layer: As for `feature_map`.
         plain: As for `contribution_maps`.
 
@@ -89,14 +88,14 @@ def contribution_maps(
 ) -> torch.Tensor:
     """Contribution map of each image of a batch, float64 (N, H, W): the maps of `central_gradients`.
 
-    float32 means float32 here: neither tensor cores nor an `autocast` round it.
+    float32 is computed exactly as float32: neither TF32 tensor cores nor `autocast` are used.
 
     Args:
         model, images, layer: As for `contribution_map`.
-        plain: The network as it is, by plain autograd. Otherwise it runs in a form that is faster where that has proven
-            itself against the plain one, as on the command line.
+        plain: Whether to run the network as it is, by plain autograd. Otherwise it runs in a faster form if this was
+            verified against the plain one, as on the command line.
 
-    Raises: TypeError if `model` is no network or `images` are no numbers; ValueError if their shape is not a batch's;
+    Raises: TypeError if `model` is not a module or `images` are not numbers; ValueError if they do not form a batch;
         TrainModeError, UnsteadyForward, NotDifferentiable, LayerError and ForwardError as `central_gradients`.
     """
     layer = as_layer(layer)

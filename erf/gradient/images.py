@@ -95,7 +95,7 @@ class ImageSet:
         return sha256_of_lines(f"{name} {fingerprint}" for name, fingerprint in self.fingerprints.items())
 
     def list_used(self, used: Collection[str]) -> list[dict[str, Any]]:
-        """The manifest of a run: one row per of the chosen images, and whether it went in."""
+        """The manifest of a run: one row per chosen image, with whether it was used."""
         return [
             {
                 "image": name,
@@ -170,7 +170,7 @@ def find_images(source: str | Path | Sequence[str | Path] | None, num_images: in
 
     Args:
         source: A folder of any depth, whose images are sorted by their path; a text file with the path of an image on
-            each line, relative to the file, in this order; several of these and of images, one behind the other; None
+            each line, relative to the file, in this order; a list of folders, text files and images; None
             for the photographs that scikit-image ships.
         num_images: At least 1; all images are taken if there are fewer.
 

@@ -31,7 +31,7 @@ def load_images(
         folder: Folder of images, any depth; a text file that lists them, or several images; None for the photographs
             that scikit-image ships.
         num_images: At most this many, spread evenly over the sorted files.
-        size: That they are resized to in pixels: a side, or (height, width).
+        size: Size in pixels to which they are resized: a side, or (height, width).
         preprocessing: Mean and deviation that the network wants, as `replknet.load_model` tells them; as many channels
             are read.
 

@@ -68,11 +68,11 @@ def theoretical_field(
     """Theoretical receptive field of a feature map's units.
 
     Args:
-        model: Network in eval mode, any of timm or of one's own; not run on data and not changed.
+        model: Network in eval mode, of timm or your own; it is neither run on data nor changed.
         size: (height, width) of the image in pixels.
         layer: As for `erf.gradient.layers.find.feature_map`.
-        channels: Number of channels of the image; None for 3, or if the network does not take them, those of its first
-            convolution.
+        channels: Number of channels of the image; None for 3, or for those of the first convolution if the network does
+            not take 3.
 
     Raises: LayerError as `feature_map`; ForwardError if parameters have no shape yet.
     """

@@ -39,7 +39,7 @@ class SquareArea:
     Attributes:
         threshold: The share, 0..1.
         side_px: Side of the square in pixels, odd; None if no square within the map holds that much.
-        ratio: Area of the square, as far as it lies within the map, over area of the map; None as above.
+        ratio: Area of the square within the map, divided by the area of the map; None if there is no such square.
     """
 
     threshold: float
@@ -54,8 +54,8 @@ class SquareArea:
 def check_map(contribution: np.ndarray) -> np.ndarray:
     """The map as float64 (H, W).
 
-    Raises: ValueError if it has not two dimensions of at least 3 pixels, holds a negative or a not-finite value, or is
-        zero everywhere, with the cause.
+    Raises: ValueError if it does not have two dimensions of at least 3 pixels, has a value that is negative or not
+        finite, or is zero everywhere; the message names the cause.
     """
     contribution = np.asarray(contribution, dtype=np.float64)
     if contribution.ndim != 2 or min(contribution.shape) < 3:
@@ -111,8 +111,8 @@ def log_area(
     It depends on the scale of the gradients: the same map, multiplied by a constant, gives another ratio. The smallest
     square considered has side 3, as in the released script.
 
-    Source: arXiv:2203.06717, Table 8; `erf/analyze_erf.py`, `get_rectangle`, which fails where a threshold is not
-    reached, and knows square maps alone (it takes rectangles out of bounds in a map that is wider than high).
+    Source: arXiv:2203.06717, Table 8; `erf/analyze_erf.py`, `get_rectangle`, which fails if a threshold is not reached,
+    and which works for square maps only.
     """
     return _square_area(log_map(contribution), thresholds, centre)
 

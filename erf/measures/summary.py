@@ -96,16 +96,17 @@ def no_such_measure(name: object, known: Iterable[str]) -> str:
 class Measured:
     """All measures of one receptive field.
 
-    `measured.side(0.5)` and `measured.area(0.5)` are the square that holds half of the contribution, and measures that
-    are single numbers are attributes (`measured.rms_radius_px`); each is a `Value`, a number that knows its interval.
-    `measured["rms_radius_px"]` gives what the JSON says under that name.
+    `measured.side(0.5)` and `measured.area(0.5)` describe the square that holds half of the contribution. Measures that
+    are single numbers are attributes (`measured.rms_radius_px`). Each is a `Value`, a number with its interval.
+    `measured["rms_radius_px"]` is the entry of that name in the JSON.
 
     Attributes:
-        values: By the names in `QUANTITIES`, (T,) with thresholds; without a theoretical side its ratio is absent.
+        values: Name in `QUANTITIES` -> values, of shape (T,) for T thresholds; without a theoretical side,
+            `theoretical_ratio` is missing.
         mass_curve: Share of the mass in squares of side 1, 3, 5, ...: (L,).
-        radial_profile: Density at 0, 1, 2, ... pixels from the centre, over that of an even map: (Q,).
+        radial_profile: Density at 0, 1, 2, ... pixels from the centre, divided by that of an even map: (Q,).
         contribution: The map (H, W).
-        centre: Pixel that squares and circles lie round.
+        centre: Pixel at the centre of squares and circles, (down, across).
     """
 
     values: Mapping[str, Resampled]
@@ -125,19 +126,19 @@ class Measured:
     def side(self, share: float = 0.5) -> Value:
         """Side in pixels of the centred square that holds a share of the contribution, not rounded to whole pixels.
 
-        Of a map that is not square the square is cut off at the borders of the shorter side.
+        If the map is not square, the square is cut off at its borders.
 
         Args:
-            share: Between 0 and 1.
+            share: Share of the contribution, between 0 and 1.
 
-        Returns: NaN where no square within the map holds as much.
-        Raises: ValueError for any other share.
+        Returns: The side; NaN if no square within the map holds as much.
+        Raises: ValueError if the share is not between 0 and 1.
         """
         return Value.of(self._sides(share), "px")
 
     def area(self, share: float = 0.5) -> Value:
-        """Area of that square, as far as it lies within the map, over the area of the map: the part of the
-        image that holds a share of the contribution.
+        """Part of the image that holds a share of the contribution: the area of that square within the map, divided by
+        the area of the map.
 
         Args, Returns and Raises: As for `side`.
         """
@@ -224,13 +225,13 @@ def measure(
     centre: Centre | None = None,
     theoretical_side: float | None = None,
 ) -> Measured:
-    """Measure a mean map, and its resamples where there are sums of at least two images' maps.
+    """Measure a mean map, with intervals if there are sums of the maps of at least two images.
 
     Args:
         contribution: Mean map (H, W), an array or a tensor on the CPU.
-        sums: Sums of each image's map; None if they were not kept: then there are no intervals.
-        centre: Pixel that squares and circles lie round; (H // 2, W // 2) if None.
-        theoretical_side: Pixels; None if it has no bound or is not known.
+        sums: Sums of each image's map; None if they were not kept, in which case there are no intervals.
+        centre: Pixel at the centre of squares and circles, (down, across); (H // 2, W // 2) if None.
+        theoretical_side: Side of the theoretical field in pixels; None if it has no bound or is not known.
 
     Raises: ValueError as `check_map`.
     """

@@ -8,13 +8,13 @@ __all__ = ["Value"]
 
 
 class Value(float):
-    """A number with the interval over images beside it: computes like any float, and shows both.
+    """A number and its interval over images: computes like any float, and its `repr` shows both.
 
-    NaN stands for a number that is not defined, and for the ends of an interval that there is none of.
+    The number is NaN if it is not defined, and both ends are NaN if there is no interval.
 
     Attributes:
         low, high: Ends of the 95% interval over images.
-        unit: "px" of length, "pixels" of area, "degrees", or "" for a pure number.
+        unit: "px" for lengths, "pixels" for areas, "degrees", or "" for a pure number.
     """
 
     low: float
@@ -37,7 +37,7 @@ class Value(float):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Lower and upper end."""
+        """Lower and upper end of the interval."""
         return (self.low, self.high)
 
     def __repr__(self) -> str:

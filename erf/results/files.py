@@ -60,14 +60,14 @@ class ErfResult:
     """A measured receptive field.
 
     `result.side(0.5)`, `result.area(0.5)` and attributes such as `result.rms_radius_px` are the measures of
-    `result.measured`, each with its interval over images; `result["gaussian"]` is what the JSON says under that name.
+    `result.measured`, each with its interval over images; `result["gaussian"]` is the entry of that name in the JSON.
 
     Attributes:
-        name: Network as the user named it; the files are called after it.
+        name: Name that the user gave for the network, which is also the name of the files.
         contribution: float64 (H, W), >= 0: mean contribution map, unscaled.
-        provenance: What made it: weights, images, configuration, versions.
+        provenance: How it was made: weights, images, configuration, versions.
         sums: Sums of each image's map, in the order of `image_names`; None for files of schema 1.
-        image_names: Images that went in; empty for files of schema 1.
+        image_names: Names of the images in the mean; empty for files of schema 1.
         maps: Maps of the single images, where they were kept and loaded.
     """
 
@@ -93,13 +93,13 @@ class ErfResult:
 
     @property
     def centre(self) -> Centre:
-        """Pixel (down, across) that squares and circles lie round."""
+        """Pixel (down, across) at the centre of squares and circles."""
         down, across = self.provenance.get("unit", {}).get("centre_px") or (n // 2 for n in self.contribution.shape)
         return (down, across)
 
     @property
     def layer(self) -> str:
-        """The layer as it was asked, and the module that was taken for it: 'last (stages.3)'."""
+        """The layer that was asked for, and the module that was taken: 'last (stages.3)'."""
         asked, taken = str(self.provenance["layer"]), self.provenance.get("layer_taken")
         if taken is None:  # an older result
             return asked
@@ -145,7 +145,8 @@ class ErfResult:
         """Write the map and its measures, as the command line does, and the maps of single images if it has them.
 
         Args:
-            path: A `.npz`, beside which the `.json` is put; or a folder, in which both are called after the result.
+            path: Path of the `.npz`, next to which the `.json` is written; or a folder for files named after the
+                result.
 
         Returns: The files.
         Raises: UserError as `check_result`, or if it cannot be written.

@@ -116,7 +116,7 @@ def test_random_weights_are_shown_hollow_and_never_correlated(results):
     assert (list(marks["b"].get_xdata()), list(marks["b"].get_ydata())) == ([0.2], pytest.approx([0.3]))
     whiskers = [line for line in ax.lines if line.get_marker() == "None" and len(line.get_xdata()) == 2]
     assert len(whiskers) == 1 + 5 + 4  # people; shape bias of five networks; fields of four
-    assert "4 networks: so few say next to nothing" in ax.get_title()
+    assert "4 networks: too few for a conclusion" in ax.get_title()
     ax.figure.draw_without_rendering()
     width = ax.figure.get_size_inches()[0] * ax.figure.dpi
     box = ax.title.get_window_extent()
@@ -148,7 +148,7 @@ def test_the_interval_of_many_networks_holds_the_truth_and_few_prove_little():
     assert np.mean(held) == pytest.approx(0.94, abs=0.05)
     few = correlate(exact(range(4)), exact([0, 2, 1, 3]))
     assert few.spearman_interval[1] - few.spearman_interval[0] > 2 * np.mean(widths)
-    assert "so few say next to nothing" in few.describe()
+    assert "too few for a conclusion" in few.describe()
     assert "next to nothing" not in correlate(exact(range(10)), exact(range(10))).describe()
     assert correlate(exact(range(2)), exact(range(2))).spearman is None
     assert correlate(exact([1] * 5), exact(range(5))).describe().startswith("no rank correlation: 5 trained networks")

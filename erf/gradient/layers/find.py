@@ -61,15 +61,15 @@ def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int | Layer =
     """One feature map of a network.
 
     Args:
-        model: A network of timm, or any module. What `torch.compile` or DataParallel wrap is taken as it is within.
+        model: A network of timm, or any module. Wrappers of `torch.compile` and DataParallel are removed first.
         x: Normalised images (N, C, H, W).
-        layer: 'last' for the last feature map before any final normalisation and pooling (of a module that is no
-            network of timm: its output), a position (as in timm's `forward_intermediates`, negative ones from the end),
-            the name of a submodule, such as 'stages.2', or a `Layer`, which can say more.
+        layer: 'last' for the last feature map before any final normalisation and pooling (for a module that is not a
+            timm network: its output); an index, as in timm's `forward_intermediates`, where negative ones count from
+            the end; the name of a submodule, such as 'stages.2'; or a `Layer` with further options.
 
-    Returns: (N, C, h, w). How a submodule's output is laid out is found out: tokens become a map, without those that
-        come before it.
-    Raises: LayerError if there is no such layer, its output is no map, or is laid out in a way that cannot be told;
+    Returns: (N, C, h, w). The layout of a submodule's output is detected: tokens are arranged as a map, without class
+        tokens and the like.
+    Raises: LayerError if there is no such layer, its output is not a map, or its layout cannot be detected;
         ForwardError if the network's own forward pass fails.
     """
     return find_feature_map(model, x, as_layer(layer)).values
