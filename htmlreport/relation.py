@@ -68,12 +68,12 @@ class Network:
 class Correlation:
     """Rank correlation over networks, in [-1, 1], with its 95% bootstrap interval.
 
-    The interval has two sources: which networks were measured (drawn with replacement), and how well each was (its
-    field and shape bias drawn from normal distributions as wide as their intervals, each network for itself; for
-    networks that saw the same images that is wider than need be).
+    The interval accounts for the choice of networks, which are drawn with replacement, and for the uncertainty of each,
+    whose field and shape bias are drawn from normal distributions as wide as their intervals. The networks are drawn
+    independently of each other, so the interval is wider than necessary if they saw the same images.
 
     Attributes:
-        networks: How many.
+        networks: Number of networks.
         spearman, kendall: Spearman's rho and Kendall's tau-b; None where they are not defined.
         spearman_interval, kendall_interval: [low, high], None likewise.
         kendall_p: Two-sided p value of Kendall's tau; exact for few networks without ties.
@@ -91,7 +91,7 @@ class Correlation:
         return {**asdict(self), "networks_are_few": self.networks < FEW}
 
     def describe(self) -> str:
-        """In words: the correlations with their intervals, the number of networks, and whether that is enough."""
+        """A sentence with the correlations, their intervals, and the number of networks, which may be too small."""
         few = ": too few for a conclusion" if self.networks < FEW else ""
         if self.spearman is None or self.kendall is None or not self.spearman_interval or not self.kendall_interval:
             return f"no rank correlation: {self.networks} trained networks{few}"
@@ -107,9 +107,9 @@ class Relation:
     """Networks measured by both tools, in the order of their names.
 
     Attributes:
-        networks: Those set side by side, untrained ones among them only if asked for.
-        correlation: Over the trained ones.
-        unpaired: Names of networks that only one of the tools measured, or with other weights, with the reason.
+        networks: The networks, with untrained ones only if asked for.
+        correlation: Correlation over the trained networks.
+        unpaired: Name -> reason, for networks that only one of the tools measured, or with other weights.
         measured: What all fields have in common: images, size, layer.
         of_reliance: Cue -> correlation of the field with reliance on it, over the trained networks; empty where
             reliance was not asked for.
@@ -139,13 +139,13 @@ def relate(
         erf: JSON files of `erf.visualize`, or folders of them.
         shape_bias: JSON files of `shapebias.run`, or folders of them.
         field: "mass" or "published", as in `FIELDS`.
-        threshold: Share of the mass, or of the published score; one that the files hold.
-        layer: Fields of this layer are taken, by the name under which they were measured; of the central unit only.
-        size: Fields of images of this side, or (height, width), in pixels; None where the files hold one size.
-        random: Whether untrained networks are shown.
-        reliance: JSON files of `shapebias.reliance`, or folders of them; a network with a field and one of the two
-            other results is then enough.
-    Raises: UserError if files cannot be read, fields were not measured alike, or nothing can be paired.
+        threshold: Share of the mass, or of the published score; it must be among those in the files.
+        layer: Name of the layer whose fields are taken; only fields of the central unit are.
+        size: Side or (height, width) in pixels of the images whose fields are taken; None if there is only one size.
+        random: Whether to show untrained networks.
+        reliance: JSON files of `shapebias.reliance`, or folders of them; a network then needs a field and one of the
+            two other results.
+    Raises: UserError if files cannot be read, fields were measured in different ways, or no network has both results.
     """
     fields = _read_results(erf, "identity", "mass_area_ratio", lambda identity: _is_chosen(identity, layer, size))
     biases = _read_results(shape_bias, "config", "shape_bias")

@@ -53,7 +53,7 @@ _logger = logging.getLogger(__name__)
 
 
 def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> ResolvedWeights:
-    """Decide which weights a network gets; fetches and verifies the file, builds no network.
+    """Determine the weights of a network. Downloads and verifies the file, but builds no network.
 
     Args:
         name: timm name, with or without a tag, such as 'replknet31b' or 'resnet101.tv_in1k'; or a network from
@@ -104,14 +104,14 @@ def load_model(
     """Build a network with known weights.
 
     Args:
-        name: As for `resolve_weights`, or its answer (`weights` and `seed` are then taken from there).
+        name: As for `resolve_weights`, or its result (which then determines `weights` and `seed`).
         weights: As for `resolve_weights`.
-        input_size: Side, or (height, width), in pixels, that the images will have. Networks of fixed input size (Swin,
-            ViT) are built for it, their position embeddings resized; the others take any. None for the network's own.
-        seed: Seed of random weights; the global random state is left as it was. They are drawn as timm draws them,
-            but branches that start switched off, or nearly so, are on (`replknet.weights.switched_off`).
+        input_size: Side or (height, width) of the images in pixels. Networks with a fixed input size (Swin, ViT) are
+            built for it, with resized position embeddings; other networks take any size. None for the network's own.
+        seed: Seed of random weights; the global random state is not changed. They are drawn as in timm, except that
+            residual branches that start at or near zero are enabled (`replknet.weights.switched_off`).
 
-    Returns: The network in eval mode on the CPU, float32, in training form where it has one (see
+    Returns: The network in eval mode on the CPU, in float32, and with its branches unmerged (see
         `replknet.optimize`). Weights are loaded strictly.
 
     Raises: As `resolve_weights`; also CheckpointError if a checkpoint does not fit the network, and UserError if the

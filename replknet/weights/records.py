@@ -15,7 +15,7 @@ __all__ = ["LoadedModel", "Preprocessing", "ResolvedWeights", "WeightsRecord"]
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """What a network's weights are.
+    """Record of a network's weights.
 
     Attributes:
         model: `arch.tag` of published weights, else the architecture alone.
@@ -87,14 +87,14 @@ class WeightsRecord:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network wants its images.
+    """Preprocessing of a network's images.
 
     Attributes:
         mean: Mean of each channel (red, green, blue) in 0..1, which is subtracted.
-        std: Standard deviations of the channels, divided by afterwards.
+        std: Standard deviation of each channel, by which the difference is divided.
         input_size: (height, width) in pixels that the weights were evaluated at.
-        interpolation: timm's word for the resizing filter.
-        crop_pct: Side of the centre crop over the side resized to, in timm's evaluation.
+        interpolation: Name of the resizing filter in timm.
+        crop_pct: Side of the centre crop divided by the side after resizing, in timm's evaluation.
     """
 
     mean: tuple[float, ...]
@@ -131,15 +131,15 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network that is ready to be asked.
+    """A network with known weights.
 
     Attributes:
-        model: In eval mode.
-        preprocessing: How it wants its images.
-        record: What its weights are.
-        model_args: What it was built with.
-        head: Names of the parameters of its classification head, where `record.head` says that a checkpoint has another
-            one than the architecture; those of a head that the file does not hold are as they were built.
+        model: The network, in eval mode.
+        preprocessing: Preprocessing of its images.
+        record: Record of its weights.
+        model_args: Arguments that it was built with.
+        head: Names of the parameters of its classification head, if the head of the checkpoint differs from that of the
+            architecture (`record.head`); if the checkpoint has no head, these parameters are as built.
     """
 
     model: nn.Module

@@ -74,7 +74,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Answers:
-    """What everyone answered to the images of one dataset.
+    """The answers of all observers to the images of one dataset.
 
     Attributes:
         experiment: The dataset.
@@ -158,7 +158,7 @@ def read_answers(experiment: Experiment, paths: Iterable[str | Path]) -> Answers
 
 
 def read_folders(folders: Iterable[str | Path]) -> dict[str, Answers]:
-    """Dataset -> everyone's answers, of all datasets that the folders hold as `<dataset>/*.csv`.
+    """Dataset -> the answers of all observers, for all datasets in the folders (`<dataset>/*.csv`).
 
     Raises: UserError as `list_raw_data` and `read_answers`.
     """

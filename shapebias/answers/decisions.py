@@ -22,7 +22,7 @@ def aggregate_categories(
 
     Args:
         probabilities: (N, C) or (C,), each in [0, 1]; in the order of the head's outputs. Not written to.
-        aggregation: "mean" (the toolbox's choice, which makes up for categories having 1 to 109 classes), "sum", "max".
+        aggregation: "mean" (the toolbox's choice, which allows for categories of 1 to 109 classes), "sum" or "max".
         classes: Which of the C outputs belong to which category; the 1000 classes of ImageNet-1k by default.
     Returns: (N, K) or (K,), in the order of `classes.categories` (K = 16 for ImageNet-1k), reduced in the dtype of
         `probabilities`. Not normalised.
@@ -47,13 +47,14 @@ def aggregate_categories(
 def decide(probabilities: np.ndarray, *, aggregation: str = "mean", classes: ClassMap = IMAGENET_1K) -> list[str]:
     """The category with the highest score for each row of probabilities.
 
-    Exact ties are broken as in the toolbox, by the very call it makes (the last of an ascending `numpy.argsort`). That
-    is mostly the last tied name in the alphabet, but NumPy promises no order; `count_ties` says whether it mattered.
+    Exact ties are broken as in the toolbox, by the same call (the last of an ascending `numpy.argsort`). This is
+    usually the last tied name in the alphabet, but NumPy guarantees no order; `count_ties` shows whether there are
+    ties.
 
     Args:
         probabilities: (N, C), as for `aggregate_categories`.
         aggregation, classes: As for `aggregate_categories`.
-    Returns: N names out of `classes.categories`.
+    Returns: N names of `classes.categories`.
     """
     scores = aggregate_categories(probabilities, aggregation=aggregation, classes=classes)
     best = np.flip(np.argsort(scores, axis=-1), axis=-1)[:, 0]
@@ -62,7 +63,7 @@ def decide(probabilities: np.ndarray, *, aggregation: str = "mean", classes: Cla
 
 
 def decide_among_all(probabilities: np.ndarray, *, classes: ClassMap = IMAGENET_1K) -> list[str | None]:
-    """The category of the best of all classes for each row of probabilities (N, C); None if it has none."""
+    """The category of the most probable class for each row of probabilities (N, C); None if it is in no category."""
     category = {index: name for name, indices in classes.indices.items() for index in indices}
     return [category.get(index) for index in np.argmax(probabilities, axis=-1).tolist()]
 

@@ -58,13 +58,13 @@ class Observer:
             `texture`, `response` (categories; "na" in `response` for no answer, "" in `texture` for an image with one
             cue).
         kind: "network", "person" or "people".
-        label: How pictures and tables call it.
+        label: Name in pictures and tables.
         random: Whether it is a network with random weights, whose shape bias means nothing.
         source: The CSV it was read from, if any.
         more_sources: The CSVs of its further sessions.
         ranks: A network's cue ranks among all 1000 classes (`ranks.rank_cues`), where its probabilities are
             known.
-        categories: Those that a network's head can answer, where they are not all 16: it was asked no others.
+        categories: The categories that a network can answer, if these are not all 16; other images were left out.
     """
 
     name: str
@@ -114,7 +114,7 @@ def read_observer(path: str | Path, experiment: Experiment | None = None) -> Obs
 
     Args:
         path: The CSV.
-        experiment: The one that the answers should be to, where it is known.
+        experiment: The experiment that the answers should belong to, if known.
 
     Raises: UserError that names the file and what is wrong with it: unreadable, missing columns, several observers,
         no rows, an image name that does not parse or contradicts `category`, an unknown answer, an image twice, answers
@@ -153,11 +153,11 @@ def _observe(raw: RawData) -> Observer:
 
 
 def read_observers(paths: Iterable[str | Path], experiment: Experiment | None = None) -> list[Observer]:
-    """Read CSVs, and of every folder named all its `*.csv`, in the order given and then by file name.
+    """Read CSV files and all `*.csv` of folders, in the order given and, within a folder, by file name.
 
     Args:
         paths: CSVs and folders.
-        experiment: The one that the answers should be to, where it is known.
+        experiment: The experiment that the answers should belong to, if known.
 
     Files of one observer that hold different sessions are joined.
 
@@ -182,10 +182,11 @@ def read_observers(paths: Iterable[str | Path], experiment: Experiment | None = 
 
 
 def find_people(folder: str | Path | None = None, experiment: Experiment = CUE_CONFLICT) -> list[Observer]:
-    """The ten persons of an experiment from `folder`, else from the cache, else downloaded into the cache.
+    """The persons of an experiment: from `folder`, or else from the cache, which is filled by a download if necessary.
 
-    Raises: UserError if the folder holds no person's CSV, or a cached one is damaged; DownloadError if they can be had
-        from nowhere.
+    Raises: UserError if the folder holds no person's CSV, or a cached file is damaged; DownloadError if the files
+    cannot
+        be downloaded.
     """
     if folder is None:
         return read_observers(fetch_answers("people", experiment))
@@ -199,7 +200,10 @@ def find_people(folder: str | Path | None = None, experiment: Experiment = CUE_C
 
 
 def pool_people(people: Sequence[Observer]) -> Observer:
-    """All persons' trials as one observer, `people`: how the toolbox draws its human points and average line."""
+    """All persons' trials as one observer, `people`, as in the toolbox's figures.
+
+    Raises: ValueError if there are no persons.
+    """
     if not people:
         raise ValueError("there are no people to pool")
     trials = pd.concat([person.trials for person in people], ignore_index=True)

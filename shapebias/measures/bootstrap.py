@@ -76,7 +76,7 @@ class Estimate:
 
     @classmethod
     def from_dict(cls, name: str, content: Mapping[str, Any]) -> "Estimate":
-        """The inverse of `as_dict`, out of a mapping that may hold more."""
+        """The inverse of `as_dict`; the mapping may have further keys."""
         low, high = content[f"{name}_interval"] or (None, None)
         return cls(content[name], low, high)
 

@@ -68,9 +68,9 @@ def compare_pairs(
 
     Args:
         observers: Observers of the same stimuli; people pooled into one.
-        measures: Out of `shapebias.measures.shape_bias.RATIOS`.
-        permutations: Exchanges of the test.
-        seed: Of resampling and exchanges.
+        measures: Names of measures, from `shapebias.measures.shape_bias.RATIOS`.
+        permutations: Number of permutations of the test.
+        seed: Seed of the bootstrap and of the permutations.
     Raises: ValueError if two observers did not see the same stimuli.
     """
     tables = {observer.name: count_by_image(observer) for observer in observers}

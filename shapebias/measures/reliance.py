@@ -122,8 +122,8 @@ class Reliance:
     Attributes:
         name, label: Name of the network, in files and in pictures.
         chance: Accuracy of a uniform guess over the network's outputs; None without labels.
-        images: How many images were shown.
-        points: Every variant.
+        images: Number of images.
+        points: The measures of every variant.
         areas: Suppression -> area under its curve of relative accuracy (without labels: of unchanged answers).
         reliance: Cue -> reliance, for the cues of which a suppression was measured.
     """
@@ -188,7 +188,7 @@ def measure_reliance(answers: SuppressedAnswers, variants: Sequence[Variant], *,
     """Measure one network.
 
     Args:
-        answers: To V variants of N images; the first variant is the images as they are.
+        answers: Answers to V variants of N images; the first variant is the original images.
         variants: The V variants, in the order of the answers.
         draws: Bootstrap draws of the N images.
     Raises: ValueError if answers, variants and draws do not belong together.
@@ -253,7 +253,7 @@ def compare_reliance(
 ) -> list[RelianceDifference]:
     """Differences between all pairs of networks cue by cue, and between all pairs of cues network by network.
 
-    A comparison is left out where a network is no better than chance without suppression.
+    A comparison is left out if a network is no better than chance on the original images.
 
     Args:
         networks: Answers to the same variants of the same images.

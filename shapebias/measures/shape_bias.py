@@ -44,7 +44,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Measurement:
-    """What an observer's trials say. Fractions in [0, 1]; what asks for two cues has no value on images with one.
+    """Measures of an observer's trials: fractions in [0, 1]. Measures of two cues have no value for images with one.
 
     Attributes:
         name, label, kind, random: As in `Observer`.
@@ -59,9 +59,9 @@ class Measurement:
         shape_reciprocal_rank: Mean over conflict trials (with one cue: over all) of 1 / rank, among all 1000 classes,
             of the best class of the shape's category; without a value where no probabilities are known (people,
             recorded answers).
-        texture_reciprocal_rank: The same of the texture's category.
-        no_answer: Answer "na", over all trials.
-        shape_bias_category_mean: Mean of the categories' shape bias where defined; *not* the average line.
+        texture_reciprocal_rank: The same for the texture's category.
+        no_answer: Share of all trials with the answer "na".
+        shape_bias_category_mean: Mean of the shape bias of all categories that have one; *not* the overall shape bias.
         categories: Name -> `shape_bias`, `fraction_correct_shape`, `fraction_correct_texture`, `accuracy` of the trials
             with that shape; fractions over the trials of that category.
         confusion: (17, 16) counts: answers ("na", then categories) by category of the shape.
@@ -145,13 +145,14 @@ _PER_CATEGORY = ("shape_bias", "fraction_correct_shape", "fraction_correct_textu
 def measure(observer: Observer | Mapping[str, str], *, resamples: int = RESAMPLES, seed: int = 0) -> Measurement:
     """All measures of one observer, each with a 95% interval.
 
-    With an image all answers to it are drawn, so pooled people keep their dependence; see `bootstrap`.
+    The bootstrap draws images with all answers to them, so that answers of pooled people to one image stay together.
 
     Args:
-        observer: At least one trial; or the decisions alone, image name (such as cat7-elephant1.png) -> category.
-        resamples: Bootstrap draws.
+        observer: An observer with at least one trial; or decisions, as image name (such as cat7-elephant1.png) ->
+            category.
+        resamples: Number of bootstrap draws.
         seed: Seed of the draws.
-    Raises: ValueError without trials, or for an image name or a category that is none.
+    Raises: ValueError without trials, or for an invalid image name or an unknown category.
     """
     if isinstance(observer, Mapping):
         observer = Observer("decisions", make_trials("decisions", list(observer), list(observer.values())))

@@ -78,7 +78,7 @@ def compare_images(before: np.ndarray, after: np.ndarray) -> dict[str, _Ratio]:
     Args:
         before: The image as it is, uint8 (H, W, 3).
         after: The same image under a variant.
-    Returns: Measure of `CONTROLS` -> numerator and denominator; 0 and 0 where the image has nothing of it.
+    Returns: Measure of `CONTROLS` -> numerator and denominator; both are 0 if the image has nothing of this property.
     """
     grey = [image @ _LUMINANCE for image in (before, after)]
     lengths = [_gradient(one) for one in grey]
@@ -130,12 +130,12 @@ def measure_control(
 def measure_suppressions(
     images: Sequence[LabelledImage], variants: Sequence[Variant], *, size: tuple[int, int], seed: int = 0
 ) -> list[ControlPoint]:
-    """Measure what variants leave of images, in the size in which a network is shown them.
+    """Measure which share of the images' properties is left after each variant, at the network's input size.
 
     Args:
         images: At least one image file.
-        variants: What is done to them.
-        size: Height and width.
+        variants: The suppressions and their strengths.
+        size: Height and width in pixels.
         seed: Seed of random suppressions.
     Raises: UserError if a file cannot be read, or OpenCV is missing.
     """

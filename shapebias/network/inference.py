@@ -115,24 +115,24 @@ def predict(
 ) -> np.ndarray:
     """Class probabilities for each stimulus: softmax in float32 over the network's outputs, by default 1000.
 
-    Images are resized to `preprocessing.input_size` if they have another size, never cropped (the stimuli already are),
-    scaled to [0, 1] and normalised in float32, then rounded to the network's type. Threads decode ahead of the network;
-    batches are channels-last.
+    Images are resized to `preprocessing.input_size` if they have another size, and never cropped, because the stimuli
+    are cropped already. They are scaled to [0, 1], normalised in float32, and rounded to the network's number format.
+    Threads decode images while the network runs; batches are channels-last.
 
     Args:
-        model: In eval mode, on `device`; left as it is.
-        stimuli: Images, in the order of the answer.
-        preprocessing: Mean, standard deviation and size the network wants.
-        device: Where the model is.
-        batch_size: Images at a time, at least 1, halved when memory does not suffice; changes the answer by rounding
-            only.
+        model: Network in eval mode, on `device`; it is not changed.
+        stimuli: Images, in the order of the results.
+        preprocessing: The network's mean, standard deviation and image size.
+        device: Device of the model.
+        batch_size: Number of images processed together, at least 1; it is halved if memory does not suffice, and
+            changes the results only by rounding.
         name: Name of the network, for messages and the progress bar.
         progress: Whether to show a bar on stderr.
-        reader: Decodes the images; one that is shared by several networks may decode them once.
-        loop: How the stimuli are gone through, what is gone on from, and what is kept, instead of `batch_size` and
-            `progress`; None for this process alone.
-        classes: What the network's outputs are.
-    Returns: float32 (N, C), on the CPU; on ranks other than 0 of the stimuli that were done before.
+        reader: Decodes the images; networks that share a reader may share the decoded images.
+        loop: The loop over the stimuli, with its saved progress, which replaces `batch_size` and `progress`; None to
+            run in this process alone.
+        classes: The classes of the network's outputs.
+    Returns: float32 (N, C), on the CPU; on ranks other than 0, only the stimuli of saved progress.
     Raises: ValueError in train mode or for a batch size below 1; UserError for an unreadable image, another number of
         outputs or rows, outputs that are not finite, a network whose own code fails, or memory that does not suffice
         for one image.
@@ -202,21 +202,21 @@ def evaluate(
     classes: ClassMap | str | Path | Sequence[str] | None = None,
     **options: Any,
 ) -> Observer:
-    """What a network answers to the stimuli, as an `Observer` to be measured beside people.
+    """A network's answers to the stimuli, as an `Observer` that can be measured and compared with people.
 
     Args:
-        model: Any network that names classes, in eval mode.
-        stimuli: As `shapebias.find_stimuli()` gives them, or some of them.
-        name: How the observer is called.
-        preprocessing: What the network wants; None takes the toolbox's (mean and deviation of ImageNet, 224 pixels; of
-            a network of one channel their averages, and images are shown by their lightness).
-        aggregation: How classes make a category: "mean", "sum" or "max".
-        classes: What the network's outputs are: the path of a class file, or a word for each output, as such a file has
-            them; "imagenet-1k" for these classes alone among those of a larger head. None takes the toolbox's for 1000
-            outputs, and for larger heads of ImageNet what WordNet counts to each category.
+        model: Any classifier, in eval mode.
+        stimuli: The images, such as `shapebias.find_stimuli()` or part of it.
+        name: Name of the observer.
+        preprocessing: The network's own preprocessing; None for the toolbox's (ImageNet's mean and standard deviation,
+            224 pixels; for a network with one channel, their averages and the lightness of the images).
+        aggregation: How the probabilities of a category's classes are combined: "mean", "sum" or "max".
+        classes: What the network's outputs stand for: the path of a class file, or a list with one word per output, as
+            in such a file; "imagenet-1k" to use only these classes of a larger head. None means the toolbox's classes
+            for 1000 outputs, and WordNet's categories for larger heads of ImageNet.
         options: `device`, `batch_size` and `progress` of `predict`.
-    Returns: The answers. Where the classes leave out categories, images of these are not asked, and `label` says so.
-    Raises: As `predict`; UserError if it is not known what the outputs are, or fewer than two categories remain.
+    Returns: The answers. If the network lacks some categories, their images are left out, and `label` says so.
+    Raises: As `predict`; UserError if the classes of the outputs are unknown, or fewer than two categories remain.
     """
     preprocessing = preprocessing or _toolbox_preprocessing(model)
     check_channels(preprocessing, name)

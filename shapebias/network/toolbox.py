@@ -27,7 +27,7 @@ class ToolboxNetwork:
 
     Args:
         loaded: Network, preprocessing and record from `replknet.load_model`; put into its fast form, in place.
-        name: For messages.
+        name: Name of the network, for messages.
         preprocessing: "model" undoes the toolbox's normalisation and applies the network's own, as `shapebias.run`
             does; "toolbox" leaves the images as the toolbox made them.
         device: Where to run.
@@ -98,11 +98,11 @@ def register(
     preprocessing: str = "model",
     device: str = "auto",
 ) -> dict[str, str]:
-    """Make networks of the zoo known to the toolbox. They are loaded when the toolbox asks for them.
+    """Register networks in the toolbox. They are loaded when the toolbox uses them.
 
     Args:
         names: timm names, best with their tag.
-        weights: As for `replknet.load_model`, but "auto" is not offered: a network never turns out untrained unnoticed.
+        weights: As for `replknet.load_model`, but without "auto", so that no network is untrained unnoticed.
         seed: Seed of random weights.
         preprocessing: As for `ToolboxNetwork`.
         device: "auto" takes a CUDA device if there is one, as the toolbox does with its images.

@@ -81,8 +81,8 @@ def measure_benchmark(
     Args:
         answers: Dataset -> answers, as `read_answers` gives them; datasets without a network are left out, unless all
             are.
-        intervals: Whether to resample; without, there are neither intervals nor differences.
-        resamples: How many draws.
+        intervals: Whether to resample; otherwise there are neither intervals nor differences.
+        resamples: Number of bootstrap draws.
         seed: Seed of the draws.
     Raises: UserError if a dataset has no person, or no trial in a condition that counts.
     """
@@ -179,7 +179,7 @@ def write_benchmark(path: Path, content: BenchmarkFile) -> None:
 def read_benchmark(path: Path) -> BenchmarkFile:
     """The content of `benchmark.json`.
 
-    Raises: UserError if the file cannot be read, or is no such file.
+    Raises: UserError if the file cannot be read or is not a `benchmark.json`.
     """
     content = load_json(path)
     missing = [key for key in (*BenchmarkMeasures.__required_keys__, "raw_data", "published") if key not in content]

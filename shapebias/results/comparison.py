@@ -41,8 +41,7 @@ class Comparison:
         people: People pooled, or None without people.
         persons: Each person.
         consistency: As `measures.consistency_table` gives it; None where the observers saw different images.
-        differences: Differences of every pair out of the networks and people pooled; empty where they saw different
-            images.
+        differences: Differences of every pair of networks and pooled people; empty if they saw different images.
     """
 
     networks: tuple[Measurement, ...]
@@ -77,7 +76,7 @@ class Comparison:
 
 
 def compare(observers: Sequence[Observer]) -> Comparison:
-    """Measure networks and persons, pool the persons, and set every pair side by side.
+    """Measure networks and persons, pool the persons, and compare every pair.
 
     Raises: UserError if two observers have the same name.
     """

@@ -27,8 +27,8 @@ class Condition:
     """A condition of an experiment.
 
     Attributes:
-        token: How the raw data call it, in the form of `parse_condition`.
-        label: What stands under the axis of a picture.
+        token: Name in the raw data, in the form of `parse_condition`.
+        label: Label on the axis of a picture.
         kept: Whether it counts in the benchmark.
     """
 
@@ -42,21 +42,21 @@ class Experiment:
     """A dataset of the benchmark.
 
     Attributes:
-        name: The toolbox's name.
-        title: How tables and pictures call it.
+        name: Name in the toolbox.
+        title: Name in tables and pictures.
         what: What the images are, for messages.
-        token: What stands for the experiment in the names of trials, between the first two underscores; the three
-            eidolon experiments have the same.
-        images_per_category: How many there are of each of the 16 categories, over all conditions.
+        token: Abbreviation in the names of trials, between the first two underscores; the three eidolon experiments
+            have the same.
+        images_per_category: Number of images of each of the 16 categories, over all conditions.
         file_list_sha256: `sha256_of_lines` of the `<category>/<name>` of the published images, sorted by file name
             where all lie in one folder (`in_one_folder`), else by category and file name: the order in which the
             toolbox visits them.
         content_sha256: `Stimuli.content_sha256` of the published images; None where they were never seen here.
-        people: How many persons took part.
-        source: The paper that the images are of.
+        people: Number of persons who took part.
+        source: Paper that published the images.
         licence: Licence of the images.
-        two_cues: Whether an image has a texture of its own beside its shape: the question is then which of the two is
-            named. Otherwise it is how often the one is named.
+        two_cues: Whether an image has a shape and a texture of different objects, so that the question is which of the
+            two is named. Otherwise the question is how often the object is named.
         conditions: In the toolbox's order, the undistorted control first; empty where there is a single kind of image.
         axis: Words for the axis of the conditions.
         in_one_folder: The layout of the archive. False: `<name>/<category>/<image>`. True:

@@ -64,15 +64,15 @@ class StimuliFiles(_Chosen):
 
 @dataclass(frozen=True)
 class Stimuli(Sequence[Stimulus]):
-    """A checked folder of an experiment's images, sorted as the toolbox visits them.
+    """A checked folder of an experiment's images, in the order of the toolbox.
 
-    That is by category and file name, or by file name alone where all images lie in one folder.
+    This order is by category and file name, or by file name alone if all images are in one folder.
 
     Attributes:
-        folder: Where they are.
+        folder: Folder of the images.
         items: The images.
-        experiment: Which images they are.
-        found: The number of images that these were chosen from by `take`; None for all of them.
+        experiment: The experiment that the images belong to.
+        found: Number of images from which `take` chose these; None for all images.
     """
 
     folder: Path
@@ -90,18 +90,19 @@ class Stimuli(Sequence[Stimulus]):
         return self.items[index]
 
     def answerable(self, classes: ClassMap) -> "Stimuli":
-        """Those whose categories are among the ones that a head with these classes can answer."""
+        """The images whose categories are among those that a network with these classes can answer."""
         if classes.complete:
             return self
         items = tuple(item for item in self.items if classes.can_answer(item.shape, item.texture))
         return Stimuli(self.folder, items, self.experiment)
 
     def take(self, count: int) -> "Stimuli":
-        """At most `count` of the images: chosen by chance, but always the same ones.
+        """At most `count` of the images, chosen at random but always the same ones.
 
-        The numbers of images of any two categories differ by at most one, and within a category so do those of any two
-        textures, or of any two conditions. All images are returned if there are no more than `count`.
+        They are spread evenly: the numbers of images of any two categories differ by at most one, as do, within a
+        category, those of any two textures or conditions.
 
+        Returns: The chosen images in the order of the toolbox; all images if there are no more than `count`.
         Raises: ValueError if `count` is below 1.
         """
         if count < 1:
@@ -162,13 +163,13 @@ class Stimuli(Sequence[Stimulus]):
 
 
 def read_stimuli(folder: str | Path, experiment: Experiment = CUE_CONFLICT, *, complete: bool = True) -> Stimuli:
-    """Check a folder of an experiment's images and list them. Hidden files are passed over; no pixels are decoded.
+    """Check a folder of an experiment's images and list them. Hidden files are ignored; no pixels are decoded.
 
     Args:
-        folder: Holds one folder for each category, named like it, or all images (`Experiment.in_one_folder`).
-        experiment: Which images they are.
-        complete: Whether it must be the whole benchmark, as many images of each of the 16 categories as were published.
-            Otherwise any part of it will do.
+        folder: Folder with one folder per category, named like it, or with all images (`Experiment.in_one_folder`).
+        experiment: The experiment that the images belong to.
+        complete: Whether the folder must hold the whole benchmark, with the published number of images in each of the
+            16 categories. Otherwise any part of it is accepted.
     Raises: UserError that says what is missing, unknown, or not a PNG of 224 × 224 pixels.
     """
     found, items = list_images(Path(folder), experiment, complete=complete)
@@ -186,7 +187,7 @@ def cache_folder() -> Path:
 
 
 def find_stimuli(folder: str | Path | None = None, experiment: Experiment = CUE_CONFLICT) -> Stimuli:
-    """The benchmark's images from `folder` (the user's own copy), else from the cache, else downloaded into the cache.
+    """The benchmark's images: from `folder`, or else from the cache, which is filled by a download if necessary.
 
     Raises: UserError if the folder is not the benchmark or holds the published images of another experiment, or if the
         images are available nowhere.

@@ -46,13 +46,13 @@ class AbsentStimuli(UserError):
 
 @dataclass(frozen=True)
 class Stimulus:
-    """One image: where it is, and what its name says.
+    """One image, described by its file name.
 
     Attributes:
-        path: The file.
+        path: Path of the file.
         shape: Category of the shape, which is the right answer.
-        texture: Category of the texture; "" if it has none of its own.
-        condition: As it stands in the name, which is how the toolbox writes it; "" if the name has none.
+        texture: Category of the texture; "" for images with one cue.
+        condition: Condition as written in the file name, which is how the toolbox writes it; "" if there is none.
     """
 
     path: Path
@@ -90,8 +90,8 @@ def is_named_by_trial(name: str) -> bool:
 def parse_image_name(name: str) -> tuple[str, str]:
     """Shape and texture category of an image or trial name, e.g. `"0001_x_cat_cat7-elephant1.png"`.
 
-    Where the piece after the last underscore says them, what stands before it (the number and condition of a trial) is
-    ignored, as in the toolbox; otherwise the fifth piece is the category.
+    If the part after the last underscore names them, everything before it (the number and condition of a trial) is
+    ignored, as in the toolbox. Otherwise the fifth part is the category.
 
     Returns: Two of the 16 categories; the texture is "" for an image with one cue.
     Raises: ValueError if the name has none of the forms of this module, or an unknown category.

@@ -43,7 +43,7 @@ class Strength:
     """One setting of a suppression.
 
     Attributes:
-        value: What a plot puts on its axis, such as the number of patches along a side.
+        value: Value on the axis of a plot, such as the number of patches along a side.
         parameters: Keyword arguments of the function.
     """
 
@@ -57,8 +57,8 @@ class Suppression:
 
     Attributes:
         name: As on the command line and in files.
-        cues: What it removes, of `CUES`; two for a pair of filters, none for a user's own.
-        axis: What the strength counts, in words.
+        cues: Cues that it removes, from `CUES`; two for a pair of filters, none for a function of the user.
+        axis: What the strength counts, for the axis of a plot.
         strengths: From weak to strong.
         function: `function(image, rng, **parameters)` for a uint8 image (H, W, 3); returns one of the same shape.
         random: Whether the function uses `rng`.
@@ -78,7 +78,7 @@ class Suppression:
 
 @dataclass(frozen=True)
 class Variant:
-    """A suppression at one of its strengths; `suppression` is None for the images as they are."""
+    """A suppression at one of its strengths; `suppression` is None for the original images."""
 
     suppression: Suppression | None = None
     strength: Strength | None = None
@@ -96,9 +96,9 @@ def suppress(image: np.ndarray, variant: Variant, *, image_name: str, seed: int 
 
     Args:
         image: uint8 (H, W, 3), in the size that the network gets; not written to.
-        variant: What to do.
-        image_name: What random choices are drawn from, together with `seed` and the variant.
-        seed: Another one draws other patches and channels.
+        variant: The suppression and its strength.
+        image_name: Name of the image; it seeds random choices, together with `seed` and the variant.
+        seed: Seed of random choices.
     Returns: uint8 (H, W, 3).
     Raises: UserError if OpenCV is missing, or a user's function returns something else.
     """
@@ -114,11 +114,12 @@ def suppress(image: np.ndarray, variant: Variant, *, image_name: str, seed: int 
 
 
 def choose_variants(names: Sequence[str]) -> list[Variant]:
-    """The images as they are, then every strength of the suppressions named.
+    """The original images, followed by every strength of the named suppressions.
 
     Args:
-        names: Of `SUPPRESSIONS`, "all", a cue for those that remove it alone, or `FILE.py:FUNCTION` for a user's own.
-    Raises: UserError for a name that is none of these, or a function of the user's that cannot be used.
+        names: Names in `SUPPRESSIONS`; "all"; a cue, for all suppressions that remove only this cue; or
+            `FILE.py:FUNCTION` for a function of the user.
+    Raises: UserError for an unknown name, or if the user's function cannot be used.
     """
     chosen: dict[str, Suppression] = {}
     for name in dict.fromkeys(names):
