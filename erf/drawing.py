@@ -4,13 +4,13 @@ Nothing here loads matplotlib, so the command line can check its options before 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from runkit.paper import COLUMN_WIDTH, PAGE_WIDTH
 
-__all__ = ["OUTLINES", "SCALES", "WIDTHS", "Drawing", "read_crop", "read_width"]
+__all__ = ["OUTLINES", "SCALES", "WIDTHS", "Drawing", "check_crop", "read_crop", "read_width"]
 
 SCALES = ("decades", "published")
 """Scales of the colours, which `erf.figures.maps` describes."""
@@ -117,3 +117,21 @@ def read_crop(crop: str | int) -> int | None:
     if side < 8:
         raise ValueError(f"crop {crop!r}: take auto, none, or a number of pixels from 8")
     return side
+
+
+def check_crop(crop: str | int, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Whether every map has the window that is asked for.
+
+    Args:
+        crop: As `read_crop` takes it.
+        shapes: Height and width of each map.
+
+    Raises: ValueError if a window of a number of pixels is larger than a map.
+    """
+    side = read_crop(crop) or 0
+    for height, width in shapes:
+        if side > max(height, width):
+            raise ValueError(
+                f"crop {crop}: the map has only {height} x {width} pixels; take at most {max(height, width)}, or none "
+                "for all of it"
+            )

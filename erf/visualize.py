@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from erf.drawing import check_crop
 from erf.gradient.jobs import names_of_weights
 from erf.options import Config, build_parser, parse_config
 from erf.results.files import ErfResult, find_results, load_result, manifest_file, result_files
@@ -18,6 +19,7 @@ from erf.sweep import FieldTool, measure_networks
 from runkit import Failures, UserError, file_stem, is_main_process, run_main, write_json, write_out
 from runkit.dry_run import DryRun, ForeseenJob, foresee_sweep
 from runkit.options import REPORT
+from runkit.sizes import Size
 
 __all__ = ["Config", "build_parser", "main"]
 
@@ -37,11 +39,13 @@ def _run(config: Config) -> int:
         return _tell(config) if is_main_process() else 0
     _refuse_repetitions(config)
     _check_colours(config.cmap)
+    _check_crop(config, [] if config.from_npz else [_shape_of(size) for size in config.size])
     read_columns(config.tex_columns)
     if config.from_npz:
         from erf.figures.files import write_result
 
         results, failures = _load_results(config), Failures()
+        _check_crop(config, [result.contribution.shape for result in results])
         for result in results:
             drawing, formats, sheets = config.drawing, config.formats, config.sheets
             write_result(result, config.folder, drawing=drawing, formats=formats, sheets=sheets)
@@ -71,6 +75,7 @@ def _tell(config: Config) -> int:
         show_networks(config.console.list_models, as_json=config.console.json)
         return 0
     _refuse_repetitions(config)
+    _check_crop(config, [] if config.from_npz else [_shape_of(size) for size in config.size])
     if config.from_npz:
         foreseen, failures = _foresee_saved(config), Failures()
     else:
@@ -134,6 +139,18 @@ def _check_colours(name: str) -> None:
         colour_map(name)
     except ValueError as error:
         raise UserError(f"--cmap {name}: neither seaborn nor matplotlib has such a colour map") from error
+
+
+def _check_crop(config: Config, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raises: UserError if a map has not as many pixels as the window that is asked for."""
+    try:
+        check_crop(config.crop, shapes)
+    except ValueError as error:
+        raise UserError(f"--{error}") from error
+
+
+def _shape_of(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
 
 
 def _refuse_same_stem(names: Sequence[str]) -> None:

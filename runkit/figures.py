@@ -35,8 +35,11 @@ __all__ = [
     "style",
 ]
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
-"""Okabe and Ito's colours without their red: readers with any colour vision tell them apart."""
+COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#5C00C2", "#B8A24A", "#470052", "#B85CFF",
+)  # fmt: skip
+"""Okabe and Ito's colours without their red, which is left to people, and four more: readers with any colour vision
+tell them apart."""
 INK = "0.15"
 STYLE: dict[str, Any] = {
     "font.size": 7.5,

@@ -4,85 +4,114 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from erf.drawing import Drawing
-from erf.figures.caption import caption, caption_height, row_name, text_width, wrap_caption, write_caption
+from erf.figures.caption import caption, row_name
 from erf.measures.bootstrap import Resampled
 from erf.measures.extent import squares_area
 from erf.results.files import ErfResult
 from erf.results.tables import note_on_intervals
-from runkit.figures import axes_or_new, new_figure
+from runkit.figure_text import caption_height, text_width, wrap_caption, write_caption
+from runkit.figures import COLOURS, axes_or_new, new_figure
 
 __all__ = ["draw_curves", "plot_mass_curves", "plot_radial_profiles", "profile_of"]
 
-_LINES = ("-", "--", "-.", (0, (1, 1)), (0, (4, 1, 1, 1, 1, 1)))
+_LINES: tuple[Any, ...] = ("-", "-.", ":", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)))
+_RANDOM: Any = "--"
 _MOST_LINES = 8  # in one panel
 _BESIDE = 5.0  # inches from which both panels stand beside each other
-_AXIS, _LEGEND_ROW = 0.42, 0.15  # inches below a panel, and for each line of the legend
+_AXIS = 0.42  # inches below a panel
+_LEGEND_ROW = 1.5  # of a line of a legend, over the size of its words
 _LOWEST_SIDE = 5  # pixels at the left end of a logarithmic axis
+_EVEN: dict[str, Any] = dict(color="0.5", linewidth=0.8, linestyle=":", zorder=1)
+_LEGEND: dict[str, Any] = dict(handlelength=2.6, borderaxespad=0.0, labelspacing=0.35, columnspacing=1.2)
+_KEY_SIZE = 6.5  # points
+_HANDLE = 5.0  # what an entry of a legend needs besides its words, over their size
+_FIRST_RING = 2  # pixels: nearer to the centre a ring has fewer than ten pixels, which say little of a density
 
 
 def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes | None = None) -> Axes:
     """Share of the mass in centred squares against their side, with bands of 95% intervals over images.
 
-    Each network has a colour, each image size or stage of it a line style. Where all results are of one size and stage,
-    networks with random weights are dashed. A dotted line, one for each image size, is a map that is even over the
-    image.
-    Where all fields are small beside the image, the axis of the sides is logarithmic.
+    Each network has a colour, and so has each size or stage of a single network. Lines are solid for trained weights
+    and dashed for random ones; where only sizes or stages of several networks differ, each has a line style. A grey
+    dotted line, one for each image size, is a map that is even over the image. Where all fields are small beside the
+    image, the axis of the sides is logarithmic.
 
     Args:
         results: At least one.
         ax: Where to draw; new Axes of pyplot if None.
     """
     with axes_or_new(ax) as ax:
-        for index, (result, look) in enumerate(zip(results, _choose_looks(results), strict=True)):
-            curve = result.measured.mass_curve
-            _draw_curve(ax, 2 * np.arange(len(curve.estimate)) + 1, curve, result, look, f"mass-{index}")
-        for shape in dict.fromkeys(result.contribution.shape for result in results):
-            sides = np.geomspace(1, max(shape), 200)
-            even = squares_area(sides, shape) / np.prod(shape)
-            ax.plot(sides, even, color="0.5", linewidth=0.8, linestyle=":", zorder=1)
-        largest = max(max(result.contribution.shape) for result in results)
-        ax.set(xlabel="side of the centred square (pixels)", ylabel="share of the mass", xlim=(0, largest), ylim=(0, 1))
-        if all(float(result.side(0.99)) < largest / 4 for result in results):
-            ax.set_xscale("log")
-            ax.set_xlim(_LOWEST_SIDE, largest)
-            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-            ax.xaxis.set_major_formatter("{x:g}")
-            ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_formatter("{x:.0%}")
+        _draw_masses(ax, results, _choose_looks(results))
     return ax
 
 
 def plot_radial_profiles(results: Sequence[ErfResult], *, ax: Axes | None = None, decades: float = 2.0) -> Axes:
     """Mean of the map at each distance from the centre, over the mean of the whole map, on a logarithmic axis.
 
+    Lines begin two pixels from the centre: the centre pixel and the eight around it are too few for a density.
+
     Args:
         results: At least one.
         ax: Where to draw; new Axes of pyplot if None.
         decades: Powers of ten shown, at most, below the peak of the flattest profile.
     """
-    profiles = [profile_of(result) for result in results]
     with axes_or_new(ax) as ax:
-        for index, (result, profile, look) in enumerate(zip(results, profiles, _choose_looks(results), strict=True)):
-            _draw_curve(ax, np.arange(len(profile.estimate)), profile, result, look, f"profile-{index}")
-        positive = [profile.estimate[profile.estimate > 0] for profile in profiles]
-        peaks = [float(values.max()) for values in positive]
-        lowest = min(float(values.min()) for values in positive)
-        ax.axhline(1.0, color="0.5", linewidth=0.8, linestyle=":", zorder=1)
-        ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter(NullFormatter())
-        largest = max(min(result.contribution.shape) // 2 for result in results)
-        ax.set(xlabel="distance from the centre (pixels)", ylabel="density over that of an even map", xlim=(0, largest))
-        ax.set_ylim(max(lowest / 1.5, min(peaks) * 10.0**-decades), max(peaks) * 1.5)
+        _draw_profiles(ax, results, _choose_looks(results), decades)
     return ax
+
+
+def _draw_masses(ax: Axes, results: Sequence[ErfResult], looks: Sequence["_Look"]) -> None:
+    for index, (result, look) in enumerate(zip(results, looks, strict=True)):
+        curve = result.measured.mass_curve
+        _draw_curve(ax, 2 * np.arange(len(curve.estimate)) + 1, curve, result, look, f"mass-{index}")
+    for shape in dict.fromkeys(result.contribution.shape for result in results):
+        sides = np.geomspace(1, max(shape), 200)
+        even = squares_area(sides, shape) / np.prod(shape)
+        ax.plot(sides, even, **_EVEN)
+    largest = max(max(result.contribution.shape) for result in results)
+    ax.set(xlabel="side of the centred square (pixels)", ylabel="share of the mass", xlim=(0, largest), ylim=(0, 1))
+    if all(float(result.side(0.99)) < largest / 4 for result in results):
+        ax.set_xscale("log")
+        ax.set_xlim(_LOWEST_SIDE, largest)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter("{x:.0%}")
+
+
+def _draw_profiles(ax: Axes, results: Sequence[ErfResult], looks: Sequence["_Look"], decades: float = 2.0) -> None:
+    profiles = [_from_first_ring(profile_of(result)) for result in results]
+    for index, (result, profile, look) in enumerate(zip(results, profiles, looks, strict=True)):
+        _draw_curve(ax, np.arange(len(profile.estimate)), profile, result, look, f"profile-{index}")
+    positive = [profile.estimate[profile.estimate > 0] for profile in profiles]
+    peaks = [float(values.max()) for values in positive]
+    lowest = min(float(values.min()) for values in positive)
+    ax.axhline(1.0, **_EVEN)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    largest = max(min(result.contribution.shape) // 2 for result in results)
+    ax.set(xlabel="distance from the centre (pixels)", ylabel="density over that of an even map", xlim=(0, largest))
+    ax.set_ylim(max(lowest / 1.5, min(peaks) * 10.0**-decades), max(peaks) * 1.5)
+
+
+def _from_first_ring(profile: Resampled) -> Resampled:
+    """A profile without the rings next to the centre, unless nothing is left of it then."""
+    kept = np.arange(len(profile.estimate)) >= _FIRST_RING
+    if not (profile.estimate[kept] > 0).any():
+        return profile
+    estimate, resamples = (np.where(kept, values, np.nan) for values in (profile.estimate, profile.resamples))
+    return Resampled(estimate, resamples, profile.num_images)
 
 
 def profile_of(result: ErfResult) -> Resampled:
@@ -102,74 +131,149 @@ def draw_curves(results: Sequence[ErfResult], **options: Any) -> Figure:
     """
     drawing = Drawing(**options)
     width = drawing.width_in or 7.2
-    parts = [results[i : i + _MOST_LINES] for i in range(0, len(results), _MOST_LINES)]
+    looks = _choose_looks(results)
+    parts = [slice(i, i + _MOST_LINES) for i in range(0, len(results), _MOST_LINES)]
     beside = width >= _BESIDE
     across = width / 2 if beside else width
     panel = min(2.6, 0.8 * across)
-    same_kind = len({_kind(result) for result in results}) == 1
-    notes = "Bands: 95% intervals over images. Dotted: a map that is even over the image."
-    notes += f" {few}" if (few := note_on_intervals(results)) else ""
-    if same_kind and any(result.random_weights for result in results):
-        notes += " Dashed: random weights."
-    words = wrap_caption(f"{caption(results, shares=())}\n{notes}", width - 0.2)
-    foot = caption_height(words) + 0.15 if drawing.caption else 0.08
-    legends = [_LEGEND_ROW * len(part) + 0.1 for part in parts]
+    words = wrap_caption(
+        "\n".join(filter(None, [caption(results, shares=()), note_on_intervals(results)])), width - 0.2
+    )
+    foot = caption_height(words) + 0.12 if drawing.caption else 0.06
+    names = [row_name(result, drawing) for result in results]
+    size = min(7.0, 72 * (width - 0.6) / max(map(text_width, names)))
+    columns = _columns_for(names, 72 * (width - 0.16), size)
+    legends = [_height_of(len(results[part]), columns, size) + 0.06 for part in parts]
+    key = _key(results, 72 * (width - 0.16))
+    key_height = _height_of(len(key["handles"]), key["ncols"], _KEY_SIZE) + 0.06
     each = (1 if beside else 2) * (panel + _AXIS)
-    height = len(parts) * each + sum(legends) + foot + 0.08
+    height = len(parts) * each + sum(legends) + key_height + foot + 0.08
     with new_figure(width, height, layout=None) as figure:
         top = height - 0.08
         for part, legend in zip(parts, legends, strict=True):
-            for column, draw in enumerate((plot_mass_curves, plot_radial_profiles)):
+            for column, draw in enumerate((_draw_masses, _draw_profiles)):
                 left = column * across if beside else 0.0
                 below = top - panel - (0 if beside else column * (panel + _AXIS))
                 place = ((left + 0.6) / width, below / height, (across - 0.72) / width, panel / height)
-                ax = draw(part, ax=figure.add_axes(place))
+                draw(ax := figure.add_axes(place), results[part], looks[part])
             top -= each
             handles, _ = ax.get_legend_handles_labels()
-            names = [row_name(result, drawing) for result in part]
-            size = min(7.0, 72 * (width - 0.6) / max(map(text_width, names)))
-            anchor = (0.08 / width, top / height)
             figure.legend(
-                handles, names, loc="upper left", bbox_to_anchor=anchor, handlelength=2.4, fontsize=size,
-                borderaxespad=0.0, labelspacing=0.35,
+                handles, names[part], loc="upper left", bbox_to_anchor=(0.08 / width, top / height), fontsize=size,
+                ncols=columns,
+                **_LEGEND,
             )  # fmt: skip
             top -= legend
+        figure.legend(**key, loc="upper left", bbox_to_anchor=(0.08 / width, top / height), **_LEGEND)
         if drawing.caption:
             write_caption(figure, (0.1 / width, 0.06 / height), words)
     return figure
 
 
+def _key(results: Sequence[ErfResult], points: float) -> dict[str, Any]:
+    """Arguments of a legend in grey that says what lines and bands are.
+
+    Args:
+        results: What the lines are of.
+        points: Width that it may take.
+    """
+    grey: dict[str, Any] = {"color": "0.35", "linewidth": 1.2}
+    handles: list[Any] = []
+    if _weights_vary(results):
+        handles += [Line2D([], [], **grey, label="trained weights"),
+                    Line2D([], [], **grey, linestyle=_RANDOM, label="random weights")]  # fmt: skip
+    elif _lines_are_kinds(results):
+        for kind, line in zip(_kinds(results), _LINES, strict=False):
+            handles.append(Line2D([], [], **grey, linestyle=line, label=_name_kind(kind, _kinds(results))))
+    elif all(result.random_weights for result in results):
+        handles.append(Line2D([], [], **grey, linestyle=_RANDOM, label="random weights"))
+    handles.append(
+        Line2D([], [], **{k: v for k, v in _EVEN.items() if k != "zorder"}, label="map that is even over the image")
+    )
+    if any(len(result.measured.mass_curve.resamples) for result in results):
+        handles.append(Patch(facecolor="0.35", alpha=0.25, linewidth=0, label="95% interval over images"))
+    labels = [str(handle.get_label()) for handle in handles]
+    return dict(handles=handles, ncols=_columns_for(labels, points, _KEY_SIZE), fontsize=_KEY_SIZE)
+
+
+def _columns_for(labels: Sequence[str], points: float, size: float) -> int:
+    """Columns of a legend, which fills one after the other, that fit a width in points."""
+    widths = [text_width(label) + _HANDLE for label in labels]
+    for columns in range(len(labels), 1, -1):
+        if size * sum(max(column) for column in np.array_split(widths, columns)) <= points:
+            return columns
+    return 1
+
+
+def _height_of(count: int, columns: int, size: float) -> float:
+    """Inches of a legend of so many entries."""
+    return -(-count // columns) * _LEGEND_ROW * size / 72
+
+
 @dataclass(frozen=True)
 class _Look:
-    """Colour (red, green, blue in 0..1) and line style of a result's curves."""
+    """Colour (red, green, blue in 0..1, or a name) and line style of a result's curves."""
 
-    colour: tuple[float, float, float]
-    line: str | tuple[int, tuple[int, ...]]
+    colour: Any
+    line: Any
 
 
 def _kind(result: ErfResult) -> tuple[Any, ...]:
     """What distinguishes the results of one network with one set of weights: size, stage, position of the unit."""
     provenance = result.provenance
-    return (result.contribution.shape, provenance["layer"], str(provenance.get("config", {}).get("position")))
+    return (result.contribution.shape, provenance["layer"], str(provenance.get("config", {}).get("position", "centre")))
+
+
+def _kinds(results: Sequence[ErfResult]) -> list[tuple[Any, ...]]:
+    return list(dict.fromkeys(map(_kind, results)))
+
+
+def _name_kind(kind: tuple[Any, ...], kinds: Sequence[tuple[Any, ...]]) -> str:
+    """A kind in words: what distinguishes it from the others."""
+    (height, width), layer, position = kind
+    words = (f"{height} × {width} pixels", f"layer {layer}", f"position {position}")
+    return ", ".join(word for i, word in enumerate(words) if len({one[i] for one in kinds}) > 1)
+
+
+def _network(result: ErfResult) -> str:
+    """The network, whatever its weights are."""
+    return str(result.provenance.get("identity", {}).get("model", result.name))
+
+
+def _weights_vary(results: Sequence[ErfResult]) -> bool:
+    return len({result.random_weights for result in results}) > 1
+
+
+def _lines_are_kinds(results: Sequence[ErfResult]) -> bool:
+    """Whether the line style is that of the size or stage: where several networks have the same few of them."""
+    networks, kinds = {_network(result) for result in results}, _kinds(results)
+    crossed = len(networks) * len(kinds) >= len(results) > len(networks) > 1
+    return crossed and 1 < len(kinds) <= len(_LINES) and not _weights_vary(results)
 
 
 def _choose_looks(results: Sequence[ErfResult]) -> list[_Look]:
-    """A colour for each network with its weights, a line style for each size or stage."""
-    networks = [(r.provenance.get("identity", {}).get("model", r.name), r.weights_label) for r in results]
-    colours = list(dict.fromkeys(networks))
-    kinds = list(dict.fromkeys(map(_kind, results)))
-    several = 1 < len(kinds) <= len(_LINES) and len(colours) * len(kinds) >= len(results) > len(colours)
-    if not several:
-        networks = [(result.name, str(index)) for index, result in enumerate(results)]
-        colours = networks
-    palette = sns.color_palette("colorblind" if len(colours) <= 10 else "husl", len(colours))
-    return [
-        _Look(
-            palette[colours.index(network)],
-            _LINES[kinds.index(_kind(result))] if several else "--" if result.random_weights else "-",
-        )
-        for result, network in zip(results, networks, strict=True)
-    ]
+    """A colour for each network, dashes for random weights; for one network a colour for each size or stage of it.
+
+    Results that still would look alike (two checkpoints of a network) have colours of their own.
+    """
+    networks = list(dict.fromkeys(map(_network, results)))
+    kinds = _kinds(results)
+    by_kind = _lines_are_kinds(results)
+    keys: list[Any] = [_network(r) if by_kind else (_network(r), _kind(r)) for r in results]
+    if not by_kind and len(set(zip(keys, (r.random_weights for r in results), strict=True))) < len(results):
+        keys = [result.name for result in results]
+    shown = list(dict.fromkeys(keys))
+    if len(networks) == 1 < len(kinds) and len(shown) == len(kinds):
+        palette: list[Any] = [matplotlib.colormaps["viridis"](at) for at in np.linspace(0.0, 0.85, len(shown))]
+    else:
+        palette = [COLOURS[i % len(COLOURS)] for i in range(len(shown))]
+    looks = []
+    for result, key in zip(results, keys, strict=True):
+        line: Any = _RANDOM if result.random_weights else "-"
+        if by_kind:
+            line = _LINES[kinds.index(_kind(result))]
+        looks.append(_Look(palette[shown.index(key)], line))
+    return looks
 
 
 def _draw_curve(ax: Axes, at: np.ndarray, curve: Resampled, result: ErfResult, look: _Look, gid: str) -> None:

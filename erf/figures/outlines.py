@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch, Rectangle
 
+from erf.figures.window import Box
 from erf.measures.sums import Centre
 from erf.results.files import ErfResult
 
@@ -28,6 +29,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 }
 _NAMES = {"theoretical": "theoretical field", "gaussian": "Gaussian, one standard deviation"}
 _LINE = 1.1  # points
+_POINTS = 128  # of a circle
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,16 @@ class Outline:
         """The circle round a pixel."""
         down, across = centre
         return cls("gaussian", down - radius, across - radius, down + radius, across + radius)
+
+    @property
+    def boxes(self) -> list[Box]:
+        """The line as boxes: the rectangle, or points of the circle."""
+        if self.kind != "gaussian":
+            return [Box(self.top, self.left, self.bottom, self.right)]
+        radius, down, across = (self.bottom - self.top) / 2, (self.top + self.bottom) / 2, (self.left + self.right) / 2
+        angles = (2 * math.pi * step / _POINTS for step in range(_POINTS))
+        points = ((down + radius * math.sin(angle), across + radius * math.cos(angle)) for angle in angles)
+        return [Box(y, x, y, x) for y, x in points]
 
     def draw(self, ax: Axes, *, width: float = _LINE) -> None:
         """Draw it on Axes that show the map; `width` is that of the line in points."""

@@ -12,21 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from erf.drawing import Drawing
-from erf.figures.caption import (
-    WARNING_COLOUR,
-    caption,
-    caption_height,
-    fit_words,
-    reached,
-    row_name,
-    text_width,
-    wrap_caption,
-    write_caption,
-)
-from erf.figures.maps import add_colour_bar, choose_window, shares_of, show_map, square_legend, warn_of_black
+from erf.figures.caption import WARNING_COLOUR, caption, row_name
+from erf.figures.maps import Panel, add_colour_bar, draw_whole, inset_corner, show_map, warn_of_black
 from erf.figures.outlines import outline_legend, outlines_of
+from erf.figures.squares import find_squares, shares_of, square_legend
+from erf.figures.window import INSET, choose_window
 from erf.measures.squares import SquareArea, log_area
 from erf.results.files import ErfResult
+from runkit.figure_text import caption_height, fit_words, text_width, wrap_caption, write_caption
 from runkit.figures import STYLE, new_figure
 
 __all__ = ["draw_comparison", "draw_result", "plot_comparison"]
@@ -35,8 +28,9 @@ _USUAL_COLUMNS, _MOST_COLUMNS = 4, 6
 _PANEL = 2.3  # inches, where the width is not asked for
 _LEFT, _RIGHT = 0.42, 0.72  # inches beside the panels, for the numbers of the axis and for the colour bar
 _BAR, _BAR_GAP, _SHORT_BAR = 0.08, 0.08, 1.7
+_NARROW, _WIDE = 0.12, 0.4  # inches between panels, without and with the numbers of the axis
 _TICKS, _LEGEND, _FOOT = 0.22, 0.24, 0.08
-_LINE = 1.25  # line spacing of the titles
+_LINE, _DESCENT = 1.25, 0.24  # of the titles: line spacing, and depth below the base line, over the size
 _ROW = 0.19  # of the table
 _CELL = 8.2  # width of a column of the table over the size of its words
 
@@ -146,13 +140,15 @@ class _Title:
     weights_size: float
 
     @classmethod
-    def of(cls, result: ErfResult, drawing: Drawing, width: float) -> "_Title":
-        """A title that fits a panel of a width in inches."""
+    def of(cls, results: Sequence[ErfResult], drawing: Drawing, width: float) -> list["_Title"]:
+        """Titles that fit panels of a width in inches, all in the size of the one that needs the smallest letters."""
         points = 72 * width * 1.08
-        return cls(
-            *fit_words(drawing.name_of(result.name), points, size=STYLE["axes.titlesize"], bold=True),
-            *fit_words(result.weights_label, points, size=7.0, bold=result.random_weights),
-        )
+        size, weights_size = STYLE["axes.titlesize"], 7.0
+        for _ in range(2):  # the second time in the sizes that the first one found
+            names = [fit_words(drawing.name_of(r.name), points, size=size, bold=True) for r in results]
+            weights = [fit_words(r.weights_label, points, size=weights_size, bold=r.random_weights) for r in results]
+            size, weights_size = min(found for _, found in names), min(found for _, found in weights)
+        return [cls(name, size, label, weights_size) for (name, _), (label, _) in zip(names, weights, strict=True)]
 
     @property
     def heights(self) -> tuple[float, float]:
@@ -164,57 +160,51 @@ class _Title:
 
 def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], drawing: Drawing) -> Figure:
     columns = max(map(len, rows))
-    shared = len({result.contribution.shape for result in results}) == 1
-    gap = 0.14 if shared and drawing.crop == "none" else 0.4
+    panels = _make_panels(results, drawing)
+    alike = len({panel.window for panel in panels.values()}) == 1  # then the outer panels' numbers are those of all
+    gap = _NARROW if alike else _WIDE
     width = drawing.width_in or max(6.4, _LEFT + _RIGHT + columns * _PANEL + (columns - 1) * gap)
-    panel = min(_PANEL * 1.4, (width - _LEFT - _RIGHT - (columns - 1) * gap) / columns)
-    shares = reached(results, shares_of(drawing))
-    words = wrap_caption(caption(results, shares=shares), width - 0.3)
-    titles = [[_Title.of(result, drawing, panel) for result in row] for row in rows]
-    heads = [max(sum(title.heights) for title in row) + 0.1 for row in titles]
-    windows = dict(
-        zip(map(id, results), choose_window([(r.contribution, r.centre) for r in results], drawing), strict=True)
-    )
+    panel_width = min(_PANEL * 1.4, (width - _LEFT - _RIGHT - (columns - 1) * gap) / columns)
+    titles = dict(zip(map(id, results), _Title.of(results, drawing, panel_width), strict=True))
+    heads = [_Head.of([titles[id(result)] for result in row]) for row in rows]
     # a map that is higher than wide is drawn narrower, so that its panel is no higher than those of square maps
-    tallest = panel * max(min(1.0, window.height / window.width) for window in windows.values())
+    tallest = panel_width * max(min(1.0, panel.window.height / panel.window.width) for panel in panels.values())
+    corner = inset_corner(list(panels.values()), drawing)
+    outside = 0.0 if corner or all(panel.is_whole for panel in panels.values()) else INSET * panel_width + 0.06
+    legend = _Legend.of(results, panels, drawing, width, panel_width)
+    words = wrap_caption(_words(results, panels, legend), width - 0.3)
     table = _Table(results, drawing, width - 2 * 0.1) if drawing.table else None
     foot = (caption_height(words) + _FOOT if drawing.caption else 0.0) + _FOOT
-    outlines = {id(result): outlines_of(result, drawing.outlines) for result in results}
-    drawn = [outline for group in outlines.values() for outline in group]
-    legend = (_LEGEND if shares else 0.0) + (_LEGEND if drawn else 0.0)
-    below = (table.height if table else 0.0) + legend + foot
-    height = 0.06 + sum(heads) + len(rows) * (tallest + _TICKS) + below
+    below = (table.height if table else 0.0) + legend.height + foot
+    ticks = [_TICKS if not alike or row is rows[-1] or len(rows[-1]) < columns else 0.06 for row in rows]
+    height = 0.06 + sum(head.height for head in heads) + len(rows) * (tallest + outside) + sum(ticks) + below
     with new_figure(width, height, layout=None) as figure:
         top = height - 0.06
-        first = None
-        for row, row_titles, head in zip(rows, titles, heads, strict=True):
-            top -= head
-            for column, (result, title) in enumerate(zip(row, row_titles, strict=True)):
-                left = _LEFT + column * (panel + gap)
-                place = (left / width, (top - tallest) / height, panel / width, tallest / height)
-                ax = figure.add_axes(place, anchor="N")
-                window = windows[id(result)]
-                image = show_map(ax, result.contribution, result.centre, window, drawing, outlines[id(result)])
-                _write_title(ax, result, title)
-                warn_of_black(result.name, result.contribution, window, drawing)
-                first = first or image
-            if first is not None and row is rows[0]:
-                cax = figure.add_axes(
-                    (
-                        (_LEFT + columns * panel + (columns - 1) * gap + _BAR_GAP) / width,
-                        (top - tallest) / height,
-                        _BAR / width,
-                        tallest / height,
-                    )
-                )
-                add_colour_bar(first, cax, drawing.scale, short=tallest < _SHORT_BAR)
-            top -= tallest + _TICKS
-        size = min(7.0, 72 * (width - 0.2) / (3.8 * (len(shares) + 2)))
-        entries = [square_legend(shares, drawing, size=size)] if shares else []
-        entries += [outline_legend(drawn, size=min(7.0, 72 * (width - 0.2) / 32))] if drawn else []
-        for row_of_entries in entries:
+        for number, (row, head, tick) in enumerate(zip(rows, heads, ticks, strict=True)):
+            top -= head.height
+            for column, result in enumerate(row):
+                left = _LEFT + column * (panel_width + gap)
+                place = (left / width, (top - tallest) / height, panel_width / width, tallest / height)
+                ax, panel = figure.add_axes(place, anchor="N"), panels[id(result)]
+                image = show_map(ax, panel, drawing, inset=corner)
+                if alike:
+                    last = number + 1 == len(rows) or column >= len(rows[number + 1])
+                    first, _, end = ax.get_xticklabels()
+                    first.set_horizontalalignment("left")
+                    end.set_horizontalalignment("right")
+                    ax.tick_params(labelleft=column == 0, labelbottom=last)
+                _write_title(ax, result, titles[id(result)], head)
+                warn_of_black(result.name, result.contribution, panel.window, drawing)
+                if outside and not panel.is_whole:
+                    _add_whole(figure, panel, drawing, left + panel_width, top - tallest - tick, panel_width)
+            if number == 0:
+                bar = (_LEFT + columns * panel_width + (columns - 1) * gap + _BAR_GAP) / width
+                cax = figure.add_axes((bar, (top - tallest) / height, _BAR / width, tallest / height))
+                add_colour_bar(image, cax, drawing.scale, short=tallest < _SHORT_BAR)
+            top -= tallest + tick + outside
+        for entries in legend.rows:
             anchor = (0.5, (top - _LEGEND / 2) / height)
-            figure.legend(**row_of_entries, loc="center", bbox_to_anchor=anchor, borderaxespad=0.0)
+            figure.legend(**entries, loc="center", bbox_to_anchor=anchor, borderaxespad=0.0)
             top -= _LEGEND
         if table:
             table.draw(
@@ -225,19 +215,105 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], dra
     return figure
 
 
-def _write_title(ax: Axes, result: ErfResult, title: _Title) -> None:
-    """Network on the first line, its weights below it; random weights in bold colour."""
-    above = 72 * title.heights[1] + 3
-    ax.set_title(title.name, fontweight="bold", pad=above, fontsize=title.size, linespacing=_LINE, va="bottom")
+def _make_panels(results: Sequence[ErfResult], drawing: Drawing) -> dict[int, Panel]:
+    """What the panel of each result shows, by the result's `id`."""
+    windows = choose_window([(result.contribution, result.centre) for result in results], drawing)
+    return {
+        id(result): Panel(
+            result.contribution,
+            result.centre,
+            window,
+            find_squares(result.contribution, result.centre, drawing),
+            outlines_of(result, drawing.outlines),
+        )
+        for result, window in zip(results, windows, strict=True)
+    }
+
+
+def _words(results: Sequence[ErfResult], panels: Mapping[int, Panel], legend: "_Legend") -> str:
+    """The caption: what made the figure, and which squares are not to be seen."""
+    there = sorted({square.share for panel in panels.values() for square in panel.squares})
+    outside = [share for share in there if share not in legend.shares]
+    whole = all(panel.is_whole for panel in panels.values())
+    return caption(results, shares=legend.shares, outside=outside, window=not whole)
+
+
+def _add_whole(figure: Figure, panel: Panel, drawing: Drawing, right: float, top: float, panel_width: float) -> None:
+    """The whole map below a panel in whose corners it finds no room; `right` and `top` are inches of the figure."""
+    width, height = figure.get_size_inches()
+    side = INSET * panel_width
+    place = ((right - side) / width, (top - side) / height, side / width, side / height)
+    ax = figure.add_axes(place, anchor="NE", label="whole map")
+    draw_whole(ax, panel, drawing)
+    ax.annotate(
+        "whole map", (0, 0.5), (-3, 0), xycoords="axes fraction", textcoords="offset points", ha="right", va="center",
+        fontsize=6.0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Legend:
+    """The rows of a figure's legend.
+
+    Attributes:
+        shares: Of the squares that are seen in some panel.
+        rows: Arguments of `Figure.legend`.
+    """
+
+    shares: Sequence[float]
+    rows: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def of(
+        cls, results: Sequence[ErfResult], panels: Mapping[int, Panel], drawing: Drawing, width: float, panel: float
+    ) -> "_Legend":
+        """What panels of a width in inches show, in a figure of another."""
+        shares = sorted({square.share for one in panels.values() for square in one.seen})
+        alternate = [one.alternate(72 * panel / max(one.window.width, one.window.height)) for one in panels.values()]
+        outlines = [outline for one in panels.values() for outline in one.outlines]
+        points = 72 * (width - 0.2)
+        rows = []
+        if shares:
+            rows.append(square_legend(shares, drawing, alternate=next(filter(None, alternate), []), width=points))
+        if outlines:
+            rows.append(outline_legend(outlines, size=min(7.0, points / 32)))
+        return cls(shares, rows)
+
+    @property
+    def height(self) -> float:
+        """Inches."""
+        return len(self.rows) * _LEGEND
+
+
+@dataclass(frozen=True)
+class _Head:
+    """Room above a row of panels in inches: for the names, and for the weights below them."""
+
+    name: float
+    weights: float
+
+    @classmethod
+    def of(cls, titles: Sequence[_Title]) -> "_Head":
+        """Room for the titles of a row, whose lines are level."""
+        return cls(max(title.heights[0] for title in titles), max(title.heights[1] for title in titles))
+
+    @property
+    def height(self) -> float:
+        return self.name + self.weights + 0.1
+
+
+def _write_title(ax: Axes, result: ErfResult, title: _Title, head: _Head) -> None:
+    """Network and its weights below it, their last lines level with those of the row; random weights in bold colour."""
+    offset: dict[str, Any] = dict(textcoords="offset points", ha="center", va="baseline", linespacing=_LINE)
+    weights = 2 + _DESCENT * title.weights_size
+    above = 72 * head.weights + 3 + _DESCENT * title.size
+    ax.set_title(title.name, y=1.0, pad=above, va="baseline", fontweight="bold", fontsize=title.size, linespacing=_LINE)
     ax.annotate(
         title.weights,
         (0.5, 1.0),
         xycoords="axes fraction",
-        xytext=(0, 2),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        linespacing=_LINE,
+        xytext=(0, weights),
+        **offset,
         fontsize=title.weights_size,
         color=WARNING_COLOUR if result.random_weights else "0.3",
         fontweight="bold" if result.random_weights else "normal",

@@ -9,20 +9,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from erf.drawing import Drawing
-from erf.figures.caption import (
-    WARNING_COLOUR,
-    caption,
-    caption_height,
-    fit_words,
-    row_name,
-    text_width,
-    wrap_caption,
-    write_caption,
-)
-from erf.figures.maps import add_colour_bar, choose_window, colour_map, scale_limits, scaled_map
+from erf.figures.caption import WARNING_COLOUR, caption, row_name
+from erf.figures.maps import add_colour_bar, colour_map, scale_limits, scaled_map
 from erf.figures.outlines import outline_legend, outlines_of
+from erf.figures.window import choose_window
 from erf.results.files import ErfResult
 from erf.results.single_maps import SingleMaps
+from runkit.figure_text import caption_height, fit_words, text_width, wrap_caption, write_caption
 from runkit.figures import STYLE, new_figure
 
 __all__ = ["draw_sheet"]

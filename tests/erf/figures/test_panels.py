@@ -11,10 +11,11 @@ from matplotlib.text import Text
 
 import erf
 from erf.drawing import Drawing, read_crop, read_width
-from erf.figures.caption import caption, fit_words, row_name
+from erf.figures.caption import caption, row_name
 from erf.figures.files import write_comparison
 from erf.results.files import ErfResult
 from erf.results.single_maps import SingleMaps
+from runkit.figure_text import fit_words
 
 NAMES = ("replknet31n", "swin_base_patch4_window7_224.ms_in22k_ft_in1k", "vit_small_patch16_dinov3_qkvb.lvd1689m", "a")
 
@@ -110,7 +111,7 @@ def test_small_fields_get_the_same_window_and_an_inset():
     assert {ax.get_xlim() for ax in whole} == {(-0.5, 256.5)}
     large = [ax for ax in erf.draw_comparison([*small, make_erf_result("c", 70.0, side=257)]).axes if ax.images]
     assert {ax.get_xlim() for ax in large} == {(-0.5, 256.5)}
-    chosen = [ax for ax in erf.draw_comparison(small, crop=64).axes if ax.images]
+    chosen = [ax for ax in erf.draw_comparison(small, crop=64).axes if ax.images and ax.get_label() != "whole map"]
     assert {ax.get_xlim()[1] - ax.get_xlim()[0] for ax in chosen} == {64}
 
 
@@ -174,8 +175,144 @@ def test_curves_of_several_sizes_share_a_colour_and_have_a_reference_each():
     lines = figure.axes[0].get_lines()
     colours, styles = [line.get_color() for line in lines], [line.get_linestyle() for line in lines]
     assert colours[0] == colours[1] != colours[2] == colours[3]
-    assert styles[:4] == ["-", "--", "-", "--"]
+    assert styles[:4] == ["-", "-.", "-", "-."]
     assert styles[4:] == [":", ":"]
+    key = [text.get_text() for text in figure.legends[1].get_texts()]
+    assert key[:2] == ["65 × 65 pixels", "129 × 129 pixels"]
+
+
+def stages(*names, layers="01", weights=(False, True)):
+    """Results of networks at stages, trained and random."""
+
+    def at(name, layer, random):
+        result = make_erf_result(name, 6.0, side=65, images=2, random=random)
+        provenance = {**result.provenance, "layer": layer, "identity": {"model": name}}
+        return ErfResult(f"{name}.{layer}", result.contribution, provenance, result.sums, result.image_names)
+
+    return [at(name, layer, random) for name in names for layer in layers for random in weights]
+
+
+def test_a_network_has_one_colour_in_all_panels_and_dashes_are_random_weights():
+    given = stages(*"abcdefghi", layers="0")
+    figure = erf.draw_curves(given)
+    assert len(figure.axes) == 6  # eighteen lines in parts of eight
+    drawn = [line for ax in figure.axes[::2] for line in ax.get_lines() if line.get_gid()]
+    assert [line.get_color() for line in drawn] == [
+        line.get_color() for ax in figure.axes[1::2] for line in ax.get_lines() if line.get_gid()
+    ]
+    colours = {}
+    for result, line in zip(given, drawn, strict=True):
+        colours.setdefault(result.provenance["identity"]["model"], set()).add(line.get_color())
+        assert line.get_linestyle() == ("--" if result.random_weights else "-")
+    assert all(len(found) == 1 for found in colours.values())
+    assert len(set.union(*colours.values())) == 9
+
+
+def test_stages_of_one_network_have_a_colour_each_trained_and_random():
+    given = stages("net", layers="0123")
+    lines = [line for line in erf.draw_curves(given).axes[0].get_lines() if line.get_gid()]
+    colours = [line.get_color() for line in lines]
+    assert colours[::2] == colours[1::2]
+    assert len(set(colours)) == 4
+    assert [line.get_linestyle() for line in lines] == ["-", "--"] * 4
+
+
+def test_squares_outside_a_window_are_not_named():
+    wide = make_erf_result("wide", 20.0, side=129, images=2)
+    sides = [area.side_px for area in erf.log_area(wide.contribution)]
+    crop = (sides[1] + sides[2]) // 2  # between the squares of 30% and of 50%
+    figure = erf.draw_comparison([wide, wide], crop=crop)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["20%", "30%"]
+    words = " ".join(" ".join(text for text, _ in text_boxes(figure)).split())
+    assert "Squares hold 20%, 30% of log10(score + 1) / max; those of 50%, 99% lie outside the window." in words
+    ax = erf.plot(wide, crop=crop)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["20%", "30%"]
+    assert "Squares that hold 99% lie outside the window." in caption([wide], shares=(), outside=(0.99,))
+    assert "; that of 99% lies outside" in caption([wide], shares=(0.2,), outside=(0.99,))
+
+
+def lines_of(ax):
+    """Boxes of the squares and rectangles of a panel in pixels of the figure."""
+    return [patch.get_window_extent() for patch in ax.patches]
+
+
+@pytest.mark.parametrize("crop", ["auto", 16, 24, 32, 48, 64, 100])
+@pytest.mark.parametrize("width", ["column", "page"])
+def test_the_whole_map_hides_no_line_and_nothing_of_the_map(crop, width):
+    covers = [[104, 152], [104, 152]]
+    given = [with_field(make_erf_result(name, 4.0 + i, side=257, images=2), covers) for i, name in enumerate("abc")]
+    figure = erf.draw_comparison(given, crop=crop, width=width, outlines=("theoretical", "gaussian"))
+    assert overlaps(figure) == []
+    assert outside(figure) == []
+    panels = [ax for ax in figure.axes if ax.images and ax.get_label() != "whole map"]
+    below = [ax for ax in figure.axes if ax.get_label() == "whole map"]
+    insets = [inset for ax in panels for inset in ax.child_axes]
+    assert len(below) + len(insets) == 3
+    figure.canvas.draw()
+    for ax in panels:
+        for inset in ax.child_axes:
+            place = inset.get_window_extent()
+            for line in lines_of(ax):
+                inside = line.x0 < place.x0 and place.x1 < line.x1 and line.y0 < place.y0 and place.y1 < line.y1
+                assert inside or not place.overlaps(line)
+            (left, up), (right, down) = ax.transData.inverted().transform([(place.x0, place.y1), (place.x1, place.y0)])
+            hidden = ax.images[0].get_array()[int(np.ceil(up)) : int(down), int(np.ceil(left)) : int(right)]
+            assert (hidden > -3.6).mean() < 0.03  # of four decades
+    for small in below:
+        assert not any(small.get_window_extent().overlaps(ax.get_window_extent()) for ax in panels)
+    for small in [*below, *insets]:
+        *_, window = small.patches
+        assert window.get_width() == panels[0].get_xlim()[1] - panels[0].get_xlim()[0]
+
+
+def test_squares_that_coincide_alternate_and_the_legend_says_so():
+    peak = np.full((129, 129), 1e-6)
+    peak[64, 64] = 1.0  # one pixel holds more than half, so the squares have the least side, 3
+    result = ErfResult("peak", peak, make_erf_result("peak", 5.0).provenance)
+    figure = erf.draw_comparison([result, make_erf_result("wide", 20.0, side=129)], crop="none")
+    assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "squares that coincide"
+    panel, wide = (ax for ax in figure.axes if ax.images and ax.get_title())
+    same = [patch for patch in panel.patches if patch.get_width() == 3]
+    assert len(same) >= 2
+    offsets, dashes = zip(*(patch._dash_pattern for patch in same), strict=True)
+    assert len(set(offsets)) == len(same)  # each dash in the gaps of the others
+    assert all(gap == pytest.approx((len(same) - 1) * dash) for dash, gap in dashes)
+    assert len({patch.get_edgecolor() for patch in same}) == len(same)
+    assert all(patch._dash_pattern[1] is None for patch in wide.patches)
+    alone = erf.draw_result(make_erf_result("wide", 20.0, side=129))
+    assert "squares that coincide" not in [text.get_text() for text in alone.legends[0].get_texts()]
+
+
+def test_a_line_is_thinner_than_the_gap_to_the_next_square():
+    figure = erf.draw_comparison(results(6), width="column", crop="none")
+    for ax in (ax for ax in figure.axes if ax.images and ax.get_title()):
+        boxes = sorted(ax.patches, key=lambda patch: patch.get_width())
+        for one, other in itertools.pairwise(boxes):
+            gap = (other.get_window_extent().width - one.get_window_extent().width) / 2 * 72 / figure.dpi
+            assert max(one.get_linewidth(), other.get_linewidth()) <= max(gap, 0.4)
+
+
+@pytest.mark.parametrize("width", ["column", "page", 12])
+def test_titles_of_a_row_are_level_and_words_stay_whole(width):
+    figure = erf.draw_comparison(results(5, random=(1, 3)), width=width)
+    figure.draw_without_rendering()
+    rows = {}
+    for ax in (ax for ax in figure.axes if ax.images and ax.get_title()):
+        weights = next(t for t in ax.texts if "weights" in t.get_text().lower())
+        ends = [figure.transFigure.inverted().transform((0, t._get_xy_display()[1]))[1] for t in (ax.title, weights)]
+        looks = (ax.title.get_fontsize(), weights.get_fontsize(), ax.title.get_verticalalignment())
+        rows.setdefault(round(ax.get_position().y1, 6), set()).add((*np.round(ends, 6), *looks))
+        for words in (ax.get_title(), weights.get_text()):
+            lines = words.split("\n")
+            joined = "".join(line if line[-1] in "_.-/" else f"{line} " for line in lines).strip()
+            assert joined in {*NAMES, *(f"weights {name}" for name in NAMES), "RANDOM WEIGHTS (seed 3)"}
+    assert all(len(looks) == 1 for looks in rows.values())
+
+
+def test_a_text_is_broken_at_its_blanks_first():
+    words, size = fit_words("weights replknet31n.imagenette", 80, size=7.0)
+    assert words == "weights\nreplknet31n.imagenette"
+    assert size >= 5.6
 
 
 def test_many_curves_stand_in_several_rows():
@@ -201,6 +338,7 @@ def test_pdf_has_no_type_3_fonts(tmp_path):
         ({"width": 1}, "take column, page, or a number of centimetres"),
         ({"crop": "half"}, "take auto, none, or a number of pixels"),
         ({"columns": 0}, "take 1 or more"),
+        ({"crop": 130}, "crop 130: the map has only 129 x 129 pixels; take at most 129"),
         ({"thresholds": (1.5,)}, "must lie between 0 and 1"),
         ({"scale": "linear"}, "take one of decades, published"),
     ],

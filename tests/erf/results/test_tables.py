@@ -130,7 +130,9 @@ def test_curves_carry_bands_and_dash_random_weights():
     _, ax = plt.subplots()
     plot_radial_profiles(results, ax=ax)
     assert ax.get_yscale() == "log"
-    peaks = [result.measured.radial_profile.estimate.max() for result in results]
+    drawn = ax.get_lines()[: len(results)]
+    assert all(np.isnan(line.get_ydata()[:2]).all() and (line.get_ydata()[2:] > 0).all() for line in drawn)
+    peaks = [result.measured.radial_profile.estimate[2:].max() for result in results]
     low, high = ax.get_ylim()
     assert low == pytest.approx(min(peaks) / 100)
     assert high > max(peaks)
@@ -140,4 +142,8 @@ def test_curves_carry_bands_and_dash_random_weights():
         "untrained, RANDOM WEIGHTS (seed 0)",
         "old",
     ]
+    key = {str(handle.get_label()): handle for handle in figure.legends[1].legend_handles}
+    words = ["trained weights", "random weights", "map that is even over the image", "95% interval over images"]
+    assert list(key) == words
+    assert [key[name].get_linestyle() for name in list(key)[:2]] == ["-", "--"]
     plt.close("all")

@@ -1,0 +1,162 @@
+"""The squares of a map as lines: a shade each, thin where they are close, dashes that alternate where they are one.
+
+A square that holds a larger share is never smaller. Where several coincide on paper, each is dashed, and its dashes
+stand in the gaps of the others; the legend then names such lines.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import matplotlib.patheffects as path_effects
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from erf.drawing import Drawing
+from erf.figures.window import Box, Window, square_box
+from erf.measures.squares import LOG_THRESHOLDS, log_area
+from erf.measures.sums import Centre
+from runkit.figure_text import text_width
+
+__all__ = [
+    "COINCIDE",
+    "Square",
+    "close_squares",
+    "draw_squares",
+    "find_squares",
+    "points_per_pixel",
+    "shares_of",
+    "square_legend",
+]
+
+COINCIDE = "squares that coincide"
+"""What the legend calls lines that alternate."""
+_SHADES = ("#ffffff", "#ffe9a8", "#ffb347", "#ff6f52")
+_LINE, _THINNEST = 1.0, 0.4  # points: width of a line
+_SAME = 0.3  # points: lines that are nearer to each other coincide
+_DASH = 2.5  # points: the usual length of dashes that alternate
+
+
+@dataclass(frozen=True)
+class Square:
+    """A square that is there: the share that it holds, where it is drawn, and its shade."""
+
+    share: float
+    box: Box
+    shade: str
+
+
+def shares_of(drawing: Drawing) -> list[float]:
+    """The shares whose squares are drawn, in rising order, each once."""
+    return sorted(set(LOG_THRESHOLDS if drawing.thresholds is None else drawing.thresholds))
+
+
+def find_squares(contribution: np.ndarray, centre: Centre, drawing: Drawing) -> list[Square]:
+    """The squares of a map that are reached, the smallest first."""
+    areas = log_area(contribution, shares_of(drawing), centre=centre)
+    boxes = ((area.threshold, square_box(area, centre, contribution.shape)) for area in areas)
+    return [Square(share, box, _shade(share, drawing)) for share, box in boxes if box is not None]
+
+
+def close_squares(squares: Sequence[Square], points: float) -> list[list[Square]]:
+    """The squares in groups that coincide on paper; one that lies apart is a group by itself.
+
+    Args:
+        squares: The smallest first.
+        points: Width of a pixel of the map in points.
+    """
+    groups: list[list[Square]] = []
+    for square in squares:
+        if groups and points * _distance(groups[-1][-1].box, square.box) < _SAME:
+            groups[-1].append(square)
+        else:
+            groups.append([square])
+    return groups
+
+
+def _distance(one: Box, other: Box) -> float:
+    """The largest distance of two boxes' edges."""
+    return max(abs(getattr(one, edge) - getattr(other, edge)) for edge in ("top", "left", "bottom", "right"))
+
+
+def draw_squares(ax: Axes, squares: Sequence[Square], window: Window) -> None:
+    """Draw squares on Axes that show a window, all above black lines that set them off from the map."""
+    points = points_per_pixel(ax, window)
+    if not squares:
+        return
+    groups = close_squares(squares, points)
+    gaps = [points * _distance(one[-1].box, other[0].box) for one, other in pairwise(groups)]
+    for group, before, after in zip(groups, [np.inf, *gaps], [*gaps, np.inf], strict=True):
+        thickness = float(np.clip(0.6 * min(before, after), _THINNEST, _LINE))
+        box = group[0].box
+        ends = [box.left, box.right, box.right, box.left, box.left], [box.top, box.top, box.bottom, box.bottom, box.top]
+        ax.plot(*ends, color="black", linewidth=2 * thickness, solid_joinstyle="miter", zorder=1.5)
+        for place, square in enumerate(group):
+            ax.add_patch(_line(square, thickness, place, len(group), points))
+
+
+def _line(square: Square, thickness: float, place: int, count: int, points: float) -> Rectangle:
+    """A square as a line, or as every `count`-th of the dashes that go round it, which begin in the middle of one."""
+    box = square.box
+    high, wide = box.bottom - box.top, box.right - box.left
+    style: Any = "-"
+    if count > 1:
+        dash = points * wide / (count * max(1, round(points * wide / (count * _DASH)))) / thickness
+        style = ((0.5 - place) * dash % (count * dash), (dash, (count - 1) * dash))
+    return Rectangle(
+        (box.left, box.top), wide, high, fill=False, edgecolor=square.shade, linewidth=thickness, linestyle=style,
+        capstyle="butt", zorder=2,
+    )  # fmt: skip
+
+
+def points_per_pixel(ax: Axes, window: Window) -> float:
+    """Width of a pixel of the map in points, where Axes show a window of it."""
+    place = ax.get_window_extent()
+    return min(place.width / window.width, place.height / window.height) * 72 / ax.figure.dpi
+
+
+def square_legend(
+    shares: Sequence[float], drawing: Drawing, *, alternate: Sequence[float] = (), width: float = np.inf
+) -> dict[str, Any]:
+    """Arguments of `legend` that name the squares in one row.
+
+    Args:
+        shares: Of the squares that are seen; may be empty.
+        drawing: What was asked for.
+        alternate: Shares of two squares whose lines alternate somewhere; empty if none do.
+        width: Points that the row may take.
+    """
+    handles: list[Any] = [_handle(_shade(share, drawing), "-") for share in shares]
+    labels = [f"{100 * share:.4g}%" for share in shares]
+    if alternate:
+        one, other = (_shade(share, drawing) for share in alternate[:2])
+        handles.append((_handle(one, (0, (2, 2))), _handle(other, (2, (2, 2)))))
+        labels.append(COINCIDE)
+    ems = sum(map(text_width, labels)) + (1.4 + 0.5 + 1.2) * len(labels) + 0.5
+    return dict(
+        handles=handles, labels=labels, ncols=max(1, len(handles)), frameon=False, fontsize=min(7.0, width / ems),
+        handlelength=1.4, columnspacing=1.2, handletextpad=0.5, handler_map={tuple: HandlerTuple(ndivide=1)},
+    )  # fmt: skip
+
+
+def _handle(shade: str, style: Any) -> Line2D:
+    handle = Line2D([], [], color=shade, linewidth=1.4, linestyle=style, dash_capstyle="butt")
+    handle.set_path_effects(_outline(2.6))
+    return handle
+
+
+def _shade(share: float, drawing: Drawing) -> str:
+    """Shade of a square: white for the smallest share, red for the largest."""
+    shares = shares_of(drawing)
+    ramp = LinearSegmentedColormap.from_list("shares", _SHADES)
+    return to_hex(ramp(shares.index(share) / max(1, len(shares) - 1)))
+
+
+def _outline(width: float) -> list[Any]:
+    """A black line of a width in points behind another one."""
+    return [path_effects.Stroke(linewidth=width, foreground="black"), path_effects.Normal()]

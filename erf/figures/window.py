@@ -1,0 +1,163 @@
+"""The part of a map that a panel shows: which squares lie in it, and where the whole map finds room as an inset."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from erf.drawing import Drawing, check_crop, read_crop
+from erf.measures.squares import LOG_THRESHOLDS, SquareArea, log_area
+from erf.measures.sums import Centre
+
+__all__ = [
+    "CORNERS",
+    "INSET",
+    "Box",
+    "Corner",
+    "Window",
+    "choose_corner",
+    "choose_window",
+    "hidden_share",
+    "inset_place",
+    "square_box",
+]
+
+Corner = tuple[str, str]
+"""'top' or 'bottom', and 'left' or 'right'."""
+
+INSET = 0.17
+"""Side of the inset over that of its panel."""
+CORNERS: tuple[Corner, ...] = tuple(product(("top", "bottom"), ("right", "left")))
+"""Where the inset may be, the first preferred."""
+_MARGIN = 0.01  # of the panel, between the inset and the panel's edge
+_ROOM = 0.02  # of the panel, between the inset and a line
+_WINDOW_ROOM = 1.6  # side of a chosen window over that of its largest square, which the inset then does not meet
+_MOST_HIDDEN = 0.02  # of an inset's area, where the map is not black: more than that is not covered
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels of a map; pixel number i reaches from i - 0.5 to i + 0.5."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+    def meets(self, other: "Box") -> bool:
+        """Whether the two share a point."""
+        down = self.top <= other.bottom and other.top <= self.bottom
+        return down and self.left <= other.right and other.left <= self.right
+
+    def holds(self, other: "Box") -> bool:
+        """Whether the other lies within this one, and touches none of its edges."""
+        down = self.top < other.top and other.bottom < self.bottom
+        return down and self.left < other.left and other.right < self.right
+
+    def has_edge_in(self, other: "Box") -> bool:
+        """Whether a part of this one's edge lies in the other."""
+        return self.meets(other) and not self.holds(other)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of a map that is shown, in whole pixels of it."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @classmethod
+    def around(cls, centre: Centre, side: int, shape: tuple[int, ...]) -> "Window":
+        """A square window round a pixel, moved so that it lies within the map, and no larger than the map."""
+        height, width = min(side, shape[0]), min(side, shape[1])
+        top = int(np.clip(centre[0] - height // 2, 0, shape[0] - height))
+        left = int(np.clip(centre[1] - width // 2, 0, shape[1] - width))
+        return cls(top, left, height, width)
+
+    def is_whole(self, shape: tuple[int, ...]) -> bool:
+        return (self.height, self.width) == tuple(shape)
+
+    @property
+    def box(self) -> Box:
+        """Its outer edges."""
+        return Box(self.top - 0.5, self.left - 0.5, self.top + self.height - 0.5, self.left + self.width - 0.5)
+
+    def corner(self, corner: Corner, *, room: float = 0.0) -> Box:
+        """Where the inset lies in a corner, and `room` (of the window's sides) around it."""
+        high, wide = (n * (INSET + _MARGIN) for n in (self.height, self.width))
+        box, down, across = self.box, room * self.height, room * self.width
+        if corner[0] == "top":
+            top, bottom = box.top, box.top + high + down
+        else:
+            top, bottom = box.bottom - high - down, box.bottom
+        if corner[1] == "left":
+            return Box(top, box.left, bottom, box.left + wide + across)
+        return Box(top, box.right - wide - across, bottom, box.right)
+
+
+def choose_window(maps: Sequence[tuple[np.ndarray, Centre]], drawing: Drawing) -> list[Window]:
+    """The window of each map: one side in pixels for all, so that fields can be compared by eye.
+
+    Args:
+        maps: Contribution map (H, W) and the pixel that its squares lie round.
+        drawing: Its `crop` decides; 'auto' takes a window where the largest square of each map is known and covers less
+            than a quarter of each.
+
+    Raises: ValueError for a window that is larger than a map.
+    """
+    check_crop(drawing.crop, [contribution.shape for contribution, _ in maps])
+    side = read_crop(drawing.crop)
+    if side is None:
+        largest = [log_area(contribution, LOG_THRESHOLDS[-1:], centre=centre)[0] for contribution, centre in maps]
+        sides = [area.side_px for area in largest if area.side_px is not None]
+        shortest = min(min(contribution.shape) for contribution, _ in maps)
+        small = len(sides) == len(maps) and max(sides) < shortest / 2
+        side = -(-round(_WINDOW_ROOM * max(sides)) // 16) * 16 if small else 0
+    return [Window.around(centre, side or max(contribution.shape), contribution.shape) for contribution, centre in maps]
+
+
+def square_box(area: SquareArea, centre: Centre, shape: tuple[int, ...]) -> Box | None:
+    """Where a square is drawn: of one larger than the map's shorter side the part within the map. None: no square."""
+    if area.side_px is None:
+        return None
+    high, wide = min(area.side_px, shape[0]), min(area.side_px, shape[1])
+    left = centre[1] - wide / 2 if area.side_px <= shape[1] else -0.5
+    top = centre[0] - high / 2 if area.side_px <= shape[0] else -0.5
+    return Box(top, left, top + high, left + wide)
+
+
+def inset_place(corner: Corner) -> tuple[float, float, float, float]:
+    """Left, bottom, width and height of the inset, in fractions of its panel."""
+    up = 1 - INSET - _MARGIN if corner[0] == "top" else _MARGIN
+    across = 1 - INSET - _MARGIN if corner[1] == "right" else _MARGIN
+    return across, up, INSET, INSET
+
+
+def hidden_share(levels: np.ndarray, window: Window, corner: Corner) -> float:
+    """Share of the pixels under an inset that are not black; `levels` (H, W) are the map's colours, 0..1."""
+    box = window.corner(corner)
+    top, left, bottom, right = (round(edge + 0.5) for edge in (box.top, box.left, box.bottom, box.right))
+    return float((levels[top:bottom, left:right] > 0.1).mean())
+
+
+def choose_corner(panels: Sequence[tuple[np.ndarray, Window, Centre, Sequence[Box]]]) -> Corner | None:
+    """The corner in which the insets of all panels hide least; None if each hides a line, the centre or the map.
+
+    Args:
+        panels: The map's colours (H, W) in 0..1, the window, the unit's pixel, and the boxes of the lines drawn.
+    """
+    best: tuple[float, Corner] | None = None
+    for corner in CORNERS:
+        hidden = 0.0
+        for levels, window, (down, across), lines in panels:
+            place = window.corner(corner, room=_ROOM)
+            centre = Box(down - 0.5, across - 0.5, down + 0.5, across + 0.5)
+            if any(line.has_edge_in(place) for line in lines) or centre.meets(place):
+                hidden = float("inf")
+            hidden = max(hidden, hidden_share(levels, window, corner))
+        if hidden <= _MOST_HIDDEN and (best is None or hidden < best[0]):
+            best = hidden, corner
+    return best[1] if best else None
