@@ -33,17 +33,17 @@ class Case:
 def table(cases: list[Case]) -> str:
     """The cases as Markdown, a table for each group."""
     lines = [
-        "# Faults, and what the user sees",
+        "# Faulty input and the messages",
         "",
-        "Written by `tests/faults/test_faults.py` from the cases it runs through both command lines; … stands for what",
-        "differs between machines and versions. Exit code 2: an input or environment error;",
-        "no file was written or changed. Exit code 0: the run went on, and says what it left out.",
+        "What both commands print for faulty input. `tests/faults/test_faults.py` runs every case and writes this table.",
+        "… marks text that differs between machines and versions. Exit code 2 means an input or environment error; no",
+        "file was written or changed. Exit code 0 means that the run continued and reported what it left out.",
     ]
     group = ""
     for case in cases:
         if case.group != group:
             group = case.group
-            lines += ["", f"## {group}", "", "| case | exit | what the user sees |", "|---|---|---|"]
-        sees = case.sees.replace("|", "\\|") or "nothing: it is handled"
+            lines += ["", f"## {group}", "", "| case | exit code | message |", "|---|---|---|"]
+        sees = case.sees.replace("|", "\\|") or "none: it is handled"
         lines.append(f"| {case.what} | {case.code} | {sees} |")
     return "\n".join(lines) + "\n"
