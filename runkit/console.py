@@ -1,4 +1,4 @@
-"""How commands end: an input or environment error with exit code 2 and one line, a fault of our own with 1."""
+"""How commands end: an input or environment error with exit code 2 and one line, an error in this project with 1."""
 
 import argparse
 import json
@@ -32,11 +32,11 @@ _T = TypeVar("_T")
 
 
 class UserError(Exception):
-    """Something the user can put right: the message says in one line what, where, and what would be right."""
+    """An input or environment error that the user can fix: the message says in one line what, where, and how to fix it."""
 
 
 class RunStopped(Exception):
-    """A run cannot go on, and what it has done is saved: the message says in one line why."""
+    """A run cannot continue, and its progress is saved: the message says in one line why."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -46,17 +46,17 @@ class Terminated(KeyboardInterrupt):
 def run_main(
     work: Callable[[], int], *, program: str, arguments: Sequence[str] | None = None, level: int = logging.INFO
 ) -> int:
-    """Run a command's work and turn its ending into an exit code.
+    """Run a command and turn its outcome into an exit code.
 
     Args:
-        work: The command; returns its own exit code.
-        program: Name printed in front of messages.
+        work: The command; returns an exit code.
+        program: Name to print in front of messages.
         arguments: Arguments of a command that has `--resume`; they are part of the message that says how to continue.
         level: Lowest level of the messages that are shown; above INFO no progress is shown either.
     Returns: 2 after a `UserError` (one line on stderr; what caused it with its traceback only if `level` is DEBUG), 130
         after Ctrl-C, 143 after SIGTERM and 1 after `RunStopped` (all three with the command that continues the run),
-        else what `work` returned. Any other exception is a fault of ours and is not caught: Python prints its traceback
-        and exits with 1.
+        or else what `work` returned. Any other exception is an error in this project and is not caught: Python prints
+        its traceback and exits with 1.
     """
     logging.basicConfig(level=logging.WARNING, format=f"{program}: %(message)s", stream=sys.stderr)
     for package in ("claims", "erf", "shapebias", "replknet", "runkit", "htmlreport"):
@@ -87,17 +87,17 @@ def run_main(
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks for the run: alone, or rank 0 of those that torchrun started."""
+    """Whether this process prints and writes for the run: the only process, or rank 0 of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def is_quiet() -> bool:
-    """Whether this process was asked to show no progress; a program that merely imports the packages was not."""
+    """Whether progress is hidden (`--quiet`); it is not if a program only imports the packages."""
     return logging.getLogger("runkit").level > logging.INFO
 
 
 def write_out(text: str) -> None:
-    """Write to stdout; a reader that has seen enough, such as `head`, is no error."""
+    """Write a line to stdout; a reader that closes the pipe early, such as `head`, is not an error."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -106,12 +106,12 @@ def write_out(text: str) -> None:
 
 
 def write_json(content: Mapping[str, Any]) -> None:
-    """Write to stdout as JSON, for scripts."""
+    """Write a JSON object to stdout, for scripts."""
     write_out(json.dumps(content, indent=2, allow_nan=False))
 
 
 def command_line(program: str, arguments: Sequence[str]) -> str:
-    """The command that ran: for results, and for doing it again."""
+    """The command line of this run, for results and for running it again."""
     processes = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun
     launcher = f"torchrun --nproc-per-node={processes}" if processes else "python"
     return " ".join([launcher, "-m", program, *map(shlex.quote, arguments)])
@@ -135,17 +135,17 @@ def _sigterm_raises() -> Iterator[None]:
 
 
 def about(name: str, message: object) -> str:
-    """`name: message`; the message alone where it begins with the name already."""
+    """`name: message`, or the message alone if it already begins with the name."""
     text = str(message)
     begins = text.startswith(name) and not text[len(name) : len(name) + 1].isalnum()
     return text if begins else f"{name}: {text}"
 
 
 class Failures:
-    """A sweep over several networks, of which a failing one does not stop the others.
+    """The failures in a sweep over several networks; a network that fails does not stop the others.
 
     Attributes:
-        reasons: Network -> why it failed.
+        reasons: Network -> reason of its failure.
         exit_code: 0 if none failed, 2 if all failures are input or environment errors, otherwise 1.
     """
 
@@ -154,9 +154,14 @@ class Failures:
         self.exit_code = 0
 
     def guard(self, name: str, work: Callable[[], _T], *, alone: bool) -> _T | None:
-        """The result of `work`; None if it failed, which is noted and logged. The only network's error is raised.
+        """The result of `work`, or None if it failed, which is recorded and logged.
 
-        What is no `UserError` may be a fault of that network's code: it is logged with its traceback.
+        An exception other than `UserError` is logged with its traceback, since it may come from the network's code.
+
+        Args:
+            name: Name of the network.
+            work: What may fail.
+            alone: Whether this is the only network, whose error is raised.
         """
         try:
             return work()
@@ -181,7 +186,7 @@ class Failures:
 
 
 def auto_or_int(text: str) -> int | None:
-    """Type of an option that takes a positive whole number or `auto` (None): for argparse, which reports its error."""
+    """Type of an argparse option that takes a positive whole number or `auto`, which becomes None."""
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:

@@ -1,4 +1,4 @@
-"""What a run would do, as `--dry-run` of both tools tells it."""
+"""What a run would do, for `--dry-run` of both tools."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -41,11 +41,11 @@ class ForeseenJob:
     """What would be done for one result.
 
     Attributes:
-        name: The files are called after it.
-        weights: Where they would come from, in words.
-        state: What would be done, in words.
-        files: That would be written, or are kept.
-        cost: None where nothing is computed.
+        name: Name of the result and its files.
+        weights: Where the weights would come from, as text.
+        state: What would be done, as text.
+        files: Files that would be written or kept.
+        cost: Estimated cost; None if nothing is computed.
     """
 
     name: str
@@ -60,13 +60,13 @@ class DryRun:
     """All that a command would do.
 
     Attributes:
-        program: Its name.
-        what: What every network is given, in words.
-        jobs: One for each result.
-        files: That would be written besides, for all jobs together.
-        basis: What the estimates come from, in words; empty without estimates.
+        program: Name of the command.
+        what: Input of every network, as text.
+        jobs: One job per result.
+        files: Further files that would be written for all jobs together.
+        basis: Basis of the estimates, as text; empty without estimates.
         free_bytes: Memory that is free now; None if it does not matter.
-        failed: Networks that cannot run, and why.
+        failed: Network -> reason why it cannot run.
     """
 
     program: str
@@ -127,7 +127,7 @@ class DryRun:
 def foresee_sweep(tool: Tool[_Job, Any, Any, Any, Any]) -> tuple[DryRun, Failures]:
     """What `runkit.sweep.run_sweep` would do; nothing is downloaded or written.
 
-    Raises: UserError for what the run would end with.
+    Raises: UserError if the run would end with one.
     """
     from runkit.compute.device import choose_device
     from runkit.compute.memory import available_memory

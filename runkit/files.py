@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the hashes that name them."""
+"""Files that are either complete or absent, and their hashes."""
 
 import hashlib
 import json
@@ -44,13 +44,13 @@ _NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, AttributeError, NotImpl
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that replaces it once the block ends without an error.
+    """Yield a temporary path next to `path` that replaces it when the block ends without an error.
 
-    The temporary name keeps the suffix of `path`, since libraries choose the format by it. Missing parent folders are
-    made. After an error the temporary file is removed and `path` is as it was. What a process of this machine that was
-    killed while it wrote `path` has left behind is removed, too; processes that live do not disturb each other.
+    The temporary name keeps the suffix of `path`, because libraries choose the format by it. Missing parent folders are
+    created. After an error, the temporary file is removed and `path` is unchanged. Temporary files left behind by
+    processes that were killed on this machine are removed as well; running processes do not affect each other.
 
-    Raises: UserError if the folder cannot be made or written to.
+    Raises: UserError if the folder cannot be created or written to.
     """
     path = Path(path)
     try:
@@ -95,22 +95,22 @@ def _is_running(process: int) -> bool:
 
 
 def file_stem(name: str) -> str:
-    """How the files of a result are named: as the result, with a hyphen for what some file system does not take.
+    """Stem of the file names of a result: its name, with a hyphen for every character that some file systems reject.
 
-    Letters, digits, spaces and ``_ . + ( ) -`` stay; dots and spaces at either end go.
+    Letters, digits, spaces and ``_ . + ( ) -`` are kept; dots and spaces at either end are removed.
     """
     return re.sub(r"[^\w.+() -]", "-", name).strip(". ") or "unnamed"
 
 
 def save_json(path: str | Path, content: Mapping[str, object]) -> None:
-    """Write `content` as indented JSON; a number that JSON has no word for (NaN, infinity) is an error."""
+    """Write `content` as indented JSON; numbers that JSON cannot represent (NaN, infinity) are an error."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def refuse_special_file(path: Path) -> None:
-    """Keep a program from waiting for ever: to read a named pipe is to wait for someone who writes into it.
+    """Refuse special files such as named pipes, which a program would wait for without end.
 
     Raises: UserError if there is something at `path` that is neither a file nor a folder.
     """
@@ -123,12 +123,12 @@ def refuse_special_file(path: Path) -> None:
 
 
 def refuse_unwritable(folder: Path, *, try_it: bool = True) -> None:
-    """Look whether a folder can be made and written to, before the work whose results it shall hold.
+    """Check that a folder can be created and written to, before the work whose results it will hold.
 
     Args:
-        folder: It need not exist, and is not made.
-        try_it: Whether to make a temporary folder where it would be, and to remove it again. Otherwise only the
-            permissions are looked at, which do not tell of a full or read-only file system.
+        folder: The folder; it need not exist, and is not created.
+        try_it: Whether to create and remove a temporary folder in its place. Otherwise only the permissions are
+            checked, which do not reveal a full or read-only file system.
     Raises: UserError if it cannot.
     """
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(parent))
@@ -147,7 +147,7 @@ def refuse_unwritable(folder: Path, *, try_it: bool = True) -> None:
 def load_json(path: str | Path) -> dict[str, Any]:
     """Read a JSON object.
 
-    Raises: UserError if the file is missing, unreadable, no regular file, or holds no JSON object.
+    Raises: UserError if the file is missing, unreadable, not a regular file, or does not hold a JSON object.
     """
     refuse_special_file(Path(path))
     try:
@@ -162,12 +162,12 @@ def load_json(path: str | Path) -> dict[str, Any]:
 
 
 def list_visible(root: Path, pattern: str) -> list[Path]:
-    """What lies in a folder and fits a glob pattern, sorted, without hidden files and what lies in hidden folders.
+    """Sorted contents of a folder that match a glob pattern, without hidden files and the contents of hidden folders.
 
-    macOS leaves a hidden `._name` beside every file that it copies to another file system, with the same suffix.
+    macOS writes a hidden `._name` with the same suffix next to every file that it copies to another file system.
 
     Args:
-        root: The folder; whether it is hidden itself does not matter.
+        root: The folder, which may itself be hidden.
         pattern: As for `Path.glob`, such as "*.json", or "**/*" for any depth.
     """
     found = root.glob(pattern)
@@ -175,9 +175,9 @@ def list_visible(root: Path, pattern: str) -> list[Path]:
 
 
 def read_arrays(path: Path) -> "dict[str, np.ndarray]":
-    """All arrays of a `.npz`; never unpickles.
+    """All arrays of a `.npz` file; pickled objects are never loaded.
 
-    Raises: OSError if the file cannot be opened, ValueError if it is damaged, UserError if it is no regular file.
+    Raises: OSError if the file cannot be opened, ValueError if it is damaged, UserError if it is not a regular file.
     """
     import numpy as np
 
@@ -214,7 +214,7 @@ def _digest(file) -> str:
 
 
 def sha256_of_lines(lines: Iterable[str]) -> str:
-    """SHA-256 of text lines, each ended by a newline: the fingerprint of a file list."""
+    """SHA-256 of text lines, each ended by a newline; used as the fingerprint of a file list."""
     total = hashlib.sha256()
     for line in lines:
         total.update(line.encode("utf-8") + b"\n")

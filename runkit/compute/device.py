@@ -15,9 +15,9 @@ __all__ = ["choose_device", "device_label", "exact_float32", "tensor_float32"]
 def choose_device(name: str = "auto") -> torch.device:
     """The device called `name`; "auto" takes a CUDA device if there is one.
 
-    Of the ranks that torchrun starts, each takes a CUDA device of its own for "auto" and "cuda".
+    With torchrun, "auto" and "cuda" give each rank its own CUDA device.
 
-    Raises: UserError if the name is unknown, the device is not there, or there are more ranks than CUDA devices.
+    Raises: UserError if the name is unknown, the device does not exist, or there are more ranks than CUDA devices.
     """
     if meant := meant_device(name):
         raise UserError(f"there is no device {name!r}; did you mean {meant}?")
@@ -48,13 +48,13 @@ def device_label(device: torch.device) -> str:
 
 
 def exact_float32() -> AbstractContextManager[None]:
-    """While it lasts, float32 means float32: PyTorch lets cuDNN round convolutions to TF32 by default."""
+    """Context in which float32 is exact: by default, PyTorch lets cuDNN round convolutions to TF32."""
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 @contextmanager
 def tensor_float32() -> Iterator[None]:
-    """While it lasts, CUDA multiplies float32 numbers by tensor cores, rounded to 10 bits of mantissa."""
+    """Context in which CUDA multiplies float32 numbers on tensor cores, rounded to 10 bits of mantissa (TF32)."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:

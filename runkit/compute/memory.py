@@ -37,10 +37,10 @@ _Out = TypeVar("_Out")
 
 
 class Batches:
-    """Runs items a batch at a time; when memory does not suffice, the batch is halved, for good, and the run goes on.
+    """Processes items in batches; if memory does not suffice, the batch size is halved permanently and the run continues.
 
     Attributes:
-        size: Items at a time, at least 1.
+        size: Batch size, at least 1.
         label: Label of the network, for messages.
     """
 
@@ -81,12 +81,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def fitting_batch_size(run_one: Callable[[], object], device: torch.device, *, limit: int) -> int:
-    """How many images fit at a time, from what one of them takes.
+    """How many images fit into memory together, estimated from one image.
 
     Args:
         run_one: Sends one image through the network.
         device: Where the network is.
-        limit: Largest answer: beyond it nothing is gained.
+        limit: Largest batch size to return; larger ones would not be faster.
     """
     if limit == 1:
         return 1
@@ -102,7 +102,7 @@ def fitting_batch_size(run_one: Callable[[], object], device: torch.device, *, l
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process may still take on `device`; on CPU its part, if torchrun started several here."""
+    """Bytes that this process can still allocate on `device`; on a CPU, its share if torchrun started several processes."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
