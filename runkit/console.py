@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 
 
 class UserError(Exception):
-    """An input or environment error that the user can fix: the message says in one line what, where, and how to fix it."""
+    """An input or environment error: the message says in one line what is wrong, where, and how to fix it."""
 
 
 class RunStopped(Exception):
@@ -87,7 +87,7 @@ def run_main(
 
 
 def is_main_process() -> bool:
-    """Whether this process prints and writes for the run: the only process, or rank 0 of those that torchrun started."""
+    """Whether this process prints and writes for the run: the only one, or rank 0 of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 

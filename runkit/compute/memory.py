@@ -37,7 +37,7 @@ _Out = TypeVar("_Out")
 
 
 class Batches:
-    """Processes items in batches; if memory does not suffice, the batch size is halved permanently and the run continues.
+    """Processes items in batches; if memory does not suffice, the batch size is halved and the run continues.
 
     Attributes:
         size: Batch size, at least 1.
@@ -102,7 +102,7 @@ def fitting_batch_size(run_one: Callable[[], object], device: torch.device, *, l
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process can still allocate on `device`; on a CPU, its share if torchrun started several processes."""
+    """Bytes that this process can still allocate on `device`; on a CPU, its share if torchrun started several."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -35,7 +35,7 @@ def table(cases: list[Case]) -> str:
     lines = [
         "# Faulty input and the messages",
         "",
-        "What both commands print for faulty input; `tests/faults/test_faults.py` runs every case and writes this page.",
+        "What both commands print for faulty input. `tests/faults/test_faults.py` runs the cases and writes this page.",
         "… marks text that differs between machines and versions. Exit code 2 means an input or environment error; no",
         "file was written or changed. Exit code 0 means that the run continued and reported what it left out.",
     ]
