@@ -157,7 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write; one line a row on stderr."""
+    """Measure and write; one line per row on stderr."""
     options = build_parser().parse_args(argv)
     for experiment in options.experiment:
         for case in cases(experiment, options):

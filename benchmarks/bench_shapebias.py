@@ -1,9 +1,9 @@
 """Throughput on the cue-conflict images, as keyed CSV rows: this tool against the model-vs-human toolbox's loop.
 
 Method: each provider (`benchmarks.shapebias_worker` says what they are) is a process of its own; they take turns, all
-images a round, after an untimed one. A row holds the median and the 20th and 80th percentile of the images a second,
-the same of the ratio to the toolbox's loop in the same round, how many decisions differ from its, and what decoding
-alone would do on one thread. A rerun replaces the row of the same key.
+images per round, after an untimed one. A row holds the median and the 20th and 80th percentile of the images per
+second, the same of the ratio to the toolbox's loop in the same round, how many decisions differ from its, and what
+decoding alone would do on one thread. A rerun replaces the row of the same key.
 
     python -m benchmarks.bench_shapebias --stimuli cue-conflict --out benchmarks/results/shapebias.csv
 """
@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write; one line a row on stderr."""
+    """Measure and write; one line per row on stderr."""
     options = build_parser().parse_args(argv)
     rows = measure(options)
     merge_rows(options.out, rows, key=KEY, fields=FIELDS)

@@ -1,4 +1,4 @@
-"""One receptive field from Python: the same steps, to the bit, that the command line lives for each of its maps."""
+"""One receptive field from Python, by the same steps as on the command line, with bit-identical results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,7 +83,7 @@ def analyze(
         raise UserError(f"until={until}: take a share between 0 and 1, and num_images of {MIN_IMAGES} or more")
     asked = as_layer(layer)
     if asked.name == "all":
-        raise UserError("layer 'all' stands for several maps; analyze each of them by itself")
+        raise UserError("layer 'all' means several maps; analyze each layer separately")
     said = _call_in_words(model, images, options)
     if isinstance(model, str):
         resolved = resolve_weights(model, str(weights), seed=seed)

@@ -11,7 +11,7 @@ MIN_IMAGES = FEW
 def read_share(text: str) -> float:
     """`5%` or `0.05` as a share.
 
-    Raises: ValueError if it is no share between 0 and 1.
+    Raises: ValueError if it is not a share between 0 and 1.
     """
     number, percent, rest = text.strip().partition("%")
     try:
@@ -20,4 +20,4 @@ def read_share(text: str) -> float:
         share = 0.0
     if not rest and 0 < share < 1:
         return share
-    raise ValueError(f"{text!r} is no share between 0 and 1; write 5% or 0.05")
+    raise ValueError(f"{text!r} is not a share between 0 and 1; write 5% or 0.05")

@@ -71,13 +71,13 @@ def _read_record(path: Path) -> dict[str, Any]:
     Raises: UserError if the file, its record or its learning curve is missing, or the record is of other weights.
     """
     if not path.is_file() or path.suffix != _ENDING:
-        raise UserError(f"{path} is no file NAME.TAG{_ENDING}; name weights that replknet.train wrote")
+        raise UserError(f"{path} is not a file NAME.TAG{_ENDING}; name weights that replknet.train wrote")
     for beside in (path.with_suffix(".json"), path.with_suffix(".csv")):
         if not beside.is_file():
-            raise UserError(f"{beside} is missing; replknet.train writes it beside {path.name}")
+            raise UserError(f"{beside} is missing; replknet.train writes it next to {path.name}")
     record = load_json(path.with_suffix(".json"))
     if missing := [key for key in ("model", "tag", "recipe", "data", "file", "training_seconds") if key not in record]:
-        raise UserError(f"{path.with_suffix('.json')} has no {missing[0]}; it is no record of replknet.train")
+        raise UserError(f"{path.with_suffix('.json')} has no {missing[0]}; it is not a record of replknet.train")
     if sha256_of_file(path) != record["file"]["sha256"]:
         raise UserError(f"{path} is not the file of which {path.with_suffix('.json').name} tells: its SHA-256 differs")
     return record

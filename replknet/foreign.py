@@ -328,7 +328,7 @@ def _hub_entry(name: str) -> Callable[[], nn.Module]:
         try:
             return torch.hub.load(place, entry, source="local" if local else "github", trust_repo=True, verbose=False)
         except (OSError, RuntimeError) as error:  # what the download raises
-            raise WeightsUnavailable(f"{name} cannot be had: {str(error).splitlines()[0]}") from error
+            raise WeightsUnavailable(f"{name} cannot be obtained: {str(error).splitlines()[0]}") from error
 
     return load
 
@@ -412,7 +412,7 @@ def _resolve_hf_hub(name: str, weights: str, seed: int) -> ResolvedWeights:
     config = _hub_config(repository)
     architecture = config.get("architecture")
     if not isinstance(architecture, str) or not timm.is_model(architecture):
-        raise UserError(f"{name} is no network of timm: its config.json names the architecture {architecture!r}")
+        raise UserError(f"{name} is not a timm network: its config.json names the architecture {architecture!r}")
     random = WeightsRecord(architecture, "random", seed=seed, init="timm's")
     try:
         if weights == "random":
@@ -473,10 +473,10 @@ def _hub_config(repository: str) -> dict[str, Any]:
     try:
         path = huggingface_hub.hf_hub_download(repo, "config.json", revision=revision or None, etag_timeout=10)
     except errors.EntryNotFoundError as error:
-        raise UserError(f"hf-hub:{repository} holds no config.json, so it is no network of timm") from error
+        raise UserError(f"hf-hub:{repository} holds no config.json, so it is not a timm network") from error
     except Exception as error:  # the errors of its HTTP library pass through, and that library changes
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise WeightsUnavailable(f"hf-hub:{repository} cannot be had: {reason}") from error
+        raise WeightsUnavailable(f"hf-hub:{repository} cannot be obtained: {reason}") from error
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:

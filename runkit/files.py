@@ -119,7 +119,7 @@ def refuse_special_file(path: Path) -> None:
     except (OSError, ValueError):
         return  # whoever opens it says what is wrong
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise UserError(f"cannot read {path}: it is no regular file, but a pipe, a socket or a device")
+        raise UserError(f"cannot read {path}: it is not a regular file, but a pipe, a socket or a device")
 
 
 def refuse_unwritable(folder: Path, *, try_it: bool = True) -> None:
@@ -134,7 +134,7 @@ def refuse_unwritable(folder: Path, *, try_it: bool = True) -> None:
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(parent))
     advice = "name a folder you may write to"
     if not there.is_dir():
-        raise UserError(f"cannot write {folder}: {there} is no folder; {advice}")
+        raise UserError(f"cannot write {folder}: {there} is not a folder; {advice}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"cannot write {folder}: {there} is not yours to write to; {advice}")
     if try_it:
@@ -194,8 +194,8 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
         except _NPZ_ERRORS as error:
             raise ValueError(f"not a .npz archive ({error})") from error
     for name, values in arrays.items():
-        if not isinstance(values, np.ndarray):  # numpy hands over the bytes of what is no array
-            raise ValueError(f"{name} is no array")
+        if not isinstance(values, np.ndarray):  # numpy hands over the bytes of what is not an array
+            raise ValueError(f"{name} is not an array")
     return arrays
 
 

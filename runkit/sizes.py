@@ -16,7 +16,9 @@ def read_size(text: str) -> Size:
     if match := re.fullmatch(r"(-?\d+)(?:[x×](-?\d+))?", text):
         height = int(match[1])
         return as_size((height, int(match[2] or height)))
-    raise ValueError(f"{text!r} is no size: take a side in pixels, such as 512, or height and width, such as 384x128")
+    raise ValueError(
+        f"{text!r} is not a size: give a side in pixels, such as 512, or height and width, such as 384x128"
+    )
 
 
 def as_size(size: Size) -> Size:

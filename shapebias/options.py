@@ -231,7 +231,7 @@ def parse_config(arguments: Sequence[str]) -> Config:
     asked = options.pop("experiment")
     names = EXPERIMENTS if "all" in asked else dict.fromkeys(asked)
     if options["preprocessing"] == "toolbox" and (options["mean"] or options["std"]):
-        parser.error("--preprocessing toolbox has a mean and a deviation of its own; leave out --mean and --std")
+        parser.error("--preprocessing toolbox sets the mean and standard deviation; leave out --mean and --std")
     experiments = tuple(EXPERIMENTS[name] for name in names)
     if options["num_images"] is not None and options["num_images"] < 1:
         parser.error(f"--num-images must be at least 1, not {options['num_images']}")

@@ -273,11 +273,12 @@ def _refuse_different(answers: "Sequence[SuppressedAnswers]") -> None:
         identities = [one.provenance["config"] for one in (first, other)]
         if different or any(identities[0][key] != identities[1][key] for key in ("images", "own_code")):
             raise UserError(
-                f"{other.name} and {first.name} were shown different images or suppressions; measure them apart"
+                f"{other.name} and {first.name} were shown different images or suppressions; measure them separately"
             )
         if (other.labels is None) != (first.labels is None):
             raise UserError(
-                f"of {other.name} and {first.name} only one was asked with labels; measure them apart, or --unlabelled"
+                f"only one of {other.name} and {first.name} was measured with labels; measure them separately, or with "
+                "--unlabelled"
             )
 
 

@@ -134,7 +134,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
             raise UserError(
                 f"none of the {len(stimuli)} {stimuli.experiment.what} is of the categories: {classes.label}"
             )
-        _logger.warning("%s; %d of %d %s are asked", classes.label, len(asked), len(stimuli), stimuli.experiment.what)
+        _logger.warning("%s; %d of %d %s are used", classes.label, len(asked), len(stimuli), stimuli.experiment.what)
         return asked
 
     def _take_some(self, stimuli: Stimuli) -> Stimuli:
@@ -143,7 +143,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         if number is None or number >= len(stimuli):
             return stimuli
         _logger.warning(
-            "--num-images: %d of %d %s are asked; their results are not comparable with published ones",
+            "--num-images: %d of %d %s are used; the results are not comparable with published ones",
             number,
             len(stimuli),
             stimuli.experiment.what,
@@ -151,7 +151,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         return stimuli.take(number)
 
     def _number_of(self, stimuli: Stimuli) -> int:
-        """How many images are asked, also where they would have to be downloaded first."""
+        """Number of images that are used, also if they would have to be downloaded first."""
         return len(stimuli) or min(stimuli.experiment.images, self.config.num_images or stimuli.experiment.images)
 
     def list_jobs(self, name: str, weights: str) -> list[AnswerJob]:

@@ -179,7 +179,7 @@ def test_a_member_that_is_no_array(tmp_path, save, load):
     save(tmp_path / "good.npz")
     with zipfile.ZipFile(tmp_path / "good.npz", "a") as archive:
         archive.writestr("more.npy", b"")
-    with pytest.raises(UserError, match=r"good\.npz is not a .*more is no array"):
+    with pytest.raises(UserError, match=r"good\.npz is not a .*more is not an array"):
         load(tmp_path / "good.npz")
 
 

@@ -65,7 +65,7 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is no CSV table: {error}") from error
     if missing := [column for column in _COLUMNS if column not in table]:
-        raise UserError(f"{path} has no column {', '.join(missing)}; it is no table of benchmarks.bench_depthwise")
+        raise UserError(f"{path} has no column {', '.join(missing)}; it is not a table of benchmarks.bench_depthwise")
     return table
 
 

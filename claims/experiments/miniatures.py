@@ -84,7 +84,7 @@ def _trained(name: str, options: Options, epochs: int, seed: int) -> tuple[Path,
         if not differences:
             return weights, about
         if not options.overwrite:
-            raise UserError(f"{card} is of another training ({'; '.join(differences)}); --overwrite trains anew")
+            raise UserError(f"{card} is of another training ({'; '.join(differences)}); --overwrite trains again")
     train(training, folder, resume=True, overwrite=options.overwrite, eval_every=epochs, command=options.arguments)
     return weights, load_json(card)
 

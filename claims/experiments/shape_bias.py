@@ -41,7 +41,7 @@ NETWORKS = ("replknet31n", "replknet13n", "replknet7n", "replknet3n", "resnet18n
 LARGE, SMALL = NETWORKS[0], NETWORKS[3]
 NUM_IMAGES = 500
 COARSE = 4
-"""Grids of up to so many patches a side leave all that is smaller than a quarter of the image as it is."""
+"""Grids of up to this many patches per side keep everything that is smaller than a quarter of the image."""
 GLOBAL = "global shape"
 MEASURES = (*CUES, GLOBAL)
 ANSWERS, RELIANCE, DIFFERENCE = "recorded answers", "reliance", "difference of reliance"
@@ -147,7 +147,7 @@ def _trainings(folder: Path | None) -> list[tuple[str, tuple[str, ...], str, int
     shipped = {load_json(CHECKPOINTS / f"{name}.{TAG}.json")["file"]["sha256"] for name in NETWORKS}
     for path in found:
         if not path.with_suffix(".json").is_file():
-            raise UserError(f"{path.with_suffix('.json')} is missing; replknet.train writes it beside {path.name}")
+            raise UserError(f"{path.with_suffix('.json')} is missing; replknet.train writes it next to {path.name}")
         record = load_json(path.with_suffix(".json"))
         if record["file"]["sha256"] not in shipped:
             asked.append((path.stem, (path.name.partition(".")[0],), str(path), record["recipe"]["seed"]))

@@ -192,7 +192,7 @@ def _add_readings(
     Args:
         name: What the stripes' ids begin with.
         places: Where the curves' values are.
-        where, form: How a place and a value are said.
+        where, form: Format of a place and of a value.
         names, curves: Name of each curve, and its values at the first of the places.
 
     Returns: Id of a stripe -> what it says.

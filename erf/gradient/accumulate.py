@@ -107,7 +107,7 @@ def accumulate(
     if keep_maps and begun.maps is None:
         raise UserError(
             f"{ready.label}: the interrupted run did not keep the maps of its images; go on without --keep-maps and "
-            "--overlay, or begin anew by --overwrite"
+            "--overlay, or start again with --overwrite"
         )
     begun = begun if keep_maps else replace(begun, maps=None, maxima=())
 

@@ -85,7 +85,7 @@ SINGLE = tuple(name for name, quantity in QUANTITIES.items() if not quantity.thr
 
 
 def no_such_measure(name: object, known: Iterable[str]) -> str:
-    """What is said of a name that no measure has: those that there are, the nearest first."""
+    """Error message for the name of an unknown measure: the most similar name, and all that exist."""
     names = list(known)
     near = difflib.get_close_matches(str(name), names, n=1)
     guess = f" (did you mean {near[0]!r}?)" if near else ""

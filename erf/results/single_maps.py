@@ -81,5 +81,5 @@ def load_maps(path: Path, identity: Mapping[str, Any]) -> SingleMaps:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} holds no maps of single images: {error}") from error
     if found != json.loads(json.dumps(identity)):
-        raise UserError(f"{path} is of another run than the result beside it; a run with --keep-maps makes it again")
+        raise UserError(f"{path} is of another run than the result next to it; run with --keep-maps to write it again")
     return kept

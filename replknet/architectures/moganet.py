@@ -50,7 +50,7 @@ class MultiOrderConv(nn.Module):
     def __init__(self, dim: int):
         super().__init__()
         if dim % 8:
-            raise ValueError(f"dim={dim} is no multiple of 8, in whose parts the channels are split")
+            raise ValueError(f"dim={dim} is not a multiple of 8, into which the channels are divided")
         self.parts = (dim // 8, 3 * dim // 8, dim // 2)
         middle, last = self.parts[1:]
         self.DW_conv0 = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)

@@ -52,7 +52,7 @@ class DecomposedKernelConv(nn.Module):
     def __init__(self, channels: int, kernel_size: int, small_kernel: int):
         super().__init__()
         if small_kernel >= kernel_size:
-            raise ValueError(f"small_kernel={small_kernel} is no short side beside kernel_size={kernel_size}")
+            raise ValueError(f"small_kernel={small_kernel} must be smaller than kernel_size={kernel_size}")
         self.merged = False
         self.LoRA1 = _with_norm(DepthwiseConv2d(channels, (kernel_size, small_kernel), bias=False))
         self.LoRA2 = _with_norm(DepthwiseConv2d(channels, (small_kernel, kernel_size), bias=False))

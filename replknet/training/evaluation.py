@@ -1,4 +1,4 @@
-"""How many validation images a network answers rightly, while it is trained and afterwards."""
+"""How many validation images a network classifies correctly, during and after training."""
 
 from typing import Any
 

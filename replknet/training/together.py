@@ -84,7 +84,7 @@ def _course(
     progress = folder / f"{training.stem}.progress.pt"
     if progress.exists() and not overwrite:
         if not resume:
-            raise UserError(f"{progress} is an unfinished run; --resume continues it, --overwrite begins anew")
+            raise UserError(f"{progress} is an unfinished run; --resume continues it, --overwrite starts again")
         training.load(progress)
         _logger.info("continuing after epoch %d, step %d", len(training.log), training.begun["step"])
     saved = time.monotonic()

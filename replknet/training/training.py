@@ -197,7 +197,7 @@ class Training:
         """
         state = torch.load(path, map_location=self.device, weights_only=True)
         if differences := list_differences(state["identity"], self.identity):
-            raise UserError(f"{path} is of another run ({'; '.join(differences)}); --overwrite begins anew")
+            raise UserError(f"{path} is of another run ({'; '.join(differences)}); --overwrite starts again")
         self.model.load_state_dict(state["model"])
         self.ema.module.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -36,7 +36,7 @@ _logger = logging.getLogger(__name__)
 
 
 class WeightsUnavailable(UserError):
-    """Trained weights exist nowhere, or cannot be had now."""
+    """Trained weights do not exist, or are not available now."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def find_weights(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
         tag: `arch.tag`, such as 'replknet31b.in1k'.
         pretrained_cfg: timm's description of it; `hf_hub_id` is preferred to `url`, as timm does.
 
-    Raises: WeightsUnavailable if there is no such checkpoint, or it cannot be had now; UserError if the file at hand is
+    Raises: WeightsUnavailable if there is no such checkpoint, or it is not available now; UserError if the file is
         not the published one, or cannot be written.
     """
     place = _locate(tag, pretrained_cfg)
@@ -224,7 +224,7 @@ def named_by_user(weights: str | os.PathLike[str]) -> WeightsFile:
 
 
 def random_instead(name: str, seed: int, error: WeightsUnavailable) -> str:
-    """What is said where `--weights auto` goes on with random weights; the flag that refuses comes first."""
+    """Warning that `--weights auto` continues with random weights."""
     return (
         f"{name}: RANDOM WEIGHTS (seed {seed}), since there are no others (--weights pretrained would refuse): {error}"
     )

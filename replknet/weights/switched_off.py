@@ -1,4 +1,4 @@
-"""Branches that an untrained network starts with switched off, or nearly so: which they are, and switching them on."""
+"""Residual branches that start at or near zero in an untrained network: finding and enabling them."""
 
 import math
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ _SHOWN = 3
 
 
 class Branch(NamedTuple):
-    """A branch that is switched off by a parameter.
+    """A branch that is multiplied by a parameter at or near zero.
 
     Attributes:
         place: Name of the block it belongs to.
         kind: 'norm', 'scale' or 'response'.
-        parameter: That multiplies the branch.
-        start: Its value.
-        target: What switches the branch on.
+        parameter: Parameter that multiplies the branch.
+        start: Its initial value.
+        target: Value that enables the branch.
     """
 
     place: str
@@ -39,11 +39,11 @@ class Branch(NamedTuple):
 
 
 def find_branches(model: nn.Module) -> list[Branch]:
-    """The branches of a network that start at nothing, or next to it.
+    """The branches of a network that start at or near zero.
 
     Of normalisation weights and the weights of global response normalisation those that are zero everywhere, and layer
     scales: one number for each channel, all the same and at most 0.1. A network whose blocks multiply features by
-    features names a smaller layer scale to be switched on with, `layer_scale_at_random`. Products grow from block to
+    features names a smaller layer scale for random weights, `layer_scale_at_random`. Products grow from block to
     block, untrained batch normalisation does not hold them, and with layer scales of 1 the last map of most VANs and
     MogaNets is not a number.
     """
@@ -86,7 +86,7 @@ def switch_on(branches: Sequence[Branch]) -> str:
 
 
 def describe_branches(branches: Sequence[Branch]) -> str:
-    """Which branches were switched on, for the reader of a log message."""
+    """Text for the log: which branches were enabled, and how."""
     said = []
     for kind, (_, what) in _KINDS.items():
         of_kind = [branch for branch in branches if branch.kind == kind]

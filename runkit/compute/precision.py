@@ -67,7 +67,7 @@ def _can_be_timed(precision: str, device: torch.device) -> bool:
 
 @lru_cache
 def product_rate(precision: str, device: torch.device) -> float:
-    """Floating-point operations a second of a matrix product on a device, 2 n³ of n × n matrices.
+    """Floating-point operations per second of a matrix product on a device, 2 n³ of n × n matrices.
 
     The fastest of three products, after one that warms up, with the threads that PyTorch has at the first call.
 

@@ -149,7 +149,7 @@ def read_raw_data(path: str | Path) -> RawData:
         found = f"{len(subjects)} observers ({', '.join(subjects[:3])})" if subjects else "no rows"
         raise UserError(f"{path} holds {found}; a raw-data CSV has one observer and one row per trial")
     if not subjects[0].isprintable() or not subjects[0].strip():
-        raise UserError(f"{path}: subj {subjects[0]!r} is no name of an observer")
+        raise UserError(f"{path}: subj {subjects[0]!r} is not the name of an observer")
     _refuse_doubtful(path, subjects[0])
     return RawData(path, hashlib.sha256(content).hexdigest(), subjects[0], columns)
 
@@ -161,4 +161,4 @@ def _refuse_doubtful(path: Path, subject: str) -> None:
     if subject.lower().startswith(PERSON_PREFIX) and not subject.startswith(PERSON_PREFIX):
         raise UserError(f"{path}: subj {subject!r}: a person's begins with {PERSON_PREFIX!r} in small letters")
     if subject == "people":
-        raise UserError(f"{path}: subj 'people' stands for all persons together; give the observer another name")
+        raise UserError(f"{path}: subj 'people' means all persons together; give the observer another name")

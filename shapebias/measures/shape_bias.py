@@ -264,7 +264,7 @@ def _consistency(one: np.ndarray, other: np.ndarray) -> Consistency:
 
 
 def count_by_image(observer: Observer) -> pd.DataFrame:
-    """One row an image, sorted by its name: what all who answered said of it.
+    """One row per image, sorted by name: the answers of all observers to it.
 
     Returns: Columns `image`, `category` (of the shape), and counts of trials: `trials`, `two_cue_trials` (0 for an
         image with one cue), `conflict`, `shape_hit`, `texture_hit`, `neither`, `correct`; for each cue `<cue>_ranked`,

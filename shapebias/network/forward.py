@@ -1,4 +1,4 @@
-"""One batch of images through a network of anybody's, and what is said where its answer is no table of classes."""
+"""One batch of images through any network, and errors for outputs that are not a table of classes."""
 
 from collections.abc import Sequence
 

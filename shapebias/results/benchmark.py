@@ -184,7 +184,7 @@ def read_benchmark(path: Path) -> BenchmarkFile:
     content = load_json(path)
     missing = [key for key in (*BenchmarkMeasures.__required_keys__, "raw_data", "published") if key not in content]
     if missing:
-        raise UserError(f"{path} is no benchmark of shapebias.benchmark: it has no {sorted(missing)[0]!r}")
+        raise UserError(f"{path} is not a result of shapebias.benchmark: it has no {sorted(missing)[0]!r}")
     return cast(BenchmarkFile, content)
 
 

@@ -176,7 +176,7 @@ def read_comparison(path: Path) -> RelianceComparison:
     try:
         content["results"]["networks"], content["results"]["differences"]["pairs"], content["results"]["control"]
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is no comparison of shapebias.reliance: it has no {error}") from None
+        raise UserError(f"{path} is not a comparison of shapebias.reliance: it has no {error}") from None
     return cast(RelianceComparison, content)
 
 

@@ -234,7 +234,7 @@ def _check_image(path: Path, experiment: Experiment) -> Stimulus:
     if (others := experiments_of_name(path.name)) and experiment.name not in others:
         raise UserError(f"{path} is not one of the {experiment.what}: by its name it is of {' or '.join(others)}")
     if not path.is_file():
-        raise UserError(f"{path} is not a PNG image: it is no regular file")
+        raise UserError(f"{path} is not a PNG image: it is not a regular file")
     try:
         with path.open("rb") as file:
             head = file.read(24)

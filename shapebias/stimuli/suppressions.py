@@ -150,7 +150,7 @@ def _load_own(text: str) -> Suppression:
     """
     function = load_plugin(text)
     if not callable(function):
-        raise UserError(f"--suppress {text} is no function")
+        raise UserError(f"--suppress {text} is not a function")
     name, strengths, cue = text.rpartition(":")[2], getattr(function, "strengths", None), getattr(function, "cue", None)
     if name in SUPPRESSIONS or name in (*CUES, "all", "none"):
         raise UserError(f"--suppress {text}: {name!r} has a meaning already; give the function another name")

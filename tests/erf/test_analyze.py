@@ -189,7 +189,7 @@ def test_as_many_images_as_needed(photo_folder, tmp_path, capsys, caplog):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--until 5", "'5' is no share between 0 and 1; write 5% or 0.05"),
+        ("--until 5", "'5' is not a share between 0 and 1; write 5% or 0.05"),
         ("--until 5% --num-images 9", "--until measures at least 10 images; --num-images 9 allows fewer"),
         ("--until 5%", "--until measures at least 10 images; there are 4 (photos)"),
     ],

@@ -209,7 +209,7 @@ CASES = [
         ASKED,
         "`--size large`",
         options("--size", "large"),
-        "error: argument --size: 'large' is no size: take a side in pixels, such as 512, or height and width, such as 384x128",
+        "error: argument --size: 'large' is not a size: give a side in pixels, such as 512, or height and width, such as 384x128",
     ),
     Case(ASKED, "`--num-images 0`", options("--num-images", "0"), "error: --num-images 0: take at least 1"),
     Case(ASKED, "`--num-images -3`", options("--num-images", "-3"), "error: --num-images -3: take at least 1"),

@@ -100,7 +100,7 @@ def test_fields_of_one_layer_and_size_are_taken(results, capsys):
     assert relate(*paths, size=size).correlation.spearman == pytest.approx(1)
     with pytest.raises(SystemExit):
         build_parser().parse_args(["--erf", "a", "--shape-bias", "b", "--size", "96by32"])
-    assert "'96by32' is no size: take a side in pixels, such as 512, or height and width" in capsys.readouterr().err
+    assert "'96by32' is not a size: give a side in pixels, such as 512, or height and width" in capsys.readouterr().err
 
 
 def test_random_weights_are_shown_hollow_and_never_correlated(results):

@@ -201,7 +201,7 @@ def test_a_network_of_the_hub(hub):
 @pytest.mark.usefixtures("hub")
 def test_a_repository_that_is_no_network_of_timm(monkeypatch, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
-    with pytest.raises(UserError, match=r"is no network of timm: its config.json names the architecture None"):
+    with pytest.raises(UserError, match=r"is not a timm network: its config.json names the architecture None"):
         resolve_weights("hf-hub:me/bert")
 
 
@@ -210,7 +210,7 @@ def test_the_hub_out_of_reach(monkeypatch):
         raise RuntimeError("the test has no network")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fails)
-    with pytest.raises(WeightsUnavailable, match=r"hf-hub:timm/resnet18 cannot be had: the test has no network"):
+    with pytest.raises(WeightsUnavailable, match=r"hf-hub:timm/resnet18 cannot be obtained: the test has no network"):
         resolve_weights("hf-hub:timm/resnet18")
 
 

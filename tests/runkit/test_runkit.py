@@ -255,7 +255,7 @@ def test_a_folder_is_tried_before_the_work_and_left_as_it_was(tmp_path, monkeypa
     refuse_unwritable(tmp_path / "not" / "there" / "yet")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="link is no folder; name a folder you may write to"):
+    with pytest.raises(UserError, match="link is not a folder; name a folder you may write to"):
         refuse_unwritable(tmp_path / "link" / "out")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match=rf"cannot write {tmp_path / 'out'}: {tmp_path} is not yours to write to"):

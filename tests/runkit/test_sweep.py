@@ -275,7 +275,9 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_begins(tmp_p
     (tmp_path / "file").write_text("")
     tool = Counting(tmp_path / "file" / "out", "a", output=tmp_path / "file" / "out")
     for work in (run_sweep, foresee_sweep):
-        with pytest.raises(UserError, match=r"cannot write .*out: .*file is no folder; name a folder you may write to"):
+        with pytest.raises(
+            UserError, match=r"cannot write .*out: .*file is not a folder; name a folder you may write to"
+        ):
             work(tool)
     assert tool.calls == []
 

@@ -66,7 +66,7 @@ def test_all_images_are_as_without_the_option(names):
 
 def test_result_and_comparison_are_of_the_images_taken(quick, arguments, people_folder, tmp_path, capsys, caplog):
     assert run(arguments, "--num-images", str(COUNT)) == 0
-    assert "32 of 128 cue-conflict images are asked" in caplog.text
+    assert "32 of 128 cue-conflict images are used" in caplog.text
     folder = tmp_path / "out" / "shapebias"
     content = read(folder / f"{NETWORK}.json")
     assert content["results"]["trials"] == COUNT

@@ -92,7 +92,9 @@ def capture(model: nn.Module, run: Callable[[], object], layer: Layer) -> Any:
     if module is None or layer.name == "":
         raise LayerError(f"layer {layer.name!r}: there is no such module; there are {some_names(model)}")
     if isinstance(module, torch.jit.ScriptModule):
-        raise LayerError(f"layer {layer.name!r} is scripted, so its output cannot be had; take the network unscripted")
+        raise LayerError(
+            f"layer {layer.name!r} is scripted, so its output cannot be captured; use the network without scripting"
+        )
     wanted = layer.call
     if wanted is not None and wanted < 0:
         with torch.no_grad():

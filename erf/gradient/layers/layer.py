@@ -1,4 +1,4 @@
-"""What a layer is asked by, and what is wrong with one that cannot be had."""
+"""How a layer is specified, and errors for layers that cannot be used."""
 
 import re
 from dataclasses import dataclass

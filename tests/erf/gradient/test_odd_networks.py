@@ -167,7 +167,7 @@ def test_a_network_with_a_scripted_module():
     for plain in (False, True):
         found = erf.contribution_map(model, photo(), plain=plain)
         assert (found - expected).norm() < 1e-5 * expected.norm()
-    with pytest.raises(LayerError, match="layer 'second' is scripted, so its output cannot be had"):
+    with pytest.raises(LayerError, match="layer 'second' is scripted, so its output cannot be captured"):
         erf.contribution_map(model, photo(), layer="second")
 
 

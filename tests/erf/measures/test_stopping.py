@@ -46,7 +46,7 @@ def test_shares_are_read(text, share):
 
 @pytest.mark.parametrize("text", ["5", "0", "100%", "-5%", "5%%", "five", "nan", ""])
 def test_other_words_are_no_shares(text):
-    with pytest.raises(ValueError, match=r"is no share between 0 and 1; write 5% or 0\.05"):
+    with pytest.raises(ValueError, match=r"is not a share between 0 and 1; write 5% or 0\.05"):
         read_share(text)
 
 

@@ -545,7 +545,7 @@ def test_decomposed_kernel_is_two_strips_and_a_square():
 
 
 def test_channels_that_cannot_be_split():
-    with pytest.raises(ValueError, match="dim=12 is no multiple of 8"):
+    with pytest.raises(ValueError, match="dim=12 is not a multiple of 8"):
         MultiOrderConv(12)
 
 

@@ -391,7 +391,7 @@ def test_a_folder_with_almost_the_name_of_a_dataset(write, tmp_path, name, meant
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
     os.mkfifo(tmp_path / "net.csv")
-    with pytest.raises(UserError, match=r"net\.csv: it is no regular file, but a pipe"):
+    with pytest.raises(UserError, match=r"net\.csv: it is not a regular file, but a pipe"):
         read_raw_data(tmp_path / "net.csv")
 
 

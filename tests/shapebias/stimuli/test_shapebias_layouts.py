@@ -197,5 +197,5 @@ def test_other_content_under_published_names_is_told(link_images, tmp_path, capl
 def test_a_pipe_among_the_images_is_refused_instead_of_waited_for(tmp_path):
     (tmp_path / "edge" / "cat").mkdir(parents=True)
     os.mkfifo(tmp_path / "edge" / "cat" / "cat1.png")
-    with pytest.raises(UserError, match=r"cat1\.png is not a PNG image: it is no regular file"):
+    with pytest.raises(UserError, match=r"cat1\.png is not a PNG image: it is not a regular file"):
         read_stimuli(tmp_path / "edge", EXPERIMENTS["edge"], complete=False)

@@ -168,7 +168,7 @@ def test_a_function_of_the_users(tmp_path):
     ("code", "message"),
     [
         ("def greyscale(image):\n    return image\n", "greyscale' has a meaning already"),
-        ("own = 3\n", "own is no function"),
+        ("own = 3\n", "own is not a function"),
         ("def own(image):\n    return image\nown.cue = 'size'\n", "its attribute `cue` is 'size'; it must be one of"),
         ("def own(image, s):\n    return image\nown.strengths = (1, 1.0)\n", "must be different numbers"),
         ("def own(image, s):\n    return image\nown.strengths = 3\n", "must be different numbers"),
