@@ -112,7 +112,7 @@ def test_plain_form_is_recorded(run):
 
 
 def test_comparison(draw):
-    names = ["tf_efficientnet_lite0.in1k", "resnet18"]
+    names = ["test_efficientnet", "test_resnet"]
     code, out, _ = draw("--model", *names, "--weights", "random", "--formats", "png", "pdf", "svg")
     assert code == 0
     assert all(name in out for name in names)
@@ -466,10 +466,11 @@ def test_networks_at_several_sizes_get_a_column_each(run):
 
 
 def test_a_reduced_precision_says_what_it_costs(run):
-    code, _, err = run("--model", "resnet18", "--weights", "random", "--precision", "bfloat16")
+    network = ("--model", "test_resnet", "--weights", "random", "--num-images", "1")
+    code, _, err = run(*network, "--precision", "bfloat16")
     assert code == 0
     assert "in bfloat16 the map of class0/0.png differs from float32 by" in err
-    saved = read(run.folder / "resnet18.json")
+    saved = read(run.folder / "test_resnet.json")
     assert saved["precision_difference"]["image"] == "class0/0.png"
     assert 1e-4 < saved["precision_difference"]["relative_l2"] < 1
 

@@ -53,6 +53,7 @@ def test_an_unknown_category_in_the_pieces_is_refused():
         parse_image_name("0001_cop_dnn_c30_fish_10_n03041632_7380.png")
 
 
+@pytest.mark.usefixtures("tenth")
 @pytest.mark.parametrize("experiment", ONE_FOLDER, ids=lambda experiment: experiment.name)
 def test_a_made_up_archive_of_each_experiment_is_read(experiment: Experiment, made_up_archive):
     folder = made_up_archive(experiment.name)

@@ -167,11 +167,11 @@ def test_an_archive_of_something_else_is_refused_and_leaves_nothing(tmp_path):
 
 
 @pytest.fixture
-def cache(benchmark_folder, web, tmp_path, monkeypatch) -> Path:
-    """The cache, empty; the address of the archive leads to one of the test's benchmark."""
+def cache(few_images, tenth, web, tmp_path, monkeypatch) -> Path:
+    """The cache, empty; the address of the archive leads to one of a tenth of the test's benchmark."""
     monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path / "cache"))
     with tarfile.open(tmp_path / "archive", "w:gz", compresslevel=1) as tar:
-        pack(tar, benchmark_folder)
+        pack(tar, few_images)
     web.files["/archive"] = (tmp_path / "archive").read_bytes()
     known = KnownFile("cue-conflict.tar.gz", "test", None, None, web.url("/archive"))
     monkeypatch.setattr(stimuli, "known_files", lambda section: {known.name: known})
@@ -179,8 +179,8 @@ def cache(benchmark_folder, web, tmp_path, monkeypatch) -> Path:
 
 
 def test_the_archive_is_fetched_once_and_then_taken_from_the_cache(cache, web):
-    assert len(find_stimuli()) == 1280
-    assert len(find_stimuli()) == 1280
+    assert len(find_stimuli()) == 128
+    assert len(find_stimuli()) == 128
     assert len(web.requests) == 1
     kept = sorted(path.name for path in cache.iterdir() if not path.name.startswith("."))
     assert kept == ["cue-conflict", "cue-conflict.sha256"]
@@ -197,7 +197,7 @@ def test_a_damaged_archive_is_fetched_again_by_the_next_run(cache, web):
     web.answers = [lambda handler, content: serve(handler, content[:5000])]
     with pytest.raises(UserError, match=r"cue-conflict\.tar\.gz cannot be unpacked"):
         find_stimuli()
-    assert len(find_stimuli()) == 1280
+    assert len(find_stimuli()) == 128
 
 
 def test_an_archive_that_breaks_off_leaves_nothing_but_what_can_be_continued(cache, web):
@@ -205,7 +205,7 @@ def test_an_archive_that_breaks_off_leaves_nothing_but_what_can_be_continued(cac
     with pytest.raises(UserError, match=r"404 .*unpack http.* and name its folder with --stimuli"):
         find_stimuli()
     assert not (cache / "cue-conflict").exists()
-    assert len(find_stimuli()) == 1280
+    assert len(find_stimuli()) == 128
 
 
 def test_the_published_benchmark_is_recognised(data_dir):
