@@ -1,4 +1,4 @@
-"""Time and memory of contribution maps, as keyed CSV rows: this tool beside the released script's steps; its growth.
+"""Time and memory of contribution maps, as keyed CSV rows: this tool and the released script's steps; growth.
 
 Experiments: `compare`, each network by every provider (`benchmarks.erf_worker` says what they are); `growth`, this tool
 against image size, batch size, number of images and network size.

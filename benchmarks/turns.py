@@ -1,4 +1,4 @@
-"""Providers that take turns: each a process of its own, so that its memory and its allocator are its own.
+"""Providers that take turns: each in a separate process, with its own memory and allocator.
 
 A provider's program calls `serve`; the benchmark holds a `Worker` for each and asks them in turn, a line at a time.
 """

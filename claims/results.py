@@ -1,4 +1,4 @@
-"""Files and text of a claim that was put to the test."""
+"""Files and text of a tested claim."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

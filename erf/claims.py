@@ -1,4 +1,4 @@
-"""`python -m erf.claims`: the command of the `claims` package under its first name."""
+"""`python -m erf.claims`: the command of the `claims` package under the name of this tool."""
 
 import runpy
 

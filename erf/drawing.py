@@ -1,4 +1,4 @@
-"""What can be asked of a picture of receptive fields: its width, colours, squares, window and words.
+"""Options of the pictures of receptive fields: width, colours, squares, window and text.
 
 Nothing here loads matplotlib, so the command line can check its options before any work begins.
 """

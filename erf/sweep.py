@@ -1,4 +1,4 @@
-"""Contribution maps of networks as files: the hooks that the receptive-field tool gives to the life of a run.
+"""Contribution maps of networks as files: the hooks of the receptive-field tool for `runkit.sweep`.
 
 Images -> network -> mean map (`.npz`) -> measures (`.json`) -> picture. torch is loaded when a network has to run; what
 is on disk is measured and drawn without it.

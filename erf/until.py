@@ -1,4 +1,4 @@
-"""What `--until` says: the width of an interval, as a share of its value, at which enough images are measured."""
+"""The option `--until`: the width of an interval, as a share of the value, at which enough images are measured."""
 
 from runkit.intervals import FEW
 

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(config: Config) -> int:
-    """Do what `config` asks; under torchrun rank 0 speaks and writes for all."""
+    """Do what `config` asks; under torchrun, rank 0 prints and writes for all ranks."""
     if config.console.list_models is not None or config.console.dry_run:
         return _tell(config) if is_main_process() else 0
     _refuse_repetitions(config)

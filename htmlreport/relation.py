@@ -1,4 +1,4 @@
-"""Does a network that looks farther go by shape? Receptive field against shape bias, over networks measured by both.
+"""Do networks with larger receptive fields rely more on shape? Receptive field against shape bias.
 
 arXiv:2203.06717 conjectures that large effective receptive fields make for shape bias. Here a network's field (a JSON
 of `erf.visualize`) and its shape bias (a JSON of `shapebias.run`) are set side by side where both are of the very same

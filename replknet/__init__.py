@@ -1,4 +1,4 @@
-"""The model zoo that both tools share: RepLKNet beside every network of timm, and how weights get into it.
+"""The model zoo that both tools share: RepLKNet, every network of timm, and their weights.
 
 Importing this package registers the networks, so `timm.create_model("replknet31b")` works for anyone. Python imports
 this package before its commands `python -m replknet.train` and `python -m replknet.evaluate`; those two register the

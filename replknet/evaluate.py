@@ -1,4 +1,4 @@
-"""`python -m replknet.evaluate`: weights that were trained elsewhere, evaluated here and given their model card.
+"""`python -m replknet.evaluate`: evaluate weights that were trained elsewhere, and write their model card.
 
 Each file NAME.TAG.safetensors needs the record NAME.TAG.json and the learning curve NAME.TAG.csv that `replknet.train`
 wrote beside it. The weights stay as they are. The record and the card NAME.TAG.md are written anew: top-1 on all

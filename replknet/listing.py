@@ -1,4 +1,4 @@
-"""Every network of the zoo, and where its trained weights would come from; for `--list-models` of both tools."""
+"""Listing networks and the sources of their trained weights; for `--list-models` of both tools."""
 
 import fnmatch
 from collections import Counter

@@ -1,4 +1,4 @@
-"""`python -m replknet.train`: networks of the zoo trained on a folder of images, by timm's parts and one recipe.
+"""`python -m replknet.train`: train networks on a folder of images, with components of timm and one recipe.
 
 Images are augmented, and the network optimised, scheduled and averaged (EMA) by timm. The folder has `train` and `val`
 with one folder per class, as torchvision's Imagenette download has. A run is saved as it goes on, and one that was

@@ -1,4 +1,4 @@
-"""Any network of timm, RepLKNet among them, with weights that are known: `load_model` serves both tools.
+"""Networks of timm, including RepLKNet, with known weights: both tools use `load_model`.
 
 What a network's weights are is part of every result, so a network never comes without its `WeightsRecord`.
 """

@@ -1,4 +1,4 @@
-"""What notebooks show of a result, told to IPython from above, so that no result has to know of figures."""
+"""Representation of results in notebooks, registered with IPython so that results need not import figures."""
 
 import importlib
 import sys

@@ -1,4 +1,4 @@
-"""Options that the command lines of all tools have, defined once: as arguments, as fields, and how a command speaks."""
+"""Options that all command lines share, defined once: as arguments and as fields."""
 
 import argparse
 import logging
@@ -39,7 +39,7 @@ _Group = argparse.ArgumentParser | argparse._ArgumentGroup
 
 @dataclass(frozen=True)
 class Console:
-    """How a command speaks.
+    """What a command prints.
 
     Attributes:
         json: Whether stdout gets the summary as JSON, and nothing else, instead of a table.
@@ -68,7 +68,7 @@ class Console:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What every tool is asked for; the names are those of the options.
+    """Options that all tools share; the names are those of the options.
 
     Attributes:
         model: Networks.
@@ -83,9 +83,9 @@ class RunOptions:
         formats: File formats of the pictures.
         report: Whether to write the HTML page, too.
         resume: Whether to continue an unfinished run.
-        overwrite: Whether to replace results that are there.
+        overwrite: Whether to replace existing results.
         arguments: The command line that asked, for the provenance.
-        console: How the command speaks.
+        console: What the command prints.
     """
 
     model: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class RunOptions:
         return [(name, weights) for name in self.model for weights in self.weights]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: what determines the results and their files; how the command was called and spoke does not."""
+        """For JSON: what determines the results and their files, without how the command was called and printed."""
         options = asdict(self)
         del options["console"], options["arguments"]
         return {key: _plain(value) for key, value in options.items()}

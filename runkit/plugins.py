@@ -1,6 +1,6 @@
 """Code that a user names on the command line: `FILE.py:NAME` or `package.module:NAME`.
 
-Such code runs with the user's rights, as any program that the user starts. Nothing is run that was not named.
+Such code runs with the user's permissions, like any program that the user starts. No other code is run.
 """
 
 import importlib

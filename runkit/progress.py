@@ -1,4 +1,4 @@
-"""Progress of an unfinished run: one `.npz` that says whose it is, and when to write it.
+"""Progress of an unfinished run: a `.npz` with the identity of the run, and when to write it.
 
 The file holds the arrays of the work done so far, and a `head`, JSON text: `identity` (what determines the result) and
 whatever else the tool needs to go on.

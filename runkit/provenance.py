@@ -1,4 +1,4 @@
-"""What made a result: versions, commit, machine, command. Saved in every JSON beside the numbers."""
+"""Provenance of a result: versions, commit, machine, command. Saved in every JSON."""
 
 import os
 import platform

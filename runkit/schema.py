@@ -1,4 +1,4 @@
-"""The JSON Schema of a result, made from the `TypedDict` that says what the result holds: the two cannot drift apart.
+"""The JSON Schema of a result, generated from the `TypedDict` of the result, so that the two always agree.
 
 Understood are `TypedDict`, `Literal`, `None`, `bool`, `int`, `float`, `str`, `Any`, unions of these, `Sequence[X]`,
 `Mapping[str, X]`, and `Annotated[X, Keywords(minimum=0, description="...")]`. The schema of a package's results lies

@@ -1,4 +1,4 @@
-"""One life of a run, the same for every tool.
+"""The course of a run, the same for every tool.
 
 A tool gives its hooks (`Tool`), and `run_sweep` lives them for every network that was asked for:
 

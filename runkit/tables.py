@@ -1,4 +1,4 @@
-"""Tables of results: as text, as CSV with the numbers in full, for LaTeX and for notebooks."""
+"""Tables of results: as text, as CSV with full precision, for LaTeX and for notebooks."""
 
 import csv
 import html

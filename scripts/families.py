@@ -1,4 +1,4 @@
-"""Write the table of docs/families.md anew: which layer is the last map of each family of timm's networks.
+"""Update the table of docs/families.md: which layer is the last map of each family of timm's networks.
 
 Each family is looked at by one small network, without weights that had to be fetched: the network is run once on an
 image without data (`erf.gradient.fields.follow`). A test compares the page with what this gives.

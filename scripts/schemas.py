@@ -1,4 +1,4 @@
-"""Write the JSON Schemas of both tools' results anew, from the types that say what the results hold."""
+"""Generate the JSON Schemas of both tools' results from the types of the results."""
 
 import json
 from pathlib import Path

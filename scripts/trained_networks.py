@@ -1,4 +1,4 @@
-"""Write docs/trained-networks.md anew, and its picture of the learning curves, from the records of the trainings.
+"""Update docs/trained-networks.md and its picture of the learning curves, from the records of the trainings.
 
 Each training leaves a record (JSON) and a learning curve (CSV), by `replknet.train` or `replknet.evaluate`. Those of
 the shipped weights are in replknet/checkpoints; those of more trainings, whose weights are too large to be shipped, in

@@ -57,7 +57,7 @@ class BenchmarkOptions:
         formats: File formats of the pictures.
         report: Whether to write the HTML page, too.
         arguments: The command line that asked.
-        console: How the command speaks.
+        console: What the command prints.
     """
 
     raw: tuple[Path, ...]

@@ -1,4 +1,4 @@
-"""What a run is asked for: the command line of `shapebias.run` and the configuration it becomes."""
+"""The command line of `shapebias.run`, and the configuration that it is parsed into."""
 
 import argparse
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What was recorded before: people, answers in CSVs, and saved probabilities, measured without any network."""
+"""Measuring recorded data without any network: people, answers in CSV files, and saved probabilities."""
 
 import logging
 import time

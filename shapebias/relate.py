@@ -1,4 +1,4 @@
-"""`python -m shapebias.relate`: the command of `htmlreport.relate`, which stands above both tools."""
+"""`python -m shapebias.relate`: the command of `htmlreport.relate`, a package above both tools."""
 
 import runpy
 

@@ -1,4 +1,4 @@
-"""Reliance as files: the hooks that `shapebias.reliance` gives to the life of a run.
+"""Reliance as files: the hooks of `shapebias.reliance` for `runkit.sweep`.
 
 Images -> suppressions -> network -> answers (`.npz`) -> measures (`.json`). torch is loaded when a network has to be
 asked; answers that are saved are measured without it.

@@ -1,4 +1,4 @@
-"""`python -m shapebias.run`: answers of networks of the zoo, or recorded ones, with people beside them.
+"""`python -m shapebias.run`: answers of networks, or recorded answers, compared with people.
 
 Of cue-conflict images they give shape bias, of the other experiments of the human benchmark accuracy.
 """
@@ -62,7 +62,7 @@ class _Part:
 def execute(config: Config) -> int:
     """Do what `config` asks: answers, measures, files, and the table on stdout.
 
-    Under torchrun rank 0 speaks and writes for all.
+    Under torchrun, rank 0 prints and writes for all ranks.
 
     Returns: 0, or another exit code if a network could not be measured (see `runkit.Failures`).
     Raises: UserError for an input or environment error; its line names the problem and the fix.

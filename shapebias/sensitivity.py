@@ -1,4 +1,4 @@
-"""`python -m shapebias.sensitivity`: how far shape bias depends on choices that are not the network's.
+"""`python -m shapebias.sensitivity`: how much shape bias depends on how it is computed.
 
 From saved probabilities: how the classes of a category become one number (mean, sum, maximum), whether the answer is
 one of 16 categories or of all 1000 classes, and, where the probabilities of both were saved, whose preprocessing the

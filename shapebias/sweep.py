@@ -1,4 +1,4 @@
-"""Networks' answers as files: the hooks that the shape-bias tool gives to the life of a run.
+"""Networks' answers as files: the hooks of the shape-bias tool for `runkit.sweep`.
 
 Stimuli -> network -> probabilities (`.npz`) -> decisions (CSV) -> measures (`.json`). torch is loaded when a network
 has to be asked; what is on disk is decided and measured without it.

@@ -1,4 +1,4 @@
-"""The model-vs-human toolbox as a partner: its `Evaluate` and `Plot` run the networks of our zoo on all its datasets.
+"""Interface to the model-vs-human toolbox: its `Evaluate` and `Plot` run our networks on all its datasets.
 
 The toolbox is published as a repository only. Install it by
 

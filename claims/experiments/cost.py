@@ -1,4 +1,4 @@
-"""What large kernels cost: parameters and FLOPs of RepLKNets that differ in their kernels alone, counted exactly.
+"""What large kernels cost: parameters and FLOPs of RepLKNets that differ only in their kernels, counted exactly.
 
 A network is built without memory for its weights, and PyTorch counts the operations of one forward pass. FLOPs are
 multiply-accumulates, as in the paper.

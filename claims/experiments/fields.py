@@ -1,4 +1,4 @@
-"""Receptive fields for claims, by the tool's own path: finished maps are kept, unfinished ones gone on with."""
+"""Receptive fields for claims, measured as by the tool: finished maps are kept, unfinished ones are continued."""
 
 import logging
 from collections.abc import Sequence

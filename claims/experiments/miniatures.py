@@ -1,4 +1,4 @@
-"""Claims about training, in miniature: small MobileNetV2s that differ in their depthwise kernels alone.
+"""Claims about training, on a small scale: MobileNetV2s that differ only in their depthwise kernels.
 
 Each network is trained by `replknet.train` with one recipe, and its receptive field measured. A finished network is
 kept in `<output>/networks` and serves every claim that needs it; an unfinished one is gone on with. The direction

@@ -1,4 +1,4 @@
-"""Words of a figure: what a result is called, and what made the figure."""
+"""Text in a figure: the names of results, and a caption that says how the figure was made."""
 
 from collections.abc import Sequence
 

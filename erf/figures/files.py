@@ -1,4 +1,4 @@
-"""Pictures as files: a result beside its measures, and several results compared, with their tables."""
+"""Pictures as files: of a single result, and of a comparison of several results, with their tables."""
 
 from collections.abc import Sequence
 from dataclasses import fields

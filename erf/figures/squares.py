@@ -1,4 +1,4 @@
-"""The squares of a map as lines: a shade each, thin where they are close, dashes that alternate where they are one.
+"""The squares of a map as lines: one shade each, thin where they are close, alternating dashes where they coincide.
 
 A square that holds a larger share is never smaller. Where several coincide on paper, each is dashed, and its dashes
 stand in the gaps of the others; the legend then names such lines.

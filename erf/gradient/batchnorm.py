@@ -1,4 +1,4 @@
-"""Protection against a fault of PyTorch in the gradient of batch normalisation.
+"""Workaround for an error of PyTorch in the gradient of batch normalisation.
 
 On CPU (seen in torch 2.14) the backward pass of a normalisation in eval mode decides by `suggest_memory_format` whether
 input and incoming gradient lie in memory in the same order, and by `is_contiguous` whether they are dense. The two

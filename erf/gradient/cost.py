@@ -1,4 +1,4 @@
-"""What contribution maps of a network would take: time and memory, estimated from runs of it at small sizes."""
+"""Estimates of the time and memory for contribution maps of a network, from runs at small sizes."""
 
 import logging
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The type of numbers in which a network takes its images."""
+"""The number format in which a network takes its images."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Images as a network wants them, for use from Python."""
+"""Normalised images for a network, for use from Python."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The jobs of a run: one map for each network, weights, size and layer that it was asked for."""
+"""The jobs of a run: one map per network, weights, size and layer."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which units of a feature map are asked, and how the maps of several are laid over each other."""
+"""The units of a feature map that are measured, and the superposition of the maps of several units."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

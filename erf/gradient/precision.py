@@ -1,4 +1,4 @@
-"""Arithmetic of less than float32: what it is called, what runs it, and by how much it changes a map."""
+"""Reduced precision: its names, how it is run, and by how much it changes a map."""
 
 from contextlib import AbstractContextManager
 

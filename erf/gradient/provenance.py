@@ -1,4 +1,4 @@
-"""What a contribution map says about its making: the units asked, the weights, the images, the computation."""
+"""Provenance of a contribution map: units, weights, images and computation."""
 
 from collections.abc import Sequence
 

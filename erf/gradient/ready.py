@@ -1,4 +1,4 @@
-"""A network made ready for contribution maps, and what is asked of it."""
+"""Preparing a network for contribution maps."""
 
 import logging
 from collections.abc import Iterator, Sequence

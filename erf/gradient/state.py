@@ -1,4 +1,4 @@
-"""A network is left as it was found: what its forward pass writes to modules is put back."""
+"""Restoring the state of a network: whatever its forward pass writes to modules is reset."""
 
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator

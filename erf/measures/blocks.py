@@ -1,4 +1,4 @@
-"""Measures of receptive fields that are no sums: participation and entropy area, and the published logarithm.
+"""Measures of receptive fields that are not sums: participation and entropy area, and the published logarithm.
 
 Participation and entropy area of a mean of N noisy maps grow with N: noise makes a map look peaked. Beside the value of
 the mean map stands what it tends to as images are added: the noise of the mean, known from the scatter of the images'

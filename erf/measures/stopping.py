@@ -1,4 +1,4 @@
-"""When enough images are measured: the interval of the side that holds half of the contribution is narrow enough.
+"""When to stop: the interval of the side that holds half of the contribution is narrow enough.
 
 The rule looks after each image, from the tenth on, so it depends neither on the batch size nor on the number of ranks.
 A rule that looks at the interval stops a little too early as often as the interval happens to be narrow, so intervals

@@ -1,4 +1,4 @@
-"""What is kept of each image's contribution map: sums that let every measure be taken again over other images.
+"""Sums of each image's contribution map, from which every measure can be computed for any choice of images.
 
 Rings, annuli and moments are linear in the map: those of a weighted mean of maps are the weighted mean of those, so
 squares, moments and radial profile of any such mean follow exactly. Measures that are not sums (participation and

@@ -1,4 +1,4 @@
-"""A measured number that knows its interval, for use from Python."""
+"""A measured number with its interval, for use from Python."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What the JSON of a receptive field holds, as types; `result.schema.json` beside this file is made of them.
+"""What the JSON of a receptive field holds, as types; `result.schema.json` is generated from them.
 
 The `.npz` holds the same without `results`, and with the network's `name`.
 """

@@ -1,4 +1,4 @@
-"""Results on disk: the `.npz` that everything after the network starts from, and the `.json` beside it.
+"""Results on disk: the `.npz`, from which everything can be computed without the network, and its `.json`.
 
 `.npz` of a finished run:
     contribution   float64 (H, W): mean over images of the rectified, colour-summed gradient, unscaled

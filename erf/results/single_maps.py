@@ -1,4 +1,4 @@
-"""The maps of single images, kept on request: `<name>.maps.npz` beside a result.
+"""The maps of single images, saved on request in `<name>.maps.npz` next to a result.
 
 maps           float16 (N, H, W): each image's map over its own maximum, so from 0 to 1
 maxima         float64 (N,): the maxima that the maps were divided by; a map times its maximum is unscaled

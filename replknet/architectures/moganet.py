@@ -1,4 +1,4 @@
-"""MogaNet: depthwise kernels of three reaches, on shares of the channels, and gates, registered in timm.
+"""MogaNet: gated depthwise convolutions with kernels of three sizes on parts of the channels, registered in timm.
 
 Paper: Li, Wang, Liu, Tan, Lin, Wu, Chen, Zheng, Li, "MogaNet: Multi-order Gated Aggregation Network", ICLR 2024,
 arXiv:2211.03295, Section 4. Behaviour and parameter names follow the authors' code (Westlake-AI/MogaNet,

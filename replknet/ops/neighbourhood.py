@@ -1,4 +1,4 @@
-"""Weighted sum of each pixel's neighbourhood, with weights of its own for every pixel.
+"""Weighted sum of each pixel's neighbourhood, with different weights for every pixel.
 
     y[n, g, c, i, j] = sum over a, b of weights[n, a * k + b, g, i, j] * x[n, g, c, top(i) + a, left(j) + b]
 

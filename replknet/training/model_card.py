@@ -1,4 +1,4 @@
-"""Weights that the project trained, as files: float16 safetensors, and beside them what made them."""
+"""Weights that the project trained, as files: float16 safetensors, with a record of how they were made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

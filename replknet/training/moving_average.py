@@ -1,4 +1,4 @@
-"""The moving average of a network's weights, which is what is evaluated and kept."""
+"""The moving average of a network's weights, which is evaluated and saved."""
 
 import torch
 from timm.utils import ModelEmaV3

@@ -1,4 +1,4 @@
-"""A network on its way: its steps, its evaluation, and the file from which it goes on to the same bits."""
+"""The state of a training: its steps, its evaluation, and the file from which it continues bit-identically."""
 
 import math
 import time

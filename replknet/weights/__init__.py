@@ -1,1 +1,1 @@
-"""Weights of networks: where they lie, whether a file is the right one, how it is read, and what the record says."""
+"""Weights of networks: their files, the verification and reading of these, and the record of the weights."""

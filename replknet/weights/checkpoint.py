@@ -1,4 +1,4 @@
-"""Checkpoints as people have them: read safely, unwrapped, and named as the network names its tensors.
+"""Reading checkpoints in common layouts: safely, unwrapped, and with the names of the network's tensors.
 
 A file is only ever read as tensors and plain data (`torch.load(weights_only=True)` or safetensors), never as a pickle
 that may run code. Training programs wrap the weights in many ways: under `state_dict`, `model`, `params`, beside their

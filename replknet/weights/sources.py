@@ -1,4 +1,4 @@
-"""Where a network's trained weights lie, and whether the file is the right one; `replknet.weights.checkpoint` reads it.
+"""Finding and verifying the file of a network's trained weights; `replknet.weights.checkpoint` reads it.
 
 The SHA-256 of a file is computed on every load and compared with what is known: the manifest (`runkit.fetch.manifest`),
 the digits in its published name, the hub's own hash, or what the file was when it was downloaded.

@@ -1,4 +1,4 @@
-"""Where a network runs: one answer to `--device` for both tools."""
+"""The device on which a network runs, chosen by `--device` in both tools."""
 
 import os
 from collections.abc import Iterator

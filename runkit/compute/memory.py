@@ -1,4 +1,4 @@
-"""Memory: how much there is and was used, how many images fit at a time, and going on with fewer when it runs out.
+"""Memory: how much is available and used, how many images fit, and smaller batches when it runs out.
 
 Also what the C library does with memory that was freed.
 """

@@ -1,4 +1,4 @@
-"""What a network costs, before it runs on many images: multiplications by counting, time and memory by a short run."""
+"""The cost of a network before it runs on many images: counted multiplications, time and memory of a short run."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What a result says about how it was computed."""
+"""Provenance of a computation."""
 
 from typing import cast
 

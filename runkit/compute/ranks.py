@@ -1,4 +1,4 @@
-"""One process or many: the ranks that `torchrun` starts share the images of a run, and rank 0 speaks and writes.
+"""One process or many: the ranks that `torchrun` starts share the images of a run, and rank 0 prints and writes.
 
 Every rank runs the same program on its share of each round of images; what the ranks found comes to rank 0 in the order
 of the images, so a result does not depend on how many ranks there are, nor does the progress that is saved. A single

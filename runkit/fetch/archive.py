@@ -1,4 +1,4 @@
-"""Unpack a tar archive that nobody vouches for: all of it or nothing, within a limit, and never outside its folder."""
+"""Unpack an untrusted tar archive: completely or not at all, within a size limit, and never outside its folder."""
 
 import bz2
 import gzip

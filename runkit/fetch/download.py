@@ -1,4 +1,4 @@
-"""One file from the web: whole and checked, or absent; an interrupted transfer goes on where it stopped.
+"""Downloading one file: complete and verified, or absent; an interrupted transfer continues where it stopped.
 
 pooch's downloader speaks HTTP and writes what comes. pooch by itself begins anew after a break, leaves a temporary file
 behind when it is killed, tries again where the server says that there is no such file, and replaces without a word a

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about results: tables that sort, plots that can be read off, what made each figure.
+"""One self-contained HTML page about results: sortable tables, plots that show values, and how each figure was made.
 
 A tool renders its sections by templates of its own with the parts that are shared (`templates/parts.html`); here they
 are put on one page. The page holds its style, its script and its pictures, and its content security policy forbids it

@@ -1,4 +1,4 @@
-"""What stands beside a network's probabilities in their file, as types; most of it is in the result's JSON, too."""
+"""What the probabilities file holds besides the probabilities, as types; most of it is also in the result's JSON."""
 
 from collections.abc import Sequence
 from typing import Annotated, TypedDict

@@ -1,4 +1,4 @@
-"""The probabilities file: what a network said about every stimulus, so that no measure needs the network again.
+"""The probabilities file: a network's outputs for every stimulus, from which all measures can be computed.
 
 `<model>.probabilities.npz`, compressed:
     probabilities  float32 (N, 1000): softmax of the network's outputs, in the order of ImageNet-1k. Half precision is

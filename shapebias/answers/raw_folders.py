@@ -1,4 +1,4 @@
-"""Which raw-data CSVs folders hold, and to which dataset their answers are.
+"""Finding raw-data CSV files in folders, and the datasets that they belong to.
 
 A folder of answers holds a folder for each dataset, named like it. What lies in the wrong folder would give numbers
 that look like any other, since edge drawings and silhouettes, for one, have the same image names. So everything that

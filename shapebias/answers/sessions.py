@@ -1,4 +1,4 @@
-"""An observer whose answers are spread over several files, one for each session."""
+"""Observers with several files, one per session."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a network answered to images with a cue suppressed, from which everything is measured.
+"""A network's answers to images with suppressed cues, from which all measures are computed.
 
 For every variant and image the file `<model>.probabilities.npz` holds the five most probable outputs with their
 probabilities, and the probability of the right output. That is enough for every measure here, and stays small for heads

@@ -1,4 +1,4 @@
-"""The benchmark's four numbers: bars with intervals, and each number against each other one."""
+"""The benchmark's four numbers: bars with intervals, and scatter plots of each pair of numbers."""
 
 import itertools
 from collections.abc import Mapping, Sequence

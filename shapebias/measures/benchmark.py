@@ -1,4 +1,4 @@
-"""The four numbers of the model-vs-human benchmark, to the last digit as the toolbox forms them.
+"""The four numbers of the model-vs-human benchmark, identical to those of its toolbox.
 
 For a network m, a person h and the trials of a condition, with accuracies p and q (no answer in time is wrong):
 

@@ -1,4 +1,4 @@
-"""Every pair of observers set against each other: difference, paired interval, p value corrected for all pairs."""
+"""Comparison of every pair of observers: difference, paired interval, p value corrected for all pairs."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Are two observers different? A paired permutation test that knows which stimuli share an image.
+"""Are two observers different? A paired permutation test that accounts for stimuli that share an image.
 
 If two observers answer alike, their answers to a stimulus can be exchanged. Answers to stimuli of one image are
 dependent, so they are exchanged together: all stimuli of a texture image at once (48 in the published benchmark; the

@@ -1,4 +1,4 @@
-"""How near each cue comes to being named among all classes of a head, mostly 1000, not only among the 16 categories.
+"""Ranks of the cues among all classes of a network (mostly 1000), not only among the 16 categories.
 
 Shape bias is a ratio, so a network that hardly sees either cue can have any value of it, and sixteen categories leave
 out what the network would rather have said. The rank of the best class of the shape's category, and of the texture's,

@@ -1,4 +1,4 @@
-"""What the benchmark's numbers would be with other images, and with other persons: draws of every number at once.
+"""Bootstrap of the benchmark's numbers over images and over persons, with joint draws of all numbers.
 
 Of the first kind, persons are fixed and images are drawn with replacement within dataset and condition. All networks
 and persons meet the same draws, so that differences between networks are paired, and datasets are drawn independently

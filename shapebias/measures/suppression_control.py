@@ -1,4 +1,4 @@
-"""What a suppression does to the images themselves, whatever a network makes of them.
+"""What a suppression does to the images themselves, independently of any network.
 
 "Texture" is not just "detail": a filter that is meant to remove texture also removes fine edges, and one that moves
 patches adds new ones. These measures say how much. Each is a share that is left of the images as they are, so 1 means

@@ -1,4 +1,4 @@
-"""From draws to intervals, differences and ranks: how sure the benchmark's numbers are.
+"""From bootstrap draws to intervals, differences and ranks of the benchmark's numbers.
 
 Intervals are for what the benchmark gives on average with as many images as it has. Three of its numbers would be the
 same with more; accuracy difference would be smaller, since chance alone sets two accuracies apart and a square counts

@@ -1,1 +1,1 @@
-"""Asking networks for their class probabilities; loads torch."""
+"""Class probabilities of networks; loads torch."""

@@ -1,4 +1,4 @@
-"""What asking a network would take: time and memory, estimated from batches of black images."""
+"""Estimates of the time and memory that a network needs, from batches of black images."""
 
 from functools import partial
 

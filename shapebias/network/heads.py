@@ -1,4 +1,4 @@
-"""What the outputs of a network's head are: classes that are known by their number, or those that the user says."""
+"""The classes of a network's outputs: recognised by their number, or given by the user."""
 
 from collections.abc import Sequence
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""A network made ready to be asked, and what its probabilities say about their making."""
+"""Preparing a network, and the provenance of its probabilities."""
 
 import logging
 from collections.abc import Mapping, Sequence

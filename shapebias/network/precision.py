@@ -1,4 +1,4 @@
-"""Arithmetic of less than float32: what runs it, and what it changes in a network's answers."""
+"""Reduced precision: how it is run, and what it changes in a network's answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

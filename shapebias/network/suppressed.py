@@ -1,4 +1,4 @@
-"""Asking a network the same images under every suppression.
+"""Answers of a network to the same images under every suppression.
 
 Threads make the suppressed images ahead of the network (`shapebias.stimuli.suppressed`); the network's own mean and
 standard deviation are applied to whole batches.

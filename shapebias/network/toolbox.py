@@ -1,4 +1,4 @@
-"""Networks of the zoo behind the interface of the model-vs-human toolbox: the parts of `shapebias.toolbox`."""
+"""Networks of the zoo with the interface of the model-vs-human toolbox; see `shapebias.toolbox`."""
 
 import importlib
 import re

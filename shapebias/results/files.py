@@ -1,4 +1,4 @@
-"""Result files: where they lie, which are finished, and one JSON for each observer.
+"""Result files: their paths, which are finished, and one JSON per observer.
 
 Everything here starts from answers already recorded; neither torch nor a network is needed.
 """

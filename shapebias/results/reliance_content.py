@@ -1,4 +1,4 @@
-"""What the JSON files of reliance hold, as types; the JSON Schemas beside this file are made of them."""
+"""What the JSON files of reliance hold, as types; the JSON Schemas are generated from them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypedDict

@@ -1,4 +1,4 @@
-"""Anyone's labelled images: one folder of images per class, and which output of a network each class is."""
+"""Labelled images of the user: one folder per class, and the network's output for each class."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Functions that arrange elements anew: permutations, reshapes, parts of tensors, tensors side by side."""
+"""Functions that rearrange elements: permutations, reshapes, parts of tensors, tensors side by side."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Functions that look at a window round each place: convolutions, poolings, padding, and maps of another size."""
+"""Functions that look at a window around each place: convolutions, poolings, padding, and maps of another size."""
 
 import math
 from collections.abc import Sequence

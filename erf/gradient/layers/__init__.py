@@ -1,1 +1,1 @@
-"""Which feature map is meant: the layer, which of its calls and outputs, and how it is laid out."""
+"""Finding a feature map: the layer, its calls and outputs, and their layout."""

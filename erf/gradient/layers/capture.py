@@ -1,4 +1,4 @@
-"""What a submodule gives out while its network runs, as it is at that moment."""
+"""Capturing the output of a submodule while its network runs."""
 
 import dataclasses
 import sys

@@ -1,4 +1,4 @@
-"""The random numbers that a forward pass may draw: PyTorch's, NumPy's and Python's.
+"""Random number generators that a forward pass may use: PyTorch's, NumPy's and Python's.
 
 What happens once in a thousand passes does not show in a few of them. It does where the generators give their smallest
 numbers, and then their largest: any `random.random() < 0.001` then comes out otherwise.

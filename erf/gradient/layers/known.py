@@ -1,4 +1,4 @@
-"""What was found out of a network by running it, kept for as long as the network stays as it is."""
+"""A cache of what was found out by running a network, valid as long as the network does not change."""
 
 import weakref
 from collections.abc import Hashable

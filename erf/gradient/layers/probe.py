@@ -1,4 +1,4 @@
-"""A layer's layout found by trying: where does its output change when one place of the image does?
+"""Detecting a layer's layout by experiment: where does its output change when one place of the image changes?
 
 For networks through which `erf.gradient.fields` cannot follow the positions. Four large places tell which dimensions
 hold rows and columns. Positions that are merged have to prove their order, too: strips as wide as one row or column of

@@ -1,4 +1,4 @@
-"""What a network gives for an image has to be settled by that image alone.
+"""Check that the output for an image depends only on that image.
 
 It is not where the forward pass draws random numbers, keeps something from one pass to the next, or computes something
 over the images of a batch (`x.mean(0)`, `F.batch_norm` with `training=True`): then a map would be another one the next

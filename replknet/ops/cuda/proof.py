@@ -1,4 +1,4 @@
-"""A kernel that was compiled on this machine proves itself before it is used.
+"""Verification of a kernel that was compiled on this machine, before it is used.
 
 Each variant is run on a small random input of its own kernel size, type and tile, and compared with `F.conv2d` in
 float64, once in a process. The input is so large that the tile that is chosen for it is that of the tensors to come.
