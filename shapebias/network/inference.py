@@ -254,15 +254,15 @@ class _Decoded(NamedTuple):
 
 
 class StimulusReader:
-    """Decodes stimuli, and keeps them for further networks that want the same size.
+    """Decodes stimuli, and keeps them for further networks, whichever size these want.
 
     Args:
-        keep_bytes: Most memory that kept images may take; 0 keeps none. All 1280 stimuli at 224 pixels take 193 MB.
+        keep_bytes: Most memory that kept images may take; 0 keeps none. All 1280 stimuli take 193 MB.
     """
 
     def __init__(self, keep_bytes: int = 0) -> None:
         self._room = keep_bytes
-        self._kept: dict[tuple[Path, tuple[int, ...], str], np.ndarray] = {}
+        self._kept: dict[tuple[Path, bool], np.ndarray] = {}
         self._lock = threading.Lock()  # threads read at the same time
 
     @classmethod
@@ -275,25 +275,32 @@ class StimulusReader:
 
         Raises: UserError if the file cannot be read.
         """
-        key = (stimulus.path, (*preprocessing.input_size, preprocessing.channels), preprocessing.interpolation)
-        pixels = self._kept.get(key)
+        grey = preprocessing.channels == 1
+        pixels = self._kept.get((stimulus.path, grey))
         if pixels is None:
-            pixels = _decode(stimulus, preprocessing)
+            pixels = _decode(stimulus, grey=grey)
             with self._lock:
                 if pixels.nbytes <= self._room:
                     self._room -= pixels.nbytes
-                    self._kept[key] = pixels
-        return _Decoded(stimulus, pixels)
+                    self._kept[stimulus.path, grey] = pixels
+        return _Decoded(stimulus, _resize(pixels, preprocessing))
 
 
-def _decode(stimulus: Stimulus, preprocessing: Preprocessing) -> np.ndarray:
-    """Read and, where it has another size, resize an image: uint8 (H, W, C), of one channel its lightness."""
-    height, width = preprocessing.input_size
+def _decode(stimulus: Stimulus, *, grey: bool) -> np.ndarray:
+    """Read an image: uint8 (H, W, 3), or its lightness (H, W, 1)."""
     try:
         with Image.open(stimulus.path) as image:
-            pixels = image.convert("L" if preprocessing.channels == 1 else "RGB")
+            pixels = np.array(image.convert("L" if grey else "RGB"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # PIL's PNG reader raises SyntaxError
         raise UserError(f"cannot read the image {stimulus.path}: {error}; unpack the archive again") from error
-    if pixels.size != (width, height):
-        pixels = pixels.resize((width, height), _RESAMPLING.get(preprocessing.interpolation, Image.Resampling.BICUBIC))
-    return np.array(pixels).reshape(height, width, -1)
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _resize(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """An image in the size that a network wants; itself where it has that size."""
+    height, width = preprocessing.input_size
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    resampling = _RESAMPLING.get(preprocessing.interpolation, Image.Resampling.BICUBIC)
+    return np.array(image.resize((width, height), resampling)).reshape(height, width, -1)

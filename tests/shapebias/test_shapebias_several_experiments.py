@@ -18,7 +18,7 @@ from shapebias.stimuli.categories import CATEGORIES
 from shapebias.stimuli.experiments import CUE_CONFLICT, EXPERIMENTS
 from shapebias.stimuli.images import Stimuli, read_stimuli
 
-NETWORK, OTHER = "test_efficientnet", "test_mambaout"  # both want 160 pixels, resized in the same way
+NETWORK, OTHER = "test_efficientnet", "resnet18"  # the first wants 160 pixels, the other 224, which the images have
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 ONE_CUE = ("edge", "silhouette")
@@ -85,7 +85,7 @@ def test_a_network_is_loaded_once_and_an_image_is_decoded_once(guess, command, t
     loaded, decoded = [], []
     load, decode = zoo.load_model, inference._decode
     monkeypatch.setattr(zoo, "load_model", lambda weights, **more: loaded.append(weights.name) or load(weights, **more))
-    monkeypatch.setattr(inference, "_decode", lambda item, given: decoded.append(item.path) or decode(item, given))
+    monkeypatch.setattr(inference, "_decode", lambda item, **more: decoded.append(item.path) or decode(item, **more))
     assert main(["--model", NETWORK, OTHER, *command]) == 0
     assert loaded == [NETWORK, OTHER]
     assert len(decoded) == len(set(decoded)) == 320
@@ -106,7 +106,7 @@ def test_a_network_is_loaded_once_and_an_image_is_decoded_once(guess, command, t
     assert benchmark.main([str(root / "raw"), str(tmp_path / "people"), "--output", str(tmp_path / "b"), "-q"]) == 0
     table = read(tmp_path / "b" / "shapebias" / "benchmark.json")
     assert table["scope"].startswith("2 of 17 datasets")
-    assert set(table["networks"]) == {f"{NETWORK}-random-weights", f"{OTHER}-random-weights"}
+    assert set(table["networks"]) == {f"{name}-random-weights" for name in (NETWORK, OTHER)}
 
 
 @pytest.mark.usefixtures("tenth")

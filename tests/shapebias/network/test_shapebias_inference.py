@@ -93,8 +93,18 @@ def test_a_shared_reader_decodes_once_within_its_memory(benchmark_folder, monkey
     first, again = ([shared.read(item, PLAIN).pixels for item in stimuli] for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert decoded == [item.path for item in [*stimuli, *stimuli[4:]]]  # four are kept, the others read again
-    smaller = replace(PLAIN, input_size=(64, 64))
-    assert shared.read(stimuli[0], smaller).pixels.shape == (64, 64, 3)
+    for preprocessing in (replace(PLAIN, input_size=(64, 96)), replace(PLAIN, input_size=(256, 256))):
+        del decoded[:]
+        found = shared.read(stimuli[0], preprocessing).pixels
+        assert decoded == []  # networks that want another size share what is decoded
+        with open_image(stimuli[0].path) as image:
+            height, width = preprocessing.input_size
+            expected = np.array(image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC))
+        np.testing.assert_array_equal(found, expected)
+    grey = replace(PLAIN, mean=(0.5,), std=(0.5,), input_size=(64, 64))
+    with open_image(stimuli[0].path) as image:
+        expected = np.array(image.convert("L").resize((64, 64), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(shared.read(stimuli[0], grey).pixels, expected[..., None])
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
