@@ -48,7 +48,7 @@ def merge_rows(path: Path, new: Sequence[dict[str, str]], *, key: Sequence[str],
     """Write the table with `new` rows in place of those of the same key; the rest stays.
 
     Args:
-        path: CSV file; columns it has beside `fields` are dropped, those it lacks are left empty.
+        path: CSV file; columns it has besides `fields` are dropped, those it lacks are left empty.
         new: Rows with the columns `fields`.
         key: The columns that say what was measured, and on what.
         fields: All columns, in order.

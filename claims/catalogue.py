@@ -136,7 +136,7 @@ CLAIMS: tuple[Claim, ...] = (
         source="Appendix, Table 11",
         paper="MobileNetV2, dense 9×9 72.67% and 13×13 72.53%; dilated 3×3 of these extents far below",
         criterion="the interval of the mean lead of the dense kernels lies above 0",
-        limits=_MINIATURE + "Accuracy decides; the receptive fields of both stand beside it.",
+        limits=_MINIATURE + "Accuracy decides; the receptive fields of both are listed as well.",
         experiment_path="claims.experiments.miniatures:DILATION",
         needs="data",
     ),

@@ -84,7 +84,7 @@ class Verdict:
 
     Attributes:
         holds: Whether its direction holds; None if the rows do not decide it.
-        ours: Our figure, in words beside the paper's.
+        ours: Our figure, as text, next to the paper's.
         findings: Numbers that were derived from the rows.
     """
 
@@ -118,7 +118,7 @@ class Claim:
         criterion: When its direction counts as holding here.
         limits: What was scaled down, and what the experiment does not show.
         experiment_path: `module:name` of the `Experiment`, loaded when it runs.
-        needs: Option that names the images that it needs beside the bundled ones, 'data' or 'camvid'; None if none.
+        needs: Option that names the images that it needs besides the bundled ones, 'data' or 'camvid'; None if none.
         trains: Whether it trains networks.
     """
 

@@ -247,7 +247,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar="FILE",
-        help="measure and draw saved results again without a network: .npz files, the .json or a picture beside one,"
+        help="measure and draw saved results again without a network: .npz files, the .json or a picture next to one,"
         " or a folder",
     )
     files.add_argument(

@@ -2,8 +2,8 @@
 
 arXiv:2203.06717 conjectures that large effective receptive fields make for shape bias. Here a network's field (a JSON
 of `erf.visualize`) and its shape bias (a JSON of `shapebias.run`) are set side by side where both are of the very same
-weights, and their order is compared. What a network relies on (a JSON of `shapebias.reliance`) can stand beside both,
-or in place of shape bias where a network has no head of ImageNet. Only the files are read.
+weights, and their order is compared. What a network relies on (a JSON of `shapebias.reliance`) can be compared with
+both, or in place of shape bias where a network has no head of ImageNet. Only the files are read.
 """
 
 import dataclasses

@@ -21,7 +21,7 @@ def draw_relation(
 ) -> Figure:
     """A point for each network with its intervals; people's shape bias is a line, since nobody knows their field.
 
-    With reliance there is a panel for each cue beside that of shape bias.
+    With reliance there is one panel per cue next to that of shape bias.
 
     Args:
         relation: Networks in the order of the legend; untrained ones are grey and hollow.

@@ -153,7 +153,7 @@ def count_feature_maps(name: str) -> int:
 
 
 def _build(name: str, model_args: Mapping[str, Any], **options: Any) -> nn.Module:
-    """A network of timm; `options` go to `timm.create_model` beside `model_args`.
+    """A network of timm; `options` go to `timm.create_model` in addition to `model_args`.
 
     Raises: UserError if it cannot be built, or what PyTorch says of weights among the options that do not fit.
     """

@@ -41,7 +41,7 @@ def is_plugin(text: str) -> bool:
 def load_plugin(text: str) -> Any:
     """Import the file or module and return what it calls by that name.
 
-    A file is imported under its own name, with its folder on the path, so that it finds the modules beside it as it
+    A file is imported under its own name, with its folder on the path, so that it finds the modules next to it as it
     does when it is run.
 
     Raises: UserError if there is no such file, module or name, or if importing it fails.

@@ -35,7 +35,7 @@ class SavedProgress:
 
 
 class SaveClock:
-    """Says when to save progress: after ten batches if saving is quick beside them, in any case after a minute."""
+    """Decides when to save progress: after ten batches if saving is fast compared with them, and after a minute."""
 
     def __init__(self) -> None:
         self._batches, self._saved_at, self._cost = 0, time.monotonic(), 0.0

@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--stimuli", type=Path, metavar="DIR", help="the 16 category folders of cue-conflict images")
     parser.add_argument("--humans", type=Path, metavar="DIR", help="raw-data CSVs of people")
     parser.add_argument(
-        "--published", type=Path, metavar="DIR", help="raw-data CSVs of published networks, drawn beside ours"
+        "--published", type=Path, metavar="DIR", help="raw-data CSVs of published networks, drawn together with ours"
     )
     parser.add_argument(
         "--imagenette",

@@ -53,7 +53,7 @@ network's taps met an image during training; the others met nothing but padding,
 
 Left: the mean training loss of each epoch. Labels are smoothed and images mixed, so it does not fall to zero. Right:
 the accuracy of the moving average of the weights on the validation images, after the epochs at which it was measured.
-The images grow during training, which changes the loss. The numbers are in the CSV files beside the records.
+The images grow during training, which changes the loss. The numbers are in the CSV files next to the records.
 """
 
 

@@ -252,7 +252,7 @@ def _discard_pictures(stem: Path, *, kept: Sequence[Path]) -> None:
 
 
 def _page_of(benchmark: Path) -> Path:
-    """The page beside a benchmark, of whose file's name the ending does not matter."""
+    """The page next to a benchmark, of whose file's name the ending does not matter."""
     return benchmark.with_name(f"{benchmark.stem}-report.html")
 
 

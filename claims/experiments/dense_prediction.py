@@ -1,8 +1,8 @@
 """Large kernels in dense prediction and in classification: what they gain in each.
 
 The trained quartet of nano RepLKNets, which differ in their kernels alone, is fine-tuned on CamVid with one decoder.
-What the largest kernels gain over the smallest in mean intersection over union stands beside what they gain in top-1.
-A finished fine-tuning is kept in `<output>/dense-prediction` and is not made again.
+What the largest kernels gain over the smallest in mean intersection over union is compared with what they gain in
+top-1. A finished fine-tuning is kept in `<output>/dense-prediction` and is not made again.
 """
 
 import json

@@ -83,7 +83,7 @@ def _branch(channels: int, kernel: int, stride: int, dilation: int) -> nn.Sequen
 
 
 class DepthwiseBranches(nn.Module):
-    """A depthwise convolution and, where there is one, a smaller one beside it, each normalised, then summed."""
+    """A depthwise convolution and, where there is one, a smaller one parallel to it, each normalised, then summed."""
 
     def __init__(self, channels: int, stride: int, variant: Variant):
         super().__init__()

@@ -5,7 +5,7 @@ The paper's own networks cannot be had everywhere, so the claim is looked at fro
 - **Recorded answers** to the cue-conflict images (`--answers`), whoever gave them: the shape bias of each network, and
   of people. A network whose weights are at hand is added by running it: `shapebias.run` records its answers.
 - **In miniature** (`--data`): how much accuracy the trained quartet of nano RepLKNets, which differ in their kernels
-  alone, and the ResNet beside it lose when shape, texture or colour is suppressed (`shapebias.reliance`). More
+  alone, and the ResNet next to it lose when shape, texture or colour is suppressed (`shapebias.reliance`). More
   trainings of these networks, of other seeds, are taken from `--trained`.
 
 The criterion is about the second: the networks there differ in nothing but their kernels. It was written before the

@@ -26,7 +26,7 @@ __all__ = ["draw_curves", "plot_mass_curves", "plot_radial_profiles", "profile_o
 _LINES: tuple[Any, ...] = ("-", "-.", ":", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _RANDOM: Any = "--"
 _MOST_LINES = 8  # in one panel
-_BESIDE = 5.0  # inches from which both panels stand beside each other
+_BESIDE = 5.0  # inches from which both panels fit side by side
 _AXIS = 0.42  # inches below a panel
 _LEGEND_ROW = 1.5  # of a line of a legend, over the size of its words
 _LOWEST_SIDE = 5  # pixels at the left end of a logarithmic axis
@@ -42,8 +42,8 @@ def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes | None = None) ->
 
     Each network has a colour, and so has each size or stage of a single network. Lines are solid for trained weights
     and dashed for random ones; where only sizes or stages of several networks differ, each has a line style. A grey
-    dotted line, one for each image size, is a map that is even over the image. Where all fields are small beside the
-    image, the axis of the sides is logarithmic.
+    dotted line, one for each image size, is a map that is even over the image. Where all fields are small compared with
+    the image, the axis of the sides is logarithmic.
 
     Args:
         results: At least one.

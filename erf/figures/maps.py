@@ -2,9 +2,9 @@
 
 The colour scale 'decades' is log10(score / max), from -4 to 0: four powers of ten, whatever the gradients' scale. The
 scale 'published' is log10(score + 1) divided by its maximum, from 0 to 1, as in the paper's figure; where gradients are
-small it is all but linear, and shows little beside the peak. Either way maps of several networks share their limits.
-The default colour map (seaborn's 'mako') rises evenly in lightness, so it survives greyscale printing and colour
-blindness.
+small it is all but linear, and shows little compared with the peak. Either way maps of several networks share their
+limits. The default colour map (seaborn's 'mako') rises evenly in lightness, so it survives greyscale printing and
+colour blindness.
 
 Squares have a shade each, paler for a smaller share, and a legend names those that are seen, so no label ever lies on a
 square. A window has the whole map as an inset, in a corner in which it covers no line and nothing of the map.

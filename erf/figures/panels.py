@@ -26,7 +26,7 @@ __all__ = ["draw_comparison", "draw_result", "plot_comparison"]
 
 _USUAL_COLUMNS, _MOST_COLUMNS = 4, 6
 _PANEL = 2.3  # inches, where the width is not asked for
-_LEFT, _RIGHT = 0.42, 0.72  # inches beside the panels, for the numbers of the axis and for the colour bar
+_LEFT, _RIGHT = 0.42, 0.72  # inches left and right of the panels, for the numbers of the axis and for the colour bar
 _BAR, _BAR_GAP, _SHORT_BAR = 0.08, 0.08, 1.7
 _NARROW, _WIDE = 0.12, 0.4  # inches between panels, without and with the numbers of the axis
 _TICKS, _LEGEND, _FOOT = 0.22, 0.24, 0.08
@@ -78,7 +78,7 @@ def _arrange(results: Sequence[ErfResult], drawing: Drawing) -> list[list[ErfRes
 
 
 def _columns_for(width: float | None) -> int:
-    """How many panels of at least an inch stand beside each other."""
+    """How many panels of at least an inch fit side by side."""
     if width is None:
         return _USUAL_COLUMNS
     return max(1, min(_MOST_COLUMNS, int((width - _LEFT - _RIGHT) / 1.0)))
@@ -323,7 +323,7 @@ def _write_title(ax: Axes, result: ErfResult, title: _Title, head: _Head) -> Non
 class _Table:
     """Published area ratios, one row for each result, ruled as tables are in print.
 
-    Where name and numbers do not fit beside each other, the name has a line of its own.
+    Where name and numbers do not fit side by side, the name has a line of its own.
 
     Args:
         results: At least one.

@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 _BESIDE = (".json", ".pdf", ".png", ".svg")
-"""Endings of what lies beside a result's `.npz`."""
+"""Endings of what lies next to a result's `.npz`."""
 _PART = re.compile(r"\.(?:maps(?=\.npz$)|(?:maps|overlay)(?=\.(?:pdf|png|svg)$))")
 """In the names of what is made of single images."""
 
@@ -195,10 +195,10 @@ def save_result(result: ErfResult, path: Path) -> None:
 def find_results(paths: Iterable[str | Path]) -> list[Path]:
     """The `.npz` that files and folders stand for, in the order given.
 
-    A `.json`, a picture or a `.maps.npz` stands for the `.npz` beside it, and a folder for all results in it, or in its
-    folder `erf`.
+    A `.json`, a picture or a `.maps.npz` stands for the `.npz` next to it, and a folder for all results in it, or in
+    its folder `erf`.
 
-    Raises: UserError if a folder holds none, or the `.npz` beside a file is missing.
+    Raises: UserError if a folder holds none, or the `.npz` next to a file is missing.
     """
     found: list[Path] = []
     for given in map(Path, paths):
@@ -229,7 +229,7 @@ def load_result(path: str | Path, *, maps: bool = False) -> ErfResult:
 
     Args:
         path: The file.
-        maps: Whether the maps of single images are read, too, from the `.maps.npz` beside it.
+        maps: Whether the maps of single images are read, too, from the `.maps.npz` next to it.
 
     Raises: UserError if a file is missing, damaged, or no result of this tool.
     """

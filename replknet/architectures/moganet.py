@@ -64,7 +64,7 @@ class MultiOrderConv(nn.Module):
 
 
 class _GatedAggregation(nn.Module):
-    """The spatial half of a block: what each pixel has beside the image's mean, then values of three orders, gated."""
+    """The spatial half of a block: what each pixel has besides the image's mean, then values of three orders, gated."""
 
     def __init__(self, dim: int, layer_scale: float):
         super().__init__()
@@ -83,7 +83,7 @@ class _GatedAggregation(nn.Module):
 
 
 class _ChannelAggregation(nn.Module):
-    """The feed-forward half: a 3×3 depthwise convolution, and what each channel has beside one made of all of them."""
+    """The feed-forward half: a 3×3 depthwise convolution, and what each channel has besides one made of all of them."""
 
     def __init__(self, dim: int, hidden_dim: int, layer_scale: float):
         super().__init__()
@@ -101,7 +101,7 @@ class _ChannelAggregation(nn.Module):
 
 
 class MogaBlock(nn.Module):
-    """Spatial and feed-forward half, each normalised before, scaled after, and beside a shortcut (Figure 4)."""
+    """Spatial and feed-forward half, each normalised before, scaled after, and parallel to a shortcut (Figure 4)."""
 
     def __init__(self, dim: int, ffn_ratio: float, drop_path: float, layer_scale: float):
         super().__init__()

@@ -5,7 +5,7 @@ arXiv:2502.20087, Section 3. Behaviour and parameter names follow the authors' c
 `models/overlock.py`, Apache-2.0), so that their checkpoints load as they are; the classes are written anew.
 
 Three parts: the base network down to an eighth of the image's side, the overview network that goes on to a coarse map
-of the context, and the focus network that looks again with this context beside it. The kernels of the focus network's
+of the context, and the focus network that looks again with this context next to it. The kernels of the focus network's
 dynamic convolution (ContMix) are made of the products of each pixel with 7×7 regions of the whole map, so every unit
 from its first block on depends on the whole image.
 
@@ -138,7 +138,7 @@ class ContMixBlock(nn.Module):
 
     Args:
         dim: Channels of the map.
-        context_dim: Channels of the context beside it.
+        context_dim: Channels of the context next to it.
         kernel_size: Side of the dynamic kernels of the second half of the channels.
         num_heads: Sets of kernels for each half.
         mlp_ratio: Hidden channels of the feed-forward part over channels.
@@ -229,7 +229,7 @@ def _mixed(x: Tensor, weights: Tensor, small_bias: Tensor, large_bias: Tensor) -
     Args:
         x: (N, C, H, W).
         weights: (N, 5·5 + K·K, G, h·w), the kernels before their softmax; h and w those of the enlarged map.
-        small_bias: (G, 9, 9), what is added to them, by the neighbour's place beside the pixel.
+        small_bias: (G, 9, 9), what is added to them, by the neighbour's position relative to the pixel.
         large_bias: (G, 2K - 1, 2K - 1), likewise.
     """
     side = (large_bias.shape[1] + 1) // 2
@@ -260,7 +260,7 @@ def _places(size: int, side: int, device: torch.device) -> Tensor:
 
 
 class _ContextDownsample(nn.Module):
-    """Halves the map and the context beside it."""
+    """Halves the map and the context next to it."""
 
     def __init__(self, dim: int, out_dim: int, context_dim: int):
         super().__init__()
@@ -275,7 +275,7 @@ class OverLoCK(StagedNetwork):
     """OverLoCK (arXiv:2502.20087, Section 3.3).
 
     Feature maps are those of the base network (1/4 and 1/8 of the side) and of the focus network (1/16, and 1/32 with
-    the context beside it). In train mode a network with an auxiliary head returns its logits, too: (main, auxiliary).
+    the context next to it). In train mode a network with an auxiliary head returns its logits, too: (main, auxiliary).
 
     Args:
         depths: Blocks of the base network (two stages) and of the overview network (two).
@@ -443,7 +443,7 @@ class OverLoCK(StagedNetwork):
         return x, context, first
 
     def _focus_last(self, x: Tensor, context: Tensor, first: Tensor) -> Tensor:
-        """The last map, context beside it."""
+        """The last map, context next to it."""
         x, context = self.patch_embedx(x, context)
         both = torch.cat([x, context], dim=1)
         for block in self.sub_blocks4:
@@ -462,7 +462,7 @@ class OverLoCK(StagedNetwork):
         return self._focus_last(x, context, first), overview
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Last map, context beside it (N, C, H / 32, W / 32)."""
+        """Last map, context next to it (N, C, H / 32, W / 32)."""
         return self._both(x)[0]
 
     def forward(self, x: Tensor):  # TorchScript reads off the code what it returns

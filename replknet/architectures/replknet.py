@@ -7,7 +7,7 @@ shape that timm asks for.
 
 A network has two forms that compute the same function:
 
-- training form: beside each large kernel runs a 5×5 kernel, each followed by its own batch normalisation;
+- training form: a 5×5 kernel runs parallel to each large kernel, each followed by its own batch normalisation;
 - merged form, after `reparameterize()`: one convolution with a bias. Folding the other normalisations as well
   (`fold_batchnorm()`) is a separate step, and both may be called in either order and more than once.
 """

@@ -46,7 +46,7 @@ _SIDE = 3  # of the small kernels
 
 
 class ShiftwiseConv(nn.Module):
-    """A depthwise convolution with two strips and a 3×3 kernel, each normalised, beside the identity.
+    """A depthwise convolution with two strips and a 3×3 kernel, each normalised, parallel to the identity.
 
     Only some of the channels are convolved; the others pass, and come last.
 

@@ -67,7 +67,7 @@ class _FeedForward(nn.Module):
 
 
 class VANBlock(nn.Module):
-    """Attention and feed-forward part, each normalised before, scaled after, and beside a shortcut (Figure 3)."""
+    """Attention and feed-forward part, each normalised before, scaled after, and parallel to a shortcut (Figure 3)."""
 
     def __init__(self, dim: int, mlp_ratio: float, drop_path: float, layer_scale: float):
         super().__init__()

@@ -27,7 +27,7 @@ from runkit import UserError
 __all__ = ["Checkpoint", "CheckpointError", "list_keys", "read_checkpoint", "split_key", "strip_prefix"]
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "teacher")
-"""Where files keep a moving average of the weights; it is preferred to the raw weights beside it, as timm does."""
+"""Where files keep a moving average of the weights; it is preferred to the raw weights next to it, as timm does."""
 RAW = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "student", "weights")
 """Where files keep the weights themselves."""
 _WRAPPERS = (*AVERAGED, *RAW)
@@ -210,7 +210,7 @@ def _load(path: Path) -> Any:
 
 
 def _plain_data() -> list[Any]:
-    """What training scripts save beside the weights, and what cannot run anything: arguments, paths, numbers, arrays.
+    """What training scripts save with the weights and what cannot run code: arguments, paths, numbers, arrays.
 
     Pickle names a class by the module it lay in when the file was written, so NumPy's are listed under both names.
     """

@@ -35,7 +35,7 @@ class Loop:
     """The loop of one run: which ranks share it, what it goes on from, where its progress is kept, how it went.
 
     Args:
-        label: Name of the network, shown beside the progress bar and in messages.
+        label: Name of the network, shown next to the progress bar and in messages.
         batch_size: Images of a rank in a round; None takes that of the saved progress, or what `run` says fits.
         world: The ranks; None for this process alone.
         saved: Progress to go on from.

@@ -103,7 +103,7 @@ def download(
     """Fetch `url` into `destination`, with a progress bar where stderr is a terminal.
 
     Transient failures (a connection that breaks or stalls, status 408, 429 or 5xx) are tried again, and what is there
-    already is not fetched twice if the server has the same file still. The file's SHA-256 is remembered beside it (see
+    already is not fetched twice if the server has the same file still. The file's SHA-256 is remembered next to it (see
     `runkit.fetch.manifest.verify_file`).
 
     Args:

@@ -3,7 +3,7 @@
 `manifest.json` is the one place for addresses and hashes of files that are fetched or come in other packages:
 section -> name -> `url`, `path` (within an installed package) or `google_drive` (the id of a file that a person has to
 fetch), `sha256` and `size` (null where nobody has published them), `source`. Weights have their published accuracy and
-the licences of code and weights beside it. Those that timm itself or OpenMMLab serves are not repeated here: their
+the licences of code and weights next to it. Those that timm itself or OpenMMLab serves are not repeated here: their
 hashes stand in their file names or in the hub's cache.
 """
 

@@ -33,7 +33,7 @@ def draw_accuracy(
 
     Args:
         measurements: One for each observer, people pooled.
-        persons: Single people, drawn as small ticks beside the pooled value.
+        persons: Single people, drawn as small ticks next to the pooled value.
         width_in: Width in inches.
     """
     styles = choose_styles(measurements)

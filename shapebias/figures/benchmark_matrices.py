@@ -19,7 +19,7 @@ from shapebias.stimuli.categories import CATEGORIES
 __all__ = ["draw_confusion", "draw_matrices"]
 
 _LETTER = 0.043  # inches: a letter of an observer's name, on average
-_NAMES_PT = 5.5  # an observer's name beside its row
+_NAMES_PT = 5.5  # an observer's name next to its row
 _ROW = 0.092  # inches: a row of a matrix is no lower than a line of its name
 _BAR = 0.45  # inches: colour bar below the panels, with its numbers
 

@@ -1,7 +1,7 @@
 """The shape-bias part of an HTML report: the field's plot with its values, bars with intervals, tables, what made them.
 
 Everything comes from the comparison that a run wrote (`shape-bias.json`, with one cue `accuracy.json`) and the result
-files beside it. The plot is the figure of that name, in which observers can be switched off.
+files next to it. The plot is the figure of that name, in which observers can be switched off.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _COLUMNS = 4  # of panels on a page; two in one column of a paper
-_NAME_WIDTH = 0.85  # inches, of the names beside images
+_NAME_WIDTH = 0.85  # inches, of the names next to images
 _ROOM = 20  # characters that fit under a panel
 
 

@@ -156,7 +156,7 @@ def _optional(value: Any) -> Cell:
 
 
 def _list_sources(content: RelianceComparison, path: Path, page: Path) -> list[Source]:
-    """What made the comparison, then each network's answers where they lie beside it."""
+    """What made the comparison, then each network's answers where they lie next to it."""
     answers = "\n".join(f"{entry['file']}, SHA-256 {entry['sha256']}" for entry in content["probabilities"])
     folder = RelianceFolder(path.parent)
     pictures = [path.with_name(name) for name in content["pictures"]]

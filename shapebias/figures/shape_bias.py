@@ -54,7 +54,7 @@ def plot_shape_bias_matrix(
     Args:
         measurements: One for each observer, people pooled; drawn in this order, people last and on top.
         ax: Where to draw; new Axes of pyplot, one column wide, if None.
-        names: Whether to write the categories beside the axis.
+        names: Whether to write the categories next to the axis.
         marker_size: Size of a marker, in points.
     Returns: The axes; x is 1 - shape bias, in [0, 1].
     """
@@ -93,8 +93,8 @@ def plot_shape_bias_bars(
 ) -> Axes:
     """Overall shape bias of each observer as a bar with its 95% interval; people are the reference line.
 
-    The observer's name stands above its bar, and the marker at the end of the bar is that of the matrix plot, so beside
-    it this panel is the legend.
+    The observer's name stands above its bar, and the marker at the end of the bar is that of the matrix plot, so that
+    this panel serves as its legend.
 
     Args:
         measurements: One for each observer, people pooled. Ordered by shape bias, people first, random weights last.
@@ -199,12 +199,12 @@ def draw_forest(
 ) -> Figure:
     """Forest plot: shape bias and what it hides, each observer's value with its 95% interval.
 
-    Shape bias is a ratio; shape accuracy, texture accuracy and coverage (how often either cue is named) beside it say
+    Shape bias is a ratio; shape accuracy, texture accuracy and coverage (how often either cue is named) show
     how much of either there is.
 
     Args:
         measurements: One for each observer, people pooled. Ordered by shape bias, people first, random weights last.
-        persons: Single people, drawn as small ticks beside the pooled value.
+        persons: Single people, drawn as small ticks next to the pooled value.
         width_in: Width in inches.
     """
     ordered = sorted(measurements, key=rank)

@@ -92,7 +92,7 @@ def compare_pairs(
 
 
 def describe_test() -> PermutationTest:
-    """The `test` block beside the differences in a result file."""
+    """The `test` block next to the differences in a result file."""
     return {
         "method": "paired permutation test, the answers to all stimuli of a texture image exchanged together (with one "
         "cue: to a stimulus), studentised by the two-way cluster-robust variance; two-sided",

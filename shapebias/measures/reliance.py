@@ -93,7 +93,7 @@ class ReliancePoint:
         return Estimate(value, high, low)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON and tables: an interval beside each value."""
+        """For JSON and tables: an interval next to each value."""
         row: dict[str, Any] = {key: getattr(self, key) for key in ("variant", "suppression", "cues", "strength")}
         for key in ("accuracy", "relative_accuracy", "changed"):
             value: Estimate | None = getattr(self, key)

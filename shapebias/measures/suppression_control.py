@@ -59,7 +59,7 @@ class ControlPoint:
     left: Mapping[str, Estimate | None]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON and tables: an interval beside each value."""
+        """For JSON and tables: an interval next to each value."""
         row: dict[str, Any] = {key: getattr(self, key) for key in ("variant", "suppression", "cues", "strength")}
         for key, value in self.left.items():
             row.update(value.as_dict(key) if value else {key: None, f"{key}_interval": None})

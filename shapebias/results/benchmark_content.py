@@ -1,4 +1,4 @@
-"""What `benchmark.json` holds, as types; `benchmark.schema.json` beside this file is made of them."""
+"""What `benchmark.json` holds, as types; `benchmark.schema.json` is generated from them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict

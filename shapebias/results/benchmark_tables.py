@@ -68,7 +68,7 @@ def read_published() -> list[PublishedNetwork]:
 
 
 def picture_files(stem: Path) -> list[Path]:
-    """Every picture that may lie beside `<stem>.json`, in every width and format."""
+    """Every picture that may lie next to `<stem>.json`, in every width and format."""
     names = product(PICTURE_ENDS, PICTURE_WIDTHS, PICTURE_FORMATS)
     return [stem.with_name(f"{stem.name}{end}{width}.{suffix}") for end, width, suffix in names]
 

@@ -137,7 +137,7 @@ def write_comparison(
     """Write the comparison as JSON and its tables, called `shape-bias` or with one cue `accuracy`.
 
     Tables are one with a row per observer, and `differences` (a row per pair and measure), as `.csv` and `.tex`. Unlike
-    an observer's result these can be made again from what lies beside them, so an older comparison is replaced.
+    an observer's result these can be made again from what lies next to them, so an older comparison is replaced.
 
     Args:
         head: What made the comparison.

@@ -30,7 +30,7 @@ _WORDS = "docs/file-formats.md has it in words"
 
 
 class SavedFile(TypedDict):
-    """A file beside the result."""
+    """A file next to the result."""
 
     file: str
     sha256: str

@@ -155,7 +155,7 @@ UNITS = "fractions in [0, 1]; counts in confusion (rows: na, then the categories
 
 
 def describe_interval(measurements: Sequence[Measurement]) -> IntervalMethod:
-    """The `interval` block beside measures in a result file, with a note where they are of few images."""
+    """The `interval` block next to measures in a result file, with a note where they are of few images."""
     method: IntervalMethod = {"level": CONFIDENCE, "method": METHOD, "resamples": RESAMPLES, "seed": 0}
     if note := note_on_images(measurements):
         method["note"] = note

@@ -2,7 +2,7 @@
 
 The benchmark's 16 categories are defined on the 1000 classes of ImageNet-1k (`categories.IMAGENET_INDICES`). A head
 with other classes answers a category by those of its classes that are WordNet hyponyms of the category; the table
-`wordnet_categories.csv` lists them (WordNet 3.0, whose licence lies beside it; `scripts/wordnet_categories.py` wrote
+`wordnet_categories.csv` lists them (WordNet 3.0, whose licence lies next to it; `scripts/wordnet_categories.py` wrote
 it). The classes of ImageNet-1k itself follow the toolbox, so the map of an ImageNet-1k head is exactly the toolbox's.
 """
 

@@ -281,7 +281,7 @@ def _fetch_benchmark(folder: Path, experiment: Experiment) -> None:
 def unpack_archive(archive: str | Path, folder: str | Path, experiment: Experiment = CUE_CONFLICT) -> None:
     """Unpack the official archive so that `folder` holds the checked benchmark; nothing is left behind after an error.
 
-    What the images are is remembered beside it, as for a downloaded file (see `runkit.fetch.manifest`).
+    What the images are is remembered next to it, as for a downloaded file (see `runkit.fetch.manifest`).
 
     Raises: UserError as `runkit.fetch.archive.unpack_tar`, or that says what is missing from the benchmark.
     """

@@ -145,7 +145,7 @@ def _every(start: int, step: int) -> Taps:
 
 
 def joined(call: Call) -> Field:
-    """`cat`: channels beside channels, or tokens before those of the map."""
+    """`cat`: channels after channels, or tokens before those of the map."""
     parts = list(call.argument(0, "tensors"))
     along = call.argument(1, "dim", 0) % call.output.dim()
     field = call.field

@@ -32,7 +32,7 @@ class Geometry:
         """Smallest part of an input of `size` pixels that the outputs in `span` look at, but at least one pixel.
 
         Inside the map no padding is needed. At its border both ends are padded as ever, and outputs that come out
-        beside the span are dropped.
+        outside the span are dropped.
         """
         first = span[0] * self.stride - self.padding[0]
         last = (span[1] - 1) * self.stride - self.padding[0] + self.kernel
