@@ -130,7 +130,7 @@ def check_crop(crop: str | int, shapes: Sequence[tuple[int, ...]]) -> None:
     """
     side = read_crop(crop) or 0
     for height, width in shapes:
-        if side > max(height, width):
+        if side and side > max(height, width):
             raise ValueError(
                 f"crop {crop}: the map has only {height} x {width} pixels; take at most {max(height, width)}, or none "
                 "for all of it"

@@ -63,7 +63,7 @@ def _draw_panels(relation: Relation, *, people: Estimate | None, field: str, wid
                 correlation = relation.of_reliance[name]
             if name is not None:
                 words = correlation.describe().replace("; ", "\n").replace(", Kendall", ",\nKendall")
-                ax.set_title(words.replace(": so few", ":\nso few"), fontsize=6)
+                ax.set_title(words.replace(": too few", ":\ntoo few"), fontsize=6)
         axes[0, 0].set_xlim(0, _widest(relation))
         for ax in axes[-1]:
             ax.set_xlabel(textwrap.fill(field, 38))
