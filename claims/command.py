@@ -17,7 +17,7 @@ from claims.claim import Claim, Options, Verdict
 from claims.results import describe_verdict, summary_table, write_result
 from runkit import Failures, describe_run, run_main
 from runkit.files import refuse_unwritable
-from runkit.options import add_formats
+from runkit.options import add_formats, add_no_caption
 
 __all__ = ["build_parser", "main"]
 
@@ -101,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder to write to (default: figures/claims)",
     )
     add_formats(files)
+    add_no_caption(files)
     files.add_argument(
         "--overwrite", action="store_true", help="replace results that were computed with other settings"
     )
@@ -113,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     parsed = vars(parser.parse_args(arguments))
     listed, formats, asked = parsed.pop("list"), parsed.pop("formats"), parsed.pop("claims")
+    bare = parsed.pop("no_caption")
     if listed:
         sys.stdout.write(_list_claims() + "\n")
         return 0
@@ -123,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed["answers"] = tuple(parsed["answers"])
     options = Options(**parsed, arguments=tuple(arguments))
     claims = _choose(asked, options)
-    return run_main(lambda: _run(claims, options, tuple(dict.fromkeys(formats))), program="erf.claims")
+    return run_main(lambda: _run(claims, options, tuple(dict.fromkeys(formats)), bare=bare), program="erf.claims")
 
 
 def _choose(asked: Sequence[str], options: Options) -> list[Claim]:
@@ -135,13 +137,13 @@ def _choose(asked: Sequence[str], options: Options) -> list[Claim]:
     return [claim for claim in CLAIMS if claim.name in asked or ("all" in asked and can_run(claim))]
 
 
-def _run(claims: Sequence[Claim], options: Options, formats: Sequence[str]) -> int:
+def _run(claims: Sequence[Claim], options: Options, formats: Sequence[str], *, bare: bool = False) -> int:
     """Put claims to the test, one after the other; one that cannot be tested does not stop the others."""
     refuse_unwritable(options.output)
     failures = Failures()
     tested = []
     for claim in claims:
-        verdict = failures.guard(claim.name, partial(_test, claim, options, formats), alone=len(claims) == 1)
+        verdict = failures.guard(claim.name, partial(_test, claim, options, formats, bare=bare), alone=len(claims) == 1)
         if verdict is not None:
             tested.append((claim, verdict))
     if len(claims) > 1 and tested:
@@ -150,7 +152,7 @@ def _run(claims: Sequence[Claim], options: Options, formats: Sequence[str]) -> i
     return failures.exit_code
 
 
-def _test(claim: Claim, options: Options, formats: Sequence[str]) -> Verdict:
+def _test(claim: Claim, options: Options, formats: Sequence[str], *, bare: bool = False) -> Verdict:
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     experiment = claim.experiment()
     measurement = experiment.measure(options)
@@ -164,6 +166,7 @@ def _test(claim: Claim, options: Options, formats: Sequence[str]) -> Verdict:
         options.output,
         run=describe_run(program="erf.claims", arguments=options.arguments, started=started, seconds=seconds),
         formats=formats,
+        caption=not bare,
     )
     sys.stdout.write(describe_verdict(claim, verdict, options.output) + "\n")
     return verdict

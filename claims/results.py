@@ -24,13 +24,16 @@ def write_result(
     *,
     run: RunHead,
     formats: Sequence[str],
+    caption: bool = True,
 ) -> None:
     """Write `<name>.csv` (the rows), `<name>.json` (rows, verdict, what made them) and the picture.
 
     Args:
+        caption: Whether the picture says how it was made.
         run: Head of the JSON.
         formats: File formats of the picture.
     """
+    from runkit.figure_text import add_caption
     from runkit.figures import save_figure
 
     stem = folder / claim.name
@@ -50,7 +53,25 @@ def write_result(
             },
         },
     )
+    if caption:
+        add_caption(figure, _caption(claim, measurement, verdict, run))
     save_figure(figure, stem, formats, description=run["command"])
+
+
+def _caption(claim: Claim, measurement: Measurement, verdict: Verdict, run: RunHead) -> str:
+    """What stands under the picture of a claim."""
+    from runkit.figure_text import software_words
+
+    labels = list(dict.fromkeys(str(record["label"]) for record in measurement.weights if record.get("label")))
+    more = f"; and {len(labels) - 8} more" if len(labels) > 8 else ""
+    weights = f"Weights: {'; '.join(label.removeprefix('weights ') for label in labels[:8])}{more}." if labels else ""
+    settings = [
+        f"{name.replace('_', ' ')}: {value}"
+        for name, value in measurement.settings.items()
+        if isinstance(value, int | float | str) and not isinstance(value, bool) and 0 < len(str(value)) < 40
+    ]
+    first = f"{claim.name} ({claim.source}): {verdict.word}. {'; '.join(settings)}"
+    return "\n".join(filter(None, [first, weights, software_words(run)]))
 
 
 def describe_verdict(claim: Claim, verdict: Verdict, folder: Path) -> str:

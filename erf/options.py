@@ -14,6 +14,7 @@ from runkit.options import (
     add_console,
     add_device,
     add_formats,
+    add_no_caption,
     add_normalisation,
     add_output,
     add_report,
@@ -325,11 +326,7 @@ def _add_drawing(drawn: Any, default: Config) -> None:
         " circle whose radius is one standard deviation of the fitted Gaussian)",
     )
     drawn.add_argument("--no-table", action="store_true", help="do not draw the table below the panels of a comparison")
-    drawn.add_argument(
-        "--no-caption",
-        action="store_true",
-        help="draw no caption; the JSON file still records how the picture was made",
-    )
+    add_no_caption(drawn)
 
 
 def parse_config(arguments: Sequence[str]) -> Config:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runkit import describe_run, format_table, run_main, save_csv, save_json, save_latex
-from runkit.options import add_formats
+from runkit.options import add_formats, add_no_caption
 from runkit.sizes import Size, read_size
 
 if TYPE_CHECKING:  # loads scipy, which --help need not wait for
@@ -91,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--output", type=Path, default=Path("figures"), metavar="DIR", help="folder to write to (default: figures)"
     )
     add_formats(parser)
+    add_no_caption(parser)
     return parser
 
 
@@ -108,7 +109,8 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
     Raises: UserError for an input or environment error; its line names the problem and the fix.
     """
     from htmlreport.relation import FIELDS, read_people, relate
-    from htmlreport.relation_plot import draw_relation
+    from htmlreport.relation_plot import caption_relation, draw_relation
+    from runkit.figure_text import add_caption
     from runkit.figures import save_figure
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()
@@ -128,15 +130,17 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
     definition = FIELDS[options.field].format(threshold=options.threshold)
     figure = draw_relation(relation, people=people, field=definition)
     stem = options.output / "relation"
+    seconds = time.perf_counter() - clock
+    head = describe_run(program="shapebias.relate", arguments=command, started=started, seconds=seconds)
+    if not options.no_caption:
+        add_caption(figure, caption_relation(relation, head))
     pictures = save_figure(figure, stem, formats=tuple(dict.fromkeys(options.formats)))
     rows = [network.as_dict() for network in relation.networks]
     of_reliance = {cue: correlation.as_dict() for cue, correlation in relation.of_reliance.items()}
     save_json(
         stem.with_suffix(".json"),
         {
-            **describe_run(
-                program="shapebias.relate", arguments=command, started=started, seconds=time.perf_counter() - clock
-            ),
+            **head,
             "config": {"field": options.field, "threshold": options.threshold, "measured": dict(relation.measured)},
             "pictures": [path.name for path in pictures],
             "unpaired": dict(relation.unpaired),

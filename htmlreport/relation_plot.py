@@ -2,6 +2,7 @@
 
 import itertools
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -9,11 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from htmlreport.relation import Network, Relation
+from runkit.figure_text import software_words
 from runkit.figures import PAGE_WIDTH, new_figure
 from shapebias.figures.observers import PEOPLE_COLOUR, Style, choose_style
 from shapebias.measures.bootstrap import Estimate
 
-__all__ = ["draw_relation"]
+__all__ = ["caption_relation", "draw_relation"]
 
 
 def draw_relation(
@@ -40,6 +42,17 @@ def draw_relation(
         ax.set_title(relation.correlation.describe().replace("; ", "\n"), fontsize=6.5)
         figure.legend(loc="outside lower center", ncols=2, fontsize=6.5, labelspacing=0.25)
     return figure
+
+
+def caption_relation(relation: Relation, head: Mapping[str, Any]) -> str:
+    """What stands under the picture; `head` is that of the run, as `runkit.describe_run` makes it."""
+    networks = relation.networks
+    noun = "network" if len(networks) == 1 else "networks"
+    labels = "; ".join(network.label for network in networks[:8])
+    more = f"; and {len(networks) - 8} more" if len(networks) > 8 else ""
+    fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in relation.measured.items())
+    first = f"{len(networks)} {noun}: {labels}{more}."
+    return f"{first}\nFields: {fields}. Bars: 95% intervals over images.\n{software_words(head)}"
 
 
 def _draw_panels(relation: Relation, *, people: Estimate | None, field: str, width_in: float) -> Figure:

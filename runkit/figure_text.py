@@ -5,17 +5,30 @@ Importing this module loads matplotlib, importing `runkit` does not.
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-__all__ = ["CAPTION_SIZE", "caption_height", "fit_words", "text_width", "wrap_caption", "write_caption"]
+from runkit.figures import style
+
+__all__ = [
+    "CAPTION_SIZE",
+    "add_caption",
+    "caption_height",
+    "fit_words",
+    "software_words",
+    "text_width",
+    "wrap_caption",
+    "write_caption",
+]
 
 CAPTION_SIZE = 6.0  # points
 _LINE = 1.4  # line spacing
+_EDGE = 0.06  # inches around a caption
 _LEGIBLE = 5.6  # points: a text is broken before it becomes smaller
 _PIECE = r"[^_.\-/ ]*[_.\-/ ]?"
 
@@ -45,6 +58,51 @@ def caption_height(text: str) -> float:
 def write_caption(figure: Figure, at: tuple[float, float], text: str) -> None:
     """Small text at the foot of a figure; `at` is its lower left corner in fractions of the figure."""
     figure.text(*at, text, fontsize=CAPTION_SIZE, color="0.35", va="bottom", linespacing=_LINE)
+
+
+def add_caption(figure: Figure, text: str) -> Figure:
+    """Make a figure that is drawn higher by a caption at its foot, and leave the rest as large as it is.
+
+    Args:
+        figure: Laid out by hand, or by a layout engine, which is not asked again.
+        text: Paragraphs of the caption, one on each line; they are wrapped. An empty text changes nothing.
+
+    Returns: The figure.
+    """
+    if not text:
+        return figure
+    width, height = figure.get_size_inches()
+    words = wrap_caption(text, width - 2 * _EDGE)
+    foot = caption_height(words) + 2 * _EDGE
+    taller = height + foot
+    low, share = foot / taller, height / taller
+    if figure.get_layout_engine() is not None:
+        with style():
+            for _ in range(2):  # an axis knows the width of its numbers only once it was drawn
+                figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    for ax in figure.axes:
+        old = ax.get_position(original=True)
+        ax.set_position((old.x0, low + share * old.y0, old.width, share * old.height))
+    for words_above in figure.texts:
+        words_above.set_y(low + share * words_above.get_position()[1])
+    for legend in figure.legends:
+        box = legend.get_bbox_to_anchor().transformed(figure.transFigure.inverted())
+        place = (box.x0, low + share * box.y0, box.width, share * box.height)
+        legend.set_bbox_to_anchor(place, figure.transFigure)
+    figure.set_size_inches(width, taller)
+    write_caption(figure, (_EDGE / width, _EDGE / taller), words)
+    return figure
+
+
+def software_words(head: Mapping[str, Any]) -> str:
+    """The version of this project that made a result, and its commit where it is known.
+
+    Args:
+        head: Of a result file, as `runkit.describe_run` makes it.
+    """
+    commit = f", commit {found[:10]}" if (found := head.get("git_commit")) else ""
+    return f"replknet-analysis {head['versions']['replknet-analysis']}{commit}"
 
 
 @cache

@@ -20,6 +20,7 @@ __all__ = [
     "add_console",
     "add_device",
     "add_formats",
+    "add_no_caption",
     "add_normalisation",
     "add_output",
     "add_report",
@@ -81,6 +82,7 @@ class RunOptions:
             says.
         output: Folder; a tool's files go to a folder of its name within.
         formats: File formats of the pictures.
+        no_caption: Whether pictures have no caption that says how they were made.
         report: Whether to write the HTML page, too.
         resume: Whether to continue an unfinished run.
         overwrite: Whether to replace existing results.
@@ -98,6 +100,7 @@ class RunOptions:
     std: tuple[float, ...] | None = None
     output: Path = Path("figures")
     formats: tuple[str, ...] = ("png",)
+    no_caption: bool = False
     report: bool = False
     resume: bool = False
     overwrite: bool = False
@@ -233,6 +236,15 @@ def add_formats(group: _Group) -> None:
         choices=PICTURE_FORMATS,
         default=["png"],
         help="file formats of the pictures (default: png)",
+    )
+
+
+def add_no_caption(group: _Group) -> None:
+    """`--no-caption`."""
+    group.add_argument(
+        "--no-caption",
+        action="store_true",
+        help="draw no caption; the JSON file still records how the picture was made",
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from runkit import UserError, describe_run, run_main, write_json, write_out
 from runkit.files import refuse_unwritable
-from runkit.options import Console, add_console, add_formats
+from runkit.options import Console, add_console, add_formats, add_no_caption
 from shapebias.stimuli.experiments import EXPERIMENTS
 
 if TYPE_CHECKING:  # loads numpy, which --help and wrong arguments need not wait for
@@ -55,6 +55,7 @@ class BenchmarkOptions:
         seed: Seed of the draws.
         pictures: 'main', 'all' or 'none'.
         formats: File formats of the pictures.
+        no_caption: Whether pictures have no caption that says how they were made.
         report: Whether to write the HTML page, too.
         arguments: The command line that asked.
         console: What the command prints.
@@ -69,6 +70,7 @@ class BenchmarkOptions:
     seed: int = 0
     pictures: str = "main"
     formats: tuple[str, ...] = ("png",)
+    no_caption: bool = False
     report: bool = False
     arguments: tuple[str, ...] = ()
     console: Console = field(default_factory=Console)
@@ -134,6 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
         "and at column width (default: main)",
     )
     add_formats(output)
+    add_no_caption(output)
     output.add_argument(
         "--report",
         action="store_true",
@@ -163,6 +166,7 @@ def parse_options(argv: Sequence[str] | None = None) -> BenchmarkOptions:
         seed=parsed.seed,
         pictures=parsed.pictures,
         formats=tuple(dict.fromkeys(parsed.formats)),
+        no_caption=parsed.no_caption,
         report=parsed.report,
         arguments=arguments,
         console=Console.pop_from(vars(parsed)),
@@ -212,9 +216,15 @@ def execute(options: BenchmarkOptions) -> int:
     pictures: list[Path] = []
     if options.pictures != "none":
         from shapebias.figures.benchmark_files import write_benchmark_pictures  # loads matplotlib
+        from shapebias.figures.caption import caption_benchmark
 
         pictures = write_benchmark_pictures(
-            content, stem, options.formats, all_of_them=options.pictures == "all", description=head["command"]
+            content,
+            stem,
+            options.formats,
+            all_of_them=options.pictures == "all",
+            description=head["command"],
+            caption="" if options.no_caption else caption_benchmark(content),
         )
     content["pictures"] = [picture.name for picture in pictures]
     path = stem.with_suffix(".json")

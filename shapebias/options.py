@@ -12,6 +12,7 @@ from runkit.options import (
     add_console,
     add_device,
     add_formats,
+    add_no_caption,
     add_normalisation,
     add_output,
     add_report,
@@ -210,6 +211,7 @@ def build_parser() -> argparse.ArgumentParser:
     output = parser.add_argument_group("output")
     add_output(output, folder="shapebias")
     add_formats(output)
+    add_no_caption(output)
     add_report(output)
     add_resume(output)
     add_console(parser, script="shapebias")

@@ -18,6 +18,7 @@ from runkit.options import (
     add_console,
     add_device,
     add_formats,
+    add_no_caption,
     add_normalisation,
     add_output,
     add_report,
@@ -128,6 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
     output = parser.add_argument_group("output")
     add_output(output, folder="shapebias/reliance")
     add_formats(output)
+    add_no_caption(output)
     add_report(output)
     add_resume(output)
     add_console(parser, script="shapebias")
@@ -217,6 +219,7 @@ def _conclude(
     failures: Failures,
 ) -> None:
     """Measure all networks together, write the comparison and its pictures, and say what came of it."""
+    from shapebias.figures.caption import caption_reliance
     from shapebias.figures.reliance_files import write_pictures
     from shapebias.measures.reliance import Draws, compare_reliance, measure_reliance
     from shapebias.results.reliance import describe_control, show_reliance, write_comparison
@@ -239,7 +242,16 @@ def _conclude(
     control: list[ControlPoint] = []
     if config.images is not None:
         shown, control = _look_at_images(answers[0], config.images, variants, (height, width), config.control)
-    pictures = write_pictures(measured, control, shown, folder, config.formats, description=head["command"])
+    weights = {one.name: one.provenance["weights"]["label"] for one in answers}
+    pictures = write_pictures(
+        measured,
+        control,
+        shown,
+        folder,
+        config.formats,
+        description=head["command"],
+        caption="" if config.no_caption else caption_reliance(measured, head, weights),
+    )
     number = min(config.control, len(answers[0].images))
     about = describe_control(control, images=number, size=(height, width)) if control else None
     written = [

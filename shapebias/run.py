@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runkit import Failures, UserError, describe_run, is_main_process, run_main, write_json, write_out
+from runkit import Failures, UserError, describe_run, is_main_process, load_json, run_main, write_json, write_out
 from runkit.files import refuse_unwritable
 from runkit.options import REPORT
 from shapebias.options import DEFAULT_MODELS, Config, build_parser, parse_config
@@ -164,6 +164,7 @@ def _share_images(part: _Part) -> _Part:
 
 def _write(comparison: "Comparison", part: _Part, head: "RunHead", skipped: "list[SkippedNetwork]") -> list[Path]:
     """Write the comparison, and what was read from CSVs as results of their own; returns the files of the former."""
+    from shapebias.figures.caption import caption_answers
     from shapebias.figures.files import write_pictures
     from shapebias.results.comparison import write_comparison
     from shapebias.results.files import describe_raw_data
@@ -173,7 +174,16 @@ def _write(comparison: "Comparison", part: _Part, head: "RunHead", skipped: "lis
         recorded: RecordedHead = {**head, "config": {"source": "raw-data CSV"}}
         for observer in observers:
             folder.write_recorded(observer, recorded, comparison.of(observer.name), overwrite=config.overwrite)
-    pictures = write_pictures(comparison, folder, config.formats, description=head["command"])
+    words = caption_answers(
+        comparison.series, config.experiment, head, persons=len(comparison.persons), weights=_weights_of(part)
+    )
+    pictures = write_pictures(
+        comparison,
+        folder,
+        config.formats,
+        description=head["command"],
+        caption="" if config.no_caption else words,
+    )
     about: ComparisonHead = {
         **head,
         "config": {"observers": [observer.name for observer in observers], "people": len(comparison.persons)},
@@ -182,6 +192,19 @@ def _write(comparison: "Comparison", part: _Part, head: "RunHead", skipped: "lis
     }
     written = [*write_comparison(comparison, folder, about, pictures=pictures), *pictures]
     return [*written, _write_report(config, folder)] if config.report else written
+
+
+def _weights_of(part: _Part) -> dict[str, str]:
+    """The weights of the networks that were asked, by their names; nothing of those whose weights are not known."""
+    from shapebias.figures.caption import name_both
+
+    labels = {}
+    for observer in part.observers:
+        path = part.folder.json_of(observer.name)
+        record = load_json(path).get("weights") if path.exists() else None
+        if record:
+            labels[observer.name] = name_both(observer.name, record["label"])
+    return labels
 
 
 def _write_report(config: Config, folder: "ResultFolder") -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from runkit.figure_text import add_caption
 from runkit.figures import COLUMN_WIDTH, PAGE_WIDTH, save_figure
 from shapebias.figures.benchmark import draw_benchmark, draw_scatter
 from shapebias.figures.benchmark_conditions import CURVES, draw_conditions
@@ -40,7 +41,13 @@ def benchmark_pictures(content: BenchmarkFile, *, all_of_them: bool = False) -> 
 
 
 def write_benchmark_pictures(
-    content: BenchmarkFile, stem: Path, formats: Sequence[str], *, all_of_them: bool = False, description: str = ""
+    content: BenchmarkFile,
+    stem: Path,
+    formats: Sequence[str],
+    *,
+    all_of_them: bool = False,
+    description: str = "",
+    caption: str = "",
 ) -> list[Path]:
     """Write `<stem>` (bars) and `<stem>-scatter` as wide as a page; or all pictures, each also as wide as a column
     (`-column`).
@@ -50,16 +57,16 @@ def write_benchmark_pictures(
         stem: Path of the files without their ends.
         formats, description: As for `runkit.figures.save_figure`.
         all_of_them: As for `benchmark_pictures`.
+        caption: Stands at the foot of each picture; empty for none.
 
     Returns: The files.
     """
     page, column = PICTURE_WIDTHS
     widths = {page: PAGE_WIDTH, column: COLUMN_WIDTH} if all_of_them else {page: PAGE_WIDTH}
-    return [
-        path
-        for end, draw in benchmark_pictures(content, all_of_them=all_of_them).items()
-        for more, width in widths.items()
-        for path in save_figure(
-            draw(width=width), stem.with_name(f"{stem.name}{end}{more}"), formats, description=description
-        )
-    ]
+    written = []
+    for end, draw in benchmark_pictures(content, all_of_them=all_of_them).items():
+        for more, width in widths.items():
+            figure = add_caption(draw(width=width), caption)
+            path = stem.with_name(f"{stem.name}{end}{more}")
+            written += save_figure(figure, path, formats, description=description)
+    return written

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from runkit.figure_text import add_caption
 from runkit.figures import save_figure
 from shapebias.figures.accuracy import draw_accuracy
 from shapebias.figures.shape_bias import draw_column, draw_comparison, draw_forest
@@ -13,12 +14,13 @@ __all__ = ["write_pictures"]
 
 
 def write_pictures(
-    comparison: Comparison, folder: ResultFolder, formats: Sequence[str], *, description: str = ""
+    comparison: Comparison, folder: ResultFolder, formats: Sequence[str], *, description: str = "", caption: str = ""
 ) -> list[Path]:
     """Draw a comparison as `shape-bias`, `shape-bias-column` and `shape-bias-forest`, or with one cue as `accuracy`.
 
     Args:
         formats, description: As for `runkit.figures.save_figure`.
+        caption: Stands at the foot of each picture; empty for none.
 
     Returns: The files; `shapebias.results.comparison.comparison_files` foretells them.
     """
@@ -34,5 +36,5 @@ def write_pictures(
     return [
         path
         for name, figure in figures.items()
-        for path in save_figure(figure, folder.root / name, formats, description=description)
+        for path in save_figure(add_caption(figure, caption), folder.root / name, formats, description=description)
     ]

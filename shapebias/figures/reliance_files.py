@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from runkit.figure_text import add_caption
 from runkit.figures import save_figure
 from shapebias.figures.reliance import draw_control, draw_reliance, draw_reliance_curves, draw_suppressions
 from shapebias.measures.reliance import Reliance
@@ -22,6 +23,7 @@ def write_pictures(
     formats: Sequence[str],
     *,
     description: str = "",
+    caption: str = "",
 ) -> list[Path]:
     """Draw reliance per cue, its curves, an image under every suppression, and what suppressions do to images.
 
@@ -31,6 +33,7 @@ def write_pictures(
         shown: Label of a variant -> the image; empty if no images are at hand.
         folder: Where the pictures go.
         formats, description: As for `runkit.figures.save_figure`.
+        caption: Stands at the foot of each picture; empty for none.
 
     Returns: The files; `shapebias.results.reliance.comparison_files` foretells them.
     """
@@ -43,5 +46,5 @@ def write_pictures(
     return [
         path
         for name, figure in figures.items()
-        for path in save_figure(figure, folder.root / name, formats, description=description)
+        for path in save_figure(add_caption(figure, caption), folder.root / name, formats, description=description)
     ]

@@ -1,6 +1,7 @@
 """The pictures, by their artists."""
 
 import dataclasses
+from datetime import datetime, timezone
 
 import pytest
 from matplotlib.axes import Axes
@@ -8,7 +9,10 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from runkit import describe_run
+from runkit.figure_text import add_caption
 from shapebias.answers.observers import pool_people
+from shapebias.figures.caption import caption_answers
 from shapebias.figures.shape_bias import (
     draw_column,
     draw_comparison,
@@ -18,6 +22,7 @@ from shapebias.figures.shape_bias import (
 )
 from shapebias.measures.shape_bias import Estimate, measure
 from shapebias.stimuli.categories import CATEGORIES
+from shapebias.stimuli.experiments import EXPERIMENTS
 
 
 @pytest.fixture
@@ -194,3 +199,30 @@ def test_forest_shows_each_value_and_interval_people_first(series, observers):
 def test_figures_have_the_widths_of_a_page_and_a_column(series):
     assert draw_comparison(series).get_size_inches()[0] == 7.0
     assert draw_column(series).get_size_inches()[0] == 3.4
+
+
+@pytest.mark.parametrize("draw", [draw_comparison, draw_column, draw_forest])
+def test_a_caption_says_what_was_measured_and_covers_nothing(series, draw):
+    head = describe_run(program="shapebias.run", arguments=[], started=datetime.now(timezone.utc), seconds=0.0)
+    experiment = EXPERIMENTS["cue-conflict"]
+    words = caption_answers(series, experiment, head, persons=2, weights={"net": "weights net.in1k"})
+    assert "256 images, 1 network and 2 people. 95% intervals: bootstrap over images." in words
+    assert "Weights: net.in1k." in words
+    assert f"replknet-analysis {head['versions']['replknet-analysis']}" in words
+    assert "Recorded answers of net." in caption_answers(series, experiment, head)
+    bare, figure = draw(series), draw(series)
+    assert add_caption(figure, "") is figure
+    assert figure.get_size_inches().tolist() == bare.get_size_inches().tolist()
+    add_caption(figure, words)
+    for one in (bare, figure):
+        one.draw_without_rendering()
+    heights = [[ax.get_window_extent().height / one.dpi for ax in one.axes] for one in (bare, figure)]
+    assert heights[0] == pytest.approx(heights[1], abs=0.01)
+    *_, caption = figure.texts
+    top = caption.get_window_extent().y1
+    assert caption.get_window_extent().y0 > 0
+    assert all(ax.get_tightbbox().y0 > top for ax in figure.axes)
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert box.y0 >= top
+        assert all(ax.get_tightbbox().y0 >= box.y1 for ax in figure.axes)

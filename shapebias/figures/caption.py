@@ -1,0 +1,97 @@
+"""What stands under the pictures of shape bias, reliance and the benchmark: networks, images, intervals, version."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runkit.figure_text import software_words
+from shapebias.measures.reliance import Reliance
+from shapebias.measures.shape_bias import Measurement
+from shapebias.results.benchmark_content import BenchmarkFile
+from shapebias.results.files import note_on_images
+from shapebias.stimuli.experiments import Experiment
+
+__all__ = ["caption_answers", "caption_benchmark", "caption_reliance", "name_both"]
+
+_MOST_NAMED = 8  # networks whose weights a caption names
+
+
+def caption_answers(
+    series: Sequence[Measurement],
+    experiment: Experiment,
+    head: Mapping[str, Any],
+    *,
+    persons: int = 0,
+    weights: Mapping[str, str] | None = None,
+) -> str:
+    """The caption of a comparison of observers.
+
+    Args:
+        series: What is drawn.
+        experiment: What was shown.
+        head: What made the comparison, as `runkit.describe_run` makes it.
+        persons: Number of people.
+        weights: Name of a network -> its weights in words, as far as they are known.
+    """
+    networks = [one for one in series if one.kind != "people"]
+    counts = sorted({one.trials for one in networks} or {one.trials // max(1, persons) for one in series})
+    images = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    people = f" and {_count(persons, 'person', 'people')}" if persons else ""
+    known = dict(weights or {})
+    recorded = [one.label for one in networks if one.name not in known]
+    ticks = " Small ticks are single people." if persons else ""
+    return _lines(
+        f"{experiment.title}: {images} images, {_count(len(networks), 'network', 'networks')}{people}. "
+        f"95% intervals: bootstrap over images.{ticks}",
+        _name_weights([known[one.name] for one in networks if one.name in known]),
+        f"Recorded answers of {', '.join(recorded)}." if recorded else "",
+        note_on_images(series),
+        software_words(head),
+    )
+
+
+def caption_reliance(measured: Sequence[Reliance], head: Mapping[str, Any], weights: Mapping[str, str]) -> str:
+    """The caption of what networks rely on.
+
+    Args:
+        measured: At least one network.
+        head: What made the comparison, as `runkit.describe_run` makes it.
+        weights: Name of each network -> its weights in words.
+    """
+    labels = [name_both(one.name, weights[one.name]) for one in measured]
+    return _lines(
+        f"{_count(measured[0].images, 'image', 'images')}, {_count(len(measured), 'network', 'networks')}. "
+        "95% intervals: bootstrap over images.",
+        _name_weights(labels),
+        software_words(head),
+    )
+
+
+def caption_benchmark(content: BenchmarkFile) -> str:
+    """The caption of the benchmark's pictures."""
+    config = content["config"]
+    interval = f"95% intervals: bootstrap over images ({config['resamples']:,} draws), people fixed."
+    return _lines(
+        f"Recorded answers of {_count(len(content['networks']), 'network', 'networks')} and of people: "
+        f"{content['scope']}. Bands: range of people. {interval if config['intervals'] else ''}".rstrip(),
+        software_words(content),
+    )
+
+
+def name_both(name: str, label: str) -> str:
+    """A network with its weights, where the words for these do not begin with its name."""
+    return label if name in label else f"{name}: {label}"
+
+
+def _name_weights(labels: Sequence[str]) -> str:
+    """Weights of networks; of many the first, and how many more there are."""
+    named = [label.removeprefix("weights ") for label in dict.fromkeys(labels)]
+    more = f"; and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    return f"Weights: {'; '.join(named[:_MOST_NAMED])}{more}." if named else ""
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(filter(None, lines))
