@@ -1,6 +1,6 @@
 """Tables of options: `<!-- options: MODULE -->` to `<!-- end of options -->` on a page holds those of a command line.
 
-A table is read from the parser itself (`MODULE.build_parser()`). MkDocs makes it anew whenever the site is built, so
+A table is read from the parser itself (`MODULE.build_parser()`). MkDocs makes it again whenever the site is built, so
 the site cannot differ from the program. For readers of the repository's own pages, `python docs/option_tables.py`
 writes the tables into the pages; `--check` changes nothing and exits with 1 where a table is out of date.
 """

@@ -1,7 +1,7 @@
 """`python -m replknet.evaluate`: evaluate weights that were trained elsewhere, and write their model card.
 
 Each file NAME.TAG.safetensors needs the record NAME.TAG.json and the learning curve NAME.TAG.csv that `replknet.train`
-wrote next to it. The weights stay as they are. The record and the card NAME.TAG.md are written anew: top-1 on all
+wrote next to it. The weights stay as they are. The record and the card NAME.TAG.md are written again: top-1 on all
 validation images with its interval, and how many taps of the kernels the training images met. What the record says of
 the training is kept: recipe, commit, machine, time.
 """

@@ -138,7 +138,7 @@ def fit_words(text: str, width: float, *, size: float, smallest: float = 5.0, bo
 
 
 def _break(pieces: Sequence[str], lines: int) -> list[str]:
-    """Pieces in so many lines, or fewer, of which the longest is as short as can be."""
+    """Pieces in at most this many lines, of which the longest is as short as can be."""
     text = "".join(pieces)
     for room in range(-(-len(text) // lines), len(text) + 1):
         broken = [""]

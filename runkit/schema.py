@@ -2,7 +2,7 @@
 
 Understood are `TypedDict`, `Literal`, `None`, `bool`, `int`, `float`, `str`, `Any`, unions of these, `Sequence[X]`,
 `Mapping[str, X]`, and `Annotated[X, Keywords(minimum=0, description="...")]`. The schema of a package's results lies
-next to its types; `scripts/schemas.py` writes them anew.
+next to its types; `scripts/schemas.py` updates them.
 """
 
 import types

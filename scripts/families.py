@@ -194,7 +194,7 @@ def _write(rows: Sequence[Sequence[str]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("families", nargs="*", metavar="FAMILY", help="those whose rows are made anew (default: all)")
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help="those whose rows are updated (default: all)")
     chosen = parser.parse_args().families or list(NETWORKS)
     known = {row[0]: row for row in read_rows()}
     for family in chosen:

@@ -116,7 +116,7 @@ def _run(tool: Callable[[Sequence[str]], int], arguments: Sequence[str], *, outp
 
 
 def _shrink(source: Path, target: Path, *, width: int = WIDTH) -> None:
-    """A copy for the web: at most so many pixels wide, with the text chunks that say what made it."""
+    """A copy for the web: at most this many pixels wide, with the text chunks that say what made it."""
     with Image.open(source) as image:
         text = PngImagePlugin.PngInfo()
         for key, value in image.text.items():

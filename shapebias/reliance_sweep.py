@@ -47,7 +47,7 @@ class Config(RunOptions):
         suppress: What to suppress, as for `choose_variants`.
         classes: Text file with the name of each output; None where the names are known or not needed.
         from_probabilities: Saved answers to be measured, instead of networks.
-        control: On so many images it is measured what suppressions do to the images themselves; 0 for none.
+        control: Number of images on which the effect of suppressions on the images themselves is measured; 0 for none.
     """
 
     images: Path | None = None

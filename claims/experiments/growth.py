@@ -41,7 +41,7 @@ CHANNELS = 16
 SEEDS = 3
 EXPONENTS = {"kernel": 1.0, "depth": 0.5}
 TOLERANCE = 0.1
-_WIDTHS = 6.0  # the image is at least so many widths of the linear stack's map wide, or the whole theoretical field
+_WIDTHS = 6.0  # the image is at least this many widths of the linear stack's map wide, or the whole theoretical field
 
 
 class Stack(nn.Module):

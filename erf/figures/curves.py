@@ -206,7 +206,7 @@ def _columns_for(labels: Sequence[str], points: float, size: float) -> int:
 
 
 def _height_of(count: int, columns: int, size: float) -> float:
-    """Inches of a legend of so many entries."""
+    """Inches of a legend with this many entries."""
     return -(-count // columns) * _LEGEND_ROW * size / 72
 
 

@@ -154,7 +154,7 @@ class Panel:
         return self.window.is_whole(self.contribution.shape)
 
     def alternate(self, points: float) -> list[float]:
-        """Shares of squares that cover each other where a pixel of the map is so many points wide; else empty."""
+        """Shares of squares that cover each other where a pixel of the map is this many points wide; else empty."""
         groups = close_squares(self.seen, points)
         return next(([square.share for square in group] for group in groups if len(group) > 1), [])
 

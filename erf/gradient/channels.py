@@ -104,7 +104,7 @@ def _read_arrays(path: Path) -> Iterator[np.ndarray]:
 def _fitted(parts: list[np.ndarray], channels: int) -> np.ndarray:
     """Arrays (H, W), (H, W, C) or (C, H, W), one behind the other, as (H, W, channels) of uint8 or float32.
 
-    Raises: ValueError if they are no images of so many channels.
+    Raises: ValueError if they are no images with this number of channels.
     """
     if not parts:
         raise ValueError("it holds no array")

@@ -2,7 +2,7 @@
 
 Paper: Li, Wang, Liu, Tan, Lin, Wu, Chen, Zheng, Li, "MogaNet: Multi-order Gated Aggregation Network", ICLR 2024,
 arXiv:2211.03295, Section 4. Behaviour and parameter names follow the authors' code (Westlake-AI/MogaNet,
-`models/moganet.py`, Apache-2.0), so that their checkpoints load as they are; the classes are written anew.
+`models/moganet.py`, Apache-2.0), so that their checkpoints load as they are; the classes are our own code.
 """
 
 from collections import OrderedDict

@@ -2,7 +2,7 @@
 
 Paper: Lou, Yu, "OverLoCK: An Overview-first-Look-Closely-next ConvNet with Context-Mixing Dynamic Kernels", CVPR 2025,
 arXiv:2502.20087, Section 3. Behaviour and parameter names follow the authors' code (LMMMEng/OverLoCK,
-`models/overlock.py`, Apache-2.0), so that their checkpoints load as they are; the classes are written anew.
+`models/overlock.py`, Apache-2.0), so that their checkpoints load as they are; the classes are our own code.
 
 Three parts: the base network down to an eighth of the image's side, the overview network that goes on to a coarse map
 of the context, and the focus network that looks again with this context next to it. The kernels of the focus network's

@@ -2,7 +2,7 @@
 
 Paper: Ding, Zhang, Zhou, Han, Ding, Sun, "Scaling Up Your Kernels to 31x31: Revisiting Large Kernel Design in CNNs",
 CVPR 2022, arXiv:2203.06717, Section 4. Behaviour and parameter names follow the authors' code
-(DingXiaoH/RepLKNet-pytorch, `replknet.py`, MIT), so that their checkpoints load; the classes are written anew in the
+(DingXiaoH/RepLKNet-pytorch, `replknet.py`, MIT), so that their checkpoints load; the classes are our own code in the
 shape that timm asks for.
 
 A network has two forms that compute the same function:

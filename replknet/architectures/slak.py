@@ -3,7 +3,7 @@
 Paper: Liu, Chen, Chen, Chen, Xiao, Wu, Kärkkäinen, Pechenizkiy, Mocanu, Wang, "More ConvNets in the 2020s: Scaling up
 Kernels Beyond 51x51 using Sparsity", ICLR 2023, arXiv:2207.03620, Sections 3 and 4. Behaviour and parameter names
 follow the authors' code (VITA-Group/SLaK, `models/SLaK.py`, MIT), so that their checkpoints load as they are; the
-classes are written anew. The authors train with many weights at zero; a checkpoint holds those zeros as numbers.
+classes are our own code. The authors train with many weights at zero; a checkpoint holds those zeros as numbers.
 
 A network has two forms that compute the same function in eval mode: the training form, in which two long kernels and a
 small one run side by side, each with its own batch normalisation, and after `reparameterize()` the merged one: two long

@@ -3,7 +3,7 @@
 Paper: Ding, Zhang, Ge, Zhao, Song, Yue, Shan, "UniRepLKNet: A Universal Perception Large-Kernel ConvNet for Audio,
 Video, Point Cloud, Time-Series and Image Recognition", CVPR 2024, arXiv:2311.15599, Sections 3.1 and 3.2. Behaviour and
 parameter names follow the authors' code (AILab-CVC/UniRepLKNet, `unireplknet.py`, Apache-2.0), so that their
-checkpoints load as they are; the classes are written anew.
+checkpoints load as they are; the classes are our own code.
 
 A network has two forms that compute the same function in eval mode: the training form, and after `reparameterize()`
 the merged one, in which each large kernel has taken in its dilated branches and all normalisations, and the last

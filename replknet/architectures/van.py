@@ -2,7 +2,7 @@
 
 Paper: Guo, Lu, Liu, Cheng, Hu, "Visual Attention Network", Computational Visual Media 2023, arXiv:2202.09741,
 Section 3. Behaviour and parameter names follow the authors' code (Visual-Attention-Network/VAN-Classification,
-`models/van.py`, Apache-2.0), so that their checkpoints load as they are; the classes are written anew.
+`models/van.py`, Apache-2.0), so that their checkpoints load as they are; the classes are our own code.
 """
 
 from collections import OrderedDict

@@ -142,9 +142,9 @@ def as_format(x: Tensor, memory_format: torch.memory_format) -> Tensor:
         strides = channels_last_strides(x.shape)
         if x.stride() == strides:
             return x
-        # strided anew, since `contiguous` leaves the odd batch stride of a single image
+        # restrided, since `contiguous` leaves the odd batch stride of a single image
         return x.permute(0, 2, 3, 1).contiguous().as_strided(x.shape, strides)
-    # strided anew, since `contiguous` leaves a single channel with the strides of channels-last
+    # restrided, since `contiguous` leaves a single channel with the strides of channels-last
     x = x.contiguous()
     return x if x.shape[1] != 1 else x.as_strided(x.shape, contiguous_strides(x.shape))
 

@@ -1,8 +1,8 @@
 """Downloading one file: complete and verified, or absent; an interrupted transfer continues where it stopped.
 
-pooch's downloader speaks HTTP and writes what comes. pooch by itself begins anew after a break, leaves a temporary file
-behind when it is killed, tries again where the server says that there is no such file, and replaces without a word a
-file that has changed. What this module adds is the partial file and when to try again. Beside the destination lie,
+pooch's downloader speaks HTTP and writes what comes. pooch by itself starts again after a break, leaves a temporary
+file behind when it is killed, tries again where the server says that there is no such file, and replaces without a word
+a file that has changed. What this module adds is the partial file and when to try again. Beside the destination lie,
 hidden, `.<name>.part` (the bytes so far), `.<name>.part.json` (whose they are) and `.<name>.lock` (held while fetching,
 so that of several processes one fetches and the others find the file).
 """

@@ -4,7 +4,7 @@ If two observers answer alike, their answers to a stimulus can be exchanged. Ans
 dependent, so they are exchanged together: all stimuli of a texture image at once (48 in the published benchmark; the
 kind of image of which there are fewest). That respects the texture images, and the statistic respects both kinds: the
 difference of two ratios over the square root of its two-way variance (`bootstrap.two_way_variance`), worked
-out anew in every exchange. A test of a studentised statistic holds its level asymptotically even where two observers
+out again in every exchange. A test of a studentised statistic holds its level asymptotically even where two observers
 differ in other ways than in the measure, as people pooled and a network do (Janssen, Statistics & Probability Letters
 36, 1997; Chung & Romano, Annals of Statistics 41, 2013; for two-way groups and the wild bootstrap MacKinnon, Nielsen &
 Webb, JBES 39, 2021). On simulated benchmarks 4.3 to 5.3% of true null hypotheses are rejected at 5%; exchanges stimulus

@@ -68,7 +68,7 @@ def choose_classes(outputs: int, choice: ClassChoice, *, name: str) -> ClassMap:
 
 @lru_cache(maxsize=8)
 def _of_imagenet(outputs: int, only_1k: bool) -> ClassMap | None:
-    """The class map of a head of ImageNet; None if there is none with so many classes."""
+    """The class map of a head of ImageNet; None if there is none with this many classes."""
     subset = infer_imagenet_subset({"num_classes": outputs})
     if subset is None:
         return None

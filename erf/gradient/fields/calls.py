@@ -135,16 +135,16 @@ def windows_over(call: Call, taps: Sequence[Taps], *, mixes_channels: bool = Fal
 
 
 def one_each(value: Any, count: int) -> tuple[int, ...]:
-    """A number for each of so many dimensions, as PyTorch takes them."""
+    """A number for each of this many dimensions, as PyTorch takes them."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * count if len(values) == 1 else values
 
 
 def shifted(by: int) -> Taps:
-    """Each unit is the one so many before it."""
+    """Each unit is the one this many before it."""
     return Taps(lambda i: (i - by,)) if by else SAME
 
 
 def moved_by(axes: Axes, more: int) -> Axes:
-    """The same in a tensor that has so many more dimensions in front."""
+    """The same in a tensor that has this many more dimensions in front."""
     return axes.moved(lambda d: d + more)

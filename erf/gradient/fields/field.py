@@ -26,8 +26,8 @@ class Taps:
 
     Attributes:
         of: Output unit -> input units (their first and last are enough).
-        outputs: The pattern repeats itself after so many output units,
-        inputs: moved on by so many input units.
+        outputs: The pattern repeats itself after this many output units,
+        inputs: moved on by this many input units.
     """
 
     of: Callable[[int], Sequence[int]]

@@ -130,7 +130,7 @@ def how_to_say(layer: Layer, shape: tuple[int, ...], size: tuple[int, int]) -> s
 
 
 def grids(count: int, size: tuple[int, int], *, square: bool = True) -> Iterator[tuple[int, int]]:
-    """Rows and columns of patches that so many positions can be of an image.
+    """Rows and columns of patches that this many positions can form in an image.
 
     Args:
         square: Patches are square, of any side in whole pixels, and the image's borders may cut or be without them.
@@ -142,7 +142,7 @@ def grids(count: int, size: tuple[int, int], *, square: bool = True) -> Iterator
 
 
 def _are_square(h: int, w: int, size: tuple[int, int]) -> bool:
-    """Whether one side of patches, in whole pixels, divides an image into so many, both rounded up or both down."""
+    """Whether one side of patches, in whole pixels, divides an image into this many, both rounded up or both down."""
     down, across = (
         {
             (side, up)

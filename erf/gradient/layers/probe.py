@@ -178,6 +178,6 @@ def _in_order(trial: _Trial, layout: Layout) -> bool:
 
 
 def _strips(count: int) -> list[int]:
-    """Rows or columns that are tried, of so many: both ends, and neighbours in the middle."""
+    """Rows or columns that are tried, of this many: both ends, and neighbours in the middle."""
     middle = count // 2
     return sorted({strip for strip in (0, count // 4, middle - 1, middle, middle + 1, count - 1) if 0 <= strip < count})

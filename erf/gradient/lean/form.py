@@ -1,4 +1,4 @@
-"""What runs in place of a network whose layer is known: chosen anew for each size of images."""
+"""What runs in place of a network whose layer is known: chosen separately for each size of images."""
 
 from typing import Literal
 

@@ -2,7 +2,7 @@
 
 For calls from Python, where each gets a network that may have changed since the last one. Whether it did is not asked
 of version counters, which neither `weight.data.mul_(2)` nor a change of a global variable moves. The network is
-recorded anew, and every operation and every number that goes into one has to be the same: on networks of timm a fifth
+recorded again, and every operation and every number that goes into one has to be the same: on networks of timm a fifth
 of the time of an image of 256 pixels, where a new proof takes as long as the image.
 """
 

@@ -45,8 +45,9 @@ def prepare(model: nn.Module, *, layer: Any = "last", plain: bool = False, in_pl
         model: In eval mode.
         layer: The feature map wanted, as for `erf.gradient.contribution.feature_map`.
         plain: Whether to leave the network as it was published, to the bit.
-        in_place: Whether the network may be changed: its weights laid out anew, RepLKNet merged. Otherwise a copy that
-            shares the weights is changed, and the network is left as it is; one that cannot be copied runs as it is.
+        in_place: Whether the network may be changed: its weights laid out differently, RepLKNet merged. Otherwise a
+            copy that shares the weights is changed, and the network is left as it is; one that cannot be copied runs as
+            it is.
 
     Raises: ValueError if the network is in train mode.
     """

@@ -40,7 +40,7 @@ _SAME = {torch.float32: 1e-5, torch.float64: _EXACT}
 _ROUNDED = 0.05
 """Largest relative difference of float32 to float64, where rounding turns the signs of some ReLUs."""
 _PART = 8
-"""The side of the small image is about so many times smaller than that of the images, but at least `_SMALLEST`."""
+"""The side of the small image is about this many times smaller than that of the images, but at least `_SMALLEST`."""
 _SMALLEST = 64
 _STRIDE = 32
 """Sides that differ by a multiple of it are padded alike by 'same' convolutions."""
@@ -162,7 +162,7 @@ def _compare(plain: nn.Module, layer: Layer, fast: nn.Module | LeanNetwork, imag
     Raises: _NotProven if it is too much, or cannot be found out.
     """
     own_type = images.dtype
-    whole = isinstance(fast, LeanNetwork) and fast.needs_whole_maps  # the vectors of which are for so many images
+    whole = isinstance(fast, LeanNetwork) and fast.needs_whole_maps  # the vectors of which are for that many images
     count = len(images) if whole else min(len(images), _IMAGES)
     for seed in (0, _NOISES) if own_type in _SAME else ():  # the second has other ReLUs at the brink
         small, expected = _plain_map(plain, layer, images, position, dtype=own_type, count=count, first_seed=seed)

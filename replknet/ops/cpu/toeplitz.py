@@ -1,7 +1,7 @@
 """A depthwise convolution on small maps and its weight gradient, as one matrix product per channel.
 
 A convolution of a map with P pixels is a product with a P×P Toeplitz matrix T, whose entry (q, p) is the tap that leads
-from input pixel q to output pixel p. T is written anew for each call, which pays with many images. Its gradient is the
+from input pixel q to output pixel p. T is written again for each call, which pays with many images. Its gradient is the
 product XᵀG of inputs (N, P) and output gradients (N, P), and each tap gathers the entries that it stands in. All P²
 products are useful once the kernel spans the map.
 """

@@ -1,4 +1,4 @@
-"""Operations that arrange numbers anew.
+"""Operations that rearrange numbers.
 
 Each takes the arguments of its operation, adds its nodes, and returns whether there is a step for them.
 """

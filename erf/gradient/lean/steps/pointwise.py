@@ -334,5 +334,5 @@ class Select(PointwiseStep):
 
 
 def _summed(grad: Tensor, channels: int) -> Tensor:
-    """The gradient to an input of so many channels, one of which may have stood for all."""
+    """The gradient to an input with this many channels, one of which may have stood for all."""
     return grad if channels == grad.shape[1] else grad.sum(1, keepdim=True)
