@@ -18,9 +18,9 @@ tolerance = {torch.float32: (1e-5, 1e-5), torch.float16: (1e-3, 1e-3), torch.bfl
 generator = torch.Generator().manual_seed(3)
 cases = 0
 for dtype, (rtol, atol) in tolerance.items():
-    shapes = [(1, 1, 7, 7, 3, 3), (2, 3, 7, 7, 13, 13), (1, 1, 20, 33, 5, 51), (1, 1, 33, 20, 51, 5)]
+    shapes = [(1, 1, 7, 7, 3, 3), (2, 3, 7, 7, 13, 13), (1, 1, 20, 33, 5, 51)]
     if dtype == torch.float32:  # the types differ in loads and stores only, and the interpreter is slow
-        shapes += [(1, 2, 33, 40, 31, 31), (2, 1, 14, 14, 27, 27)]
+        shapes += [(1, 1, 33, 20, 51, 5), (1, 1, 33, 40, 31, 31), (2, 1, 14, 14, 27, 27)]
     for n, c, h, w, kh, kw in shapes:
         x = torch.randn(n, c, h, w, generator=generator).to(dtype)
         weight = (torch.randn(c, 1, kh, kw, generator=generator) / (kh * kw) ** 0.5).to(dtype)
@@ -85,7 +85,7 @@ def run(code: str, **environment: str) -> str:
 
 
 def test_interpreted():
-    assert run(INTERPRETED, TRITON_INTERPRET="1").strip() == "cases 14"
+    assert run(INTERPRETED, TRITON_INTERPRET="1").strip() == "cases 12"
 
 
 def test_proves_itself():
