@@ -76,5 +76,7 @@ def test_the_section(tmp_path, labelled):
 def test_a_damaged_comparison_is_named(tmp_path):
     path = write_results(tmp_path, labelled=True).comparison
     path.write_text('{"results": {"networks": []}}', encoding="utf-8")
-    with pytest.raises(UserError, match=r"reliance\.json is no comparison of shapebias\.reliance: it has no 'differ"):
+    with pytest.raises(
+        UserError, match=r"reliance\.json is not a comparison of shapebias\.reliance: it has no 'differ"
+    ):
         describe_reliance(path, tmp_path / "report.html")

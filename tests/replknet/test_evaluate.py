@@ -85,4 +85,4 @@ def test_what_does_not_belong_together_is_refused(trained, tmp_path, capsys):
     assert evaluate.main(arguments) == 2
     assert "SHA-256 differs" in capsys.readouterr().err
     assert evaluate.main([str(tmp_path / "none.safetensors"), "--data", str(trained / "data")]) == 2
-    assert "none.safetensors is no file" in capsys.readouterr().err
+    assert "none.safetensors is not a file" in capsys.readouterr().err

@@ -182,4 +182,4 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(run, tmp_pat
     (tmp_path / "out").write_text("")
     code, _, said = run("--model", NETWORK)
     assert code == 2
-    assert f"cannot write {tmp_path / 'out'}: {tmp_path / 'out'} is no folder" in said
+    assert f"cannot write {tmp_path / 'out'}: {tmp_path / 'out'} is not a folder" in said

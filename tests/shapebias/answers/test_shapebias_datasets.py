@@ -212,7 +212,7 @@ def test_what_is_refused(write, tmp_path):
     for subject, message in (
         ("Subject-02", "in small letters"),
         (" subject-02", "spaces around it"),
-        ("people", "stands for all"),
+        ("people", "means all"),
     ):
         fails(message, write(subject, ["cat"], name="doubtful"))
     twin = write("subject-01", ["cat"] * 3, name="again")

@@ -174,7 +174,7 @@ def test_a_file_that_is_no_benchmark_is_refused(output, tmp_path):
     broken = json.loads((output / "benchmark.json").read_text(encoding="utf-8"))
     del broken["people"]
     (tmp_path / "benchmark.json").write_text(json.dumps(broken), encoding="utf-8")
-    with pytest.raises(UserError, match=r"is no benchmark of shapebias\.benchmark: it has no 'people'"):
+    with pytest.raises(UserError, match=r"is not a result of shapebias\.benchmark: it has no 'people'"):
         describe_benchmark(tmp_path / "benchmark.json", tmp_path / "page.html")
 
 
