@@ -464,24 +464,34 @@ def test_flops_are_counted_as_for_a_stock_convolution(device):
             assert counter.get_total_flops() == 2 * nominal
 
 
-def test_flops_of_a_counter_made_before_the_first_import():
+FRESH = """
+import sys, torch, timm
+before = set(sys.modules)
+import replknet.ops as ops
+new = set(sys.modules) - before
+print("loaded", *{name.split(".")[0] for name in new} & {"triton", "cuda", "matplotlib"})
+print("started", "replknet.ops.cuda.triton_kernels" in new or torch.cuda.is_initialized())
+from torch.utils.flop_counter import FlopCounterMode
+counter = FlopCounterMode(display=False)
+layer = ops.DepthwiseConv2d(4, 31, device="meta")
+with counter:
+    layer(torch.zeros(1, 4, 20, 20, device="meta"))
+print("flops", counter.get_total_flops())
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh() -> dict[str, str]:
+    """What a process says that imports the operator after PyTorch and timm, and nothing else."""
+    done = subprocess.run([sys.executable, "-c", FRESH], check=True, capture_output=True, encoding="utf-8")
+    return {key: value for key, _, value in (line.partition(" ") for line in done.stdout.splitlines())}
+
+
+def test_flops_of_a_counter_made_before_the_first_import(fresh):
     """A counter copies the table of formulas when it is made; ours still reach it."""
-    code = (
-        "import torch; import replknet.ops as ops; from torch.utils.flop_counter import FlopCounterMode\n"
-        "counter = FlopCounterMode(display=False)\n"
-        "layer = ops.DepthwiseConv2d(4, 31, device='meta')\n"
-        "with counter: layer(torch.zeros(1, 4, 20, 20, device='meta'))\n"
-        "assert counter.get_total_flops() == 2 * 4 * 400 * 961, counter.get_total_flops()\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert int(fresh["flops"]) == 2 * 4 * 400 * 961
 
 
-def test_import_starts_nothing():
+def test_import_starts_nothing(fresh):
     """Beyond what torch and timm load themselves, importing the operator loads neither Triton nor CUDA."""
-    code = (
-        "import sys, torch, timm; before = set(sys.modules); import replknet.ops\n"
-        "new = set(sys.modules) - before\n"
-        "assert not {name.split('.')[0] for name in new} & {'triton', 'cuda', 'matplotlib'}, new\n"
-        "assert 'replknet.ops.cuda.triton_kernels' not in new and not torch.cuda.is_initialized()\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (fresh["loaded"], fresh["started"]) == ("", "False")
