@@ -268,7 +268,8 @@ def build_parser() -> argparse.ArgumentParser:
         default=list(default.tex_columns),
         metavar="MEASURE",
         help="measures in comparison.tex, by their names in the JSON file, such as rms_radius_px or, at a threshold,"
-        " area_ratio@0.5 (default: twelve measures, too many for one column of a paper)",
+        " area_ratio@0.5, or all for twelve (default: the published and the scale-free area ratio at 50%%, which fit a"
+        " column of a paper)",
     )
     _add_drawing(parser.add_argument_group("how it is drawn"), default)
     add_console(parser, script="erf")

@@ -120,11 +120,12 @@ def profile_of(result: ErfResult) -> Resampled:
     return Resampled(profile.estimate[inside], profile.resamples[:, inside], profile.num_images)
 
 
-def draw_curves(results: Sequence[ErfResult], **options: Any) -> Figure:
+def draw_curves(results: Sequence[ErfResult], *, most: int = _MOST_LINES, **options: Any) -> Figure:
     """Figure of the mass curves and the radial profiles, with a legend and a caption; at most eight results per row.
 
     Args:
         results: At least one.
+        most: Lines in one panel.
         options: `width`, `labels` and `caption` as in `erf.drawing.Drawing`.
 
     Raises: ValueError for an invalid option.
@@ -132,7 +133,7 @@ def draw_curves(results: Sequence[ErfResult], **options: Any) -> Figure:
     drawing = Drawing(**options)
     width = drawing.width_in or 7.2
     looks = _choose_looks(results)
-    parts = [slice(i, i + _MOST_LINES) for i in range(0, len(results), _MOST_LINES)]
+    parts = [slice(i, i + most) for i in range(0, len(results), most)]
     beside = width >= _BESIDE
     across = width / 2 if beside else width
     panel = min(2.6, 0.8 * across)

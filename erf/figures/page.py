@@ -161,7 +161,7 @@ def _describe_scale() -> dict[str, Any]:
 
 def _describe_curves(results: Sequence[ErfResult]) -> dict[str, Any]:
     """The figure of the curves, read off at every place, with a line at the share of the slider."""
-    figure = draw_curves(results)
+    figure = draw_curves(results, most=len(results))  # the page has one pair of panels to be read off
     left, right = figure.axes
     names = [row_name(result) for result in results]
     shares = [result.measured.mass_curve.estimate for result in results]

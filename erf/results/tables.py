@@ -47,6 +47,12 @@ COLUMNS: Columns = (
     ("theoretical_ratio", 0.9, "90% side / theoretical", "{:.2f}".format),
 )
 _PUBLISHED_IN_LATEX: Columns = tuple(("area_ratio", t, f"log, {t:.0%}", "{:.1%}".format) for t in LOG_THRESHOLDS)
+_USUAL_IN_LATEX: Columns = (
+    ("area_ratio", 0.5, "published (%)", lambda ratio: f"{100 * ratio:.1f}"),
+    ("mass_area_ratio", 0.5, "mass (%)", lambda ratio: f"{100 * ratio:.1f}"),
+)
+"""The two area ratios at 50%, which fit a column of 8.5 cm in footnotesize beside a name with its weights."""
+ALL_IN_LATEX: Columns = (*_PUBLISHED_IN_LATEX, *COLUMNS)
 PUBLISHED_COLUMNS: Columns = tuple(("area_ratio", t, f"t = {t:.0%}", "{:.2%}".format) for t in LOG_THRESHOLDS)
 
 
@@ -59,10 +65,13 @@ class Shown(NamedTuple):
 
 
 def read_columns(words: Sequence[str]) -> Columns:
-    """Columns of a table from words such as 'rms_radius_px' and 'mass_area_ratio@0.5'; no words for the usual columns.
+    """Columns of a table from words such as 'rms_radius_px' and 'mass_area_ratio@0.5'; 'all' for every usual one,
+    no words for the two that fit a column of a paper.
 
     Raises: UserError for what is no measure, or not one of its thresholds.
     """
+    if list(words) == ["all"]:
+        return ALL_IN_LATEX
     columns = []
     for word in words:
         name, at, text = word.partition("@")
@@ -75,7 +84,7 @@ def read_columns(words: Sequence[str]) -> Columns:
         if at and not known:
             raise UserError(f"--tex-columns {word}: {name} is a single number; write {name}")
         columns.append(_column(name, known.get(text)))
-    return tuple(columns) or (*_PUBLISHED_IN_LATEX, *COLUMNS)
+    return tuple(columns) or _USUAL_IN_LATEX
 
 
 def _column(name: str, threshold: float | None) -> tuple[str, float | None, str, Callable[[float], str]]:
@@ -264,9 +273,18 @@ def _off_centre(result: ErfResult) -> str:
     )
 
 
+def _tagged_name(result: ErfResult) -> str:
+    """The network with the tag of its published weights; empty for others."""
+    weights = result.provenance["weights"]
+    tagged = weights.get("source") != "file" and weights["model"].startswith(f"{result.name}.")
+    return weights["model"] if tagged and not result.random_weights else ""
+
+
 def _save_latex(path: Path, results: Sequence[ErfResult], columns: Columns) -> None:
     header = ["network", "weights", *(heading for _, _, heading, _ in columns)]
     rows = [[result.name, result.weights_label, *_cells_of(result, columns)] for result in results]
+    if columns == _USUAL_IN_LATEX and all(map(_tagged_name, results)):  # one name says network and weights
+        header[1:2], rows = [], [[_tagged_name(result), *row[2:]] for result, row in zip(results, rows, strict=True)]
     note = "lengths and areas in pixels, 95% intervals over images in brackets"
     save_latex(path, header, rows, note="\n".join(filter(None, [note, note_on_intervals(results)])))
 

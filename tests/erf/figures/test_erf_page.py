@@ -109,6 +109,12 @@ def test_the_curves_are_the_figures_and_are_read_off(results, body):
     assert f": {results[0].measured.radial_profile.estimate[0]:.3g} times an even map" in said
 
 
+def test_curves_of_many_results_stand_in_one_pair_of_panels(results, tmp_path):
+    many = [replace(results[index % 3], name=f"net{index}") for index in range(9)]  # draw_curves would make two pairs
+    body = describe_maps(many, tmp_path, tmp_path / "report.html").body
+    assert len(re.findall(r'id="receptive-fields-mass-\d"', body)) == 9
+
+
 def test_a_folder_is_read_without_unfinished_results(results, tmp_path):
     for result in results[:2]:
         save_result(result, tmp_path / f"{result.name}.npz")

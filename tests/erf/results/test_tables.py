@@ -6,6 +6,9 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from example_results import make_erf_result
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from erf.figures.curves import draw_curves, plot_mass_curves, plot_radial_profiles
 from erf.measures.summary import QUANTITIES
@@ -110,6 +113,33 @@ def test_latex_has_the_columns_asked_for_with_intervals(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             read_columns([word])
+
+
+def test_latex_fits_a_column_of_a_paper_unless_all_is_asked_for(tmp_path):
+    names = ("replknet31n", "replknet13n", "resnet18n")
+    results = []
+    for name in names:
+        made, tagged = make_erf_result(name, 8), f"{name}.imagenette"
+        weights = {"model": tagged, "label": f"weights {tagged}", "source": "hub", "random": False}
+        provenance = {**made.provenance, "weights": weights}
+        results.append(ErfResult(name, made.contribution, provenance, made.sums, made.image_names))
+    write_tables(results, tmp_path / "usual")
+    rows = [line for line in (tmp_path / "usual.tex").read_text("utf-8").splitlines() if " & " in line]
+    assert rows[0].strip() == r"network & published (\%) & mass (\%) \\"
+    assert rows[1].split(" & ")[0].strip() == "replknet31n.imagenette"
+    cells = [[cell.replace("\\\\", "").replace("\\", "").strip() for cell in row.split(" & ")] for row in rows]
+    font = FontProperties(family="cmr10", size=8)  # what LaTeX sets footnotesize in
+
+    def width(text):
+        return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
+
+    points = (
+        sum(max(map(width, column)) for column in zip(*cells, strict=True)) + 3 * 2 * 6
+    )  # two column separations each
+    assert points <= 8.5 / 2.54 * 72.27
+    write_tables(results, tmp_path / "all", tex_columns=read_columns(["all"]))
+    header = next(line for line in (tmp_path / "all.tex").read_text("utf-8").splitlines() if " & " in line)
+    assert header.count(" & ") >= 12
 
 
 def test_text_shows_intervals_where_there_are_any():
