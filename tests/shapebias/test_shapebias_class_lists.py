@@ -156,7 +156,7 @@ def test_recorded_answers_have_their_classes(options, capsys):
 def test_the_toolboxs_preprocessing_is_not_mixed(capsys):
     with pytest.raises(SystemExit):
         parse_config(["--preprocessing", "toolbox", "--std", "0.5"])
-    assert "--preprocessing toolbox has a mean and a deviation of its own" in capsys.readouterr().err
+    assert "--preprocessing toolbox sets the mean" in capsys.readouterr().err
 
 
 LARGER = {
