@@ -30,12 +30,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.table import VERSIONS, describe_versions, device_name, merge_rows, percentile
+from replknet.ops.cpu import direct, forms, tables
 from replknet.ops.depthwise import (
     depthwise_conv2d,
     depthwise_conv2d_input_grad,
     depthwise_conv2d_weight_grad,
 )
 
+_READY = direct.ready
 MODES = ("forward", "backward_data", "backward_weight")
 KERNELS = (3, 5, 7, 9, 13, 17, 21, 27, 29, 31)
 STAGES = ((128, 4, 31), (256, 8, 29), (512, 16, 27), (1024, 32, 13))  # channels, reduction, kernel
@@ -99,7 +101,13 @@ def call(provider: str, mode: str, x: Tensor, grad: Tensor, weight: Tensor) -> C
 
 
 def time_calls(
-    calls: dict[str, Callable[[], Tensor]], *, rounds: int, seconds: float, patience: float, device: str
+    calls: dict[str, Callable[[], Tensor]],
+    *,
+    rounds: int,
+    seconds: float,
+    patience: float,
+    device: str,
+    processor_time: bool = False,
 ) -> dict[str, list[float]]:
     """Milliseconds of every provider's call, in turn, every other round backwards.
 
@@ -111,9 +119,9 @@ def time_calls(
     every: dict[str, list[float]] = {name: [] for name in calls}
     once = set()
     for name, work in calls.items():
-        if name == "ours" or device == "cuda":
+        if name in ("ours", "forms") or device == "cuda":
             work()  # the first call of a shape compiles or chooses: ours and cuDNN on CUDA, oneDNN's code on CPU
-        first, interrupted = _time(work, device)
+        first, interrupted = _time(work, device, processor_time)
         if first > 1e3 * patience:
             once.add(name)
             (every if interrupted else clean)[name].append(first)
@@ -122,7 +130,7 @@ def time_calls(
         for name, work in list(calls.items())[:: -1 if done % 2 else 1]:
             if name not in once:
                 work()
-                milliseconds, interrupted = _time(work, device)
+                milliseconds, interrupted = _time(work, device, processor_time)
                 (every if interrupted else clean)[name].append(milliseconds)
         enough = all(len(clean[name]) >= 5 for name in calls if name not in once)
         if done >= 4 and time.monotonic() - start > (seconds if enough else 4 * seconds):
@@ -130,8 +138,8 @@ def time_calls(
     return {name: clean[name] if len(clean[name]) >= min(3, rounds) else clean[name] + every[name] for name in calls}
 
 
-def _time(work: Callable[[], Tensor], device: str) -> tuple[float, bool]:
-    """Milliseconds of a call, and whether another process took the processor away during it."""
+def _time(work: Callable[[], Tensor], device: str, processor_time: bool) -> tuple[float, bool]:
+    """Milliseconds of a call, and whether another process took the processor away during it and that counts."""
     if device == "cuda":
         torch.empty(1 << 28, dtype=torch.uint8, device="cuda").zero_()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -141,10 +149,11 @@ def _time(work: Callable[[], Tensor], device: str) -> tuple[float, bool]:
         end.synchronize()
         return start.elapsed_time(end), False
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-    begin = time.perf_counter()
+    clock = time.process_time if processor_time else time.perf_counter
+    begin = clock()
     work()
-    milliseconds = 1e3 * (time.perf_counter() - begin)
-    return milliseconds, resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > switches
+    milliseconds = 1e3 * (clock() - begin)
+    return milliseconds, not processor_time and resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > switches
 
 
 def stock_settings(device: str) -> dict[str, Callable[[], None]]:
@@ -156,6 +165,19 @@ def stock_settings(device: str) -> dict[str, Callable[[], None]]:
     return {"cudnn": use_cudnn(True), "native": use_cudnn(False)} if device == "cuda" else {"stock": lambda: None}
 
 
+def use_kernels(on: bool) -> None:
+    """Let the operator use its compiled CPU kernels where the tables say so, or none."""
+    wanted = _READY if on else _never
+    if direct.ready is not wanted:
+        direct.ready = wanted  # type: ignore[assignment]
+        for kept in (tables.select_form, forms.plan_forward, forms.plan_input_grad):
+            kept.cache_clear()
+
+
+def _never() -> bool:
+    return False
+
+
 def measure(case: Case, mode: str, options: argparse.Namespace) -> Iterator[dict[str, str]]:
     """Rows of one case and mode, for every provider and layout."""
     device, dtype = options.device, getattr(torch, options.dtype)
@@ -165,7 +187,13 @@ def measure(case: Case, mode: str, options: argparse.Namespace) -> Iterator[dict
     weight = (torch.randn(case.c, 1, case.k, case.k, generator=generator) / case.k).to(device, dtype)
     for layout, memory_format in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
         tensors = [t.contiguous(memory_format=memory_format) for t in (x, grad)]
-        calls = {"ours": call("ours", mode, *tensors, weight)}
+        work = call("ours", mode, *tensors, weight)
+        calls = {"ours": work}
+        if device == "cpu" and _READY():
+            calls = {
+                provider: lambda on=on, work=work: (use_kernels(on), work())[1]
+                for provider, on in (("ours", True), ("forms", False))
+            }
         slow = options.dtype == "bfloat16" and device == "cpu" and case.k > 13 and layout == "contiguous"  # minutes
         slow |= mode == "backward_weight" and case.gflop_nominal > options.stock_limit_gflop  # tens of seconds on CPU
         if not slow:
@@ -173,6 +201,7 @@ def measure(case: Case, mode: str, options: argparse.Namespace) -> Iterator[dict
                 work = call(provider, mode, *tensors, weight)
                 calls[provider] = lambda switch=switch, work=work: (switch(), work())[1]
         limits = {"rounds": options.rounds, "seconds": options.seconds, "patience": options.patience}
+        limits["processor_time"] = options.processor_time
         for provider, values in time_calls(calls, **limits, device=device).items():
             yield as_row(case, provider, layout, mode, options, values)
 
@@ -202,7 +231,8 @@ def measure_peak(options: argparse.Namespace) -> Iterator[dict[str, str]]:
     side = 2048
     a, b = (torch.randn(side, side).to(options.device, getattr(torch, options.dtype)) for _ in range(2))
     calls = {"stock": lambda: a @ b}
-    for values in time_calls(calls, rounds=30, seconds=5.0, patience=options.patience, device=options.device).values():
+    limits = {"rounds": 30, "seconds": 5.0, "patience": options.patience, "processor_time": options.processor_time}
+    for values in time_calls(calls, **limits, device=options.device).values():
         case = Case("peak", 1, side, side, 1)
         yield as_row(case, "stock", "", "matmul", options, values) | {"gflop_nominal": f"{2e-9 * side**3:.4g}"}
 
@@ -221,6 +251,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=0.7, help="time a case and layout at most, after five rounds")
     parser.add_argument(
         "--patience", type=float, default=1.0, help="a call that takes longer, in seconds, is timed once"
+    )
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="CPU: seconds of the processor instead of the clock, for a machine that others use; with one thread",
     )
     parser.add_argument("--stock-limit-gflop", type=float, default=None, help="no stock weight gradient above this")
     return parser

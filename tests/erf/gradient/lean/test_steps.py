@@ -158,3 +158,17 @@ def test_the_norm_of_nothing_has_no_gradient():
 def test_half_precision_is_kept_only_of_float32():
     for dtype, kept in ((torch.float32, torch.float16), (torch.float64, torch.float64)):
         assert _gelu().keeps(torch.zeros(1, 2, 1, 1, dtype=dtype)) == ((2, kept),)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("channels", [1, 8, 13])
+def test_signs_take_a_bit_a_number(channels, dtype):
+    """The gradient is autograd's, which passes none where the input is 0 or not a number."""
+    x, grad = (numbers(1, channels, 5, 3).to(dtype).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    x[0, 0, :3, 0] = torch.tensor([0.0, -0.0, float("nan")])
+    step = ReLU()
+    (kept,) = step.keeps(x)
+    assert kept == ((channels + 7) // 8, torch.uint8)
+    keep = torch.empty(1, 5, 3, kept.channels, dtype=kept.dtype).permute(0, 3, 1, 2)
+    step.forward(x, keep=[keep])
+    assert torch.equal(step.backward(grad, [keep])[0], grad * (x > 0))
