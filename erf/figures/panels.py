@@ -176,7 +176,8 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], dra
     table = _Table(results, drawing, width - 2 * 0.1) if drawing.table else None
     foot = (caption_height(words) + _FOOT if drawing.caption else 0.0) + _FOOT
     below = (table.height if table else 0.0) + legend.height + foot
-    ticks = [_TICKS if not alike or row is rows[-1] or len(rows[-1]) < columns else 0.06 for row in rows]
+    numbered = [not alike or len(below_it) < len(row) for row, below_it in zip(rows, [*rows[1:], []], strict=True)]
+    ticks = [_TICKS if any_numbers else 0.06 for any_numbers in numbered]
     height = 0.06 + sum(head.height for head in heads) + len(rows) * (tallest + outside) + sum(ticks) + below
     with new_figure(width, height, layout=None) as figure:
         top = height - 0.06
