@@ -56,6 +56,12 @@ ALL_IN_LATEX: Columns = (*_PUBLISHED_IN_LATEX, *COLUMNS)
 PUBLISHED_COLUMNS: Columns = tuple(("area_ratio", t, f"t = {t:.0%}", "{:.2%}".format) for t in LOG_THRESHOLDS)
 
 
+_MASS_TITLE = (
+    "Area ratio on the score itself, free of the gradients' scale; squares of a whole, odd number of pixels that hold\n"
+    "more than the share (the measures below lie between whole pixels and hold exactly the share, so are smaller):"
+)
+
+
 class Shown(NamedTuple):
     """A measure as tables show it; `value` is None where it is not defined, `interval` empty where there is none."""
 
@@ -248,7 +254,7 @@ def text_table(results: Sequence[ErfResult]) -> str:
     return "\n\n".join(
         [
             block("Area ratio as published, on log10(score + 1) / max; side in pixels:", LOG_THRESHOLDS, log_area),
-            block("Area ratio on the score itself, free of the gradients' scale:", MASS_THRESHOLDS, mass_area),
+            block(_MASS_TITLE, MASS_THRESHOLDS, mass_area),
             f"Measures free of the scale, in pixels or ratios, with 95% intervals over images:\n{measures}",
             *(["\n".join(notes)] if notes else []),
         ]

@@ -14,7 +14,15 @@ from erf.figures.curves import draw_curves, plot_mass_curves, plot_radial_profil
 from erf.measures.summary import QUANTITIES
 from erf.measures.sums import map_sums, stack_sums
 from erf.results.files import ErfResult
-from erf.results.tables import are_paired, difference_rows, measure_rows, read_columns, text_table, write_tables
+from erf.results.tables import (
+    are_paired,
+    area_rows,
+    difference_rows,
+    measure_rows,
+    read_columns,
+    text_table,
+    write_tables,
+)
 from runkit import UserError
 
 SIZE, IMAGES = 65, 12
@@ -140,6 +148,14 @@ def test_latex_fits_a_column_of_a_paper_unless_all_is_asked_for(tmp_path):
     write_tables(results, tmp_path / "all", tex_columns=read_columns(["all"]))
     header = next(line for line in (tmp_path / "all.tex").read_text("utf-8").splitlines() if " & " in line)
     assert header.count(" & ") >= 12
+
+
+def test_the_text_says_why_its_squares_are_larger_than_the_measures():
+    result = make("net", 8)
+    whole = [row["side_px"] for row in area_rows(result) if row["scale"] == "score" and row["threshold"] == 0.5]
+    assert 0 < whole[0] - float(result.side(0.5)) <= 2
+    assert whole[0] % 2 == 1
+    assert "between whole pixels and hold exactly the share, so are smaller" in text_table([result, result])
 
 
 def test_text_shows_intervals_where_there_are_any():
