@@ -24,7 +24,7 @@ from mpl_toolkits.axes_grid1 import make_axes_locatable
 
 from erf.drawing import Drawing
 from erf.figures.outlines import Outline, outline_legend, outlines_of
-from erf.figures.squares import Square, close_squares, draw_squares, find_squares, points_per_pixel, square_legend
+from erf.figures.squares import Square, close_squares, find_squares, points_per_pixel, show_squares, square_legend
 from erf.figures.window import Corner, Window, choose_corner, choose_window, inset_place
 from erf.measures.squares import LOG_THRESHOLDS, check_map, log_map
 from erf.measures.sums import Centre
@@ -35,13 +35,13 @@ __all__ = [
     "Panel",
     "add_colour_bar",
     "colour_map",
-    "draw_whole",
     "inset_corner",
     "plot",
     "plot_contribution",
     "scale_limits",
     "scaled_map",
     "show_map",
+    "show_whole",
     "warn_of_black",
 ]
 
@@ -185,7 +185,7 @@ def show_map(ax: Axes, panel: Panel, drawing: Drawing, *, inset: Corner | None =
     low, high = scale_limits(drawing.scale)
     colours: dict[str, Any] = dict(cmap=colour_map(drawing.cmap), vmin=low, vmax=high)
     image = ax.imshow(shown, **colours, interpolation="antialiased")
-    draw_squares(ax, panel.seen, window)
+    show_squares(ax, panel.seen, window)
     for outline in panel.outlines:
         outline.draw(ax)
     box, height, width = window.box, window.height, window.width
@@ -195,11 +195,11 @@ def show_map(ax: Axes, panel: Panel, drawing: Drawing, *, inset: Corner | None =
     ax.tick_params(length=2, pad=2)
     ax.spines[:].set_visible(True)
     if not panel.is_whole and inset:
-        draw_whole(ax.inset_axes(inset_place(inset)), panel, drawing, colour="white")
+        show_whole(ax.inset_axes(inset_place(inset)), panel, drawing, colour="white")
     return image
 
 
-def draw_whole(ax: Axes, panel: Panel, drawing: Drawing, *, colour: str = "black") -> None:
+def show_whole(ax: Axes, panel: Panel, drawing: Drawing, *, colour: str = "black") -> None:
     """The whole map on small Axes, with the window marked in white; `colour` is that of the frame."""
     shown, window = scaled_map(panel.contribution, drawing.scale), panel.window
     low, high = scale_limits(drawing.scale)

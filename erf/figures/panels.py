@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from erf.drawing import Drawing
 from erf.figures.caption import WARNING_COLOUR, caption, row_name
-from erf.figures.maps import Panel, add_colour_bar, draw_whole, inset_corner, show_map, warn_of_black
+from erf.figures.maps import Panel, add_colour_bar, inset_corner, show_map, show_whole, warn_of_black
 from erf.figures.outlines import outline_legend, outlines_of
 from erf.figures.squares import find_squares, shares_of, square_legend
 from erf.figures.window import INSET, choose_window
@@ -245,7 +245,7 @@ def _add_whole(figure: Figure, panel: Panel, drawing: Drawing, right: float, top
     side = INSET * panel_width
     place = ((right - side) / width, (top - side) / height, side / width, side / height)
     ax = figure.add_axes(place, anchor="NE", label="whole map")
-    draw_whole(ax, panel, drawing)
+    show_whole(ax, panel, drawing)
     ax.annotate(
         "whole map", (0, 0.5), (-3, 0), xycoords="axes fraction", textcoords="offset points", ha="right", va="center",
         fontsize=6.0,

@@ -27,10 +27,10 @@ __all__ = [
     "COINCIDE",
     "Square",
     "close_squares",
-    "draw_squares",
     "find_squares",
     "points_per_pixel",
     "shares_of",
+    "show_squares",
     "square_legend",
 ]
 
@@ -84,7 +84,7 @@ def _distance(one: Box, other: Box) -> float:
     return max(abs(getattr(one, edge) - getattr(other, edge)) for edge in ("top", "left", "bottom", "right"))
 
 
-def draw_squares(ax: Axes, squares: Sequence[Square], window: Window) -> None:
+def show_squares(ax: Axes, squares: Sequence[Square], window: Window) -> None:
     """Draw squares on Axes that show a window, all above black lines that set them off from the map."""
     points = points_per_pixel(ax, window)
     if not squares:

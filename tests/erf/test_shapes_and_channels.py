@@ -60,7 +60,7 @@ def test_sizes_are_read_as_height_by_width():
 def test_other_words_are_no_sizes(word, capsys):
     with pytest.raises(SystemExit):
         parse_config(["--model", "x", f"--size={word}"])
-    assert "take a side in pixels, such as 512, or height and width, such as 384x128" in capsys.readouterr().err
+    assert "give a side in pixels, such as 512, or height and width, such as 384x128" in capsys.readouterr().err
 
 
 def test_rectangles_from_end_to_end(run):

@@ -111,7 +111,7 @@ def test_from_python(photo_folder, tmp_path):
     with pytest.raises(UserError, match="does not exist; a run with --keep-maps"):
         load_maps(tmp_path / "nothing.maps.npz", {})
     other = {**result.provenance["identity"], "seed": 1}
-    with pytest.raises(UserError, match="is of another run than the result beside it"):
+    with pytest.raises(UserError, match="is of another run than the result next to it"):
         load_maps(written[2], other)
 
 
