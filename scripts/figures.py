@@ -34,7 +34,8 @@ def draw_fields(options: argparse.Namespace) -> None:
     _run(erf.visualize.main, ["--model", *FIELDS, "--weights", "pretrained", *sizes])
     with tempfile.TemporaryDirectory() as scratch:
         row = [str(FOLDER / "erf" / f"{name}.size-512.npz") for name in FIELDS]
-        look = ["--width", "page", "--columns", str(len(FIELDS)), "--no-table"]
+        labels = [f"{name}.size-512={name}" for name in FIELDS]
+        look = ["--width", "page", "--columns", str(len(FIELDS)), "--no-table", "--labels", *labels]
         _run(erf.visualize.main, ["--from-npz", *row, *look], output=Path(scratch))
         _shrink(Path(scratch) / "erf" / "comparison.png", IMAGES / "erf-comparison.png")
 

@@ -219,10 +219,10 @@ def _conclude(
     failures: Failures,
 ) -> None:
     """Measure all networks together, write the comparison and its pictures, and say what came of it."""
-    from shapebias.figures.caption import caption_reliance
+    from shapebias.figures.caption import caption_reliance, caption_suppressed
     from shapebias.figures.reliance_files import write_pictures
     from shapebias.measures.reliance import Draws, compare_reliance, measure_reliance
-    from shapebias.results.reliance import describe_control, show_reliance, write_comparison
+    from shapebias.results.reliance import PICTURES, describe_control, show_reliance, write_comparison
 
     _refuse_different(answers)
     variants = _variants_of(answers[0], config)
@@ -243,6 +243,9 @@ def _conclude(
     if config.images is not None:
         shown, control = _look_at_images(answers[0], config.images, variants, (height, width), config.control)
     weights = {one.name: one.provenance["weights"]["label"] for one in answers}
+    number = min(config.control, len(answers[0].images))
+    of_networks = caption_reliance(measured, head, weights)
+    texts = (of_networks, of_networks, caption_suppressed(1, head), caption_suppressed(number, head))
     pictures = write_pictures(
         measured,
         control,
@@ -250,9 +253,8 @@ def _conclude(
         folder,
         config.formats,
         description=head["command"],
-        caption="" if config.no_caption else caption_reliance(measured, head, weights),
+        captions=None if config.no_caption else dict(zip(PICTURES, texts, strict=True)),
     )
-    number = min(config.control, len(answers[0].images))
     about = describe_control(control, images=number, size=(height, width)) if control else None
     written = [
         *write_comparison(measured, differences, folder, head, control=about, pictures=pictures),

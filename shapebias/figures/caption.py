@@ -10,7 +10,7 @@ from shapebias.results.benchmark_content import BenchmarkFile
 from shapebias.results.files import note_on_images
 from shapebias.stimuli.experiments import Experiment
 
-__all__ = ["caption_answers", "caption_benchmark", "caption_reliance", "name_both"]
+__all__ = ["caption_answers", "caption_benchmark", "caption_reliance", "caption_suppressed", "name_both"]
 
 _MOST_NAMED = 8  # networks whose weights a caption names
 
@@ -64,6 +64,17 @@ def caption_reliance(measured: Sequence[Reliance], head: Mapping[str, Any], weig
         _name_weights(labels),
         software_words(head),
     )
+
+
+def caption_suppressed(images: int, head: Mapping[str, Any]) -> str:
+    """The caption of pictures of suppressed images, with which networks have nothing to do.
+
+    Args:
+        images: How many images are shown or measured.
+        head: What made the comparison, as `runkit.describe_run` makes it.
+    """
+    what = "One image under every suppression" if images == 1 else f"Means over {images:,} images, without any network"
+    return _lines(f"{what}.", software_words(head))
 
 
 def caption_benchmark(content: BenchmarkFile) -> str:

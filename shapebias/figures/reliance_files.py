@@ -23,7 +23,7 @@ def write_pictures(
     formats: Sequence[str],
     *,
     description: str = "",
-    caption: str = "",
+    captions: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Draw reliance per cue, its curves, an image under every suppression, and what suppressions do to images.
 
@@ -33,7 +33,7 @@ def write_pictures(
         shown: Label of a variant -> the image; empty if no images are at hand.
         folder: Where the pictures go.
         formats, description: As for `runkit.figures.save_figure`.
-        caption: Stands at the foot of each picture; empty for none.
+        captions: Stem of a picture -> the caption at its foot; a picture that is not named has none.
 
     Returns: The files; `shapebias.results.reliance.comparison_files` foretells them.
     """
@@ -46,5 +46,7 @@ def write_pictures(
     return [
         path
         for name, figure in figures.items()
-        for path in save_figure(add_caption(figure, caption), folder.root / name, formats, description=description)
+        for path in save_figure(
+            add_caption(figure, (captions or {}).get(name, "")), folder.root / name, formats, description=description
+        )
     ]

@@ -10,6 +10,7 @@ from support import ROOT
 
 from runkit import load_json
 from shapebias.answers.suppressed import load_answers
+from shapebias.figures import reliance_files
 from shapebias.network import suppressed
 from shapebias.reliance import main
 from shapebias.results.reliance_content import reliance_comparison_schema, reliance_schema
@@ -47,9 +48,18 @@ def run(tmp_path, *arguments) -> int:
     return main([*map(str, arguments), "--output", str(tmp_path / "out"), "--quiet"])
 
 
-def test_from_images_to_files(tmp_path, classes, capsys, caplog, request):
+def test_from_images_to_files(tmp_path, classes, capsys, caplog, request, monkeypatch):
     asked = ("--model", "replknet3n", "resnet18n", "--images", classes, "--report", "--suppress", "colour")
-    assert run(tmp_path, *asked) == 0
+    captions = []
+    with monkeypatch.context() as watched:
+        add = reliance_files.add_caption
+        watched.setattr(reliance_files, "add_caption", lambda figure, text: captions.append(text) or add(figure, text))
+        assert run(tmp_path, *asked) == 0
+    bars, curves, images, control = captions
+    assert bars == curves
+    assert "2 networks" in bars
+    assert images.startswith("One image under every suppression.")
+    assert control.startswith("Means over 16 images, without any network.")
     folder = tmp_path / "out" / "shapebias" / "reliance"
     assert {path.name for path in folder.iterdir()} == {
         *(f"{name}.{end}" for name in ("replknet3n", "resnet18n") for end in ("json", "probabilities.npz")),
