@@ -29,6 +29,7 @@ _PANEL = 2.3  # inches, where the width is not asked for
 _LEFT, _RIGHT = 0.42, 0.72  # inches left and right of the panels, for the numbers of the axis and for the colour bar
 _BAR, _BAR_GAP, _SHORT_BAR = 0.08, 0.08, 1.7
 _NARROW, _WIDE = 0.12, 0.4  # inches between panels, without and with the numbers of the axis
+_BETWEEN_TITLES = 0.07  # inches at least
 _TICKS, _LEGEND, _FOOT = 0.22, 0.24, 0.08
 _LINE, _DESCENT = 1.25, 0.24  # of the titles: line spacing, and depth below the base line, over the size
 _ROW = 0.19  # of the table
@@ -142,7 +143,7 @@ class _Title:
     @classmethod
     def of(cls, results: Sequence[ErfResult], drawing: Drawing, width: float) -> list["_Title"]:
         """Titles that fit panels of a width in inches, all in the size of the one that needs the smallest letters."""
-        points = 72 * width * 1.08
+        points = 72 * (width + _NARROW - _BETWEEN_TITLES)
         size, weights_size = STYLE["axes.titlesize"], 7.0
         for _ in range(2):  # the second time in the sizes that the first one found
             names = [fit_words(drawing.name_of(r.name), points, size=size, bold=True) for r in results]
