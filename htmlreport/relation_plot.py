@@ -50,7 +50,9 @@ def caption_relation(relation: Relation, head: Mapping[str, Any]) -> str:
     noun = "network" if len(networks) == 1 else "networks"
     labels = "; ".join(network.label for network in networks[:8])
     more = f"; and {len(networks) - 8} more" if len(networks) > 8 else ""
-    fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in relation.measured.items())
+    # the images are known by a SHA-256, whose first digits tell two sets apart
+    short = {name: str(value)[:12] if name == "images" else value for name, value in relation.measured.items()}
+    fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in short.items())
     first = f"{len(networks)} {noun}: {labels}{more}."
     return f"{first}\nFields: {fields}. Bars: 95% intervals over images.\n{software_words(head)}"
 

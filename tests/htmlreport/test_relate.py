@@ -1,9 +1,11 @@
 """Receptive field against shape bias, from result files alone."""
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,8 @@ from scipy import stats
 from htmlreport.relate import build_parser, main
 from htmlreport.relation import correlate, read_people, relate
 from htmlreport.relation_page import describe_relation
-from htmlreport.relation_plot import draw_relation
-from runkit import UserError
+from htmlreport.relation_plot import caption_relation, draw_relation
+from runkit import UserError, describe_run
 from shapebias.measures.bootstrap import Estimate
 
 
@@ -300,3 +302,12 @@ def test_weights_of_a_users_own_code_are_told_apart(results):
         block["weights"]["code_sha256"] = "abc"
         write(folder / name, content)
     assert [network.name for network in relate([folder / "erf"], [folder / "bias"]).networks] == ["a", "b", "c", "d"]
+
+
+def test_the_caption_gives_the_first_digits_of_the_images_hash(results):
+    folder, *_ = results
+    relation = relate([folder / "erf"], [folder / "bias"])
+    asked = dataclasses.replace(relation, measured={"images": "ab" * 32, "num_images": 5, "size": 512, "layer": "last"})
+    head = describe_run(program="shapebias.relate", arguments=[], started=datetime.now(timezone.utc), seconds=0.0)
+    words = caption_relation(asked, head)
+    assert "Fields: images abababababab, num images 5, size 512, layer last." in words
