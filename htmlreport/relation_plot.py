@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from htmlreport.relation import Network, Relation
-from runkit.figure_text import software_words
+from runkit.figure_text import count_words, list_names, software_words
 from runkit.figures import PAGE_WIDTH, new_figure
 from shapebias.figures.observers import PEOPLE_COLOUR, Style, choose_style
 from shapebias.measures.bootstrap import Estimate
@@ -47,13 +47,11 @@ def draw_relation(
 def caption_relation(relation: Relation, head: Mapping[str, Any]) -> str:
     """What stands under the picture; `head` is that of the run, as `runkit.describe_run` makes it."""
     networks = relation.networks
-    noun = "network" if len(networks) == 1 else "networks"
-    labels = "; ".join(network.label for network in networks[:8])
-    more = f"; and {len(networks) - 8} more" if len(networks) > 8 else ""
+    names = list_names([network.label for network in networks])
     # the images are known by a SHA-256, whose first digits tell two sets apart
     short = {name: str(value)[:12] if name == "images" else value for name, value in relation.measured.items()}
     fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in short.items())
-    first = f"{len(networks)} {noun}: {labels}{more}."
+    first = f"{count_words(len(networks), 'network', 'networks')}: {names}."
     return f"{first}\nFields: {fields}. Bars: 95% intervals over images.\n{software_words(head)}"
 
 

@@ -116,7 +116,7 @@ def _evaluate(path: Path, record: dict[str, Any], options: argparse.Namespace, a
     about = {
         **record,
         **accuracy_of(correct, len(images)),
-        "file": {"name": path.name, "sha256": sha256_of_file(path), "size": path.stat().st_size},
+        "file": {"name": path.name, "sha256": record["file"]["sha256"], "size": path.stat().st_size},
         "taps": taps,
         "evaluation": {
             "size_px": size,

@@ -19,7 +19,9 @@ __all__ = [
     "CAPTION_SIZE",
     "add_caption",
     "caption_height",
+    "count_words",
     "fit_words",
+    "list_names",
     "software_words",
     "text_width",
     "wrap_caption",
@@ -28,6 +30,7 @@ __all__ = [
 
 CAPTION_SIZE = 6.0  # points
 _LINE = 1.4  # line spacing
+_MOST_NAMED = 8  # names in a caption
 _EDGE = 0.06  # inches around a caption
 _LEGIBLE = 5.6  # points: a text is broken before it becomes smaller
 _PIECE = r"[^_.\-/ ]*[_.\-/ ]?"
@@ -58,6 +61,17 @@ def caption_height(text: str) -> float:
 def write_caption(figure: Figure, at: tuple[float, float], text: str) -> None:
     """Small text at the foot of a figure; `at` is its lower left corner in fractions of the figure."""
     figure.text(*at, text, fontsize=CAPTION_SIZE, color="0.35", va="bottom", linespacing=_LINE)
+
+
+def count_words(number: int, one: str, several: str) -> str:
+    """A number and its noun: "1 image", "1,280 images"."""
+    return f"{number:,} {one if number == 1 else several}"
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Names for a caption, separated by semicolons; of many the first eight, and how many more there are."""
+    more = f"; and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return "; ".join(names[:_MOST_NAMED]) + more
 
 
 def add_caption(figure: Figure, text: str) -> Figure:

@@ -1,6 +1,5 @@
 """What surrounds the code: the citation file and the README's BibTeX entry, the address, the Dockerfile."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -8,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, load_script
 
 yaml = pytest.importorskip("yaml", reason="needs the dependency group test")
 
@@ -62,9 +61,7 @@ def test_the_dockerfile_has_no_faults():
 
 def test_the_address_is_only_in_files_that_the_script_writes():
     """One command replaces it everywhere: no page may spell it out by hand."""
-    spec = importlib.util.spec_from_file_location("address", ROOT / "scripts" / "address.py")
-    address = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(address)
+    address = load_script("address")
     shown = address.repository_address().removeprefix("https://github.com/")
     written = {path.relative_to(ROOT) for path in address.wanted(address.repository_address())}
     folders = [

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runkit.figure_text import software_words
+from runkit.figure_text import count_words, list_names, software_words
 from shapebias.measures.reliance import Reliance
 from shapebias.measures.shape_bias import Measurement
 from shapebias.results.benchmark_content import BenchmarkFile
@@ -11,8 +11,6 @@ from shapebias.results.files import note_on_images
 from shapebias.stimuli.experiments import Experiment
 
 __all__ = ["caption_answers", "caption_benchmark", "caption_reliance", "caption_suppressed", "name_both"]
-
-_MOST_NAMED = 8  # networks whose weights a caption names
 
 
 def caption_answers(
@@ -35,12 +33,12 @@ def caption_answers(
     networks = [one for one in series if one.kind != "people"]
     counts = sorted({one.trials for one in networks} or {one.trials // max(1, persons) for one in series})
     images = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    people = f" and {_count(persons, 'person', 'people')}" if persons else ""
+    people = f" and {count_words(persons, 'person', 'people')}" if persons else ""
     known = dict(weights or {})
     recorded = [one.label for one in networks if one.name not in known]
     ticks = " Small ticks are single people." if persons else ""
     return _lines(
-        f"{experiment.title}: {images} images, {_count(len(networks), 'network', 'networks')}{people}. "
+        f"{experiment.title}: {images} images, {count_words(len(networks), 'network', 'networks')}{people}. "
         f"95% intervals: bootstrap over images.{ticks}",
         _name_weights([known[one.name] for one in networks if one.name in known]),
         f"Recorded answers of {', '.join(recorded)}." if recorded else "",
@@ -59,7 +57,7 @@ def caption_reliance(measured: Sequence[Reliance], head: Mapping[str, Any], weig
     """
     labels = [name_both(one.name, weights[one.name]) for one in measured]
     return _lines(
-        f"{_count(measured[0].images, 'image', 'images')}, {_count(len(measured), 'network', 'networks')}. "
+        f"{count_words(measured[0].images, 'image', 'images')}, {count_words(len(measured), 'network', 'networks')}. "
         "95% intervals: bootstrap over images.",
         _name_weights(labels),
         software_words(head),
@@ -82,7 +80,7 @@ def caption_benchmark(content: BenchmarkFile) -> str:
     config = content["config"]
     interval = f"95% intervals: bootstrap over images ({config['resamples']:,} draws), people fixed."
     return _lines(
-        f"Recorded answers of {_count(len(content['networks']), 'network', 'networks')} and of people: "
+        f"Recorded answers of {count_words(len(content['networks']), 'network', 'networks')} and of people: "
         f"{content['scope']}. Bands: range of people. {interval if config['intervals'] else ''}".rstrip(),
         software_words(content),
     )
@@ -96,12 +94,7 @@ def name_both(name: str, label: str) -> str:
 def _name_weights(labels: Sequence[str]) -> str:
     """Weights of networks; of many the first, and how many more there are."""
     named = [label.removeprefix("weights ") for label in dict.fromkeys(labels)]
-    more = f"; and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
-    return f"Weights: {'; '.join(named[:_MOST_NAMED])}{more}." if named else ""
-
-
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number:,} {one if number == 1 else several}"
+    return f"Weights: {list_names(named)}." if named else ""
 
 
 def _lines(*lines: str) -> str:

@@ -1,23 +1,14 @@
 """The page about the trained networks says what their records say."""
 
-import importlib.util
 import json
 import shutil
 
 import pytest
-from support import ROOT
+from support import load_script
 
 from replknet.weights.imagenette import CHECKPOINTS
 
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("trained_networks", ROOT / "scripts" / "trained_networks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load_script()
+script = load_script("trained_networks")
 
 
 def test_the_page_is_up_to_date():

@@ -139,7 +139,8 @@ def test_figures_are_the_same_whatever_the_users_style(figure, tmp_path):
 
 
 def test_the_users_settings_and_open_figures_stay(saved):
-    mine = plt.figure()  # which settles the backend
+    plt.get_backend()  # settles the setting, which the first drawing would change otherwise
+    mine = plt.figure()
     settings = mpl.rcParams.copy()
     result = erf.load_result(saved[0])
     assert isinstance(erf.draw_comparison([result, result]), StyledFigure)

@@ -301,12 +301,7 @@ class _Module:
         )
         w = f.writer
         one = number(1)
-        pad_h, pad_w = w.sdiv(f["kh"], number(2)), w.sdiv(f["kw"], number(2))
-        height, width = w.sub(w.add(f["h"], f["kh"]), one), w.sub(w.add(f["w"], f["kw"]), one)
-        start = f["room"]
-        taps = w.at(start, one, self.vector)
-        image = w.at(taps, w.mul(f["kh"], f["kw"]), self.vector)
-        out = w.at(image, w.mul(height, width), self.vector)
+        pad_h, pad_w, height, width, start, taps, image, out = self._room(f)
         self._clear(w, start, w.total(one, w.mul(f["kh"], f["kw"]), w.mul(height, width)))
         inner = w.at(image, w.add(w.mul(pad_h, width), pad_w), self.vector)
         with w.loop(f["first"], f["last"]) as unit:
@@ -350,14 +345,8 @@ class _Module:
             public=True,
         )
         w = f.writer
-        one = number(1)
-        pad_h, pad_w = w.sdiv(f["kh"], number(2)), w.sdiv(f["kw"], number(2))
-        height, width = w.sub(w.add(f["h"], f["kh"]), one), w.sub(w.add(f["w"], f["kw"]), one)
-        start = f["room"]
-        taps = w.at(start, one, self.vector)
-        image = w.at(taps, w.mul(f["kh"], f["kw"]), self.vector)
-        grad = w.at(image, w.mul(height, width), self.vector)
-        self._clear(w, start, w.total(one, w.mul(f["kh"], f["kw"]), w.mul(height, width), w.mul(f["h"], f["w"])))
+        pad_h, pad_w, height, width, start, taps, image, grad = self._room(f)
+        self._clear(w, start, w.total(number(1), w.mul(f["kh"], f["kw"]), w.mul(height, width), w.mul(f["h"], f["w"])))
         inner = w.at(image, w.add(w.mul(pad_h, width), pad_w), self.vector)
         with w.loop(f["first"], f["last"]) as block:
             c = w.mul(block, number(self.lanes))
@@ -381,6 +370,21 @@ class _Module:
             shape = [channels, f["kh"], f["kw"], taps, f["kw"]]
             w.call(self.unpack, [target, f["taps_c"], f["taps_h"], f["taps_w"], *shape])
         w.ret_void()
+
+    def _room(self, f: Function) -> tuple[ir.Value, ...]:
+        """What lies in a thread's room, and how large the image is with the zeros around it.
+
+        Returns: Zeros above and to the left, height and width with zeros on all sides; a vector to start from, the
+        taps, the image, and one more map.
+        """
+        w = f.writer
+        one = number(1)
+        pad_h, pad_w = w.sdiv(f["kh"], number(2)), w.sdiv(f["kw"], number(2))
+        height, width = w.sub(w.add(f["h"], f["kh"]), one), w.sub(w.add(f["w"], f["kw"]), one)
+        start = f["room"]
+        taps = w.at(start, one, self.vector)
+        image = w.at(taps, w.mul(f["kh"], f["kw"]), self.vector)
+        return pad_h, pad_w, height, width, start, taps, image, w.at(image, w.mul(height, width), self.vector)
 
     def _clear(self, w: Writer, base: ir.Value, vectors: ir.Value) -> None:
         nothing = ir.Constant(self.vector, [0.0] * self.lanes)

@@ -4,14 +4,13 @@ The reference uses nothing of this package but the page's words: a hook on the n
 `forward_intermediates` where the page names no layout, and autograd in float64.
 """
 
-import importlib.util
 import time
 from contextlib import suppress
 
 import pytest
 import timm
 import torch
-from support import ROOT
+from support import load_script
 
 import erf
 from replknet import load_model
@@ -21,15 +20,7 @@ BUDGET_S = 1200
 """The sweep over all families leaves out what has not begun after so many seconds."""
 _begun = time.monotonic()
 
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("families", ROOT / "scripts" / "families.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-families = load_script()
+families = load_script("families")
 ROWS = {row[0]: row for row in families.read_rows()}
 
 
