@@ -18,6 +18,7 @@ from claims.results import describe_verdict, summary_table, write_result
 from runkit import Failures, describe_run, run_main
 from runkit.files import refuse_unwritable
 from runkit.options import add_formats, add_no_caption
+from runkit.parser import Parser
 
 __all__ = ["build_parser", "main"]
 
@@ -34,7 +35,7 @@ _EXAMPLES = """examples:
 def build_parser() -> argparse.ArgumentParser:
     """The parser; its defaults are those of `Options`."""
     default = Options()
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m erf.claims",
         description="Measure the claims of the RepLKNet paper (arXiv:2203.06717) again. Prints the paper's figure, "
         "ours, and whether the claim holds.",

@@ -3,6 +3,7 @@
 Nothing here loads matplotlib, so the command line can check its options before any work begins.
 """
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from types import MappingProxyType
 
 from runkit.paper import COLUMN_WIDTH, PAGE_WIDTH
 
-__all__ = ["OUTLINES", "SCALES", "WIDTHS", "Drawing", "check_crop", "read_crop", "read_width"]
+__all__ = ["OUTLINES", "SCALES", "WIDTHS", "Drawing", "check_crop", "check_labels", "read_crop", "read_width"]
 
 SCALES = ("decades", "published")
 """Scales of the colours, which `erf.figures.maps` describes."""
@@ -135,3 +136,19 @@ def check_crop(crop: str | int, shapes: Sequence[tuple[int, ...]]) -> None:
                 f"crop {crop}: the map has only {height} x {width} pixels; take at most {max(height, width)}, or none "
                 "for all of it"
             )
+
+
+def check_labels(labels: Mapping[str, str], names: Sequence[str]) -> None:
+    """Whether every label is one of a result.
+
+    Args:
+        labels: Name of a result -> what it is called in the picture.
+        names: Names of the results.
+
+    Raises: ValueError if no result has the name of a label.
+    """
+    for name in labels:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(dict.fromkeys(names))}"
+            raise ValueError(f"labels {name}={labels[name]}: no result is called {name}; {hint}")

@@ -9,6 +9,7 @@ from typing import Any
 from erf.drawing import OUTLINES, SCALES, Drawing
 from erf.until import MIN_IMAGES, read_share
 from runkit.options import (
+    NOT_RECORDED,
     RunOptions,
     add_batch_size,
     add_console,
@@ -24,6 +25,7 @@ from runkit.options import (
     program_name,
     read_options,
 )
+from runkit.parser import Parser
 from runkit.sizes import Size, read_size
 
 __all__ = ["Config", "build_parser", "parse_config", "read_position"]
@@ -50,6 +52,7 @@ class Config(RunOptions):
         images: Folder of images, a text file that lists them, or several of these and of images; None for the bundled
             photographs.
         num_images: At most this many of them.
+        num_images_said: Whether the user gave that number, and is told if there are fewer.
         until: Width of the interval of the side that holds half of the contribution, as a share of the side, that ends
             a run before all images are measured; None to measure them all.
         size: Size of the images in pixels: sides of squares, or (height, width).
@@ -72,6 +75,7 @@ class Config(RunOptions):
 
     images: Path | tuple[Path, ...] | None = None
     num_images: int = 50
+    num_images_said: bool = field(default=False, metadata=NOT_RECORDED)
     until: float | None = None
     size: tuple[Size, ...] = (1024,)
     layer: tuple[str, ...] = ("last",)
@@ -125,7 +129,7 @@ class Config(RunOptions):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; its defaults are those of `Config`."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program_name("erf.visualize", "erf"),
         description="Measure and draw the effective receptive field of networks: how much each input pixel contributes "
         "to the central unit of the last feature map.",
@@ -145,7 +149,8 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--before-after",
         action="store_true",
-        help="measure each network with random weights as well, and draw these above the trained ones",
+        help="measure each network with random weights as well, and draw these above the trained ones; with "
+        "--from-npz, draw the saved results in this order",
     )
     what.add_argument(
         "--images",
@@ -158,9 +163,8 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--num-images",
         type=int,
-        default=default.num_images,
         metavar="N",
-        help="use at most N images, spread evenly over the sorted files (default: 50)",
+        help="use at most N images, spread evenly over the sorted files (default: 50, or all if there are fewer)",
     )
     what.add_argument(
         "--until",
@@ -315,7 +319,8 @@ def _add_drawing(drawn: Any, default: Config) -> None:
         nargs="+",
         default=[],
         metavar="NAME=TEXT",
-        help="name to show in the pictures instead of a network's own; the weights are still named",
+        help="name to show in the pictures instead of a result's own, which is that of its files; the weights are "
+        "still named",
     )
     drawn.add_argument(
         "--outlines",
@@ -334,23 +339,48 @@ def parse_config(arguments: Sequence[str]) -> Config:
     """The configuration that arguments ask for; wrong usage ends the program with exit code 2."""
     parser = build_parser()
     options = read_options(parser, arguments)
+    if options["from_npz"]:
+        _refuse_with_saved(parser, options)
+    options["thresholds"] = tuple(dict.fromkeys(options["thresholds"]))
+    options["num_images_said"] = options["num_images"] is not None
+    if options["num_images"] is None:
+        options["num_images"] = Config.num_images
+    if options["num_images"] < 1:
+        parser.error(f"--num-images {options['num_images']}: take at least 1")
     if options["images"] is not None and len(options["images"]) == 1:
         (options["images"],) = options["images"]
     try:
         options["labels"] = _read_labels(options["labels"])
         config = Config(**{**options, "position": read_position(options["position"])})
         _ = config.drawing
-        if config.before_after:
+        if config.before_after and not config.from_npz:
             config = replace(config, weights=_before_after(config.weights))
     except ValueError as error:
         parser.error(str(error))
     if config.until is not None and config.num_images < MIN_IMAGES:
         parser.error(f"--until measures at least {MIN_IMAGES} images; --num-images {config.num_images} allows fewer")
-    if config.until is not None and config.from_npz:
-        parser.error("--until decides how many images are measured; --from-npz measures none")
     if config.console.list_models is None and bool(config.model) == bool(config.from_npz):
         parser.error("give --model NAME [NAME ...], or --from-npz FILE [FILE ...]")
     return config
+
+
+_MEASURING = (
+    *("weights", "images", "num_images", "until", "size", "layer", "layout", "call", "prefix_tokens", "position"),
+    *("mean", "std", "seed", "precision", "plain"),
+)
+"""Options that say what a network is asked: none is, where results are read."""
+
+
+def _refuse_with_saved(parser: argparse.ArgumentParser, options: Mapping[str, Any]) -> None:
+    """End the program if saved results are to be measured in a way that needs the network."""
+
+    def as_parsed(value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    said = [name for name in _MEASURING if options[name] != as_parsed(parser.get_default(name))]
+    if said:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+        parser.error(f"--from-npz measures what was saved, and asks no network; leave out {names}")
 
 
 def _size(text: str) -> Size:

@@ -6,13 +6,16 @@ is on disk is measured and drawn without it.
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from erf.drawing import check_labels
 from erf.gradient.jobs import Job, list_jobs
 from erf.gradient.layers.layer import Layer, LayerError
 from erf.gradient.positions import positions_of
@@ -41,6 +44,7 @@ if TYPE_CHECKING:  # these load torch
     import torch
 
     from erf.gradient.accumulate import Progress
+    from erf.gradient.images import ImageSet
     from erf.gradient.ready import LoadedNetwork, Question
     from replknet.zoo import ResolvedWeights
     from runkit.compute.rounds import Loop
@@ -49,6 +53,8 @@ if TYPE_CHECKING:  # these load torch
 __all__ = ["FieldTool", "measure_networks"]
 
 _logger = logging.getLogger(__name__)
+_STAGES = 4
+"""Nearly every network has as many feature maps, so only for a later one is it worth building one to count them."""
 _PHOTOGRAPH = 384  # pixels: the longer side of the photographs that are kept with the maps of single images
 
 
@@ -80,8 +86,36 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
 
     # what is asked
 
-    def begin(self, device: "torch.device") -> None:
+    @cached_property
+    def images(self) -> "ImageSet":
+        """The images of the run.
+
+        Raises: UserError as `erf.gradient.images.find_images`.
+        """
         from erf.gradient.images import find_images
+
+        return find_images(self.config.images, self.config.num_images)
+
+    def refuse_early(self) -> None:
+        number, images = self.config.num_images, self.images
+        if self.config.num_images_said and images.found < number:
+            _logger.warning(
+                "--num-images %d: there %s (%s); all are used",
+                number,
+                "is only 1 image" if images.found == 1 else f"are only {images.found} images",
+                images.name,
+            )
+
+    def check_jobs(self, jobs: Sequence[Job], missing: Sequence[str]) -> None:
+        if twice := [name for name, count in Counter(job.name for job in jobs).items() if count > 1]:
+            layers = f"--layer {' '.join(self.config.layer)}"
+            raise UserError(f"{layers} asks for {twice[0]} more than once; results of one name share their files")
+        try:
+            check_labels(self.config.labels, [*(job.name for job in jobs), *missing])
+        except ValueError as error:
+            raise UserError(f"--{error}") from error
+
+    def begin(self, device: "torch.device") -> None:
         from erf.gradient.precision import check_precision
         from erf.gradient.ready import check_size
 
@@ -91,7 +125,6 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         for layer in self.config.layer:
             self._asked(layer)
         self.device = device
-        self.images = find_images(self.config.images, self.config.num_images)
         self.image_sha256 = self.images.sha256
         if self.config.until is not None and len(self.images.paths) < MIN_IMAGES:
             raise UserError(
@@ -102,7 +135,25 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     def list_jobs(self, name: str, weights: str) -> list[Job]:
         from replknet.zoo import resolve_weights
 
+        self._refuse_positions(name)
         return self.jobs_of(weights, resolve_weights(name, weights, seed=self.config.seed))
+
+    def _refuse_positions(self, name: str) -> None:
+        """Refuse a feature map that a network of timm does not have, before its weights are downloaded.
+
+        Raises: UserError if it has fewer than a layer asks for.
+        """
+        positions = [layer.position for layer in map(self._asked, self.config.layer) if layer.position is not None]
+        unusual = [position for position in positions if not -_STAGES <= position < _STAGES]
+        if not unusual:
+            return
+        from replknet.zoo import count_feature_maps, is_registered
+
+        if is_registered(name):
+            count = count_feature_maps(name)
+            for position in unusual:
+                if not -count <= position < count:
+                    raise UserError(f"{name}: layer {position}: the network has feature maps 0 to {count - 1}")
 
     def jobs_of(self, option: str, weights: "ResolvedWeights", *, name: str | None = None) -> list[Job]:
         """The maps asked for of a network with the weights that the option stands for; `name` is None for its own."""
@@ -263,6 +314,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     def preview_jobs(self, name: str, weights: str) -> list[Preview[Job]]:
         from replknet.listing import foresee_weights
 
+        self._refuse_positions(name)
         found = foresee_weights(name, weights, seed=self.config.seed)
         unknown = "" if found.at_hand else "weights"
         return [Preview(job, found.label, unknown) for job in self.jobs_of(weights, found.weights)]

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from erf.drawing import check_crop
+from erf.drawing import check_crop, check_labels
 from erf.gradient.jobs import names_of_weights
 from erf.options import Config, build_parser, parse_config
-from erf.results.files import ErfResult, find_results, load_result, manifest_file, result_files
+from erf.results.files import ErfResult, find_results, load_result, manifest_file, random_above, result_files
 from erf.results.tables import comparison_files, read_columns, summary, text_table
 from erf.sweep import FieldTool, measure_networks
 from runkit import Failures, UserError, file_stem, is_main_process, run_main, write_json, write_out
@@ -42,10 +42,11 @@ def _run(config: Config) -> int:
     _check_crop(config, [] if config.from_npz else [_shape_of(size) for size in config.size])
     read_columns(config.tex_columns)
     if config.from_npz:
-        from erf.figures.files import write_result
-
         results, failures = _load_results(config), Failures()
         _check_crop(config, [result.contribution.shape for result in results])
+        _check_labels(config, results)
+        from erf.figures.files import write_result  # loads matplotlib
+
         for result in results:
             drawing, formats, sheets = config.drawing, config.formats, config.sheets
             write_result(result, config.folder, drawing=drawing, formats=formats, sheets=sheets)
@@ -90,6 +91,7 @@ def _tell(config: Config) -> int:
 def _foresee_saved(config: Config) -> DryRun:
     """What would be done with results that were saved."""
     results = _load_results(config)
+    _check_labels(config, results)
     jobs = [
         ForeseenJob(
             result.name,
@@ -108,7 +110,8 @@ def _load_results(config: Config) -> list[ErfResult]:
     paths = find_results(config.from_npz) if is_main_process() else []
     results = [load_result(path, maps=bool(config.sheets)) for path in paths]
     _refuse_same_stem([result.name for result in results])
-    return results
+    before_after = config.before_after or all(result.of_before_after for result in results)
+    return random_above(results) if before_after else results
 
 
 def _files_of(result: ErfResult, config: Config) -> list[str]:
@@ -139,6 +142,15 @@ def _check_colours(name: str) -> None:
         colour_map(name)
     except ValueError as error:
         raise UserError(f"--cmap {name}: neither seaborn nor matplotlib has such a colour map") from error
+
+
+def _check_labels(config: Config, results: Sequence[ErfResult]) -> None:
+    """Raises: UserError if a label is of no result."""
+    if is_main_process():
+        try:
+            check_labels(config.labels, [result.name for result in results])
+        except ValueError as error:
+            raise UserError(f"--{error}") from error
 
 
 def _check_crop(config: Config, shapes: Sequence[tuple[int, ...]]) -> None:

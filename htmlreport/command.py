@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runkit import UserError, run_main
 from runkit.options import REPORT
+from runkit.parser import Parser
 
 __all__ = ["build_parser", "main"]
 
@@ -22,7 +23,7 @@ examples:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m htmlreport",
         description="Put all results of a folder on one self-contained HTML page: maps with a threshold slider, plots "
         "that show values under the pointer, sortable tables, and how each figure was made.",

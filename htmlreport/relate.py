@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runkit import describe_run, format_table, run_main, save_csv, save_json, save_latex
 from runkit.options import add_formats, add_no_caption
+from runkit.parser import Parser
 from runkit.sizes import Size, read_size
 
 if TYPE_CHECKING:  # loads scipy, which --help need not wait for
@@ -35,7 +36,7 @@ Area ratios and shape bias are fractions in [0, 1].
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m shapebias.relate",
         description="Do networks with larger effective receptive fields rely more on shape? Plots the receptive field "
         "against shape bias, with intervals for both and their rank correlation. Reads results; no network is run.",
@@ -193,6 +194,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(command)
     if not (options.shape_bias or options.reliance):
         parser.error("take --shape-bias, --reliance, or both")
+    if not 0 < options.threshold < 1:
+        parser.error(f"--threshold {options.threshold:g} must lie between 0 and 1")
     return run_main(lambda: execute(options, command), program="shapebias.relate")
 
 

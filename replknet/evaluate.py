@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from runkit import UserError, describe_run, load_json, run_main, sha256_of_file, sha256_of_lines
+from runkit.parser import Parser
 
 __all__ = ["build_parser", "main"]
 
@@ -27,7 +28,7 @@ _logger = logging.getLogger(_PROGRAM)
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python -m {_PROGRAM}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("weights", nargs="+", type=Path, metavar="FILE", help="NAME.TAG.safetensors of replknet.train")
@@ -54,7 +55,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see `runkit.run_main` for the exit codes."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    for name, least in (("test_size", 1), ("workers", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            parser.error(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
 
     def work() -> int:
         records = [_read_record(path) for path in options.weights]

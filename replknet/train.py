@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from replknet.training.recipe import PRECISIONS, Recipe
 from replknet.weights.imagenette import TAG
 from runkit import run_main
+from runkit.parser import Parser
 
 if TYPE_CHECKING:
     from replknet.training.data import Folders
@@ -63,7 +64,7 @@ _HELP = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line: the recipe's fields are its options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m replknet.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
@@ -105,7 +106,18 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see `runkit.run_main` for the exit codes."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    for name, least in (("eval_every", 1), ("workers", 0)):
+        if getattr(options, name) < least:
+            parser.error(f"--{name.replace('_', '-')} must be at least {least}, not {getattr(options, name)}")
+    try:
+        recipes = [
+            Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)} | {"seed": seed})
+            for seed in dict.fromkeys(options.seed)
+        ]
+    except ValueError as error:
+        parser.error(f"--{error}")
 
     def work() -> int:
         # PyTorch is loaded when it is needed: help and wrong arguments answer at once
@@ -121,12 +133,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             keep_freed_memory()
         folders = Folders(options.data, options.workers)
         trainings: list[Training] = []
-        for seed in dict.fromkeys(options.seed):
-            chosen = {field.name: getattr(options, field.name) for field in fields(Recipe)} | {"seed": seed}
-            tag = f"{options.tag}_seed{seed}" if seed else options.tag
+        for recipe in recipes:
+            tag = f"{options.tag}_seed{recipe.seed}" if recipe.seed else options.tag
             for name in dict.fromkeys(options.model):
                 place = len(trainings)
-                trainings.append(Training(name, folders, Recipe(**chosen), tag=tag, device=device, place=place))
+                trainings.append(Training(name, folders, recipe, tag=tag, device=device, place=place))
         train_together(
             trainings,
             options.output,

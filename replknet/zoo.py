@@ -45,6 +45,7 @@ __all__ = [
     "WeightsRecord",
     "WeightsUnavailable",
     "count_feature_maps",
+    "is_registered",
     "load_model",
     "resolve_weights",
 ]
@@ -139,13 +140,18 @@ def load_model(
     return LoadedModel(model.eval(), _preprocessing(model), record, model_args, tuple(sorted(head)))
 
 
+def is_registered(name: str) -> bool:
+    """Whether timm knows a network by this name, with or without a tag; this project's networks are among them."""
+    return bool(timm.is_model(name))
+
+
 def count_feature_maps(name: str) -> int:
     """How many feature maps a network of timm names: positions 0 to this number minus one are its stages or blocks.
 
-    Raises: UserError if it names none.
+    Raises: UserError if it names none, or cannot be built.
     """
     with torch.random.fork_rng(devices=[]):
-        model = timm.create_model(name)
+        model = _build(name, {})
     feature_info: Any = getattr(model, "feature_info", None)
     if not feature_info:
         raise UserError(f"{name} names no feature maps; ask for layers by their module's name")

@@ -129,11 +129,12 @@ def foresee_sweep(tool: Tool[_Job, Any, Any, Any, Any]) -> tuple[DryRun, Failure
 
     Raises: UserError if the run would end with one.
     """
+    refuse_unwritable(tool.config.output, try_it=False)
+    tool.refuse_early()
     from runkit.compute.device import choose_device
     from runkit.compute.memory import available_memory
 
     device = choose_device(tool.config.device)
-    refuse_unwritable(tool.config.output, try_it=False)
     tool.begin_dry(device)
     tool.settle_precision(device)
     failures, asked = Failures(), tool.config.asked
@@ -141,6 +142,8 @@ def foresee_sweep(tool: Tool[_Job, Any, Any, Any, Any]) -> tuple[DryRun, Failure
         failures.guard(name, partial(_preview, tool, name, weights), alone=len(asked) == 1) for name, weights in asked
     ]
     entries = [entry for of_network in listed for entry in of_network or ()]
+    missing = [name for (name, _), of_network in zip(asked, listed, strict=True) if not of_network]
+    tool.check_jobs([entry.job for entry in entries if isinstance(entry, Preview)], missing)
     alone = len(asked) == len(entries) == 1
     foreseen = [
         entry

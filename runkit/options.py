@@ -12,6 +12,7 @@ from runkit.console import auto_or_int
 from runkit.groups import expand_groups
 
 __all__ = [
+    "NOT_RECORDED",
     "PICTURE_FORMATS",
     "REPORT",
     "Console",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 PICTURE_FORMATS = ("png", "pdf", "svg")
+NOT_RECORDED = {"recorded": False}
+"""Metadata of a field of `RunOptions` that `as_dict` leaves out, since it does not determine the results."""
 REPORT = "report.html"
 """Name of the page that `--report` writes."""
 _Group = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -104,8 +107,8 @@ class RunOptions:
     report: bool = False
     resume: bool = False
     overwrite: bool = False
-    arguments: tuple[str, ...] = ()
-    console: Console = field(default_factory=Console)
+    arguments: tuple[str, ...] = field(default=(), metadata=NOT_RECORDED)
+    console: Console = field(default_factory=Console, metadata=NOT_RECORDED)
 
     @property
     def asked(self) -> list[tuple[str, str]]:
@@ -115,8 +118,7 @@ class RunOptions:
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what determines the results and their files, without how the command was called and printed."""
         options = asdict(self)
-        del options["console"], options["arguments"]
-        return {key: _plain(value) for key, value in options.items()}
+        return {one.name: _plain(options[one.name]) for one in fields(self) if one.metadata.get("recorded", True)}
 
 
 def _plain(value: Any) -> Any:

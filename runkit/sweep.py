@@ -13,6 +13,7 @@ Nothing here loads torch before a network has to run.
 """
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -88,6 +89,21 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
     """What a dry run says would be done with a network."""
 
     # what is asked
+
+    def refuse_early(self) -> None:
+        """Refuse what is seen to be wrong without PyTorch, which takes seconds to load; called by every rank.
+
+        Raises: UserError for what concerns all networks.
+        """
+
+    def check_jobs(self, jobs: Sequence[_Job], missing: Sequence[str]) -> None:
+        """Refuse what fits none of the jobs of a run, before the first is computed; called by every rank.
+
+        Args:
+            jobs: All of them.
+            missing: Networks that were asked for and have none, since they failed or were left out.
+        Raises: UserError if something does not fit.
+        """
 
     @abstractmethod
     def begin(self, device: "torch.device") -> None:
@@ -246,6 +262,8 @@ def run_sweep(tool: Tool[_Job, _Network, _State, _Outputs, _Result]) -> Swept[_R
 
     Raises: UserError for what concerns all networks, or if the only one fails.
     """
+    refuse_unwritable(tool.config.output, try_it="RANK" not in os.environ)  # of several ranks, the first tries below
+    tool.refuse_early()
     from runkit.compute.device import choose_device
     from runkit.compute.ranks import joined_world
 
@@ -348,6 +366,8 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         listed = [guard(name, partial(self.list_jobs, name, weights), alone=len(asked) == 1) for name, weights in asked]
         jobs = [job for of_network in listed for job in of_network or ()]
         alone = len(asked) == len(jobs) == 1
+        missing = [name for (name, _), of_network in zip(asked, listed, strict=True) if not of_network]
+        self.tool.check_jobs(jobs, missing)
         if folders := dict.fromkeys(str(self.tool.files(job)[0].parent) for job in jobs):
             _logger.info("results go to %s", ", ".join(folders))
         results = []

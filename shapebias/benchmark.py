@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from runkit import UserError, describe_run, run_main, write_json, write_out
 from runkit.files import refuse_unwritable
 from runkit.options import Console, add_console, add_formats, add_no_caption
+from runkit.parser import Parser
 from shapebias.stimuli.experiments import EXPERIMENTS
 
 if TYPE_CHECKING:  # loads numpy, which --help and wrong arguments need not wait for
@@ -78,7 +79,7 @@ class BenchmarkOptions:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m shapebias.benchmark",
         description="How human-like are networks? Accuracy, accuracy difference, observed consistency and error "
         "consistency on the 17 datasets of the model-vs-human benchmark (Geirhos et al., 2021), computed as in its "
@@ -155,6 +156,8 @@ def parse_options(argv: Sequence[str] | None = None) -> BenchmarkOptions:
         parser.error(f"--resamples must be at least 100, not {parsed.resamples}")
     if parsed.seed < 0:
         parser.error(f"--seed must be at least 0, not {parsed.seed}")
+    if parsed.no_intervals and (parsed.resamples, parsed.seed) != (_RESAMPLES, 0):
+        parser.error("--no-intervals draws nothing; leave out --resamples and --seed")
     asked = tuple(dict.fromkeys(parsed.experiment))
     return BenchmarkOptions(
         raw=tuple(parsed.raw),

@@ -22,6 +22,7 @@ from runkit.options import (
     program_name,
     read_options,
 )
+from runkit.parser import Parser
 from shapebias.stimuli.experiments import CUE_CONFLICT, EXPERIMENTS, Experiment
 
 __all__ = ["DEFAULT_MODELS", "Config", "build_parser", "parse_config"]
@@ -108,7 +109,7 @@ class Config(RunOptions):
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program_name("shapebias.run", "shapebias"),
         description="Does a network name an object by its shape or by its texture? Shape bias on the cue-conflict "
         "images of Geirhos et al. (2019), measured as in the model-vs-human toolbox and compared with people.",

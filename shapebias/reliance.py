@@ -28,6 +28,7 @@ from runkit.options import (
     program_name,
     read_options,
 )
+from runkit.parser import Parser
 from shapebias.reliance_sweep import Config
 from shapebias.stimuli.suppressions import SUPPRESSIONS
 
@@ -61,7 +62,7 @@ means that suppressing the cue loses no accuracy.
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program_name("shapebias.reliance", "shapebias"),
         description="How much does a network rely on shape, texture and colour? Suppresses one cue at a time in "
         "labelled images and measures the accuracy that is lost (Burgert et al. 2025, arXiv:2509.20234).",
@@ -304,6 +305,14 @@ def _variants_of(answers: "SuppressedAnswers", config: Config) -> "list[Variant]
     unknown = [label for label in answers.variants if label not in known]
     if unknown:
         raise UserError(f"{answers.name} was shown {unknown[0]}, which is not known here; name its --suppress")
+    if config.from_probabilities and any(":" not in name and name != "all" for name in config.suppress):
+        asked = {variant.label for variant in choose_variants(config.suppress)}
+        if more := [label for label in answers.variants if label not in asked]:
+            raise UserError(
+                f"--suppress {' '.join(config.suppress)}: {answers.name} was shown {more[0]}, too, and "
+                "--from-probabilities measures all that was recorded; leave out --suppress, or name only functions of "
+                "your own"
+            )
     return [known[label] for label in answers.variants]
 
 

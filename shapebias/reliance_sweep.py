@@ -7,6 +7,7 @@ asked; answers that are saved are measured without it.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,12 +126,28 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         kept = room_for_images() if several else 0
         self.given.made = SuppressedImages(self.given.images.images, self.given.variants, keep_bytes=kept)
 
-    def begin_dry(self, device: "torch.device") -> None:
+    @cached_property
+    def images(self) -> ImageFolder:
+        """The images of the run.
+
+        Raises: UserError if no folder is named, or as `find_folder`.
+        """
         config = self.config
         if config.images is None:
             raise UserError("--images DIR is missing: a folder with one folder of images per class")
-        images = find_folder(config.images, config.num_images, labelled=not config.unlabelled)
-        self.device, self.given = device, _Given(images, choose_variants(config.suppress))
+        return find_folder(config.images, config.num_images, labelled=not config.unlabelled)
+
+    def refuse_early(self) -> None:
+        choose_variants(self.config.suppress)
+        self._class_names()
+        number, found = self.config.num_images, self.images.found
+        if number is not None and number > found:
+            _logger.warning(
+                "--num-images %d: there are only %d images in %s; all are used", number, found, self.config.images
+            )
+
+    def begin_dry(self, device: "torch.device") -> None:
+        self.device, self.given = device, _Given(self.images, choose_variants(self.config.suppress))
 
     def list_jobs(self, name: str, weights: str) -> list[RelianceJob]:
         """Raises: LeftOut where `auto` would mean random weights, whose reliance means nothing."""

@@ -19,6 +19,7 @@ from runkit import UserError, describe_run, format_table, run_main, save_csv, sa
 from runkit.files import refuse_unwritable
 from runkit.intervals import note_on_few
 from runkit.options import add_output
+from runkit.parser import Parser
 
 if TYPE_CHECKING:  # these load pandas, which --help need not wait for
     from shapebias.answers.probabilities import Probabilities
@@ -115,7 +116,7 @@ def measure_choices(files: "Sequence[Probabilities]") -> list[Choice]:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m shapebias.sensitivity",
         description="How much does shape bias depend on how it is computed: on the aggregation of classes, on deciding "
         "among 16 categories or 1000 classes, and on the preprocessing? Reads saved probabilities; no network is run.",

@@ -140,6 +140,9 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
     def _take_some(self, stimuli: Stimuli) -> Stimuli:
         """At most --num-images of them."""
         number = self.config.num_images
+        if number is not None and stimuli and number > len(stimuli):
+            what = stimuli.experiment.what
+            _logger.warning("--num-images %d: there are only %d %s; all are used", number, len(stimuli), what)
         if number is None or number >= len(stimuli):
             return stimuli
         _logger.warning(

@@ -43,6 +43,7 @@ __all__ = [
     "finished_identity",
     "load_result",
     "manifest_file",
+    "random_above",
     "result_files",
     "results_in",
     "save_measures",
@@ -86,6 +87,11 @@ class ErfResult:
     @property
     def random_weights(self) -> bool:
         return bool(self.provenance["weights"]["random"])
+
+    @property
+    def of_before_after(self) -> bool:
+        """Whether it was made by a run with `--before-after`, of a network before or after its training."""
+        return bool(self.provenance.get("config", {}).get("before_after", False))
 
     @property
     def num_images(self) -> int:
@@ -222,6 +228,17 @@ def results_in(folder: Path) -> list[Path]:
     """The finished results in a folder, by the names of their files."""
     others = (".partial.npz", MAPS_SUFFIX)
     return [path for path in list_visible(folder, "*.npz") if not path.name.endswith(others)]
+
+
+def random_above(results: Sequence[ErfResult]) -> list[ErfResult]:
+    """The results with those of random weights first among those of the same network, as a run measures them.
+
+    A shell lists the files of a run in the order of their names, in which `pretrained` comes before `random`.
+    """
+    networks = [result.provenance.get("identity", {}).get("model", result.name) for result in results]
+    first = {network: networks.index(network) for network in networks}
+    order = sorted(range(len(results)), key=lambda i: (first[networks[i]], not results[i].random_weights))
+    return [results[i] for i in order]
 
 
 def load_result(path: str | Path, *, maps: bool = False) -> ErfResult:

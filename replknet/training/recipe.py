@@ -1,9 +1,17 @@
 """The recipe: what determines the trained weights, besides the network and the data."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["PRECISIONS", "Recipe"]
 
+_RANGES: Sequence[tuple[Sequence[str], float, float]] = (
+    (("epochs", "held_size", "start_size", "size", "size_step", "test_size", "batch_size"), 1, math.inf),
+    (("warmup_epochs", "weight_decay", "seed"), 0, math.inf),
+    (("label_smoothing", "min_scale", "cutmix_prob", "ema_decay"), 0, 1),
+)
+"""Fields of `Recipe`, and the least and the largest value of each."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -34,6 +42,8 @@ class Recipe:
         precision: Number format of the training, 'float32', or 'bfloat16' for autocast and for Muon's matrix products;
             evaluation is in float32. 'auto' takes what is fast on the device (`runkit.compute.precision`).
         seed: Of weights, order and augmentation.
+
+    Raises: ValueError for a number out of its range.
     """
 
     epochs: int = 16
@@ -53,6 +63,15 @@ class Recipe:
     ema_decay: float = 0.998
     precision: str = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for names, least, most in _RANGES:
+            for name in names:
+                if not least <= getattr(self, name) <= most:
+                    bound = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+                    raise ValueError(f"{name.replace('_', '-')} must be {bound}, not {getattr(self, name)}")
+        if not self.lr > 0:
+            raise ValueError(f"lr must be above 0, not {self.lr:g}")
 
     def size_at(self, epoch: int) -> int:
         """Side of the training images in an epoch, counted from 0."""

@@ -15,8 +15,9 @@ pytestmark = pytest.mark.usefixtures("no_network", "no_pictures")
 def run(photo_folder, tmp_path, capsys, caplog):
     """Call the command on four small images; returns exit code, stdout, and the log with stderr."""
 
-    def call(*arguments):
-        code = main(["--images", str(photo_folder), "--size", "64", "--output", str(tmp_path / "out"), *arguments])
+    def call(*arguments, images=True):
+        base = ["--images", str(photo_folder), "--size", "64", "--output", str(tmp_path / "out")] if images else []
+        code = main([*base, *arguments])
         captured, log = capsys.readouterr(), caplog.text
         caplog.clear()
         return code, captured.out, log + captured.err
@@ -140,3 +141,106 @@ def test_an_estimate_of_a_network_of_fixed_input_size(run):
     assert code == 0
     (planned,) = json.loads(out)["runs"]
     assert planned["estimate"]["seconds"] > 0
+
+
+def test_random_stands_above_trained_whatever_the_order_of_the_files(run, tmp_path):
+    """A shell names `pretrained` before `random`; saved results of `--before-after` are in the order of the run."""
+    name = "tf_efficientnet_lite0.in1k"
+    again = ["--output", str(tmp_path / "again"), "--json"]
+
+    def drawn(*arguments) -> list[str]:
+        code, out, _ = run(*arguments, images=False)
+        assert code == 0
+        return [network["model"] for network in json.loads(out)["networks"]]
+
+    assert run("--model", name, "--before-after", "--num-images", "1", "--layer", "0", "1")[0] == 0
+    measured = [f"{name}.{weights}.layer-{layer}" for weights in ("random", "pretrained") for layer in (0, 1)]
+    files = sorted(map(str, run.folder.glob("*.npz")))
+    assert [".random." in file for file in files] == [False, False, True, True]
+    assert drawn("--from-npz", *files, *again) == measured
+    assert drawn("--from-npz", str(run.folder), *again) == measured
+
+    both = [
+        "--model",
+        name,
+        "--weights",
+        "pretrained",
+        "random",
+        "--num-images",
+        "1",
+        "--output",
+        str(tmp_path / "own"),
+    ]
+    assert run(*both)[0] == 0  # the order that the user chose is the user's, unless the option asks for the other
+    files = sorted(map(str, (tmp_path / "own" / "erf").glob("*.npz")))
+    assert drawn("--from-npz", *files, *again) == [f"{name}.pretrained", f"{name}.random"]
+    assert drawn("--from-npz", *files, "--before-after", *again) == [f"{name}.random", f"{name}.pretrained"]
+
+
+def test_a_label_of_no_result_is_refused(run, tmp_path):
+    arguments = ["--model", "test_resnet", "--weights", "random"]
+    for more in ([], ["--dry-run"]):
+        code, _, err = run(*arguments, "--labels", "foo=bar", *more)
+        assert code == 2
+        assert "--labels foo=bar: no result is called foo; there is test_resnet" in err
+        assert "results go to" not in err
+    assert not written(run)
+    code, _, err = run("--model", "test_resnet", "nosuch", "--weights", "random", "--labels", "nosuch=x", "--json")
+    assert "no result is called" not in err  # it is the network that failed
+    assert run(*arguments, "--labels", "test_resnet=a small one")[0] == 0
+    saved = ["--from-npz", str(run.folder / "test_resnet.npz"), "--output", str(tmp_path / "again")]
+    for more in ([], ["--dry-run"]):
+        code, _, err = run(*saved, "--labels", "test_resnets=x", *more, images=False)
+        assert code == 2
+        assert "--labels test_resnets=x: no result is called test_resnets; did you mean test_resnet?" in err
+    assert not (tmp_path / "again").exists()
+
+
+def test_fewer_images_than_asked_for_are_said(run, tmp_path):
+    arguments = ["--model", "test_resnet", "--weights", "random", "--dry-run"]
+    assert "--num-images 9: there are only 4 images (photos); all are used" in run(*arguments, "--num-images", "9")[2]
+    assert "--num-images" not in run(*arguments)[2]  # the default of 50 is "at most"
+    assert "--num-images" not in run(*arguments, "--num-images", "4")[2]
+    bundled = [*arguments, "--size", "64", "--output", str(tmp_path / "out"), "--num-images", "50"]
+    assert "there are only 5 images (scikit-image photographs)" in run(*bundled, images=False)[2]
+    assert run(*arguments[:-1], "--num-images", "9")[0] == 0
+    config = json.loads((run.folder / "test_resnet.json").read_text(encoding="utf-8"))["config"]
+    assert config["num_images"] == 9
+    assert "num_images_said" not in config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--from-npz", "x.npz", "--size", "64", "--plain"], "leave out --size, --plain"),
+        (["--from-npz", "x.npz", "--num-images", "50"], "leave out --num-images"),
+        (["--from-npz", "x.npz", "--weights", "random"], "leave out --weights"),
+        (["--model", "x", "--num-images", "0"], "--num-images 0: take at least 1"),
+        (["--model", "x", "--labels", "x"], "--labels x: write NAME=TEXT"),
+        (["--model", "x", "--thresholds", "1.5"], "threshold 1.5 must lie between 0 and 1"),
+        (["--model", "x", "--columns", "0"], "columns=0: take 1 or more"),
+        (["--model", "x", "--width", "1"], "width '1': take column, page"),
+    ],
+)
+def test_what_would_be_ignored_is_refused_at_once(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_said_before_a_network_is_built(run, tmp_path, monkeypatch):
+    def build(*_, **__):
+        raise AssertionError("a network is built")
+
+    arguments = ["--model", "test_resnet", "--weights", "random"]
+    code, _, err = run(*arguments, "--layer", "99")
+    assert code == 2
+    assert "test_resnet: layer 99: the network has feature maps 0 to 4" in err
+    assert "results go to" not in err
+    code, _, err = run(*arguments, "--layer", "all", "0")
+    assert code == 2
+    assert "--layer all 0 asks for test_resnet.layer-0 more than once" in err
+    monkeypatch.setattr("runkit.compute.device.choose_device", build)
+    assert "nowhere is not a folder" in run(*arguments, "--images", "nowhere")[2]
+    (tmp_path / "file").write_text("")
+    assert "file is not a folder" in run(*arguments, "--output", str(tmp_path / "file" / "out"))[2]

@@ -199,6 +199,9 @@ def test_what_cannot_be_compared_is_refused(results, capsys):
 
     assert "has no area ratio at 0.2; it has 0.5" in error("--threshold", "0.2")
     assert "no square holds 0.5 of the map" in error("--field", "published")
+    with pytest.raises(SystemExit, match="2"):
+        main([*paths, "--threshold", "7"])
+    assert "--threshold 7 must lie between 0 and 1" in capsys.readouterr().err
     field("d", 0.4, size=128)
     assert "was not measured like the others (size: 64 -> 128)" in error()
     field("d", 0.4)

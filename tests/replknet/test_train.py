@@ -215,3 +215,20 @@ def test_taps_are_counted_by_geometry_and_by_their_values(kernel, size, unreache
     zero_unseen_taps(model, size)
     assert describe_taps(model, size)["zero"] == max(1, unreached)
     assert f"{max(1, unreached)} are zero" in taps_in_words(describe_taps(model, size))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "--epochs must be at least 1, not 0"),
+        (["--cutmix-prob", "2"], "--cutmix-prob must be from 0 to 1, not 2"),
+        (["--lr", "0"], "--lr must be above 0, not 0"),
+        (["--eval-every", "0"], "--eval-every must be at least 1, not 0"),
+        (["--workers", "-1"], "--workers must be at least 0, not -1"),
+        (["--seed", "0", "-3"], "--seed must be at least 0, not -3"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_the_images_are_read(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--model", "replknet3n", "--data", "nowhere", *arguments])
+    assert message in capsys.readouterr().err

@@ -192,6 +192,9 @@ def test_what_is_refused_ends_with_2_and_one_line(raw_folder, tmp_path, write_an
     fails("rotation: no trial in the conditions 180, 270", tmp_path / "few")
     with pytest.raises(SystemExit, match="2"):
         main([str(raw_folder), "--resamples", "5"])
+    with pytest.raises(SystemExit, match="2"):
+        main([str(raw_folder), "--no-intervals", "--resamples", "500"])
+    assert "--no-intervals draws nothing; leave out --resamples and --seed" in capsys.readouterr().err
 
 
 def people_alone(raw_folder: Path, tmp_path: Path) -> Path:

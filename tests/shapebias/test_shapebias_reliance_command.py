@@ -170,6 +170,17 @@ def test_what_is_refused(tmp_path, classes, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+def test_what_saved_answers_were_not_asked_alone_is_refused(no_pictures, tmp_path, classes, capsys, caplog):
+    asked = ["--model", "resnet18n", "--images", classes, "--suppress", "greyscale", "--control", "0"]
+    assert run(tmp_path, *asked, "--num-images", "99") == 0
+    assert f"--num-images 99: there are only 20 images in {classes}; all are used" in caplog.text
+    saved = ["--from-probabilities", tmp_path / "out" / "shapebias" / "reliance" / "resnet18n.probabilities.npz"]
+    assert run(tmp_path, *saved, "--suppress", "greyscale") == 0
+    capsys.readouterr()
+    assert run(tmp_path, *saved, "--suppress", "shape") == 2
+    assert "--suppress shape: resnet18n was shown greyscale" in capsys.readouterr().err
+
+
 def test_a_dry_run(tmp_path, classes, capsys):
     assert run(tmp_path, "--model", "resnet18n", "--images", classes, "--suppress", "colour", "--dry-run") == 0
     assert "20 images" in capsys.readouterr().out

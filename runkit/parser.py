@@ -1,0 +1,54 @@
+"""The parser of every command line: a mistake is answered in two lines, which name the nearest option or value.
+
+`argparse` prints all options in front of an error, and of 40 options that is a screen on which the error is lost.
+"""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+__all__ = ["Parser", "nearest"]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The one of `known` that `name` is a slip of, in any case of its letters; "" if none is near."""
+    by_letters = {word.lower(): word for word in reversed(list(known))}
+    close = difflib.get_close_matches(name.lower(), by_letters, n=1, cutoff=0.6)
+    return by_letters[close[0]] if close else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """`argparse.ArgumentParser` with short messages."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message below a line that says where the options are explained, and exit with 2."""
+        self.exit(2, f"usage: {self.prog} [options]; {self.prog} --help explains them\n{self.prog}: error: {message}\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse; an option that does not exist is refused before anything else is missed."""
+        words = list(sys.argv[1:] if args is None else args)
+        self._refuse_unknown(words)
+        return super().parse_known_args(words, namespace)
+
+    def _refuse_unknown(self, words: Sequence[str]) -> None:
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        for word in words:
+            if word == "--":
+                return  # what follows is no option
+            name = word.partition("=")[0]
+            # as argparse has it, a word with a space is a value, and the beginning of an option stands for it
+            if not name.startswith("--") or " " in name or any(option.startswith(name) for option in options):
+                continue
+            near = nearest(name, options)
+            self.error(f"there is no option {name}" + (f"; did you mean {near}?" if near else ""))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As argparse, which calls it for every value; the message of a slip names the nearest choice."""
+        if action.choices is None or value in action.choices:
+            return
+        choices = list(map(str, action.choices))
+        near = nearest(str(value), choices)
+        hint = f"did you mean {near}?" if near else f"choose from {', '.join(choices)}"
+        raise argparse.ArgumentError(action, f"invalid choice: {value!r}; {hint}")
