@@ -11,10 +11,22 @@ from types import MappingProxyType
 
 from runkit.paper import COLUMN_WIDTH, PAGE_WIDTH
 
-__all__ = ["OUTLINES", "SCALES", "WIDTHS", "Drawing", "check_crop", "check_labels", "read_crop", "read_width"]
+__all__ = [
+    "OUTLINES",
+    "SCALES",
+    "SQUARES",
+    "WIDTHS",
+    "Drawing",
+    "check_crop",
+    "check_labels",
+    "read_crop",
+    "read_width",
+]
 
 SCALES = ("decades", "published")
 """Scales of the colours, which `erf.figures.maps` describes."""
+SQUARES = ("published", "mass")
+"""What squares can hold shares of: log10(score + 1), as the paper's table has it, or the score itself."""
 OUTLINES = ("theoretical", "gaussian")
 """What can be drawn around a unit besides the squares, as `erf.figures.outlines` describes."""
 WIDTHS: Mapping[str, float] = {"column": COLUMN_WIDTH, "page": PAGE_WIDTH}
@@ -30,6 +42,8 @@ class Drawing:
     Attributes:
         scale: Scale of the colours: 'decades' (four powers of ten below the maximum) or 'published' (log10(score + 1) /
             max).
+        squares: What the squares hold shares of, in the map and in the table: 'published' for log10(score + 1), which
+            depends on the scale of the gradients, or 'mass' for the score itself, which does not.
         thresholds: Shares whose squares are drawn and listed, each between 0 and 1; None for the published ones (20,
             30, 50 and 99%), empty for no squares.
         cmap: Name of a colour map of matplotlib or seaborn.
@@ -49,6 +63,7 @@ class Drawing:
     """
 
     scale: str = "decades"
+    squares: str = "published"
     thresholds: tuple[float, ...] | None = None
     cmap: str = "mako"
     crop: str | int = "auto"
@@ -62,6 +77,8 @@ class Drawing:
     def __post_init__(self) -> None:
         if self.scale not in SCALES:
             raise ValueError(f"scale={self.scale!r}: take one of {', '.join(SCALES)}")
+        if self.squares not in SQUARES:
+            raise ValueError(f"squares={self.squares!r}: take one of {', '.join(SQUARES)}")
         for threshold in self.thresholds or ():
             if not 0 < threshold < 1:
                 raise ValueError(f"threshold {threshold:g} must lie between 0 and 1")

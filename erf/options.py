@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from erf.drawing import OUTLINES, SCALES, Drawing
+from erf.drawing import OUTLINES, SCALES, SQUARES, Drawing
 from erf.until import MIN_IMAGES, read_share
 from runkit.options import (
     NOT_RECORDED,
@@ -62,8 +62,8 @@ class Config(RunOptions):
         prefix_tokens: How many tokens come before those of the map; None to find it out.
         position: Position of the unit: "centre", "average", or two fractions of the image (down, across).
         plain: Whether the network runs as published, nothing merged or reordered.
-        scale, thresholds, cmap, crop, width, columns, labels, no_table, no_caption: How the pictures are drawn, as in
-            `erf.drawing.Drawing`.
+        scale, squares, thresholds, cmap, crop, width, columns, labels, no_table, no_caption: How the pictures are
+            drawn, as in `erf.drawing.Drawing`.
         before_after: Whether each network is also measured with random weights, drawn above the trained ones.
         outlines: What is drawn around the unit besides the squares, of `erf.drawing.OUTLINES`.
         keep_maps: Whether the maps of single images are kept and drawn as a sheet.
@@ -86,6 +86,7 @@ class Config(RunOptions):
     plain: bool = False
     before_after: bool = False
     scale: str = "decades"
+    squares: str = "published"
     thresholds: tuple[float, ...] = (0.2, 0.3, 0.5, 0.99)
     cmap: str = "mako"
     crop: str | int = "auto"
@@ -110,6 +111,7 @@ class Config(RunOptions):
         """How the pictures are drawn."""
         return Drawing(
             scale=self.scale,
+            squares=self.squares,
             thresholds=self.thresholds,
             cmap=self.cmap,
             crop=self.crop,
@@ -288,6 +290,13 @@ def _add_drawing(drawn: Any, default: Config) -> None:
         default=default.scale,
         help="colour scale: decades shows four decades below the maximum, published shows log10(score+1)/max "
         "(default: decades)",
+    )
+    drawn.add_argument(
+        "--squares",
+        choices=SQUARES,
+        default=default.squares,
+        help="squares drawn and listed in the pictures: published holds shares of log10(score+1), mass holds shares of "
+        "the score itself, which do not depend on the scale of the gradients (default: published)",
     )
     drawn.add_argument(
         "--thresholds",

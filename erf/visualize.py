@@ -45,16 +45,14 @@ def _run(config: Config) -> int:
         results, failures = _load_results(config), Failures()
         _check_crop(config, [result.contribution.shape for result in results])
         _check_labels(config, results)
-        from erf.figures.files import write_result  # loads matplotlib
-
-        for result in results:
-            drawing, formats, sheets = config.drawing, config.formats, config.sheets
-            write_result(result, config.folder, drawing=drawing, formats=formats, sheets=sheets)
+        _write_results(results, config)
     else:
         swept = measure_networks(config)
         results, failures = swept.results, swept.failures
     if not is_main_process():
         return failures.exit_code
+    if len(results) > 1 and not config.from_npz:
+        _draw_alike(results, config)
     compared = _write_comparison(results, config) if len(results) > 1 else []
     if config.report and results:
         compared.append(_write_report(results, config))
@@ -176,6 +174,25 @@ def _refuse_twice(option: str, values: Sequence[object], given: Sequence[object]
     asked = given or values
     if len(set(values)) < len(asked):
         raise UserError(f"--{option} {' '.join(map(str, asked))}: named more than once; results share their files")
+
+
+def _write_results(results: Sequence[ErfResult], config: Config) -> None:
+    """Measure and draw saved results, all with the same window."""
+    from erf.figures.files import write_result
+    from erf.figures.window import settle_crop
+
+    if not results:  # of ranks other than 0
+        return
+    drawing = settle_crop([(result.contribution, result.centre) for result in results], config.drawing)
+    for result in results:
+        write_result(result, config.folder, drawing=drawing, formats=config.formats, sheets=config.sheets)
+
+
+def _draw_alike(results: Sequence[ErfResult], config: Config) -> None:
+    """Draw again what was drawn as soon as it was measured, with another window than the others of the run."""
+    from erf.figures.files import draw_alike
+
+    draw_alike(results, config.folder, drawing=config.drawing, formats=config.formats, sheets=config.sheets)
 
 
 def _write_comparison(results: Sequence[ErfResult], config: Config) -> list[Path]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from erf.drawing import Drawing
-from erf.measures.squares import LOG_THRESHOLDS, log_area
+from erf.measures.squares import LOG_THRESHOLDS, square_areas
 from erf.results.files import ErfResult
 
 __all__ = [
@@ -11,10 +11,29 @@ __all__ = [
     "caption",
     "reached",
     "row_name",
+    "weights_words",
 ]
 
 WARNING_COLOUR = "#d1495b"
 """Of random weights."""
+
+
+_SQUARES = {
+    "published": ("Published squares", "log10(score + 1) / max"),
+    "mass": ("Squares of the mass", "the contribution itself"),
+}
+"""What squares are called, and what they hold shares of."""
+
+
+def weights_words(result: ErfResult, drawing: Drawing | None = None) -> str:
+    """The label of the weights, without the name of the network where the name that is shown says it already."""
+    label, shown = result.weights_label, drawing.name_of(result.name) if drawing else result.name
+    if result.random_weights or result.provenance["weights"].get("source") == "file":
+        return label
+    network, _, tag = label.removeprefix("weights ").partition(".")
+    if not label.startswith("weights ") or not tag or not f"{shown}.".startswith(f"{network}."):
+        return label
+    return "trained weights" if f"{shown}.".startswith(f"{network}.{tag}.") else f"weights {tag}"
 
 
 def row_name(result: ErfResult, drawing: Drawing | None = None) -> str:
@@ -25,7 +44,7 @@ def row_name(result: ErfResult, drawing: Drawing | None = None) -> str:
     if published and shown == result.name and weights["model"].startswith(f"{shown}."):
         return weights["model"]  # the name with the tag of its weights
     named_by_tag = shown.startswith(weights["model"]) and weights.get("source") != "file"
-    return shown if named_by_tag and not result.random_weights else f"{shown}, {result.weights_label}"
+    return shown if named_by_tag and not result.random_weights else f"{shown}, {weights_words(result, drawing)}"
 
 
 def caption(
@@ -35,6 +54,8 @@ def caption(
     outside: Sequence[float] = (),
     window: bool = False,
     each: bool = False,
+    squares: str = "published",
+    notes: Sequence[str] = (),
 ) -> str:
     """What made the figure, shortly; the JSON has it whole.
 
@@ -45,29 +66,35 @@ def caption(
         outside: Shares of squares that lie outside the window of every panel.
         window: Whether the figure shows windows of the maps.
         each: Whether the figure shows the map of each image, not their mean.
+        squares: What they hold shares of, of `erf.drawing.SQUARES`.
+        notes: More sentences, such as what was asked for and is not to be seen.
     """
     first = results[0].provenance
     counts = sorted({result.num_images for result in results})
     images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     noun = "image" if counts == [1] else "images"
-    sizes = ", ".join(dict.fromkeys("{} × {}".format(*result.contribution.shape) for result in results))
+    sizes = ", ".join(dict.fromkeys("{}\u00a0×\u00a0{}".format(*result.contribution.shape) for result in results))
     layers = ", ".join(dict.fromkeys(result.layer for result in results))
     positions = ", ".join(dict.fromkeys(filter(None, map(_position, results))))
     unit = f", {positions}" if positions else ""
     commit = f", commit {found[:10]}" if (found := first.get("git_commit")) else ""
     software = " ".join(filter(None, ["replknet-analysis", first["versions"]["replknet-analysis"]]))
-    drawn = ", ".join(f"{100 * t:.4g}%" for t in (reached(results, LOG_THRESHOLDS) if shares is None else shares))
-    what = f"Squares hold {drawn} of log10(score + 1) / max" if drawn else ""
+    drawn = ", ".join(
+        f"{100 * t:.4g}%" for t in (reached(results, LOG_THRESHOLDS, squares) if shares is None else shares)
+    )
+    name, of = _SQUARES[squares]
+    what = f"{name} hold {drawn} of {of}" if drawn else ""
     if outside:
         beyond = ", ".join(f"{t:.4g}%" for t in (100 * share for share in outside))
         one = len(outside) == 1
-        subject = f"; {'that' if one else 'those'} of {beyond}" if drawn else f"Squares that hold {beyond}"
+        subject = f"; {'that' if one else 'those'} of {beyond}" if drawn else f"{name} that hold {beyond}"
         what += f"{subject} {'lies' if one and drawn else 'lie'} outside the window"
     what += ".\n" if what else ""
     if window:
         several = len(results) > 1
         what += "The small pictures show the whole maps" if several else "The small picture shows the whole map"
         what += ", with the window marked.\n"
+    what += f"{' '.join(notes)}\n" if notes else ""
     mean = "Maps" if each else "Map" if counts == [1] else "Mean"
     heads = dict.fromkeys(result.provenance["weights"].get("head") for result in results)
     head = "".join(f"; checkpoint: {words}" for words in heads if words)
@@ -89,7 +116,8 @@ def _position(result: ErfResult) -> str:
     return f"unit at {down:g} of the height and {across:g} of the width"
 
 
-def reached(results: Sequence[ErfResult], thresholds: Sequence[float]) -> list[float]:
+def reached(results: Sequence[ErfResult], thresholds: Sequence[float], squares: str = "published") -> list[float]:
     """The shares that a square within the map holds in at least one of the results, in rising order."""
-    found = [area for result in results for area in log_area(result.contribution, thresholds, centre=result.centre)]
+    maps = ((result.contribution, result.centre) for result in results)
+    found = [area for values, at in maps for area in square_areas(values, thresholds, of=squares, centre=at)]
     return sorted({area.threshold for area in found if area.reached})

@@ -9,12 +9,13 @@ from erf.drawing import Drawing
 from erf.figures.curves import draw_curves
 from erf.figures.panels import draw_comparison, draw_result
 from erf.figures.sheet import draw_sheet
+from erf.figures.window import choose_window, settle_crop
 from erf.results.files import ErfResult, save_measures
 from erf.results.tables import Columns, write_tables
 from runkit import file_stem
 from runkit.figures import save_figure
 
-__all__ = ["write_comparison", "write_result"]
+__all__ = ["draw_alike", "write_comparison", "write_result"]
 
 
 def write_result(
@@ -29,6 +30,28 @@ def write_result(
     """
     stem = folder / file_stem(result.name)
     save_measures(result, stem.with_name(stem.name + ".json"))
+    _draw_result(result, stem, drawing, formats, sheets)
+
+
+def draw_alike(
+    results: Sequence[ErfResult], folder: Path, *, drawing: Drawing, formats: Sequence[str], sheets: Sequence[str] = ()
+) -> None:
+    """Draw the pictures of single results again whose window is not the one of all results of the run.
+
+    Args:
+        results: With pictures that `write_result` drew, each with the window that suits it alone.
+        folder, drawing, formats, sheets: As for `write_result`.
+    """
+    maps = [(result.contribution, result.centre) for result in results]
+    common = settle_crop(maps, drawing)
+    for result, one in zip(results, maps, strict=True):
+        if choose_window([one], drawing) != choose_window([one], common):
+            _draw_result(result, folder / file_stem(result.name), common, formats, sheets)
+
+
+def _draw_result(
+    result: ErfResult, stem: Path, drawing: Drawing, formats: Sequence[str], sheets: Sequence[str]
+) -> None:
     command, options = result.provenance["command"], _options(drawing)
     save_figure(draw_result(result, **options), stem, formats, description=command)
     for sheet in sheets:

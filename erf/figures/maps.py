@@ -23,6 +23,7 @@ from matplotlib.patches import Rectangle
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
 from erf.drawing import Drawing
+from erf.figures.caption import weights_words
 from erf.figures.outlines import Outline, outline_legend, outlines_of
 from erf.figures.squares import Square, close_squares, find_squares, points_per_pixel, show_squares, square_legend
 from erf.figures.window import Corner, Window, choose_corner, choose_window, inset_place
@@ -67,7 +68,7 @@ def plot(shown: Any, *, ax: Axes | None = None, **options: Any) -> Axes:
         return plot_contribution(np.asarray(shown), ax=ax, **options)
     outlines = outlines_of(shown, Drawing(outlines=tuple(options.pop("outlines", ()))).outlines)
     ax = plot_contribution(shown.contribution, ax=ax, **{"centre": shown.centre, "outlines": outlines, **options})
-    ax.set_title(f"{shown.name}\n{shown.weights_label}")
+    ax.set_title(f"{shown.name}\n{weights_words(shown)}")
     return ax
 
 
@@ -76,6 +77,7 @@ def plot_contribution(
     *,
     ax: Axes | None = None,
     scale: str = "decades",
+    squares: str = "published",
     thresholds: Sequence[float] = LOG_THRESHOLDS,
     centre: Centre | None = None,
     cbar: bool = True,
@@ -84,13 +86,13 @@ def plot_contribution(
     crop: str | int = "none",
     outlines: Sequence[Outline] = (),
 ) -> Axes:
-    """Draw one contribution map with the squares of the published measure.
+    """Draw one contribution map with the squares that hold shares of it.
 
     Args:
         contribution: (H, W), >= 0, unscaled.
         ax: Axes to draw on; new ones if None.
-        scale: Scale of the colours: 'decades' or 'published'; the squares are those of the published measure either
-            way.
+        scale: Scale of the colours: 'decades' or 'published', which does not change the squares.
+        squares: What the squares hold shares of: 'published' for log10(score + 1), 'mass' for the score itself.
         thresholds: Shares whose squares are drawn, those left out that no square reaches or that lie outside the
             window; empty for none.
         centre: Pixel at the centre of the squares, (down, across); (H // 2, W // 2) if None.
@@ -104,7 +106,7 @@ def plot_contribution(
     Returns: The Axes, with limits in pixels and the origin at the upper left.
     Raises: ValueError as `erf.measures.squares.check_map`, or for an option that does not exist.
     """
-    drawing = Drawing(scale=scale, thresholds=tuple(thresholds), cmap=cmap, crop=crop)
+    drawing = Drawing(scale=scale, squares=squares, thresholds=tuple(thresholds), cmap=cmap, crop=crop)
     height, width = check_map(contribution).shape
     centre = centre or (height // 2, width // 2)
     window = choose_window([(contribution, centre)], drawing)[0]
@@ -115,10 +117,10 @@ def plot_contribution(
             cax = make_axes_locatable(ax).append_axes("right", size="4%", pad=0.08)
             add_colour_bar(image, cax, scale)
         seen = [square.share for square in panel.seen]
-        if legend and (seen or outlines):
+        if legend and (seen or panel.seen_outlines):
             place: dict[str, Any] = dict(loc="upper center", bbox_to_anchor=(0.5, -0.07), borderaxespad=0.0)
             entries = square_legend(seen, drawing, alternate=panel.alternate(points_per_pixel(ax, window)))
-            more = outline_legend(outlines)["handles"]
+            more = outline_legend(panel.seen_outlines)["handles"]
             entries["handles"] += more
             entries["labels"] += [handle.get_label() for handle in more]
             ax.legend(**entries, **place)
@@ -147,6 +149,11 @@ class Panel:
     def seen(self) -> list[Square]:
         """The squares of which a line lies in the window."""
         return [square for square in self.squares if square.box.has_edge_in(self.window.box)]
+
+    @property
+    def seen_outlines(self) -> list[Outline]:
+        """The outlines of which a line lies in the window."""
+        return [outline for outline in self.outlines if outline.is_seen(self.window)]
 
     @property
     def is_whole(self) -> bool:
@@ -213,20 +220,22 @@ def show_whole(ax: Axes, panel: Panel, drawing: Drawing, *, colour: str = "black
     ax.add_patch(Rectangle(place, window.width, window.height, fill=False, edgecolor="white", linewidth=0.6))
 
 
-def warn_of_black(name: str, contribution: np.ndarray, window: Window, drawing: Drawing) -> None:
-    """Log a warning if a window in the published scale shows next to nothing."""
+def warn_of_black(name: str, contribution: np.ndarray, window: Window, drawing: Drawing) -> bool:
+    """Log a warning if a window in the published scale shows next to nothing; returns whether it does."""
     if drawing.scale != "published":
-        return
+        return False
     shown = scaled_map(contribution, "published")
     part = shown[window.top : window.top + window.height, window.left : window.left + window.width]
     visible = float((part > _BLACK).mean())
-    if visible < _LEAST_VISIBLE:
+    black = visible < _LEAST_VISIBLE
+    if black:
         _logger.warning(
             "%s: %.1f%% of the panel is black in the published scale, which is all but linear where gradients are "
             "small; the scale 'decades' (the default) shows it",
             name,
             100 * (1 - visible),
         )
+    return black
 
 
 def scaled_map(contribution: np.ndarray, scale: str) -> np.ndarray:

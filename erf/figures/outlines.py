@@ -6,6 +6,7 @@ is a dotted circle round the centre pixel, whose radius is one standard deviatio
 
 import logging
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,11 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch, Rectangle
 
-from erf.figures.window import Box
+from erf.figures.window import Box, Window
 from erf.measures.sums import Centre
 from erf.results.files import ErfResult
+from runkit.figure_text import list_names
 
-__all__ = ["Outline", "outline_legend", "outlines_of"]
+__all__ = ["Outline", "note_on_outlines", "outline_legend", "outlines_of"]
 
 _logger = logging.getLogger(__name__)
 _LOOKS: dict[str, dict[str, Any]] = {
@@ -28,6 +30,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "gaussian": {"color": "#ff9df5", "linestyle": (0, (1.2, 1.2))},
 }
 _NAMES = {"theoretical": "theoretical field", "gaussian": "Gaussian, one standard deviation"}
+_ABOVE = 2.5  # zorder: above the squares, which would hide a small circle
 _LINE = 1.1  # points
 _POINTS = 128  # of a circle
 
@@ -63,10 +66,14 @@ class Outline:
         points = ((down + radius * math.sin(angle), across + radius * math.cos(angle)) for angle in angles)
         return [Box(y, x, y, x) for y, x in points]
 
+    def is_seen(self, window: Window) -> bool:
+        """Whether a part of the line lies in a window."""
+        return any(box.has_edge_in(window.box) for box in self.boxes)
+
     def draw(self, ax: Axes, *, width: float = _LINE) -> None:
         """Draw it on Axes that show the map; `width` is that of the line in points."""
         high, wide = self.bottom - self.top, self.right - self.left
-        look: dict[str, Any] = dict(_LOOKS[self.kind], fill=False, linewidth=width)
+        look: dict[str, Any] = dict(_LOOKS[self.kind], fill=False, linewidth=width, zorder=_ABOVE)
         shape: Patch = Rectangle((self.left, self.top), wide, high, **look)
         if self.kind == "gaussian":
             shape = Circle((self.left + wide / 2, self.top + high / 2), wide / 2, **look)
@@ -82,12 +89,42 @@ def outlines_of(result: ErfResult, kinds: Sequence[str]) -> list[Outline]:
     """
     found = []
     for kind in dict.fromkeys(kinds):
-        outline, reason = _theoretical(result) if kind == "theoretical" else _gaussian(result)
+        outline, reason = _find(result, kind)
         if outline is None:
             _warn_once(f"{result.name}: the {_NAMES[kind]} is not drawn: {reason}")
         else:
             found.append(outline)
     return found
+
+
+def note_on_outlines(
+    results: Sequence[ErfResult], windows: Sequence[Window], kinds: Sequence[str], *, names: Sequence[str]
+) -> list[str]:
+    """Which of the outlines that were asked for a figure does not show, and why, as sentences for its caption.
+
+    Args:
+        results: In the figure, each with its window and its name in the figure.
+        kinds: Of `erf.drawing.OUTLINES`.
+    """
+    notes = []
+    for kind in dict.fromkeys(kinds):
+        reasons: dict[str, list[str]] = {}
+        for result, window, name in zip(results, windows, names, strict=True):
+            outline, reason = _find(result, kind)
+            if outline is None:
+                without_size = re.sub(r" \([^)]*\)$", "", reason)
+                reasons.setdefault(f"is not drawn: {without_size}", []).append(name)
+            elif not outline.is_seen(window):
+                reasons.setdefault("lies outside the window", []).append(name)
+        for reason, of in reasons.items():
+            whose = "" if len(of) == len(results) else f" of {list_names(of)}"
+            notes.append(f"The {_NAMES[kind]}{whose} {reason}.")
+    return notes
+
+
+def _find(result: ErfResult, kind: str) -> tuple[Outline | None, str]:
+    """An outline, or None and the reason."""
+    return _theoretical(result) if kind == "theoretical" else _gaussian(result)
 
 
 @cache

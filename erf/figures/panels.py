@@ -12,14 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from erf.drawing import Drawing
-from erf.figures.caption import WARNING_COLOUR, caption, row_name
-from erf.figures.maps import Panel, add_colour_bar, inset_corner, show_map, show_whole, warn_of_black
-from erf.figures.outlines import outline_legend, outlines_of
+from erf.figures.caption import WARNING_COLOUR, caption, row_name, weights_words
+from erf.figures.maps import Panel, add_colour_bar, show_map, show_whole, warn_of_black
+from erf.figures.outlines import note_on_outlines, outline_legend, outlines_of
 from erf.figures.squares import find_squares, shares_of, square_legend
 from erf.figures.window import INSET, choose_window
-from erf.measures.squares import SquareArea, log_area
+from erf.measures.squares import SquareArea, square_areas
 from erf.results.files import ErfResult
-from runkit.figure_text import caption_height, fit_words, text_width, wrap_caption, write_caption
+from runkit.figure_text import caption_height, fit_words, list_names, text_width, wrap_caption, write_caption
 from runkit.figures import STYLE, new_figure
 
 __all__ = ["draw_comparison", "draw_result", "plot_comparison"]
@@ -31,6 +31,8 @@ _BAR, _BAR_GAP, _SHORT_BAR = 0.08, 0.08, 1.7
 _NARROW, _WIDE = 0.12, 0.4  # inches between panels, without and with the numbers of the axis
 _BETWEEN_TITLES = 0.07  # inches at least
 _TICKS, _LEGEND, _FOOT = 0.22, 0.24, 0.08
+_TICK_GAP = 4.0  # points at least between the numbers of an axis
+_LEAST_WHOLE = 0.25  # inches: side of the picture of the whole map
 _LINE, _DESCENT = 1.25, 0.24  # of the titles: line spacing, and depth below the base line, over the size
 _ROW = 0.19  # of the table
 _CELL = 8.2  # width of a column of the table over the size of its words
@@ -145,9 +147,10 @@ class _Title:
         """Titles that fit panels of a width in inches, all in the size of the one that needs the smallest letters."""
         points = 72 * (width + _NARROW - _BETWEEN_TITLES)
         size, weights_size = STYLE["axes.titlesize"], 7.0
+        labelled = [(result, weights_words(result, drawing)) for result in results]
         for _ in range(2):  # the second time in the sizes that the first one found
             names = [fit_words(drawing.name_of(r.name), points, size=size, bold=True) for r in results]
-            weights = [fit_words(r.weights_label, points, size=weights_size, bold=r.random_weights) for r in results]
+            weights = [fit_words(w, points, size=weights_size, bold=r.random_weights) for r, w in labelled]
             size, weights_size = min(found for _, found in names), min(found for _, found in weights)
         return [cls(name, size, label, weights_size) for (name, _), (label, _) in zip(names, weights, strict=True)]
 
@@ -170,10 +173,12 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], dra
     heads = [_Head.of([titles[id(result)] for result in row]) for row in rows]
     # a map that is higher than wide is drawn narrower, so that its panel is no higher than those of square maps
     tallest = panel_width * max(min(1.0, panel.window.height / panel.window.width) for panel in panels.values())
-    corner = inset_corner(list(panels.values()), drawing)
-    outside = 0.0 if corner or all(panel.is_whole for panel in panels.values()) else INSET * panel_width + 0.06
+    side = min(panel_width, max(_LEAST_WHOLE, INSET * panel_width))
+    outside = 0.0 if all(panel.is_whole for panel in panels.values()) else side + 0.06
+    group = columns * panel_width + (columns - 1) * gap  # inches of the panels, in the middle of the figure
+    edge = (width - _LEFT - group - _RIGHT) / 2 + _LEFT
     legend = _Legend.of(results, panels, drawing, width, panel_width)
-    words = wrap_caption(_words(results, panels, legend), width - 0.3)
+    words = wrap_caption(_words(results, panels, legend, drawing), width - 0.3)
     table = _Table(results, drawing, width - 2 * 0.1) if drawing.table else None
     foot = (caption_height(words) + _FOOT if drawing.caption else 0.0) + _FOOT
     below = (table.height if table else 0.0) + legend.height + foot
@@ -185,27 +190,24 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], dra
         for number, (row, head, tick) in enumerate(zip(rows, heads, ticks, strict=True)):
             top -= head.height
             for column, result in enumerate(row):
-                left = _LEFT + column * (panel_width + gap)
+                left = edge + column * (panel_width + gap)
                 place = (left / width, (top - tallest) / height, panel_width / width, tallest / height)
                 ax, panel = figure.add_axes(place, anchor="N"), panels[id(result)]
-                image = show_map(ax, panel, drawing, inset=corner)
+                image = show_map(ax, panel, drawing)
+                _number_axis(ax, 72 * panel_width, within=alike)
                 if alike:
-                    last = number + 1 == len(rows) or column >= len(rows[number + 1])
-                    first, _, end = ax.get_xticklabels()
-                    first.set_horizontalalignment("left")
-                    end.set_horizontalalignment("right")
-                    ax.tick_params(labelleft=column == 0, labelbottom=last)
+                    ax.tick_params(labelleft=column == 0, labelbottom=numbered[number])
                 _write_title(ax, result, titles[id(result)], head)
-                warn_of_black(result.name, result.contribution, panel.window, drawing)
                 if outside and not panel.is_whole:
-                    _add_whole(figure, panel, drawing, left + panel_width, top - tallest - tick, panel_width)
+                    _add_whole(figure, panel, drawing, left + panel_width, top - tallest - tick, side)
             if number == 0:
-                bar = (_LEFT + columns * panel_width + (columns - 1) * gap + _BAR_GAP) / width
+                bar = (edge + group + _BAR_GAP) / width
                 cax = figure.add_axes((bar, (top - tallest) / height, _BAR / width, tallest / height))
                 add_colour_bar(image, cax, drawing.scale, short=tallest < _SHORT_BAR)
             top -= tallest + tick + outside
         for entries in legend.rows:
-            anchor = (0.5, (top - _LEGEND / 2) / height)
+            half = min(width / 2, _width_of(entries) / 2 + 0.1)
+            anchor = (np.clip(edge + group / 2, half, width - half) / width, (top - _LEGEND / 2) / height)
             figure.legend(**entries, loc="center", bbox_to_anchor=anchor, borderaxespad=0.0)
             top -= _LEGEND
         if table:
@@ -232,18 +234,57 @@ def _make_panels(results: Sequence[ErfResult], drawing: Drawing) -> dict[int, Pa
     }
 
 
-def _words(results: Sequence[ErfResult], panels: Mapping[int, Panel], legend: "_Legend") -> str:
-    """The caption: what made the figure, and which squares are not to be seen."""
+def _words(results: Sequence[ErfResult], panels: Mapping[int, Panel], legend: "_Legend", drawing: Drawing) -> str:
+    """The caption: what made the figure, and which squares and outlines are not to be seen."""
     there = sorted({square.share for panel in panels.values() for square in panel.squares})
     outside = [share for share in there if share not in legend.shares]
     whole = all(panel.is_whole for panel in panels.values())
-    return caption(results, shares=legend.shares, outside=outside, window=not whole)
+    names = [drawing.name_of(result.name) for result in results]
+    windows = [panels[id(result)].window for result in results]
+    notes = note_on_outlines(results, windows, drawing.outlines, names=names)
+    black = [
+        name
+        for result, window, name in zip(results, windows, names, strict=True)
+        if warn_of_black(result.name, result.contribution, window, drawing)
+    ]
+    if black:
+        whose = f"panel of {list_names(black)}" if len(results) > 1 else "panel"
+        notes.append(f"More than 99% of the {whose} is black in the published scale; the scale 'decades' shows it.")
+    options: dict[str, Any] = dict(shares=legend.shares, outside=outside, window=not whole)
+    return caption(results, **options, squares=drawing.squares, notes=notes)
 
 
-def _add_whole(figure: Figure, panel: Panel, drawing: Drawing, right: float, top: float, panel_width: float) -> None:
-    """The whole map below a panel in whose corners it finds no room; `right` and `top` are inches of the figure."""
+def _number_axis(ax: Axes, points: float, *, within: bool) -> None:
+    """Make the numbers below a panel fit its width in points: without the middle one where three do not.
+
+    Args:
+        within: Whether the outer numbers stay within the panel.
+    """
+    first, middle, end = ax.get_xticklabels()
+    if within:
+        first.set_horizontalalignment("left")
+        end.set_horizontalalignment("right")
+    size = float(first.get_fontsize())
+    a, b, c = (text_width(label.get_text()) for label in (first, middle, end))
+    outer = 1.0 if within else 0.5  # of an outer number, what lies within the panel
+    if size * (b / 2 + outer * max(a, c)) + _TICK_GAP > points / 2:
+        ax.set_xticks(ax.get_xticks()[::2], [first.get_text(), end.get_text()])
+        if within:
+            first, end = ax.get_xticklabels()
+            first.set_horizontalalignment("left")
+            end.set_horizontalalignment("right")
+
+
+def _width_of(entries: Mapping[str, Any]) -> float:
+    """Inches of a row of a legend."""
+    labels = entries.get("labels") or [handle.get_label() for handle in entries["handles"]]
+    each = entries["handlelength"] + entries["handletextpad"] + entries["columnspacing"]
+    return entries["fontsize"] * (sum(map(text_width, labels)) + each * len(labels)) / 72
+
+
+def _add_whole(figure: Figure, panel: Panel, drawing: Drawing, right: float, top: float, side: float) -> None:
+    """The whole map below a panel that shows a window; `right`, `top` and `side` are inches of the figure."""
     width, height = figure.get_size_inches()
-    side = INSET * panel_width
     place = ((right - side) / width, (top - side) / height, side / width, side / height)
     ax = figure.add_axes(place, anchor="NE", label="whole map")
     show_whole(ax, panel, drawing)
@@ -272,7 +313,7 @@ class _Legend:
         """What panels of a width in inches show, in a figure of another."""
         shares = sorted({square.share for one in panels.values() for square in one.seen})
         alternate = [one.alternate(72 * panel / max(one.window.width, one.window.height)) for one in panels.values()]
-        outlines = [outline for one in panels.values() for outline in one.outlines]
+        outlines = [outline for one in panels.values() for outline in one.seen_outlines]
         points = 72 * (width - 0.2)
         rows = []
         if shares:
@@ -323,13 +364,13 @@ def _write_title(ax: Axes, result: ErfResult, title: _Title, head: _Head) -> Non
 
 
 class _Table:
-    """Published area ratios, one row for each result, ruled as tables are in print.
+    """Area ratios, one row for each result, ruled as tables are in print.
 
     Where name and numbers do not fit side by side, the name has a line of its own.
 
     Args:
         results: At least one.
-        drawing: Its thresholds are the columns.
+        drawing: Its thresholds are the columns, and its squares what is listed.
         width: Inches.
     """
 
@@ -344,8 +385,8 @@ class _Table:
         if self.stacked:
             self.size = min(7.5, points / max(cells, 1.0), points / (longest + 0.5))
         self.heading = wrap_caption(
-            "Area ratio (side in pixels) of the smallest centred square that holds more than t of log10(score + 1) / "
-            "max",
+            "Area ratio (side in pixels) of the smallest centred square that holds more than t of "
+            + ("log10(score + 1) / max" if drawing.squares == "published" else "the contribution"),
             width * 6.0 / 7.0,
         )
 
@@ -382,7 +423,7 @@ class _Table:
             middle = self._head + (i + 0.5) * each
             up, down = (-0.42, 0.42) if self.stacked else (0.0, 0.0)
             ax.text(0, middle + up, name, fontsize=self.size, va="center", color=colour)
-            areas = log_area(result.contribution, self.shares, centre=result.centre)
+            areas = square_areas(result.contribution, self.shares, of=self.drawing.squares, centre=result.centre)
             for right, area in zip(rights, areas, strict=True):
                 ax.text(right, middle + down, _cell(area), fontsize=self.size, ha="right", va="center")
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from erf.drawing import Drawing
 from erf.figures.caption import WARNING_COLOUR, caption, row_name
 from erf.figures.maps import add_colour_bar, colour_map, scale_limits, scaled_map
-from erf.figures.outlines import outline_legend, outlines_of
+from erf.figures.outlines import note_on_outlines, outline_legend, outlines_of
 from erf.figures.window import choose_window
 from erf.results.files import ErfResult
 from erf.results.single_maps import SingleMaps
@@ -57,13 +57,14 @@ def _draw(result: ErfResult, kept: SingleMaps, shown: list[int], drawing: Drawin
     maps = {index: kept.maps[index].astype(np.float64) for index in shown}
     window = choose_window([(result.contribution, result.centre)], drawing)[0]
     tall = panel * min(1.0, window.height / window.width)
-    outlines = outlines_of(result, drawing.outlines)
+    outlines = [outline for outline in outlines_of(result, drawing.outlines) if outline.is_seen(window)]
+    notes = note_on_outlines([result], [window], drawing.outlines, names=[result.name])
     left_out = len(kept.names) - len(shown)
     words = "Each map is drawn on the scale of its own maximum; the cross marks the unit."
     words += f" {left_out} more images are not shown." if left_out else ""
     if (window.height, window.width) != result.contribution.shape:
         words += f" Only {window.height} × {window.width} pixels around the unit are shown."
-    words = wrap_caption(f"{words}\n{caption([result], shares=(), each=True)}", width - 0.3)
+    words = wrap_caption(f"{words}\n{caption([result], shares=(), each=True, notes=notes)}", width - 0.3)
     foot = (caption_height(words) + 0.1 if drawing.caption else 0.0) + 0.06
     legend = _LEGEND if outlines else 0.0
     height = _HEAD + rows * (_NAME + tall) + (rows - 1) * _GAP + legend + foot + 0.06

@@ -19,12 +19,13 @@ from matplotlib.patches import Rectangle
 
 from erf.drawing import Drawing
 from erf.figures.window import Box, Window, square_box
-from erf.measures.squares import LOG_THRESHOLDS, log_area
+from erf.measures.squares import LOG_THRESHOLDS, square_areas
 from erf.measures.sums import Centre
 from runkit.figure_text import text_width
 
 __all__ = [
     "COINCIDE",
+    "NAMES",
     "Square",
     "close_squares",
     "find_squares",
@@ -34,6 +35,8 @@ __all__ = [
     "square_legend",
 ]
 
+NAMES = {"published": "published squares", "mass": "squares of the mass"}
+"""What the legend calls the squares, by what they hold shares of."""
 COINCIDE = "squares that coincide"
 """What the legend calls lines that alternate."""
 _SHADES = ("#ffffff", "#ffe9a8", "#ffb347", "#ff6f52")
@@ -58,7 +61,7 @@ def shares_of(drawing: Drawing) -> list[float]:
 
 def find_squares(contribution: np.ndarray, centre: Centre, drawing: Drawing) -> list[Square]:
     """The squares of a map that are reached, the smallest first."""
-    areas = log_area(contribution, shares_of(drawing), centre=centre)
+    areas = square_areas(contribution, shares_of(drawing), of=drawing.squares, centre=centre)
     boxes = ((area.threshold, square_box(area, centre, contribution.shape)) for area in areas)
     return [Square(share, box, _shade(share, drawing)) for share, box in boxes if box is not None]
 
@@ -123,7 +126,7 @@ def points_per_pixel(ax: Axes, window: Window) -> float:
 def square_legend(
     shares: Sequence[float], drawing: Drawing, *, alternate: Sequence[float] = (), width: float = np.inf
 ) -> dict[str, Any]:
-    """Arguments of `legend` that name the squares in one row.
+    """Arguments of `legend` that name the squares in one row, first what they hold shares of.
 
     Args:
         shares: Of the squares that are seen; may be empty.
@@ -133,6 +136,9 @@ def square_legend(
     """
     handles: list[Any] = [_handle(_shade(share, drawing), "-") for share in shares]
     labels = [f"{100 * share:.4g}%" for share in shares]
+    if shares:
+        handles.insert(0, Line2D([], [], color="none"))
+        labels.insert(0, f"{NAMES[drawing.squares]}:")
     if alternate:
         one, other = (_shade(share, drawing) for share in alternate[:2])
         handles.append((_handle(one, (0, (2, 2))), _handle(other, (2, (2, 2)))))

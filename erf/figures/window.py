@@ -1,13 +1,13 @@
 """The part of a map that a panel shows: which squares lie in it, and where the whole map finds room as an inset."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
 from erf.drawing import Drawing, check_crop, read_crop
-from erf.measures.squares import LOG_THRESHOLDS, SquareArea, log_area
+from erf.measures.squares import LOG_THRESHOLDS, SquareArea, square_areas
 from erf.measures.sums import Centre
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "choose_window",
     "hidden_share",
     "inset_place",
+    "settle_crop",
     "square_box",
 ]
 
@@ -111,12 +112,29 @@ def choose_window(maps: Sequence[tuple[np.ndarray, Centre]], drawing: Drawing) -
     check_crop(drawing.crop, [contribution.shape for contribution, _ in maps])
     side = read_crop(drawing.crop)
     if side is None:
-        largest = [log_area(contribution, LOG_THRESHOLDS[-1:], centre=centre)[0] for contribution, centre in maps]
+        shares = LOG_THRESHOLDS[-1:]
+        largest = [square_areas(values, shares, of=drawing.squares, centre=centre)[0] for values, centre in maps]
         sides = [area.side_px for area in largest if area.side_px is not None]
         shortest = min(min(contribution.shape) for contribution, _ in maps)
         small = len(sides) == len(maps) and max(sides) < shortest / 2
         side = -(-round(_WINDOW_ROOM * max(sides)) // 16) * 16 if small else 0
+        side = side if side < shortest else 0
     return [Window.around(centre, side or max(contribution.shape), contribution.shape) for contribution, centre in maps]
+
+
+def settle_crop(maps: Sequence[tuple[np.ndarray, Centre]], drawing: Drawing) -> Drawing:
+    """The drawing with the window that `choose_window` chooses for all maps, so that a picture of one map has it, too.
+
+    Args:
+        maps: As for `choose_window`; at least one.
+    """
+    if read_crop(drawing.crop) is not None:
+        return drawing
+    windows = choose_window(maps, drawing)
+    parts = [
+        max(w.height, w.width) for w, (values, _) in zip(windows, maps, strict=True) if not w.is_whole(values.shape)
+    ]
+    return replace(drawing, crop=max(parts, default="none"))
 
 
 def square_box(area: SquareArea, centre: Centre, shape: tuple[int, ...]) -> Box | None:

@@ -26,6 +26,7 @@ __all__ = [
     "log_map",
     "mass_area",
     "ring_mass",
+    "square_areas",
 ]
 
 LOG_THRESHOLDS = (0.2, 0.3, 0.5, 0.99)  # those of the paper's table
@@ -122,3 +123,10 @@ def mass_area(
 ) -> list[SquareArea]:
     """Squares that hold shares of the map itself, without a logarithm: free of the scale of the gradients."""
     return _square_area(check_map(contribution), thresholds, centre)
+
+
+def square_areas(
+    contribution: np.ndarray, thresholds: Sequence[float], *, of: str, centre: Centre | None = None
+) -> list[SquareArea]:
+    """Squares of one kind: `log_area` for 'published', `mass_area` for 'mass'."""
+    return {"published": log_area, "mass": mass_area}[of](contribution, thresholds, centre=centre)

@@ -11,8 +11,10 @@ from matplotlib.text import Text
 
 import erf
 from erf.drawing import Drawing, read_crop, read_width
-from erf.figures.caption import caption, row_name
-from erf.figures.files import write_comparison
+from erf.figures.caption import caption, row_name, weights_words
+from erf.figures.files import draw_alike, write_comparison, write_result
+from erf.figures.outlines import _warn_once
+from erf.figures.window import choose_window, settle_crop
 from erf.results.files import ErfResult
 from erf.results.single_maps import SingleMaps
 from runkit.figure_text import fit_words
@@ -82,30 +84,33 @@ def test_squares_have_a_shade_each_and_one_legend_names_them():
     assert len(set(colours[0])) == 4
     assert len(set(colours)) == 1
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["20%", "30%", "50%", "99%"]
+    assert [text.get_text() for text in legend.get_texts()] == ["published squares:", "20%", "30%", "50%", "99%"]
 
 
 def test_asked_thresholds_are_drawn_listed_and_named():
     figure = erf.draw_comparison(results(2), thresholds=(0.9, 0.5))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["50%", "90%"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["published squares:", "50%", "90%"]
     words = [text for text, _ in text_boxes(figure)]
     assert "t = 50%" in words
     assert "t = 99%" not in words
-    assert any("Squares hold 50%, 90% of" in text for text in words)
+    assert any("Published squares hold 50%, 90% of" in text for text in words)
     bare = erf.draw_comparison(results(2), thresholds=())
     assert not bare.legends
     assert not any(ax.patches for ax in bare.axes if ax.images)
 
 
-def test_small_fields_get_the_same_window_and_an_inset():
+def test_small_fields_get_the_same_window_and_the_whole_map_below():
     small = [make_erf_result(name, sigma, side=257, images=2) for name, sigma in (("a", 4.0), ("b", 8.0))]
-    panels = [ax for ax in erf.draw_comparison(small).axes if ax.images]
+    drawn = [ax for ax in erf.draw_comparison(small).axes if ax.images]
+    panels = [ax for ax in drawn if ax.get_label() != "whole map"]
     widths = {ax.get_xlim()[1] - ax.get_xlim()[0] for ax in panels}
     assert len(widths) == 1
     (width,) = widths
     largest = max(erf.log_area(result.contribution, [0.99])[0].side_px for result in small)
     assert largest < width < 257 / 1.2
-    assert all(len(ax.child_axes) == 1 for ax in panels)
+    assert len(drawn) == 2 * len(panels) == 4
+    inset = erf.plot(small[0], crop="auto")
+    assert len(inset.child_axes) == 1
     assert sum(panels[0].get_xlim()) / 2 == pytest.approx(128, abs=1)
     whole = [ax for ax in erf.draw_comparison(small, crop="none").axes if ax.images]
     assert {ax.get_xlim() for ax in whole} == {(-0.5, 256.5)}
@@ -124,6 +129,99 @@ def test_the_published_scale_warns_of_black_panels(caplog):
         erf.draw_result(dim, crop="none")
         erf.draw_result(make_erf_result("wide", 60.0, side=257, images=2), scale="published")
     assert caplog.text == ""
+
+
+def test_a_panel_that_is_black_in_the_published_scale_says_so_in_the_caption():
+    dim, wide = make_erf_result("dim", 2.0, side=257, images=2), make_erf_result("wide", 60.0, side=257, images=2)
+    figure = erf.draw_comparison([dim, wide], scale="published", crop="none")
+    words = " ".join(figure.texts[-1].get_text().split())
+    assert "More than 99% of the panel of dim is black in the published scale" in words
+    assert "black" not in erf.draw_comparison([wide], scale="published").texts[-1].get_text()
+
+
+def test_squares_of_the_mass_are_drawn_listed_and_named():
+    result = make_erf_result("net", 10.0, side=129, images=2)
+    scaled = ErfResult("net", 1e6 * result.contribution, result.provenance)
+    sides = [area.side_px for area in erf.mass_area(result.contribution, (0.2, 0.3, 0.5, 0.99))]
+    assert sides != [area.side_px for area in erf.log_area(scaled.contribution)]
+    for one in (result, scaled):
+        figure = erf.draw_comparison([one], squares="mass", crop="none")
+        panel = next(ax for ax in figure.axes if ax.images)
+        assert [patch.get_width() for patch in panel.patches] == sides
+        words = [" ".join(text.split()) for text, _ in text_boxes(figure)]
+        assert "squares of the mass:" in words
+        assert any("Squares of the mass hold 20%, 30%, 50%, 99% of the contribution itself." in text for text in words)
+        assert any(text.endswith(f"({sides[1]})") for text in words)
+    ax = erf.plot(result, squares="mass")
+    assert [patch.get_width() for patch in ax.patches] == sides
+    assert ax.get_legend().get_texts()[0].get_text() == "squares of the mass:"
+    with pytest.raises(ValueError, match="squares='log': take one of published, mass"):
+        erf.draw_result(result, squares="log")
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_pictures_of_single_results_of_a_run_have_one_window(saved, tmp_path, monkeypatch):
+    given = [make_erf_result(name, sigma, side=257, images=2) for name, sigma in (("a", 7.0), ("b", 14.0))]
+    limits = {}
+
+    def keep(figure, stem, *rest, **options):
+        limits[stem.name] = [ax.get_xlim() for ax in figure.axes if ax.images and ax.get_label() != "whole map"]
+        return []
+
+    monkeypatch.setattr("erf.figures.files.save_figure", keep)
+    if saved:
+        from erf.visualize import main
+
+        for result in given:
+            result.save(tmp_path / "npz")
+        assert main(["--from-npz", str(tmp_path / "npz"), "--output", str(tmp_path), "--quiet"]) == 0
+    else:
+        for result in given:
+            write_result(result, tmp_path, drawing=Drawing(), formats=["png"])
+        assert limits["a"] != limits["b"]  # each as suits it alone
+        draw_alike(given, tmp_path, drawing=Drawing(), formats=["png"])
+        write_comparison(given, tmp_path, drawing=Drawing(), formats=["png"])
+    assert limits["a"] == limits["b"]
+    assert limits["comparison"] == limits["a"] + limits["b"]
+
+
+def test_the_common_window_of_fields_of_all_sizes_is_the_whole_map():
+    maps = [(make_erf_result("x", sigma, side=257, images=1).contribution, (128, 128)) for sigma in (4.0, 70.0)]
+    assert settle_crop(maps, Drawing()).crop == "none"
+    small = settle_crop(maps[:1], Drawing()).crop
+    assert choose_window(maps[:1], Drawing(crop=small)) == choose_window(maps[:1], Drawing())
+    assert settle_crop(maps[:1], Drawing(crop=48)).crop == 48
+    tiny = np.zeros((31, 31))
+    tiny[8:23, 8:23] = 1.0  # its square of 15 pixels is just smaller than half
+    assert settle_crop([(tiny, (15, 15))], Drawing()).crop == "none"
+
+
+def test_a_single_panel_and_its_legend_stand_in_the_middle():
+    figure = erf.draw_result(results(1)[0], width="page")
+    figure.draw_without_rendering()
+    panel = next(ax for ax in figure.axes if ax.images).get_window_extent()
+    bar = figure.axes[-1].get_tightbbox()
+    left, right = panel.x0, figure.bbox.width - bar.x1
+    assert abs(left - right) < 0.5 * figure.dpi
+    legend = figure.legends[0].get_window_extent()
+    assert (legend.x0 + legend.x1) / 2 == pytest.approx((panel.x0 + panel.x1) / 2, abs=0.1 * figure.dpi)
+
+
+def test_numbers_of_narrow_panels_do_not_meet():
+    given = [make_erf_result(name, 90.0, side=1025, images=1) for name in "abcdefgh"]
+    figure = erf.draw_comparison(given, width="column", columns=4, crop="none", table=False, caption=False)
+    assert overlaps(figure) == []
+    assert {len(ax.get_xticks()) for ax in figure.axes if ax.images} == {2}
+
+
+def test_all_panels_of_a_row_have_numbers_or_none():
+    figure = erf.draw_comparison(results(3), width="column", crop="none")
+    shown = {}
+    for ax in (ax for ax in figure.axes if ax.images):
+        row = round(ax.get_position().y1, 6)
+        shown.setdefault(row, set()).add(ax.xaxis.get_tick_params()["labelbottom"])
+    assert len(shown) == 2
+    assert all(len(states) == 1 for states in shown.values())
 
 
 def test_stages_by_weights_are_rows_and_columns():
@@ -162,7 +260,7 @@ def test_caption_says_one_image_the_position_and_reached_squares():
     assert "unit at 0.25 of the height and 0.75 of the width" in words
     split = np.zeros((33, 40))
     split[0, 0] = split[16, 20] = 1.0
-    assert "Squares hold 20%, 30% of" in caption([ErfResult("net", split, result.provenance)])
+    assert "Published squares hold 20%, 30% of" in caption([ErfResult("net", split, result.provenance)])
 
 
 def test_curves_of_several_sizes_share_a_colour_and_have_a_reference_each():
@@ -222,12 +320,14 @@ def test_squares_outside_a_window_are_not_named():
     sides = [area.side_px for area in erf.log_area(wide.contribution)]
     crop = (sides[1] + sides[2]) // 2  # between the squares of 30% and of 50%
     figure = erf.draw_comparison([wide, wide], crop=crop)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["20%", "30%"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["published squares:", "20%", "30%"]
     words = " ".join(" ".join(text for text, _ in text_boxes(figure)).split())
-    assert "Squares hold 20%, 30% of log10(score + 1) / max; those of 50%, 99% lie outside the window." in words
+    assert (
+        "Published squares hold 20%, 30% of log10(score + 1) / max; those of 50%, 99% lie outside the window." in words
+    )
     ax = erf.plot(wide, crop=crop)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["20%", "30%"]
-    assert "Squares that hold 99% lie outside the window." in caption([wide], shares=(), outside=(0.99,))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["published squares:", "20%", "30%"]
+    assert "Published squares that hold 99% lie outside the window." in caption([wide], shares=(), outside=(0.99,))
     assert "; that of 99% lies outside" in caption([wide], shares=(0.2,), outside=(0.99,))
 
 
@@ -236,9 +336,25 @@ def lines_of(ax):
     return [patch.get_window_extent() for patch in ax.patches]
 
 
+@pytest.mark.parametrize("crop", ["auto", 24, 48, 100])
+def test_an_inset_on_axes_hides_no_line_and_nothing_of_the_map(crop):
+    result = with_field(make_erf_result("a", 4.0, side=257, images=2), [[104, 152], [104, 152]])
+    ax = erf.plot(result, crop=crop, outlines=("theoretical", "gaussian"))
+    ax.figure.canvas.draw()
+    for inset in ax.child_axes:
+        place = inset.get_window_extent()
+        for line in lines_of(ax):
+            inside = line.x0 < place.x0 and place.x1 < line.x1 and line.y0 < place.y0 and place.y1 < line.y1
+            assert inside or not place.overlaps(line)
+        (left, up), (right, down) = ax.transData.inverted().transform([(place.x0, place.y1), (place.x1, place.y0)])
+        hidden = ax.images[0].get_array()[int(np.ceil(up)) : int(down), int(np.ceil(left)) : int(right)]
+        assert (hidden > -3.6).mean() < 0.03  # of four decades
+    assert len(ax.child_axes) == (crop != 24)
+
+
 @pytest.mark.parametrize("crop", ["auto", 16, 24, 32, 48, 64, 100])
 @pytest.mark.parametrize("width", ["column", "page"])
-def test_the_whole_map_hides_no_line_and_nothing_of_the_map(crop, width):
+def test_the_whole_map_stands_below_its_panel(crop, width):
     covers = [[104, 152], [104, 152]]
     given = [with_field(make_erf_result(name, 4.0 + i, side=257, images=2), covers) for i, name in enumerate("abc")]
     figure = erf.draw_comparison(given, crop=crop, width=width, outlines=("theoretical", "gaussian"))
@@ -246,21 +362,11 @@ def test_the_whole_map_hides_no_line_and_nothing_of_the_map(crop, width):
     assert outside(figure) == []
     panels = [ax for ax in figure.axes if ax.images and ax.get_label() != "whole map"]
     below = [ax for ax in figure.axes if ax.get_label() == "whole map"]
-    insets = [inset for ax in panels for inset in ax.child_axes]
-    assert len(below) + len(insets) == 3
+    assert len(below) == 3
+    assert not any(ax.child_axes for ax in panels)
     figure.canvas.draw()
-    for ax in panels:
-        for inset in ax.child_axes:
-            place = inset.get_window_extent()
-            for line in lines_of(ax):
-                inside = line.x0 < place.x0 and place.x1 < line.x1 and line.y0 < place.y0 and place.y1 < line.y1
-                assert inside or not place.overlaps(line)
-            (left, up), (right, down) = ax.transData.inverted().transform([(place.x0, place.y1), (place.x1, place.y0)])
-            hidden = ax.images[0].get_array()[int(np.ceil(up)) : int(down), int(np.ceil(left)) : int(right)]
-            assert (hidden > -3.6).mean() < 0.03  # of four decades
     for small in below:
         assert not any(small.get_window_extent().overlaps(ax.get_window_extent()) for ax in panels)
-    for small in [*below, *insets]:
         *_, window = small.patches
         assert window.get_width() == panels[0].get_xlim()[1] - panels[0].get_xlim()[0]
 
@@ -382,7 +488,16 @@ def test_outlines_lie_where_the_field_and_the_gaussian_are(caplog):
     assert circle.radius == pytest.approx(10, rel=0.2)
     ax = erf.plot(result, outlines=("gaussian",))
     assert "Gaussian, one standard deviation" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert all(line.get_zorder() > square.get_zorder() for line in (field, circle) for square in panel.patches[:-2])
+    window = erf.draw_comparison([result, result], outlines=("theoretical", "gaussian"), crop=32, width="column")
+    names = [[text.get_text() for text in legend.get_texts()] for legend in window.legends]
+    assert names[-1] == ["Gaussian, one standard deviation"]
+    assert "The theoretical field lies outside the window." in " ".join(window.texts[-1].get_text().split())
     whole = with_field(make_erf_result("whole", 10.0, side=129, images=2), [[-9, 130], [-9, 130]])
+    both = " ".join(erf.draw_comparison([whole, result], outlines=("theoretical",)).texts[-1].get_text().split())
+    assert "The theoretical field of whole is not drawn: it covers the whole image." in both
+    caplog.clear()
+    _warn_once.cache_clear()
     for _ in range(2):
         assert len(erf.draw_result(whole, outlines=("theoretical",)).legends) == 1
     assert caplog.text.count("whole: the theoretical field is not drawn: it covers the whole image (140 x 140") == 1
@@ -414,4 +529,8 @@ def test_a_network_with_its_published_weights_is_named_once():
     assert row_name(named("network", **record)) == "network, weights net.in1k"
     assert row_name(named("net", **{**record, "source": "file"})) == "net, weights net.in1k"
     label = "RANDOM WEIGHTS (seed 0)"
+    assert weights_words(named("net.in1k", **record)) == "trained weights"
+    assert weights_words(named("net", **record)) == weights_words(named("net.layer-2", **record)) == "weights in1k"
+    assert weights_words(named("network", **record)) == "weights net.in1k"
+    assert weights_words(named("net", **record), Drawing(labels={"net": "ours"})) == "weights net.in1k"
     assert row_name(named("net", **{**record, "random": True, "label": label})) == f"net, {label}"
