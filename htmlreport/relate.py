@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runkit import describe_run, format_table, run_main, save_csv, save_json, save_latex
+from runkit.numbers import FRACTION
 from runkit.options import add_formats, add_no_caption
 from runkit.parser import Parser
 from runkit.sizes import Size, read_size
@@ -203,8 +204,8 @@ def _format(estimate: "Estimate | None") -> tuple[str, str]:
     """Value and interval for a table."""
     if estimate is None or estimate.value is None:
         return "-", "-"
-    interval = "-" if estimate.low is None else f"{estimate.low:.3f}-{estimate.high:.3f}"
-    return f"{estimate.value:.3f}", interval
+    written = FRACTION.write(estimate.value, estimate.low, estimate.high)
+    return written.value, written.joined("-")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from runkit import UserError, describe_run, format_table, run_main, save_csv, save_json, save_latex
 from runkit.files import refuse_unwritable
 from runkit.intervals import note_on_few
+from runkit.numbers import FRACTION
 from runkit.options import add_output
 from runkit.parser import Parser
 
@@ -197,10 +198,16 @@ def _row(choice: Choice) -> list[str]:
         return "-" if value is None else f"{value:.3f}"
 
     bias = choice.measurement.shape_bias
-    interval = "-" if bias.low is None or bias.high is None else f"{bias.low:.3f}-{bias.high:.3f}"
+    written = FRACTION.write(bias.value, bias.low, bias.high)
     chosen = [choice.measurement.label, choice.preprocessing, str(choice.classes), choice.aggregation or "-"]
-    first, *others = (number(key) for key in (*_MEASURES, *_RANKS))
-    return [*chosen, first, interval, *others, f"{choice.changed:.3f}"]
+    _, *others = (number(key) for key in (*_MEASURES, *_RANKS))
+    return [
+        *chosen,
+        "-" if bias.value is None else written.value,
+        written.joined("-"),
+        *others,
+        f"{choice.changed:.3f}",
+    ]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Measures of several receptive fields side by side: text, CSV, LaTeX, and the paired differences between them."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import combinations
@@ -14,6 +15,7 @@ from erf.measures.summary import QUANTITIES, Quantity, each_threshold, no_such_m
 from erf.results.files import ErfResult
 from runkit import SCHEMA_VERSION, UserError, format_table, save_csv, save_json, save_latex
 from runkit.intervals import note_on_few
+from runkit.numbers import Form
 
 __all__ = [
     "COLUMNS",
@@ -34,26 +36,29 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
-Columns = tuple[tuple[str, float | None, str, Callable[[float], str]], ...]
+Columns = tuple[tuple[str, float | None, str, Form], ...]
+_PERCENT = Form(1, factor=100, unit="%")
 # what stands in tables to be read: measure, threshold or None, heading, format of the number
 COLUMNS: Columns = (
-    ("mass_area_ratio", 0.5, "50% of mass", "{:.1%}".format),
-    ("mass_area_ratio", 0.9, "90% of mass", "{:.1%}".format),
-    ("rms_radius_px", None, "RMS radius", "{:.1f}".format),
-    ("anisotropy", None, "anisotropy", "{:.3f}".format),
-    ("participation_area_px", None, "participation", "{:.0f}".format),
-    ("gaussian_sigma_px", None, "Gaussian width", "{:.1f}".format),
-    ("gaussian_r2", None, "R²", "{:.3f}".format),
-    ("theoretical_ratio", 0.9, "90% side / theoretical", "{:.2f}".format),
+    ("mass_area_ratio", 0.5, "50% of mass", _PERCENT),
+    ("mass_area_ratio", 0.9, "90% of mass", _PERCENT),
+    ("rms_radius_px", None, "RMS radius", Form(1)),
+    ("anisotropy", None, "anisotropy", Form(3)),
+    ("participation_area_px", None, "participation", Form(0)),
+    ("gaussian_sigma_px", None, "Gaussian width", Form(1)),
+    ("gaussian_r2", None, "R²", Form(3)),
+    ("theoretical_ratio", 0.9, "90% side / theoretical", Form(2)),
 )
-_PUBLISHED_IN_LATEX: Columns = tuple(("area_ratio", t, f"log, {t:.0%}", "{:.1%}".format) for t in LOG_THRESHOLDS)
+_PUBLISHED_IN_LATEX: Columns = tuple(("area_ratio", t, f"log, {t:.0%}", _PERCENT) for t in LOG_THRESHOLDS)
 _USUAL_IN_LATEX: Columns = (
-    ("area_ratio", 0.5, "published (%)", lambda ratio: f"{100 * ratio:.1f}"),
-    ("mass_area_ratio", 0.5, "mass (%)", lambda ratio: f"{100 * ratio:.1f}"),
+    ("area_ratio", 0.5, "published (%)", Form(1, factor=100)),
+    ("mass_area_ratio", 0.5, "mass (%)", Form(1, factor=100)),
 )
 """The two area ratios at 50%, which fit a column of 8.5 cm in footnotesize beside a name with its weights."""
 ALL_IN_LATEX: Columns = (*_PUBLISHED_IN_LATEX, *COLUMNS)
-PUBLISHED_COLUMNS: Columns = tuple(("area_ratio", t, f"t = {t:.0%}", "{:.2%}".format) for t in LOG_THRESHOLDS)
+PUBLISHED_COLUMNS: Columns = tuple(
+    ("area_ratio", t, f"t = {t:.0%}", Form(2, factor=100, unit="%")) for t in LOG_THRESHOLDS
+)
 
 
 _MASS_TITLE = (
@@ -93,16 +98,13 @@ def read_columns(words: Sequence[str]) -> Columns:
     return tuple(columns) or _USUAL_IN_LATEX
 
 
-def _column(name: str, threshold: float | None) -> tuple[str, float | None, str, Callable[[float], str]]:
+def _column(name: str, threshold: float | None) -> tuple[str, float | None, str, Form]:
     """The column of a measure: as the usual tables show it, or by its own words."""
     for column in (*_PUBLISHED_IN_LATEX, *COLUMNS):
         if column[:2] == (name, threshold):
             return column
     quantity = QUANTITIES[name]
-    if "area_ratio" in name:
-        form = "{:.1%}".format
-    else:
-        form = {"px": "{:.1f}", "pixels": "{:.0f}", "degrees": "{:.1f}"}.get(quantity.unit, "{:.3f}").format
+    form = _PERCENT if "area_ratio" in name else Form({"px": 1, "pixels": 0, "degrees": 1}.get(quantity.unit, 3))
     return (name, threshold, quantity.label + ("" if threshold is None else f", {threshold:.0%}"), form)
 
 
@@ -279,20 +281,31 @@ def _off_centre(result: ErfResult) -> str:
     )
 
 
-def _tagged_name(result: ErfResult) -> str:
-    """The network with the tag of its published weights; empty for others."""
-    weights = result.provenance["weights"]
-    tagged = weights.get("source") != "file" and weights["model"].startswith(f"{result.name}.")
-    return weights["model"] if tagged and not result.random_weights else ""
+def _name_with_weights(result: ErfResult) -> str:
+    """One name for a network and its weights: with the tag of published ones, or `, RANDOM`; empty for others."""
+    weights, label = result.provenance["weights"], result.weights_label
+    architecture = weights["model"].partition(".")[0]
+    named = next((name for name in (weights["model"], architecture) if f"{result.name}.".startswith(f"{name}.")), None)
+    if named is None:
+        return ""
+    rest = f"{result.name}.".removeprefix(named).rstrip(".")  # such as `.pretrained.layer-0`
+    if result.random_weights:
+        return f"{architecture}{_WORD_OF_WEIGHTS.sub('', rest)}, RANDOM"
+    return f"{weights['model']}{_WORD_OF_WEIGHTS.sub('', rest)}" if label == f"weights {weights['model']}" else ""
+
+
+_WORD_OF_WEIGHTS = re.compile(r"^\.(?:auto|pretrained|random)(?=\.|$)")
 
 
 def _save_latex(path: Path, results: Sequence[ErfResult], columns: Columns) -> None:
     header = ["network", "weights", *(heading for _, _, heading, _ in columns)]
     rows = [[result.name, result.weights_label, *_cells_of(result, columns)] for result in results]
-    if columns == _USUAL_IN_LATEX and all(map(_tagged_name, results)):  # one name says network and weights
-        header[1:2], rows = [], [[_tagged_name(result), *row[2:]] for result, row in zip(results, rows, strict=True)]
-    note = "lengths and areas in pixels, 95% intervals over images in brackets"
-    save_latex(path, header, rows, note="\n".join(filter(None, [note, note_on_intervals(results)])))
+    notes = ["lengths and areas in pixels, 95% intervals over images in brackets", note_on_intervals(results)]
+    random = list(dict.fromkeys(result.weights_label for result in results if result.random_weights))
+    if columns == _USUAL_IN_LATEX and all(map(_name_with_weights, results)) and len(random) < 2:
+        header[1:2], rows = [], [[_name_with_weights(one), *row[2:]] for one, row in zip(results, rows, strict=True)]
+        notes += [f"RANDOM: {label}" for label in random]
+    save_latex(path, header, rows, note="\n".join(filter(None, notes)))
 
 
 def shown_measures(result: ErfResult, columns: Columns = COLUMNS) -> list[Shown]:
@@ -305,9 +318,8 @@ def shown_measures(result: ErfResult, columns: Columns = COLUMNS) -> list[Shown]
             continue
         part = next(part for at, part in each_threshold(QUANTITIES[name], measured) if at == threshold)
         numbers = _numbers("value", part)
-        low, high = (_form(form, numbers[end]) for end in ("low", "high"))
-        interval = "" if numbers["low"] is None and numbers["high"] is None else f"[{low}, {high}]"
-        shown.append(Shown(numbers["value"], _form(form, numbers["value"]), interval))
+        written = form.write(numbers["value"], numbers["low"], numbers["high"])
+        shown.append(Shown(numbers["value"], written.value, written.brackets))
     return shown
 
 
@@ -317,7 +329,3 @@ def _cells(result: ErfResult) -> list[str]:
 
 def _cells_of(result: ErfResult, columns: Columns) -> list[str]:
     return [f"{shown.text} {shown.interval}".rstrip() for shown in shown_measures(result, columns)]
-
-
-def _form(form: Callable[[float], str], number: float | None) -> str:
-    return "–" if number is None else form(number)

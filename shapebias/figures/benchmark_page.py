@@ -6,11 +6,13 @@ from typing import Any
 
 from runkit.html.page import Cell, Row, Section, Source, Table, describe_head, links_to, read_part, render_part
 from runkit.html.picture import embed_figure
+from runkit.numbers import Form
 from shapebias.answers.raw_data import RANDOM_SUFFIX
 from shapebias.figures.benchmark import draw_benchmark, draw_scatter
 from shapebias.figures.benchmark_conditions import CURVES, draw_conditions
 from shapebias.figures.benchmark_style import PEOPLE, benchmark_styles
 from shapebias.figures.observers import Style
+from shapebias.figures.page import difference_cell
 from shapebias.measures.benchmark import MEASURES
 from shapebias.results.benchmark import read_benchmark
 from shapebias.results.benchmark_content import BenchmarkFile, Curves
@@ -171,7 +173,7 @@ def _difference_table(content: BenchmarkFile) -> Table:
         names = [content["networks"][name]["label"] for name in (pair["first"], pair["second"])]
         cells = [
             Cell(MEASURE_NAMES[pair["measure"]], pair["measure"]),
-            Cell(f"{pair['difference']:+.3f}", pair["difference"], f"[{pair['low']:+.3f}, {pair['high']:+.3f}]"),
+            difference_cell(pair["difference"], pair["low"], pair["high"]),
             _p_cell(pair["p"]),
             _p_cell(pair["p_holm"]),
             _p_cell(pair["p_holm_persons"]),
@@ -199,17 +201,16 @@ def _list_sources(content: BenchmarkFile, path: Path, page: Path) -> list[Source
 
 
 def _say(numbers: Mapping[str, Any], name: str, *, digits: int = 3) -> str:
-    value, interval = numbers[name], numbers.get(f"{name}_interval")
-    ends = f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
-    return "not defined" if value is None else f"{value:.{digits}f}{ends}"
+    value, interval = numbers[name], numbers.get(f"{name}_interval") or (None, None)
+    return "not defined" if value is None else str(Form(digits).write(value, *interval))
 
 
 def _cell(numbers: Mapping[str, Any], name: str, *, digits: int = 3) -> Cell:
-    value, interval = numbers[name], numbers.get(f"{name}_interval")
+    value, interval = numbers[name], numbers.get(f"{name}_interval") or (None, None)
     if value is None:
         return Cell("–")
-    note = f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
-    return Cell(f"{value:.{digits}f}", value, note)
+    written = Form(digits).write(value, *interval)
+    return Cell(written.value, value, written.brackets)
 
 
 def _p_cell(value: float | None) -> Cell:

@@ -26,6 +26,7 @@ from runkit.html.page import (
     render_part,
 )
 from runkit.html.picture import embed_figure
+from runkit.numbers import DIFFERENCE, FRACTION
 from shapebias.answers.observers import RANDOM_SUFFIX
 from shapebias.figures.accuracy import draw_accuracy
 from shapebias.figures.observers import Style, choose_styles, rank
@@ -35,7 +36,7 @@ from shapebias.results.comparison import Comparison, comparison_path, read_compa
 from shapebias.results.files import ResultFolder, note_on_images
 from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
 
-__all__ = ["describe_answers", "estimate_cell", "find_folders", "say_value", "title_of"]
+__all__ = ["describe_answers", "difference_cell", "estimate_cell", "find_folders", "say_value", "title_of"]
 
 _COLUMNS = {
     "shape_bias": "shape bias",
@@ -173,7 +174,7 @@ def _difference_table(comparison: Comparison) -> Table:
             f"{labels[row.first]} − {labels[row.second]}",
             (
                 Cell(_COLUMNS[row.measure], _COLUMNS[row.measure]),
-                Cell(f"{row.difference:+.3f}", row.difference, f"[{row.low:+.3f}, {row.high:+.3f}]"),
+                difference_cell(row.difference, row.low, row.high),
                 Cell(f"{row.p:.4f}", row.p),
                 Cell(f"{row.p_holm:.4f}", row.p_holm),
             ),
@@ -225,12 +226,18 @@ def say_value(estimate: Estimate, *, full: bool = False) -> str:
     """Value to three digits; `full`: with its interval."""
     if estimate.value is None:
         return "not defined"
-    interval = f" [{estimate.low:.3f}, {estimate.high:.3f}]" if full and estimate.low is not None else ""
-    return f"{estimate.value:.3f}{interval}"
+    written = FRACTION.write(estimate.value, estimate.low, estimate.high)
+    return str(written) if full else FRACTION(estimate.value)
 
 
 def estimate_cell(estimate: Estimate) -> Cell:
     if estimate.value is None:
         return Cell("–")
-    note = "" if estimate.low is None else f"[{estimate.low:.3f}, {estimate.high:.3f}]"
-    return Cell(f"{estimate.value:.3f}", estimate.value, note)
+    written = FRACTION.write(estimate.value, estimate.low, estimate.high)
+    return Cell(written.value, estimate.value, written.brackets)
+
+
+def difference_cell(difference: float, low: float, high: float) -> Cell:
+    """A difference with its sign and its interval."""
+    written = DIFFERENCE.write(difference, low, high)
+    return Cell(written.value, difference, written.brackets)

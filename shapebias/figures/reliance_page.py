@@ -20,7 +20,7 @@ from runkit.html.page import (
 from runkit.html.picture import embed_figure
 from runkit.intervals import note_on_few
 from shapebias.figures.observers import Style
-from shapebias.figures.page import estimate_cell, say_value
+from shapebias.figures.page import difference_cell, estimate_cell, say_value
 from shapebias.figures.reliance import draw_reliance, draw_reliance_curves, left_of, styled
 from shapebias.measures.reliance import Reliance
 from shapebias.measures.suppression_control import CONTROLS, ControlPoint
@@ -136,7 +136,7 @@ def _difference_table(content: RelianceComparison, measured: Sequence[Reliance])
         of = labels.get(pair["of"], pair["of"])
         cells = (
             Cell(of, of),
-            Cell(f"{pair['difference']:+.3f}", pair["difference"], f"[{pair['low']:+.3f}, {pair['high']:+.3f}]"),
+            difference_cell(pair["difference"], pair["low"], pair["high"]),
             Cell(f"{pair['p']:.4f}", pair["p"]),
             Cell(f"{pair['p_holm']:.4f}", pair["p_holm"]),
         )

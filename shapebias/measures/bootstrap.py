@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from runkit.intervals import normal_quantile
+from runkit.numbers import FRACTION
 
 __all__ = [
     "CONFIDENCE",
@@ -66,8 +67,7 @@ class Estimate:
     def __str__(self) -> str:
         if self.value is None:
             return "undefined"
-        interval = "" if self.low is None or self.high is None else f" [{self.low:.3f}, {self.high:.3f}]"
-        return f"{self.value:.3f}{interval}"
+        return str(FRACTION.write(self.value, self.low, self.high))
 
     def as_dict(self, name: str) -> dict[str, Any]:
         """`{name: value, name_interval: [low, high]}`; the interval is None where there is none."""

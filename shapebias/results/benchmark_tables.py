@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from runkit import format_table, save_csv, save_latex
+from runkit.numbers import FRACTION, Form
 from runkit.options import PICTURE_FORMATS
 from shapebias.measures.benchmark import MEASURES
 from shapebias.results.benchmark_content import BenchmarkFile, BenchmarkMeasures, PublishedNetwork
@@ -259,10 +260,9 @@ def _rows_of_conditions(content: BenchmarkMeasures) -> list[dict[str, Any]]:
 
 def _say(numbers: Mapping[str, Any], name: str, *, digits: int = 3) -> str:
     """A number with its interval."""
-    interval = numbers[f"{name}_interval"]
-    ends = f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
-    return _number(numbers[name], digits) + ends
+    value, interval = numbers[name], numbers[f"{name}_interval"] or (None, None)
+    return "-" if value is None else str(Form(digits).write(value, *interval))
 
 
-def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _number(value: float | None) -> str:
+    return "-" if value is None else FRACTION(value)

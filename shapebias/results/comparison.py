@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runkit import UserError, format_html, format_table, load_json, save_csv, save_json, save_latex
+from runkit.numbers import FRACTION, difference_cells
 from shapebias.answers.observers import Observer, pool_people
 from shapebias.measures.bootstrap import Estimate
 from shapebias.measures.content import ErrorConsistency
@@ -213,10 +214,12 @@ def _observer_table(comparison: Comparison, *, ranks: bool = False) -> tuple[lis
     rows = []
     for row in comparison.series:
         leading, *numbers = [getattr(row, key) for key in columns.values()]
+        written = FRACTION.write(leading.value, leading.low, leading.high)
         more = [_number(getattr(row, key).value) for key in sensitivity.values()]
         kappa = _number(comparison.with_people(row.name))
         values = [_number(estimate.value) for estimate in numbers]
-        rows.append([row.label, _number(leading.value), _interval(leading), *values, kappa, *more])
+        first_number = "-" if leading.value is None else written.value
+        rows.append([row.label, first_number, written.joined("-"), *values, kappa, *more])
     return header, rows
 
 
@@ -228,8 +231,7 @@ def _difference_table(comparison: Comparison) -> tuple[list[str], list[list[str]
         [
             f"{labels[row.first]} - {labels[row.second]}",
             row.measure.replace("_", " "),
-            f"{row.difference:+.3f}",
-            f"{row.low:+.3f} to {row.high:+.3f}",
+            *difference_cells(row.difference, row.low, row.high),
             f"{row.p:.4f}",
             f"{row.p_holm:.4f}",
         ]
@@ -252,7 +254,3 @@ def _table_row(comparison: Comparison, measurement: Measurement) -> dict[str, An
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _interval(estimate: Estimate) -> str:
-    return "-" if estimate.low is None or estimate.high is None else f"{estimate.low:.3f}-{estimate.high:.3f}"

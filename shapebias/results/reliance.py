@@ -9,6 +9,7 @@ from runkit import UserError, format_table, load_json, save_csv, save_json, save
 from runkit.content import IntervalMethod, RunHead, SkippedNetwork
 from runkit.files import file_stem
 from runkit.intervals import note_on_few
+from runkit.numbers import FRACTION, difference_cells
 from shapebias.answers.suppressed import SuppressedAnswers
 from shapebias.measures.bootstrap import Estimate
 from shapebias.measures.reliance import RESAMPLES, Reliance, RelianceDifference
@@ -218,7 +219,7 @@ def _table(measured: Sequence[Reliance]) -> tuple[list[str], list[list[str]]]:
 def _cell(estimate: Estimate | None) -> str:
     if estimate is None or estimate.value is None:
         return "–"
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return str(FRACTION.write(estimate.value, estimate.low, estimate.high))
 
 
 def _difference_table(
@@ -229,8 +230,7 @@ def _difference_table(
         [
             f"{labels.get(one.first, one.first)} - {labels.get(one.second, one.second)}",
             labels.get(one.of, one.of),
-            f"{one.difference:+.3f}",
-            f"{one.low:+.3f} to {one.high:+.3f}",
+            *difference_cells(one.difference, one.low, one.high),
             f"{one.p:.4f}",
             f"{one.p_holm:.4f}",
         ]

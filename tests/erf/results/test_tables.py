@@ -96,7 +96,8 @@ def test_files_of_a_comparison(tmp_path):
     assert len(content["differences"]) == len(differences)
     assert len(content["measures"]) == len(read_csv(tmp_path / "comparison-measures.csv"))
     latex = (tmp_path / "comparison.tex").read_text(encoding="utf-8")
-    assert r"net\_b & RANDOM WEIGHTS (seed 0)" in latex
+    assert r"  net\_b, RANDOM & " in latex
+    assert "% RANDOM: RANDOM WEIGHTS (seed 0)" in latex
     assert latex.count(r" \\") == 4
     write_tables([results[0], results[2]], tmp_path / "comparison")
     assert not (tmp_path / "comparison-differences.csv").exists()
@@ -124,17 +125,22 @@ def test_latex_has_the_columns_asked_for_with_intervals(tmp_path):
 
 
 def test_latex_fits_a_column_of_a_paper_unless_all_is_asked_for(tmp_path):
-    names = ("replknet31n", "replknet13n", "resnet18n")
+    names = ("replknet31n", "replknet13n.random", "resnet18n.pretrained")
     results = []
     for name in names:
-        made, tagged = make_erf_result(name, 8), f"{name}.imagenette"
-        weights = {"model": tagged, "label": f"weights {tagged}", "source": "hub", "random": False}
+        made, model = make_erf_result(name, 8), name.partition(".")[0]
+        weights = {"model": f"{model}.imagenette", "label": f"weights {model}.imagenette", "random": False}
+        if "random" in name:
+            weights = {"model": model, "label": "RANDOM WEIGHTS (seed 0)", "random": True}
         provenance = {**made.provenance, "weights": weights}
         results.append(ErfResult(name, made.contribution, provenance, made.sums, made.image_names))
     write_tables(results, tmp_path / "usual")
-    rows = [line for line in (tmp_path / "usual.tex").read_text("utf-8").splitlines() if " & " in line]
+    text = (tmp_path / "usual.tex").read_text("utf-8")
+    rows = [line for line in text.splitlines() if " & " in line]
     assert rows[0].strip() == r"network & published (\%) & mass (\%) \\"
-    assert rows[1].split(" & ")[0].strip() == "replknet31n.imagenette"
+    called = ["replknet31n.imagenette", "replknet13n, RANDOM", "resnet18n.imagenette"]
+    assert [row.split(" & ")[0].strip() for row in rows[1:]] == called
+    assert "% RANDOM: RANDOM WEIGHTS (seed 0)" in text
     cells = [[cell.replace("\\\\", "").replace("\\", "").strip() for cell in row.split(" & ")] for row in rows]
     font = FontProperties(family="cmr10", size=8)  # what LaTeX sets footnotesize in
 
