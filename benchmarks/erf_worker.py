@@ -25,16 +25,19 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.turns import serve
+from erf.gradient.precision import arithmetic, number_type
+from runkit.compute.device import exact_float32
 
 Maps = Callable[[Tensor], np.ndarray]
 
 
-def plain(model: str, size: int, dtype: torch.dtype, device: str) -> Maps:
+def plain(model: str, size: int, precision: str, device: str) -> Maps:
     """The released script's steps on the zoo's network; sums over the batch, as the script does."""
     from replknet import load_model
     from replknet.optimize import use_stock_convolutions
 
-    network = use_stock_convolutions(load_model(model, "random", input_size=size).model).to(device, dtype)
+    network = use_stock_convolutions(load_model(model, "random", input_size=size).model)
+    network = network.to(device, number_type(precision))
 
     def maps(images: Tensor) -> np.ndarray:
         return input_gradient(
@@ -53,14 +56,20 @@ def input_gradient(features: Callable[[Tensor], Tensor], images: Tensor) -> np.n
     return gradient.relu().sum((0, 1)).float().cpu().numpy()
 
 
-def ours(model: str, size: int, dtype: torch.dtype, device: str) -> Maps:
+def ours(model: str, size: int, precision: str, device: str) -> Maps:
     """The tool's own way."""
     from erf.gradient.contribution import contribution_maps
     from erf.gradient.lean.prepare import prepare
     from replknet import load_model
 
-    network, memory_format = prepare(load_model(model, "random", input_size=size).model.to(device, dtype))
-    return lambda images: contribution_maps(network, images.contiguous(memory_format=memory_format)).sum(0).numpy()
+    network = load_model(model, "random", input_size=size).model.to(device, number_type(precision))
+    prepared, memory_format = prepare(network)
+
+    def maps(images: Tensor) -> np.ndarray:
+        with arithmetic(precision):
+            return contribution_maps(prepared, images.contiguous(memory_format=memory_format)).sum(0).numpy()
+
+    return maps
 
 
 def released(checkout: Path) -> Maps:
@@ -83,14 +92,14 @@ def released(checkout: Path) -> Maps:
     return lambda images: input_gradient(network, images)
 
 
-def openerf(model: str, size: int, dtype: torch.dtype, device: str) -> Maps:
+def openerf(model: str, size: int, precision: str, device: str) -> Maps:
     """OpenERF's `compute_erf`, which reads its image from a folder."""
     from openerf import compute_erf
 
     from replknet import load_model
     from replknet.optimize import use_stock_convolutions
 
-    network = use_stock_convolutions(load_model(model, "random", input_size=size).model).to(dtype)
+    network = use_stock_convolutions(load_model(model, "random", input_size=size).model).to(number_type(precision))
     network.pretrained_cfg = {**network.pretrained_cfg, "input_size": (3, size, size), "crop_pct": 1.0}
 
     def maps(images: Tensor) -> np.ndarray:
@@ -113,17 +122,18 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--released", type=Path)
     options = parser.parse_args()
-    dtype = getattr(torch, options.precision)
     if options.provider == "released":
         with redirect_stdout(sys.stderr):  # it prints
             maps = released(options.released)
     else:
         make = {"plain": plain, "ours": ours, "openerf": openerf}[options.provider]
-        maps = make(options.model, options.size, dtype, options.device)
+        maps = make(options.model, options.size, options.precision, options.device)
     shape = (options.batch, 3, options.size, options.size)
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(options.device, dtype)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    images = images.to(options.device, number_type(options.precision))
 
-    return serve(lambda file: np.save(file, maps(images)), options.device)
+    with exact_float32():  # also for the others: on a GPU, cuDNN's convolutions use TF32 unless told otherwise
+        return serve(lambda file: np.save(file, maps(images)), options.device)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,20 @@
 
 import csv
 import sys
+from importlib import import_module
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
+from benchmarks import on_gpu, share
 from benchmarks.plot_erf import EXPERIMENTS, exponents, main
 from benchmarks.profile_erf import convolution_kind
 from benchmarks.table import merge_rows, percentile
 from benchmarks.turns import Worker, take_turns
+from replknet.ops import DepthwiseConv2d
 
 ECHO = """
 import time
@@ -118,3 +124,52 @@ def test_every_benchmark_says_what_it_does(name, capsys):
 )
 def test_convolutions_are_told_apart_by_their_shapes(x, weight, kind, gflop):
     assert convolution_kind(x, weight) == (kind, pytest.approx(gflop))
+
+
+def test_a_failing_step_on_a_gpu_does_not_keep_the_others_from_running(tmp_path, monkeypatch):
+    steps = [
+        on_gpu.Step("wrong", ("-c", "raise SystemExit(3)"), 30),
+        on_gpu.Step("slow", ("-c", "import time; time.sleep(60)"), 0.5),
+        on_gpu.Step("right", ("-c", "print('measured')"), 30),
+    ]
+    monkeypatch.setattr(on_gpu, "checks", lambda options: steps)
+    monkeypatch.setattr(on_gpu, "measurements", lambda options: [])
+    assert on_gpu.main(["--out", str(tmp_path), "--stimuli", ".", "--images", "."]) == 1
+    assert [row["ended"] for row in rows_of(tmp_path / "steps.csv")] == ["exit code 3", "out of time", "done"]
+    assert (tmp_path / "right.txt").read_text() == "measured\n"
+    assert (tmp_path / "erf.csv").read_bytes() == (on_gpu.RESULTS / "erf.csv").read_bytes()
+    options = ["--out", str(tmp_path / "other"), "--stimuli", ".", "--images", "."]
+    assert on_gpu.main([*options, "--only", "right"]) == 0
+
+
+@pytest.mark.parametrize("trial", [[], ["--trial"]])
+def test_steps_on_a_gpu_have_names_of_their_own_and_ask_for_what_there_is(tmp_path, trial):
+    options = on_gpu.build_parser().parse_args(
+        ["--out", str(tmp_path), "--stimuli", str(tmp_path), "--images", str(tmp_path), *trial]
+    )
+    steps = [*on_gpu.checks(options), *on_gpu.measurements(options)]
+    assert len({step.name for step in steps}) == len(steps)
+    for step in steps:
+        program, *arguments = step.arguments[1:]
+        if program.startswith("benchmarks.") and program != "benchmarks.on_gpu":
+            import_module(program).build_parser().parse_args(arguments)
+
+
+def test_maps_are_compared_to_the_bit(tmp_path, capsys):
+    for name, values in (("a", [[1.0, 2.0]]), ("b", [[1.0, 2.0]]), ("c", [[1.0, 2.0000000001]])):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "net.npz", contribution=np.array(values))
+    (tmp_path / "empty").mkdir()
+    a, b, c, empty = (str(tmp_path / name) for name in ("a", "b", "c", "empty"))
+    assert on_gpu.main(["same", a, b]) == 0
+    assert on_gpu.main(["same", a, c]) == on_gpu.main(["same", empty, empty]) == 1
+
+
+def test_share_of_the_large_kernels():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), DepthwiseConv2d(8, 13), nn.Conv2d(8, 8, 3, groups=8, padding=1))
+    clock = share.Clock("cpu")
+    assert share.time_large_kernels(model, clock) == 1
+    for _ in range(2):
+        whole, large = share.times(model, torch.randn(1, 3, 20, 20), clock)
+        assert 0 < large < whole
+        assert len(clock.spans) == 1

@@ -1,8 +1,8 @@
-"""The CUDA kernels of the depthwise convolution: compiled for each architecture, emulated on CPU, run where a GPU is.
+"""The CUDA kernels of the depthwise convolution: compiled for each architecture, and emulated on CPU.
 
 The emulation compiles the very source that NVRTC compiles as plain C++, with the threads of a block as coroutines that
 switch at every barrier and a tensor instruction that follows the PTX manual's table of fragments. It proves indices,
-borders and layouts, not speed.
+borders and layouts, not speed. `test_on_a_gpu.py` runs the kernels themselves.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from replknet.ops import depthwise_conv2d, depthwise_conv2d_reference
+from replknet.ops import depthwise_conv2d_reference
 from replknet.ops.cuda import kernels as cuda
 from replknet.ops.cuda import nvrtc
 from replknet.ops.cuda.source import DEVICE_HEADER, SOURCE
@@ -296,26 +296,3 @@ def test_weight_gradient_in_chunks(monkeypatch):
     expected = torch.ops.replknet.depthwise_conv2d_weight_grad(x.double(), grad.double(), 13, 5)
     monkeypatch.setattr(cuda, "_SPECTRUM_NUMBERS", 1)
     torch.testing.assert_close(cuda.weight_grad(x, grad, 13, 5).double(), expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("shape", [*SHAPES, (4, 64, 56, 56, 31, 31), (1, 16, 256, 256, 31, 31)], ids=str)
-def test_on_the_gpu(shape, dtype, caplog):
-    n, c, h, w, kh, kw = shape
-    generator = torch.Generator().manual_seed(5)
-    x = torch.randn(n, c, h, w, generator=generator).to("cuda", dtype).requires_grad_()
-    weight = (torch.randn(c, 1, kh, kw, generator=generator) / (kh * kw) ** 0.5).to("cuda", dtype).requires_grad_()
-    with caplog.at_level(logging.WARNING):
-        y = depthwise_conv2d(x, weight)
-        y.backward(torch.ones_like(y))
-    assert not caplog.records  # no kernel was left out
-    twins = [t.detach().cpu().double().requires_grad_() for t in (x, weight)]
-    expected = depthwise_conv2d(*twins)
-    expected.backward(torch.ones_like(expected))
-    tolerance = TOLERANCE[{torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}[dtype]]
-    torch.testing.assert_close(y.detach().cpu(), expected.detach().to(dtype), **tolerance)
-    torch.testing.assert_close(x.grad.cpu(), twins[0].grad.to(dtype), **tolerance)
-    scale = (n * h * w) ** 0.5
-    torch.testing.assert_close((weight.grad.cpu() / scale), (twins[1].grad / scale).to(dtype), **tolerance)
