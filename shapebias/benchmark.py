@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -227,7 +228,7 @@ def execute(options: BenchmarkOptions) -> int:
             options.formats,
             all_of_them=options.pictures == "all",
             description=head["command"],
-            caption="" if options.no_caption else caption_benchmark(content),
+            captions=None if options.no_caption else partial(caption_benchmark, content),
         )
     content["pictures"] = [picture.name for picture in pictures]
     path = stem.with_suffix(".json")

@@ -51,7 +51,7 @@ def draw_accuracy(
             draw_estimates(left, by_row, style, size=3)
             if is_people(measurement):
                 draw_persons(right, persons, "accuracy", row, style)
-            draw_estimates(right, {row: measurement.accuracy}, style, size=5, part="end")
+            draw_estimates(right, {row: measurement.accuracy}, style, size=5, caps=0.14, part="end")
             above = {"xytext": (0, 6), "textcoords": "offset points", "va": "bottom", "fontsize": 6.5}
             weight = "bold" if measurement.random else "normal"
             right.annotate(measurement.label, (0.01, row), **above, fontweight=weight, gid=f"{style.key}-name")

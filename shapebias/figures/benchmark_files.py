@@ -47,7 +47,7 @@ def write_benchmark_pictures(
     *,
     all_of_them: bool = False,
     description: str = "",
-    caption: str = "",
+    captions: Callable[[str], str] | None = None,
 ) -> list[Path]:
     """Write `<stem>` (bars) and `<stem>-scatter` as wide as a page; or all pictures, each also as wide as a column
     (`-column`).
@@ -57,7 +57,7 @@ def write_benchmark_pictures(
         stem: Path of the files without their ends.
         formats, description: As for `runkit.figures.save_figure`.
         all_of_them: As for `benchmark_pictures`.
-        caption: Stands at the foot of each picture; empty for none.
+        captions: End of a picture's name -> what stands at its foot; None for nothing.
 
     Returns: The files.
     """
@@ -66,7 +66,7 @@ def write_benchmark_pictures(
     written = []
     for end, draw in benchmark_pictures(content, all_of_them=all_of_them).items():
         for more, width in widths.items():
-            figure = add_caption(draw(width=width), caption)
+            figure = add_caption(draw(width=width), captions(end) if captions else "")
             path = stem.with_name(f"{stem.name}{end}{more}")
             written += save_figure(figure, path, formats, description=description)
     return written

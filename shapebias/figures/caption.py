@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runkit.figure_text import count_words, list_names, software_words
+from shapebias.figures.reliance import UNDEFINED
 from shapebias.measures.reliance import Reliance
 from shapebias.measures.shape_bias import Measurement
 from shapebias.results.benchmark_content import BenchmarkFile
@@ -56,9 +57,11 @@ def caption_reliance(measured: Sequence[Reliance], head: Mapping[str, Any], weig
         weights: Name of each network -> its weights in words.
     """
     labels = [name_both(one.name, weights[one.name]) for one in measured]
+    undefined = [one.label for one in measured if not (one.reliance or one.areas)]
     return _lines(
         f"{count_words(measured[0].images, 'image', 'images')}, {count_words(len(measured), 'network', 'networks')}. "
         "95% intervals: bootstrap over images.",
+        f"{list_names(undefined)}: {UNDEFINED}." if undefined else "",
         _name_weights(labels),
         software_words(head),
     )
@@ -75,15 +78,38 @@ def caption_suppressed(images: int, head: Mapping[str, Any]) -> str:
     return _lines(f"{what}.", software_words(head))
 
 
-def caption_benchmark(content: BenchmarkFile) -> str:
-    """The caption of the benchmark's pictures."""
-    config = content["config"]
-    interval = f"95% intervals: bootstrap over images ({config['resamples']:,} draws), people fixed."
+def caption_benchmark(content: BenchmarkFile, picture: str = "") -> str:
+    """The caption of one of the benchmark's pictures: what was answered, and what this picture shows of it.
+
+    Args:
+        content: Of `benchmark.json`.
+        picture: End of the picture's name, of `shapebias.results.benchmark_tables.PICTURE_ENDS`.
+    """
     return _lines(
         f"Recorded answers of {count_words(len(content['networks']), 'network', 'networks')} and of people: "
-        f"{content['scope']}. Bands: range of people. {interval if config['intervals'] else ''}".rstrip(),
+        f"{content['scope']}.",
+        _say_shown(content, picture),
         software_words(content),
     )
+
+
+def _say_shown(content: BenchmarkFile, picture: str) -> str:
+    """Which datasets a picture of the benchmark shows, and what its bands and lines are."""
+    conditions = [bool(dataset["conditions"]) for dataset in content["datasets"].values()]
+    config = content["config"]
+    if picture in ("", "-scatter"):
+        interval = f"95% intervals: bootstrap over images ({config['resamples']:,} draws), people fixed."
+        return f"Means over all datasets. {interval if config['intervals'] else ''}".rstrip()
+    if picture == "-matrices":
+        return f"Shown: {_some(conditions.count(False), len(conditions))} that have no conditions, all trials of each."
+    if picture == "-confusion":
+        return "Trials of all datasets, in the conditions that count."
+    bands = "" if picture == "-entropy" else " Bands: range of people; grey ground: conditions that do not count."
+    return f"Shown: {_some(conditions.count(True), len(conditions))} that have conditions.{bands}"
+
+
+def _some(number: int, total: int) -> str:
+    return f"the {number} of {count_words(total, 'dataset', 'datasets')}"
 
 
 def name_both(name: str, label: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MultipleLocator
@@ -31,6 +32,9 @@ __all__ = [
 
 _LINE = 46
 """Letters of a label that fit into a line of the narrowest picture."""
+
+_BELOW = 0.33
+"""Rows between people's interval and the ticks of single persons."""
 
 PEOPLE_COLOUR = "#A51E37"
 _RANDOM_COLOUR = "#8A8A8A"
@@ -120,6 +124,7 @@ def draw_estimates(
     *,
     size: float = 4.0,
     width: float = 0.8,
+    caps: float = 0.0,
     part: str = "points",
 ) -> None:
     """Draw values with their intervals, one row each.
@@ -129,12 +134,17 @@ def draw_estimates(
         style: Style of the observer.
         size: Size of the markers, in points.
         width: Width of the lines that are the intervals, in points.
+        caps: Half the height of the ends of the intervals, in rows, which are seen beside a marker that covers one.
         part: What the markers are called in an SVG, after the observer's key.
     """
     bounded = {row: e for row, e in estimates.items() if e.low is not None and e.high is not None}
     lows, highs = [e.low for e in bounded.values()], [e.high for e in bounded.values()]
     name = f"{style.key}-{part}"
     ax.hlines(list(bounded), lows, highs, color=style.colour, linewidth=width, zorder=3, gid=f"{name}-intervals")
+    if caps:
+        rows = np.repeat(np.array(list(bounded), float), 2)
+        ends = np.ravel([[low, high] for low, high in zip(lows, highs, strict=True)])
+        ax.vlines(ends, rows - caps, rows + caps, color=style.colour, linewidth=width, zorder=3, gid=f"{name}-caps")
     defined = {row: e.value for row, e in estimates.items() if e.value is not None}
     ax.plot(
         list(defined.values()),
@@ -149,9 +159,9 @@ def draw_estimates(
 
 
 def draw_persons(ax: Axes, persons: Sequence[Measurement], key: str, row: float, style: Style) -> None:
-    """Draw each person's value of the measure `key` as a small tick on people's row."""
+    """Draw each person's value of the measure `key` as a small tick below people's interval."""
     values = [value for person in persons if (value := getattr(person, key).value) is not None]
-    ax.plot(values, [row] * len(values), "|", color=style.colour, markersize=6, markeredgewidth=0.5,
+    ax.plot(values, [row + _BELOW] * len(values), "|", color=style.colour, markersize=4, markeredgewidth=0.5,
             gid=f"{style.key}-persons-{key}")  # fmt: skip
 
 

@@ -1,19 +1,23 @@
 """Pictures of reliance: curves against the strength of a suppression, bars per cue, what was done to an image."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from runkit.figures import COLUMN_WIDTH, PAGE_WIDTH, axes_or_new, new_figure
+from runkit.figure_text import fit_words, text_width
+from runkit.figures import COLUMN_WIDTH, INK, PAGE_WIDTH, STYLE, axes_or_new, new_figure
 from shapebias.figures.observers import Style, choose_style
 from shapebias.measures.reliance import Reliance, ReliancePoint
 from shapebias.measures.suppression_control import CONTROLS, ControlPoint
 from shapebias.stimuli.suppressions import CUES, SUPPRESSIONS
 
 __all__ = [
+    "UNDEFINED",
     "draw_control",
     "draw_reliance",
     "draw_reliance_curves",
@@ -27,10 +31,16 @@ __all__ = [
 _COLUMNS = 4  # of panels on a page; two in one column of a paper
 _NAME_WIDTH = 0.85  # inches, of the names next to images
 _ROOM = 20  # characters that fit under a panel
+_PANEL_SHARE = 0.7  # of a panel's part of the figure, which is left for its title
+_AS_IT_IS = "image as it is"
+UNDEFINED = "not defined: without suppression, the accuracy is not reliably above chance"
+"""Why a network has no reliance."""
 
 
 def plot_reliance(measured: Sequence[Reliance], *, ax: Axes | None = None) -> Axes:
     """Reliance per cue as bars with their 95% intervals, one group of bars per cue and one bar per network.
+
+    Where no network has a reliance, for none is better than chance, the panel says so.
 
     Args:
         measured: At least one network; all measured on the same suppressions.
@@ -47,7 +57,7 @@ def plot_reliance(measured: Sequence[Reliance], *, ax: Axes | None = None) -> Ax
             values = [estimate.value or 0.0 for _, estimate in known]
             errors = np.abs(np.array([[e.low, e.high] for _, e in known], float).T - values) if known else None
             bars = axes.bar(
-                x, values, width * 0.92, color=style.colour, label=one.label, yerr=errors,
+                x, values, width * 0.92, color=style.colour, label=_name(one), yerr=errors,
                 error_kw={"linewidth": 0.8, "ecolor": "0.2"},
             )  # fmt: skip
             for bar, cue in zip(bars, (cue for cue in cues if cue in one.reliance), strict=True):
@@ -58,6 +68,9 @@ def plot_reliance(measured: Sequence[Reliance], *, ax: Axes | None = None) -> Ax
         axes.tick_params(axis="x", length=0)
         axes.set_ylabel(f"reliance (1 - mean {left_of(measured)})")
         axes.axhline(0, color="0.2", linewidth=0.6)
+        if not cues:
+            axes.set_ylim(0, 1)
+            _say_undefined(axes, width=40)
     return axes
 
 
@@ -72,7 +85,8 @@ def draw_reliance(measured: Sequence[Reliance], *, width_in: float = PAGE_WIDTH 
 def plot_reliance_curve(measured: Sequence[Reliance], suppression: str, *, ax: Axes | None = None) -> Axes:
     """Relative accuracy against the strength of one suppression, with 95% intervals as bands.
 
-    The first point (–) is the images as they are. Without labels the share of unchanged answers is drawn.
+    The first point (–) is the images as they are. Without labels the share of unchanged answers is drawn. Networks that
+    are no better than chance have no curve; where none has, the panel says why.
 
     Args:
         measured: At least one network.
@@ -83,13 +97,16 @@ def plot_reliance_curve(measured: Sequence[Reliance], suppression: str, *, ax: A
         for one, style in styled(measured):
             points = _points(one, suppression)
             x, middle, low, high = _curve(points)
-            axes.plot(x, middle, color=style.colour, linestyle=style.line, marker=style.marker, label=one.label,
+            axes.plot(x, middle, color=style.colour, linestyle=style.line, marker=style.marker, label=_name(one),
                       markersize=2.8, gid=f"{style.key}-{suppression}")  # fmt: skip
             axes.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0,
                               gid=f"{style.key}-{suppression}-band")  # fmt: skip
         _label_strengths(axes, [point.strength for point in _points(measured[0], suppression)], suppression)
         axes.axhline(0, color="0.5", linewidth=0.6, linestyle=":")
         axes.set_ylim(top=max(1.05, min(axes.get_ylim()[1], 1.4)))
+        if not any(point.left for one in measured for point in _points(one, suppression)):
+            axes.set_ylim(0, 1.05)
+            _say_undefined(axes, width=18)
     return axes
 
 
@@ -98,8 +115,8 @@ def draw_reliance_curves(measured: Sequence[Reliance], *, width_in: float = PAGE
     names = list(dict.fromkeys(point.suppression for point in measured[0].points if point.suppression))
     columns = min(_COLUMNS if width_in > COLUMN_WIDTH else 2, len(names))
     rows = -(-len(names) // columns)
-    together = 3 if width_in > COLUMN_WIDTH else 1
-    with new_figure(width_in, 1.65 * rows + 0.2 + 0.17 * -(-len(measured) // together)) as figure:
+    together = _legend_columns([*map(_name, measured), _AS_IT_IS], width_in)
+    with new_figure(width_in, 1.65 * rows + 0.2 + 0.17 * -(-(len(measured) + 1) // together)) as figure:
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for ax, name in itertools.zip_longest(axes.flat, names):
             if name is None:
@@ -108,7 +125,8 @@ def draw_reliance_curves(measured: Sequence[Reliance], *, width_in: float = PAGE
                 plot_reliance_curve(measured, name, ax=ax)
         for ax in axes[:, 0]:
             ax.set_ylabel(left_of(measured))
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=together)
+        _fit_titles(axes.flat, width_in / columns)
+        _add_legend(figure, axes[0, 0], columns=together)
     return figure
 
 
@@ -120,9 +138,10 @@ def draw_control(control: Sequence[ControlPoint], *, width_in: float = PAGE_WIDT
         width_in: Width in inches.
     """
     names = list(dict.fromkeys(point.suppression for point in control if point.suppression))
+    together = _legend_columns([*(name.replace("_", " ") for name in CONTROLS), _AS_IT_IS], width_in)
     columns = min(_COLUMNS if width_in > COLUMN_WIDTH else 2, len(names))
     rows = -(-len(names) // columns)
-    with new_figure(width_in, 1.6 * rows + 0.4) as figure:
+    with new_figure(width_in, 1.6 * rows + 0.17 * -(-(len(CONTROLS) + 1) // together)) as figure:
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for ax, name in itertools.zip_longest(axes.flat, names):
             if name is None:
@@ -137,8 +156,9 @@ def draw_control(control: Sequence[ControlPoint], *, width_in: float = PAGE_WIDT
             ax.axhline(1, color="0.5", linewidth=0.6, linestyle=":", zorder=0)
             _label_strengths(ax, [point.strength for point in points], name)
         for ax in axes[:, 0]:
-            ax.set_ylabel("left of the image")
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+            ax.set_ylabel("share of the image\nthat is left")
+        _fit_titles(axes.flat, width_in / columns)
+        _add_legend(figure, axes[0, 0], columns=together)
     return figure
 
 
@@ -183,11 +203,54 @@ def _some(shown: list[tuple[str, np.ndarray]], count: int) -> list[tuple[str, np
 def _label_strengths(axes: Axes, strengths: Sequence[float | None], suppression: str) -> None:
     """Title and horizontal axis of a suppression's panel."""
     labels = ["–" if strength is None else f"{strength:g}" for strength in strengths]
+    if len(labels) == 2:
+        labels[1] = "yes"  # there is only one strength
     if sum(map(len, labels)) > _ROOM:
         labels[1::2] = [""] * len(labels[1::2])
     axes.set_xticks(range(len(labels)), labels)
     axes.set_title(suppression)
     axes.set_xlabel(SUPPRESSIONS[suppression].axis if suppression in SUPPRESSIONS else "strength")
+
+
+def _fit_titles(panels: Iterable[Axes], width_in: float) -> None:
+    """Break the titles of panels that have this many inches of the figure."""
+    for ax in panels:
+        if not ax.get_title():
+            continue
+        words, size = fit_words(ax.get_title(), 72 * _PANEL_SHARE * width_in, size=STYLE["axes.titlesize"])
+        ax.set_title(words, fontsize=size)
+
+
+def _add_legend(figure: Figure, ax: Axes, *, columns: int) -> None:
+    """What the lines of a panel are, and what its first point is, below all panels."""
+    handles, labels = ax.get_legend_handles_labels()
+    handles.append(Line2D([], [], color=INK, linestyle="none", marker="_", markersize=5))
+    labels.append(_AS_IT_IS)
+    size = min(STYLE["legend.fontsize"], 72 * figure.get_figwidth() / (columns * _width_of(labels)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=size)
+
+
+def _legend_columns(labels: Sequence[str], width_in: float) -> int:
+    """At most three columns of a legend, as many as fit a width in inches."""
+    return max(1, min(3, int(72 * width_in / (STYLE["legend.fontsize"] * _width_of(labels)))))
+
+
+def _width_of(labels: Sequence[str]) -> float:
+    """Width of a column of a legend with what stands before and between labels, over the size of the words."""
+    return max(map(text_width, labels)) + 5.0
+
+
+def _name(one: Reliance) -> str:
+    """A network in a legend, with a word where it has no reliance."""
+    return one.label if one.reliance or one.areas else f"{one.label}: no better than chance"
+
+
+def _say_undefined(ax: Axes, *, width: int) -> None:
+    """Why a panel is empty, in lines of at most this many letters."""
+    ax.text(
+        0.5, 0.5, textwrap.fill(UNDEFINED, width), transform=ax.transAxes, ha="center", va="center", fontsize=6,
+        color="0.35",
+    )  # fmt: skip
 
 
 def styled(measured: Sequence[Reliance]) -> list[tuple[Reliance, Style]]:

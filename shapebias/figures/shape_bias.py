@@ -10,11 +10,15 @@ Each element's id in an SVG begins with the key of its observer's style, so that
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 
+from runkit.figure_text import fit_words
 from runkit.figures import COLUMN_WIDTH, INK, PAGE_WIDTH, axes_or_new, new_figure
 from shapebias.figures.observers import (
     PEOPLE_COLOUR,
@@ -39,6 +43,16 @@ _FOREST = {
     "coverage": "coverage",
 }
 """Panels of the forest plot: measure -> what is written under it."""
+_NAMES = 1.15
+"""Inches of the names beside the forest in a column of a paper."""
+_FEW = 2
+"""Observers whose bars leave room."""
+_NARROW = 5.0
+"""Inches below which two panels do not fit side by side."""
+_ROW = 0.45
+"""Inches of a bar with its name, at most."""
+_MARKS = 0.4
+"""Inches of the key below the bars."""
 _MIN_ROWS = 5
 """Bars of fewer observers leave room under them and do not grow fat."""
 
@@ -150,7 +164,8 @@ def _draw_bar(ax: Axes, measurement: Measurement, row: int, style: Style, person
         ax.axvline(estimate.value, color=style.colour, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
         draw_persons(ax, persons, "shape_bias", at, style)
     if estimate.low is not None and estimate.high is not None:
-        ax.plot([estimate.low, estimate.high], [at] * 2, color=INK, linewidth=0.9, zorder=4, gid=f"{style.key}-line")
+        ax.plot([estimate.low, estimate.high], [at] * 2, color=INK, linewidth=0.9, marker="|", markersize=7,
+                markeredgewidth=0.9, zorder=4, gid=f"{style.key}-line")  # fmt: skip
     end: dict[str, Any] = {"markersize": 4.8, "markeredgewidth": 0.5, "zorder": 5, "gid": f"{style.key}-end"}
     ax.plot([estimate.value], [at], **style.of_marker, **end)
     ax.text(1.025, at, f"{estimate.value:.2f}", va="center", fontsize=6.5, clip_on=False, gid=f"{style.key}-value")
@@ -159,19 +174,63 @@ def _draw_bar(ax: Axes, measurement: Measurement, row: int, style: Style, person
 def draw_comparison(
     measurements: Sequence[Measurement], *, persons: Sequence[Measurement] = (), width_in: float = PAGE_WIDTH
 ) -> Figure:
-    """The matrix plot and the bars side by side, as wide as a page of two columns.
+    """The matrix plot and the bars side by side, as wide as a page of two columns, and below the bars what marks are.
+
+    With one observer or two, shape accuracy, texture accuracy and coverage fill the room below the bars.
 
     Args:
         measurements: One for each observer, people pooled.
         persons: Single people, for the bars.
-        width_in: Width in inches.
+        width_in: Width in inches; where the two do not fit side by side, the figure is that of `draw_column`.
     """
-    height = max(3.7, 1.0 + 0.36 * len(measurements))
+    if width_in < _NARROW:
+        return draw_column(measurements, width_in=width_in)
+    count = len(measurements)
+    height = max(3.7, 1.2 + 0.36 * count)
     with new_figure(width_in, height, layout=ConstrainedLayoutEngine(w_pad=0.06, wspace=0.04)) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-        plot_shape_bias_matrix(measurements, ax=left)
-        plot_shape_bias_bars(measurements, persons=persons, ax=right)
+        grid = figure.add_gridspec(1, 2, width_ratios=(1.25, 1))
+        bars = min(_ROW * (count + 0.3), height - 1.2 - _MARKS)
+        below = grid[1].subgridspec(3, 1, height_ratios=(bars, _MARKS, max(0.01, height - 1.2 - bars - _MARKS)))
+        plot_shape_bias_matrix(measurements, ax=figure.add_subplot(grid[0]))
+        right = plot_shape_bias_bars(measurements, persons=persons, ax=figure.add_subplot(below[0]))
+        right.set_ylim(count - 0.55, -0.7)
+        key = figure.add_subplot(below[1], label="key")
+        key.set_axis_off()
+        key.legend(handles=_name_marks(measurements, persons), loc="upper left", ncols=2, borderaxespad=0.0,
+                   fontsize=6.5, columnspacing=1.2)  # fmt: skip
+        if count <= _FEW:
+            _draw_hidden(figure.add_subplot(below[2]), measurements)
     return figure
+
+
+def _draw_hidden(ax: Axes, measurements: Sequence[Measurement]) -> None:
+    """What shape bias hides of a few observers, where their bars leave room: a row for each share of all trials."""
+    styles = choose_styles(measurements)
+    hidden = [key for key in _FOREST if key != "shape_bias"]
+    offsets = np.linspace(-0.11, 0.13, len(measurements)) if len(measurements) > 1 else [0.0]
+    for row, key in enumerate(hidden):
+        ax.text(0.012, row - 0.2, _FOREST[key], va="bottom", fontsize=6.5)
+        for measurement, offset in zip(sorted(measurements, key=rank), offsets, strict=True):
+            estimates = {row + 0.06 + offset: getattr(measurement, key)}
+            draw_estimates(ax, estimates, styles[measurement.name], width=1.0, caps=0.09, part=f"hidden-{key}")
+    ax.set(xlim=(0, 1), ylim=(len(hidden) - 0.55, -0.75), yticks=[])
+    set_fraction_ticks(ax)
+    ax.set_xlabel("share of all trials (95% interval)")
+
+
+def _name_marks(measurements: Sequence[Measurement], persons: Sequence[Measurement]) -> list[Any]:
+    """Entries of a legend that says what the marks of the bars are."""
+    interval = Line2D([], [], color=INK, linewidth=0.9, marker="|", markersize=6, label="95% interval")
+    entries: list[Any] = [interval]
+    if any(map(is_people, measurements)):
+        dashes: Any = (0, (4, 2))
+        entries.append(Line2D([], [], color=PEOPLE_COLOUR, linewidth=0.9, linestyle=dashes, label="people together"))
+    if persons:
+        entries.append(
+            Line2D([], [], color=PEOPLE_COLOUR, linestyle="none", marker="|", markersize=5, label="one person")
+        )
+        entries.append(Patch(facecolor=PEOPLE_COLOUR, alpha=0.1, linewidth=0, label="range of persons"))
+    return entries
 
 
 def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN_WIDTH) -> Figure:
@@ -205,31 +264,41 @@ def draw_forest(
     Args:
         measurements: One for each observer, people pooled. Ordered by shape bias, people first, random weights last.
         persons: Single people, drawn as small ticks next to the pooled value.
-        width_in: Width in inches.
+        width_in: Width in inches: the four panels stand in a row, or in two where that is too narrow.
     """
     ordered = sorted(measurements, key=rank)
     styles = choose_styles(measurements)
-    with new_figure(width_in, 0.75 + 0.19 * max(len(ordered), 4)) as figure:
-        panels = figure.subplots(1, len(_FOREST), sharey=True, width_ratios=(1.5, 1, 1, 1))
+    narrow = width_in < _NARROW
+    names = [in_lines(measurement.label) for measurement in ordered]
+    if narrow:
+        names = [fit_words(" ".join(name.split()), 72 * _NAMES, size=6.5)[0] for name in names]
+    lines = sum(name.count("\n") + 1 for name in names) if narrow else len(ordered)
+    rows = 2 if narrow else 1
+    with new_figure(width_in, rows * (0.75 + 0.19 * max(lines, 4))) as figure:
+        ratios = (1, 1) if narrow else (1.5, 1, 1, 1)
+        panels = figure.subplots(rows, len(_FOREST) // rows, sharey=True, width_ratios=ratios).ravel()
         for ax, (key, title) in zip(panels, _FOREST.items(), strict=True):
             for row, measurement in enumerate(ordered):
                 estimate, style = getattr(measurement, key), styles[measurement.name]
                 if is_people(measurement) and estimate.value is not None:
                     draw_persons(ax, persons, key, row, style)
                     ax.axvline(estimate.value, color=style.colour, linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
-                draw_estimates(ax, {row: estimate}, style, width=1.2, part=key)
+                draw_estimates(ax, {row: estimate}, style, width=1.2, caps=0.22, part=key)
             ax.set_xlim(0, 1)
             set_fraction_ticks(ax)
-            ax.set_xlabel(title)
+            ax.set_xlabel(title.partition(" (")[0] if narrow else title)
             ax.tick_params(axis="y", length=0)
             ax.grid(axis="x")
             ax.spines["left"].set_visible(False)
-        for ax in panels[1:]:  # long names leave them little room
+        for ax in panels if narrow else panels[1:]:  # long names leave them little room
             ax.xaxis.set_major_locator(MultipleLocator(0.5))
-        panels[0].set_yticks(range(len(ordered)), [in_lines(measurement.label) for measurement in ordered])
+        panels[0].set_yticks(range(len(ordered)), names)
         panels[0].set_ylim(len(ordered) - 0.5, -0.5)
-        for text, measurement in zip(panels[0].get_yticklabels(), ordered, strict=True):
-            text.set_fontweight("bold" if measurement.random else "normal")
+        for ax in panels[:: len(panels) // rows]:
+            if narrow:
+                ax.tick_params(axis="y", labelsize=6.5)
+            for text, measurement in zip(ax.get_yticklabels(), ordered, strict=True):
+                text.set_fontweight("bold" if measurement.random else "normal")
     return figure
 
 

@@ -325,7 +325,9 @@ SUPPRESSIONS: dict[str, Suppression] = {
             tuple(Strength(alpha, {"alpha": alpha}) for alpha in (0.2, 0.4, 0.6, 0.8, 1.0)),
             _greyscale,
         ),
-        Suppression("channel-shuffle", ("colour",), "", (Strength(1, {}),), _channel_shuffle, random=True),
+        Suppression(
+            "channel-shuffle", ("colour",), "channels shuffled", (Strength(1, {}),), _channel_shuffle, random=True
+        ),
         Suppression(
             "patch-shuffle-grey", ("shape", "colour"), "patches per side", _by_grid, _patch_shuffle_grey, random=True
         ),

@@ -18,6 +18,7 @@ from shapebias.figures.benchmark_conditions import draw_conditions
 from shapebias.figures.benchmark_files import benchmark_pictures
 from shapebias.figures.benchmark_matrices import draw_confusion, draw_matrices
 from shapebias.figures.benchmark_page import describe_benchmark
+from shapebias.figures.caption import caption_benchmark
 from shapebias.results.benchmark import read_benchmark
 from shapebias.results.benchmark_tables import PICTURE_ENDS, picture_files, read_published
 
@@ -51,6 +52,20 @@ def test_every_picture_is_written_in_both_widths(output, content):
     assert all((output / name).stat().st_size > 10_000 for name in content["pictures"])
     figures = {w: draw(width=w) for draw in benchmark_pictures(content).values() for w in (PAGE_WIDTH, COLUMN_WIDTH)}
     assert all(figure.get_figwidth() == width for width, figure in figures.items())
+
+
+def test_a_caption_says_what_its_picture_shows(content):
+    words = {end: caption_benchmark(content, end) for end in PICTURE_ENDS}
+    assert all("95% intervals" in words[end] for end in ("", "-scatter"))
+    assert not any("95% intervals" in text for end, text in words.items() if end not in ("", "-scatter"))
+    total = len(content["datasets"])
+    for end, draw in (("-accuracy", draw_conditions), ("-matrices", draw_matrices)):
+        panels = [ax for ax in draw(content).axes if ax.get_title()]
+        assert f"Shown: the {len(panels)} of {total} datasets" in words[end]
+    assert "range of people" in words["-accuracy"]
+    assert "range of people" not in words[""]
+    bare = {**content, "config": {**content["config"], "intervals": False}}
+    assert "95% intervals" not in caption_benchmark(bare)
 
 
 def test_bars_have_values_intervals_and_people_as_a_line(content):

@@ -1,8 +1,10 @@
 """The pictures, by their artists."""
 
 import dataclasses
+import itertools
 from datetime import datetime, timezone
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
@@ -194,6 +196,64 @@ def test_forest_shows_each_value_and_interval_people_first(series, observers):
     hollow = draw_forest([dataclasses.replace(series[0], random=True)]).axes[0]
     assert to_hex(hollow.lines[-1].get_markerfacecolor()) == "#ffffff"
     assert hollow.get_yticklabels()[0].get_fontweight() == "bold"
+
+
+def test_people_have_their_interval_beside_the_marker_and_their_persons_below(series, observers):
+    persons = [measure(person) for person in observers[1]]
+    bars = plot_shape_bias_bars(series, persons=persons)
+    lines = {line.get_gid(): line for line in bars.lines}
+    assert lines["observer-people-line"].get_markersize() > lines["observer-people-end"].get_markersize()
+    (row,) = set(lines["observer-people-line"].get_ydata())
+    assert all(y > row for y in lines["observer-people-persons-shape_bias"].get_ydata())
+    bias = draw_forest(series, persons=persons).axes[0]
+    caps = next(c for c in bias.collections if c.get_gid() == "observer-people-shape_bias-caps").get_segments()
+    assert sorted({x for cap in caps for x in cap[:, 0]}) == [series[1].shape_bias.low, series[1].shape_bias.high]
+
+
+def test_the_key_names_what_is_drawn(series, observers):
+    persons = [measure(person) for person in observers[1]]
+
+    def named(figure):
+        (key,) = (ax for ax in figure.axes if ax.get_label() == "key")
+        return [text.get_text() for text in key.get_legend().get_texts()]
+
+    assert named(draw_comparison(series[:1])) == ["95% interval"]
+    assert named(draw_comparison(series)) == ["95% interval", "people together"]
+    assert named(draw_comparison(series, persons=persons))[2:] == ["one person", "range of persons"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 12])
+def test_the_right_side_of_a_comparison_is_filled_and_nothing_overlaps(series, count):
+    more = [dataclasses.replace(series[0], name=f"net{i}", label=f"net{i}") for i in range(count)]
+    figure = draw_comparison(more)
+    figure.draw_without_rendering()
+    matrix, *right = figure.axes
+    boxes = [ax.get_tightbbox() if ax.axison else ax.get_legend().get_window_extent() for ax in right]
+    assert all(above.y0 >= below.y1 for above, below in itertools.pairwise(boxes))
+    if count <= 2:
+        assert boxes[-1].y0 == pytest.approx(matrix.get_tightbbox().y0, abs=0.1 * figure.dpi)
+        drawn = {line.get_gid(): line.get_xdata()[0] for line in right[-1].lines}
+        assert drawn["observer-0-hidden-coverage"] == series[0].coverage.value
+
+
+@pytest.mark.parametrize("draw", [draw_comparison, draw_forest])
+def test_no_words_of_a_column_overlap(series, draw):
+    long = dataclasses.replace(series[0], name="long", label="swin_base_patch4_window7_224.ms_in22k_ft_in1k")
+    figure = draw([*series, long], width_in=3.4)
+    figure.draw_without_rendering()
+    axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
+    shown = [
+        t
+        for axis in axes
+        for t in axis.get_major_ticks()
+        if t.get_loc() == np.clip(t.get_loc(), *sorted(axis.get_view_interval()))
+    ]
+    texts = [*(axis.label for axis in axes), *(tick.label1 for tick in shown)]
+    boxes = [t.get_window_extent() for t in texts if t.get_visible() and t.get_text()]
+    for one, other in itertools.combinations(boxes, 2):
+        across, down = min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0)
+        assert across <= 1 or down <= 1
+    assert all(box.x0 >= -1 and box.x1 <= figure.bbox.width + 1 for box in boxes)
 
 
 def test_figures_have_the_widths_of_a_page_and_a_column(series):
