@@ -41,9 +41,14 @@ weights are in `replknet/checkpoints`{more}.
 
 {table}
 
-Top-1 is the accuracy of the weights as they are in the file (float16) on all validation images of Imagenette, with
-Wilson's 95% interval over images. A tap is a position in the kernel of one convolution. *Met* says how many of a
-network's taps met an image during training; the others met nothing but padding, and are zero.
+- **Weights**: whether they are installed with the package.
+- **Top-1** is the accuracy of the weights as they are in the file (float16) on all validation images of Imagenette,
+  with Wilson's 95% interval over images.
+- **Kernel taps**: a tap is one position in the kernel of a convolution, so a 31×31 kernel has 961. The table adds up
+  the taps of all convolutions of the network except those of 1×1.
+- **Taps that met an image**: on a small feature map, the outer taps of a large kernel lie outside of the map wherever
+  the kernel is placed. In training they met nothing but padding and learned nothing. They are set to zero.
+- **Code of commit**: the state of this project with which the network was trained.
 
 {spread}{recipes}
 
@@ -87,7 +92,8 @@ def page(records: Sequence[dict[str, Any]]) -> str:
 
 
 def _table(records: Sequence[dict[str, Any]]) -> str:
-    header = ["network", "seed", "weights", "top-1 (%)", "taps", "met", "trained in", "on", "commit"]
+    header = ["network", "seed", "weights", "top-1 (%), 95% interval", "kernel taps", "taps that met an image"]
+    header += ["training time", "device", "code of commit"]
     lines = [header, ["---"] * len(header)]
     for record in records:
         low, high = record["top1_interval"]

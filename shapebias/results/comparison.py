@@ -192,8 +192,15 @@ def summary(comparison: Comparison) -> list[dict[str, Any]]:
 def show_table(comparison: Comparison) -> str:
     """The comparison as text, one row per network and one for people."""
     table = format_table(*_observer_table(comparison))
-    note = note_on_images([*comparison.series, *comparison.persons])
-    return f"{table}\n\n{note}" if note else table
+    two_cues = any(row.fraction_correct_shape.value is not None for row in comparison.series)
+    notes = [_WHAT_IS_COUNTED if two_cues else "", note_on_images([*comparison.series, *comparison.persons])]
+    return "\n\n".join([table, *filter(None, ["\n".join(filter(None, notes))])])
+
+
+_WHAT_IS_COUNTED = (
+    "Accuracy: share of all images that are named by the category of their shape, out of 16. Shape, texture: the shares\n"
+    "that are named by one of the two where these differ. Coverage: both together, of the images in which they differ."
+)
 
 
 def _observer_table(comparison: Comparison, *, ranks: bool = False) -> tuple[list[str], list[list[str]]]:
