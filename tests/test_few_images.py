@@ -73,6 +73,7 @@ def test_shape_bias_of_few_images():
 
     few, many = compare([answering(4)]), compare([answering(FEW)])
     assert f"Intervals from 4 {UNRELIABLE}" in show_table(few)
+    assert "Accuracy: share of all images that are named by the category of their shape" in show_table(few)
     assert UNRELIABLE in describe_interval(few.networks)["note"]
     assert "unreliable" not in show_table(many)
     assert "note" not in describe_interval(many.networks)
