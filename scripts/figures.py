@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 
 import claims.command
 import erf.visualize
+import htmlreport.relate
 import shapebias.reliance
 import shapebias.run
 
@@ -58,6 +59,11 @@ def draw_gallery(options: argparse.Namespace) -> None:
         "comparison": (["before-after", "curves"], ["--model", *FIELDS[::3], "resnet18n", "--before-after", *_GALLERY]),
         "stages": (["stages"], ["--model", FIELDS[0], "--weights", "pretrained", "random", "--layer", "all", *_STAGES]),
         "replknet31n.maps": (["maps"], ["--model", FIELDS[0], "--keep-maps", "--outlines", "gaussian", *_PHOTOGRAPHS]),
+        "replknet31n.overlay": (
+            ["overlay"],
+            ["--model", FIELDS[0], "--overlay", "--outlines", "gaussian", *_PHOTOGRAPHS],
+        ),
+        "replknet31n": (["single"], ["--model", FIELDS[0], "--outlines", "gaussian", *_PHOTOGRAPHS]),
         "resnet18n": (["outlines"], ["--model", "resnet18n", "--layer", "1", *_OUTLINES, *_PHOTOGRAPHS]),
     }
     for stem, (names, arguments) in pictures.items():
@@ -66,7 +72,15 @@ def draw_gallery(options: argparse.Namespace) -> None:
             stem = "comparison" if stem == "stages" else stem
             for name in names:
                 source = f"{stem}-curves" if name == "curves" else stem
-                _shrink(Path(scratch) / "erf" / f"{source}.png", IMAGES / f"gallery-{name}.png", width=1000)
+                width = 600 if name == "single" else 1000
+                _shrink(Path(scratch) / "erf" / f"{source}.png", IMAGES / f"gallery-{name}.png", width=width)
+    reliance = FOLDER / "shapebias" / "reliance"
+    with tempfile.TemporaryDirectory() as scratch:
+        fields = ["--erf", str(FOLDER / "erf"), "--reliance", str(reliance), "--size", "512"]
+        if code := htmlreport.relate.main([*fields, "--output", scratch]):
+            raise SystemExit(code)
+        _shrink(Path(scratch) / "relation.png", IMAGES / "gallery-relation.png", width=1000)
+    _shrink(reliance / "reliance.png", IMAGES / "gallery-reliance.png", width=700)
     _shrink(FOLDER / "shapebias" / "shape-bias-forest.png", IMAGES / "gallery-forest.png", width=1000)
     _shrink(FOLDER / "claims" / "cost.png", IMAGES / "gallery-claim.png", width=1000)
 
