@@ -1,6 +1,7 @@
 """Where the time of a contribution map goes, against its floor, as keyed CSV rows.
 
-PyTorch's profiler sums up the operations of one map, after an untimed one, by kind. The floor of the convolutions is
+PyTorch's profiler sums up the operations of one map, after an untimed one, by kind. The compiled depthwise kernel
+(`replknet.ops.cpu.direct`) is none of PyTorch's operations and has a line of its own. The floor of the convolutions is
 their nominal FLOPs (taps on padding included) at the rate of a matrix product of 2048×2048, measured just before; the
 rest has none.
 
@@ -11,20 +12,25 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.table import VERSIONS, describe_versions, device_name, merge_rows
 from erf.gradient.contribution import contribution_maps
 from erf.gradient.lean.prepare import prepare
 from replknet import load_model
+from replknet.ops.cpu import direct
 
 KEY = ("model", "size_px", "kind", "device")
 FIELDS = (*KEY, "calls", "time_s", "share", "gflop", "floor_s", *VERSIONS)
 OTHER = "everything else"
+COMPILED = "large depthwise convolutions, compiled kernel"
 # Where the work of a convolution is booked: the transposed form under the general name, that of others only wraps them.
 _CONVOLUTIONS = (
     "aten::mkldnn_convolution",
@@ -34,6 +40,7 @@ _CONVOLUTIONS = (
 )
 _WRAPPER_US = 50
 _KINDS = {
+    COMPILED: COMPILED,
     "aten::copy_": "copies",
     "aten::gelu": "activations",
     "aten::gelu_backward": "activations",
@@ -67,6 +74,24 @@ def convolution_kind(x: Sequence[int], weight: Sequence[int]) -> tuple[str, floa
     return "other convolutions", 2e-9 * x[0] * x[2] * x[3] * weight[0] * weight[1] * taps
 
 
+@contextmanager
+def compiled_kernel_shown() -> Iterator[list[float]]:
+    """Let the profiler see the compiled kernel, under the name `COMPILED`; gives the nominal GFLOP of each call."""
+    convolve = direct._convolve
+    work: list[float] = []
+
+    def shown(kernels: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *, turned: bool) -> Tensor:
+        work.append(2e-9 * x.numel() * weight.shape[2] * weight.shape[3])
+        with record_function(COMPILED):
+            return convolve(kernels, x, weight, bias, turned=turned)
+
+    direct._convolve = shown
+    try:
+        yield work
+    finally:
+        direct._convolve = convolve
+
+
 def measure(model: str, size: int) -> list[dict[str, str]]:
     """One row per kind of operation."""
     network, memory_format = prepare(load_model(model, "random", input_size=size).model)
@@ -74,7 +99,7 @@ def measure(model: str, size: int) -> list[dict[str, str]]:
     image = image.contiguous(memory_format=memory_format)
     contribution_maps(network, image)
     rate = gemm_gflops()
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:
+    with compiled_kernel_shown() as compiled, profile(activities=[ProfilerActivity.CPU], record_shapes=True) as found:
         contribution_maps(network, image)
     seconds, calls, work = defaultdict(float), defaultdict(int), defaultdict(float)
     for event in found.key_averages(group_by_input_shape=True):
@@ -85,6 +110,8 @@ def measure(model: str, size: int) -> list[dict[str, str]]:
         seconds[kind] += 1e-6 * event.self_cpu_time_total
         calls[kind] += event.count
         work[kind] += event.count * gflop
+    if compiled:
+        work[COMPILED] = sum(compiled)
     whole = sum(seconds.values())
     common = {"model": model, "size_px": str(size), "device": device_name("cpu"), **describe_versions("cpu")}
     return [

@@ -7,12 +7,9 @@ from replknet.architectures.replknet import RepLKNet
 from replknet.architectures.stages import StagedNetwork
 from replknet.ops import DepthwiseConv2d
 from replknet.ops.phases import use_phases
+from replknet.ops.used import has_large_depthwise
 
 __all__ = ["optimize", "preferred_memory_format", "use_stock_convolutions"]
-
-# Smallest side from which PyTorch's CPU convolution gains by channels-last in a depthwise layer (12 times at 31×31 on
-# 256² maps, measured on two cores with AVX-512).
-_LARGE_KERNEL = 11
 
 
 def optimize(model: nn.Module) -> nn.Module:
@@ -40,10 +37,7 @@ def optimize(model: nn.Module) -> nn.Module:
 
 def preferred_memory_format(model: nn.Module) -> torch.memory_format:
     """Layout in which a network runs faster: channels-last if it has large depthwise kernels."""
-    depthwise = (m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1)
-    if any(max(conv.kernel_size) >= _LARGE_KERNEL for conv in depthwise):
-        return torch.channels_last
-    return torch.contiguous_format
+    return torch.channels_last if has_large_depthwise(model) else torch.contiguous_format
 
 
 def use_stock_convolutions(model: nn.Module) -> nn.Module:

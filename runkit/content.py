@@ -11,6 +11,7 @@ from runkit.schema import Keywords
 __all__ = [
     "Computation",
     "Count",
+    "DepthwiseKernels",
     "Environment",
     "Interval",
     "IntervalMethod",
@@ -21,6 +22,7 @@ __all__ = [
     "RunHead",
     "Share",
     "SkippedNetwork",
+    "UsedKernels",
     "Weights",
     "WeightsIdentity",
     "normalisation_said",
@@ -136,7 +138,24 @@ class PeakMemory(TypedDict):
     cuda_bytes: int | None
 
 
-class Computation(TypedDict):
+class DepthwiseKernels(TypedDict):
+    """What computed large depthwise convolutions on a CPU."""
+
+    compiled: Annotated[
+        bool, Keywords(description="whether the kernels that this program compiles served; otherwise PyTorch's own did")
+    ]
+    llvmlite: Annotated[str | None, Keywords(description="version of the library that compiled them")]
+
+
+class UsedKernels(TypedDict, total=False):
+    """What of the kernels that ran depends on more than the version of PyTorch."""
+
+    depthwise_kernels: Annotated[
+        DepthwiseKernels, Keywords(description="only of a network with large depthwise kernels on a CPU")
+    ]
+
+
+class Computation(UsedKernels):
     """How a network was run."""
 
     device: str

@@ -261,6 +261,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
     def conclude(
         self, job: RelianceJob, network: _Network, state: dict[str, np.ndarray], loop: "Loop"
     ) -> SuppressedAnswers:
+        from replknet.ops.used import describe_kernels, has_large_depthwise
         from runkit import describe_run
         from runkit.compute.provenance import describe_computation
         from shapebias.network.loading import label_of
@@ -274,6 +275,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
             "seed": config.seed,
             "precision": config.precision,
             **describe_computation(loop, self.device),
+            **describe_kernels(self.device, large_depthwise=has_large_depthwise(network.loaded.model)),
             "weights": network.loaded.record.as_dict(),
             "model_args": network.loaded.model_args,
             "data": {

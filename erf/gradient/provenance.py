@@ -15,6 +15,7 @@ from erf.gradient.theoretical import TheoreticalField
 from erf.measures.sums import Centre
 from erf.options import Config
 from erf.results.content import FieldMaking, FieldUnits, LayerTaken
+from replknet.ops.used import describe_kernels
 from runkit import UserError, describe_run
 from runkit.compute.provenance import describe_computation
 from runkit.compute.rounds import Loop
@@ -57,6 +58,7 @@ def describe_map(
         "layer": job.layer,
         "layer_taken": describe_layer(network.taken),
         **describe_computation(loop, device),
+        **describe_kernels(device, large_depthwise=network.large_depthwise, plain=config.plain),
         "precision_difference": network.precision_difference,
         "weights": network.record.as_dict(),
         "model_args": network.model_args,

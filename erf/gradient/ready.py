@@ -20,6 +20,7 @@ from erf.gradient.positions import CENTRE, Position
 from erf.gradient.precision import is_reduced, number_type, prepare_reduced
 from erf.gradient.theoretical import TheoreticalField, field_and_layer
 from erf.results.content import PrecisionDifference
+from replknet.ops.used import has_large_depthwise
 from replknet.zoo import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord, load_model
 from runkit import UserError
 from runkit.compute.memory import available_memory
@@ -91,6 +92,7 @@ class LoadedNetwork:
         taken: What was taken for the layer that was asked.
         precision_difference: By how much a reduced precision changes the map of one image; None where it is not
             reduced.
+        large_depthwise: Whether it has large depthwise convolutions.
     """
 
     ready: ReadyNetwork
@@ -99,6 +101,7 @@ class LoadedNetwork:
     field: TheoreticalField
     taken: TakenLayer
     precision_difference: PrecisionDifference | None
+    large_depthwise: bool = False
 
 
 def load_network(
@@ -135,6 +138,7 @@ def load_network(
                 black = torch.zeros(1, preprocessing.channels, *question.size)
                 taken = find_feature_map(loaded.model, black, as_layer(question.layer)).taken
     model = loaded.model.to(device=device)
+    large_depthwise = has_large_depthwise(model)
     if is_reduced(precision):
         name, x = _first_input(images, preprocessing, question.size)
         with explained(label, question.size):
@@ -146,7 +150,7 @@ def load_network(
     else:
         prepared, found = prepare(model.to(number_type(precision)), layer=question.layer, plain=plain), None
     ready = ReadyNetwork(prepared, preprocessing, device, precision, label)
-    return LoadedNetwork(ready, record, loaded.model_args, field, taken, found)
+    return LoadedNetwork(ready, record, loaded.model_args, field, taken, found, large_depthwise)
 
 
 def _judge_head(loaded: LoadedModel, question: Question, channels: int, label: str) -> WeightsRecord:

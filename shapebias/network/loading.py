@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from replknet.ops.used import describe_kernels, has_large_depthwise
 from replknet.optimize import optimize
 from replknet.zoo import Preprocessing, ResolvedWeights, WeightsRecord
 from runkit import UserError, describe_run
@@ -145,6 +146,7 @@ def describe_answers(
         "precision": config.precision,
         "precision_check": None if effect is None else cast(PrecisionDifference, asdict(effect)),
         **describe_computation(loop, device),
+        **describe_kernels(device, large_depthwise=has_large_depthwise(network.model)),
         "images_per_second": round(loop.images_per_second, 2),
         "weights": network.record.as_dict(),
         "model_args": network.model_args,

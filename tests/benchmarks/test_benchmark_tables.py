@@ -12,10 +12,11 @@ from torch import nn
 
 from benchmarks import on_gpu, share
 from benchmarks.plot_erf import EXPERIMENTS, exponents, main
-from benchmarks.profile_erf import convolution_kind
+from benchmarks.profile_erf import COMPILED, compiled_kernel_shown, convolution_kind
 from benchmarks.table import merge_rows, percentile
 from benchmarks.turns import Worker, take_turns
 from replknet.ops import DepthwiseConv2d
+from replknet.ops.cpu import direct
 
 ECHO = """
 import time
@@ -173,3 +174,17 @@ def test_share_of_the_large_kernels():
         whole, large = share.times(model, torch.randn(1, 3, 20, 20), clock)
         assert 0 < large < whole
         assert len(clock.spans) == 1
+
+
+def test_the_profile_shows_the_compiled_kernel_and_its_work():
+    pytest.importorskip("llvmlite")
+    x, weight = torch.randn(1, 8, 12, 10), torch.randn(8, 1, 5, 7)
+    before = direct._convolve
+    with compiled_kernel_shown() as work, torch.profiler.profile() as found:
+        direct.forward(x, weight, None)
+        direct.input_grad(x, weight)
+    assert direct._convolve is before
+    assert work == [2e-9 * x.numel() * 35] * 2
+    shown = [event for event in found.key_averages() if event.key == COMPILED]
+    assert [event.count for event in shown] == [2]
+    assert shown[0].self_cpu_time_total > 0

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from replknet.ops.layout import empty_output
 
-__all__ = ["SWITCH", "forward", "input_grad", "ready", "weight_grad"]
+__all__ = ["SWITCH", "forward", "in_use", "input_grad", "ready", "weight_grad"]
 
 _LOG = logging.getLogger(__name__)
 SWITCH = "REPLKNET_CPU_KERNELS"
@@ -59,6 +59,11 @@ def ready() -> bool:
         _LOG.warning("The compiled CPU kernels are left out: they differ from float64 by %.1e", error)
         return False
     return True
+
+
+def in_use() -> bool:
+    """Whether the kernels have been asked for in this process, and can be used; compiles nothing."""
+    return ready.cache_info().currsize > 0 and ready()
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
