@@ -7,7 +7,7 @@ from replknet.architectures.replknet import RepLKNet
 from replknet.architectures.stages import StagedNetwork
 from replknet.ops import DepthwiseConv2d
 from replknet.ops.phases import use_phases
-from replknet.ops.used import has_large_depthwise
+from replknet.used_kernels import has_large_depthwise
 
 __all__ = ["optimize", "preferred_memory_format", "use_stock_convolutions"]
 

@@ -261,7 +261,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
     def conclude(
         self, job: RelianceJob, network: _Network, state: dict[str, np.ndarray], loop: "Loop"
     ) -> SuppressedAnswers:
-        from replknet.ops.used import describe_kernels, has_large_depthwise
+        from replknet.used_kernels import describe_kernels, has_large_depthwise
         from runkit import describe_run
         from runkit.compute.provenance import describe_computation
         from shapebias.network.loading import label_of

@@ -15,7 +15,7 @@ from erf.gradient.theoretical import TheoreticalField
 from erf.measures.sums import Centre
 from erf.options import Config
 from erf.results.content import FieldMaking, FieldUnits, LayerTaken
-from replknet.ops.used import describe_kernels
+from replknet.used_kernels import describe_kernels
 from runkit import UserError, describe_run
 from runkit.compute.provenance import describe_computation
 from runkit.compute.rounds import Loop

@@ -20,7 +20,7 @@ from erf.gradient.positions import CENTRE, Position
 from erf.gradient.precision import is_reduced, number_type, prepare_reduced
 from erf.gradient.theoretical import TheoreticalField, field_and_layer
 from erf.results.content import PrecisionDifference
-from replknet.ops.used import has_large_depthwise
+from replknet.used_kernels import has_large_depthwise
 from replknet.zoo import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord, load_model
 from runkit import UserError
 from runkit.compute.memory import available_memory

@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from replknet.ops.used import describe_kernels, has_large_depthwise
 from replknet.optimize import optimize
+from replknet.used_kernels import describe_kernels, has_large_depthwise
 from replknet.zoo import Preprocessing, ResolvedWeights, WeightsRecord
 from runkit import UserError, describe_run
 from runkit.compute.memory import keep_freed_memory

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from replknet.ops.cpu import direct
-from replknet.ops.used import describe_kernels, has_large_depthwise
+from replknet.used_kernels import describe_kernels, has_large_depthwise
 
 CPU = torch.device("cpu")
 
