@@ -5,9 +5,10 @@ one that cannot be tested, for want of weights or data, with 2.
 """
 
 import argparse
+import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,9 @@ from runkit.files import refuse_unwritable
 from runkit.options import add_formats, add_no_caption
 from runkit.parser import Parser
 
-__all__ = ["build_parser", "main"]
+__all__ = ["USED", "build_parser", "main"]
+
+_logger = logging.getLogger(__name__)
 
 _EXAMPLES = """examples:
   python -m erf.claims --list
@@ -138,9 +141,36 @@ def _choose(asked: Sequence[str], options: Options) -> list[Claim]:
     return [claim for claim in CLAIMS if claim.name in asked or ("all" in asked and can_run(claim))]
 
 
+_FIELDS = ("images", "num_images", "size")
+USED: Mapping[str, tuple[str, ...]] = {
+    "cost": ("size",),
+    "latency": ("table",),
+    "small-maps": ("seeds",),
+    "growth": ("seeds",),
+    "depth": (*_FIELDS, "seeds", "weights"),
+    "training": (*_FIELDS, "seeds"),
+    "dense-prediction": (*_FIELDS, "camvid", "epochs", "seeds"),
+    "shape-bias": ("answers", "data", "num_images", "trained"),
+    **dict.fromkeys(
+        ("shortcut", "reparameterization", "last-stage", "dilation"), (*_FIELDS, "data", "epochs", "seeds")
+    ),
+}
+"""Claim -> the options that its experiment reads, besides those that every claim has."""
+
+
+def _unused(claims: Sequence[Claim], options: Options) -> list[str]:
+    """Options that the user gave and that none of the claims reads."""
+    known = dict.fromkeys(name for names in USED.values() for name in names)
+    given = [name for name in known if getattr(options, name) != getattr(Options(), name)]
+    return [name for name in given if not any(name in USED[claim.name] for claim in claims)]
+
+
 def _run(claims: Sequence[Claim], options: Options, formats: Sequence[str], *, bare: bool = False) -> int:
     """Put claims to the test, one after the other; one that cannot be tested does not stop the others."""
     refuse_unwritable(options.output)
+    if unused := _unused(claims, options):
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in unused)
+        _logger.warning("%s: without effect on %s", names, ", ".join(claim.name for claim in claims))
     failures = Failures()
     tested = []
     for claim in claims:

@@ -1,5 +1,6 @@
 """The paper's claims as commands: what is counted, what is known on paper, and verdicts that can come out both ways."""
 
+import ast
 import csv
 import json
 import math
@@ -14,7 +15,7 @@ from support import ROOT
 
 from claims.catalogue import CLAIMS
 from claims.claim import Options
-from claims.command import _choose, main
+from claims.command import USED, _choose, main
 from claims.experiments import cost, depth, growth, latency, small_maps, training
 from claims.intervals import mean_interval, power_law
 from erf.gradient.theoretical import theoretical_field
@@ -76,6 +77,26 @@ def test_wrong_usage(arguments, message, capsys):
         main(arguments)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_option_that_no_claim_reads_is_warned_of(run):
+    code, _, err = run("small-maps", "--seeds", "1", "--size", "64", "--num-images", "3")
+    assert code == 0
+    assert "--size and --num-images: without effect on small-maps" in err
+
+
+def test_the_options_of_a_claim_are_those_that_its_experiment_reads():
+    def read_in(module: str) -> set[str]:
+        source = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
+        found = {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == "options"}
+        return found | (
+            read_in("claims.experiments.fields") if "measure_fields" in source.partition("def ")[0] else set()
+        )
+
+    everywhere = {"output", "arguments", "device", "overwrite"}
+    for claim in CLAIMS:
+        assert set(USED[claim.name]) == read_in(claim.experiment_path.partition(":")[0]) - everywhere, claim.name
 
 
 def test_the_list_and_the_help_answer_without_torch():
