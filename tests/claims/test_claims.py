@@ -87,12 +87,15 @@ def test_an_option_that_no_claim_reads_is_warned_of(run):
 
 def test_the_options_of_a_claim_are_those_that_its_experiment_reads():
     def read_in(module: str) -> set[str]:
-        source = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
-        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
-        found = {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id == "options"}
-        return found | (
-            read_in("claims.experiments.fields") if "measure_fields" in source.partition("def ")[0] else set()
-        )
+        tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        found = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "options"
+        }
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        measures = any(alias.name == "measure_fields" for node in imports for alias in node.names)
+        return found | (read_in("claims.experiments.fields") if measures else set())
 
     everywhere = {"output", "arguments", "device", "overwrite"}
     for claim in CLAIMS:
