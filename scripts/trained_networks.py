@@ -154,10 +154,16 @@ def draw_curves(records: Sequence[dict[str, Any]]) -> "Figure":
             seen = [(row["epoch"], row["val_top1"]) for row in rows if row["val_top1"] is not None]
             if not seen or seen[-1][0] < len(rows):
                 seen.append((len(rows), record["top1"]))
-            top1.plot(*zip(*seen, strict=True), marker="o", markersize=3, **style)
+            look: dict[str, Any] = {"marker": "o", "markersize": 3}
+            if len(seen) == 1:  # a dot by itself would look as if its line had been forgotten
+                look = {"marker": "D", "markersize": 6, "markerfacecolor": "none", "linestyle": "none"}
+                look["label"] = f"{name}: measured at the end only"
+            top1.plot(*zip(*seen, strict=True), **look, **style)
         loss.set(xlabel="epoch", ylabel="training loss", xlim=(0, None))
         top1.set(xlabel="epoch", ylabel="top-1 on validation images (%)", xlim=(0, None))
         loss.legend(frameon=False)
+        if top1.get_legend_handles_labels()[1]:
+            top1.legend(frameon=False, loc="lower right")
     return figure
 
 

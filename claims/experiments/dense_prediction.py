@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from claims.claim import Experiment, Measurement, Options, Row, Verdict, rows_of
-from claims.experiments.fields import FIELD_OF_TRAINED, field_row, measure_fields
+from claims.experiments.fields import FIELD_OF_TRAINED, field_errors, field_interval, field_row, measure_fields
 from claims.intervals import LEVEL, mean_interval, top1_half_interval
 from runkit import UserError, list_differences, load_json, save_json
 
@@ -57,6 +57,7 @@ def _measure(options: Options) -> Measurement:
                     "top1": card["top1"],
                     "val_images": card["data"]["val_images"],
                     **{key: sides[key] for key in FIELD_OF_TRAINED},
+                    **field_interval(sides),
                 }
             )
     settings = {"networks": NETWORKS, "seeds": seeds, "schedule": asdict(schedule)}
@@ -165,10 +166,19 @@ def _draw(rows: Sequence[Row]) -> "Figure":
                 markersize=3.5,
                 linewidth=1,
             )
-            field.plot(row["mass_side_50_px"], y, "D", color=COLOURS[2], markersize=3.5)
+            field.errorbar(
+                row["mass_side_50_px"],
+                y,
+                xerr=field_errors(row),
+                fmt="D",
+                color=COLOURS[2],
+                markersize=3.5,
+                linewidth=1,
+            )
         dense.set_xlabel("mIoU on CamVid (points),\n95% over test images, one mark per seed")
         classes.set_xlabel("top-1 on Imagenette (%),\n95% over validation images")
-        field.set_xlabel(f"side holding half of the field\n(pixels, of {rows[0]['size_px']})")
+        over = ", 95% over images" if any(map(field_errors, rows)) else ""
+        field.set_xlabel(f"side holding half of the field\n(pixels, of {rows[0]['size_px']}){over}")
         for ax in (dense, classes, field):
             ax.set(ylim=(len(names) - 0.5, -0.5))
             ax.set_yticks(range(len(names)), [name.partition(".")[0] for name in names])

@@ -15,7 +15,16 @@ from replknet.weights.sources import WeightsUnavailable
 from replknet.zoo import resolve_weights
 from runkit import UserError
 
-__all__ = ["FIELD_OF_TRAINED", "area_at_half", "field_row", "mass_area_at_half", "measure_fields", "trained_or_random"]
+__all__ = [
+    "FIELD_OF_TRAINED",
+    "area_at_half",
+    "field_errors",
+    "field_interval",
+    "field_row",
+    "mass_area_at_half",
+    "measure_fields",
+    "trained_or_random",
+]
 
 FIELD_OF_TRAINED = ("size_px", "area_ratio_50", "mass_area_ratio_50", "mass_side_50_px")
 """What a claim that trains networks keeps of `field_row`."""
@@ -102,6 +111,20 @@ def field_row(result: ErfResult, seed: int) -> Row:
         "rms_radius_px": _number(result.measured.values["rms_radius_px"].estimate),
         "theoretical_side_px": result.theoretical_side,
     }
+
+
+def field_interval(field: Row) -> Row:
+    """The interval over images of the side in a `field_row`, under names that do not meet those of other measures."""
+    return {"mass_side_50_low_px": field["low"], "mass_side_50_high_px": field["high"]}
+
+
+def field_errors(row: Row) -> list[list[float]] | None:
+    """What matplotlib's `errorbar` takes as the side's interval; None of a single image, and of rows without it."""
+    low, high = row.get("mass_side_50_low_px"), row.get("mass_side_50_high_px")
+    if low is None or high is None:
+        return None
+    side = row["mass_side_50_px"]
+    return [[max(0.0, side - low)], [max(0.0, high - side)]]
 
 
 def _number(value: np.ndarray | float) -> float | None:

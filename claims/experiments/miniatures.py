@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from claims.claim import Experiment, Measurement, Options, Row, Verdict, rows_of
-from claims.experiments.fields import FIELD_OF_TRAINED, field_row, measure_fields
+from claims.experiments.fields import FIELD_OF_TRAINED, field_errors, field_interval, field_row, measure_fields
 from claims.experiments.mobilenet import VARIANTS
 from claims.intervals import mean_interval, top1_half_interval
 from runkit import UserError, list_differences, load_json
@@ -56,6 +56,7 @@ def _measure(claim: str, networks: Sequence[str], options: Options) -> Measureme
                     "val_images": card["data"]["val_images"],
                     "parameters": card["parameters"],
                     **{key: field[key] for key in FIELD_OF_TRAINED},
+                    **field_interval(field),
                 }
             )
             records.append(result.provenance["weights"])
@@ -141,9 +142,12 @@ def _draw(rows: Sequence[Row]) -> "Figure":
                 markersize=4,
                 linewidth=1.2,
             )
-            field.plot(row["mass_side_50_px"], y, "o", color=color, markersize=4)
+            field.errorbar(
+                row["mass_side_50_px"], y, xerr=field_errors(row), fmt="o", color=color, markersize=4, linewidth=1.2
+            )
         accuracy.set_xlabel("top-1 accuracy (%), 95% intervals over validation images")
-        field.set_xlabel(f"side of the square holding half of the map,\nof {rows[0]['size_px']} pixels")
+        over = ", 95% intervals over images" if any(map(field_errors, rows)) else ""
+        field.set_xlabel(f"side of the square holding half of the map,\nof {rows[0]['size_px']} pixels{over}")
         for ax in (accuracy, field):
             ax.set(ylim=(len(names) - 0.5, -0.5))
             ax.set_yticks(range(len(names)), [name.partition("_")[2].replace("_", " ") for name in names])

@@ -46,7 +46,7 @@ SHARES = tuple(percent / 100 for percent in range(1, 100))
 """Shares that the slider can be set to."""
 _START = 0.5
 _LOWEST = -4  # decades, as in the figures
-_MAX_SIDE = 512  # pixels of an embedded map
+_MAX_SIDE = 320  # pixels of an embedded map: about as many as a page shows, so that a browser scales it but little
 _READINGS = 64  # places at which a curve can be read off, at most
 
 
@@ -141,11 +141,15 @@ def _numbers(area: SquareArea) -> dict[str, Any]:
 
 
 def _picture(contribution: np.ndarray) -> str:
-    """The map as a PNG of 256 colours in a data URI, in decades; large maps in means of blocks."""
-    factor = max(1.0, max(contribution.shape) / _MAX_SIDE)
+    """The map as a PNG of 256 colours in a data URI, in decades.
+
+    Large maps are made smaller by a whole factor and smoothed on the way: their fine grid, which comes from the strides
+    of the network, would make a cross-hatch with the pixels of a screen.
+    """
+    factor = -(-max(contribution.shape) // _MAX_SIDE)
     height, width = (round(n / factor) for n in contribution.shape)
     shares = Image.fromarray((contribution / contribution.max()).astype(np.float32))
-    blocks = np.asarray(shares.resize((width, height), Image.Resampling.BOX))
+    blocks = np.asarray(shares.resize((width, height), Image.Resampling.BILINEAR))
     levels = np.log10(np.maximum(blocks, 10.0**_LOWEST)) / -_LOWEST + 1  # of the largest pixel, not the largest block
     image = Image.fromarray(np.rint(levels * 255).clip(0, 255).astype(np.uint8))
     image.putpalette(colour_map()(np.arange(256), bytes=True)[:, :3].tobytes())

@@ -43,6 +43,19 @@ def test_shortcuts_are_judged_by_what_a_large_kernel_gains_with_them():
     assert verdict.findings["contrast"]["points"] == pytest.approx(0.77 + 14.69)
 
 
+def test_fields_have_their_interval_over_images_where_it_is_known():
+    row = {"network": "mobilenetv2n_k3", "seed": 0, "epochs": 6, "top1": 70.0, "val_images": 100, "size_px": 256}
+    row |= {"mass_side_50_px": 50.0}
+    bounds = {"mass_side_50_low_px": 45.0, "mass_side_50_high_px": 52.0}
+    field = miniatures._draw([row | bounds]).axes[1]
+    (whisker,) = field.collections
+    assert [x for x, _ in whisker.get_segments()[0]] == [45.0, 52.0]
+    assert "95% intervals over images" in field.get_xlabel()
+    older = miniatures._draw([row]).axes[1]
+    assert not older.collections
+    assert "95%" not in older.get_xlabel()
+
+
 def test_without_data_nothing_is_trained():
     with pytest.raises(UserError, match="give --data DIR"):
         miniatures.SHORTCUT.measure(Options())
@@ -99,7 +112,9 @@ def test_networks_are_trained_once_and_measured(ten_classes, photo_folder, tmp_p
     assert [row["network"] for row in first.rows] == networks
     assert all(0 <= row["top1"] <= 100 and row["mass_side_50_px"] > 0 for row in first.rows)
     assert not any(record["random"] for record in first.weights)
-    assert miniatures._draw(first.rows).axes[1].get_xlabel().endswith("of 64 pixels")
+    drawn = miniatures._draw(first.rows).axes[1]
+    assert "of 64 pixels" in drawn.get_xlabel()
+    assert len(drawn.collections) == 2  # an interval each
     monkeypatch.setattr("replknet.train.train", None)  # would fail if anything were trained again
     assert miniatures._measure("dilation", networks, options).rows == first.rows
     with pytest.raises(UserError, match="is of another training"):

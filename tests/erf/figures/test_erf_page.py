@@ -61,22 +61,39 @@ def test_pictures_share_one_scale_of_four_decades(results, body):
     assert levels[2].min() > 250  # nearly even: all but the colour of the maximum
 
 
-def test_a_large_map_is_shown_in_means_of_blocks_and_measured_in_full(results, tmp_path):
+def test_a_large_map_is_shown_smoothed_and_measured_in_full(results, tmp_path):
     """Also: a file of schema 1 has no sums of each image, hence no intervals and no bands."""
     contribution = np.full((1024, 1024), 1e-3)
-    contribution[512:514, 512:514] = [[1.0, 0.02], [0.01, 0.01]]
+    contribution[512:516, 512:516] = 1.0
     large = replace(results[0], contribution=contribution, sums=None, image_names=())
     body = describe_maps([large], tmp_path, tmp_path / "report.html").body
     (picture,) = re.findall(r'<img src="data:image/png;base64,([^"]+)"', body)
     level = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
-    assert level.shape == (512, 512)
-    assert level[256, 256] == round(255 * (np.log10(1.04 / 4) / 4 + 1))
+    assert level.shape == (256, 256)  # a whole factor smaller
+    assert level[128, 128] == level.max() > 235  # of 255: the mean of a block and its neighbours
+    assert level[128, 127] == level[127, 128] > round(255 / 4)
     assert level[0, 0] == round(255 / 4)
     data = json.loads(re.search(r'id="squares-data">(.*?)</script>', body)[1])
     assert data["maps"][0]["size"] == [1024, 1024]
     assert data["maps"][0]["sides"]["mass"] == [area.side_px for area in mass_area(contribution, SHARES)]
     assert "-band" not in body
     assert "[" not in re.sub(r"<script.*", "", body, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("side", [512, 1024])
+def test_the_grid_of_strides_makes_no_cross_hatch(results, tmp_path, side):
+    distance = np.arange(side) - side // 2
+    smooth = np.exp(-((distance / (side / 5)) ** 2))[:, None] * np.exp(-((distance / (side / 5)) ** 2))
+    grid = 1 + 0.9 * np.cos(2 * np.pi * np.arange(side) / (side // 256 * 1.5))
+    levels = []
+    for contribution in (smooth, smooth * grid * grid[:, None]):
+        one = replace(results[0], contribution=contribution, sums=None, image_names=())
+        body = describe_maps([one], tmp_path, tmp_path / "report.html").body
+        (picture,) = re.findall(r'<img src="data:image/png;base64,([^"]+)"', body)
+        levels.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))).astype(float))
+    middle = slice(96, 160)
+    steps = [np.abs(np.diff(level[middle, middle], axis=1)).mean() for level in levels]
+    assert steps[1] < steps[0] + 12  # of 255; means of blocks alone leave more than twice as much
 
 
 def test_random_weights_and_sources_are_named(results, body, tmp_path):
