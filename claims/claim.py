@@ -16,7 +16,7 @@ __all__ = ["Claim", "Experiment", "Measurement", "Options", "Row", "Verdict", "r
 
 Row = dict[str, Any]
 _TABLE = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "depthwise.csv"
-"""Of this repository; where the package is installed without it, `--table` has to name one."""
+"""The table of this repository; if the package was installed without it, `--table` has to name one."""
 
 
 @dataclass(frozen=True)

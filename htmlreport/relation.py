@@ -30,7 +30,7 @@ FIELDS = {
 }
 """How the size of a field is read from a file: scale-free, or as published."""
 FEW = 10
-"""With fewer networks than this, a rank correlation says next to nothing."""
+"""With fewer networks than this, a rank correlation says almost nothing."""
 _FEWEST = 3
 _SAME = ("model", "weights", "precision", "plain")  # in which the fields of networks may differ
 

@@ -167,7 +167,7 @@ def _short(name: str) -> str:
 
 
 def _sha256_of_code(factory: Any) -> str | None:
-    """Of the file that the function stands in; None where that is not known."""
+    """SHA-256 of the file that defines the function; None if the file is not known."""
     while isinstance(factory, functools.partial):
         factory = factory.func
     try:

@@ -169,7 +169,7 @@ ModelArguments = Annotated[Mapping[str, Any], Keywords(description="what the net
 
 
 class Normalisation(TypedDict, total=False):
-    """By what images are normalised, where the user said it."""
+    """The normalisation of the images that the user asked for; it has only what was given."""
 
     mean: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
     std: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]

@@ -32,7 +32,7 @@ CAPTION_SIZE = 6.0  # points
 _LINE = 1.4  # line spacing
 _MOST_NAMED = 8  # names in a caption
 _EDGE = 0.06  # inches around a caption
-_LEGIBLE = 5.6  # points: a text is broken before it becomes smaller
+_LEGIBLE = 5.6  # points: a text is broken into lines before it is set smaller than this
 _PIECE = r"[^_.\-/ ]*[_.\-/ ]?"
 
 

@@ -71,9 +71,9 @@ class Form:
 
 
 FRACTION = Form()
-"""Of accuracies, shape bias and the like, which lie between 0 and 1."""
+"""How accuracies, shape bias and the like are written; they lie between 0 and 1."""
 DIFFERENCE = Form(signed=True)
-"""Of differences of such numbers."""
+"""How differences of such numbers are written."""
 
 
 def difference_cells(difference: float, low: float, high: float) -> tuple[str, str]:

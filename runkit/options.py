@@ -66,7 +66,7 @@ class Console:
 
     @property
     def level(self) -> int:
-        """Of the packages' loggers."""
+        """The level of the packages' loggers."""
         return logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
 
 

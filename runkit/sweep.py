@@ -1,6 +1,6 @@
-"""The course of a run, the same for every tool.
+"""The course of a run, which is the same for every tool.
 
-A tool gives its hooks (`Tool`), and `run_sweep` lives them for every network that was asked for:
+A tool defines hooks (`Tool`), and `run_sweep` calls them for every network that was asked for:
 
     list the jobs -> is a result finished? -> are the network's outputs saved? -> is there progress? -> compute
     -> save the outputs -> measure and write -> discard the progress -> say where the files are
@@ -84,7 +84,7 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
 
     config: RunOptions
     program: str
-    """Of messages and provenance, such as `erf.visualize`."""
+    """Name of the command in messages and provenance, such as `erf.visualize`."""
     verb: str = "compute"
     """What a dry run says would be done with a network."""
 
@@ -256,7 +256,7 @@ class Swept(Generic[_Result]):
 
 
 def run_sweep(tool: Tool[_Job, _Network, _State, _Outputs, _Result]) -> Swept[_Result]:
-    """Live the run of every network asked for; one that fails does not stop the others.
+    """Run every network that was asked for; one that fails does not stop the others.
 
     Under torchrun the ranks share the images, and rank 0 alone reads and writes results.
 
@@ -440,7 +440,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         state = tool.compute(job, network, loop)
         try:
             return world.only_main(lambda: tool.conclude(job, network, state, loop))
-        except UserError:  # all images were dealt with: there is nothing to go on with
+        except UserError:  # all images have been processed, so there is nothing to continue with
             world.only_main(lambda: discard_progress(path, identity))
             raise
 

@@ -135,7 +135,7 @@ def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
     asked = split_probabilities(config) if recorded else config.parts
     if config.stimuli is not None:
         find_all_stimuli({part.experiment: part.stimuli for part in asked}, find=read_stimuli)
-    # people first: what is wrong with them should be known before the long work
+    # people first: an error in their answers should be known before the long work begins
     parts = [_Part(part, ResultFolder.of(part.output, part.experiment), find_people(part), ()) for part in asked]
     if recorded:
         parts = [replace(part, observers=measure_probabilities(part.config, part.folder)) for part in parts]

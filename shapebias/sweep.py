@@ -138,7 +138,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         return asked
 
     def _take_some(self, stimuli: Stimuli) -> Stimuli:
-        """At most --num-images of them."""
+        """The stimuli, or as many of them as `--num-images` says."""
         number = self.config.num_images
         if number is not None and stimuli and number > len(stimuli):
             what = stimuli.experiment.what
@@ -238,7 +238,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         )
         if config.precision == "float32":
             return network
-        # of all experiments now: the network is not float32 any more when the next one's turn comes
+        # done for all experiments now, because the network is no longer in float32 at the next one
         effects = find_precision_effects(network, config.precision, self.stimuli, self.reader, name=job.network)
         return replace(network, precision_effects=effects)
 

@@ -126,7 +126,7 @@ def _judge(rows: Sequence[Row]) -> Verdict:
     top1 = large[0]["top1"] - small[0]["top1"]
     leads = [one["miou"] - other["miou"] - top1 for one, other in zip(large, small, strict=True)]
     mean, low, high = mean_interval(leads)
-    if low is not None and high is not None:  # of the seeds; the images of top-1 are drawn, too
+    if low is not None and high is not None:  # the interval of the seeds; that of the images of top-1 is added
         half = math.hypot(high - mean, *(top1_half_interval(one[0]) for one in (large, small)))
         low, high = mean - half, mean + half
     holds = None if low is None or high is None else True if low > 0 else False if high < 0 else None

@@ -70,7 +70,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _judge(rows: Sequence[Row]) -> Verdict:
-    """By our operator: PyTorch's is what the paper improves on."""
+    """Times are those of our operator, because PyTorch's is the one that the paper improves on."""
     exponents: dict[str, dict[str, float]] = {}
     spans: dict[str, list[float]] = {}
     slower: list[bool] = []

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DILATION", "LAST_STAGE", "REPARAMETERIZATION", "SHORTCUT"]
 
 EPOCHS = 6
-# small images for a CPU, and few epochs want no CutMix
+# small images for a CPU; with few epochs, CutMix does not help
 RECIPE: dict[str, Any] = {"start_size": 48, "size": 96, "size_step": 16, "test_size": 96, "cutmix_prob": 0.0}
 SEEDS = 1
 ERF_SIZE = 256

@@ -15,7 +15,7 @@ __all__ = [
 ]
 
 WARNING_COLOUR = "#d1495b"
-"""Of random weights."""
+"""Colour of the words that mark random weights."""
 
 
 _SQUARES = {

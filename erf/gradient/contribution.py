@@ -120,7 +120,7 @@ def contribution_maps(
         x = x.contiguous(memory_format=prepared.memory_format)
         try:
             return central_gradients(prepared.network, x, layer=layer).maps
-        except LayerError:  # of a copy, whose functions may hold on to the network's own modules
+        except LayerError:  # raised by a copy, whose functions may still refer to the network's own modules
             return central_gradients(model, x, layer=layer).maps
 
 
@@ -208,7 +208,7 @@ def _gradients(model: nn.Module, images: torch.Tensor, layer: Layer, position: P
             stops = found.call is not None or not is_module_name(model, found)
             if stops or _OVERWRITTEN not in str(error.__cause__):
                 raise
-            # what comes after the layer writes over what its gradient needs: stop there
+            # code after the layer overwrites tensors that its gradient needs, so stop at the layer
             height, width, gradient = _central(model, x, x.clone(), replace(found, call=0), position)
     return CentralGradients(gradient.relu_().sum(1).to("cpu", torch.float64), (height, width))
 

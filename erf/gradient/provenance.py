@@ -22,7 +22,7 @@ from runkit.compute.rounds import Loop
 
 __all__ = ["describe_layer", "describe_map", "describe_units"]
 
-_ROUNDING = 1e-4  # of the largest value; convolutions by Fourier transforms leave some everywhere
+_ROUNDING = 1e-4  # share of the largest value; convolutions by Fourier transforms leave rounding errors everywhere
 
 
 def describe_map(

@@ -30,7 +30,7 @@ __all__ = ["LoadedNetwork", "Question", "ReadyNetwork", "check_size", "explained
 
 _logger = logging.getLogger(__name__)
 _BYTES_PER_PIXEL = 3 * (1 + 4 + 4) + 8 + 8
-"""Of an image, its normalised form and gradient in three colours, its map, and the sum of maps; without a network."""
+"""Memory of an image, of its normalised form and gradient in three colours, of its map and of the sum of maps."""
 
 
 @dataclass(frozen=True)

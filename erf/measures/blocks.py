@@ -35,7 +35,7 @@ def entropy_area(contribution: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class BlockMeasures:
-    """Of B choices of images.
+    """Measures of B choices of images.
 
     Attributes:
         participation_area_px, entropy_area_px: (B,), without the noise of the mean.

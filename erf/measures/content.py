@@ -70,7 +70,7 @@ class RadialProfile(TypedDict):
 
 
 class Gaussian(TypedDict):
-    """A round Gaussian round the centre pixel, fitted by least squares."""
+    """A circular Gaussian around the centre pixel, fitted by least squares."""
 
     gaussian_sigma_px: Annotated[
         float | None, Keywords(minimum=0, description="width of the best round Gaussian round the centre pixel")

@@ -91,7 +91,7 @@ def ring_mass(values: np.ndarray, centre: Centre | None = None) -> np.ndarray:
 
 
 def _square_area(values: np.ndarray, thresholds: Sequence[float], centre: Centre | None) -> list[SquareArea]:
-    """Smallest squares of side 3, 5, 7, ... round a pixel that hold more than each share, no larger than the map."""
+    """Smallest squares of side 3, 5, 7, ... around a pixel that hold more than each share, no larger than the map."""
     for threshold in thresholds:
         if not 0.0 < threshold < 1.0:
             raise ValueError(f"threshold {threshold} must lie between 0 and 1")

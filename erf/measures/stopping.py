@@ -39,5 +39,5 @@ def is_narrow(side: Value, share: float) -> bool:
 
 
 def shuffled(count: int) -> Sequence[int]:
-    """An order of that many images, the same every time: the first of them stand for all of them."""
+    """A shuffled order of that many images, the same in every run, so that the first ones represent all of them."""
     return [int(index) for index in np.random.default_rng(_ORDER_SEED).permutation(count)]

@@ -209,7 +209,7 @@ def _name_of(quantity: Quantity, threshold: float | None) -> str:
 
 
 def _words(value: Resampled) -> list[str]:
-    """Value and interval, to be read."""
+    """Value and interval as text for readers."""
     low, high = map(_word, value.interval())
     return [_word(value.estimate), "–" if low == high == "–" else f"{low} to {high}"]
 

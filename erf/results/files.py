@@ -51,9 +51,9 @@ __all__ = [
 ]
 
 _BESIDE = (".json", ".pdf", ".png", ".svg")
-"""Endings of what lies next to a result's `.npz`."""
+"""Endings of the files that lie next to a result's `.npz`."""
 _PART = re.compile(r"\.(?:maps(?=\.npz$)|(?:maps|overlay)(?=\.(?:pdf|png|svg)$))")
-"""In the names of what is made of single images."""
+"""The part of a file's name that marks the maps of single images and their sheets."""
 
 
 @dataclass(frozen=True)

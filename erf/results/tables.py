@@ -38,7 +38,7 @@ __all__ = [
 Row = dict[str, Any]
 Columns = tuple[tuple[str, float | None, str, Form], ...]
 _PERCENT = Form(1, factor=100, unit="%")
-# what stands in tables to be read: measure, threshold or None, heading, format of the number
+# the columns of tables for readers: measure, threshold or None, heading, format of the number
 COLUMNS: Columns = (
     ("mass_area_ratio", 0.5, "50% of mass", _PERCENT),
     ("mass_area_ratio", 0.9, "90% of mass", _PERCENT),
@@ -99,7 +99,7 @@ def read_columns(words: Sequence[str]) -> Columns:
 
 
 def _column(name: str, threshold: float | None) -> tuple[str, float | None, str, Form]:
-    """The column of a measure: as the usual tables show it, or by its own words."""
+    """The column of a measure: the one of the usual tables, or else one with the measure's own name."""
     for column in (*_PUBLISHED_IN_LATEX, *COLUMNS):
         if column[:2] == (name, threshold):
             return column
@@ -140,7 +140,7 @@ def write_tables(results: Sequence[ErfResult], stem: Path, *, tex_columns: Colum
 
 
 def comparison_files(folder: Path, formats: Sequence[str]) -> list[Path]:
-    """What a run with several results writes besides; `-differences.csv` only where two are of the same images."""
+    """The further files of a run with several results; `-differences.csv` only if two are of the same images."""
     pictures = [folder / f"{name}.{suffix}" for name in ("comparison", "comparison-curves") for suffix in formats]
     return _table_files(folder / "comparison") + pictures
 
@@ -177,7 +177,7 @@ def area_rows(result: ErfResult) -> list[Row]:
 
 
 def measure_rows(result: ErfResult) -> list[Row]:
-    """Every measure with its interval, one row per and for each threshold."""
+    """Every measure with its interval: one row per measure, or one per threshold of the measure."""
     head, values = _head(result), result.measured.values
     return [
         {**head, **_labels(name, quantity, threshold), **_numbers("value", part)}
@@ -188,7 +188,7 @@ def measure_rows(result: ErfResult) -> list[Row]:
 
 
 def summary(result: ErfResult) -> Row:
-    """What `--json` says of a result: what it is of, and every measure, undefined numbers as None."""
+    """What `--json` prints for a result: the network and images, and every measure; undefined numbers are None."""
     numbers = ("measure", "threshold", "unit", "value", "low", "high")
     head = {**_head(result), "layer_taken": result.provenance.get("layer_taken")}
     if note := note_on_intervals([result]):
@@ -205,7 +205,7 @@ def are_paired(first: ErfResult, second: ErfResult) -> bool:
 
 
 def difference_rows(first: ErfResult, second: ErfResult) -> list[Row]:
-    """First minus second in every measure but the orientation, with the interval of resampling both alike."""
+    """First minus second in every measure except the orientation, with intervals from the same resamples of images."""
     ours, theirs = first.measured.values, second.measured.values
     return [
         {

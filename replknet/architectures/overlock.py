@@ -253,7 +253,7 @@ def _half(x: Tensor, kernels: Tensor, bias: Tensor, side: int) -> Tensor:
 
 
 def _places(size: int, side: int, device: torch.device) -> Tensor:
-    """Of each of `size` pixels and each of the `side` in its window: how far it is off, from 0 to 2 · (side - 1)."""
+    """Offset between each of `size` pixels and each of the `side` pixels in its window, from 0 to 2 · (side - 1)."""
     pixels = torch.arange(size, device=device)
     start = (pixels - side // 2).clamp(0, size - side)
     return start[:, None] + torch.arange(side, device=device) - pixels[:, None] + (side - 1)

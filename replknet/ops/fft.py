@@ -47,7 +47,7 @@ def _unrolled(length: int, pad: int, side: int) -> list[tuple[slice, slice]]:
 
 
 def _conjugate(spectrum: Tensor) -> Tensor:
-    """In place. `Tensor.conj` only sets a flag, which products overlook when AOTAutograd runs the operator."""
+    """Conjugate in place: `Tensor.conj` only sets a flag, which products overlook if AOTAutograd runs the operator."""
     return spectrum.conj_physical_()
 
 

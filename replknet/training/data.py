@@ -87,7 +87,7 @@ class Folders:
             batches = DataLoader(files, batch_size=_DECODED_AT_ONCE, num_workers=self.workers)
             self._held = torch.cat([batch.to(device) for batch in batches])
             if device.type == "cuda":
-                torch.cuda.synchronize(device)  # trainings side by side read them on streams of their own
+                torch.cuda.synchronize(device)  # trainings that run side by side read them on their own streams
         return self._held
 
 

@@ -63,7 +63,7 @@ def train_together(
     alone = len(trainings) == 1 or trainings[0].device.type != "cuda"
     streams = [None if alone else torch.cuda.Stream(one.device) for one in trainings]
     if not alone:
-        torch.cuda.synchronize()  # what was made on the default stream is there for the others
+        torch.cuda.synchronize()  # wait until the tensors made on the default stream are there for the other streams
     done: dict[int, Trained] = {}
     while len(done) < len(courses):
         for number, (course, stream) in enumerate(zip(courses, streams, strict=True)):

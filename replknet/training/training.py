@@ -93,9 +93,9 @@ class Training:
         self.loss = SoftTargetCrossEntropy()
         self.log: list[dict[str, float | None]] = []
         self.begun = {"step": 0, "loss": 0.0, "seconds": 0.0}
-        """Of the epoch under way: steps done, sum of their losses, time they took."""
+        """The current epoch so far: the number of steps, the sum of their losses, and the time that they took."""
         self._unread: list[torch.Tensor] = []
-        """Losses that are not in that sum yet: to read one means to wait for the device."""
+        """Losses that are not in that sum yet, because reading one means waiting for the device."""
 
     @property
     def stem(self) -> str:

@@ -203,7 +203,7 @@ def _load(path: Path) -> Any:
             f"{path} wants to run code when read ({wanted[1]}) and was not loaded; "
             "save its state dict alone: torch.save(model.state_dict(), ...)"
         ) from error
-    except Exception as error:  # torch and safetensors raise many kinds for a damaged file; none is worth a traceback
+    except Exception as error:  # torch and safetensors raise many kinds of errors for a damaged file
         text = str(error).strip()
         reason = text.splitlines()[0][:200] if text else type(error).__name__
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}") from error
@@ -251,7 +251,7 @@ def _check_zip(path: Path) -> None:
     """Find the damage of a checkpoint that is a zip file; PyTorch looks at no checksum, and other forms have none."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            # of a file marked as a folder PyTorch reads nothing, and returns whatever is in memory
+            # if an entry is marked as a folder, PyTorch reads nothing and returns uninitialised memory
             marked = (part.filename for part in archive.infolist() if part.external_attr & 0x10 and not part.is_dir())
             if damaged := next(marked, None) or archive.testzip():
                 raise ValueError(f"its part {damaged} is damaged")

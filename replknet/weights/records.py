@@ -105,11 +105,11 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        """Of the images that the network takes."""
+        """Number of channels of the images that the network takes."""
         return len(self.mean)
 
     def normalised_by(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> "Preprocessing":
-        """With another mean or deviation, one number or one per channel; None leaves it as it is.
+        """The same with another mean or deviation: one number, or one per channel; None keeps the present one.
 
         Raises: UserError for another number of them.
         """

@@ -36,7 +36,7 @@ def choose_device(name: str = "auto") -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if "Expected one of" in reason:  # and then come all that PyTorch may ever be built for
+        if "Expected one of" in reason:  # after these come all other devices that PyTorch knows
             reason = "PyTorch knows no such device; take cpu, cuda or cuda:1"
         raise UserError(f"--device {name} cannot be used: {reason}") from error
     return device

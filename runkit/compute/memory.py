@@ -64,7 +64,7 @@ class Batches:
                 if not is_out_of_memory(error):
                     raise
                 reason = (str(error).splitlines() or ["MemoryError"])[0]
-            # out of the handler, where the error's traceback would keep the tensors alive
+            # outside of the handler, in which the error's traceback would keep the tensors alive
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
             if len(batch) == 1:
@@ -90,7 +90,7 @@ def fitting_batch_size(run_one: Callable[[], object], device: torch.device, *, l
     """
     if limit == 1:
         return 1
-    run_one()  # what is allocated once only, such as workspaces, is no image's
+    run_one()  # memory that is allocated only once, such as workspaces, does not count as that of an image
     reset_peak_memory(device)
     before = torch.cuda.memory_allocated(device) if device.type == "cuda" else _resident("VmRSS")
     run_one()

@@ -74,7 +74,7 @@ def _decompress(archive: Path, plain: Path, max_bytes: int) -> Path:
 def _extract(plain: Path, tree: Path) -> None:
     with tarfile.open(plain, "r:") as tar:
         tar.extractall(tree, filter=_data_only)
-        # `tarfile` takes a damaged header for the end; after the last member come at least two blocks, of zeros alone
+        # `tarfile` mistakes a damaged header for the end; a whole archive ends in at least two blocks of zeros
         with plain.open("rb") as file:
             file.seek(tar.offset)
             rest = file.read()

@@ -26,7 +26,7 @@ from runkit.console import UserError, is_quiet
 from runkit.fetch.manifest import check_remembered, remember_sha256
 from runkit.files import sha256_of_file
 
-if TYPE_CHECKING:  # a tenth of a second that runs without a download are spared
+if TYPE_CHECKING:  # imported at run time only for a download, since it takes a tenth of a second
     from requests import Response
 
 __all__ = ["PATIENCE", "DownloadError", "Patience", "cannot_reach", "download", "locked"]
@@ -34,7 +34,7 @@ __all__ = ["PATIENCE", "DownloadError", "Patience", "cannot_reach", "download", 
 _logger = logging.getLogger(__name__)
 _HEADERS = {"User-Agent": "replknet-analysis", "Accept-Encoding": "identity"}
 _CHUNK = 1 << 17
-_answers: dict[str, str | None] = {}  # host -> why it cannot be reached, for the rest of the process: one wait
+_answers: dict[str, str | None] = {}  # host -> why it cannot be reached, found out once in a process
 
 
 class DownloadError(UserError):
@@ -168,7 +168,7 @@ class _PartialFile:
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # there is none, or it was not written whole
             note = json.loads(self._note.read_text(encoding="utf-8"))
             self._validator = note["validator"]
-            # without a validator only a whole SHA-256 will tell that all bytes belong together
+            # without a validator, only the SHA-256 of the whole file shows that all bytes belong together
             belongs = note["url"] == url and bool(self._validator or len(sha256 or "") == 64)
         if not belongs:
             self.discard()

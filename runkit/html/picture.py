@@ -62,7 +62,7 @@ def _write_svg(figure: Figure) -> ElementTree.Element:
         element.tail = "\n" if element.tag == "g" else ""
         element.attrib = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
     for shape in root.iterfind(".//defs/path"):
-        shape.attrib.pop("style", None)  # a marker's own: each place where it stands has the same, which may change
+        shape.attrib.pop("style", None)  # each use of the marker has the same style, and may change it
     for child in list(root):
         if child.tag == "metadata" or (child.tag == "defs" and child.find("style") is not None):
             root.remove(child)

@@ -358,4 +358,4 @@ _TRIALS_SHA256 = {
     "eidolonIII": "7c92af4dc2822f5af5e1ffc2cce85cfae49e6773951d46678df0bed2612bbaf8",
     "uniform-noise": "9ceff5725f1fa5d5293a1b7dd0ebd8b9976a19cbedf445a5228351303e468ecd",
 }
-"""Of the published lists; see `Answers._trials_sha256`."""
+"""SHA-256 of the published list of trials of each dataset; see `Answers._trials_sha256`."""

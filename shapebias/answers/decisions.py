@@ -69,6 +69,6 @@ def decide_among_all(probabilities: np.ndarray, *, classes: ClassMap = IMAGENET_
 
 
 def count_ties(probabilities: np.ndarray, *, aggregation: str = "mean", classes: ClassMap = IMAGENET_1K) -> int:
-    """In how many rows of probabilities (N, C) two or more categories share the highest score exactly."""
+    """Number of rows of probabilities (N, C) in which two or more categories share exactly the highest score."""
     scores = aggregate_categories(probabilities, aggregation=aggregation, classes=classes)
     return int(((scores == scores.max(axis=-1, keepdims=True)).sum(axis=-1) > 1).sum())

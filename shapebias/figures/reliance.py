@@ -31,7 +31,7 @@ __all__ = [
 _COLUMNS = 4  # of panels on a page; two in one column of a paper
 _NAME_WIDTH = 0.85  # inches, of the names next to images
 _ROOM = 20  # characters that fit under a panel
-_PANEL_SHARE = 0.7  # of a panel's part of the figure, which is left for its title
+_PANEL_SHARE = 0.7  # share of a panel's part of the figure that is kept free for its title
 _AS_IT_IS = "image as it is"
 UNDEFINED = "not defined: without suppression, the accuracy is not reliably above chance"
 """Why a network has no reliance."""

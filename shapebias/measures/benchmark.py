@@ -124,7 +124,7 @@ def measure_answers(answers: Answers) -> DatasetMeasures:
         accuracies = right / there
         networks = np.stack([accuracies[:count], *pairs[:, :count].mean(axis=2)])
         people = np.array([float(right[count:].sum()) / float(there[count:].sum()), *mean_of_pairs(pairs[:, count:])])
-        if np.isnan(pairs[:, :count]).any(axis=(0, 2)).any():  # a condition is missing: so is the accuracy over all
+        if np.isnan(pairs[:, :count]).any(axis=(0, 2)).any():  # one is missing, so is the mean
             networks[0, np.isnan(networks[1])] = np.nan
     upper = np.triu_indices(len(answers.persons), 1)
     return DatasetMeasures(

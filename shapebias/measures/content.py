@@ -17,7 +17,7 @@ _Kappa = Annotated[float, Keywords(maximum=1)]
 
 
 class CategoryMeasures(TypedDict):
-    """Of the trials whose shape is of one category."""
+    """Measures of the trials whose shape is of one category."""
 
     shape_bias: _Fraction
     shape_bias_interval: Interval

@@ -51,7 +51,7 @@ def permutation_test(
     unit = min(shared, key=np.max)
     signs = _draw_signs(int(unit.max()) + 1, permutations, seed)
     statistic = np.abs(_studentise(first, second, signs, unit, shared))
-    # the first exchange leaves all as it was; statistics that are equal on paper may differ in the last digits
+    # the first exchange changes nothing; equal statistics may differ in their last digits by rounding
     return float(np.mean(statistic >= statistic[0] * (1 - 1e-9)))
 
 

@@ -255,7 +255,7 @@ def consistency_table(observers: Sequence[Observer]) -> ErrorConsistency:
 
 
 def _consistency(one: np.ndarray, other: np.ndarray) -> Consistency:
-    """Of two boolean arrays (images,): right or wrong."""
+    """Error consistency of two observers, whose arrays (images,) say which answers are right."""
     p1, p2 = one.mean(), other.mean()
     expected = p1 * p2 + (1 - p1) * (1 - p2)
     observed = (one == other).mean()

@@ -63,7 +63,7 @@ class ToolboxNetwork:
 
 
 def renormalise(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """From the toolbox's mean, deviation and size to those of `preprocessing`: (N, 3, H, W), a new tensor if changed.
+    """Change images from the toolbox's mean, deviation and size to those of `preprocessing`, in a new tensor.
 
     Another size is reached by antialiased bicubic interpolation of the whole image, values kept in [0, 1].
     """
@@ -137,7 +137,7 @@ def _check_free(identifier: str, name: str, zoo: ModuleType, registry: ModuleTyp
     """Refuse a name under which the toolbox would load another network."""
     from torchvision import models as torchvision_models
 
-    # the toolbox looks among torchvision's names first, and would load torchvision's network without a word
+    # the toolbox looks among torchvision's names first and would silently load torchvision's network
     if identifier in vars(torchvision_models):
         raise UserError(f"the toolbox takes {identifier!r} for torchvision's; name {name} with its tag")
     ours = getattr(getattr(zoo, identifier, None), "zoo_name", None)

@@ -75,7 +75,7 @@ def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = T
     of_class: dict[str, list[LabelledImage]] = {}
     for path in paths:
         relative = path.relative_to(root)
-        if len(relative.parts) > 1:  # an image next to the class folders belongs to none
+        if len(relative.parts) > 1:  # an image next to the class folders belongs to no class
             of_class.setdefault(relative.parts[0], []).append(
                 LabelledImage(path, relative.as_posix(), relative.parts[0])
             )

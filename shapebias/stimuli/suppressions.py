@@ -208,7 +208,7 @@ def opencv() -> Any:
         raise UserError(
             "suppressing a cue needs OpenCV: pip install 'replknet-analysis[reliance]' (opencv-python-headless)"
         ) from error
-    cv2.setNumThreads(1)  # images are made in threads of their own
+    cv2.setNumThreads(1)  # images are made in several threads
     return cv2
 
 

@@ -72,11 +72,11 @@ class Call:
 
     @property
     def field(self) -> Field:
-        """Of elements that depend on the elements at the same place of all arguments."""
+        """The field of elements that depend on the elements at the same place of all arguments."""
         return union([field for _, field in self.seeing])
 
     def mixed(self, why: str) -> Field:
-        """Of elements that depend on all positions of the arguments, and are no longer laid out as they were."""
+        """The field of elements that depend on all positions of the arguments and have lost their own position."""
         reasons = sorted({field.reason for _, field in self.seeing if field.reason})
         known = Field(None, None, reasons[0] if reasons else "")  # 'no bound' comes before 'not known'
         return known.without_bound(why)

@@ -147,7 +147,7 @@ _FILLED: dict[str, Callable[[Any, Any], Any]] = {  # which look at a tensor's sh
     "aten::full_like": lambda args, kwargs: args[1] if len(args) > 1 else kwargs["fill_value"],
     "aten::new_full": lambda args, kwargs: args[2] if len(args) > 2 else kwargs["fill_value"],
 }
-_MOST_FILLED = 1 << 24  # elements; larger ones are no tables, and memory is spared
+_MOST_FILLED = 1 << 24  # elements; larger tensors are not tables, and leaving them out saves memory
 
 
 class _Watch(TorchFunctionMode):
@@ -156,7 +156,7 @@ class _Watch(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._sharing: dict[int, list[weakref.ref[torch.Tensor]]] = {}
-        self._written: dict[int, torch.UntypedStorage] = {}  # kept, so that no other memory gets the same number
+        self._written: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no other tensor gets the same address
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

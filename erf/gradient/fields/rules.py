@@ -19,7 +19,7 @@ def field_of_result(call: Call) -> Field | None:
     seeing = call.seeing
     if not seeing or call.name in _WITHOUT_DATA:
         return None
-    if call.name in _CONVERTING:  # to the type of another tensor, perhaps, whose numbers have no part in it
+    if call.name in _CONVERTING:  # the type may be taken from another tensor, whose numbers do not matter
         return call.field_of(call.source)
     if call.name in _POINTWISE:
         return pointwise(call)

@@ -163,7 +163,7 @@ def interpolated(call: Call) -> Field:
             beyond = reach[mode] or 1
             if place.denominator > 1:
                 return (math.floor(place) - beyond + 1, math.floor(place) + beyond)
-            rounded = 0 if exact else beyond  # on a unit the others have no weight, or but that of a rounding error
+            rounded = 0 if exact else beyond  # at a unit the others have no weight, or only that of a rounding error
             return (int(place) - rounded, int(place) + rounded)
 
         return Taps(of, step.denominator, step.numerator)

@@ -14,7 +14,7 @@ import torch
 __all__ = ["drawing", "same_random_numbers", "what_was_drawn"]
 
 _WORDS = 624  # of a Mersenne Twister, which all three are on the CPU
-_AT_THE_END = 500  # how many of them are extreme; others follow, since some loops wait for another number
+_AT_THE_END = 500  # how many of them are extreme; ordinary numbers follow, since some loops wait for one
 _WORD_OF = {"smallest": 0, "largest": 0x12DD9BB3}  # which gives 0 and 2**32 - 1
 _TORCH_BYTES = 5056  # of the state of PyTorch's generator, which no document describes
 _TORCH_LEFT, _TORCH_NEXT, _TORCH_WORDS = slice(8, 12), slice(16, 24), slice(24, 24 + 8 * _WORDS)

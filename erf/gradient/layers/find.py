@@ -47,7 +47,7 @@ __all__ = [
     "tell_layout",
 ]
 
-_OF_TIMM = ("timm.", "replknet.")  # modules whose `forward_intermediates` gives what it is asked for
+_OF_TIMM = ("timm.", "replknet.")  # modules whose `forward_intermediates` returns the maps that were asked for
 
 
 class FeatureMap(NamedTuple):
@@ -395,7 +395,7 @@ def _found_out(
         return probed[0] if len(probed) == 1 else None
     grown = growing_dimensions(_or_none(run), x)
     layout = layout_by_resizing(grown) or layout_of_one_unit(tuple(output.shape))
-    # one unit last, since a map may have one channel and one column
+    # a single unit is considered last, since a map may have one channel and one column
     if layout is not None:
         return layout
     probed = probed_layouts(run, x, layer.prefix_tokens)

@@ -58,7 +58,7 @@ LAST_LAYERS = {
     "vision_transformer_sam": Last("neck.2", "with the convolutions of the neck", only=nn.Conv2d),
     "xception_aligned": Last("act", "with the activation of the last convolution"),
 }
-"""By the name of timm's file."""
+"""The last map of timm's networks, by the name of the file that defines them in timm."""
 
 
 def family_of(model: nn.Module) -> str:

@@ -110,7 +110,7 @@ def agrees(layout: Layout | None, layer: Layer) -> bool:
 
 
 def how_to_say(layer: Layer, shape: tuple[int, ...], size: tuple[int, int]) -> str:
-    """Of an output whose layout cannot be told: what is missing, and how to say it."""
+    """The message for an output whose layout cannot be detected: what is missing, and how the user can say it."""
     if layer.letters is None:
         options = "layout='NCHW', 'NHWC', 'NLC' or the like (--layout)"
         if len(shape) == 3:

@@ -105,7 +105,7 @@ class _Trial:
             self.plain = run(self._base)
 
     def change(self, rows: slice, columns: slice) -> torch.Tensor:
-        """By how much the output changes, element by element, when a part of the image does."""
+        """How much each element of the output changes when a part of the image changes."""
         key = (rows.start, rows.stop, columns.start, columns.stop)
         if key not in self._changes:
             x = self._base.clone()

@@ -20,7 +20,7 @@ from erf.gradient.state import as_it_was
 __all__ = ["UnsteadyForward", "check_steady", "normalises_by_batch"]
 
 _SIDE, _STRIDE = 64, 32  # of small images; sides that differ by a multiple of the stride are padded alike
-_ROUNDING = 1000.0  # epsilons of the type: by so much the same output may differ where it is computed otherwise
+_ROUNDING = 1000.0  # epsilons of the type: how far the same output may differ if it is computed in another way
 _MOST_ROUNDING = 0.05  # of types with few digits, and of another algorithm for another batch size
 _RANDOM_TRIES = 3
 _CONTRASTS = (1.0, 3.0, 1.0)  # of the images of noise; the largest value of a batch is then not in the first one
@@ -53,7 +53,7 @@ def check_steady(model: nn.Module, images: torch.Tensor, layer: Layer) -> None:
         for size in _sizes(images.shape[2], images.shape[3]):
             try:
                 _Passes(model, layer, images, size).check(count)
-            except (ForwardError, LayerError):  # it takes no such images; if it takes none, its map will say so
+            except (ForwardError, LayerError):  # it takes no such images; if it takes none at all, its map will show it
                 continue
             found[key] = True
             return
@@ -86,7 +86,7 @@ class _Passes:
         """
         order = _order(count)
         alone = {}
-        for i in sorted({*order[1:], 1}):  # the first one last, so that what it leaves behind shows in the others
+        for i in sorted({*order[1:], 1}):  # the first one last, so that state it leaves behind shows in the others
             with as_it_was(self._model):
                 alone[i] = self._run([i])
         with as_it_was(self._model):
@@ -94,7 +94,7 @@ class _Passes:
             alone[0] = self._run([0])
             if what_was_drawn(self._device) != before:
                 self._check_chance(alone[0])
-            if len(alone[0]) != 1:  # its first dimension is not the images', for which its map is refused
+            if len(alone[0]) != 1:  # its first dimension is not that of the images, so its map is refused later
                 return
             batch = self._batch(order) if count > 1 else None
             if batch is None:

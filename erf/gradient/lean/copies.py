@@ -78,7 +78,7 @@ def _copy(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
 def _is_ordinary(kind: type[nn.Module]) -> bool:
     """Whether `copy.deepcopy` copies a module's attributes and does nothing besides, so that it can be done sooner."""
     if issubclass(kind, nn.RNNBase) or not kind.__setstate__.__module__.startswith("torch.nn.modules."):
-        return False  # PyTorch's own add what old checkpoints lack, but for the recurrent ones
+        return False  # PyTorch's own modules add what old checkpoints lack, except for the recurrent ones
     return (
         kind.__new__ is object.__new__
         and kind.__reduce__ is object.__reduce__

@@ -82,7 +82,7 @@ def _marks(recording: Recording) -> list[Any]:
 
 
 def _checksum(x: Tensor) -> int:
-    """Of the numbers of a tensor, in the order of its strides where it is dense."""
+    """A checksum of the numbers of a tensor, in the order of its strides if it is dense."""
     order = sorted(range(x.ndim), key=x.stride, reverse=True)
     in_memory = x.detach().permute(order).contiguous()
     return zlib.crc32(in_memory.flatten().view(torch.uint8).numpy()) if x.numel() else 0

@@ -119,7 +119,7 @@ class ProvenForm(FastForm):
             return
         model = unwrapped(self._model)
         found = resolve(model, self._layer)
-        if found.layout is not None:  # what was said of it stays, so that the two forms are compared by that
+        if found.layout is not None:  # a layout that the user gave is kept, and the forms are compared by it
             return
         self._laid_out = replace(found, layout=steps.layout)
         tell_layout(model, found, images.shape, steps.size, Layout(steps.layout))
@@ -253,7 +253,7 @@ def _plain_map(
                     (count, images.shape[1], height, width), generator=torch.Generator().manual_seed(seed), dtype=dtype
                 ).to(images.device)
                 maps = central_gradients(model, noise, layer=layer, position=position, checked=False).maps
-            except Exception as error:  # the network's own code, on a size or a type that it may not take
+            except Exception as error:  # this runs the network's own code, on a size or a type that it may not accept
                 reason = f"a small image cannot be compared: {type(error).__name__}: {error}"
                 break
             if maps.isfinite().all() and maps.any():

@@ -116,7 +116,7 @@ def _fold_affine(nodes: Sequence[Node], last: int) -> tuple[list[Node], int]:
         if isinstance(step, Affine) and isinstance(before, (Convolution, Dense)) and uses[inputs[0]] == 1:
             before.fold(step)
             same_as[output] = inputs[0]
-            uses[inputs[0]] = uses[output]  # who used the normalised map now uses that of the convolution
+            uses[inputs[0]] = uses[output]  # steps that used the normalised map now use that of the convolution
         else:
             kept.append(Node(step, inputs, output))
     return kept, same_as.get(last, last)

@@ -50,7 +50,7 @@ def record(model: nn.Module, layer: Any, images: Tensor) -> Recording:
             found, own_layout = _output(model, x, as_layer(layer))
     except NoLeanForm:
         raise
-    except Exception as error:  # the network's own Python on a tensor without numbers: anything can come of it
+    except Exception as error:  # this runs the network's own Python on a tensor without data, so it can fail in any way
         if isinstance(error.__cause__, NoLeanForm):
             raise error.__cause__ from None
         raise NoLeanForm(f"it cannot be recorded: {type(error).__name__}: {error}") from error

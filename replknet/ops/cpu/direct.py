@@ -29,7 +29,7 @@ SWITCH = "REPLKNET_CPU_KERNELS"
 """Environment variable: 0 turns the kernels off."""
 _LANES = 8  # of a vector register of AVX2
 _COLUMNS = 6  # with two rows, 12 of the 16 registers hold sums, and the rest two taps and two pixels
-_PARTS = 4  # for each thread, so that one that was interrupted has the others take over
+_PARTS = 4  # parts for each thread, so that the others can take over the work of one that is interrupted
 _TOLERANCE = 1e-5  # of the largest number of the result
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int64
 _MAPS, _TAPS, _SIZES = [_POINTER, *[_INT] * 4], [_POINTER, *[_INT] * 3], [*[_INT] * 8, _POINTER]

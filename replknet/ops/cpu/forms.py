@@ -175,7 +175,7 @@ def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) 
     kh, kw = min(kernel_height, 2 * height - 1), min(kernel_width, 2 * width - 1)
     form = _WEIGHT_GRAD[select("weight_grad", x, kh, kw)]
     if 2 * kh * kw > kernel_height * kernel_width:
-        return form(x, grad, kernel_height, kernel_width).contiguous()  # a narrow rim: sooner computed than put around
+        return form(x, grad, kernel_height, kernel_width).contiguous()  # a narrow rim costs less to compute than to pad
     rim_h, rim_w = (kernel_height - kh) // 2, (kernel_width - kw) // 2
     return F.pad(form(x, grad, kh, kw), (rim_w, rim_w, rim_h, rim_h))
 

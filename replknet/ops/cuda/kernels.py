@@ -126,7 +126,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             if proof.can_prove_now(x):
                 proof.prove(name, kernel, *arguments)
             y = kernel(*arguments)
-        except Exception as error:  # any failure to compile or launch, whatever Triton, LLVM or the driver raise
+        except Exception as error:  # a failure to compile or launch; it can have many types
             _left_out.add(name)
             _LOG.warning(
                 "depthwise_conv2d leaves out its %s kernels on this machine and goes on with the next best: %s: %s",

@@ -44,7 +44,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class WholeMap:
-    """Of an operation that makes one number of a whole axis."""
+    """The geometry of an operation that turns a whole axis into one number."""
 
     def output_size(self, size: int) -> int:
         return 1

@@ -189,7 +189,7 @@ class Activation(PointwiseStep):
 
     def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
         x = kept[0].to(grad.dtype)
-        if kept[0].dtype != grad.dtype:  # what was beyond half precision has become infinite
+        if kept[0].dtype != grad.dtype:  # numbers beyond the range of half precision have become infinite
             x.clamp_(-_HALF_MAX, _HALF_MAX)
         return (self.gradient(grad, x),)
 
