@@ -19,7 +19,7 @@ from claims.results import describe_verdict, summary_table, write_result
 from runkit import Failures, describe_run, run_main
 from runkit.files import refuse_unwritable
 from runkit.options import add_formats, add_no_caption
-from runkit.parser import Parser
+from runkit.parser import Parser, nearest
 
 __all__ = ["USED", "build_parser", "main"]
 
@@ -125,7 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not asked:
         parser.error("name a claim, or all; --list says which there are")
     if unknown := [name for name in asked if name not in (*names(), "all")]:
-        parser.error(f"there is no claim {', '.join(unknown)}; there are {', '.join(names())}")
+        near = nearest(unknown[0], (*names(), "all"))
+        hint = f"did you mean {near}?" if near else f"there are {', '.join(names())}"
+        parser.error(f"there is no claim {', '.join(unknown)}; {hint}")
     parsed["answers"] = tuple(parsed["answers"])
     options = Options(**parsed, arguments=tuple(arguments))
     claims = _choose(asked, options)

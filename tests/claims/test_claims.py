@@ -70,7 +70,11 @@ def test_a_claim_that_cannot_be_tested_does_not_stop_the_others(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "name a claim"), (["coast"], "there is no claim coast"), (["cost", "--seeds", "0"], "whole number")],
+    [
+        ([], "name a claim"),
+        (["coast"], "there is no claim coast; did you mean cost?"),
+        (["cost", "--seeds", "0"], "whole number"),
+    ],
 )
 def test_wrong_usage(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
