@@ -51,4 +51,4 @@ class Parser(argparse.ArgumentParser):
         choices = list(map(str, action.choices))
         near = nearest(str(value), choices)
         hint = f"did you mean {near}?" if near else f"choose from {', '.join(choices)}"
-        raise argparse.ArgumentError(action, f"invalid choice: {value!r}; {hint}")
+        raise argparse.ArgumentError(action, f"invalid choice: {value!r} ({hint})")

@@ -38,8 +38,8 @@ def parser() -> Parser:
         (["--modle=x"], "there is no option --modle; did you mean --model?"),
         (["--model", "x", "--Scale", "decades"], "there is no option --Scale; did you mean --scale?"),
         (["--model", "x", "--nonsense"], "there is no option --nonsense"),
-        (["--model", "x", "--scale", "decade"], "argument --scale: invalid choice: 'decade'; did you mean decades?"),
-        (["--model", "x", "--scale", "8"], "argument --scale: invalid choice: '8'; choose from decades, published"),
+        (["--model", "x", "--scale", "decade"], "argument --scale: invalid choice: 'decade' (did you mean decades?)"),
+        (["--model", "x", "--scale", "8"], "argument --scale: invalid choice: '8' (choose from decades, published)"),
         ([], "the following arguments are required: --model"),
     ],
 )
