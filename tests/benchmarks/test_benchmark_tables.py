@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import on_gpu, share
+from benchmarks import bench_families, on_gpu, share
 from benchmarks.plot_erf import EXPERIMENTS, exponents, main
 from benchmarks.profile_erf import COMPILED, compiled_kernel_shown, convolution_kind
 from benchmarks.table import merge_rows, percentile
@@ -103,7 +103,17 @@ def test_the_plot_is_written_and_the_exponents_are_printed(growth, tmp_path, cap
 
 
 @pytest.mark.parametrize(
-    "name", ["bench_depthwise", "bench_erf", "bench_shapebias", "plot_erf", "profile_erf", "plot_depthwise", "__main__"]
+    "name",
+    [
+        "bench_depthwise",
+        "bench_erf",
+        "bench_families",
+        "bench_shapebias",
+        "plot_erf",
+        "profile_erf",
+        "plot_depthwise",
+        "__main__",
+    ],
 )
 def test_every_benchmark_says_what_it_does(name, capsys):
     module = __import__(f"benchmarks.{name}", fromlist=["main"])
@@ -188,3 +198,16 @@ def test_the_profile_shows_the_compiled_kernel_and_its_work():
     shown = [event for event in found.key_averages() if event.key == COMPILED]
     assert [event.count for event in shown] == [2]
     assert shown[0].self_cpu_time_total > 0
+
+
+def test_a_family_is_timed_on_both_sides(tmp_path):
+    out = tmp_path / "erf.csv"
+    assert bench_families.main(["--out", str(out), "--model", "test_resnet", "--size", "64", "--rounds", "2"]) == 0
+    plain, ours = rows_of(out)
+    assert [row["provider"] for row in (plain, ours)] == ["plain", "ours"]
+    assert {(row["experiment"], row["model"], row["size_px"], row["rounds"]) for row in (plain, ours)} == {
+        ("families", "test_resnet", "64", "2")
+    }
+    assert plain["ratio"] == "1"
+    assert float(ours["ratio_low"]) <= float(ours["ratio"]) <= float(ours["ratio_high"])
+    assert float(ours["difference"]) < 1e-3

@@ -1,0 +1,144 @@
+"""Time of a contribution map for one small network of each family, against plain autograd, as keyed CSV rows.
+
+The question is whether this tool is slower than plain autograd for any of them. Both run in one process and take turns,
+every other round backwards, after an untimed map each; the clock is the time that the process had of the processor, so
+that other programs disturb little. The rows go to the table of `benchmarks.bench_erf`, as its experiment `families`:
+median, 20th and 80th percentile of seconds and of the ratio to `plain`, difference of the maps (relative L2).
+
+    python -m benchmarks.bench_families --out benchmarks/results/erf.csv
+"""
+
+import argparse
+import gc
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks import erf_worker
+from benchmarks.bench_erf import FIELDS, KEY, TIMES, Case, gflop
+from benchmarks.table import SHARES, describe_versions, device_name, merge_rows, percentile
+from erf.gradient.contribution import feature_map
+from replknet import load_model
+from replknet.optimize import use_stock_convolutions
+
+__all__ = ["NETWORKS", "build_parser", "main", "measure"]
+
+NETWORKS = (
+    "resnet18",
+    "convnext_atto",
+    "vit_tiny_patch16_224",
+    "swin_tiny_patch4_window7_224",
+    "efficientnet_b0",
+    "regnety_002",
+    "convnextv2_atto",
+    "inception_next_atto",
+    "regnetx_002",
+    "mobilenetv3_small_100",
+    "mobilenetv4_conv_small",
+    "van_b0",
+    "replknet3n",
+    "replknet31n",
+    "poolformer_s12",
+    "densenet121",
+    "vgg11_bn",
+    "resnext50_32x4d",
+    "seresnet50",
+    "repvgg_a0",
+    "mobileone_s0",
+    "repvit_m0_9",
+    "fastvit_t8",
+    "edgenext_xx_small",
+    "efficientvit_b0",
+    "ghostnet_100",
+    "hardcorenas_a",
+    "mnasnet_small",
+    "starnet_s1",
+    "hgnetv2_b0",
+    "cspresnet50",
+    "dla34",
+    "inception_v3",
+    "focalnet_tiny_srf",
+    "xcit_nano_12_p16_224",
+    "pvt_v2_b0",
+    "mvitv2_tiny",
+    "deit3_small_patch16_224",
+    "hiera_tiny_224",
+    "coatnet_nano_rw_224",
+)
+"""One a family, the ones of which maps are asked most first."""
+
+
+def plain(model: str, size: int, precision: str, device: str) -> Callable[[torch.Tensor], np.ndarray]:
+    """The steps of `erf_worker.plain` for the layer that this tool takes; timm's last may be another (EfficientNet)."""
+    network = use_stock_convolutions(load_model(model, "random", input_size=size).model)
+    network = network.to(device, getattr(torch, precision))
+    return lambda images: erf_worker.input_gradient(lambda x: feature_map(network, x), images)
+
+
+def measure(model: str, size: int, rounds: int) -> list[dict[str, str]]:
+    """A row of `plain` and one of `ours`."""
+    case = Case("families", model, size, providers=("plain", "ours"))
+    image = torch.randn((1, 3, size, size), generator=torch.Generator().manual_seed(0))
+    makers = {"plain": plain, "ours": erf_worker.ours}
+    providers: dict[str, Callable[[torch.Tensor], np.ndarray]] = {}
+    maps: dict[str, np.ndarray] = {}
+    for name, make in makers.items():
+        torch.manual_seed(0)
+        providers[name] = make(model, size, case.precision, "cpu")
+        maps[name] = providers[name](image)
+    seconds: dict[str, list[float]] = {name: [] for name in providers}
+    for number in range(rounds):
+        for name in sorted(providers, reverse=number % 2 == 0):
+            gc.collect()
+            begin = time.process_time()
+            providers[name](image)
+            seconds[name].append(time.process_time() - begin)
+    ratios = [a / b for a, b in zip(seconds["plain"], seconds["ours"], strict=True)]
+    difference = np.linalg.norm(maps["ours"] - maps["plain"]) / np.linalg.norm(maps["plain"])
+    common = {
+        "experiment": case.experiment,
+        "model": model,
+        "precision": case.precision,
+        "size_px": str(size),
+        "batch": "1",
+        "images": "1",
+        "device": device_name("cpu"),
+        "gflop": f"{gflop(case):.4g}",
+        "rounds": str(rounds),
+        **describe_versions("cpu"),
+    }
+    rows = []
+    for name, ratio in (("plain", [1.0] * rounds), ("ours", ratios)):
+        numbers = [f"{percentile(values, share):.4g}" for values in (seconds[name], ratio) for share in SHARES]
+        said = f"{difference:.2e}" if name == "ours" else ""
+        rows.append({**common, "provider": name, **dict(zip(TIMES, numbers, strict=True)), "difference": said})
+    return rows
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
+    parser.add_argument("--model", nargs="+", default=NETWORKS, help="networks (default: one of each of 40 families)")
+    parser.add_argument("--size", type=int, default=256, help="side of the image in pixels")
+    parser.add_argument("--rounds", type=int, default=3, help="maps a row")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write; one line per network on stderr."""
+    options = build_parser().parse_args(argv)
+    for model in options.model:
+        rows = measure(model, options.size, options.rounds)
+        merge_rows(options.out, rows, key=KEY, fields=FIELDS)
+        sys.stderr.write("  ".join(f"{rows[1][name]}" for name in ("model", "time_s", *TIMES[3:], "difference")) + "\n")
+        gc.collect()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
