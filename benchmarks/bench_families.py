@@ -3,7 +3,8 @@
 The question is whether this tool is slower than plain autograd for any of them. Both run in one process and take turns,
 every other round backwards, after an untimed map each; the clock is the time that the process had of the processor, so
 that other programs disturb little. The rows go to the table of `benchmarks.bench_erf`, as its experiment `families`:
-median, 20th and 80th percentile of seconds and of the ratio to `plain`, difference of the maps (relative L2).
+median, 20th and 80th percentile of seconds and of the ratio to `plain`, difference of the maps (relative L2). A large
+difference means that timm's last feature map, of which `plain` is, is not the one that this tool takes (EfficientNet).
 
     python -m benchmarks.bench_families --out benchmarks/results/erf.csv
 """
@@ -21,9 +22,6 @@ import torch
 from benchmarks import erf_worker
 from benchmarks.bench_erf import FIELDS, KEY, TIMES, Case, gflop
 from benchmarks.table import SHARES, describe_versions, device_name, merge_rows, percentile
-from erf.gradient.contribution import feature_map
-from replknet import load_model
-from replknet.optimize import use_stock_convolutions
 
 __all__ = ["NETWORKS", "build_parser", "main", "measure"]
 
@@ -72,18 +70,11 @@ NETWORKS = (
 """One a family, the ones of which maps are asked most first."""
 
 
-def plain(model: str, size: int, precision: str, device: str) -> Callable[[torch.Tensor], np.ndarray]:
-    """The steps of `erf_worker.plain` for the layer that this tool takes; timm's last may be another (EfficientNet)."""
-    network = use_stock_convolutions(load_model(model, "random", input_size=size).model)
-    network = network.to(device, getattr(torch, precision))
-    return lambda images: erf_worker.input_gradient(lambda x: feature_map(network, x), images)
-
-
 def measure(model: str, size: int, rounds: int) -> list[dict[str, str]]:
     """A row of `plain` and one of `ours`."""
     case = Case("families", model, size, providers=("plain", "ours"))
     image = torch.randn((1, 3, size, size), generator=torch.Generator().manual_seed(0))
-    makers = {"plain": plain, "ours": erf_worker.ours}
+    makers = {"plain": erf_worker.plain, "ours": erf_worker.ours}
     providers: dict[str, Callable[[torch.Tensor], np.ndarray]] = {}
     maps: dict[str, np.ndarray] = {}
     for name, make in makers.items():
