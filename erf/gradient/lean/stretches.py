@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from erf.gradient.lean.steps.geometry import Crop, Span
-from erf.gradient.lean.steps.pointwise import PointwiseStep
+from erf.gradient.lean.steps.pointwise import Keep, PointwiseStep
 from erf.gradient.lean.steps.spatial import SpatialStep
 from erf.gradient.lean.steps.vectors import Gate, VectorStep
+from runkit.compute.heap import on_own_pages
 
 __all__ = [
     "IMAGE",
@@ -25,8 +26,9 @@ __all__ = [
 ]
 
 # Numbers in the widest of the tensors that go through a run of pointwise steps together on a CPU: enough for a matrix
-# product at full speed, few enough to stay in the cache. Measured on two cores with AVX-512 and RepLKNet-31B.
-_CHUNK_NUMBERS = 1 << 22
+# product at full speed, few enough to take little memory. Measured with RepLKNet-31B on two cores with AVX-512, and on
+# one with AVX2, where a product takes so long that it may be smaller.
+_CHUNK_NUMBERS = 1 << (22 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 20)
 IMAGE = 0
 
 Window = tuple[Span, Span]  # rows and columns of a feature map
@@ -138,21 +140,35 @@ class PointwiseStretch(Stretch):
     def _run(self, inputs: dict[int, Tensor], values: dict[int, Tensor], free: list[Tensor]) -> Any:
         like = next(iter(inputs.values()))
         wide = {value: _in_one(x) for value, x in inputs.items()}
-        kept: dict[int, list[Tensor]] = {}
+        kept = self._make_room(like, inputs, values, free)
         for rows in self._chunks(like):
             local = {value: x[:, :, rows] for value, x in wide.items()}
             for (step, sources, output), unneeded in zip(self.nodes, self.unneeded, strict=True):
                 given = [local[value] for value in sources]
-                if output not in kept:
-                    kept[output] = [_in_one(_map_like(like, *keep)) for keep in step.keeps(*given)]
                 local[output] = step.forward(*given, keep=[whole[:, :, rows] for whole in kept[output]])
                 for value in unneeded:
                     del local[value]
             for value in self.outputs:
-                if value not in values:  # in the memory of an input where one fits: each chunk is read before written
-                    fits = [i for i, x in enumerate(free) if x.shape[1] == local[value].shape[1]]
-                    values[value] = free.pop(fits[0]) if fits else _map_like(like, local[value].shape[1])
                 _in_one(values[value])[:, :, rows] = local[value]
+        return kept
+
+    def _make_room(
+        self, like: Tensor, inputs: dict[int, Tensor], values: dict[int, Tensor], free: list[Tensor]
+    ) -> dict[int, list[Tensor]]:
+        """Put the outputs into `values`, not yet computed, and return the maps that the steps will keep.
+
+        All at once, before any temporary tensor: what stays longer would otherwise lie between those, and the memory
+        that they leave would not be in one piece.
+        """
+        channels = {value: x.shape[1] for value, x in inputs.items()}
+        kept: dict[int, list[Tensor]] = {}
+        for step, sources, output in self.nodes:
+            given = [torch.empty((1, channels[value], 1, 1), dtype=like.dtype, device="meta") for value in sources]
+            kept[output] = [_in_one(_kept_map(like, keep)) for keep in step.keeps(*given)]
+            channels[output] = step.channels_of(*(channels[value] for value in sources))
+        for value in self.outputs:  # in the memory of an input where one fits: each chunk is read before written
+            fits = [i for i, x in enumerate(free) if x.shape[1] == channels[value]]
+            values[value] = free.pop(fits[0]) if fits else _map_like(like, channels[value])
         return kept
 
     def _run_back(self, grads: dict[int, Tensor], kept: Any) -> dict[int, Tensor]:
@@ -202,7 +218,16 @@ def _in_one(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(1, n * height, width, channels).permute(0, 3, 1, 2)
 
 
-def _map_like(like: Tensor, channels: int, dtype: torch.dtype | None = None) -> Tensor:
-    """Uninitialised channels-last map of the images, pixels and device of `like`."""
+def _map_like(like: Tensor, channels: int) -> Tensor:
+    """Uninitialised channels-last map of the images, pixels, type and device of `like`."""
     n, _, height, width = like.shape
-    return like.new_empty((n, height, width, channels), dtype=dtype).permute(0, 3, 1, 2)
+    return like.new_empty((n, height, width, channels)).permute(0, 3, 1, 2)
+
+
+def _kept_map(like: Tensor, keep: Keep) -> Tensor:
+    """Uninitialised channels-last map of the images, pixels and device of `like`, for what is kept for the way back."""
+    n, _, height, width = like.shape
+    shape = (n, height, width, keep.channels)
+    if like.device.type != "cpu":
+        return like.new_empty(shape, dtype=keep.dtype).permute(0, 3, 1, 2)
+    return on_own_pages(n * height * width * keep.channels, keep.dtype).view(shape).permute(0, 3, 1, 2)

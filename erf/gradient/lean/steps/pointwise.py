@@ -45,8 +45,12 @@ class PointwiseStep:
     width = 1  # channels of the output, where the step and not its input decides
     keeps_input = False  # what it keeps are copies
 
+    def channels_of(self, *inputs: int) -> int:
+        """Channels of the output, by those of the inputs."""
+        return inputs[0]
+
     def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
-        """The maps that `backward` needs, of as many pixels as the inputs."""
+        """The maps that `backward` needs, of as many pixels as the inputs, of which the numbers do not matter."""
         return ()
 
     def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
@@ -99,10 +103,15 @@ class Dense(Weights, PointwiseStep):
         self.width = len(weight)
         self.groups = groups
 
+    def channels_of(self, *inputs: int) -> int:
+        return self.width
+
     def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
         return F.conv2d(inputs[0], self.weight, self.bias, groups=self.groups)
 
     def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        if self.groups == 1:  # on AVX2 up to a quarter faster than the transposed convolution
+            return (torch.matmul(grad.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2),)
         return (F.conv_transpose2d(grad, self.weight, groups=self.groups),)
 
 
@@ -119,9 +128,6 @@ class Linear(Dense):
     def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
         pixels = inputs[0].permute(0, 2, 3, 1)
         return F.linear(pixels, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
-
-    def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return (torch.matmul(grad.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2),)
 
 
 class ReLU(PointwiseStep):
@@ -230,6 +236,9 @@ class Add(PointwiseStep):
     def __init__(self, channels: tuple[int, int], sign: float = 1.0):
         self.channels, self.sign = channels, sign
 
+    def channels_of(self, *inputs: int) -> int:
+        return max(self.channels)
+
     def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
         return torch.add(*inputs, alpha=self.sign)
 
@@ -247,6 +256,9 @@ class Multiply(PointwiseStep):
 
     def __init__(self, channels: tuple[int, int]):
         self.channels = channels
+
+    def channels_of(self, *inputs: int) -> int:
+        return max(self.channels)
 
     def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
         return [Keep(x.shape[1], x.dtype) for x in inputs]
@@ -267,6 +279,9 @@ class ChannelMean(PointwiseStep):
     def __init__(self, channels: int):
         self.channels = channels
 
+    def channels_of(self, *inputs: int) -> int:
+        return 1
+
     def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
         return inputs[0].mean(1, keepdim=True)
 
@@ -280,6 +295,9 @@ class Concatenate(PointwiseStep):
     def __init__(self, channels: Sequence[int]):
         self.channels = list(channels)
         self.width = sum(channels)
+
+    def channels_of(self, *inputs: int) -> int:
+        return self.width
 
     def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
         return torch.cat(inputs, 1)
@@ -299,6 +317,9 @@ class Slice(PointwiseStep):
 
     def __init__(self, channels: int, start: int, stop: int):
         self.channels, self.start, self.stop = channels, start, stop
+
+    def channels_of(self, *inputs: int) -> int:
+        return self.stop - self.start
 
     def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
         return inputs[0][:, self.start : self.stop]
@@ -320,6 +341,9 @@ class Select(PointwiseStep):
 
     def __init__(self, channels: int, index: Tensor):
         self.channels, self.index = channels, index
+
+    def channels_of(self, *inputs: int) -> int:
+        return len(self.index)
 
     def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
         return inputs[0].index_select(1, self.index)

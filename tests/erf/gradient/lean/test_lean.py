@@ -8,6 +8,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
 from erf.gradient.contribution import LayerError, central_gradients, contribution_maps
+from erf.gradient.lean import network as lean_network
 from erf.gradient.lean.calls import NoLeanForm
 from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.lean.prepare import prepare
@@ -142,3 +143,25 @@ def test_geometry_on_paper():
     assert geometry.crop((1, 3), 9) == ((1, 6), (0, 0), 0)
     assert geometry.crop((0, 2), 9) == ((0, 4), (1, 1), 0)
     assert geometry.crop((3, 5), 9) == ((4, 9), (1, 1), 1)
+
+
+def test_from_large_maps_on_free_memory_goes_back_and_no_number_changes(monkeypatch):
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.GELU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+    x = torch.randn(1, 3, 128, 128)
+    lean = lean_form(nn.Sequential(*layers, nn.Conv2d(8, 8, 13, padding=6)).eval(), "5", x)
+    limits = []
+
+    class Freed:
+        def keep_within(self, limit, used):
+            limits.append((limit, used))
+
+    monkeypatch.setattr(lean_network, "FreedMemory", Freed)
+    expected, _ = lean.central_gradient(x)
+    assert not limits  # of small maps as much is kept as the C library likes
+    monkeypatch.setattr(lean_network, "_LARGE_BYTES", 1 << 10)
+    found, _ = lean.central_gradient(x)
+    assert torch.equal(found, expected)
+    assert len(limits) == 12  # after each of six stretches, forward and back
+    assert limits == sorted(limits, key=lambda pair: pair[0])  # a part of the largest map so far
+    used = [used for _, used in limits]
+    assert max(used) > used[-1] > 0  # what was kept is gone, and the image's gradient is left
