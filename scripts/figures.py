@@ -5,6 +5,7 @@ answers once, or takes them from --stimuli and --humans. Reliance needs the phot
 """
 
 import argparse
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ WIDTH = 1600
 _PHOTOGRAPHS = ["--size", "512", "--num-images", "5"]
 _GALLERY = [*_PHOTOGRAPHS, "--width", "page", "--no-table"]
 _STAGES = ["--size", "256", "--num-images", "5", "--width", "page", "--no-table", "--no-caption"]
+_SCRATCH = re.compile(r" --(?:output \S+|overwrite|quiet)")
+"""Options of a command that say nothing of the picture that it made."""
 _OUTLINES = ["--outlines", "theoretical", "gaussian"]
 
 
@@ -81,7 +84,6 @@ def draw_gallery(options: argparse.Namespace) -> None:
             raise SystemExit(code)
         _shrink(Path(scratch) / "relation.png", IMAGES / "gallery-relation.png", width=1000)
     _shrink(reliance / "reliance.png", IMAGES / "gallery-reliance.png", width=700)
-    _shrink(FOLDER / "shapebias" / "shape-bias-forest.png", IMAGES / "gallery-forest.png", width=1000)
     _shrink(FOLDER / "claims" / "cost.png", IMAGES / "gallery-claim.png", width=1000)
 
 
@@ -93,18 +95,19 @@ def draw_shape_bias(options: argparse.Namespace) -> None:
     humans = ["--humans", str(options.humans)] if options.humans else []
     stimuli = ["--stimuli", str(options.stimuli)] if options.stimuli else []
     _run(shapebias.run.main, ["--model", "tf_efficientnet_lite0.in1k", *stimuli, *humans])
+    _shrink(FOLDER / "shapebias" / "shape-bias.png", IMAGES / "shape-bias.png")
+    _shrink(FOLDER / "shapebias" / "shape-bias-forest.png", IMAGES / "gallery-forest.png", width=1000)
     if options.published:
         answers = [FOLDER / "shapebias" / "raw" / "cue-conflict", options.published]
         _run(shapebias.run.main, ["--from-csv", *map(str, answers), *humans])
-    _shrink(FOLDER / "shapebias" / "shape-bias.png", IMAGES / "shape-bias.png")
 
 
 def draw_reliance(options: argparse.Namespace) -> None:
     if options.imagenette is None:
         return
     _run(shapebias.reliance.main, ["--model", *FIELDS, "--images", str(options.imagenette), "--num-images", "500"])
-    for name in ("reliance-curves", "reliance-control"):
-        _shrink(FOLDER / "shapebias" / "reliance" / f"{name}.png", IMAGES / f"{name}.png")
+    for name, copy in (("reliance", "gallery-reliance"), *((f"reliance-{one}",) * 2 for one in ("curves", "control"))):
+        _shrink(FOLDER / "shapebias" / "reliance" / f"{name}.png", IMAGES / f"{copy}.png")
 
 
 def draw_trained(options: argparse.Namespace) -> None:
@@ -135,7 +138,7 @@ def _shrink(source: Path, target: Path, *, width: int = WIDTH) -> None:
     with Image.open(source) as image:
         text = PngImagePlugin.PngInfo()
         for key, value in image.text.items():
-            text.add_itxt(key, value)
+            text.add_itxt(key, _SCRATCH.sub("", value))
         width = min(width, image.width)
         height = round(image.height * width / image.width)
         small = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)

@@ -163,7 +163,7 @@ def draw_curves(records: Sequence[dict[str, Any]]) -> "Figure":
         top1.set(xlabel="epoch", ylabel="top-1 on validation images (%)", xlim=(0, None))
         loss.legend(frameon=False)
         if top1.get_legend_handles_labels()[1]:
-            top1.legend(frameon=False, loc="lower right")
+            top1.legend(frameon=False, loc="upper left")
     return figure
 
 
