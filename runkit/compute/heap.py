@@ -6,7 +6,6 @@ of many sizes spread over it until far more of it was touched than is in use at 
 
 import mmap
 import os
-import platform
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runkit.compute.memory import return_freed_memory
+from runkit.compute.memory import is_glibc, return_freed_memory
 
 __all__ = ["FreedMemory", "bytes_of", "on_own_pages"]
 
-_OWN_PAGES_BYTES = 1 << 16
-"""A smaller tensor is not worth a call of the system."""
+_OWN_PAGES_BYTES = 1 << 23
+"""The heap has room for a smaller tensor, and pages of the system come zeroed, which takes longer."""
 _STATM = Path("/proc/self/statm")
 
 
@@ -74,7 +73,7 @@ def on_own_pages(count: int, dtype: torch.dtype) -> Tensor:
     into. Where the C library is not glibc, or the tensor is small, it is an ordinary tensor.
     """
     size = count * dtype.itemsize
-    if size < _OWN_PAGES_BYTES or platform.libc_ver()[0] != "glibc":
+    if size < _OWN_PAGES_BYTES or not is_glibc():
         return torch.empty(count, dtype=dtype)
     # not in huge pages: where memory is scattered the system moves others about to make one, which takes longer
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

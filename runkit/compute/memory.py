@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ __all__ = [
     "Batches",
     "available_memory",
     "fitting_batch_size",
+    "is_glibc",
     "is_out_of_memory",
     "keep_freed_memory",
     "peak_memory",
@@ -167,6 +169,12 @@ def _read_field(path: Path, field: str) -> int | None:
     return next((int(line.split()[1]) for line in lines), None)
 
 
+@cache
+def is_glibc() -> bool:
+    """Whether the C library is glibc; asked once, since Python reads its own program file for the answer."""
+    return platform.libc_ver()[0] == "glibc"
+
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's <malloc.h>
 
 
@@ -178,7 +186,7 @@ def keep_freed_memory() -> bool:
 
     Returns: Whether the C library is glibc and took the setting.
     """
-    if platform.libc_ver()[0] != "glibc":
+    if not is_glibc():
         return False
     return_freed_memory()
     libc = ctypes.CDLL(None)
@@ -187,5 +195,5 @@ def keep_freed_memory() -> bool:
 
 def return_freed_memory() -> None:
     """Give free memory back to the system, if the C library is glibc; the next large tensor gets it page by page."""
-    if platform.libc_ver()[0] == "glibc":
+    if is_glibc():
         ctypes.CDLL(None).malloc_trim(0)

@@ -13,7 +13,8 @@ from runkit.compute.heap import FreedMemory, bytes_of, on_own_pages
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.uint8, torch.float32])
 @pytest.mark.parametrize("count", [5, 1 << 18])
-def test_a_tensor_on_its_own_pages_is_an_ordinary_one(count, dtype):
+def test_a_tensor_on_its_own_pages_is_an_ordinary_one(count, dtype, monkeypatch):
+    monkeypatch.setattr(heap, "_OWN_PAGES_BYTES", 1 << 16)
     x = on_own_pages(count, dtype)
     assert (x.shape, x.dtype, x.is_contiguous()) == ((count,), dtype, True)
     x.copy_(torch.arange(count) % 7)
