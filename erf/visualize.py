@@ -52,7 +52,7 @@ def _run(config: Config) -> int:
     if not is_main_process():
         return failures.exit_code
     if len(results) > 1 and not config.from_npz:
-        _draw_alike(results, config)
+        _redraw_alike(results, config)
     compared = _write_comparison(results, config) if len(results) > 1 else []
     if config.report and results:
         compared.append(_write_report(results, config))
@@ -188,11 +188,11 @@ def _write_results(results: Sequence[ErfResult], config: Config) -> None:
         write_result(result, config.folder, drawing=drawing, formats=config.formats, sheets=config.sheets)
 
 
-def _draw_alike(results: Sequence[ErfResult], config: Config) -> None:
+def _redraw_alike(results: Sequence[ErfResult], config: Config) -> None:
     """Draw again what was drawn as soon as it was measured, with another window than the others of the run."""
-    from erf.figures.files import draw_alike
+    from erf.figures.files import redraw_alike
 
-    draw_alike(results, config.folder, drawing=config.drawing, formats=config.formats, sheets=config.sheets)
+    redraw_alike(results, config.folder, drawing=config.drawing, formats=config.formats, sheets=config.sheets)
 
 
 def _write_comparison(results: Sequence[ErfResult], config: Config) -> list[Path]:

@@ -157,8 +157,6 @@ def parse_options(argv: Sequence[str] | None = None) -> BenchmarkOptions:
         parser.error(f"--resamples must be at least 100, not {parsed.resamples}")
     if parsed.seed < 0:
         parser.error(f"--seed must be at least 0, not {parsed.seed}")
-    if parsed.no_intervals and (parsed.resamples, parsed.seed) != (_RESAMPLES, 0):
-        parser.error("--no-intervals draws nothing; leave out --resamples and --seed")
     asked = tuple(dict.fromkeys(parsed.experiment))
     return BenchmarkOptions(
         raw=tuple(parsed.raw),
@@ -194,6 +192,8 @@ def execute(options: BenchmarkOptions) -> int:
 
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     refuse_unwritable(options.output)
+    if not options.intervals and (options.resamples, options.seed) != (_RESAMPLES, 0):
+        _logger.warning("--resamples and --seed have no effect beside --no-intervals, which draws nothing at random")
     answers = read_all(options)
     measures = measure_benchmark(answers, intervals=options.intervals, resamples=options.resamples, seed=options.seed)
     head = describe_run(

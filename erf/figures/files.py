@@ -15,7 +15,7 @@ from erf.results.tables import Columns, write_tables
 from runkit import file_stem
 from runkit.figures import save_figure
 
-__all__ = ["draw_alike", "write_comparison", "write_result"]
+__all__ = ["redraw_alike", "write_comparison", "write_result"]
 
 
 def write_result(
@@ -33,7 +33,7 @@ def write_result(
     _draw_result(result, stem, drawing, formats, sheets)
 
 
-def draw_alike(
+def redraw_alike(
     results: Sequence[ErfResult], folder: Path, *, drawing: Drawing, formats: Sequence[str], sheets: Sequence[str] = ()
 ) -> None:
     """Draw the pictures of single results again whose window is not the one of all results of the run.

@@ -411,7 +411,8 @@ def test_heatmap_has_fixed_limits_and_the_squares():
     assert image.get_array().max() == 1.0
     sides = [patch.get_width() for patch in ax.patches]
     assert sides == [area.side_px for area in erf.log_area(gaussian()) if area.reached]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["20%", "30%", "50%", "99%"]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["published squares:", "20%", "30%", "50%", "99%"]
     assert "log" in ax.figure.axes[1].get_ylabel()
     centre = ax.patches[0].get_x() + ax.patches[0].get_width() / 2
     assert centre == 32

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 import erf
 from erf.drawing import Drawing, read_crop, read_width
 from erf.figures.caption import caption, row_name, weights_words
-from erf.figures.files import draw_alike, write_comparison, write_result
+from erf.figures.files import redraw_alike, write_comparison, write_result
 from erf.figures.outlines import _warn_once
 from erf.figures.window import choose_window, settle_crop
 from erf.results.files import ErfResult
@@ -179,7 +179,7 @@ def test_pictures_of_single_results_of_a_run_have_one_window(saved, tmp_path, mo
         for result in given:
             write_result(result, tmp_path, drawing=Drawing(), formats=["png"])
         assert limits["a"] != limits["b"]  # each as suits it alone
-        draw_alike(given, tmp_path, drawing=Drawing(), formats=["png"])
+        redraw_alike(given, tmp_path, drawing=Drawing(), formats=["png"])
         write_comparison(given, tmp_path, drawing=Drawing(), formats=["png"])
     assert limits["a"] == limits["b"]
     assert limits["comparison"] == limits["a"] + limits["b"]

@@ -124,7 +124,7 @@ def test_picture_shows_each_category_people_first(make_observer):
     left, overall = draw_accuracy(series, persons=[measure(person)]).axes
     assert len([label for label in left.get_yticklabels() if label.get_text()]) == 16
     points = {(line.get_xdata()[0], line.get_ydata()[0]) for line in overall.lines if len(line.get_xdata()) == 1}
-    assert points == {(1.0, 0), (0.5, 1)}
+    assert points == {(1.0, 0), (1.0, 0.33), (0.5, 1)}  # people, each person below, the network
     assert [text.get_text() for text in overall.texts] == ["people (n = 1)", "net"]
 
 
