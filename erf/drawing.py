@@ -81,7 +81,8 @@ class Drawing:
             raise ValueError(f"squares={self.squares!r}: take one of {', '.join(SQUARES)}")
         for threshold in self.thresholds or ():
             if not 0 < threshold < 1:
-                raise ValueError(f"threshold {threshold:g} must lie between 0 and 1")
+                meant = f"; write {threshold / 100:g} for {threshold:g}%" if 1 < threshold < 100 else ""
+                raise ValueError(f"threshold {threshold:g} must lie between 0 and 1{meant}")
         for outline in self.outlines:
             if outline not in OUTLINES:
                 raise ValueError(f"outline {outline!r}: take one of {', '.join(OUTLINES)}")

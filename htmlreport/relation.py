@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from runkit import UserError, list_differences, load_json
-from runkit.files import list_visible
+from runkit.files import list_visible, reason_in_words
 from runkit.intervals import normal_quantile
 from runkit.sizes import Size
 from shapebias.measures.bootstrap import CONFIDENCE, RESAMPLES, Estimate
@@ -273,7 +273,7 @@ def _read_results(
             weights = _Weights(**identity["weights"])
             content["results"][measure]
         except (KeyError, TypeError) as error:
-            raise UserError(f"{path} is not a result of this project: {error}") from error
+            raise UserError(f"{path} is not a result of this project: {reason_in_words(error)}") from error
         if weights in found:
             raise UserError(
                 f"{path} and {found[weights][0]} are both of {weights.model} with the same weights; name one, "

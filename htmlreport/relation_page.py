@@ -10,6 +10,7 @@ from markupsafe import Markup
 from htmlreport.relation import Correlation, Network, Relation
 from htmlreport.relation_plot import draw_relation
 from runkit import UserError, load_json
+from runkit.files import reason_in_words
 from runkit.html.page import Cell, Row, Section, Source, Table, describe_head, links_to, render_part
 from runkit.html.picture import embed_figure
 from shapebias.figures.observers import choose_style
@@ -43,7 +44,8 @@ def describe_relation(path: Path, page: Path) -> Section:
         people = results["people"] and Estimate.from_dict("shape_bias", results["people"])
         head = describe_head(content)
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} was not written by shapebias.relate: {error}; write it again") from error
+        reason = reason_in_words(error)
+        raise UserError(f"{path} was not written by shapebias.relate: {reason}; write it again") from error
     rows = tuple(
         Row(
             one.label,

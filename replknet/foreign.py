@@ -457,7 +457,7 @@ def _build_described(
             )
     except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
         raise CheckpointError(
-            f"{record.file or record.model} does not fit {config['architecture']}: {error}"
+            f"{record.file or record.model} does not fit {config['architecture']}: {words_of(error)}"
         ) from error
     described: Any = model.pretrained_cfg
     described["state_dict"] = None  # or the tensors would be kept a second time

@@ -36,6 +36,7 @@ from replknet.weights.sources import (
 )
 from replknet.weights.switched_off import describe_branches, find_branches, switch_on
 from runkit import UserError
+from runkit.plugins import words_of
 
 __all__ = [
     "CheckpointError",
@@ -168,7 +169,8 @@ def _build(name: str, model_args: Mapping[str, Any], **options: Any) -> nn.Modul
     except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
         if "pretrained_cfg_overlay" in options:
             raise
-        raise UserError(f"{name} cannot be built with {dict(model_args) or 'its defaults'}: {error}") from error
+        with_what = dict(model_args) or "its defaults"
+        raise UserError(f"{name} cannot be built with {with_what}: {words_of(error)}") from error
 
 
 def _build_random(name: str, record: WeightsRecord, model_args: Mapping[str, Any]) -> tuple[nn.Module, WeightsRecord]:
@@ -279,7 +281,8 @@ class _Misfit:
             text,
         )
         sizes = {key: (numbers(has), numbers(wants)) for key, has, wants in shapes}
-        return cls(names("Missing"), names("Unexpected"), sizes, text or type(error).__name__)
+        said = words_of(error) if isinstance(error, KeyError) else text or type(error).__name__
+        return cls(names("Missing"), names("Unexpected"), sizes, said)
 
     def __str__(self) -> str:
         """The first name of each kind."""

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runkit.checkpoint_files import refuse_no_checkpoint
 from runkit.console import Failures, write_json, write_out
 from runkit.files import refuse_unwritable
 from runkit.sweep import LeftOut, OnDisk, Preview, Tool
@@ -130,6 +131,7 @@ def foresee_sweep(tool: Tool[_Job, Any, Any, Any, Any]) -> tuple[DryRun, Failure
     Raises: UserError if the run would end with one.
     """
     refuse_unwritable(tool.config.output, try_it=False)
+    refuse_no_checkpoint(tool.config.weights)
     tool.refuse_early()
     from runkit.compute.device import choose_device
     from runkit.compute.memory import available_memory

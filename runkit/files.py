@@ -26,6 +26,7 @@ __all__ = [
     "list_visible",
     "load_json",
     "read_arrays",
+    "reason_in_words",
     "refuse_special_file",
     "refuse_unwritable",
     "save_json",
@@ -197,6 +198,16 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
         if not isinstance(values, np.ndarray):  # numpy hands over the bytes of what is not an array
             raise ValueError(f"{name} is not an array")
     return arrays
+
+
+def reason_in_words(error: Exception) -> str:
+    """What is wrong with a file that was read as something that it is not.
+
+    Of a missing key, Python says nothing but the key; of a value of another type, what cannot be done with it.
+    """
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    return "a part of it is of another type" if isinstance(error, TypeError) else str(error)
 
 
 def sha256_of_file(path: str | Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runkit.console import UserError
-from runkit.files import atomic_write, read_arrays
+from runkit.files import atomic_write, read_arrays, reason_in_words
 from runkit.provenance import list_differences
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def _load_progress(path: Path, identity: Mapping[str, Any]) -> SavedProgress:
         arrays = read_arrays(path)
         head = json.loads(str(arrays.pop("head")))
         differences = list_differences(head.pop("identity"), json.loads(json.dumps(identity)))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}); start again with --overwrite") from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({reason_in_words(error)}); start again with --overwrite") from error
     if differences:
         raise UserError(f"{path} is of another run ({'; '.join(differences)}); start again with --overwrite")
     return SavedProgress(arrays, head)

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from runkit.checkpoint_files import refuse_no_checkpoint
 from runkit.console import Failures, UserError, about
 from runkit.content import SkippedNetwork
 from runkit.files import refuse_unwritable
@@ -263,6 +264,7 @@ def run_sweep(tool: Tool[_Job, _Network, _State, _Outputs, _Result]) -> Swept[_R
     Raises: UserError for what concerns all networks, or if the only one fails.
     """
     refuse_unwritable(tool.config.output, try_it="RANK" not in os.environ)  # of several ranks, the first tries below
+    refuse_no_checkpoint(tool.config.weights)
     tool.refuse_early()
     from runkit.compute.device import choose_device
     from runkit.compute.ranks import joined_world

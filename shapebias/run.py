@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runkit import Failures, UserError, describe_run, is_main_process, load_json, run_main, write_json, write_out
+from runkit.checkpoint_files import refuse_no_checkpoint
 from runkit.files import refuse_unwritable
 from runkit.options import REPORT
 from shapebias.options import DEFAULT_MODELS, Config, build_parser, parse_config
@@ -75,6 +76,7 @@ def execute(config: Config) -> int:
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     if is_main_process():
         refuse_unwritable(config.output)
+        refuse_no_checkpoint(config.weights)  # before people's answers are read
     parts, swept = _gather(config)
     failures = swept.failures
     if not is_main_process():

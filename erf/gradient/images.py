@@ -208,7 +208,8 @@ def _list_source(source: Path) -> list[Path]:
     if source.is_dir():
         return _list_folder(source)
     if not source.is_file() or source.suffix.lower() not in _NAMED:
-        raise UserError(f"--images {source} is not a folder; name a folder, a list of images (.txt), or images")
+        what = "is not a folder" if source.exists() else "does not exist"
+        raise UserError(f"--images {source} {what}; name a folder, a list of images (.txt), or images")
     return list(_read_list(source)) if source.suffix.lower() == ".txt" else [source]
 
 

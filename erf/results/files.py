@@ -31,7 +31,7 @@ from erf.measures.value import Value
 from erf.results.content import FieldProvenance, FieldResult
 from erf.results.single_maps import MAPS_SUFFIX, SingleMaps, load_maps, maps_file, save_maps
 from runkit import SCHEMA_VERSION, UserError, atomic_write, file_stem, load_json, read_arrays, save_json
-from runkit.files import list_visible
+from runkit.files import list_visible, reason_in_words
 
 if TYPE_CHECKING:  # loads matplotlib
     from matplotlib.axes import Axes
@@ -264,7 +264,7 @@ def load_result(path: str | Path, *, maps: bool = False) -> ErfResult:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; name a .npz that erf.visualize wrote") from error
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is not a result of erf.visualize: {error}") from error
+        raise UserError(f"{path} is not a result of erf.visualize: {reason_in_words(error)}") from error
     name = provenance.pop("name", path.stem)
     kept = load_maps(maps_file(path.parent, path.stem), provenance.get("identity", {})) if maps else None
     return ErfResult(name, contribution, provenance, sums, image_names, kept)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from runkit import UserError, atomic_write, file_stem, read_arrays
+from runkit.files import reason_in_words
 
 __all__ = ["MAPS_SUFFIX", "SingleMaps", "load_maps", "maps_file", "save_maps", "scaled_half"]
 
@@ -79,7 +80,7 @@ def load_maps(path: Path, identity: Mapping[str, Any]) -> SingleMaps:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; a run with --keep-maps writes it") from error
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} holds no maps of single images: {error}") from error
+        raise UserError(f"{path} holds no maps of single images: {reason_in_words(error)}") from error
     if found != json.loads(json.dumps(identity)):
         raise UserError(f"{path} is of another run than the result next to it; run with --keep-maps to write it again")
     return kept

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 
 from runkit import UserError
+from runkit.checkpoint_files import fault_of_content
 
-__all__ = ["Checkpoint", "CheckpointError", "list_keys", "read_checkpoint", "split_key", "strip_prefix"]
+__all__ = ["Checkpoint", "CheckpointError", "list_keys", "read_checkpoint", "strip_prefix"]
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "teacher")
 """Where files keep a moving average of the weights; it is preferred to the raw weights next to it, as timm does."""
@@ -34,6 +35,7 @@ _WRAPPERS = (*AVERAGED, *RAW)
 _PARALLEL = re.compile(r"^(module\.|_orig_mod\.)+")
 _COUNTERS = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
 """Numbers that tools leave among the weights: the count of averaged models (SWA), thop's counts of operations."""
+_NO_PICKLE = "its pickle cannot be read"
 
 
 class CheckpointError(UserError):
@@ -53,14 +55,6 @@ class Checkpoint:
     tensors: dict[str, torch.Tensor]
     part: str = ""
     averaged: bool = False
-
-
-def split_key(weights: str) -> tuple[Path, str | None]:
-    """File and part of `PATH#KEY`; the part is None where none is named. A file whose own name holds a # is itself."""
-    path, mark, key = weights.rpartition("#")
-    if mark and not Path(weights).exists():
-        return Path(path), key
-    return Path(weights), None
 
 
 def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
@@ -186,6 +180,8 @@ def _heads(key: str) -> Sequence[str]:
 
 
 def _load(path: Path) -> Any:
+    if fault := fault_of_content(path):
+        raise CheckpointError(fault)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -198,11 +194,14 @@ def _load(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
         if wanted is None:
-            raise CheckpointError(f"{path} is damaged or no PyTorch file: its pickle cannot be read") from error
+            raise CheckpointError(f"{path} is damaged or no PyTorch file: {_NO_PICKLE}") from error
         raise CheckpointError(
             f"{path} wants to run code when read ({wanted[1]}) and was not loaded; "
             "save its state dict alone: torch.save(model.state_dict(), ...)"
         ) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, UnicodeError) as error:
+        # PyTorch takes the bytes for a pickle and stumbles over one of them, which is all that such an error tells
+        raise CheckpointError(f"{path} is damaged or no PyTorch file: {_NO_PICKLE}") from error
     except Exception as error:  # torch and safetensors raise many kinds of errors for a damaged file
         text = str(error).strip()
         reason = text.splitlines()[0][:200] if text else type(error).__name__

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 import torch
 
-from replknet.weights.checkpoint import CheckpointError, split_key
+from replknet.weights.checkpoint import CheckpointError
 from runkit import UserError
+from runkit.checkpoint_files import fault_of_checkpoint, split_key
 from runkit.fetch.download import DownloadError, cannot_reach, download
 from runkit.fetch.manifest import known_files, verify_file
 
@@ -212,14 +213,11 @@ def _checked(path: Path, source: str, published: str | None) -> WeightsFile:
 def named_by_user(weights: str | os.PathLike[str]) -> WeightsFile:
     """The checkpoint a user names by its path, or by `PATH#KEY` with the part of the file that holds the weights.
 
-    Raises: CheckpointError if there is no such file.
+    Raises: CheckpointError if there is no such file, or if it is empty or text.
     """
+    if fault := fault_of_checkpoint(weights):
+        raise CheckpointError(fault)
     path, key = split_key(os.fspath(weights))
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise CheckpointError(
-            f"--weights {path} {what}; give 'auto', 'pretrained', 'random', or a .pth, .pt or .safetensors file"
-        )
     return replace(_checked(path, "file", None), key=key)
 
 

@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 
 from runkit import UserError, atomic_write, read_arrays
+from runkit.files import reason_in_words
 from shapebias.answers.content import NetworkProvenance
 from shapebias.stimuli.categories import CATEGORIES, IMAGENET_1K, ClassMap
 
@@ -91,7 +92,7 @@ def load_probabilities(path: str | Path) -> Probabilities:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; name a .probabilities.npz that shapebias.run wrote") from error
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is not a probabilities file of shapebias.run: {error}") from error
+        raise UserError(f"{path} is not a probabilities file of shapebias.run: {reason_in_words(error)}") from error
     if missing:
         raise UserError(f"{path} is not a probabilities file of shapebias.run: it does not say its {missing[0]}")
     return loaded

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from runkit import UserError, atomic_write, read_arrays
+from runkit.files import reason_in_words
 
 __all__ = ["TOP", "SuppressedAnswers", "load_answers", "save_answers"]
 
@@ -125,10 +126,8 @@ def load_answers(path: Path) -> SuppressedAnswers:
         raise UserError(f"{path} does not exist; name a .probabilities.npz that shapebias.reliance wrote") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except KeyError as error:
-        raise UserError(f"{path} holds no answers of shapebias.reliance: there is no {error}") from error
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path} holds no answers of shapebias.reliance: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} holds no answers of shapebias.reliance: {reason_in_words(error)}") from error
     return answers
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runkit import UserError, format_html, format_table, load_json, save_csv, save_json, save_latex
+from runkit.files import reason_in_words
 from runkit.numbers import FRACTION, difference_cells
 from shapebias.answers.observers import Observer, pool_people
 from shapebias.measures.bootstrap import Estimate
@@ -121,7 +122,7 @@ def read_comparison(path: Path) -> Comparison:
         consistency = results["error_consistency"]
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is not a comparison of shapebias.run: {error}; write it again with --from-csv"
+            f"{path} is not a comparison of shapebias.run: {reason_in_words(error)}; write it again with --from-csv"
         ) from error
     return Comparison(
         networks=tuple(row for row in rows if row.kind == "network"),

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from runkit import UserError, format_table, load_json, save_csv, save_json, save_latex, sha256_of_file
 from runkit.content import IntervalMethod, RunHead, SkippedNetwork
-from runkit.files import file_stem
+from runkit.files import file_stem, reason_in_words
 from runkit.intervals import note_on_few
 from runkit.numbers import FRACTION, difference_cells
 from shapebias.answers.suppressed import SuppressedAnswers
@@ -177,7 +177,7 @@ def read_comparison(path: Path) -> RelianceComparison:
     try:
         content["results"]["networks"], content["results"]["differences"]["pairs"], content["results"]["control"]
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a comparison of shapebias.reliance: it has no {error}") from None
+        raise UserError(f"{path} is not a comparison of shapebias.reliance: {reason_in_words(error)}") from error
     return cast(RelianceComparison, content)
 
 

@@ -65,7 +65,8 @@ def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = T
     Raises: UserError if the folder is missing, holds no images, or holds images of fewer than two classes.
     """
     if not root.is_dir():
-        raise UserError(f"--images {root}: there is no such folder")
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"--images {root} {what}; name a folder of images")
     paths = [p for p in list_visible(root, "**/*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     if not paths:
         raise UserError(f"--images {root}: it holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")

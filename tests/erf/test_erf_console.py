@@ -218,6 +218,7 @@ def test_fewer_images_than_asked_for_are_said(run, tmp_path):
         (["--model", "x", "--num-images", "0"], "--num-images 0: take at least 1"),
         (["--model", "x", "--labels", "x"], "--labels x: write NAME=TEXT"),
         (["--model", "x", "--thresholds", "1.5"], "threshold 1.5 must lie between 0 and 1"),
+        (["--model", "x", "--thresholds", "50"], "threshold 50 must lie between 0 and 1; write 0.5 for 50%"),
         (["--model", "x", "--columns", "0"], "columns=0: take 1 or more"),
         (["--model", "x", "--width", "1"], "width '1': take column, page"),
     ],
@@ -241,6 +242,6 @@ def test_what_is_wrong_is_said_before_a_network_is_built(run, tmp_path, monkeypa
     assert code == 2
     assert "--layer all 0 asks for test_resnet.layer-0 more than once" in err
     monkeypatch.setattr("runkit.compute.device.choose_device", build)
-    assert "nowhere is not a folder" in run(*arguments, "--images", "nowhere")[2]
+    assert "nowhere does not exist" in run(*arguments, "--images", "nowhere")[2]
     (tmp_path / "file").write_text("")
     assert "file is not a folder" in run(*arguments, "--output", str(tmp_path / "file" / "out"))[2]

@@ -343,7 +343,7 @@ def test_no_readable_image_is_an_error(run, photo_folder):
         (["--model", "resnet18", "--weights", "missing.pth"], "does not exist"),
         (["--model", "resnet18", "--weights", "random", "--layer", "layer9"], "no such module"),
         (["--model", "resnet18", "--weights", "random", "--size", "8"], "at least 32"),
-        (["--model", "resnet18", "--weights", "random", "--images", "nowhere"], "is not a folder"),
+        (["--model", "resnet18", "--weights", "random", "--images", "nowhere"], "--images nowhere does not exist"),
         (["--model", "resnet18", "--weights", "random", "--device", "cuda:77"], "cuda:77 cannot be used"),
         (["--model", "resnet18", "resnet18", "--weights", "random"], "named more than once"),
         (["--model", "resnet18", "--weights", "a/x.pth", "a/x.pth"], "named more than once"),

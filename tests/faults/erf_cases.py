@@ -263,7 +263,7 @@ CASES = [
         IMAGES,
         "no such folder",
         lambda place: [*RANDOM, "--images", str(place / "photos")],
-        "error: --images …photos is not a folder; name a folder, a list of images (.txt), or images",
+        "error: --images …photos does not exist; name a folder, a list of images (.txt), or images",
     ),
     Case(
         IMAGES,
@@ -380,7 +380,7 @@ CASES = [
         WEIGHTS,
         "text for a checkpoint",
         weights(lambda p: p.write_text("no checkpoint")),
-        "error: …weights.pth is damaged or no PyTorch file: …",
+        "error: …weights.pth is damaged or no PyTorch file: it holds text",
     ),
     Case(
         WEIGHTS,
@@ -507,6 +507,6 @@ CASES = [
         FILES,
         "a .npz of another program",
         from_npz(lambda p: np.savez(p, x=np.ones(3))),
-        "error: …map.npz is not a result of erf.visualize: …",
+        "error: …map.npz is not a result of erf.visualize: it has no 'provenance'",
     ),
 ]

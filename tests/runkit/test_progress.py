@@ -92,3 +92,17 @@ def test_progress_is_saved_every_ten_batches_or_every_minute(time):
 
 def test_saving_does_not_take_more_than_a_twentieth_of_the_time(time):
     assert batches_between_saves(time, batch=0.125, save=1.0, count=330) == [10, 160, 160]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"total": np.arange(3.0)}, "it has no 'head'"),
+        ({"head": np.array("{}")}, "it has no 'identity'"),
+        ({"head": np.array("[1]")}, "a part of it is of another type"),
+    ],
+)
+def test_a_file_of_something_else_is_named_in_words(path, arrays, reason):
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match=rf"partial\.npz is damaged \({reason}\); start again with --overwrite"):
+        find_progress(path, IDENTITY, resume=True)

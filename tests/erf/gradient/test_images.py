@@ -80,7 +80,7 @@ def test_another_picture_under_a_photographs_name_shows(monkeypatch):
 
 @pytest.mark.parametrize(
     ("make", "message"),
-    [(lambda p: p / "no", "is not a folder; name a folder"), (lambda p: p, "holds no images")],
+    [(lambda p: p / "no", "no does not exist; name a folder"), (lambda p: p, "holds no images")],
 )
 def test_no_images(tmp_path, make, message):
     with pytest.raises(UserError, match=message):

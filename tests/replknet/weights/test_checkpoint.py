@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from replknet import load_model
-from replknet.weights.checkpoint import Checkpoint, CheckpointError, read_checkpoint, split_key, strip_prefix
+from replknet.weights.checkpoint import Checkpoint, CheckpointError, read_checkpoint, strip_prefix
 
 STATE = {"a.weight": torch.arange(3.0), "b": torch.ones(2, 2)}
 OTHER = {key: value + 1 for key, value in STATE.items()}
@@ -147,15 +147,6 @@ def test_a_part_that_is_not_there_lists_those_that_are(tmp_path):
     torch.save({"epoch": 3, "best": 0.5}, tmp_path / "b.pth")
     with pytest.raises(CheckpointError, match=r"it holds epoch, best; --weights .*b.pth#KEY names the part"):
         read_checkpoint(tmp_path / "b.pth")
-
-
-def test_path_and_key(tmp_path):
-    assert split_key("a.pth#state_dict") == (pathlib.Path("a.pth"), "state_dict")
-    assert split_key("a.pth") == (pathlib.Path("a.pth"), None)
-    odd = tmp_path / "run#3.pth"
-    odd.touch()
-    assert split_key(str(odd)) == (odd, None)
-    assert split_key(f"{odd}#ema") == (odd, "ema")
 
 
 @pytest.mark.parametrize(

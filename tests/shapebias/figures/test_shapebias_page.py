@@ -116,7 +116,7 @@ def test_a_folder_without_a_comparison(tmp_path):
         describe_answers(folder, tmp_path / "report.html")
     folder.root.mkdir()
     comparison_path(folder).write_text('{"results": {}}', encoding="utf-8")
-    with pytest.raises(UserError, match=r"not a comparison of shapebias\.run: 'observers'"):
+    with pytest.raises(UserError, match=r"not a comparison of shapebias\.run: it has no 'observers'"):
         describe_answers(folder, tmp_path / "report.html")
 
 
@@ -151,7 +151,7 @@ def test_the_relation_has_a_section(tmp_path):
     ):
         assert text in section.body
     save_json(path, {"results": {}})
-    with pytest.raises(UserError, match=r"relation\.json was not written by shapebias\.relate: 'networks'"):
+    with pytest.raises(UserError, match=r"relation\.json was not written by shapebias\.relate: it has no 'networks'"):
         describe_relation(path, tmp_path / "report.html")
 
 

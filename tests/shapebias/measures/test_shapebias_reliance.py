@@ -222,7 +222,7 @@ SAVED = answers_of(np.zeros((2, 3), int), np.array([0, 1, 0]), VARIANTS[:2], out
         ({"top_outputs": np.zeros((2, 3), np.int32)}, "its answers are not of 2 variants and 3 images"),
         ({"images": ("a", "b")}, "its answers are not of 2 variants and 2 images"),
         ({"outputs": "many"}, "of another kind"),
-        ({"provenance": {}}, "there is no 'data'"),
+        ({"provenance": {}}, "it has no 'data'"),
     ],
 )
 def test_answers_that_do_not_fit_together_are_refused(tmp_path, changed, message):

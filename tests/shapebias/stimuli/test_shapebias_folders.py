@@ -85,7 +85,7 @@ def test_the_fingerprint_is_of_the_chosen_images(root):
 
 
 def test_folders_that_are_refused(tmp_path):
-    with pytest.raises(UserError, match="there is no such folder"):
+    with pytest.raises(UserError, match="none does not exist; name a folder"):
         find_folder(tmp_path / "none")
     with pytest.raises(UserError, match="holds no images"):
         find_folder(tmp_path)
