@@ -52,7 +52,9 @@ class Drawing:
             window has the whole map as an inset.
         width: Width of the figure: 'column' (8.6 cm), 'page' (17.8 cm), a number of centimetres, or None for a width
             that gives every panel its usual size.
-        columns: Panels in a row; None to choose.
+        columns: Panels in a row, or networks with `before_after`; None to choose.
+        before_after: Whether each network of a comparison has a column, with random weights above trained ones. This is
+            always so for results of a run with `--before-after`.
         labels: Name of a result -> what it is called in the picture.
         table: Whether to draw the table of area ratios below the panels of a comparison.
         caption: Whether to write at the foot of the figure how it was made.
@@ -69,6 +71,7 @@ class Drawing:
     crop: str | int = "auto"
     width: str | float | None = None
     columns: int | None = None
+    before_after: bool = False
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     table: bool = True
     caption: bool = True

@@ -117,6 +117,7 @@ class Config(RunOptions):
             crop=self.crop,
             width=self.width,
             columns=self.columns,
+            before_after=self.before_after,
             labels=self.labels,
             table=not self.no_table,
             caption=not self.no_caption,
@@ -322,7 +323,13 @@ def _add_drawing(drawn: Any, default: Config) -> None:
         metavar="column|page|CM",
         help="width of the pictures: column (8.6 cm), page (17.8 cm), or a number of centimetres",
     )
-    drawn.add_argument("--columns", type=int, default=default.columns, metavar="N", help="number of panels in a row")
+    drawn.add_argument(
+        "--columns",
+        type=int,
+        default=default.columns,
+        metavar="N",
+        help="number of panels in a row; with --before-after, number of networks side by side",
+    )
     drawn.add_argument(
         "--labels",
         nargs="+",

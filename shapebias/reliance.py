@@ -245,8 +245,12 @@ def _conclude(
         shown, control = _look_at_images(answers[0], config.images, variants, (height, width), config.control)
     weights = {one.name: one.provenance["weights"]["label"] for one in answers}
     number = min(config.control, len(answers[0].images))
-    of_networks = caption_reliance(measured, head, weights)
-    texts = (of_networks, of_networks, caption_suppressed(1, head), caption_suppressed(number, head))
+    texts = (
+        caption_reliance(measured, head, weights),
+        caption_reliance(measured, head, weights, curves=True),
+        caption_suppressed(1, head),
+        caption_suppressed(number, head, control=True),
+    )
     pictures = write_pictures(
         measured,
         control,

@@ -168,7 +168,7 @@ def _write(comparison: "Comparison", part: _Part, head: "RunHead", skipped: "lis
     """Write the comparison, and what was read from CSVs as results of their own; returns the files of the former."""
     from shapebias.figures.caption import caption_answers
     from shapebias.figures.files import write_pictures
-    from shapebias.results.comparison import write_comparison
+    from shapebias.results.comparison import picture_ends, write_comparison
     from shapebias.results.files import describe_raw_data
 
     config, folder, observers = part.config, part.folder, part.observers
@@ -176,15 +176,17 @@ def _write(comparison: "Comparison", part: _Part, head: "RunHead", skipped: "lis
         recorded: RecordedHead = {**head, "config": {"source": "raw-data CSV"}}
         for observer in observers:
             folder.write_recorded(observer, recorded, comparison.of(observer.name), overwrite=config.overwrite)
-    words = caption_answers(
-        comparison.series, config.experiment, head, persons=len(comparison.persons), weights=_weights_of(part)
-    )
+    about_all: dict[str, Any] = {"persons": len(comparison.persons), "weights": _weights_of(part)}
+    captions = {
+        end: caption_answers(comparison.series, config.experiment, head, picture=end, **about_all)
+        for end in picture_ends(config.experiment)
+    }
     pictures = write_pictures(
         comparison,
         folder,
         config.formats,
         description=head["command"],
-        caption="" if config.no_caption else words,
+        captions=None if config.no_caption else captions,
     )
     about: ComparisonHead = {
         **head,

@@ -1,6 +1,6 @@
 """Text in a figure: the names of results, and a caption that says how the figure was made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from erf.drawing import Drawing
 from erf.measures.squares import LOG_THRESHOLDS, square_areas
@@ -16,7 +16,7 @@ __all__ = [
 
 WARNING_COLOUR = "#d1495b"
 """Colour of the words that mark random weights."""
-
+_MOST_NAMED = 8  # networks with the same layer
 
 _SQUARES = {
     "published": ("Published squares", "log10(score + 1) / max"),
@@ -56,6 +56,7 @@ def caption(
     each: bool = False,
     squares: str = "published",
     notes: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> str:
     """What made the figure, shortly; the JSON has it whole.
 
@@ -68,13 +69,14 @@ def caption(
         each: Whether the figure shows the map of each image, not their mean.
         squares: What they hold shares of, of `erf.drawing.SQUARES`.
         notes: More sentences, such as what was asked for and is not to be seen.
+        labels: Name of a result -> what it is called in the figure.
     """
     first = results[0].provenance
     counts = sorted({result.num_images for result in results})
     images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     noun = "image" if counts == [1] else "images"
     sizes = ", ".join(dict.fromkeys("{}\u00a0×\u00a0{}".format(*result.contribution.shape) for result in results))
-    layers = ", ".join(dict.fromkeys(result.layer for result in results))
+    layers = _name_layers(results, labels or {})
     positions = ", ".join(dict.fromkeys(filter(None, map(_position, results))))
     unit = f", {positions}" if positions else ""
     commit = f", commit {found[:10]}" if (found := first.get("git_commit")) else ""
@@ -99,10 +101,43 @@ def caption(
     heads = dict.fromkeys(result.provenance["weights"].get("head") for result in results)
     head = "".join(f"; checkpoint: {words}" for words in heads if words)
     return (
-        f"{mean} of {images} {noun} ({first['data']['name']}) at {sizes} pixels, {first['precision']}{head}.\n"
+        f"{mean} of {images} {noun} ({first['data']['name']}) at {sizes} pixels, {first['precision']}{head}."
+        f"{_say_skipped(results)}\n"
         f"{what}"
         f"{software}{commit}, torch {first['versions']['torch']}, layer {layers}{unit}"
     )
+
+
+def _name_layers(results: Sequence[ErfResult], labels: Mapping[str, str]) -> str:
+    """The layers, and of which network each is, unless every network has all of them."""
+    networks: dict[str, dict[str, None]] = {}
+    for result in results:
+        model = str(result.provenance.get("identity", {}).get("model", result.name))
+        networks.setdefault(result.layer, {})[labels.get(result.name, model)] = None
+    everyone = {name for names in networks.values() for name in names}
+    if all(set(names) == everyone for names in networks.values()):
+        return ", ".join(networks)
+    return "; ".join(f"{layer} of {_some(list(names))}" for layer, names in networks.items())
+
+
+def _some(names: Sequence[str]) -> str:
+    """At most eight names, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def _say_skipped(results: Sequence[ErfResult]) -> str:
+    """A sentence on images that were skipped; empty if there were none."""
+    counts = {(len(result.provenance.get("skipped", ())), result.num_images) for result in results}
+    most = max(skipped for skipped, _ in counts)
+    if not most:
+        return ""
+    if len(counts) > 1:
+        fewest = min(skipped for skipped, _ in counts)
+        number = f"{most}" if fewest == most else f"{fewest} to {most}"
+        return f" Images that were skipped: {number}."
+    ((skipped, used),) = counts
+    return f" {skipped} of {skipped + used} images {'was' if skipped == 1 else 'were'} skipped."
 
 
 def _position(result: ErfResult) -> str:

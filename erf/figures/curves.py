@@ -138,7 +138,8 @@ def draw_curves(results: Sequence[ErfResult], *, most: int = _MOST_LINES, **opti
     across = width / 2 if beside else width
     panel = min(2.6, 0.8 * across)
     words = wrap_caption(
-        "\n".join(filter(None, [caption(results, shares=()), note_on_intervals(results)])), width - 0.2
+        "\n".join(filter(None, [caption(results, shares=(), labels=drawing.labels), note_on_intervals(results)])),
+        width - 0.2,
     )
     foot = caption_height(words) + 0.12 if drawing.caption else 0.06
     names = [row_name(result, drawing) for result in results]

@@ -5,6 +5,7 @@ Figures are laid out in inches from the top down: rows of panels, the legend of 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from erf.drawing import Drawing
+from erf.figures.arrange import LEFT, RIGHT, arrange
 from erf.figures.caption import WARNING_COLOUR, caption, row_name, weights_words
 from erf.figures.maps import Panel, add_colour_bar, show_map, show_whole, warn_of_black
 from erf.figures.outlines import note_on_outlines, outline_legend, outlines_of
@@ -24,9 +26,7 @@ from runkit.figures import STYLE, new_figure
 
 __all__ = ["draw_comparison", "draw_result", "plot_comparison"]
 
-_USUAL_COLUMNS, _MOST_COLUMNS = 4, 6
 _PANEL = 2.3  # inches, where the width is not asked for
-_LEFT, _RIGHT = 0.42, 0.72  # inches left and right of the panels, for the numbers of the axis and for the colour bar
 _BAR, _BAR_GAP, _SHORT_BAR = 0.08, 0.08, 1.7
 _NARROW, _WIDE = 0.12, 0.4  # inches between panels, without and with the numbers of the axis
 _BETWEEN_TITLES = 0.07  # inches at least
@@ -55,79 +55,18 @@ def draw_comparison(results: Sequence[ErfResult], **options: Any) -> Figure:
 
     Args:
         results: At least one; drawn in this order, four in a row. If results differ in two things (networks and
-            sizes, stages and weights, ...), each value of one gets a column, and each value of the other a row.
+            sizes, stages and weights, ...), each value of one gets a column, and each value of the other a row. Results
+            of `before_after` have a column for each network, random weights above trained ones.
         options: Attributes of `erf.drawing.Drawing`, such as `scale="published"` or `width="column"`.
 
     Raises: ValueError for an invalid option.
     """
     drawing = Drawing(**options)
-    return _draw(results, _arrange(results, drawing), drawing)
+    return _draw(results, arrange(results, drawing), drawing)
 
 
 plot_comparison = draw_comparison
 """The older name of `draw_comparison`, which stays."""
-
-
-# --- the order of the panels --------------------------------------------------------------------------------------
-
-
-def _arrange(results: Sequence[ErfResult], drawing: Drawing) -> list[list[ErfResult]]:
-    """Rows of panels."""
-    if drawing.columns is None and (table := _cross(results)):
-        return table
-    columns = drawing.columns or _columns_for(drawing.width_in)
-    columns = min(columns, len(results))
-    return [list(results[i : i + columns]) for i in range(0, len(results), columns)]
-
-
-def _columns_for(width: float | None) -> int:
-    """How many panels of at least an inch fit side by side."""
-    if width is None:
-        return _USUAL_COLUMNS
-    return max(1, min(_MOST_COLUMNS, int((width - _LEFT - _RIGHT) / 1.0)))
-
-
-def _cross(results: Sequence[ErfResult]) -> list[list[ErfResult]] | None:
-    """Rows and columns of results that differ in two things, if every pair is there; networks or stages across."""
-    kinds = [_kinds(result) for result in results]
-    varying = [name for name in kinds[0] if len({str(kind[name]) for kind in kinds}) > 1]
-    if len(varying) != 2:
-        return _by_network(results, kinds)
-    across, down = varying
-    columns, rows = (list(dict.fromkeys(str(kind[name]) for kind in kinds)) for name in (across, down))
-    places = {(str(kind[down]), str(kind[across])): result for kind, result in zip(kinds, results, strict=True)}
-    if len(places) < len(results) or len(places) < len(rows) * len(columns) or len(columns) > _MOST_COLUMNS:
-        return None
-    return [[places[row, column] for column in columns] for row in rows]
-
-
-def _by_network(results: Sequence[ErfResult], kinds: Sequence[Mapping[str, Any]]) -> list[list[ErfResult]] | None:
-    """A column for each network, if there are several and each has as many results, and more than one."""
-    networks: dict[str, list[ErfResult]] = {}
-    for result, kind in zip(results, kinds, strict=True):
-        networks.setdefault(kind["model"], []).append(result)
-    alike = len({len(group) for group in networks.values()}) == 1 and 1 < len(networks) < len(results)
-    if not alike or len(networks) > _MOST_COLUMNS:
-        return None
-    return [list(row) for row in zip(*networks.values(), strict=True)]
-
-
-def _kinds(result: ErfResult) -> Mapping[str, Any]:
-    """What distinguishes a result from others; of two that vary the first goes across."""
-    identity = result.provenance.get("identity", {})
-    return {
-        "model": identity.get("model", result.name),
-        "layer": result.provenance["layer"],
-        "size": identity.get("size", result.contribution.shape),
-        "weights": _weights(identity.get("weights"), result.weights_label),
-    }
-
-
-def _weights(identity: object, label: str) -> str:
-    """Weights, published ones without the network that they are of."""
-    if not isinstance(identity, Mapping) or "random" not in identity:
-        return label
-    return "random" if identity["random"] else str(identity.get("file", "trained"))
 
 
 # --- the figure ---------------------------------------------------------------------------------------------------
@@ -162,27 +101,30 @@ class _Title:
         return name, weights
 
 
-def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], drawing: Drawing) -> Figure:
+def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult | None]], drawing: Drawing) -> Figure:
     columns = max(map(len, rows))
     panels = _make_panels(results, drawing)
     alike = len({panel.window for panel in panels.values()}) == 1  # then the outer panels' numbers are those of all
     gap = _NARROW if alike else _WIDE
-    width = drawing.width_in or max(6.4, _LEFT + _RIGHT + columns * _PANEL + (columns - 1) * gap)
-    panel_width = min(_PANEL * 1.4, (width - _LEFT - _RIGHT - (columns - 1) * gap) / columns)
+    width = drawing.width_in or max(6.4, LEFT + RIGHT + columns * _PANEL + (columns - 1) * gap)
+    panel_width = min(_PANEL * 1.4, (width - LEFT - RIGHT - (columns - 1) * gap) / columns)
     titles = dict(zip(map(id, results), _Title.of(results, drawing, panel_width), strict=True))
-    heads = [_Head.of([titles[id(result)] for result in row]) for row in rows]
+    heads = [_Head.of([titles[id(result)] for result in row if result is not None]) for row in rows]
     # a map that is higher than wide is drawn narrower, so that its panel is no higher than those of square maps
     tallest = panel_width * max(min(1.0, panel.window.height / panel.window.width) for panel in panels.values())
     side = min(panel_width, max(_LEAST_WHOLE, INSET * panel_width))
     outside = 0.0 if all(panel.is_whole for panel in panels.values()) else side + 0.06
     group = columns * panel_width + (columns - 1) * gap  # inches of the panels, in the middle of the figure
-    edge = (width - _LEFT - group - _RIGHT) / 2 + _LEFT
+    edge = (width - LEFT - group - RIGHT) / 2 + LEFT
     legend = _Legend.of(results, panels, drawing, width, panel_width)
     words = wrap_caption(_words(results, panels, legend, drawing), width - 0.3)
     table = _Table(results, drawing, width - 2 * 0.1) if drawing.table else None
     foot = (caption_height(words) + _FOOT if drawing.caption else 0.0) + _FOOT
     below = (table.height if table else 0.0) + legend.height + foot
-    numbered = [not alike or len(below_it) < len(row) for row, below_it in zip(rows, [*rows[1:], []], strict=True)]
+    numbered = [
+        not alike or any(one is not None and below is None for one, below in zip_longest(row, next_row[: len(row)]))
+        for row, next_row in zip(rows, [*rows[1:], []], strict=True)
+    ]
     ticks = [_TICKS if any_numbers else 0.06 for any_numbers in numbered]
     height = 0.06 + sum(head.height for head in heads) + len(rows) * (tallest + outside) + sum(ticks) + below
     with new_figure(width, height, layout=None) as figure:
@@ -190,13 +132,15 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult]], dra
         for number, (row, head, tick) in enumerate(zip(rows, heads, ticks, strict=True)):
             top -= head.height
             for column, result in enumerate(row):
+                if result is None:
+                    continue
                 left = edge + column * (panel_width + gap)
                 place = (left / width, (top - tallest) / height, panel_width / width, tallest / height)
                 ax, panel = figure.add_axes(place, anchor="N"), panels[id(result)]
                 image = show_map(ax, panel, drawing)
                 _number_axis(ax, 72 * panel_width, within=alike)
                 if alike:
-                    ax.tick_params(labelleft=column == 0, labelbottom=numbered[number])
+                    ax.tick_params(labelleft=all(one is None for one in row[:column]), labelbottom=numbered[number])
                 _write_title(ax, result, titles[id(result)], head)
                 if outside and not panel.is_whole:
                     _add_whole(figure, panel, drawing, left + panel_width, top - tallest - tick, side)
@@ -241,7 +185,10 @@ def _words(results: Sequence[ErfResult], panels: Mapping[int, Panel], legend: "_
     whole = all(panel.is_whole for panel in panels.values())
     names = [drawing.name_of(result.name) for result in results]
     windows = [panels[id(result)].window for result in results]
-    notes = note_on_outlines(results, windows, drawing.outlines, names=names)
+    notes = [
+        *_note_on_hidden(results, panels, legend.shares, names),
+        *note_on_outlines(results, windows, drawing.outlines, names=names),
+    ]
     black = [
         name
         for result, window, name in zip(results, windows, names, strict=True)
@@ -251,7 +198,32 @@ def _words(results: Sequence[ErfResult], panels: Mapping[int, Panel], legend: "_
         whose = f"panel of {list_names(black)}" if len(results) > 1 else "panel"
         notes.append(f"More than 99% of the {whose} is black in the published scale; the scale 'decades' shows it.")
     options: dict[str, Any] = dict(shares=legend.shares, outside=outside, window=not whole)
-    return caption(results, **options, squares=drawing.squares, notes=notes)
+    return caption(results, **options, squares=drawing.squares, notes=notes, labels=drawing.labels)
+
+
+def _note_on_hidden(
+    results: Sequence[ErfResult], panels: Mapping[int, Panel], shares: Sequence[float], names: Sequence[str]
+) -> list[str]:
+    """Which squares lie outside the window of some panels only, as sentences for the caption.
+
+    Args:
+        shares: Of the squares that are seen in some panel.
+        names: Of the results in the figure.
+    """
+    hidden: dict[tuple[str, ...], list[str]] = {}
+    for result, name in zip(results, names, strict=True):
+        panel = panels[id(result)]
+        seen = {square.share for square in panel.seen}
+        there = {square.share for square in panel.squares}
+        missing = tuple(f"{100 * share:.4g}%" for share in shares if share in there - seen)
+        if missing:
+            hidden.setdefault(missing, []).append(name)
+    return [
+        f"In the {'panel' if len(of) == 1 else 'panels'} of {list_names(of)} the "
+        f"{'square' if len(missing) == 1 else 'squares'} of {', '.join(missing)} "
+        f"{'lies' if len(missing) == 1 else 'lie'} outside the window."
+        for missing, of in hidden.items()
+    ]
 
 
 def _number_axis(ax: Axes, points: float, *, within: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from erf.drawing import Drawing
@@ -27,6 +27,7 @@ _EDGE, _RIGHT, _GAP, _HEAD, _NAME, _LEGEND = 0.1, 0.62, 0.06, 0.3, 0.16, 0.24  #
 _BAR, _BAR_GAP = 0.08, 0.08
 _LABEL = 6.0  # size of the images' names in points
 _STRONGEST = 0.9  # opacity of the map's maximum over a photograph
+_GREY, _SHADES = 0.5, 256  # of the colour bar of maps over photographs
 
 
 def draw_sheet(result: ErfResult, *, overlay: bool = False, **options: Any) -> Figure:
@@ -64,7 +65,12 @@ def _draw(result: ErfResult, kept: SingleMaps, shown: list[int], drawing: Drawin
     words += f" {left_out} more images are not shown." if left_out else ""
     if (window.height, window.width) != result.contribution.shape:
         words += f" Only {window.height} × {window.width} pixels around the unit are shown."
-    words = wrap_caption(f"{words}\n{caption([result], shares=(), each=True, notes=notes)}", width - 0.3)
+    if any(outline.kind == "gaussian" for outline in outlines):
+        words += " The circle is the Gaussian of the mean map, the same in every panel."
+    if overlay:
+        words += " The lower a score, the more transparent its colour; the colour bar shows it over medium grey."
+    about = caption([result], shares=(), each=True, notes=notes, labels=drawing.labels)
+    words = wrap_caption(f"{words}\n{about}", width - 0.3)
     foot = (caption_height(words) + 0.1 if drawing.caption else 0.0) + 0.06
     legend = _LEGEND if outlines else 0.0
     height = _HEAD + rows * (_NAME + tall) + (rows - 1) * _GAP + legend + foot + 0.06
@@ -103,7 +109,8 @@ def _draw(result: ErfResult, kept: SingleMaps, shown: list[int], drawing: Drawin
             )
         )
         low, high = scale_limits(drawing.scale)
-        add_colour_bar(ScalarMappable(Normalize(low, high), colour_map(drawing.cmap)), cax, drawing.scale, short=True)
+        colours = _over_grey(colour_map(drawing.cmap)) if overlay else colour_map(drawing.cmap)
+        add_colour_bar(ScalarMappable(Normalize(low, high), colours), cax, drawing.scale, short=True)
         if outlines:
             anchor = (0.5, (foot + _LEGEND / 2) / height)
             look = outline_legend(outlines, size=min(7.0, 72 * (width - 0.2) / 32))
@@ -111,6 +118,18 @@ def _draw(result: ErfResult, kept: SingleMaps, shown: list[int], drawing: Drawin
         if drawing.caption:
             write_caption(figure, (_EDGE / width, 0.06 / height), words)
     return figure
+
+
+def _opacity(heights: np.ndarray) -> np.ndarray:
+    """Opacity of a map over a photograph; `heights` are its values in the limits of the scale, 0..1."""
+    return _STRONGEST * np.clip(heights, 0.0, 1.0)
+
+
+def _over_grey(colours: Colormap) -> ListedColormap:
+    """The colours as they look over medium grey, with the transparency that they have over a photograph."""
+    heights = np.linspace(0.0, 1.0, _SHADES)
+    opacity = _opacity(heights)[:, None]
+    return ListedColormap(opacity * colours(heights)[:, :3] + (1 - opacity) * _GREY)
 
 
 def _columns_for(width: float | None) -> int:
@@ -138,6 +157,6 @@ def _show(ax: Axes, contribution: np.ndarray, photograph: np.ndarray | None, dra
         ax.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="antialiased")
     colours = colour_map(drawing.cmap)((values - low) / (high - low))
     if photograph is not None:
-        colours[..., 3] = _STRONGEST * np.clip((values - low) / (high - low), 0.0, 1.0)
+        colours[..., 3] = _opacity((values - low) / (high - low))
     ax.imshow(colours, extent=extent, interpolation="antialiased")
     ax.spines[:].set_visible(True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from runkit.figure_text import count_words, list_names, software_words
 from shapebias.figures.reliance import UNDEFINED
+from shapebias.figures.shape_bias import FEW
 from shapebias.measures.reliance import Reliance
 from shapebias.measures.shape_bias import Measurement
 from shapebias.results.benchmark_content import BenchmarkFile
@@ -21,8 +22,9 @@ def caption_answers(
     *,
     persons: int = 0,
     weights: Mapping[str, str] | None = None,
+    picture: str = "",
 ) -> str:
-    """The caption of a comparison of observers.
+    """The caption of a picture of a comparison of observers; it names only what that picture shows.
 
     Args:
         series: What is drawn.
@@ -30,6 +32,7 @@ def caption_answers(
         head: What made the comparison, as `runkit.describe_run` makes it.
         persons: Number of people.
         weights: Name of a network -> its weights in words, as far as they are known.
+        picture: End of the picture's name, of `shapebias.results.comparison.picture_ends`.
     """
     networks = [one for one in series if one.kind != "people"]
     counts = sorted({one.trials for one in networks} or {one.trials // max(1, persons) for one in series})
@@ -37,10 +40,9 @@ def caption_answers(
     people = f" and {count_words(persons, 'person', 'people')}" if persons else ""
     known = dict(weights or {})
     recorded = [one.label for one in networks if one.name not in known]
-    ticks = " Small ticks are single people." if persons else ""
     return _lines(
-        f"{experiment.title}: {images} images, {count_words(len(networks), 'network', 'networks')}{people}. "
-        f"95% intervals: bootstrap over images.{ticks}",
+        f"{experiment.title}: {images} images, {count_words(len(networks), 'network', 'networks')}{people}.",
+        _say_marks(series, experiment, picture, persons=bool(persons)),
         _name_weights([known[one.name] for one in networks if one.name in known]),
         f"Recorded answers of {', '.join(recorded)}." if recorded else "",
         note_on_images(series),
@@ -48,34 +50,75 @@ def caption_answers(
     )
 
 
-def caption_reliance(measured: Sequence[Reliance], head: Mapping[str, Any], weights: Mapping[str, str]) -> str:
+def _say_marks(series: Sequence[Measurement], experiment: Experiment, picture: str, *, persons: bool) -> str:
+    """What the marks and lines of a picture of observers are, and what its numbers are shares of."""
+    intervals, ticks = "95% intervals: bootstrap over images.", "Small ticks are single people." if persons else ""
+    people = any(one.kind == "people" for one in series)
+    matrix = "Points: the images of one category each. Vertical lines: the shape bias over all images of each observer"
+    shares = (
+        "Shape and texture accuracy are shares of all trials, coverage is a share of the trials whose shape and "
+        "texture are of different categories."
+    )
+    if not experiment.two_cues:
+        sentences = [intervals, ticks, "Dotted line: chance."]
+    elif picture == "-column":
+        sentences = [f"{matrix}, which the legend gives as a number."]
+    elif picture == "-forest":
+        sentences = [intervals, ticks, "Dashed line: people together." if people else "", shares]
+    else:
+        hidden = shares if len(series) <= FEW else ""
+        sentences = [f"{matrix}, as the bars on the right.", intervals, ticks, hidden]
+    return " ".join(filter(None, sentences))
+
+
+def caption_reliance(
+    measured: Sequence[Reliance], head: Mapping[str, Any], weights: Mapping[str, str], *, curves: bool = False
+) -> str:
     """The caption of what networks rely on.
 
     Args:
         measured: At least one network.
         head: What made the comparison, as `runkit.describe_run` makes it.
         weights: Name of each network -> its weights in words.
+        curves: Whether the picture is that of the curves, not that of the bars.
     """
     labels = [name_both(one.name, weights[one.name]) for one in measured]
+    drawn = any(one.reliance or one.areas for one in measured)
     undefined = [one.label for one in measured if not (one.reliance or one.areas)]
     return _lines(
-        f"{count_words(measured[0].images, 'image', 'images')}, {count_words(len(measured), 'network', 'networks')}. "
-        "95% intervals: bootstrap over images.",
+        f"{count_words(measured[0].images, 'image', 'images')}, {count_words(len(measured), 'network', 'networks')}.",
+        f"{'Bands' if curves else 'Lines on the bars'}: 95% intervals, bootstrap over images." if drawn else "",
+        _say_curves(measured) if curves and drawn else "",
         f"{list_names(undefined)}: {UNDEFINED}." if undefined else "",
         _name_weights(labels),
         software_words(head),
     )
 
 
-def caption_suppressed(images: int, head: Mapping[str, Any]) -> str:
+def _say_curves(measured: Sequence[Reliance]) -> str:
+    """What the first point and the dotted line of the curves are."""
+    zero = "no answer is unchanged" if measured[0].chance is None else "the accuracy is at chance"
+    return f"The first point of each curve (–) is the image as it is. Dotted line: 0, where {zero}."
+
+
+def caption_suppressed(images: int, head: Mapping[str, Any], *, control: bool = False) -> str:
     """The caption of pictures of suppressed images, with which networks have nothing to do.
 
     Args:
         images: How many images are shown or measured.
         head: What made the comparison, as `runkit.describe_run` makes it.
+        control: Whether the picture is that of what is left of the images, not that of the images.
     """
-    what = "One image under every suppression" if images == 1 else f"Means over {images:,} images, without any network"
-    return _lines(f"{what}.", software_words(head))
+    if not control:
+        return _lines("One image under every suppression. The first picture of each row (–) is the image as it is.",
+                      software_words(head))  # fmt: skip
+    what = f"Means over {images:,} images" if images > 1 else "One image"
+    return _lines(
+        f"{what}, without any network. The first point of each curve (–) is the image as it is, which is 1 in every "
+        "measure (dotted line). Edges in place: a correlation with it; colours: an overlap of histograms; the others: "
+        "ratios to it.",
+        software_words(head),
+    )
 
 
 def caption_benchmark(content: BenchmarkFile, picture: str = "") -> str:
@@ -99,13 +142,32 @@ def _say_shown(content: BenchmarkFile, picture: str) -> str:
     config = content["config"]
     if picture in ("", "-scatter"):
         interval = f"95% intervals: bootstrap over images ({config['resamples']:,} draws), people fixed."
-        return f"Means over all datasets. {interval if config['intervals'] else ''}".rstrip()
+        dashed = (
+            "Dashed line: people."
+            if not picture
+            else "Dashed lines (expected): the consistency of independent observers, by chance from their accuracies."
+        )
+        return " ".join(filter(None, ["Means over all datasets.", interval if config["intervals"] else "", dashed]))
     if picture == "-matrices":
         return f"Shown: {_some(conditions.count(False), len(conditions))} that have no conditions, all trials of each."
     if picture == "-confusion":
         return "Trials of all datasets, in the conditions that count."
-    bands = "" if picture == "-entropy" else " Bands: range of people; grey ground: conditions that do not count."
-    return f"Shown: {_some(conditions.count(True), len(conditions))} that have conditions.{bands}"
+    shown = f"Shown: {_some(conditions.count(True), len(conditions))} that have conditions."
+    return f"{shown} {_say_ground(content, picture)}"
+
+
+def _say_ground(content: BenchmarkFile, picture: str) -> str:
+    """What stands behind the lines of a picture over conditions."""
+    measure, said = picture.removeprefix("-").replace("-", "_"), []
+    drawn = [dataset for dataset in content["datasets"].values() if dataset["curves"] is not None]
+    curves: list[Mapping[str, Any]] = [dataset["curves"] for dataset in drawn if dataset["curves"] is not None]
+    if any(len(one[measure]["persons"]) > 1 for one in curves):
+        said.append("bands: range of people")
+    if any(not condition["kept"] for dataset in drawn for condition in dataset["conditions"]):
+        said.append("grey ground: conditions that do not count")
+    chance = "answers that are spread evenly over the categories" if measure == "entropy" else "chance"
+    words = "; ".join([*said, f"dotted line: {chance}"])
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _some(number: int, total: int) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from runkit.figure_text import fit_words, text_width
-from runkit.figures import COLUMN_WIDTH, INK, PAGE_WIDTH, STYLE, axes_or_new, new_figure
+from runkit.figures import COLUMN_WIDTH, PAGE_WIDTH, STYLE, axes_or_new, new_figure
 from shapebias.figures.observers import Style, choose_style
 from shapebias.measures.reliance import Reliance, ReliancePoint
 from shapebias.measures.suppression_control import CONTROLS, ControlPoint
@@ -32,7 +32,8 @@ _COLUMNS = 4  # of panels on a page; two in one column of a paper
 _NAME_WIDTH = 0.85  # inches, of the names next to images
 _ROOM = 20  # characters that fit under a panel
 _PANEL_SHARE = 0.7  # share of a panel's part of the figure that is kept free for its title
-_AS_IT_IS = "image as it is"
+_AS_IT_IS = "first point (–): the image as it is"
+_ONLY = "yes"  # the strength of a suppression that has only one
 UNDEFINED = "not defined: without suppression, the accuracy is not reliably above chance"
 """Why a network has no reliance."""
 
@@ -156,7 +157,7 @@ def draw_control(control: Sequence[ControlPoint], *, width_in: float = PAGE_WIDT
             ax.axhline(1, color="0.5", linewidth=0.6, linestyle=":", zorder=0)
             _label_strengths(ax, [point.strength for point in points], name)
         for ax in axes[:, 0]:
-            ax.set_ylabel("share of the image\nthat is left")
+            ax.set_ylabel("relative to the\nimage as it is")
         _fit_titles(axes.flat, width_in / columns)
         _add_legend(figure, axes[0, 0], columns=together)
     return figure
@@ -176,6 +177,7 @@ def draw_suppressions(images: Mapping[str, np.ndarray], *, width_in: float = PAG
         name, _, strength = label.rpartition("-")
         if name:
             rows.setdefault(name, []).append((strength, shown))
+    rows = {name: shown if len(shown) > 1 else [(_ONLY, shown[0][1])] for name, shown in rows.items()}
     if width_in <= COLUMN_WIDTH:
         rows = {name: _some(shown, 4) for name, shown in rows.items()}
     columns = 1 + max(map(len, rows.values()))
@@ -204,7 +206,7 @@ def _label_strengths(axes: Axes, strengths: Sequence[float | None], suppression:
     """Title and horizontal axis of a suppression's panel."""
     labels = ["–" if strength is None else f"{strength:g}" for strength in strengths]
     if len(labels) == 2:
-        labels[1] = "yes"  # there is only one strength
+        labels[1] = _ONLY
     if sum(map(len, labels)) > _ROOM:
         labels[1::2] = [""] * len(labels[1::2])
     axes.set_xticks(range(len(labels)), labels)
@@ -224,7 +226,7 @@ def _fit_titles(panels: Iterable[Axes], width_in: float) -> None:
 def _add_legend(figure: Figure, ax: Axes, *, columns: int) -> None:
     """What the lines of a panel are, and what its first point is, below all panels."""
     handles, labels = ax.get_legend_handles_labels()
-    handles.append(Line2D([], [], color=INK, linestyle="none", marker="_", markersize=5))
+    handles.append(Line2D([], [], linestyle="none"))
     labels.append(_AS_IT_IS)
     size = min(STYLE["legend.fontsize"], 72 * figure.get_figwidth() / (columns * _width_of(labels)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=size)

@@ -34,7 +34,7 @@ from shapebias.figures.observers import (
 )
 from shapebias.measures.shape_bias import Measurement
 
-__all__ = ["draw_column", "draw_comparison", "draw_forest", "plot_shape_bias_bars", "plot_shape_bias_matrix"]
+__all__ = ["FEW", "draw_column", "draw_comparison", "draw_forest", "plot_shape_bias_bars", "plot_shape_bias_matrix"]
 
 _FOREST = {
     "shape_bias": "shape bias (95% interval)",
@@ -43,14 +43,21 @@ _FOREST = {
     "coverage": "coverage",
 }
 """Panels of the forest plot: measure -> what is written under it."""
+_HIDDEN = {
+    "fraction_correct_shape": "shape accuracy: share of all trials",
+    "fraction_correct_texture": "texture accuracy: share of all trials",
+    "coverage": "coverage: share of cue-conflict trials",
+}
+"""Rows below the bars of a few observers: measure -> what it is, and of which trials."""
 _NAMES = 1.15
 """Inches of the names beside the forest in a column of a paper."""
-_FEW = 2
-"""Observers whose bars leave room."""
+FEW = 2
+"""Observers whose bars leave room, at most."""
 _NARROW = 5.0
 """Inches below which two panels do not fit side by side."""
 _ROW = 0.45
 """Inches of a bar with its name, at most."""
+_LEGEND_TITLE = "number and vertical line: shape bias over all images"
 _MARKS = 0.4
 """Inches of the key below the bars."""
 _MIN_ROWS = 5
@@ -198,24 +205,23 @@ def draw_comparison(
         key.set_axis_off()
         key.legend(handles=_name_marks(measurements, persons), loc="upper left", ncols=2, borderaxespad=0.0,
                    fontsize=6.5, columnspacing=1.2)  # fmt: skip
-        if count <= _FEW:
+        if count <= FEW:
             _draw_hidden(figure.add_subplot(below[2]), measurements)
     return figure
 
 
 def _draw_hidden(ax: Axes, measurements: Sequence[Measurement]) -> None:
-    """What shape bias hides of a few observers, where their bars leave room: a row for each share of all trials."""
+    """What shape bias hides of a few observers, where their bars leave room: a row for each share of trials."""
     styles = choose_styles(measurements)
-    hidden = [key for key in _FOREST if key != "shape_bias"]
     offsets = np.linspace(-0.11, 0.13, len(measurements)) if len(measurements) > 1 else [0.0]
-    for row, key in enumerate(hidden):
-        ax.text(0.012, row - 0.2, _FOREST[key], va="bottom", fontsize=6.5)
+    for row, (key, what) in enumerate(_HIDDEN.items()):
+        ax.text(0.012, row - 0.2, what, va="bottom", fontsize=6.5)
         for measurement, offset in zip(sorted(measurements, key=rank), offsets, strict=True):
             estimates = {row + 0.06 + offset: getattr(measurement, key)}
             draw_estimates(ax, estimates, styles[measurement.name], width=1.0, caps=0.09, part=f"hidden-{key}")
-    ax.set(xlim=(0, 1), ylim=(len(hidden) - 0.55, -0.75), yticks=[])
+    ax.set(xlim=(0, 1), ylim=(len(_HIDDEN) - 0.55, -0.75), yticks=[])
     set_fraction_ticks(ax)
-    ax.set_xlabel("share of all trials (95% interval)")
+    ax.set_xlabel("share of trials (95% interval)")
 
 
 def _name_marks(measurements: Sequence[Measurement], persons: Sequence[Measurement]) -> list[Any]:
@@ -234,7 +240,7 @@ def _name_marks(measurements: Sequence[Measurement], persons: Sequence[Measureme
 
 
 def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN_WIDTH) -> Figure:
-    """The matrix plot alone with a legend under it, as wide as one column of a paper.
+    """The matrix plot alone with a legend under it that has each shape bias, as wide as one column of a paper.
 
     Args:
         measurements: One for each observer, people pooled.
@@ -242,14 +248,17 @@ def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN
     """
     styles = choose_styles(measurements)
     lines = sum(in_lines(measurement.label).count("\n") + 1 for measurement in measurements)
-    with new_figure(width_in, 3.5 + 0.145 * lines) as figure:
+    with new_figure(width_in, 3.5 + 0.145 * (lines + 1)) as figure:
         plot_shape_bias_matrix(measurements, ax=figure.subplots(), marker_size=4.2)
         handles = []
         for measurement in sorted(measurements, key=rank):
             value = measurement.shape_bias.value
             label = in_lines(measurement.label) + ("" if value is None else f"  {value:.2f}")
             handles.append(styles[measurement.name].make_legend_handle(label))
-        figure.legend(handles=handles, loc="outside lower center", fontsize=6.5, labelspacing=0.25)
+        figure.legend(
+            handles=handles, loc="outside lower center", fontsize=6.5, labelspacing=0.25, title=_LEGEND_TITLE,
+            title_fontsize=6.5,
+        )  # fmt: skip
     return figure
 
 

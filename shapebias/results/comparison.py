@@ -19,12 +19,14 @@ from shapebias.measures.differences import Difference, compare_pairs, describe_t
 from shapebias.measures.shape_bias import RATIOS, Measurement, consistency_table, measure
 from shapebias.results.content import ComparisonHead, ComparisonResult
 from shapebias.results.files import UNITS, ResultFolder, describe_interval, note_on_images
+from shapebias.stimuli.experiments import Experiment
 
 __all__ = [
     "Comparison",
     "compare",
     "comparison_files",
     "comparison_path",
+    "picture_ends",
     "read_comparison",
     "show_table",
     "summary",
@@ -176,10 +178,15 @@ def write_comparison(
     return [target, *tables]
 
 
+def picture_ends(experiment: Experiment) -> tuple[str, ...]:
+    """Ends of the names of a comparison's pictures, after the stem of its other files."""
+    return ("", "-column", "-forest") if experiment.two_cues else ("",)
+
+
 def comparison_files(folder: ResultFolder, formats: Sequence[str]) -> list[Path]:
     """What a run writes of a comparison: what `write_comparison` does, and the pictures."""
     stem = comparison_path(folder).stem
-    pictures = [f"{stem}{end}" for end in (("", "-column", "-forest") if folder.experiment.two_cues else ("",))]
+    pictures = [f"{stem}{end}" for end in picture_ends(folder.experiment)]
     names = [f"{stem}.json", f"{stem}.csv", f"{stem}.tex", "differences.csv", "differences.tex"]
     names += [f"{picture}.{suffix}" for picture in pictures for suffix in formats]
     return [folder.root / name for name in names]

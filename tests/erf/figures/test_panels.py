@@ -238,6 +238,60 @@ def test_stages_by_weights_are_rows_and_columns():
     assert len({round(place.x0, 6) for place in places}) == 5
 
 
+def before_after(*names):
+    """Results in the order of a run with `--before-after`; of a name with a minus only the trained ones."""
+
+    def of(name, random):
+        result = make_erf_result(name, 10.0, side=65, images=2, random=random)
+        weights = {"random": random, "sha256": None if random else name}
+        provenance = {**result.provenance, "identity": {"model": name, "weights": weights}}
+        return ErfResult(f"{name}.{'random' if random else 'pretrained'}", result.contribution, provenance)
+
+    kinds = {name: (False,) if name.endswith("-") else (True, False) for name in names}
+    return [of(name, random) for name, both in kinds.items() for random in both]
+
+
+def rows_of(figure):
+    """Titles of the panels, row by row from the top, each with its place from the left."""
+    rows = {}
+    for ax in (ax for ax in figure.axes if ax.images and ax.get_title()):
+        place = ax.get_position()
+        rows.setdefault(-round(place.y1, 4), {})[round(place.x0, 4)] = ax.get_title().replace("\n", "")
+    places = sorted({left for row in rows.values() for left in row})
+    return [{places.index(left): title for left, title in row.items()} for _, row in sorted(rows.items())]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("columns", [None, 1, 2, 3, 4, 6])
+def test_random_stands_above_trained_in_a_column_for_each_network_whatever_the_columns(columns, reverse):
+    names, options = "abc", {"before_after": True, "crop": "none", **({"columns": columns} if columns else {})}
+    given = before_after(*names)
+    figure = erf.draw_comparison(given if not reverse else given[::-1], **options)
+    names = names[::-1] if reverse else names
+    blocks = [names[i : i + (columns or 3)] for i in range(0, 3, columns or 3)]
+    assert rows_of(figure) == [
+        {at: f"{name}.{weights}" for at, name in enumerate(block)}
+        for block in blocks
+        for weights in ("random", "pretrained")
+    ]
+    assert overlaps(figure) == []
+    if columns == 3:  # without the option the order of the panels is the caller's
+        assert rows_of(erf.draw_comparison(given, columns=3))[0] == {0: "a.random", 1: "a.pretrained", 2: "b.random"}
+
+
+def test_more_networks_than_fit_a_row_and_missing_weights_leave_the_columns_whole():
+    figure = erf.draw_comparison(before_after("a-", *"bcdefgh"), before_after=True, crop="none")
+    rows = [{at: title.partition(".")[2] for at, title in row.items()} for row in rows_of(figure)]
+    assert [set(row.values()) for row in rows] == [{"random"}, {"pretrained"}] * 2
+    assert [sorted(row) for row in rows] == [[1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]
+    assert overlaps(figure) == []
+    flagged = [
+        ErfResult(one.name, one.contribution, {**one.provenance, "config": {"before_after": True}})
+        for one in before_after(*"abc")
+    ]
+    assert rows_of(erf.draw_comparison(flagged, columns=2, crop="none"))[1] == {0: "a.pretrained", 1: "b.pretrained"}
+
+
 def test_labels_replace_names_and_leave_the_weights():
     given = results(2)
     figure = erf.draw_comparison(given, labels={"replknet31n": "kernels 31 to 13"})
@@ -261,6 +315,20 @@ def test_caption_says_one_image_the_position_and_reached_squares():
     split = np.zeros((33, 40))
     split[0, 0] = split[16, 20] = 1.0
     assert "Published squares hold 20%, 30% of" in caption([ErfResult("net", split, result.provenance)])
+
+
+def test_caption_says_whose_layer_each_is_and_how_many_images_were_skipped():
+    def at(name, layer, skipped=0):
+        result = make_erf_result(name, 10.0, images=4)
+        torn = [{"image": f"{i}.jpg", "reason": "cut off"} for i in range(skipped)]
+        return ErfResult(name, result.contribution, {**result.provenance, "layer": layer, "skipped": torn})
+
+    different = caption([at("a", "last (stages.3)"), at("b", "last (layer4)")], labels={"b": "ours"})
+    assert different.endswith("layer last (stages.3) of a; last (layer4) of ours")
+    assert caption([at("a", "last"), at("b", "last")]).endswith("layer last")
+    assert "skipped" not in different
+    assert "2 of 6 images were skipped." in caption([at("a", "last", 2), at("b", "last", 2)])
+    assert "Images that were skipped: 0 to 1." in caption([at("a", "last", 1), at("b", "last")])
 
 
 def test_curves_of_several_sizes_share_a_colour_and_have_a_reference_each():
@@ -329,6 +397,18 @@ def test_squares_outside_a_window_are_not_named():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["published squares:", "20%", "30%"]
     assert "Published squares that hold 99% lie outside the window." in caption([wide], shares=(), outside=(0.99,))
     assert "; that of 99% lies outside" in caption([wide], shares=(0.2,), outside=(0.99,))
+
+
+def test_a_square_that_lies_outside_the_window_of_one_panel_is_named_with_it():
+    wide, small = (make_erf_result(name, sigma, side=257, images=2) for name, sigma in (("wide", 30.0), ("small", 6.0)))
+    side = erf.mass_area(wide.contribution, [0.9])[0].side_px
+    assert erf.mass_area(wide.contribution, [0.5])[0].side_px < side - 10
+    options = {"squares": "mass", "thresholds": (0.5, 0.9)}
+    words = " ".join(erf.draw_comparison([wide, small], crop=side - 8, **options).texts[-1].get_text().split())
+    assert "Squares of the mass hold 50%, 90% of the contribution itself." in words
+    assert "In the panel of wide the square of 90% lies outside the window." in words
+    whole = " ".join(erf.draw_comparison([wide, small], crop=side + 8, **options).texts[-1].get_text().split())
+    assert "outside" not in whole
 
 
 def lines_of(ax):
@@ -516,6 +596,25 @@ def test_no_words_of_a_sheet_overlap_or_leave_the_figure(width, count):
     figure = erf.draw_sheet(result, overlay=count == 7, width=width, outlines=("gaussian",))
     assert overlaps(figure) == []
     assert outside(figure) == []
+
+
+def test_a_sheet_says_whose_the_circle_is_and_its_bar_has_the_colours_of_the_overlay():
+    whole = make_erf_result("net", 6.0, side=33, images=2)
+    maps = np.repeat(whole.contribution[None].astype(np.float16), 2, axis=0)
+    kept = SingleMaps(maps, np.ones(2), ("a", "b"), np.full((2, 33, 33, 3), 127, np.uint8))
+    result = ErfResult("net", whole.contribution, whole.provenance, whole.sums, ("a", "b"), kept)
+    plain = erf.draw_sheet(result)
+    over = erf.draw_sheet(result, overlay=True, outlines=("gaussian",))
+    words = [" ".join(figure.texts[-1].get_text().split()) for figure in (plain, over)]
+    assert ["Gaussian of the mean map" in text for text in words] == [False, True]
+    assert ["transparent" in text for text in words] == [False, True]
+    lowest, highest = (
+        [tuple(np.round(bar.cmap(value)[:3], 2)) for bar in (figure.axes[-1]._colorbar for figure in (plain, over))]
+        for value in (0.0, 1.0)
+    )
+    assert lowest[1] == (0.5, 0.5, 0.5)  # the photograph alone, as where the map has its least value
+    assert lowest[0] != lowest[1]
+    assert highest[1] == pytest.approx([0.9 * colour + 0.05 for colour in highest[0]], abs=0.011)
 
 
 def test_a_network_with_its_published_weights_is_named_once():

@@ -64,6 +64,13 @@ def test_a_caption_says_what_its_picture_shows(content):
         assert f"Shown: the {len(panels)} of {total} datasets" in words[end]
     assert "range of people" in words["-accuracy"]
     assert "range of people" not in words[""]
+    assert "Dashed line: people." in words[""]
+    assert "Dashed lines (expected): the consistency of independent observers" in words["-scatter"]
+    for end in ("-accuracy", "-error-consistency", "-entropy"):
+        ax = draw_conditions(content, end.removeprefix("-").replace("-", "_")).axes[0]
+        assert any("range" in str(band.get_gid()) for band in ax.collections) == ("Bands: range" in words[end])
+        assert "rey ground: conditions that do not count" in words[end]
+        assert "otted line: " in words[end]
     bare = {**content, "config": {**content["config"], "intervals": False}}
     assert "95% intervals" not in caption_benchmark(bare)
 

@@ -261,12 +261,47 @@ def test_figures_have_the_widths_of_a_page_and_a_column(series):
     assert draw_column(series).get_size_inches()[0] == 3.4
 
 
+def test_a_caption_names_what_its_picture_shows_and_nothing_else(series):
+    head = describe_run(program="shapebias.run", arguments=[], started=datetime.now(timezone.utc), seconds=0.0)
+
+    def words(picture, experiment="cue-conflict", observers=series, persons=2):
+        return caption_answers(observers, EXPERIMENTS[experiment], head, persons=persons, picture=picture)
+
+    page, column, forest = words(""), words("-column"), words("-forest")
+    assert ["95% intervals" in one for one in (page, column, forest)] == [True, False, True]
+    assert ["Small ticks" in one for one in (page, column, forest)] == [True, False, True]
+    assert ["Vertical lines: the shape bias over all" in one for one in (page, column, forest)] == [True, True, False]
+    assert ["Dashed line: people" in one for one in (page, column, forest)] == [False, False, True]
+    assert "coverage is a share of the trials whose shape and texture are of different" in page
+    assert "coverage" not in words("", observers=[*series, *series])  # four observers leave no room for it
+    assert "Small ticks" not in words("", persons=0)
+    assert "Dashed line" not in words("-forest", observers=series[:1], persons=0)
+    assert "Dotted line: chance." in words("", "sketch")
+    assert "Vertical" not in words("", "sketch")
+
+
+def test_the_legend_of_a_column_says_what_its_numbers_are(series):
+    (legend,) = draw_column(series).legends
+    assert legend.get_title().get_text() == "number and vertical line: shape bias over all images"
+    assert legend.get_texts()[0].get_text().endswith("0.73")
+
+
+def test_each_share_below_the_bars_says_of_which_trials_it_is(series):
+    *_, hidden = draw_comparison(series).axes
+    assert [text.get_text() for text in hidden.texts] == [
+        "shape accuracy: share of all trials",
+        "texture accuracy: share of all trials",
+        "coverage: share of cue-conflict trials",
+    ]
+    assert hidden.get_xlabel() == "share of trials (95% interval)"
+
+
 @pytest.mark.parametrize("draw", [draw_comparison, draw_column, draw_forest])
 def test_a_caption_says_what_was_measured_and_covers_nothing(series, draw):
     head = describe_run(program="shapebias.run", arguments=[], started=datetime.now(timezone.utc), seconds=0.0)
     experiment = EXPERIMENTS["cue-conflict"]
     words = caption_answers(series, experiment, head, persons=2, weights={"net": "weights net.in1k"})
-    assert "256 images, 1 network and 2 people. 95% intervals: bootstrap over images." in words
+    assert "256 images, 1 network and 2 people." in words
     assert "Weights: net.in1k." in words
     assert f"replknet-analysis {head['versions']['replknet-analysis']}" in words
     assert "Recorded answers of net." in caption_answers(series, experiment, head)

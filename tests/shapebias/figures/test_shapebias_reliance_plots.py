@@ -1,11 +1,18 @@
 """Pictures of reliance: what is empty says why, and no words leave the figure."""
 
+import dataclasses
+from datetime import datetime, timezone
+
+import numpy as np
 import pytest
 
+from runkit import describe_run
 from runkit.figures import COLUMN_WIDTH, PAGE_WIDTH
-from shapebias.figures.reliance import UNDEFINED, draw_reliance, draw_reliance_curves
+from shapebias.figures.caption import caption_reliance, caption_suppressed
+from shapebias.figures.reliance import UNDEFINED, draw_control, draw_reliance, draw_reliance_curves, draw_suppressions
 from shapebias.measures.bootstrap import Estimate
 from shapebias.measures.reliance import Reliance, ReliancePoint
+from shapebias.measures.suppression_control import CONTROLS, ControlPoint
 from shapebias.stimuli.suppressions import choose_variants
 
 
@@ -55,7 +62,8 @@ def test_undefined_curves_say_so_and_no_words_leave_the_figure(width, trained):
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
     assert [name.endswith(": no better than chance") for name in names] == [not one for one in trained] + [False]
-    assert names[-1] == "image as it is"  # what the dash of the axes stands for
+    assert names[-1] == "first point (–): the image as it is"  # what the dash of the axes stands for
+    assert legend.legend_handles[-1].get_marker() == "None"  # a dash here looks like a line
     box = legend.get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.width
@@ -64,6 +72,40 @@ def test_undefined_curves_say_so_and_no_words_leave_the_figure(width, trained):
 def test_bars_without_any_reliance_say_why():
     assert words_of(draw_reliance([network("a", trained=False)]).axes[0]) == [UNDEFINED]
     assert words_of(draw_reliance([network("a"), network("b", trained=False)]).axes[0]) == []
+
+
+def test_captions_say_what_bands_lines_and_the_first_point_are():
+    head = describe_run(program="shapebias.reliance", arguments=[], started=datetime.now(timezone.utc), seconds=0.0)
+    one, weights = network("a"), {"a": "weights a.imagenette"}
+    bars, curves = caption_reliance([one], head, weights), caption_reliance([one], head, weights, curves=True)
+    assert "Lines on the bars: 95% intervals" in bars
+    assert "Bands: 95% intervals" in curves
+    assert "The first point of each curve (–) is the image as it is. Dotted line: 0, where the accuracy is at" in curves
+    assert "Dotted" not in bars
+    bare = caption_reliance([network("a", trained=False)], head, weights, curves=True)
+    assert "Bands" not in bare
+    unlabelled = caption_reliance([dataclasses.replace(one, chance=None)], head, weights, curves=True)
+    assert "where no answer is unchanged" in unlabelled
+    assert "first picture of each row (–) is the image as it is" in caption_suppressed(1, head)
+    control = caption_suppressed(20, head, control=True)
+    assert "Means over 20 images" in control
+    assert "1 in every measure (dotted line). Edges in place: a correlation" in control
+
+
+def test_the_only_strength_of_a_suppression_is_named_alike_in_all_pictures():
+    image = np.zeros((8, 8, 3), np.uint8)
+    variants = {variant.label: image for variant in choose_variants(["all"])}
+    for width in (COLUMN_WIDTH, PAGE_WIDTH):
+        figure = draw_suppressions(variants, width_in=width)
+        row = next(ax for ax in figure.axes if any(words == "channel-shuffle" for words in words_of(ax)))
+        after = figure.axes[figure.axes.index(row) + 1]
+        assert (row.get_title(), after.get_title()) == ("–", "yes")
+    values = dict.fromkeys(CONTROLS, Estimate(2.5, 2.4, 2.6))
+    points = [
+        ControlPoint(v.label, v.suppression.name if v.suppression else "", "", v.strength and v.strength.value, values)
+        for v in choose_variants(["all"])
+    ]
+    assert draw_control(points).axes[0].get_ylabel() == "relative to the\nimage as it is"
 
 
 def test_every_panel_has_a_name_for_its_axis():

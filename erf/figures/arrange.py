@@ -1,0 +1,109 @@
+"""The order of the panels of a comparison: rows and columns of results that differ in two things, or one after another.
+
+Where networks are compared before and after their training, each has a column, with random weights above trained ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from erf.drawing import Drawing
+from erf.results.files import ErfResult, random_above
+
+__all__ = ["LEFT", "RIGHT", "arrange"]
+
+LEFT, RIGHT = 0.42, 0.72
+"""Inches left and right of the panels, for the numbers of the axis and for the colour bar."""
+_USUAL_COLUMNS, _MOST_COLUMNS = 4, 6
+
+
+def arrange(results: Sequence[ErfResult], drawing: Drawing) -> Sequence[Sequence[ErfResult | None]]:
+    """Rows of panels.
+
+    Args:
+        results: At least one.
+        drawing: Its `columns`, `width` and `before_after` decide.
+
+    Returns: Rows; None is a place that stays empty, since a network was measured with one kind of weights only.
+    """
+    before_after = drawing.before_after or all(result.of_before_after for result in results)
+    ordered = random_above(results) if before_after else results
+    if drawing.columns is None and (table := _cross(ordered)):
+        return table
+    columns = drawing.columns or _columns_for(drawing.width_in)
+    if before_after and (blocks := _stack(ordered, columns)):
+        return blocks
+    columns = min(columns, len(results))
+    return [list(ordered[i : i + columns]) for i in range(0, len(ordered), columns)]
+
+
+def _stack(results: Sequence[ErfResult], columns: int) -> list[list[ErfResult | None]] | None:
+    """A column for each network, random weights above trained ones, and at most so many columns in a block of rows.
+
+    Of a single network each stage has a column, or each size. None if there is but one column, or one kind of weights.
+    """
+    if len({result.random_weights for result in results}) < 2:
+        return None
+    kinds = [_kinds(result) for result in results]
+    by = next((name for name in ("model", "layer", "size") if len({str(kind[name]) for kind in kinds}) > 1), None)
+    if by is None:
+        return None
+    stacks: dict[str, tuple[list[ErfResult], list[ErfResult]]] = {}
+    for result, kind in zip(results, kinds, strict=True):
+        stacks.setdefault(str(kind[by]), ([], []))[0 if result.random_weights else 1].append(result)
+    rows: list[list[ErfResult | None]] = []
+    for start in range(0, len(stacks), columns):
+        block = list(stacks.values())[start : start + columns]
+        for part in (0, 1):
+            for row in range(max(len(stack[part]) for stack in block)):
+                rows.append([stack[part][row] if row < len(stack[part]) else None for stack in block])
+    return rows
+
+
+def _columns_for(width: float | None) -> int:
+    """How many panels of at least an inch fit side by side."""
+    if width is None:
+        return _USUAL_COLUMNS
+    return max(1, min(_MOST_COLUMNS, int((width - LEFT - RIGHT) / 1.0)))
+
+
+def _cross(results: Sequence[ErfResult]) -> list[list[ErfResult]] | None:
+    """Rows and columns of results that differ in two things, if every pair is there; networks or stages across."""
+    kinds = [_kinds(result) for result in results]
+    varying = [name for name in kinds[0] if len({str(kind[name]) for kind in kinds}) > 1]
+    if len(varying) != 2:
+        return _by_network(results, kinds)
+    across, down = varying
+    columns, rows = (list(dict.fromkeys(str(kind[name]) for kind in kinds)) for name in (across, down))
+    places = {(str(kind[down]), str(kind[across])): result for kind, result in zip(kinds, results, strict=True)}
+    if len(places) < len(results) or len(places) < len(rows) * len(columns) or len(columns) > _MOST_COLUMNS:
+        return None
+    return [[places[row, column] for column in columns] for row in rows]
+
+
+def _by_network(results: Sequence[ErfResult], kinds: Sequence[Mapping[str, Any]]) -> list[list[ErfResult]] | None:
+    """A column for each network, if there are several and each has as many results, and more than one."""
+    networks: dict[str, list[ErfResult]] = {}
+    for result, kind in zip(results, kinds, strict=True):
+        networks.setdefault(kind["model"], []).append(result)
+    alike = len({len(group) for group in networks.values()}) == 1 and 1 < len(networks) < len(results)
+    if not alike or len(networks) > _MOST_COLUMNS:
+        return None
+    return [list(row) for row in zip(*networks.values(), strict=True)]
+
+
+def _kinds(result: ErfResult) -> Mapping[str, Any]:
+    """What distinguishes a result from others; of two that vary the first goes across."""
+    identity = result.provenance.get("identity", {})
+    return {
+        "model": identity.get("model", result.name),
+        "layer": result.provenance["layer"],
+        "size": identity.get("size", result.contribution.shape),
+        "weights": _weights(identity.get("weights"), result.weights_label),
+    }
+
+
+def _weights(identity: object, label: str) -> str:
+    """Weights, published ones without the network that they are of."""
+    if not isinstance(identity, Mapping) or "random" not in identity:
+        return label
+    return "random" if identity["random"] else str(identity.get("file", "trained"))
