@@ -50,7 +50,7 @@ def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes | None = None) ->
         ax: Where to draw; new Axes of pyplot if None.
     """
     with axes_or_new(ax) as ax:
-        _draw_masses(ax, results, _choose_looks(results))
+        _draw_masses(ax, results, _choose_looks(results), results)
     return ax
 
 
@@ -65,21 +65,24 @@ def plot_radial_profiles(results: Sequence[ErfResult], *, ax: Axes | None = None
         decades: Powers of ten shown, at most, below the peak of the flattest profile.
     """
     with axes_or_new(ax) as ax:
-        _draw_profiles(ax, results, _choose_looks(results), decades)
+        _draw_profiles(ax, results, _choose_looks(results), results, decades)
     return ax
 
 
-def _draw_masses(ax: Axes, results: Sequence[ErfResult], looks: Sequence["_Look"]) -> None:
+def _draw_masses(
+    ax: Axes, results: Sequence[ErfResult], looks: Sequence["_Look"], together: Sequence[ErfResult]
+) -> None:
+    """Draw the curves of `results`, with the axes that suit all results of the figure, which are `together`."""
     for index, (result, look) in enumerate(zip(results, looks, strict=True)):
         curve = result.measured.mass_curve
         _draw_curve(ax, 2 * np.arange(len(curve.estimate)) + 1, curve, result, look, f"mass-{index}")
-    for shape in dict.fromkeys(result.contribution.shape for result in results):
+    for shape in dict.fromkeys(result.contribution.shape for result in together):
         sides = np.geomspace(1, max(shape), 200)
         even = squares_area(sides, shape) / np.prod(shape)
         ax.plot(sides, even, **_EVEN)
-    largest = max(max(result.contribution.shape) for result in results)
+    largest = max(max(result.contribution.shape) for result in together)
     ax.set(xlabel="side of the centred square (pixels)", ylabel="share of the mass", xlim=(0, largest), ylim=(0, 1))
-    if all(float(result.side(0.99)) < largest / 4 for result in results):
+    if all(float(result.side(0.99)) < largest / 4 for result in together):
         ax.set_xscale("log")
         ax.set_xlim(_LOWEST_SIDE, largest)
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
@@ -88,11 +91,19 @@ def _draw_masses(ax: Axes, results: Sequence[ErfResult], looks: Sequence["_Look"
     ax.yaxis.set_major_formatter("{x:.0%}")
 
 
-def _draw_profiles(ax: Axes, results: Sequence[ErfResult], looks: Sequence["_Look"], decades: float = 2.0) -> None:
-    profiles = [_from_first_ring(profile_of(result)) for result in results]
-    for index, (result, profile, look) in enumerate(zip(results, profiles, looks, strict=True)):
+def _draw_profiles(
+    ax: Axes,
+    results: Sequence[ErfResult],
+    looks: Sequence["_Look"],
+    together: Sequence[ErfResult],
+    decades: float = 2.0,
+) -> None:
+    """Draw the profiles of `results`, with the axes that suit all results of the figure, which are `together`."""
+    for index, (result, look) in enumerate(zip(results, looks, strict=True)):
+        profile = _from_first_ring(profile_of(result))
         _draw_curve(ax, np.arange(len(profile.estimate)), profile, result, look, f"profile-{index}")
-    positive = [profile.estimate[profile.estimate > 0] for profile in profiles]
+    estimates = [_from_first_ring(profile_of(result)).estimate for result in together]
+    positive = [estimate[estimate > 0] for estimate in estimates]
     peaks = [float(values.max()) for values in positive]
     lowest = min(float(values.min()) for values in positive)
     ax.axhline(1.0, **_EVEN)
@@ -100,7 +111,7 @@ def _draw_profiles(ax: Axes, results: Sequence[ErfResult], looks: Sequence["_Loo
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
-    largest = max(min(result.contribution.shape) // 2 for result in results)
+    largest = max(min(result.contribution.shape) // 2 for result in together)
     ax.set(xlabel="distance from the centre (pixels)", ylabel="density over that of an even map", xlim=(0, largest))
     ax.set_ylim(max(lowest / 1.5, min(peaks) * 10.0**-decades), max(peaks) * 1.5)
 
@@ -123,6 +134,8 @@ def profile_of(result: ErfResult) -> Resampled:
 def draw_curves(results: Sequence[ErfResult], *, most: int = _MOST_LINES, **options: Any) -> Figure:
     """Figure of the mass curves and the radial profiles, with a legend and a caption; at most eight results per row.
 
+    All rows have the same axes, and about as many results each.
+
     Args:
         results: At least one.
         most: Lines in one panel.
@@ -133,7 +146,7 @@ def draw_curves(results: Sequence[ErfResult], *, most: int = _MOST_LINES, **opti
     drawing = Drawing(**options)
     width = drawing.width_in or 7.2
     looks = _choose_looks(results)
-    parts = [slice(i, i + most) for i in range(0, len(results), most)]
+    parts = _divide(results, most)
     beside = width >= _BESIDE
     across = width / 2 if beside else width
     panel = min(2.6, 0.8 * across)
@@ -157,7 +170,7 @@ def draw_curves(results: Sequence[ErfResult], *, most: int = _MOST_LINES, **opti
                 left = column * across if beside else 0.0
                 below = top - panel - (0 if beside else column * (panel + _AXIS))
                 place = ((left + 0.6) / width, below / height, (across - 0.72) / width, panel / height)
-                draw(ax := figure.add_axes(place), results[part], looks[part])
+                draw(ax := figure.add_axes(place), results[part], looks[part], results)
             top -= each
             handles, _ = ax.get_legend_handles_labels()
             figure.legend(
@@ -170,6 +183,15 @@ def draw_curves(results: Sequence[ErfResult], *, most: int = _MOST_LINES, **opti
         if drawing.caption:
             write_caption(figure, (0.1 / width, 0.06 / height), words)
     return figure
+
+
+def _divide(results: Sequence[ErfResult], most: int) -> list[slice]:
+    """Rows of at most `most` results, as even as can be where the sizes or stages of a network stay together."""
+    kinds = len(_kinds(results)) if _lines_are_kinds(results) else 1
+    rows = -(-len(results) // most)
+    each = -(-len(results) // rows)
+    each = min(most, -(-each // kinds) * kinds)
+    return [slice(i, i + each) for i in range(0, len(results), each)]
 
 
 def _key(results: Sequence[ErfResult], points: float) -> dict[str, Any]:

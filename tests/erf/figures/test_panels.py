@@ -30,6 +30,13 @@ def results(count=5, sigma=10.0, side=129, random=()):
     ]
 
 
+def result_at(name, side):
+    """A network measured at an image size."""
+    result = make_erf_result(name, 6.0, side=side)
+    provenance = {**result.provenance, "identity": {"model": name}}
+    return ErfResult(f"{name}.size-{side}", result.contribution, provenance, result.sums)
+
+
 def text_boxes(figure):
     """Boxes of all words of a figure in pixels; those of the numbers of an axis may touch their own axis only."""
     figure.draw_without_rendering()
@@ -332,12 +339,7 @@ def test_caption_says_whose_layer_each_is_and_how_many_images_were_skipped():
 
 
 def test_curves_of_several_sizes_share_a_colour_and_have_a_reference_each():
-    def at(name, side):
-        result = make_erf_result(name, 6.0, side=side)
-        provenance = {**result.provenance, "identity": {"model": name}}
-        return ErfResult(f"{name}.size-{side}", result.contribution, provenance, result.sums)
-
-    figure = erf.draw_curves([at(name, side) for name in "ab" for side in (65, 129)])
+    figure = erf.draw_curves([result_at(name, side) for name in "ab" for side in (65, 129)])
     lines = figure.axes[0].get_lines()
     colours, styles = [line.get_color() for line in lines], [line.get_linestyle() for line in lines]
     assert colours[0] == colours[1] != colours[2] == colours[3]
@@ -502,9 +504,18 @@ def test_a_text_is_broken_at_its_blanks_first():
 
 
 def test_many_curves_stand_in_several_rows():
-    figure = erf.draw_curves(results(9, 6.0, 65))
+    given = [*results(8, 2.0, 65), make_erf_result("wide", 20.0, side=65, images=2)]
+    figure = erf.draw_curves(given)
     assert len(figure.axes) == 4
-    assert len(figure.axes[0].get_lines()) == 9  # eight and the even map
+    assert [len(ax.get_lines()) for ax in figure.axes[::2]] == [6, 5]  # one of them is the even map
+    for one, other in (figure.axes[::2], figure.axes[1::2]):  # one field is large, so no row has logarithmic sides
+        assert (one.get_xscale(), one.get_xlim(), one.get_ylim()) == ("linear", other.get_xlim(), other.get_ylim())
+        assert other.get_xscale() == "linear"
+
+
+def test_sizes_of_a_network_stay_in_one_row():
+    figure = erf.draw_curves([result_at(f"net{index}", side) for index in range(5) for side in (65, 129)])
+    assert [sum(line.get_gid() is not None for line in ax.get_lines()) for ax in figure.axes[::2]] == [6, 4]
 
 
 def test_pdf_has_no_type_3_fonts(tmp_path):
