@@ -15,7 +15,7 @@ one (relative L2). A rerun replaces the row of the same key.
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,17 +97,19 @@ def measure(case: Case, options: argparse.Namespace) -> list[dict[str, str]]:
         for worker in workers.values():
             worker.close()
         maps = {provider: np.load(file).astype(float) for provider, file in files.items()}
-    return [as_row(case, provider, workers, maps, options) for provider in workers]
+    seconds = {provider: worker.seconds for provider, worker in workers.items()}
+    peaks = {provider: f"{worker.peak_bytes / 1e9:.3g}" for provider, worker in workers.items()}
+    return [as_row(case, name, seconds, maps, options.device) | {"peak_gb": peaks[name]} for name in workers]
 
 
 def as_row(
-    case: Case, provider: str, workers: dict[str, Worker], maps: dict[str, np.ndarray], options: argparse.Namespace
+    case: Case, provider: str, times: Mapping[str, Sequence[float]], maps: Mapping[str, np.ndarray], device: str
 ) -> dict[str, str]:
-    """One row of the table."""
-    seconds = workers[provider].seconds
+    """One row of the table, but for the memory: of one provider, by the seconds and the maps of all."""
+    seconds = times[provider]
     ratios: Sequence[float] = ()
-    if "plain" in workers:
-        ratios = [a / b for a, b in zip(workers["plain"].seconds, seconds, strict=True)]
+    if "plain" in times:
+        ratios = [a / b for a, b in zip(times["plain"], seconds, strict=True)]
     difference = ""
     if "plain" in maps and provider == "ours":  # the released network has other weights
         difference = f"{np.linalg.norm(maps[provider] - maps['plain']) / np.linalg.norm(maps['plain']):.2e}"
@@ -120,13 +122,12 @@ def as_row(
         "size_px": str(case.size_px),
         "batch": str(case.batch),
         "images": str(case.images),
-        "device": device_name(options.device),
+        "device": device_name(device),
         **dict(zip(TIMES, numbers, strict=True)),
-        "peak_gb": f"{workers[provider].peak_bytes / 1e9:.3g}",
         "difference": difference,
         "gflop": f"{gflop(case):.4g}",
         "rounds": str(len(seconds)),
-        **describe_versions(options.device),
+        **describe_versions(device),
     }
 
 

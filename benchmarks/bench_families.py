@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from benchmarks import erf_worker
-from benchmarks.bench_erf import FIELDS, KEY, TIMES, Case, gflop
-from benchmarks.table import SHARES, describe_versions, device_name, merge_rows, percentile
+from benchmarks.bench_erf import FIELDS, KEY, TIMES, Case, as_row
+from benchmarks.table import merge_rows
 
 __all__ = ["NETWORKS", "build_parser", "main", "measure"]
 
@@ -88,26 +88,7 @@ def measure(model: str, size: int, rounds: int) -> list[dict[str, str]]:
             begin = time.process_time()
             providers[name](image)
             seconds[name].append(time.process_time() - begin)
-    ratios = [a / b for a, b in zip(seconds["plain"], seconds["ours"], strict=True)]
-    difference = np.linalg.norm(maps["ours"] - maps["plain"]) / np.linalg.norm(maps["plain"])
-    common = {
-        "experiment": case.experiment,
-        "model": model,
-        "precision": case.precision,
-        "size_px": str(size),
-        "batch": "1",
-        "images": "1",
-        "device": device_name("cpu"),
-        "gflop": f"{gflop(case):.4g}",
-        "rounds": str(rounds),
-        **describe_versions("cpu"),
-    }
-    rows = []
-    for name, ratio in (("plain", [1.0] * rounds), ("ours", ratios)):
-        numbers = [f"{percentile(values, share):.4g}" for values in (seconds[name], ratio) for share in SHARES]
-        said = f"{difference:.2e}" if name == "ours" else ""
-        rows.append({**common, "provider": name, **dict(zip(TIMES, numbers, strict=True)), "difference": said})
-    return rows
+    return [as_row(case, name, seconds, maps, "cpu") for name in providers]
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from torch import nn
 from benchmarks.table import SHARES, VERSIONS, describe_versions, device_name, merge_rows, percentile
 from replknet import load_model, optimize
 from replknet.optimize import preferred_memory_format, use_stock_convolutions
+from replknet.used_kernels import large_depthwise
 from runkit.compute.device import exact_float32
 
 KEY = ("model", "provider", "precision", "batch", "size_px", "device")
@@ -53,13 +54,7 @@ def time_large_kernels(model: nn.Module, clock: Clock, at_least: int = 13) -> in
 
     Returns: How many there are.
     """
-    large = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.Conv2d)
-        and module.groups == module.in_channels > 1
-        and max(module.kernel_size) >= at_least
-    ]
+    large = large_depthwise(model, at_least)
     for module in large:
         begins: list[Any] = []
         module.register_forward_pre_hook(lambda *_, begins=begins: begins.append(clock.now()))

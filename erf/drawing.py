@@ -3,13 +3,13 @@
 Nothing here loads matplotlib, so the command line can check its options before any work begins.
 """
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from runkit.paper import COLUMN_WIDTH, PAGE_WIDTH
+from runkit.parser import nearest
 
 __all__ = [
     "OUTLINES",
@@ -170,6 +170,6 @@ def check_labels(labels: Mapping[str, str], names: Sequence[str]) -> None:
     """
     for name in labels:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(dict.fromkeys(names))}"
+            near = nearest(name, names)
+            hint = f"did you mean {near}?" if near else f"there is {', '.join(dict.fromkeys(names))}"
             raise ValueError(f"labels {name}={labels[name]}: no result is called {name}; {hint}")

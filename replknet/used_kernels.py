@@ -8,17 +8,22 @@ from torch import nn
 from replknet.ops.cpu import direct
 from runkit.content import DepthwiseKernels, UsedKernels
 
-__all__ = ["describe_kernels", "has_large_depthwise"]
+__all__ = ["describe_kernels", "has_large_depthwise", "large_depthwise"]
 
 # Smallest side from which PyTorch's CPU convolution gains by channels-last in a depthwise layer (12 times at 31×31 on
 # 256² maps, measured on two cores with AVX-512).
 _LARGE_KERNEL = 11
 
 
+def large_depthwise(model: nn.Module, at_least: int = _LARGE_KERNEL) -> list[nn.Conv2d]:
+    """The depthwise convolutions of a network with a kernel of `at_least` pixels along a side."""
+    convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1)
+    return [conv for conv in convolutions if max(conv.kernel_size) >= at_least]
+
+
 def has_large_depthwise(model: nn.Module) -> bool:
     """Whether a network has depthwise convolutions with a kernel of 11 pixels or more along a side."""
-    convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1)
-    return any(max(conv.kernel_size) >= _LARGE_KERNEL for conv in convolutions)
+    return bool(large_depthwise(model))
 
 
 def describe_kernels(device: torch.device, *, large_depthwise: bool, plain: bool = False) -> UsedKernels:

@@ -68,10 +68,15 @@ def count_words(number: int, one: str, several: str) -> str:
     return f"{number:,} {one if number == 1 else several}"
 
 
-def list_names(names: Sequence[str]) -> str:
-    """Names for a caption, separated by semicolons; of many the first eight, and how many more there are."""
-    more = f"; and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return "; ".join(names[:_MOST_NAMED]) + more
+def list_names(names: Sequence[str], *, between: str = "; ", last: str = "; and ") -> str:
+    """Names for a caption, separated by semicolons; of many the first eight, and how many more there are.
+
+    Args:
+        between: What separates two names.
+        last: What stands before the number of those that are not named.
+    """
+    more = f"{last}{len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return between.join(names[:_MOST_NAMED]) + more
 
 
 def add_caption(figure: Figure, text: str) -> Figure:

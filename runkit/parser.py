@@ -12,10 +12,14 @@ from typing import Any, NoReturn
 __all__ = ["Parser", "nearest"]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The one of `known` that `name` is a slip of, in any case of its letters; "" if none is near."""
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The one of `known` that `name` is a slip of, in any case of its letters; "" if none is near.
+
+    Args:
+        cutoff: Similarity from which a name is near, 0 to 1, as `difflib.get_close_matches` measures it.
+    """
     by_letters = {word.lower(): word for word in reversed(list(known))}
-    close = difflib.get_close_matches(name.lower(), by_letters, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), by_letters, n=1, cutoff=cutoff)
     return by_letters[close[0]] if close else ""
 
 

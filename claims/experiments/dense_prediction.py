@@ -157,24 +157,11 @@ def _draw(rows: Sequence[Row]) -> "Figure":
             dense.errorbar(row["miou"], y, xerr=errors, fmt="o", color=COLOURS[0], markersize=3.5, linewidth=1)
         for y, name in enumerate(names):
             row = rows_of(rows, network=name)[0]
-            classes.errorbar(
-                row["top1"],
-                y,
-                xerr=top1_half_interval(row),
-                fmt="s",
-                color=COLOURS[1],
-                markersize=3.5,
-                linewidth=1,
-            )
-            field.errorbar(
-                row["mass_side_50_px"],
-                y,
-                xerr=field_errors(row),
-                fmt="D",
-                color=COLOURS[2],
-                markersize=3.5,
-                linewidth=1,
-            )
+            for ax, key, half, mark, colour in (
+                (classes, "top1", top1_half_interval(row), "s", COLOURS[1]),
+                (field, "mass_side_50_px", field_errors(row), "D", COLOURS[2]),
+            ):
+                ax.errorbar(row[key], y, xerr=half, fmt=mark, color=colour, markersize=3.5, linewidth=1)
         dense.set_xlabel("mIoU on CamVid (points),\n95% over test images, one mark per seed")
         classes.set_xlabel("top-1 on Imagenette (%),\n95% over validation images")
         over = ", 95% over images" if any(map(field_errors, rows)) else ""

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from erf.drawing import Drawing
 from erf.measures.squares import LOG_THRESHOLDS, square_areas
 from erf.results.files import ErfResult
+from runkit.figure_text import list_names
 
 __all__ = [
+    "SQUARE_NAMES",
     "WARNING_COLOUR",
     "caption",
     "reached",
@@ -16,13 +18,10 @@ __all__ = [
 
 WARNING_COLOUR = "#d1495b"
 """Colour of the words that mark random weights."""
-_MOST_NAMED = 8  # networks with the same layer
-
-_SQUARES = {
-    "published": ("Published squares", "log10(score + 1) / max"),
-    "mass": ("Squares of the mass", "the contribution itself"),
-}
-"""What squares are called, and what they hold shares of."""
+SQUARE_NAMES = {"published": "published squares", "mass": "squares of the mass"}
+"""What captions and legends call the squares."""
+_HELD = {"published": "log10(score + 1) / max", "mass": "the contribution itself"}
+"""What the squares hold shares of."""
 
 
 def weights_words(result: ErfResult, drawing: Drawing | None = None) -> str:
@@ -84,8 +83,8 @@ def caption(
     drawn = ", ".join(
         f"{100 * t:.4g}%" for t in (reached(results, LOG_THRESHOLDS, squares) if shares is None else shares)
     )
-    name, of = _SQUARES[squares]
-    what = f"{name} hold {drawn} of {of}" if drawn else ""
+    name = SQUARE_NAMES[squares].capitalize()
+    what = f"{name} hold {drawn} of {_HELD[squares]}" if drawn else ""
     if outside:
         beyond = ", ".join(f"{t:.4g}%" for t in (100 * share for share in outside))
         one = len(outside) == 1
@@ -117,13 +116,9 @@ def _name_layers(results: Sequence[ErfResult], labels: Mapping[str, str]) -> str
     everyone = {name for names in networks.values() for name in names}
     if all(set(names) == everyone for names in networks.values()):
         return ", ".join(networks)
-    return "; ".join(f"{layer} of {_some(list(names))}" for layer, names in networks.items())
-
-
-def _some(names: Sequence[str]) -> str:
-    """At most eight names, and how many more there are."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+    return "; ".join(
+        f"{layer} of {list_names(list(names), between=', ', last=' and ')}" for layer, names in networks.items()
+    )
 
 
 def _say_skipped(results: Sequence[ErfResult]) -> str:

@@ -99,11 +99,11 @@ def _draw_profiles(
     decades: float = 2.0,
 ) -> None:
     """Draw the profiles of `results`, with the axes that suit all results of the figure, which are `together`."""
+    profiles = {id(result): _from_first_ring(profile_of(result)) for result in together}
     for index, (result, look) in enumerate(zip(results, looks, strict=True)):
-        profile = _from_first_ring(profile_of(result))
+        profile = profiles[id(result)]
         _draw_curve(ax, np.arange(len(profile.estimate)), profile, result, look, f"profile-{index}")
-    estimates = [_from_first_ring(profile_of(result)).estimate for result in together]
-    positive = [estimate[estimate > 0] for estimate in estimates]
+    positive = [profile.estimate[profile.estimate > 0] for profile in profiles.values()]
     peaks = [float(values.max()) for values in positive]
     lowest = min(float(values.min()) for values in positive)
     ax.axhline(1.0, **_EVEN)

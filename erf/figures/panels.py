@@ -233,18 +233,15 @@ def _number_axis(ax: Axes, points: float, *, within: bool) -> None:
         within: Whether the outer numbers stay within the panel.
     """
     first, middle, end = ax.get_xticklabels()
-    if within:
-        first.set_horizontalalignment("left")
-        end.set_horizontalalignment("right")
     size = float(first.get_fontsize())
     a, b, c = (text_width(label.get_text()) for label in (first, middle, end))
     outer = 1.0 if within else 0.5  # of an outer number, what lies within the panel
     if size * (b / 2 + outer * max(a, c)) + _TICK_GAP > points / 2:
         ax.set_xticks(ax.get_xticks()[::2], [first.get_text(), end.get_text()])
-        if within:
-            first, end = ax.get_xticklabels()
-            first.set_horizontalalignment("left")
-            end.set_horizontalalignment("right")
+    if within:
+        first, *_, end = ax.get_xticklabels()
+        first.set_horizontalalignment("left")
+        end.set_horizontalalignment("right")
 
 
 def _width_of(entries: Mapping[str, Any]) -> float:

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from erf.drawing import Drawing
+from erf.figures.caption import SQUARE_NAMES
 from erf.figures.window import Box, Window, square_box
 from erf.measures.squares import LOG_THRESHOLDS, square_areas
 from erf.measures.sums import Centre
@@ -25,7 +26,6 @@ from runkit.figure_text import text_width
 
 __all__ = [
     "COINCIDE",
-    "NAMES",
     "Square",
     "close_squares",
     "find_squares",
@@ -35,8 +35,6 @@ __all__ = [
     "square_legend",
 ]
 
-NAMES = {"published": "published squares", "mass": "squares of the mass"}
-"""What the legend calls the squares, by what they hold shares of."""
 COINCIDE = "squares that coincide"
 """What the legend calls lines that alternate."""
 _SHADES = ("#ffffff", "#ffe9a8", "#ffb347", "#ff6f52")
@@ -138,7 +136,7 @@ def square_legend(
     labels = [f"{100 * share:.4g}%" for share in shares]
     if shares:
         handles.insert(0, Line2D([], [], color="none"))
-        labels.insert(0, f"{NAMES[drawing.squares]}:")
+        labels.insert(0, f"{SQUARE_NAMES[drawing.squares]}:")
     if alternate:
         one, other = (_shade(share, drawing) for share in alternate[:2])
         handles.append((_handle(one, (0, (2, 2))), _handle(other, (2, (2, 2)))))

@@ -6,7 +6,6 @@ tells the dataset is looked at: the text before the first underscore of the file
 trials, and the SHA-256 of published files.
 """
 
-import difflib
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from runkit import UserError
 from runkit.fetch.manifest import known_files
 from runkit.files import list_visible
+from runkit.parser import nearest
 from shapebias.answers.raw_data import RawData
 from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
 from shapebias.stimuli.layouts import experiments_of_name
@@ -150,5 +150,4 @@ def _guess(name: str) -> str:
     """The dataset that a folder's name resembles; "" if there is none, or the name is one."""
     if name in EXPERIMENTS:
         return ""
-    close = difflib.get_close_matches(name.lower(), _BY_LOWER_NAME, n=1, cutoff=_SIMILAR)
-    return _BY_LOWER_NAME[close[0]] if close else ""
+    return nearest(name, EXPERIMENTS, cutoff=_SIMILAR)
