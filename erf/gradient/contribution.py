@@ -5,7 +5,7 @@ of all channels at the central unit are rectified and summed, differentiated wit
 gradient is rectified and summed over colours. The feature map is taken before any final normalisation.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from erf.gradient.layers.capture import refuse_unfinished, unwrapped
 from erf.gradient.layers.find import feature_map, find_feature_map, is_module_name, resolve
 from erf.gradient.layers.known import forget_if_changed
 from erf.gradient.layers.layer import ForwardError, Layer, LayerError, NotDifferentiable, as_layer
+from erf.gradient.layers.modules import modules_of, parameters_of
 from erf.gradient.layers.steady import UnsteadyForward, check_steady, normalises_by_batch
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.network import LeanNetwork
@@ -107,8 +108,9 @@ def contribution_maps(
             "replknet.load_model('resnet18').model builds one by its name"
         )
     model = unwrapped(model)
-    refuse_unfinished(model)
-    _refuse_train_mode(model)
+    modules = modules_of(model)
+    refuse_unfinished(model, modules)
+    _refuse_train_mode(model, modules)
     forget_if_changed(model)
     x = as_batch(images, like=model)
     with exact_float32(), torch.inference_mode(False):
@@ -184,21 +186,24 @@ def central_gradients(
         gradient, feature_size = model.central_gradient(images, position)
         return CentralGradients(gradient.relu_().sum(1).to("cpu", torch.float64), feature_size)
     model = unwrapped(model)
-    refuse_unfinished(model)
-    _refuse_train_mode(model)
-    layer = as_layer(layer)
+    modules = modules_of(model)
+    refuse_unfinished(model, modules)
+    _refuse_train_mode(model, modules)
+    layer, by_batch = as_layer(layer), normalises_by_batch(modules)
     if checked:
-        check_steady(model, images, layer)
-    if len(images) > 1 and normalises_by_batch(model):
-        parts = [_gradients(model, image[None], layer, position) for image in images]
+        check_steady(model, images, layer, by_batch=by_batch)
+    if len(images) > 1 and by_batch:
+        parts = [_gradients(model, modules, image[None], layer, position) for image in images]
         return CentralGradients(torch.cat([part.maps for part in parts]), parts[0].feature_size)
-    return _gradients(model, images, layer, position)
+    return _gradients(model, modules, images, layer, position)
 
 
-def _gradients(model: nn.Module, images: torch.Tensor, layer: Layer, position: Position) -> CentralGradients:
+def _gradients(
+    model: nn.Module, modules: Sequence[nn.Module], images: torch.Tensor, layer: Layer, position: Position
+) -> CentralGradients:
     autocast = torch.autocast(images.device.type, enabled=False)
     grad = torch.enable_grad()
-    with _parameters_without_gradient(model), torch.inference_mode(False), grad, autocast, same_buffers(model):
+    with _parameters_without_gradient(modules), torch.inference_mode(False), grad, autocast, same_buffers(modules):
         x = images.detach().clone().requires_grad_()
         for_network = x.clone()  # which may write to it
         try:
@@ -256,7 +261,9 @@ def _backward_in_words(layer: str) -> Iterator[None]:
         ) from error
 
 
-def _refuse_train_mode(model: nn.Module) -> None:
+def _refuse_train_mode(model: nn.Module, modules: Sequence[nn.Module]) -> None:
+    if not any(module.training for module in modules):
+        return
     training = [
         (name, module)
         for name, module in model.named_modules()
@@ -270,9 +277,9 @@ def _refuse_train_mode(model: nn.Module) -> None:
 
 
 @contextmanager
-def _parameters_without_gradient(model: nn.Module) -> Iterator[None]:
+def _parameters_without_gradient(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Only the input's gradient is wanted: without the parameters' the backward pass has half the work."""
-    wanted = [p for p in model.parameters() if p.requires_grad]
+    wanted = [p for p in parameters_of(modules) if p.requires_grad]
     for parameter in wanted:
         parameter.requires_grad_(False)
     try:

@@ -1,12 +1,14 @@
 """Restoring the state of a network: whatever its forward pass writes to modules is reset."""
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+
+from erf.gradient.layers.modules import modules_of
 
 __all__ = ["as_it_was", "same_buffers"]
 
@@ -16,8 +18,9 @@ _CONTAINERS = frozenset([dict, list, set, OrderedDict, defaultdict, deque])
 @contextmanager
 def as_it_was(model: nn.Module) -> Iterator[None]:
     """Put attributes of modules back that a forward pass writes, such as caches and counters, and buffers as well."""
-    before = [(vars(module), _noted(module)) for module in model.modules()]
-    with same_buffers(model):
+    modules = modules_of(model)
+    before = [(vars(module), _noted(module)) for module in modules]
+    with same_buffers(modules):
         try:
             yield
         finally:
@@ -48,8 +51,8 @@ def _refill(container: Any, content: Any) -> None:
 
 
 @contextmanager
-def same_buffers(model: nn.Module) -> Iterator[None]:
-    """While it lasts, a network runs on copies of its buffers, so that running statistics and the like do not change.
+def same_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """While it lasts, the modules of a network run on copies of their buffers: running statistics and the like stay.
 
     What was computed may be differentiated while it lasts. Scripted modules keep their buffers to themselves: theirs
     are put back where they were written to.
@@ -57,7 +60,7 @@ def same_buffers(model: nn.Module) -> Iterator[None]:
     copies: dict[int, torch.Tensor] = {}
     changed: list[tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]] = []
     with ExitStack() as stack:
-        for module in model.modules():
+        for module in modules:
             if isinstance(module, torch.jit.ScriptModule):
                 for scripted in module.buffers(recurse=False):
                     stack.enter_context(_same_values(scripted))

@@ -17,6 +17,7 @@ from erf.gradient.fields.follow import DataDependent, field_of, follow
 from erf.gradient.layers.capture import refuse_unfinished, unwrapped
 from erf.gradient.layers.find import find_feature_map, image_channels
 from erf.gradient.layers.layer import ForwardError, Layer, LayoutError, TakenLayer, as_layer
+from erf.gradient.layers.modules import modules_of
 
 __all__ = ["TheoreticalField", "field_and_layer", "theoretical_field"]
 
@@ -84,7 +85,7 @@ def field_and_layer(
 ) -> tuple[TheoreticalField, TakenLayer | None]:
     """As `theoretical_field`, and what was taken for the layer; None if that needs data."""
     model = unwrapped(model)
-    refuse_unfinished(model)
+    refuse_unfinished(model, modules_of(model))
     taken: TakenLayer | None = None
 
     def look(x: torch.Tensor) -> Field:

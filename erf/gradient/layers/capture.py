@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from erf.gradient.layers.layer import ForwardError, Layer, LayerError
+from erf.gradient.layers.modules import modules_of, parameters_of
 
 __all__ = ["capture", "clean_name", "eager", "find_module", "refuse_unfinished", "select", "some_names", "unwrapped"]
 
@@ -28,27 +29,40 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def refuse_unfinished(model: nn.Module) -> None:
-    """Raises: ForwardError if parameters have no shape before the network runs for the first time (`nn.LazyConv2d`)."""
-    for name, parameter in model.named_parameters():
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise ForwardError(f"its parameter {name!r} has no shape yet", "run the network once on some images")
+def refuse_unfinished(model: nn.Module, modules: Sequence[nn.Module]) -> None:
+    """Refuse a network whose parameters have no shape before it runs for the first time (`nn.LazyConv2d`).
+
+    Args:
+        modules: Its modules, as `modules_of` gives them.
+
+    Raises: ForwardError.
+    """
+    unfinished = nn.parameter.UninitializedParameter
+    if any(isinstance(parameter, unfinished) for parameter in parameters_of(modules)):
+        name = next(name for name, parameter in model.named_parameters() if isinstance(parameter, unfinished))
+        raise ForwardError(f"its parameter {name!r} has no shape yet", "run the network once on some images")
 
 
 @contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
     """While it lasts, compiled modules run as they are written, so that hooks are called."""
-    compiled = [m for m in model.modules() if getattr(m, "_compiled_call_impl", None) is not None]
+    modules = modules_of(model)
+    compiled = [m for m in modules if getattr(m, "_compiled_call_impl", None) is not None]
     implementations = [m._compiled_call_impl for m in compiled]
     for module in compiled:
         module._compiled_call_impl = None
-    used = "torch._dynamo" in sys.modules and any(hasattr(m, _WRAPPER) for m in model.modules())
+    used = "torch._dynamo" in sys.modules and any(_is_wrapper(m) for m in modules)
     try:
         with torch.compiler.set_stance("force_eager") if used else nullcontext():
             yield
     finally:
         for module, implementation in zip(compiled, implementations, strict=True):
             module._compiled_call_impl = implementation
+
+
+def _is_wrapper(module: nn.Module) -> bool:
+    """Whether `torch.compile` made it, asked without the exception that an attribute costs which is not there."""
+    return _WRAPPER in module._modules or _WRAPPER in vars(module) or hasattr(type(module), _WRAPPER)
 
 
 def clean_name(name: str) -> str:
@@ -58,6 +72,11 @@ def clean_name(name: str) -> str:
 
 def find_module(model: nn.Module, name: str) -> nn.Module | None:
     """A submodule by its name, with or without the names of wrappers; the network itself for ''."""
+    module: nn.Module | None = model
+    for part in name.split(".") if name else ():
+        module = module._modules[part] if module is not None and part in module._modules else None
+    if module is not None:
+        return module
     modules = dict(model.named_modules(remove_duplicate=False))
     if name in modules:
         return modules[name]

@@ -15,6 +15,7 @@ from erf.gradient.layers.chance import drawing, same_random_numbers, what_was_dr
 from erf.gradient.layers.find import output_of_layer
 from erf.gradient.layers.known import known_of
 from erf.gradient.layers.layer import ForwardError, Layer, LayerError
+from erf.gradient.layers.modules import modules_of
 from erf.gradient.state import as_it_was
 
 __all__ = ["UnsteadyForward", "check_steady", "normalises_by_batch"]
@@ -30,22 +31,25 @@ class UnsteadyForward(ValueError):
     """What a network gives for an image depends on more than that image: chance, earlier passes, or other images."""
 
 
-def normalises_by_batch(model: nn.Module) -> bool:
+def normalises_by_batch(modules: Sequence[nn.Module]) -> bool:
     """Whether a normalisation takes its statistics from the batch, even in eval mode; then images run one by one."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None for m in model.modules())
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None for m in modules)
 
 
-def check_steady(model: nn.Module, images: torch.Tensor, layer: Layer) -> None:
+def check_steady(model: nn.Module, images: torch.Tensor, layer: Layer, *, by_batch: bool | None = None) -> None:
     """Try once for each batch size whether a layer's output is settled by each image alone.
 
     Args:
         model: In eval mode, unwrapped; left as it was found, as are all random numbers.
         images: (N, C, H, W), of which only shape, type and device are used. A single one is tried in a batch of two.
         layer: The layer whose output is compared.
+        by_batch: Whether it `normalises_by_batch`; None to find it out.
 
     Raises: UnsteadyForward if it is not.
     """
-    count = 1 if normalises_by_batch(model) else max(len(images), 2)
+    if by_batch is None:
+        by_batch = normalises_by_batch(modules_of(model))
+    count = 1 if by_batch else max(len(images), 2)
     found, key = known_of(model), ("steady", layer, count, images.shape[1:], images.dtype, images.device)
     if key in found:
         return
