@@ -3,8 +3,7 @@
 The question is whether this tool is slower than plain autograd for any of them. Both run in one process and take turns,
 every other round backwards, after an untimed map each; the clock is the time that the process had of the processor, so
 that other programs disturb little. The rows go to the table of `benchmarks.bench_erf`, as its experiment `families`:
-median, 20th and 80th percentile of seconds and of the ratio to `plain`, difference of the maps (relative L2). A large
-difference means that timm's last feature map, of which `plain` is, is not the one that this tool takes (EfficientNet).
+median, 20th and 80th percentile of seconds and of the ratio to `plain`, difference of the maps (relative L2).
 
     python -m benchmarks.bench_families --out benchmarks/results/erf.csv
 """
@@ -97,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
     parser.add_argument("--model", nargs="+", default=NETWORKS, help="networks (default: one of each of 40 families)")
     parser.add_argument("--size", type=int, default=256, help="side of the image in pixels")
-    parser.add_argument("--rounds", type=int, default=3, help="maps a row")
+    parser.add_argument("--rounds", type=int, default=5, help="maps a row")
     return parser
 
 

@@ -3,7 +3,8 @@
 A process for each provider, so that its peak memory is its own; a line for each map, so that several can take turns.
 
 - `plain`: the steps of the RepLKNet authors' ERF script (`erf/visualize_erf.py`, `get_input_grad`): the network as
-  published, neither merged nor folded, contiguous, PyTorch's own convolutions, autograd.
+  published, neither merged nor folded, contiguous, PyTorch's own convolutions, autograd, up to the layer that this tool
+  takes.
 - `ours`: what `erf.visualize` does between the batch and the maps.
 - `released`: the authors' own RepLKNet-31B and function, from a checkout of theirs.
 - `openerf`: the package of that name (PyPI), on the network as published; its map is another one (it averages the
@@ -14,7 +15,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -22,9 +23,10 @@ import numpy as np
 import timm
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.turns import serve
+from erf.gradient.layers.layer import Layer
 from erf.gradient.precision import arithmetic, number_type
 from runkit.compute.device import exact_float32
 
@@ -32,19 +34,60 @@ Maps = Callable[[Tensor], np.ndarray]
 
 
 def plain(model: str, size: int, precision: str, device: str) -> Maps:
-    """The released script's steps on the zoo's network; sums over the batch, as the script does."""
+    """The released script's steps on the zoo's network; sums over the batch, as the script does.
+
+    The feature map is the one that this tool takes, so that both are asked the same.
+    """
+    from erf.gradient.layers.find import is_module_name, resolve
     from replknet import load_model
     from replknet.optimize import use_stock_convolutions
 
     network = use_stock_convolutions(load_model(model, "random", input_size=size).model)
     network = network.to(device, number_type(precision))
+    layer = resolve(network, "last")
+    if is_module_name(network, layer):
+        features = hooked(network, layer, size)
+    else:
+        features = lambda x: network.forward_intermediates(x, indices=[-1], intermediates_only=True)[0]  # noqa: E731
+    return lambda images: input_gradient(features, images)
 
-    def maps(images: Tensor) -> np.ndarray:
-        return input_gradient(
-            lambda x: network.forward_intermediates(x, indices=[-1], intermediates_only=True)[0], images
-        )
 
-    return maps
+class _Reached(BaseException):
+    """The layer that is hooked has run, so the rest of the network need not."""
+
+
+def hooked(network: nn.Module, layer: Layer, size: int) -> Callable[[Tensor], Tensor]:
+    """What a submodule gives out, or gets, as a map (N, C, h, w), by a plain hook.
+
+    Its layout is found out beforehand, and so is no part of the time.
+    """
+    from erf.gradient.layers.find import find_feature_map
+    from erf.gradient.layers.layout import Layout
+
+    module = network.get_submodule(layer.module)
+    weight = next(network.parameters())
+    with torch.no_grad():
+        found = find_feature_map(network, torch.zeros(1, 3, size, size).to(weight), layer)
+    letters = found.taken.layout or "NCHW"
+    grid = tuple(found.values.shape[-2:]) if "L" in letters else None
+    layout = Layout(letters, grid, found.taken.prefix_tokens)
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[Tensor, ...], output: Tensor | None = None) -> None:
+        kept.append(args[0] if output is None else output)
+        raise _Reached
+
+    if layer.keys == ("in",):
+        module.register_forward_pre_hook(keep)
+    else:
+        module.register_forward_hook(keep)
+
+    def features(x: Tensor) -> Tensor:
+        with suppress(_Reached):
+            network(x)
+        return layout.to_map(kept.pop())
+
+    return features
 
 
 def input_gradient(features: Callable[[Tensor], Tensor], images: Tensor) -> np.ndarray:
