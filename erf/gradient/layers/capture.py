@@ -51,7 +51,7 @@ def eager(model: nn.Module) -> Iterator[None]:
     implementations = [m._compiled_call_impl for m in compiled]
     for module in compiled:
         module._compiled_call_impl = None
-    used = "torch._dynamo" in sys.modules and any(_is_wrapper(m) for m in modules)
+    used = "torch._dynamo" in sys.modules and _are_wrapped(modules)
     try:
         with torch.compiler.set_stance("force_eager") if used else nullcontext():
             yield
@@ -60,9 +60,12 @@ def eager(model: nn.Module) -> Iterator[None]:
             module._compiled_call_impl = implementation
 
 
-def _is_wrapper(module: nn.Module) -> bool:
-    """Whether `torch.compile` made it, asked without the exception that an attribute costs which is not there."""
-    return _WRAPPER in module._modules or _WRAPPER in vars(module) or hasattr(type(module), _WRAPPER)
+def _are_wrapped(modules: Sequence[nn.Module]) -> bool:
+    """Whether `torch.compile` made one of them, asked without the exceptions that `hasattr` costs on modules."""
+    types = {type(module) for module in modules}
+    return any(hasattr(one, _WRAPPER) for one in types) or any(
+        _WRAPPER in module._modules or _WRAPPER in vars(module) for module in modules
+    )
 
 
 def clean_name(name: str) -> str:

@@ -30,6 +30,7 @@ __all__ = [
 # one with AVX2, where a product takes so long that it may be smaller.
 _CHUNK_NUMBERS = 1 << (22 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 20)
 IMAGE = 0
+_ALL = slice(None)
 
 Window = tuple[Span, Span]  # rows and columns of a feature map
 
@@ -142,14 +143,14 @@ class PointwiseStretch(Stretch):
         wide = {value: _in_one(x) for value, x in inputs.items()}
         kept = self._make_room(like, inputs, values, free)
         for rows in self._chunks(like):
-            local = {value: x[:, :, rows] for value, x in wide.items()}
+            local = {value: _at(rows, x) for value, x in wide.items()}
             for (step, sources, output), unneeded in zip(self.nodes, self.unneeded, strict=True):
                 given = [local[value] for value in sources]
-                local[output] = step.forward(*given, keep=[whole[:, :, rows] for whole in kept[output]])
+                local[output] = step.forward(*given, keep=[_at(rows, whole) for whole in kept[output]])
                 for value in unneeded:
                     del local[value]
             for value in self.outputs:
-                _in_one(values[value])[:, :, rows] = local[value]
+                _at(rows, _in_one(values[value])).copy_(local[value])
         return kept
 
     def _make_room(
@@ -177,25 +178,25 @@ class PointwiseStretch(Stretch):
         wide = {value: _in_one(grad) for value, grad in outputs.items()}
         found: dict[int, Tensor] = {}
         for rows in self._chunks(like):
-            local = {value: grad[:, :, rows] for value, grad in wide.items()}
+            local = {value: _at(rows, grad) for value, grad in wide.items()}
             for step, sources, output in reversed(self.nodes):
-                keep = [whole[:, :, rows] for whole in kept[output]]
+                keep = [_at(rows, whole) for whole in kept[output]]
                 for value, grad in zip(sources, step.backward(local.pop(output), keep), strict=True):
                     local[value] = local[value] + grad if value in local else grad
             for value in self.inputs:
                 if value not in found:
                     found[value] = _map_like(like, local[value].shape[1])
-                _in_one(found[value])[:, :, rows] = local[value]
+                _at(rows, _in_one(found[value])).copy_(local[value])
         return found
 
     def _chunks(self, like: Tensor) -> list[slice]:
         """Rows of a map, all images one below the other, that are worked on together."""
         rows, width = like.shape[0] * like.shape[2], like.shape[3]
         if like.device.type != "cpu":
-            return [slice(0, rows)]
+            return [_ALL]
         widest = max(like.shape[1], *(step.width for step, _, _ in self.nodes))
         count = max(1, _CHUNK_NUMBERS // (widest * width))
-        return [slice(start, start + count) for start in range(0, rows, count)]
+        return [slice(start, start + count) for start in range(0, rows, count)] if rows > count else [_ALL]
 
 
 def union(windows: Iterable[Window]) -> Window:
@@ -215,7 +216,14 @@ def part(x: Tensor, has: Window, wanted: Window) -> Tensor:
 def _in_one(x: Tensor) -> Tensor:
     """Images one below the other: (N, C, h, w) in channels-last memory as (1, C, N·h, w), without a copy."""
     n, channels, height, width = x.shape
+    if n == 1:
+        return x
     return x.permute(0, 2, 3, 1).reshape(1, n * height, width, channels).permute(0, 3, 1, 2)
+
+
+def _at(rows: slice, x: Tensor) -> Tensor:
+    """Some rows of a map; `x` itself where they are all, since a small map has no time for thousands of views."""
+    return x if rows is _ALL else x[:, :, rows]
 
 
 def _map_like(like: Tensor, channels: int) -> Tensor:
