@@ -4,37 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from runkit.checkpoint_files import refuse_no_checkpoint
 from runkit.console import Failures, write_json, write_out
+from runkit.cost import Cost
 from runkit.files import refuse_unwritable
-from runkit.sweep import LeftOut, OnDisk, Preview, Tool
+from runkit.sweep import Job, LeftOut, OnDisk, Preview, Tool
 from runkit.tables import format_table
-
-if TYPE_CHECKING:
-    from runkit.sweep import Job
 
 __all__ = ["Cost", "DryRun", "ForeseenJob", "foresee_sweep"]
 
-_Job = TypeVar("_Job", bound="Job")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one job would take.
-
-    Attributes:
-        parameters: Number of parameters of the network.
-        macs: Multiply-accumulates of one image's forward pass, counted.
-        seconds: Estimated time for all images that are left.
-        peak_bytes: Estimated peak of memory of the process, on CUDA of the device; None if unknown.
-    """
-
-    parameters: int
-    macs: int
-    seconds: float
-    peak_bytes: int | None
+_Job = TypeVar("_Job", bound=Job)
 
 
 @dataclass(frozen=True)

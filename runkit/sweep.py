@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from runkit.checkpoint_files import refuse_no_checkpoint
 from runkit.console import Failures, UserError, about
 from runkit.content import SkippedNetwork
+from runkit.cost import Cost
 from runkit.files import refuse_unwritable
 from runkit.options import RunOptions
 from runkit.progress import SavedProgress, discard_progress, find_progress, save_progress
@@ -34,7 +35,6 @@ if TYPE_CHECKING:  # these load torch
 
     from runkit.compute.ranks import World
     from runkit.compute.rounds import Loop
-    from runkit.dry_run import Cost
 
 __all__ = ["Job", "LeftOut", "OnDisk", "Preview", "Swept", "Tool", "is_kept", "run_sweep"]
 
@@ -226,7 +226,7 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
         """How many images saved progress has dealt with."""
 
     @abstractmethod
-    def estimate_cost(self, job: _Job, images: int) -> "Cost":
+    def estimate_cost(self, job: _Job, images: int) -> Cost:
         """What a number of images would take."""
 
     @abstractmethod

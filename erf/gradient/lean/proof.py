@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from erf.gradient.contribution import central_gradients
+from erf.gradient.central import central_gradients
 from erf.gradient.layers.capture import unwrapped
 from erf.gradient.layers.find import resolve, tell_layout
 from erf.gradient.layers.layer import Layer, as_layer
