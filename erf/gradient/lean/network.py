@@ -11,13 +11,15 @@ Three ideas, none of which changes the answer beyond rounding:
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from erf.gradient.finite import spoil_not_finite
+from erf.gradient.lean.again import choose_again, put_together
+from erf.gradient.lean.node import Node, Step
 from erf.gradient.lean.steps.pointwise import Multiply, PointwiseStep
 from erf.gradient.lean.steps.spatial import SpatialStep
 from erf.gradient.lean.steps.vectors import Gate, VectorStep
@@ -34,22 +36,12 @@ from erf.gradient.lean.stretches import (
 from erf.gradient.positions import CENTRE, Position, unit_at
 from runkit.compute.heap import FreedMemory, bytes_of
 
-__all__ = ["LeanNetwork", "Node"]
+__all__ = ["LeanNetwork"]
 
 # From maps of this size on, free memory goes back to the system whenever more than a part of the largest map is held.
 _LARGE_BYTES = 1 << 27
 _HELD_PART = 3 / 8
 _ONE: Window = ((0, 1), (0, 1))  # what there is of a vector
-
-Step = PointwiseStep | SpatialStep | VectorStep | Gate
-
-
-class Node(NamedTuple):
-    """A step at its place in a network. Values are numbered, 0 is the image."""
-
-    step: Step
-    inputs: tuple[int, ...]
-    output: int
 
 
 class LeanNetwork:
@@ -123,7 +115,8 @@ class LeanNetwork:
         windows: dict[int, Window] = {self._feature_map: ((row, row + 1), (column, column + 1))}
         plan: list[Stretch] = []
         used_later = {self._feature_map}
-        for run in reversed(self._runs):
+        again = choose_again([node for run in self._runs for node in run], sizes, self._feature_map)
+        for run in (put_together(run, again) for run in reversed(self._runs)):
             stretch = _stretch(run, sizes, windows, used_later, self._held)
             windows.update((value, stretch.window) for value in stretch.outputs)
             for value, read in stretch.reads.items():

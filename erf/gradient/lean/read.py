@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from erf.gradient.lean.axes import MAP
 from erf.gradient.lean.calls import NoLeanForm
 from erf.gradient.lean.handlers import pointwise, spatial, views
-from erf.gradient.lean.network import LeanNetwork, Node
+from erf.gradient.lean.network import LeanNetwork
+from erf.gradient.lean.node import Node
 from erf.gradient.lean.reader import Map, Reader
 from erf.gradient.lean.record import record
 from erf.gradient.lean.steps.pointwise import Affine, Dense, Multiply

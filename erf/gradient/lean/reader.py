@@ -9,7 +9,7 @@ from torch import Tensor
 
 from erf.gradient.lean.axes import MAP, Axes
 from erf.gradient.lean.calls import Call, NoLeanForm, Value
-from erf.gradient.lean.network import Node
+from erf.gradient.lean.node import Node
 from erf.gradient.lean.steps.vectors import Gate, VectorStep
 
 __all__ = ["Handler", "Map", "Reader", "Vector", "per_channel"]

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
+from erf.gradient.lean.again import DenseActivation
 from erf.gradient.lean.handlers.pointwise import HANDLERS, _elu, _gelu, _leaky_relu, _power
 from erf.gradient.lean.steps.pointwise import (
     Add,
@@ -55,6 +56,12 @@ def pointwise():
     yield "clamp", Clamp(-0.5, float("inf"), at_bounds=True), [C], lambda x: x.clamp(min=-0.5)
     yield "gelu", _gelu(), [C], F.gelu
     yield "gelu by tanh", _gelu("tanh"), [C], lambda x: F.gelu(x, approximate="tanh")
+    yield (
+        "gelu after dense",
+        DenseActivation(Dense(weight, bias), _gelu()),
+        [C],
+        lambda x: F.gelu(F.conv2d(x, weight, bias)),
+    )
     yield "leaky relu", _leaky_relu(0.2), [C], lambda x: F.leaky_relu(x, 0.2)
     yield "elu", _elu(0.7), [C], lambda x: F.elu(x, 0.7)
     yield "square", _power(2), [C], torch.square
