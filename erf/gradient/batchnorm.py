@@ -6,13 +6,9 @@ disagree on a batch of one image in channels-last order whose stride over the ba
 calls it contiguous, the second channels-last. Such a tensor next to one that is contiguous is read in the wrong order,
 and the gradient is another one. It comes about by views alone, for example where `x.flatten(2).transpose(1, 2)` follows
 the normalisation, as in VAN.
-
-Looking at every gradient takes a twentieth of the time of a small network's map. It is done once where a network has no
-views: there a gradient lies in memory as the one before it, the weights and the normalised inputs make it.
 """
 
-from collections.abc import Callable, Hashable, Iterator, MutableMapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -20,18 +16,10 @@ from torch import Tensor
 __all__ = ["guard_batch_norms"]
 
 _NODE = "NativeBatchNormBackward0"
-_LAID_OUT_AS_GIVEN = frozenset(
-    f"{name}Backward0"
-    for name in (
-        *("Add", "Clone", "Convolution", "Gelu", "Hardsigmoid", "Hardswish", "Hardtanh", "MaxPool2DWithIndices"),
-        *("Mul", "NativeBatchNorm", "Relu", "Select", "Sigmoid", "Silu", "Sum"),
-    )
-) | {"MeanBackward1", "torch::autograd::AccumulateGrad"}
-"""Functions that give a gradient no order in memory by an argument of their own, as views do."""
 _Hook = Callable[[tuple[Tensor | None, ...]], tuple[Tensor | None, ...] | None]
 
 
-def guard_batch_norms(output: Tensor, known: MutableMapping[Hashable, Any] | None = None) -> Callable[[], None]:
+def guard_batch_norms(output: Tensor) -> None:
     """Make the backward pass from `output` right; to be called before it.
 
     Every normalisation of the graph gets its incoming gradient with strides that PyTorch cannot mistake. Gradients that
@@ -39,33 +27,12 @@ def guard_batch_norms(output: Tensor, known: MutableMapping[Hashable, Any] | Non
 
     Args:
         output: What is differentiated.
-        known: What is known of the network, to be looked up and added to. If a backward pass needed no help, those
-            through the same functions and normalised inputs of the same shapes, strides and types get none, provided
-            that all functions are among `_LAID_OUT_AS_GIVEN`.
-
-    Returns: A function to be called after the backward pass, which adds to `known`.
     """
-    names, norms = [], []
     for node in _nodes(output):
-        names.append(node.name())
-        if names[-1] == _NODE:
+        if node.name() == _NODE:
             saved: Tensor = node._saved_input  # type: ignore[attr-defined]
             if saved.device.type == "cpu" and saved.ndim == 4:
-                norms.append(
-                    (node, saved.is_contiguous(), _is_mistaken(saved), (*saved.shape, *saved.stride(), saved.dtype))
-                )
-    key = ("gradients lie right", *names, *(geometry for *_, geometry in norms))
-    if known is not None and key in known:
-        return lambda: None
-    mended: list[bool] = []
-    for node, contiguous, mistaken, _ in norms:
-        node.register_prehook(_hook(contiguous, mistaken, mended))
-
-    def remember() -> None:
-        if known is not None and not mended and _LAID_OUT_AS_GIVEN.issuperset(names):
-            known[key] = True
-
-    return remember
+                node.register_prehook(_hook(saved.is_contiguous(), _is_mistaken(saved)))
 
 
 def _nodes(output: Tensor) -> Iterator[torch.autograd.graph.Node]:
@@ -80,22 +47,16 @@ def _nodes(output: Tensor) -> Iterator[torch.autograd.graph.Node]:
         waiting.extend(before)
 
 
-def _hook(contiguous: bool, mistaken: bool, mended: list[bool]) -> _Hook:
-    """What a node does with its incoming gradients, by how its input lies in memory. It holds no tensor and no node.
-
-    Args:
-        mended: Gets an entry when a gradient had to be given other strides.
-    """
+def _hook(contiguous: bool, mistaken: bool) -> _Hook:
+    """What a node does with its incoming gradients, by how its input lies in memory. It holds no tensor and no node."""
 
     def mend(grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
         grad = grads[0]
         if grad is None:
             return None
         if contiguous and _is_mistaken(grad):
-            mended.append(True)
             return (grad.as_strided(grad.shape, _channels_last_strides(grad)), *grads[1:])
         if mistaken and grad.is_contiguous():
-            mended.append(True)
             return (grad.contiguous(memory_format=torch.channels_last), *grads[1:])
         return None
 

@@ -12,7 +12,6 @@ from erf.gradient.batchnorm import guard_batch_norms
 from erf.gradient.finite import spoil_not_finite
 from erf.gradient.layers.capture import refuse_unfinished, unwrapped
 from erf.gradient.layers.find import find_feature_map, is_module_name, resolve
-from erf.gradient.layers.known import known_of
 from erf.gradient.layers.layer import Layer, NotDifferentiable, as_layer
 from erf.gradient.layers.modules import modules_of, parameters_of
 from erf.gradient.layers.steady import check_steady, normalises_by_batch
@@ -112,9 +111,8 @@ def _central(
     unit = feat[:, :, row, column]
     central = unit.relu().sum()
     with _backward_in_words(taken.module):
-        remember = guard_batch_norms(central, known_of(model))
+        guard_batch_norms(central)
         (gradient,) = torch.autograd.grad(central, x, allow_unused=True)
-        remember()
     if gradient is None:
         raise NotDifferentiable(f"layer {taken.module!r} does not depend on the images")
     return height, width, spoil_not_finite(gradient, unit)

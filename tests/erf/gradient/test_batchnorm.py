@@ -7,10 +7,8 @@ import torch
 from support import randomize_norms
 from torch import nn
 
-from erf.gradient import batchnorm
 from erf.gradient.batchnorm import guard_batch_norms
-from erf.gradient.contribution import NotDifferentiable, central_gradients
-from erf.gradient.layers.known import known_of
+from erf.gradient.contribution import central_gradients
 
 _SHAPE = (1, 8, 4, 5)
 _STRIDES = {
@@ -99,35 +97,3 @@ def test_the_graph_is_freed_after_the_backward_pass():
     del between, y
     gc.collect()
     assert alive() is None
-
-
-def _refuse(*args):
-    raise AssertionError("the gradients are looked at again")
-
-
-def test_gradients_that_lie_right_are_looked_at_once(monkeypatch):
-    """Until an input lies otherwise in memory."""
-    torch.manual_seed(0)
-    net = randomize_norms(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3))).eval()
-    x = torch.randn(1, 3, 16, 20)
-    first = central_gradients(net, x).maps
-    monkeypatch.setattr(batchnorm, "_hook", _refuse)
-    assert torch.equal(central_gradients(net, x).maps, first)
-    with pytest.raises(NotDifferentiable, match="looked at again"):
-        central_gradients(net.to(memory_format=torch.channels_last), x)
-
-
-def test_gradients_are_looked_at_always_where_they_were_mended_or_there_are_views():
-    torch.manual_seed(0)
-    norm = randomize_norms(nn.BatchNorm2d(8).eval()).requires_grad_(False)
-    known = {}
-    for strides in ("channels-last, stride 1 over the batch", "contiguous"):
-        x = _laid_out(torch.randn(_SHAPE), _STRIDES["contiguous"]).requires_grad_()
-        y = norm(x)
-        remember = guard_batch_norms(y, known)
-        torch.autograd.grad(y, x, _laid_out(torch.randn(_SHAPE), _STRIDES[strides]))
-        remember()
-        assert bool(known) == (strides == "contiguous")
-    model, images = randomize_norms(Flattened().eval()), torch.randn(1, 3, 16, 20)
-    central_gradients(model, images)
-    assert not any(key[0] == "gradients lie right" for key in known_of(model))
