@@ -434,7 +434,7 @@ def _read_labels(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not (name and equals and text):
-            raise ValueError(f"--labels {pair}: write NAME=TEXT, such as replknet31n='kernels 31 to 13'")
+            raise ValueError(f"--labels {pair}: write NAME=TEXT, such as replknet31n='kernels 31 to 7'")
         labels[name] = text
     return labels
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trained_networks
+import trained_tables
 from PIL import Image, PngImagePlugin
 
 import claims.command
@@ -25,6 +26,8 @@ IMAGES = Path("docs/images")
 FIELDS = ["replknet31n", "replknet13n", "replknet7n", "replknet3n", "resnet18n"]
 CLAIMS = ["cost", "latency", "small-maps", "growth", "depth", "training"]
 WIDTH = 1600
+FIRST = "592"
+"""Side of the images of the first picture: 4.6 times that of the training images, as the paper's 1024 to 224."""
 _PHOTOGRAPHS = ["--size", "512", "--num-images", "5"]
 _GALLERY = [*_PHOTOGRAPHS, "--width", "page", "--no-table"]
 _STAGES = ["--size", "256", "--num-images", "5", "--width", "page", "--no-table", "--no-caption"]
@@ -34,14 +37,28 @@ _OUTLINES = ["--outlines", "theoretical", "gaussian"]
 
 
 def draw_fields(options: argparse.Namespace) -> None:
-    sizes = ["--size", "512", "1024", "--num-images", "5"]
+    sizes = ["--size", FIRST, "1024", "--num-images", "5"]
     _run(erf.visualize.main, ["--model", *FIELDS, "--weights", "pretrained", *sizes])
     with tempfile.TemporaryDirectory() as scratch:
-        row = [str(FOLDER / "erf" / f"{name}.size-512.npz") for name in FIELDS]
-        labels = [f"{name}.size-512={name}" for name in FIELDS]
+        row = [str(FOLDER / "erf" / f"{name}.size-{FIRST}.npz") for name in FIELDS]
+        labels = [f"{name}.size-{FIRST}={name}" for name in FIELDS]
         look = ["--width", "page", "--columns", str(len(FIELDS)), "--no-table", "--labels", *labels]
         _run(erf.visualize.main, ["--from-npz", *row, *look], output=Path(scratch))
         _shrink(Path(scratch) / "erf" / "comparison.png", IMAGES / "erf-comparison.png")
+    if options.trained:
+        _measure_seeds(options.trained)
+
+
+def _measure_seeds(folder: Path) -> None:
+    """The fields of more trainings of these networks; of each only the JSON is kept, for the tables' spread."""
+    for weights in [path for name in FIELDS for path in sorted(folder.glob(f"{name}.*_seed*.safetensors"))]:
+        with tempfile.TemporaryDirectory() as scratch:
+            name = weights.name.partition(".")[0]
+            size = ["--size", FIRST, "--num-images", "5"]
+            _run(erf.visualize.main, ["--model", name, "--weights", str(weights), *size], output=Path(scratch))
+            target = FOLDER / "erf" / "seeds" / f"{weights.stem}.json"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path(scratch) / "erf" / f"{name}.json", target)
 
 
 def draw_large_kernels(options: argparse.Namespace) -> None:
@@ -79,7 +96,7 @@ def draw_gallery(options: argparse.Namespace) -> None:
                 _shrink(Path(scratch) / "erf" / f"{source}.png", IMAGES / f"gallery-{name}.png", width=width)
     reliance = FOLDER / "shapebias" / "reliance"
     with tempfile.TemporaryDirectory() as scratch:
-        fields = ["--erf", str(FOLDER / "erf"), "--reliance", str(reliance), "--size", "512"]
+        fields = ["--erf", str(FOLDER / "erf"), "--reliance", str(reliance), "--size", FIRST]
         if code := htmlreport.relate.main([*fields, "--output", scratch]):
             raise SystemExit(code)
         _shrink(Path(scratch) / "relation.png", IMAGES / "gallery-relation.png", width=1000)
@@ -89,6 +106,13 @@ def draw_gallery(options: argparse.Namespace) -> None:
 
 def draw_claims(options: argparse.Namespace) -> None:
     _run(claims.command.main, CLAIMS, output=FOLDER / "claims")
+    if options.imagenette:
+        data = ["--data", str(options.imagenette.parent)]
+        answers = [str(folder) for folder in (options.published, options.humans) if folder]
+        more = (["--answers", *answers] if answers else []) + (
+            ["--trained", str(options.trained)] if options.trained else []
+        )
+        _run(claims.command.main, ["shape-bias", *data, *more], output=FOLDER / "claims")
 
 
 def draw_shape_bias(options: argparse.Namespace) -> None:
@@ -111,8 +135,9 @@ def draw_reliance(options: argparse.Namespace) -> None:
 
 
 def draw_trained(options: argparse.Namespace) -> None:
-    """The page about the trained networks, with their learning curves."""
+    """The page about the trained networks, with their learning curves, and the tables of them on other pages."""
     trained_networks.main([])
+    trained_tables.main([])
 
 
 PARTS = {
@@ -164,6 +189,12 @@ def main() -> None:
         type=Path,
         metavar="DIR",
         help="Imagenette's validation photographs, a folder per class, for reliance, which is left out without them",
+    )
+    parser.add_argument(
+        "--trained",
+        type=Path,
+        metavar="DIR",
+        help="weights of more trainings of the nano networks, NAME.TAG_seedN.safetensors: their fields, for the spread",
     )
     options = parser.parse_args()
     for part in options.only:

@@ -30,6 +30,8 @@ _ROOT = Path(__file__).resolve().parent.parent
 PAGE = _ROOT / "docs" / "trained-networks.md"
 PICTURE = _ROOT / "docs" / "images" / "learning-curves.png"
 MORE = _ROOT / "figures" / "reference" / "trainings"
+_ELSEWHERE = ("seed", "test_size")
+"""Parts of a recipe that the page gives elsewhere; accuracy may have been measured again at another size."""
 ORDER = ("replknet31n", "replknet13n", "replknet7n", "replknet3n", "resnet18n")
 
 _TEXT = """<!-- made by scripts/trained_networks.py; do not edit -->
@@ -42,12 +44,13 @@ weights are in `replknet/checkpoints`{more}.
 {table}
 
 - **Weights**: whether they are installed with the package.
-- **Top-1** is the accuracy of the weights as they are in the file (float16) on all validation images of Imagenette,
-  with Wilson's 95% interval over images.
+- **Top-1** is the accuracy of the weights as they are in the file (float16) on all validation images of Imagenette
+  {size}, with Wilson's 95% interval over images.
 - **Kernel taps**: a tap is one position in the kernel of a convolution, so a 31×31 kernel has 961. The table adds up
   the taps of all convolutions of the network except those of 1×1.
 - **Taps that met an image**: on a small feature map, the outer taps of a large kernel lie outside of the map wherever
-  the kernel is placed. In training they met nothing but padding and learned nothing. They are set to zero.
+  the kernel is placed. Such taps would meet nothing but padding and learn nothing; `replknet.train` sets them to zero.
+- **Training time** is that of the clock, on one core of a shared machine, pauses included.
 - **Code of commit**: the state of this project with which the network was trained.
 
 {spread}{recipes}
@@ -88,7 +91,19 @@ def page(records: Sequence[dict[str, Any]]) -> str:
     more = ", those of the other trainings in `figures/reference/trainings`" * any(
         not one["shipped"] for one in records
     )
-    return _TEXT.format(more=more, table=_table(records), spread=_spread(records), recipes=_recipes(records))
+    sizes = sorted({_test_size(record) for record in records})
+    return _TEXT.format(
+        more=more,
+        table=_table(records),
+        size=f"at {' or '.join(map(str, sizes))} pixels",
+        spread=_spread(records),
+        recipes=_recipes(records),
+    )
+
+
+def _test_size(record: dict[str, Any]) -> int:
+    """Side in pixels of the images on which the accuracy was measured."""
+    return int(record.get("evaluation", {}).get("size_px", record["recipe"]["test_size"]))
 
 
 def _table(records: Sequence[dict[str, Any]]) -> str:
@@ -129,7 +144,7 @@ def _recipes(records: Sequence[dict[str, Any]]) -> str:
     """The recipe, once if all trainings share it; the seed is in the table."""
     words: dict[str, list[str]] = {}
     for record in records:
-        recipe = ", ".join(f"{key} {value}" for key, value in record["recipe"].items() if key != "seed")
+        recipe = ", ".join(f"{key} {value}" for key, value in record["recipe"].items() if key not in _ELSEWHERE)
         note = f" Images: {record['note']}." if record.get("note") else ""
         words.setdefault(f"{recipe}.{note}", []).append(f"`{record['model']}`")
     if len(words) == 1:
@@ -139,6 +154,8 @@ def _recipes(records: Sequence[dict[str, Any]]) -> str:
 
 def draw_curves(records: Sequence[dict[str, Any]]) -> "Figure":
     """Loss and top-1 by epoch; a colour for each network, a line for each training."""
+    from matplotlib.ticker import MaxNLocator
+
     from runkit.figures import COLOURS, new_figure
 
     with new_figure(7.0, 2.7) as figure:
@@ -159,6 +176,8 @@ def draw_curves(records: Sequence[dict[str, Any]]) -> "Figure":
                 look = {"marker": "D", "markersize": 6, "markerfacecolor": "none", "linestyle": "none"}
                 look["label"] = f"{name}: measured at the end only"
             top1.plot(*zip(*seen, strict=True), **look, **style)
+        for ax in (loss, top1):
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         loss.set(xlabel="epoch", ylabel="training loss", xlim=(0, None))
         top1.set(xlabel="epoch", ylabel="top-1 on validation images (%)", xlim=(0, None))
         loss.legend(frameon=False)

@@ -30,7 +30,7 @@ from torch import nn
 
 from replknet.architectures.merging import affine_of, conv_with, folded
 from replknet.ops import DepthwiseConv2d
-from replknet.weights.imagenette import TAG, shipped_cfg
+from replknet.weights.imagenette import TAG, imagenette_cfg, shipped_cfg
 
 __all__ = ["ConvFFN", "RepLKBlock", "RepLKNet", "ReparamLargeKernelConv", "checkpoint_filter_fn"]
 
@@ -463,6 +463,7 @@ _MIRROR = "https://download.openmmlab.com/mmclassification/v0/replknet/"
 
 _NANO_NAMES = ("replknet31n", "replknet13n", "replknet7n", "replknet3n")
 _AS_REPLKNET = dict(first_conv="stem.0.conv", classifier="head.fc", paper_ids="arXiv:2203.06717")
+_NANO_AT_224 = dict(_AS_REPLKNET, input_size=(3, 224, 224), pool_size=(7, 7))
 
 default_cfgs = generate_default_cfgs(
     {
@@ -490,6 +491,7 @@ default_cfgs = generate_default_cfgs(
         "replknet13.untrained": _cfg(),
         "replknet3.untrained": _cfg(),
         **{f"{name}.{TAG}": shipped_cfg(name, **_AS_REPLKNET) for name in _NANO_NAMES},
+        **{f"{name}.untrained": imagenette_cfg(**_NANO_AT_224) for name in ("replknet31n_224", "replknet13n_224")},
     }
 )
 
@@ -546,32 +548,48 @@ def replknet3(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
     return _create_replknet("replknet3", pretrained, **dict(model_args, **kwargs))
 
 
-# The nano networks differ in their kernels alone.
+# The nano networks differ in their kernels alone. Every tap of these kernels meets images of 128 pixels, the largest of
+# the recipe by default, whose maps have sides of 32, 16, 8 and 4 pixels: a kernel reaches at most one less to a side.
 _NANO = dict(dims=(32, 64, 128, 256), depths=(2, 2, 4, 2))
 
 
 @register_model
 def replknet31n(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
-    """Nano: a quarter of 31B's width, ten blocks; kernels 31, 29, 27, 13; 2.8 M parameters, 0.13 GMACs at 96."""
-    return _create_replknet("replknet31n", pretrained, **dict(_NANO, **kwargs))
+    """Nano: a quarter of 31B's width, ten blocks; kernels 31, 29, 15, 7; 2.5 M parameters, 0.22 GMACs at 128."""
+    model_args = dict(_NANO, kernel_sizes=(31, 29, 15, 7))
+    return _create_replknet("replknet31n", pretrained, **dict(model_args, **kwargs))
 
 
 @register_model
 def replknet13n(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
-    """`replknet31n` with all kernels 13: 2.4 M parameters, 0.08 GMACs at 96."""
-    model_args = dict(_NANO, kernel_sizes=13)
+    """`replknet31n` with kernels 13, 13, 13, 7: 2.3 M parameters, 0.15 GMACs at 128."""
+    model_args = dict(_NANO, kernel_sizes=(13, 13, 13, 7))
     return _create_replknet("replknet13n", pretrained, **dict(model_args, **kwargs))
 
 
 @register_model
 def replknet7n(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
-    """`replknet31n` with all kernels 7: 2.2 M parameters, 0.07 GMACs at 96."""
+    """`replknet31n` with all kernels 7: 2.2 M parameters, 0.13 GMACs at 128."""
     model_args = dict(_NANO, kernel_sizes=7)
     return _create_replknet("replknet7n", pretrained, **dict(model_args, **kwargs))
 
 
 @register_model
 def replknet3n(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
-    """`replknet31n` with all kernels 3, too small for a parallel 5×5: 2.2 M parameters, 0.07 GMACs at 96."""
+    """`replknet31n` with all kernels 3, too small for a parallel 5×5: 2.2 M parameters, 0.12 GMACs at 128."""
     model_args = dict(_NANO, kernel_sizes=3)
     return _create_replknet("replknet3n", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def replknet31n_224(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    """`replknet31n` with the kernels of 31B, 31, 29, 27, 13, all taps of which only images of 224 pixels meet."""
+    model_args = dict(_NANO, kernel_sizes=(31, 29, 27, 13))
+    return _create_replknet("replknet31n_224", pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def replknet13n_224(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
+    """`replknet31n_224` with all kernels 13."""
+    model_args = dict(_NANO, kernel_sizes=13)
+    return _create_replknet("replknet13n_224", pretrained, **dict(model_args, **kwargs))

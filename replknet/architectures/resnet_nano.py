@@ -19,6 +19,6 @@ default_cfgs = generate_default_cfgs(
 
 @register_model
 def resnet18n(pretrained: bool = False, **kwargs: Any) -> ResNet:
-    """ResNet-18 with 32 to 256 channels: 2.8 M parameters, 0.11 GMACs at 96 pixels; trained as `replknet31n` is."""
+    """ResNet-18 with 32 to 256 channels: 2.8 M parameters, 0.19 GMACs at 128; trained as `replknet31n` is."""
     model_args = dict(block=BasicBlock, layers=(2, 2, 2, 2), channels=(32, 64, 128, 256))
     return build_model_with_cfg(ResNet, "resnet18n", pretrained, **dict(model_args, **kwargs))

@@ -19,6 +19,8 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 class Recipe:
     """What determines the trained weights, besides the network and the data.
 
+    The defaults are for a CPU: images of at most 128 pixels, which every tap of the nano networks' kernels meets.
+
     Attributes:
         epochs: Passes over the training images.
         held_size: Side of the squares to which the training images are scaled when they are read, in pixels; they are
@@ -46,12 +48,12 @@ class Recipe:
     Raises: ValueError for a number out of its range.
     """
 
-    epochs: int = 16
+    epochs: int = 18
     held_size: int = 160
-    start_size: int = 96
-    size: int = 224
+    start_size: int = 64
+    size: int = 128
     size_step: int = 32
-    test_size: int = 224
+    test_size: int = 128
     batch_size: int = 64
     opt: str = "nmuon"
     lr: float = 4e-2
@@ -59,7 +61,7 @@ class Recipe:
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     min_scale: float = 0.35
-    cutmix_prob: float = 0.5
+    cutmix_prob: float = 0.25
     ema_decay: float = 0.998
     precision: str = "auto"
     seed: int = 0

@@ -28,6 +28,6 @@ def imagenette_cfg(**kwargs: Any) -> dict[str, Any]:
 
 
 def shipped_cfg(architecture: str, **kwargs: Any) -> dict[str, Any]:
-    """The same for weights `architecture.imagenette` whose file comes with this package."""
+    """The same for `architecture.imagenette`, whose file comes with this package and is evaluated at 128 pixels."""
     file = CHECKPOINTS / f"{architecture}.{TAG}.safetensors"
-    return imagenette_cfg(file=str(file), pool_size=(3, 3), license="mit", **kwargs)
+    return imagenette_cfg(file=str(file), input_size=(3, 128, 128), pool_size=(4, 4), license="mit", **kwargs)

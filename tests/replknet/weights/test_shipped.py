@@ -9,6 +9,7 @@ import torch
 from torchvision.datasets import ImageFolder
 
 from replknet import load_model
+from replknet.training.taps import describe_taps
 from replknet.weights.imagenette import CHECKPOINTS, TAG
 from runkit import sha256_of_file
 from runkit.fetch.manifest import known_files
@@ -44,7 +45,7 @@ def test_they_load_without_a_network(name):
     assert (loaded.record.source, loaded.record.sha256_verified) == ("package", "full")
     assert not loaded.record.random
     by_timm = timm.create_model(name, pretrained=True).eval()
-    x = torch.randn(1, 3, 96, 96)
+    x = torch.randn(1, 3, 128, 128)
     with torch.no_grad():
         torch.testing.assert_close(loaded.model(x), by_timm(x))
 
@@ -54,6 +55,21 @@ def test_all_were_trained_alike():
     assert all(recipe == recipes[0] for recipe in recipes)
     data = [card(name)["data"] for name in NETWORKS]
     assert all(part == data[0] for part in data)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_tap_is_untrained_for_want_of_an_image(name):
+    """By geometry, from the size of the training images; and no tap is zero in the file."""
+    about = card(name)
+    taps = describe_taps(load_model(f"{name}.{TAG}", "pretrained").model, about["recipe"]["size"])
+    assert (taps["unreached"], taps["zero"]) == (0, 0)
+    assert taps == about["taps"]
+    sides = [int(size.partition("x")[0]) for size in taps["kernels"]]
+    assert sides[0] == {"replknet31n": 31, "replknet13n": 13, "replknet7n": 7, "replknet3n": 4, "resnet18n": 7}[name]
+
+
+def test_they_are_small_enough_for_the_repository():
+    assert sum(path.stat().st_size for path in CHECKPOINTS.iterdir()) < 25_000_000
 
 
 def test_all_are_good_and_alike():
