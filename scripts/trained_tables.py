@@ -51,6 +51,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _networks() -> str:
     """Size and accuracy of each network; where there are more trainings, of all of them."""
     rows = []
+    more = any(MORE.glob("*.json"))
     for name, kernels in KERNELS.items():
         model = timm.create_model(name, num_classes=10).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -65,7 +66,7 @@ def _networks() -> str:
                 f"{record['parameters'] / 1e6:.2f} M",
                 f"{counter.get_total_flops() / 2e9:.2f}",
                 f"{record['top1']:.1f}% [{low:.1f}, {high:.1f}]",
-                ", ".join(f"{top1:.1f}%" for top1 in others) or "–",
+                *([", ".join(f"{top1:.1f}%" for top1 in others) or "–"] if more else []),
                 f"{record['training_seconds'] / 3600:.1f} h",
             ]
         )
@@ -76,7 +77,7 @@ def _networks() -> str:
             "parameters",
             f"GMACs at {SIDE}",
             "top-1, with its 95% interval",
-            "other seeds",
+            *(["other seeds"] if more else []),
             "trained in",
         ],
         rows,
