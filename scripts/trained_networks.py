@@ -60,8 +60,9 @@ weights are in `replknet/checkpoints`{more}.
 ![Training loss and validation accuracy of the nano networks by epoch](images/learning-curves.png)
 
 Left: the mean training loss of each epoch. Labels are smoothed and images mixed, so it does not fall to zero. Right:
-the accuracy of the moving average of the weights on the validation images, after the epochs at which it was measured.
-The images grow during training, which changes the loss. The numbers are in the CSV files next to the records.
+the accuracy of the moving average of the weights on the validation images, after the epochs at which it was measured
+(at {during} pixels). The images grow during training, which changes the loss. The numbers are in the CSV files next to
+the records.
 """
 
 
@@ -95,6 +96,7 @@ def page(records: Sequence[dict[str, Any]]) -> str:
     return _TEXT.format(
         more=more,
         table=_table(records),
+        during=" or ".join(sorted({str(record["recipe"]["test_size"]) for record in records})),
         size=f"at {' or '.join(map(str, sizes))} pixels",
         spread=_spread(records),
         recipes=_recipes(records),
