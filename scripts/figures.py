@@ -20,14 +20,15 @@ import erf.visualize
 import htmlreport.relate
 import shapebias.reliance
 import shapebias.run
+from claims.experiments.fields import SIZE_OF_TRAINED
 
 FOLDER = Path("figures/reference")
 IMAGES = Path("docs/images")
 FIELDS = ["replknet31n", "replknet13n", "replknet7n", "replknet3n", "resnet18n"]
 CLAIMS = ["cost", "latency", "small-maps", "growth", "depth", "training"]
 WIDTH = 1600
-FIRST = "592"
-"""Side of the images of the first picture: 4.6 times that of the training images, as the paper's 1024 to 224."""
+FIRST = str(SIZE_OF_TRAINED)
+"""Side of the images of the first picture."""
 _PHOTOGRAPHS = ["--size", "512", "--num-images", "5"]
 _GALLERY = [*_PHOTOGRAPHS, "--width", "page", "--no-table"]
 _STAGES = ["--size", "256", "--num-images", "5", "--width", "page", "--no-table", "--no-caption"]

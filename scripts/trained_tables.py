@@ -18,16 +18,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import replknet  # noqa: F401  registers the networks
+from claims.experiments.fields import SIZE_OF_TRAINED
 from replknet.weights.imagenette import CHECKPOINTS, TAG
 from runkit import load_json
-from runkit.numbers import Form
+from runkit.numbers import FRACTION, Form
 
 __all__ = ["BLOCKS", "main", "rewrite"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = _ROOT / "figures" / "reference"
 MORE = REFERENCE / "trainings"
-FIRST, LARGE = 592, 1024
+FIRST, LARGE = SIZE_OF_TRAINED, 1024
 SIDE = 128
 """Of the images on which accuracy is measured, in pixels."""
 _PERCENT = Form(decimals=1, factor=100, unit="%")
@@ -84,10 +85,20 @@ def _networks() -> str:
     )
 
 
+def _result(name: str, size: int) -> Path:
+    """The JSON of a network's receptive field at a size."""
+    return REFERENCE / "erf" / f"{name}.size-{size}.json"
+
+
+def _at_half(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row of the square that holds half."""
+    return next(row for row in rows if row["threshold"] == 0.5)
+
+
 def _field(path: Path) -> dict[str, Any]:
     """Published ratios at 20, 30, 50, 99%; the square that holds half of the contribution, with intervals."""
     results = load_json(path)["results"]
-    (half,) = (one for one in results["mass_area_ratio"] if one["threshold"] == 0.5)
+    half = _at_half(results["mass_area_ratio"])
     share, pixels = half["ratio_interpolated"], half["side_interpolated_px"]
     return {
         "published": [one["ratio"] for one in results["area_ratio"]],
@@ -103,7 +114,7 @@ def _fields(size: int) -> str:
     seeds = size == FIRST and (REFERENCE / "erf" / "seeds").is_dir()
     rows = []
     for name, kernels in KERNELS.items():
-        found = _field(REFERENCE / "erf" / f"{name}.size-{size}.json")
+        found = _field(_result(name, size))
         row = [f"`{name}` ({kernels})", str(found["side"]), str(found["half"])]
         row += [f"{ratio:.2%}" for ratio in found["published"]]
         rows.append(row + _spread(name, found) * seeds)
@@ -126,7 +137,7 @@ def _spread(name: str, shipped: dict[str, Any]) -> list[str]:
 def _readme() -> str:
     rows = []
     for name, kernels in README_ROWS.items():
-        found = _field(REFERENCE / "erf" / f"{name}.size-{FIRST}.json")
+        found = _field(_result(name, FIRST))
         row = [f"`{name}`" + (f" ({kernels})" if kernels else ""), f"{found['pixels']:.0f} pixels"]
         rows.append([*row, str(found["half"]), f"{found['published'][2]:.2%}"])
     header = ["network", "square that holds half of the contribution", "its share of the image, 95% interval"]
@@ -135,10 +146,8 @@ def _readme() -> str:
 
 def _squares() -> str:
     """The three squares of the README's example."""
-    results = load_json(REFERENCE / "erf" / f"replknet31n.size-{FIRST}.json")["results"]
-    half, published = (
-        next(one for one in results[name] if one["threshold"] == 0.5) for name in ("mass_area_ratio", "area_ratio")
-    )
+    results = load_json(_result("replknet31n", FIRST))["results"]
+    half, published = (_at_half(results[measure]) for measure in ("mass_area_ratio", "area_ratio"))
     sides = {
         "half of the contribution, with a side between whole pixels": f"{half['side_interpolated_px']:.0f}",
         "more than half of the contribution, with a side of whole, odd pixels": f"{half['side_px']}",
@@ -157,8 +166,8 @@ def _reliance() -> str:
     for name in KERNELS:
         row = [f"`{name}`", f"{accuracy[name]:.3f}"]
         for cue in ("shape", "texture", "colour"):
-            found = [float(cues[name, "reliance", cue][key]) for key in ("value", "value_low", "value_high")]
-            row.append("{:.3f} [{:.3f}, {:.3f}]".format(*found))
+            found = (float(cues[name, "reliance", cue][key]) for key in ("value", "value_low", "value_high"))
+            row.append(str(FRACTION.write(*found)))
         rows.append(row)
     return _table(["network", "accuracy", "shape", "texture", "colour"], rows)
 
@@ -181,7 +190,7 @@ def rewrite(text: str) -> str:
 
 def _example(text: str) -> str:
     """What the README's example prints."""
-    found = _field(REFERENCE / "erf" / f"replknet31n.size-{FIRST}.json")
+    found = _field(_result("replknet31n", FIRST))
     side = found["side"]
     printed = (
         f"half of the contribution lies in a square of {found['pixels']:.0f} pixels, "

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from claims.claim import Experiment, Measurement, Options, Row, Verdict, rows_of
-from claims.experiments.fields import FIELD_OF_TRAINED, field_errors, field_interval, field_row, measure_fields
+from claims.experiments.fields import (
+    FIELD_OF_TRAINED,
+    SIZE_OF_TRAINED,
+    field_errors,
+    field_interval,
+    field_row,
+    measure_fields,
+)
 from claims.intervals import LEVEL, mean_interval, top1_half_interval
 from runkit import UserError, list_differences, load_json, save_json
 
@@ -28,7 +35,6 @@ __all__ = ["EXPERIMENT", "NETWORKS"]
 NETWORKS = ("replknet31n.imagenette", "replknet13n.imagenette", "replknet7n.imagenette", "replknet3n.imagenette")
 LARGE, SMALL = NETWORKS[0], NETWORKS[-1]
 SEEDS = 3
-ERF_SIZE = 592  # 4.6 times the side of the training images, as in `training`
 ERF_IMAGES = 5
 
 
@@ -40,7 +46,9 @@ def _measure(options: Options) -> Measurement:
     schedule = replace(Schedule(), epochs=options.epochs) if options.epochs else Schedule()
     photographs = {split: Photographs(options.camvid, split) for split in ("train", "test")}
     seeds = options.seeds or SEEDS
-    fields = measure_fields(options, "dense-prediction", NETWORKS, "pretrained", size=ERF_SIZE, num_images=ERF_IMAGES)
+    fields = measure_fields(
+        options, "dense-prediction", NETWORKS, "pretrained", size=SIZE_OF_TRAINED, num_images=ERF_IMAGES
+    )
     rows: list[Row] = []
     for name, field in zip(NETWORKS, fields, strict=True):
         card = _card(name)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from claims.claim import Experiment, Measurement, Options, Row, Verdict, rows_of
-from claims.experiments.fields import area_at_half, mass_area_at_half, measure_fields
+from claims.experiments.fields import SIZE_OF_TRAINED, area_at_half, mass_area_at_half, measure_fields
 from erf.results.files import ErfResult
 from replknet.zoo import resolve_weights
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["EXPERIMENT"]
 
 NETWORKS = ("replknet31n.imagenette", "resnet18n.imagenette")
-SIZE = 592  # 4.6 times the side of the training images, as the paper's 1024 to 224
 NUM_IMAGES = 20
 SEEDS = 3
 MEASURES = {
@@ -30,7 +29,9 @@ def _measure(options: Options) -> Measurement:
     rows: list[Row] = []
     records = []
     for weights, seed in [("pretrained", 0), *(("random", seed) for seed in range(seeds))]:
-        pair = measure_fields(options, "training", NETWORKS, weights, size=SIZE, num_images=NUM_IMAGES, seed=seed)
+        pair = measure_fields(
+            options, "training", NETWORKS, weights, size=SIZE_OF_TRAINED, num_images=NUM_IMAGES, seed=seed
+        )
         rows += _difference_rows(*pair, seed=seed)
         records += [result.provenance["weights"] for result in pair]
     return Measurement(rows, {"networks": NETWORKS, "seeds": seeds}, records)

@@ -4,13 +4,12 @@ A block of RepLKNet or ConvNeXt widens its map four times by a 1×1 convolution 
 half precision. The map before the convolution takes half of that memory, and the convolution makes the input anew.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
-from erf.gradient.lean.node import Node
+from erf.gradient.lean.node import Node, count_uses
 from erf.gradient.lean.steps.pointwise import Activation, Dense, Keep, PointwiseStep
 
 __all__ = ["DenseActivation", "choose_again", "put_together"]
@@ -62,8 +61,7 @@ def choose_again(nodes: Sequence[Node], sizes: Mapping[int, tuple[int, int]], la
     Returns: The values of these activations.
     """
     made_by = {node.output: node for node in nodes}
-    uses = Counter(value for node in nodes for value in node.inputs)
-    uses[last] += 1
+    uses = count_uses(nodes, last)
     layers = []
     products = 0
     for node in nodes:
@@ -90,12 +88,16 @@ def choose_again(nodes: Sequence[Node], sizes: Mapping[int, tuple[int, int]], la
 def put_together(run: Sequence[Node], chosen: frozenset[int]) -> list[Node]:
     """The nodes with each chosen activation and the convolution before it in one step."""
     made_by = {node.output: node for node in run}
-    nodes = list(run)
-    for node in run:
-        if node.output in chosen:
-            before = made_by[node.inputs[0]]
-            assert isinstance(before.step, Dense)
-            assert isinstance(node.step, Activation)
-            nodes[nodes.index(node)] = Node(DenseActivation(before.step, node.step), before.inputs, node.output)
-            nodes.remove(before)
-    return nodes
+    taken_in = {node.inputs[0] for node in run if node.output in chosen}
+    return [
+        _with_dense(made_by[node.inputs[0]], node) if node.output in chosen else node
+        for node in run
+        if node.output not in taken_in
+    ]
+
+
+def _with_dense(before: Node, node: Node) -> Node:
+    """A 1×1 convolution and the activation after it as one node."""
+    assert isinstance(before.step, Dense)
+    assert isinstance(node.step, Activation)
+    return Node(DenseActivation(before.step, node.step), before.inputs, node.output)

@@ -107,15 +107,16 @@ class LeanNetwork:
 
     def _make_plan(self, height: int, width: int, position: Position) -> tuple[tuple[Stretch, ...], tuple[int, int]]:
         """Stretches for images of a size, and the size of the feature map."""
+        nodes = [node for run in self._runs for node in run]
         sizes = {IMAGE: (height, width)}
-        for node in (node for run in self._runs for node in run):
+        for node in nodes:
             sizes[node.output] = _output_size(node.step, sizes[node.inputs[0]])
         h, w = sizes[self._feature_map]
         row, column = unit_at(position, (h, w))
         windows: dict[int, Window] = {self._feature_map: ((row, row + 1), (column, column + 1))}
         plan: list[Stretch] = []
         used_later = {self._feature_map}
-        again = choose_again([node for run in self._runs for node in run], sizes, self._feature_map)
+        again = choose_again(nodes, sizes, self._feature_map)
         for run in (put_together(run, again) for run in reversed(self._runs)):
             stretch = _stretch(run, sizes, windows, used_later, self._held)
             windows.update((value, stretch.window) for value in stretch.outputs)

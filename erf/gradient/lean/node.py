@@ -1,12 +1,14 @@
 """A step at its place in the lean form of a network."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from erf.gradient.lean.steps.pointwise import PointwiseStep
 from erf.gradient.lean.steps.spatial import SpatialStep
 from erf.gradient.lean.steps.vectors import Gate, VectorStep
 
-__all__ = ["Node", "Step"]
+__all__ = ["Node", "Step", "count_uses"]
 
 Step = PointwiseStep | SpatialStep | VectorStep | Gate
 
@@ -17,3 +19,10 @@ class Node(NamedTuple):
     step: Step
     inputs: tuple[int, ...]
     output: int
+
+
+def count_uses(nodes: Iterable[Node], last: int) -> Counter[int]:
+    """How often each value is an input; the feature map, which is the value `last`, is used once more."""
+    uses = Counter(value for node in nodes for value in node.inputs)
+    uses[last] += 1
+    return uses

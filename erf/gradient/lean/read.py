@@ -1,6 +1,5 @@
 """From the recording of a network to its lean form: each recorded operation as a step, where all of them are known."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from erf.gradient.lean.axes import MAP
 from erf.gradient.lean.calls import NoLeanForm
 from erf.gradient.lean.handlers import pointwise, spatial, views
 from erf.gradient.lean.network import LeanNetwork
-from erf.gradient.lean.node import Node
+from erf.gradient.lean.node import Node, count_uses
 from erf.gradient.lean.reader import Map, Reader
 from erf.gradient.lean.record import record
 from erf.gradient.lean.steps.pointwise import Affine, Dense, Multiply
@@ -106,8 +105,7 @@ def _fold_affine(nodes: Sequence[Node], last: int) -> tuple[list[Node], int]:
 
     Returns: The nodes that are left, and the value that is now the feature map.
     """
-    uses = Counter(value for node in nodes for value in node.inputs)
-    uses[last] += 1
+    uses = count_uses(nodes, last)
     made_by = {node.output: node.step for node in nodes}
     same_as: dict[int, int] = {}
     kept: list[Node] = []
