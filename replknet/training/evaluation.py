@@ -3,13 +3,14 @@
 from typing import Any
 
 import torch
-from timm.data import create_loader
+from timm.data import create_loader, create_transform
 from torch import nn
+from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from runkit.intervals import share_interval
 
-__all__ = ["accuracy_of", "count_correct", "read_whole"]
+__all__ = ["accuracy_of", "count_correct", "decode_whole", "read_whole"]
 
 _AT_ONCE = 256  # images
 
@@ -26,6 +27,13 @@ def read_whole(images: ImageFolder, size: int, workers: int) -> Any:
         use_prefetcher=False,
         persistent_workers=False,
     )
+
+
+def decode_whole(images: ImageFolder, size: int, workers: int) -> Any:
+    """The pixels that `read_whole` normalises: batches of bytes (N, 3, S, S), and labels (N,)."""
+    form = dict(input_size=size, crop_pct=1.0, interpolation="bicubic", normalize=False)
+    whole = ImageFolder(images.root, transform=create_transform(**form))  # type: ignore[arg-type]
+    return DataLoader(whole, batch_size=_AT_ONCE, num_workers=workers)
 
 
 @torch.no_grad()

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 
 from replknet.train import Recipe, main, zero_unseen_taps
-from replknet.training.data import cut_out, draw_boxes
+from replknet.training.data import Folders, cut_out, draw_boxes
+from replknet.training.evaluation import read_whole
 from replknet.training.moving_average import MovingAverage
 from replknet.training.taps import describe_taps, taps_in_words
 
@@ -117,6 +118,16 @@ def test_boxes_are_those_of_random_resized_crop():
     assert 3 / 4 - 1e-6 <= (width / height).min() < 0.77
     assert 1.3 < (width / height).max() <= 4 / 3 + 1e-6
     assert abs(mirrored.mean()) < 0.05
+
+
+def test_validation_images_that_are_held_are_those_of_timm(two_colours):
+    folders = Folders(two_colours, workers=0)
+    held = [list(folders.val_batches(Recipe(test_size=32))) for _ in range(2)]  # the second time from memory
+    for batches in held:
+        for (images, labels), (others, their_labels) in zip(batches, read_whole(folders.val_set, 32, 0), strict=True):
+            assert torch.equal(images, others)
+            assert torch.equal(labels, their_labels)
+            assert images.shape == (4, 3, 32, 32)
 
 
 def test_cut_out_scales_and_mirrors():
