@@ -73,7 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, default=64, help="evenly spaced over the benchmark (default: 64)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16", "float16"), nargs="+", default=["float32", "bfloat16"]
+    )
     return parser
 
 

@@ -1,6 +1,7 @@
 """Everything that is checked and measured on a GPU, one step after the other, in one command.
 
-First what must be right (the tests, a memory checker, a run under torchrun against one without), then what is measured.
+First what must be right (the tests, a memory checker, a run under torchrun and one that is killed and resumed against
+one without, memory that does not suffice), then what is measured.
 Each step is a process with a time limit; what it prints goes to a file of its name, and `steps.csv` says how it ended.
 A step that fails or runs out of time does not keep the others from running. Rows are added to copies of the tables in
 `benchmarks/results`, so an interrupted command leaves whole tables, and repeating it replaces its own rows.
@@ -11,7 +12,9 @@ A step that fails or runs out of time does not keep the others from running. Row
 
 import argparse
 import csv
+import logging
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -55,14 +58,19 @@ def checks(options: argparse.Namespace) -> Iterator[Step]:
             one,
         )
         yield Step("sanitizer", under, 120)
-    run = ("-m", "erf.visualize", "--model", "replknet31n", "--size", "96" if options.trial else "512")
-    run += ("--images", str(options.images), "--num-images", "4", "--device", device, "--overwrite", "--output")
-    yield Step("alone", (*run, str(options.out / "alone")), 90)
+    run = ("-m", "erf.visualize", "--model", "replknet31n", "--size", "96" if options.trial else "1024")
+    run += ("--images", str(options.images), "--num-images", "50", "--batch-size", "1", "--device", device)
+    yield Step("alone", (*run, "--overwrite", "--output", str(options.out / "alone")), 90)
     ranks = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1")
-    yield Step("torchrun", (*ranks, *run, str(options.out / "torchrun")), 90)
-    yield Step(
-        "compare", ("-m", "benchmarks.on_gpu", "same", str(options.out / "alone"), str(options.out / "torchrun")), 30
-    )
+    yield Step("torchrun", (*ranks, *run, "--overwrite", "--output", str(options.out / "torchrun")), 90)
+    this = ("-m", "benchmarks.on_gpu")
+    yield Step("killed", (*this, "killed", *run, "--output", str(options.out / "killed")), 120)
+    for other in ("torchrun", "killed"):
+        yield Step(f"compare-{other}", (*this, "same", *(str(options.out / name) for name in ("alone", other))), 30)
+    if not options.trial:
+        many = ("--model", "replknet31b", "--weights", "random", "--num-images", "8", "--batch-size", "8")
+        many += ("--images", str(options.images), "--overwrite", "--output", str(options.out / "crowded"))
+        yield Step("out-of-memory", (*this, "crowded", "5", *many), 90)
 
 
 def measurements(options: argparse.Namespace) -> Iterator[Step]:
@@ -76,8 +84,9 @@ def measurements(options: argparse.Namespace) -> Iterator[Step]:
     else:
         yield Step("share", (*share, "--precision", "float32", "bfloat16", "float16"), 60)
     shapes = ("-m", "benchmarks.bench_shapebias", *tables["shapebias.csv"], "--stimuli", str(options.stimuli))
+    many = ("--images", "1280", "--precision", "float32", "bfloat16", "float16")
     small = ("--model", "mobilenetv3_small_050", "--images", "16", "--rounds", "2", "--precision", "float32")
-    yield Step("shapebias", (*shapes, *(small if options.trial else ("--images", "1280"))), 150)
+    yield Step("shapebias", (*shapes, *(small if options.trial else many)), 150)
     yield from _depthwise(options, tables["depthwise.csv"])
 
 
@@ -161,6 +170,43 @@ def sanitize(arguments: Sequence[str]) -> int:
     return subprocess.run([checker, "--error-exitcode", "9", sys.executable, *arguments], check=False).returncode
 
 
+def killed(arguments: Sequence[str]) -> int:
+    """Run Python, kill it once it has saved its progress, and run it again with --resume."""
+    folder = Path(arguments[arguments.index("--output") + 1])
+    shutil.rmtree(folder, ignore_errors=True)
+    first = subprocess.Popen([sys.executable, *arguments])
+    while first.poll() is None and not any(folder.rglob("*.partial.npz")):
+        time.sleep(0.005)
+    first.kill()
+    if first.wait() != -signal.SIGKILL:
+        sys.stdout.write("the run ended before its progress was seen\n")
+        return 1
+    return subprocess.run([sys.executable, *arguments, "--resume"], check=False).returncode
+
+
+def crowded(left_gb: float, arguments: Sequence[str]) -> int:
+    """Run `erf.visualize` on a GPU on which other tensors leave this much memory.
+
+    Returns: Its exit code, or 1 if it never ran out of memory.
+    """
+    import torch
+
+    import erf.visualize
+
+    halved: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            halved.append(record.getMessage())
+
+    logging.getLogger("runkit.compute.memory").addHandler(Listener())
+    free, _ = torch.cuda.mem_get_info()
+    held = torch.empty(free - round(1e9 * left_gb), dtype=torch.uint8, device="cuda")
+    code = erf.visualize.main(list(arguments))
+    sys.stdout.write("\n".join([f"{held.numel() / 1e9:.1f} GB were held by others", *halved, ""]))
+    return code or (0 if any("out of memory" in one for one in halved) else 1)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -182,6 +228,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return same_maps(Path(argv[1]), Path(argv[2]))
     if argv[:1] == ["sanitize"]:
         return sanitize(argv[1:])
+    if argv[:1] == ["killed"]:
+        return killed(argv[1:])
+    if argv[:1] == ["crowded"]:
+        return crowded(float(argv[1]), argv[2:])
     options = build_parser().parse_args(argv)
     options.out, options.stimuli, options.images = (
         path.resolve() for path in (options.out, options.stimuli, options.images)
