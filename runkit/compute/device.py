@@ -48,8 +48,11 @@ def device_label(device: torch.device) -> str:
 
 
 def exact_float32() -> AbstractContextManager[None]:
-    """Context in which float32 is exact: by default, PyTorch lets cuDNN round convolutions to TF32."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    """Context in which float32 is exact: by default, PyTorch lets cuDNN round convolutions to TF32.
+
+    cuDNN also takes only algorithms that give the same bits each time.
+    """
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 @contextmanager
@@ -58,7 +61,7 @@ def tensor_float32() -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=True):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
