@@ -59,13 +59,36 @@ def describe_run(*, program: str, arguments: Sequence[str], started: datetime, s
     }
 
 
+_SHOWN = 6  # elements of lists that differ
+
+
 def list_differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """Lines `key: old -> new` for every leaf in which two configurations differ; nested keys are joined by dots."""
+    """Lines `key: old -> new` for every leaf in which two configurations differ; nested keys are joined by dots.
+
+    Of long lists, only what is in one and not in the other is named.
+    """
     old_leaves, new_leaves = _leaves(old), _leaves(new)
     keys = [*old_leaves, *(key for key in new_leaves if key not in old_leaves)]
     absent = "(absent)"
     pairs = ((key, old_leaves.get(key, absent), new_leaves.get(key, absent)) for key in keys)
-    return [f"{key}: {before} -> {after}" for key, before, after in pairs if before != after]
+    return [f"{key}: {_change(before, after)}" for key, before, after in pairs if before != after]
+
+
+def _change(before: object, after: object) -> str:
+    """What is another one, in words."""
+    if not isinstance(before, (list, tuple)) or not isinstance(after, (list, tuple)):
+        return f"{before} -> {after}"
+    if len(before) + len(after) <= _SHOWN:
+        return f"{before} -> {after}"
+    parts = [
+        f"{word} {', '.join(map(str, some[:_SHOWN]))}{f' and {len(some) - _SHOWN} more' * (len(some) > _SHOWN)}"
+        for word, some in (
+            ("without", [one for one in before if one not in after]),
+            ("with", [one for one in after if one not in before]),
+        )
+        if some
+    ]
+    return f"{len(before)} values -> {len(after)} values, {' and '.join(parts) or 'in another order'}"
 
 
 def _leaves(content: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -77,7 +77,7 @@ def measure_fields(
     label = weights if weights in ("pretrained", "random") else "trained"
     swept = measure_networks(config, options.output / claim / f"{label}-{seed}")
     if swept.failures.reasons:
-        raise UserError("; ".join(f"{name}: {reason}" for name, reason in swept.failures.reasons.items()))
+        raise UserError(f"{', '.join(swept.failures.reasons)} could not be measured, for the reasons given above")
     return swept.results
 
 

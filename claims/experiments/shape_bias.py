@@ -126,7 +126,7 @@ def _ask(options: Options, data: Path) -> tuple[list[_Trained], list[Variant]]:
         )
         swept = ask_networks(config, RelianceFolder(folder / label))
         if swept.failures.reasons:
-            raise UserError("; ".join(f"{name}: {reason}" for name, reason in swept.failures.reasons.items()))
+            raise UserError(f"{', '.join(swept.failures.reasons)} could not be measured, for the reasons given above")
         trained += [_Trained(network, seed, answers) for network, answers in zip(networks, swept.results, strict=True)]
     return trained, variants
 

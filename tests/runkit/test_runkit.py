@@ -180,6 +180,18 @@ def test_differences():
     assert list_differences(old, new) == ["b.c: 2 -> 5", "e: (absent) -> 6"]
 
 
+def test_differences_of_long_lists_name_what_is_not_in_both():
+    numbers = list(range(40))
+    assert list_differences({"a": [1, 2]}, {"a": [1, 3]}) == ["a: [1, 2] -> [1, 3]"]
+    assert list_differences({"a": numbers}, {"a": [*numbers[2:], 77]}) == [
+        "a: 40 values -> 39 values, without 0, 1 and with 77"
+    ]
+    assert list_differences({"a": numbers}, {"a": numbers[8:]}) == [
+        "a: 40 values -> 32 values, without 0, 1, 2, 3, 4, 5 and 2 more"
+    ]
+    assert list_differences({"a": numbers}, {"a": numbers[::-1]}) == ["a: 40 values -> 40 values, in another order"]
+
+
 def test_table():
     assert format_table(["name", "n"], [["long name", "1"], ["x", "20"]]).splitlines() == [
         "name        n",
