@@ -44,6 +44,7 @@ class Loop:
         show: Whether to show a progress bar on stderr, with images per second and time left.
 
     Attributes:
+        batch_size: As given or found; after a run that was short of memory, the size that it ended with on this rank.
         started: When the loop was made.
         images_per_second: Rate of the last `run`, over all ranks; 0 before it.
     """
@@ -118,6 +119,7 @@ class Loop:
                     if enough is not None and world.on_main(partial(enough, state)):
                         break
                     outcomes = world.collect(partial(_work_on, batch, partial(batches.run, work)))
+                    self.batch_size = batches.size
                     worked += len(chosen)
                     if world.main:
                         state = add(state, outcomes)

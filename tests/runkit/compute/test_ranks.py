@@ -84,6 +84,30 @@ def test_rounds_add_up_in_order_and_save(done):
     assert loop.images_per_second > 0
 
 
+def test_a_run_short_of_memory_says_with_which_batch_size_it_ended():
+    saved = []
+    loop = Loop(batch_size=8, keep=lambda arrays, head: saved.append(head["batch_size"]))
+
+    def work(items):
+        if len(items) > 2:
+            raise MemoryError
+        return list(items)
+
+    state = loop.run(
+        (),
+        range(9),
+        done=0,
+        read=list,
+        work=work,
+        add=lambda state, outcomes: (*state, *outcomes),
+        pack=lambda state: ({}, {}),
+        fitting=lambda: 1,
+    )
+    assert state == tuple(range(9))
+    assert saved == [2]
+    assert loop.batch_size == 2
+
+
 STEPS = """
 import torch
 from runkit.compute.ranks import joined_world
