@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from runkit import RunStopped, UserError, list_differences
 
-__all__ = ["World", "joined_world"]
+__all__ = ["World", "count_cores", "joined_world"]
 
 _PATIENCE = timedelta(minutes=30)
 """How long a rank waits for another before it gives up: longer than any batch or download."""
@@ -136,7 +136,7 @@ def joined_world(device: torch.device) -> Iterator[World]:
         yield World()
         return
     if device.type == "cpu":
-        torch.set_num_threads(max(1, _count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     else:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
@@ -149,7 +149,7 @@ def joined_world(device: torch.device) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def _count_cores() -> int:
+def count_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

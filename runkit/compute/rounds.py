@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from runkit import RunStopped, is_quiet
 from runkit.compute.memory import Batches
-from runkit.compute.ranks import World
+from runkit.compute.ranks import World, count_cores
 from runkit.progress import SaveClock, SavedProgress
 
 __all__ = ["Loop", "Packed"]
@@ -22,6 +22,8 @@ __all__ = ["Loop", "Packed"]
 _logger = logging.getLogger(__name__)
 _LOOKAHEAD = 3
 """Batches read ahead of the network."""
+_MOST_READERS = 8
+"""Threads that read; each takes one item at a time, so that a large batch is read by all of them."""
 
 Packed = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
 """A state as a progress file holds it: arrays, and what goes into its head."""
@@ -112,7 +114,7 @@ class Loop:
         together = self.batch_size * world.size
         rounds = [items[start : start + together] for start in range(done, len(items), together)]
         worked = 0
-        with self._bar(len(items), done) as bar, ThreadPoolExecutor(2, thread_name_prefix="read") as pool:
+        with self._bar(len(items), done) as bar, self._readers() as pool:
             waiting = _read_ahead(pool, read, map(world.share, rounds))
             try:
                 for chosen, batch in zip(rounds, waiting, strict=True):
@@ -141,24 +143,30 @@ class Loop:
             arrays, head = pack(state)
             self._keep(arrays, {**head, "batch_size": self.batch_size, "seconds": self.seconds})
 
+    def _readers(self) -> ThreadPoolExecutor:
+        """Threads, two or as many as this rank has cores."""
+        cores = count_cores() // self.world.size
+        return ThreadPoolExecutor(min(max(cores, 2), _MOST_READERS), thread_name_prefix="read")
+
     def _bar(self, total: int, done: int) -> tqdm:
         hidden = not (self._show and self.world.main) or is_quiet()
         return tqdm(total=total, initial=done, desc=self.label, unit="image", smoothing=0.1, disable=hidden)
 
 
-def _work_on(
-    batch: Future[Sequence[_Read]], work: Callable[[Sequence[_Read]], Sequence[_Outcome]]
-) -> Sequence[_Outcome]:
-    return work(batch.result())
+_Reading = list[Future[Sequence[_Read]]]  # the items of a batch, each on its way
+
+
+def _work_on(batch: _Reading[_Read], work: Callable[[Sequence[_Read]], Sequence[_Outcome]]) -> Sequence[_Outcome]:
+    return work([item for one in batch for item in one.result()])
 
 
 def _read_ahead(
     pool: ThreadPoolExecutor, read: Callable[[Sequence[_Item]], Sequence[_Read]], shares: Iterable[Sequence[_Item]]
-) -> Iterator[Future[Sequence[_Read]]]:
-    """What `read` gives for each share, in order, while the next ones are on their way."""
-    waiting: deque[Future[Sequence[_Read]]] = deque()
+) -> Iterator[_Reading[_Read]]:
+    """What `read` gives for the items of each share, in order, while the next ones are on their way."""
+    waiting: deque[_Reading[_Read]] = deque()
     for share in shares:
-        waiting.append(pool.submit(read, share))
+        waiting.append([pool.submit(read, [item]) for item in share])
         if len(waiting) > _LOOKAHEAD:
             yield waiting.popleft()
     yield from waiting
