@@ -1,7 +1,8 @@
 """The reference figures and their numbers, into figures/reference, and the README's pictures, into docs/images.
 
 Receptive fields and claims need nothing but the installation; the shape-bias benchmark fetches its images and people's
-answers once, or takes them from --stimuli and --humans. Reliance needs the photographs of Imagenette (--imagenette).
+answers once, or takes them from --stimuli and --humans. Reliance needs the photographs of Imagenette (--imagenette),
+and the claim about dense prediction those of CamVid (--camvid).
 """
 
 import argparse
@@ -114,6 +115,8 @@ def draw_claims(options: argparse.Namespace) -> None:
             ["--trained", str(options.trained)] if options.trained else []
         )
         _run(claims.command.main, ["shape-bias", *data, *more], output=FOLDER / "claims")
+    if options.camvid:
+        _run(claims.command.main, ["dense-prediction", "--camvid", str(options.camvid)], output=FOLDER / "claims")
 
 
 def draw_shape_bias(options: argparse.Namespace) -> None:
@@ -190,6 +193,12 @@ def main() -> None:
         type=Path,
         metavar="DIR",
         help="Imagenette's validation photographs, a folder per class, for reliance, which is left out without them",
+    )
+    parser.add_argument(
+        "--camvid",
+        type=Path,
+        metavar="DIR",
+        help="CamVid's photographs and masks, for the claim dense-prediction, which takes hours and is left out without",
     )
     parser.add_argument(
         "--trained",
