@@ -198,7 +198,7 @@ def main() -> None:
         "--camvid",
         type=Path,
         metavar="DIR",
-        help="CamVid's photographs and masks, for the claim dense-prediction, which takes hours and is left out without",
+        help="CamVid's photographs and masks, for the claim dense-prediction, which takes hours",
     )
     parser.add_argument(
         "--trained",
