@@ -191,11 +191,11 @@ CASES = [
     Case(ASKED, "neither a network nor a result", lambda _: [], "error: give --model NAME […], or --from-npz …"),
     Case(
         ASKED,
-        "both",
+        "both a network and a result",
         lambda _: ["--model", NET, "--from-npz", "a.npz"],
         "error: give --model NAME […], or --from-npz …",
     ),
-    Case(ASKED, "a network twice", options("--model", NET, NET), f"error: {NET}: named more than once; …"),
+    Case(ASKED, "the same network twice", options("--model", NET, NET), f"error: {NET}: named more than once; …"),
     Case(ASKED, "`--size 0`", options("--size", "0"), "error: --size 0: feature maps need at least 32 pixels"),
     Case(ASKED, "`--size 31`", options("--size", "31"), "error: --size 31: feature maps need at least 32 pixels"),
     Case(ASKED, "`--size -64`", options("--size", "-64"), "error: --size -64: feature maps need at least 32 pixels"),
@@ -233,7 +233,7 @@ CASES = [
     ),
     Case(ASKED, "`--seed -1`", options("--seed", "-1"), "error: --seed must be at least 0, not -1"),
     Case(
-        ASKED, "a device that is not there", options("--device", "cuda:77"), "error: --device cuda:77 cannot be used: …"
+        ASKED, "a device that is missing", options("--device", "cuda:77"), "error: --device cuda:77 cannot be used: …"
     ),
     Case(
         ASKED,
@@ -243,13 +243,13 @@ CASES = [
     ),
     Case(
         ASKED,
-        "a layer that is not there",
+        "a layer that does not exist",
         options("--layer", "layer9"),
         f"error: {NET}: layer 'layer9': there is no such module; there are …",
     ),
     Case(
         ASKED,
-        "a stage that is not there",
+        "a stage that does not exist",
         options("--layer", "99"),
         f"error: {NET}: layer 99: the network has feature maps 0 to 4",
     ),
@@ -267,7 +267,7 @@ CASES = [
     ),
     Case(
         IMAGES,
-        "a file for a folder",
+        "a file instead of a folder",
         images(lambda p: p.write_text("x")),
         "error: --images …photos is not a folder; name a folder, a list of images (.txt), or images",
     ),
@@ -311,7 +311,7 @@ CASES = [
     Case(IMAGES, "1 × 1 pixel", with_image("c.png", lambda p: Image.new("RGB", (1, 1), 9).save(p)), "", 0),
     Case(
         IMAGES,
-        "16 bits a pixel (scaled to 8)",
+        "16 bits per pixel (scaled to 8)",
         with_image("c.png", lambda p: Image.fromarray(np.full((9, 9), 40000, np.uint16)).save(p)),
         "",
         0,
@@ -372,13 +372,13 @@ CASES = [
     ),
     Case(
         WEIGHTS,
-        "a folder for a checkpoint",
+        "a folder instead of a checkpoint",
         weights(lambda p: p.mkdir()),
         "error: --weights …weights.pth is a folder; give 'auto', …",
     ),
     Case(
         WEIGHTS,
-        "text for a checkpoint",
+        "a text file instead of a checkpoint",
         weights(lambda p: p.write_text("no checkpoint")),
         "error: …weights.pth is damaged or no PyTorch file: it holds text",
     ),

@@ -35,17 +35,17 @@ def table(cases: list[Case]) -> str:
     lines = [
         "# Faulty input and the messages",
         "",
-        "What both commands print for faulty input. `tests/faults/test_faults.py` runs the cases and writes this page.",
-        "… marks text that differs between machines and versions. Exit code 2 means an input or environment error. If",
-        "the message begins with `error:`, no file was written or changed. If it begins with `failed:`, it concerns",
-        "one network of several, and the results of the others were written. Exit code 0 means that the run continued",
-        "and reported what it left out.",
+        "This page shows what `erf.visualize` and `shapebias.run` print for faulty input.",
+        "`tests/faults/test_faults.py` runs the cases and writes this page. … marks text that differs between machines",
+        "and versions. Exit code 2 means an input or environment error. If the message begins with `error:`, no file",
+        "was written or changed. If it begins with `failed:`, it concerns one network of several, and the results of",
+        "the others were written. Exit code 0 means that the run continued and reported what it left out.",
     ]
     group = ""
     for case in cases:
         if case.group != group:
             group = case.group
             lines += ["", f"## {group}", "", "| case | exit code | message |", "|---|---|---|"]
-        sees = case.sees.replace("|", "\\|") or "none: it is handled"
+        sees = case.sees.replace("|", "\\|") or "none: the image is used"
         lines.append(f"| {case.what} | {case.code} | {sees} |")
     return "\n".join(lines) + "\n"

@@ -138,7 +138,7 @@ ASKED, STIMULI, WEIGHTS, ANSWERS, FILES = (
 )
 
 CASES = [
-    Case(ASKED, "a network twice", options("--model", NET, NET), f"error: --model names {NET} twice"),
+    Case(ASKED, "the same network twice", options("--model", NET, NET), f"error: --model names {NET} twice"),
     Case(
         ASKED,
         "one checkpoint for two networks",
@@ -159,7 +159,7 @@ CASES = [
         "error: argument --aggregation: invalid choice: 'median' …",
     ),
     Case(
-        ASKED, "a device that is not there", options("--device", "cuda:77"), "error: --device cuda:77 cannot be used: …"
+        ASKED, "a device that is missing", options("--device", "cuda:77"), "error: --device cuda:77 cannot be used: …"
     ),
     Case(
         ASKED,
@@ -181,31 +181,31 @@ CASES = [
     ),
     Case(
         STIMULI,
-        "the folder above",
+        "the parent folder",
         lambda place: options("--stimuli", str(place))(place),
         "error: … is not the cue-conflict benchmark: missing …; did you mean …cue-conflict?",
     ),
     Case(
         STIMULI,
-        "a folder too many",
+        "one folder too many",
         stimuli(lambda p: (p / "fish").mkdir()),
         "error: …cue-conflict is not the cue-conflict benchmark: unknown entries: fish",
     ),
     Case(
         STIMULI,
-        "a folder too few",
+        "one folder too few",
         stimuli(lambda p: (p / "cat").rename(p.parent / "cat")),
         "error: …cue-conflict is not the cue-conflict benchmark: missing category folders: cat",
     ),
     Case(
         STIMULI,
-        "an image too few",
+        "one image too few",
         stimuli(lambda p: (p / IMAGE).unlink()),
         "error: …cat holds 79 images, the benchmark has 80 of each category; unpack the archive again, or leave out --stimuli to download it",
     ),
     Case(
         STIMULI,
-        "an image too many",
+        "one image too many",
         stimuli(lambda p: os.link(p / IMAGE, p / "cat" / "cat99-dog1.png")),
         "error: …cat holds 81 images, the benchmark has 80 of each category; …",
     ),
@@ -345,7 +345,7 @@ CASES = [
     ),
     Case(
         ANSWERS,
-        "a trial twice",
+        "the same trial twice",
         csv(lambda text: text + text.splitlines()[-1] + "\n"),
         "error: …net.csv: image 'truck…' is answered twice by 'net'",
     ),
@@ -357,7 +357,7 @@ CASES = [
     ),
     Case(
         ANSWERS,
-        "bytes that are no text",
+        "a file that is not text",
         lambda place: (
             (place / "net.csv").write_bytes(b"\xff\xfe\x00" * 50),
             ["--from-csv", str(place / "net.csv"), *data(place)[2:4]],
@@ -366,19 +366,19 @@ CASES = [
     ),
     Case(
         ANSWERS,
-        "people who are not there",
+        "a folder of people's answers that does not exist",
         options("--humans", "nowhere"),
         "error: no folder nowhere; --humans must hold the raw-data CSVs of people (subject-*)",
     ),
     Case(
         ANSWERS,
-        "people who are none",
+        "a folder without people's answers",
         lambda place: [*options()(place), *answers_of_someone(place)],
         "error: …people holds no person's CSV (their subj begins with 'subject-')",
     ),
     Case(
         ANSWERS,
-        "probabilities that are not there",
+        "a probabilities file that does not exist",
         from_probabilities(lambda p: None),
         "error: …net.probabilities.npz does not exist; name a .probabilities.npz that shapebias.run wrote",
     ),
