@@ -104,7 +104,7 @@ def _draw(rows: Sequence[Row]) -> "Figure":
     sides = sorted({row["side_px"] for row in rows})
     colours = sns.color_palette("mako", len(sides) + 1)
     styles = dict(zip(dict.fromkeys(row["provider"] for row in rows), ("-", "--", ":", "-."), strict=False))
-    with new_figure(4.4 * len(machines), 3.4) as figure:
+    with new_figure(1.6 + 4.0 * len(machines), 3.4) as figure:
         axes = figure.subplots(1, len(machines), squeeze=False)
         for ax, machine in zip(axes[0], machines, strict=True):
             for side, colour in zip(sides, colours, strict=False):
@@ -128,7 +128,7 @@ def _draw(rows: Sequence[Row]) -> "Figure":
             entries[names.get(provider, str(provider))] = {"color": "0.2", "linestyle": style}
         entries["in proportion to FLOPs"] = {"color": "0.5", "linestyle": ":"}
         handles = [Line2D([], [], label=label, **style) for label, style in entries.items()]
-        axes[0, -1].legend(handles=handles)
+        figure.legend(handles=handles, loc="outside right center", frameon=False)
     return figure
 
 
