@@ -88,6 +88,21 @@ def measurements(options: argparse.Namespace) -> Iterator[Step]:
     small = ("--model", "mobilenetv3_small_050", "--images", "16", "--rounds", "2", "--precision", "float32")
     yield Step("shapebias", (*shapes, *(small if options.trial else many)), 150)
     yield from _depthwise(options, tables["depthwise.csv"])
+    if options.imagenette:
+        yield _training(options, device)
+
+
+def _training(options: argparse.Namespace, device: str) -> Step:
+    """Further trainings of the networks with the largest and the smallest kernels, all in one process.
+
+    Several processes would share the card in turns, which is slower for each of them.
+    """
+    train = ("-m", "replknet.train", "--data", str(options.imagenette), "--output", str(options.out / "training"))
+    train += ("--device", device, "--precision", "float32", "--resume")
+    if options.trial:
+        sizes = ("--start-size", "32", "--size", "32", "--test-size", "32")
+        return Step("training", (*train, "--model", "replknet3n", "--epochs", "1", *sizes), 300)
+    return Step("training", (*train, "--model", "replknet31n", "replknet3n", "--seed", "1", "2"), 400)
 
 
 def _maps(options: argparse.Namespace, table: tuple[str, ...], device: str) -> Iterator[Step]:
@@ -215,6 +230,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--stimuli", type=Path, required=True, help="the 16 category folders of the cue-conflict images"
     )
     parser.add_argument("--images", type=Path, required=True, help="photographs for the maps, at least 50")
+    parser.add_argument("--imagenette", type=Path, help="its folder with train and val, for trainings; else left out")
     parser.add_argument("--only", nargs="+", help="names of steps, as in steps.csv")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this time in all")
     parser.add_argument("--trial", action="store_true", help="run every kind of step on a CPU, as small as possible")
@@ -236,6 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.out, options.stimuli, options.images = (
         path.resolve() for path in (options.out, options.stimuli, options.images)
     )
+    options.imagenette = options.imagenette and options.imagenette.resolve()
     options.out.mkdir(parents=True, exist_ok=True)
     for name in TABLES:
         if (RESULTS / name).exists() and not (options.out / name).exists():
