@@ -25,8 +25,7 @@ __all__ = [
 
 _ANY = (-(1 << 62), 1 << 62)
 _BF16 = (torch.bfloat16,)
-CAPABILITY = torch.backends.cpu.get_cpu_capability()
-"""What PyTorch's kernels use of this processor, such as "AVX2" or "AVX512"."""
+CAPABILITY = direct.CAPABILITY
 # Types without a fast kernel of their own, computed in float32. oneDNN has one for bfloat16 (sums in float32) where
 # the processor has AVX-512; for float16 PyTorch's kernels were up to 300 times slower than float32.
 WIDENED = (torch.float16,) if CAPABILITY.startswith("AVX512") else (torch.float16, torch.bfloat16)
@@ -58,11 +57,14 @@ _NCHW, _NHWC = torch.contiguous_format, torch.channels_last
 # the direct kernels take twice the time there, the Fourier transform and the matrix product much the same.
 # The kernel that is compiled on the spot comes first where it is the fastest: from as much work on as can pay half a
 # second of compiling, and with at least a vector's channels. oneDNN's contiguous kernel for up to 9 taps a row and
-# small matrix products are as fast; on AVX-512 oneDNN's channels-last kernel is at the processor's rate already.
-_DIRECT = Row("direct", capability="AVX2", channels=(8, 1 << 62), products=(1 << 20, 1 << 62))
-_DIRECT_CONVOLUTIONS = (
-    replace(_DIRECT, layout=_NHWC, taps=(49, 1 << 62)),
-    replace(_DIRECT, layout=_NCHW, taps=(100, 1 << 62)),
+# small matrix products are as fast. The borders for AVX-512 were measured on one core of an AMD EPYC of the generation
+# Zen 5 (PyTorch 2.14), whose vectors are whole: there oneDNN reaches half of the processor's rate.
+_DIRECT = tuple(
+    Row("direct", capability=capability, channels=(lanes, 1 << 62), products=(1 << 20, 1 << 62))
+    for capability, lanes in (("AVX2", 8), ("AVX512", 16))
+)
+_DIRECT_CONVOLUTIONS = tuple(
+    replace(row, layout=layout, taps=(taps, 1 << 62)) for row in _DIRECT for layout, taps in ((_NHWC, 49), (_NCHW, 100))
 )
 _AVX2_TOEPLITZ = Row("toeplitz", capability="AVX2", taps=(300, 1 << 62), area=(100, 300), batch=(32, 1 << 62))
 _AVX2_FFT = Row("fft", capability="AVX2", taps=(700, 1 << 62), area=(301, 4096), batch=(16, 1 << 62))
@@ -132,8 +134,8 @@ INPUT_GRAD_TABLE = (
 )
 WEIGHT_GRAD_TABLE = (
     _AVX2_FFT,
-    replace(_DIRECT, layout=_NHWC, taps=(25, 1 << 62)),
-    replace(_DIRECT, layout=_NCHW, taps=(25, 1 << 62), area=(100, 1 << 62)),
+    *(replace(row, layout=_NHWC, taps=(25, 1 << 62)) for row in _DIRECT),
+    *(replace(row, layout=_NCHW, taps=(25, 1 << 62), area=(100, 1 << 62)) for row in _DIRECT),
     _AVX2_TOEPLITZ,
     Row("stock_contiguous", dtype=(torch.float64,), taps=(0, 9)),
     Row("fft", dtype=(torch.float64,)),

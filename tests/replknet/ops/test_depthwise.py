@@ -190,7 +190,7 @@ def test_rows_of_a_capability_serve_no_other_processor(monkeypatch):
         ("AVX2", False): "fft",
         ("AVX2", True): "direct",
         ("AVX512", False): "stock",
-        ("AVX512", True): "stock",
+        ("AVX512", True): "direct",
     }
 
 
