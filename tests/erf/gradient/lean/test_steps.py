@@ -7,6 +7,7 @@ from torch.autograd import gradcheck
 
 from erf.gradient.lean.again import DenseActivation
 from erf.gradient.lean.handlers.pointwise import HANDLERS, _elu, _gelu, _leaky_relu, _power
+from erf.gradient.lean.steps import pointwise as pointwise_steps
 from erf.gradient.lean.steps.pointwise import (
     Add,
     Affine,
@@ -179,3 +180,28 @@ def test_signs_take_a_bit_a_number(channels, dtype):
     keep = torch.empty(1, 5, 3, kept.channels, dtype=kept.dtype).permute(0, 3, 1, 2)
     step.forward(x, keep=[keep])
     assert torch.equal(step.backward(grad, [keep])[0], grad * (x > 0))
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
+@pytest.mark.parametrize("kind", [Dense, Linear])
+def test_products_by_onednn_are_those_of_pytorch(kind, monkeypatch):
+    """They are taken on some processors alone."""
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(24, 40, generator=generator)
+    bias = torch.randn(24, generator=generator)
+    x, grad = (
+        torch.randn(2, channels, 9, 11, generator=generator).contiguous(memory_format=torch.channels_last)
+        for channels in (40, 24)
+    )
+    step = kind(weight if kind is Linear else weight[:, :, None, None], bias)
+    for on in (True, False):
+        monkeypatch.setattr(pointwise_steps, "_ONEDNN", on)
+        monkeypatch.setattr(pointwise_steps, "_LARGE", 0)
+        assert pointwise_steps._is_for_onednn(x, step.weight) == on
+        assert not pointwise_steps._is_for_onednn(x.double(), step.weight)
+        assert not pointwise_steps._is_for_onednn(x.contiguous(), step.weight)
+        y = step.forward(x, keep=())
+        (to_x,) = step.backward(grad, ())
+        torch.testing.assert_close(y, F.conv2d(x, weight[:, :, None, None], bias), rtol=1e-5, atol=1e-5)
+        expected = torch.einsum("ndhw,dc->nchw", grad, weight)
+        torch.testing.assert_close(to_x, expected, rtol=1e-5, atol=1e-5, check_stride=False)
