@@ -1,6 +1,6 @@
 """Depthwise convolution on CPU: several exact formulations, of which `replknet.ops.cpu.tables` chooses by shape.
 
-Where llvmlite is installed and the processor has AVX2, most shapes go to a kernel of our own
+Where llvmlite is installed and the processor has AVX2 or AVX-512, most shapes go to a kernel of our own
 (`replknet.ops.cpu.direct`). What follows is for all others. PyTorch has two compiled kernels worth calling. Up to 13
 taps a row oneDNN generates one in either memory format; beyond, only channels-last has a fast one, and contiguous
 tensors fall to a kernel that is 10 to 20 times slower. All forms here are built on those two, on matrix products, or on

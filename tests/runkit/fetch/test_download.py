@@ -23,7 +23,7 @@ from runkit.fetch.manifest import DamagedFileError, known_files, verify_file
 CONTENT = bytes(range(256)) * 400  # 102400 bytes
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 OTHER = CONTENT[::-1]
-QUICK = Patience(stall=0.2, attempts=3, backoff=0.01, longest_wait=0.5)
+QUICK = Patience(stall=1.0, attempts=3, backoff=0.01, longest_wait=0.5)
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def test_retry_after_is_kept_to(fetch, web, wait):
 def test_a_wait_that_is_asked_for_is_waited(fetch, web):
     web.answers = [status(503, Retry_After="1")]
     started = time.monotonic()
-    fetch(patience=Patience(stall=0.2, attempts=3, backoff=0.01, longest_wait=2.0))
+    fetch(patience=Patience(stall=1.0, attempts=3, backoff=0.01, longest_wait=2.0))
     assert time.monotonic() - started >= 1
 
 
