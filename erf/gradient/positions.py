@@ -22,7 +22,7 @@ AVERAGE = tuple(Position(down, across) for down in (0.25, 0.5, 0.75) for across 
 
 
 def positions_of(position: str | Sequence[float]) -> tuple[Position, ...]:
-    """Positions from 'centre', 'average' (a 3 × 3 grid over the inner half of the image) or fractions (down, across)."""
+    """The positions for 'centre', 'average' (a 3 × 3 grid over the image's inner half) or fractions (down, across)."""
     if isinstance(position, str):
         return {"centre": (CENTRE,), "average": AVERAGE}[position]
     return (Position(*position),)

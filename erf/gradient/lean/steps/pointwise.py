@@ -50,11 +50,11 @@ class PointwiseStep:
         return inputs[0]
 
     def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
-        """The maps that `backward` needs, of as many pixels as the inputs. Only the inputs' shapes and types are used."""
+        """The maps that `backward` needs, of as many pixels as the inputs, of which only shapes and types are used."""
         return ()
 
     def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
-        """Compute the output and store what `backward` needs in `keep`, as `keeps` declares. Inputs are not modified."""
+        """Compute the output and write what `backward` needs to `keep`, as `keeps` declares; inputs stay unmodified."""
         raise NotImplementedError
 
     def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
