@@ -24,7 +24,7 @@ _IN_CACHE = 16  # number of resamples whose blocks fit into a processor's cache
 
 
 def participation_area(contribution: np.ndarray) -> float:
-    """(sum a)² / sum a², in pixels: the area of the patch if the map is a disc, a square or any patch of constant height."""
+    """(sum a)² / sum a², in pixels: for a disc, a square or any other patch of constant height, its area."""
     return float(contribution.sum() ** 2 / (contribution**2).sum())
 
 
@@ -71,7 +71,7 @@ def measure_blocks(
 
 
 def _recentred(values: np.ndarray, estimate: float) -> np.ndarray:
-    """The estimate, then the resamples scaled to have it as their mean, since they contain the noise of a mean twice."""
+    """The estimate, then the resamples, scaled to have it as their mean since they contain the noise of a mean twice."""
     return np.append(estimate, values[1:] * (estimate / values[1:].mean()))
 
 

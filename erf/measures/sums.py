@@ -121,6 +121,6 @@ def annulus_index(shape: tuple[int, int], centre: Centre) -> np.ndarray:
 
 
 def block_edges(length: int) -> np.ndarray:
-    """Starts of the blocks along a side, then `length`; at most `MAX_BLOCKS` blocks, of which the last may be shorter."""
+    """Starts of the blocks along a side, then `length`; at most `MAX_BLOCKS` blocks, the last may be shorter."""
     step = -(-length // MAX_BLOCKS)
     return np.append(np.arange(0, length, step), length)

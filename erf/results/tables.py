@@ -232,7 +232,7 @@ def _numbers(name: str, value: Resampled) -> Row:
 
 
 def text_table(results: Sequence[ErfResult]) -> str:
-    """Text table of the area ratios by the published definition and without its logarithm, then of the other measures."""
+    """Text table: area ratios by the published definition and without its logarithm, then the other measures."""
 
     def squares(areas: Sequence[SquareArea]) -> list[str]:
         return ["not reached" if a.ratio is None else f"{a.ratio:.2%} {a.side_px:>5}" for a in areas]
