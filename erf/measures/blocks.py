@@ -71,7 +71,7 @@ def measure_blocks(
 
 
 def _recentred(values: np.ndarray, estimate: float) -> np.ndarray:
-    """The estimate, then the resamples, scaled to have it as their mean since they contain the noise of a mean twice."""
+    """The estimate, then the resamples scaled to have it as their mean: they contain the noise of a mean twice."""
     return np.append(estimate, values[1:] * (estimate / values[1:].mean()))
 
 
