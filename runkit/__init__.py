@@ -1,7 +1,7 @@
-"""What every run shares, whichever tool makes it: exit codes, provenance, files that are whole or absent.
+"""What every run shares, whichever tool makes it: exit codes, provenance, and files that are complete or absent.
 
-The lowest package of the project: `replknet`, `erf` and `shapebias` import it, it imports none of them, and importing
-it loads neither torch nor matplotlib.
+This is the lowest package of the project. `replknet`, `erf` and `shapebias` import it, and it imports none of them.
+Importing it loads neither torch nor matplotlib.
 """
 
 from runkit.console import (

@@ -1,7 +1,7 @@
-"""The file that `--weights` names: where it is, and whether it can hold weights at all, told without PyTorch.
+"""Check the file that `--weights` names without PyTorch: whether it exists, and whether it can hold weights at all.
 
-PyTorch takes seconds to load; a path with a slip in it, or a page of text that was saved under the name of a
-checkpoint, is refused before that.
+PyTorch takes seconds to load. A mistyped path, or a text page that was saved under the name of a checkpoint, is
+therefore refused before that.
 """
 
 import codecs
@@ -14,13 +14,13 @@ from runkit.console import UserError
 __all__ = ["fault_of_checkpoint", "fault_of_content", "refuse_no_checkpoint", "split_key"]
 
 _WORDS = ("auto", "pretrained", "random")
-"""What `--weights` takes besides paths."""
+"""Values that `--weights` accepts besides paths."""
 _BEGINNING = 512
-"""Bytes that are looked at. All forms of checkpoints have some among them that no text has."""
+"""Number of bytes that are examined. In every checkpoint format, some of them cannot occur in text."""
 
 
 def split_key(weights: str) -> tuple[Path, str | None]:
-    """File and part of `PATH#KEY`; the part is None where none is named. A file whose own name holds a # is itself."""
+    """File and key of `PATH#KEY`; None without a key. In the name of an existing file, a # is part of the name."""
     path, mark, key = weights.rpartition("#")
     if mark and not Path(weights).exists():
         return Path(path), key
@@ -28,12 +28,12 @@ def split_key(weights: str) -> tuple[Path, str | None]:
 
 
 def refuse_no_checkpoint(weights: Iterable[str]) -> None:
-    """Refuse what `--weights` names if there is no such file, or if it cannot be a checkpoint.
+    """Refuse a value of `--weights` if the file does not exist or cannot be a checkpoint.
 
     Args:
         weights: 'auto', 'pretrained', 'random', or paths of checkpoints, each with or without `#KEY`.
 
-    Raises: UserError for the first that cannot be used.
+    Raises: UserError for the first value that cannot be used.
     """
     for option in weights:
         if option not in _WORDS and (fault := fault_of_checkpoint(option)):
@@ -41,7 +41,7 @@ def refuse_no_checkpoint(weights: Iterable[str]) -> None:
 
 
 def fault_of_checkpoint(weights: str | os.PathLike[str]) -> str:
-    """What is wrong with a checkpoint that a user names by `PATH` or `PATH#KEY`, as far as its beginning shows it.
+    """What is wrong with a checkpoint given as `PATH` or `PATH#KEY`, judging by the first bytes of the file.
 
     Returns: A message; empty if nothing is wrong.
     """
@@ -53,7 +53,7 @@ def fault_of_checkpoint(weights: str | os.PathLike[str]) -> str:
 
 
 def fault_of_content(path: Path) -> str:
-    """What is wrong with a file that is empty, holds text, or cannot be opened; an empty string for any other file."""
+    """What is wrong with a file that is empty, contains text, or cannot be opened; '' for any other file."""
     try:
         with path.open("rb") as file:
             beginning = file.read(_BEGINNING)
@@ -67,7 +67,7 @@ def fault_of_content(path: Path) -> str:
 
 def _is_text(beginning: bytes) -> bool:
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(beginning)  # its last character may be cut off
+        text = codecs.getincrementaldecoder("utf-8")().decode(beginning)  # the last character may be cut off
     except UnicodeDecodeError:
         return False
     return all(letter.isprintable() or letter.isspace() for letter in text)

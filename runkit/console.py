@@ -1,4 +1,4 @@
-"""How commands end: an input or environment error with exit code 2 and one line, an error in this project with 1."""
+"""How commands end: an input or environment error gives exit code 2 and one line, a bug in this project exit code 1."""
 
 import argparse
 import json
@@ -32,15 +32,15 @@ _T = TypeVar("_T")
 
 
 class UserError(Exception):
-    """An input or environment error: the message says in one line what is wrong, where, and how to fix it."""
+    """An input or environment error. The message says in one line what is wrong, where, and how to fix it."""
 
 
 class RunStopped(Exception):
-    """A run cannot continue, and its progress is saved: the message says in one line why."""
+    """A run cannot continue, but its progress is saved. The message says why in one line."""
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM): treated as Ctrl-C."""
+    """The process was asked to end (SIGTERM). It is treated like Ctrl-C."""
 
 
 def run_main(
@@ -51,11 +51,11 @@ def run_main(
     Args:
         work: The command; returns an exit code.
         program: Name to print in front of messages.
-        arguments: Arguments of a command that has `--resume`; they are part of the message that says how to continue.
-        level: Lowest level of the messages that are shown; above INFO no progress is shown either.
-    Returns: 2 after a `UserError` (one line on stderr; what caused it with its traceback only if `level` is DEBUG), 130
-        after Ctrl-C, 143 after SIGTERM and 1 after `RunStopped` (all three with the command that continues the run),
-        or else what `work` returned. Any other exception is an error in this project and is not caught: Python prints
+        arguments: Arguments of a command that has `--resume`. The message that says how to continue contains them.
+        level: Lowest level of the messages that are shown. Above INFO, progress is not shown either.
+    Returns: 2 after a `UserError` (one line on stderr; its cause and traceback only if `level` is DEBUG); 130 after
+        Ctrl-C, 143 after SIGTERM and 1 after `RunStopped` (these three print the command that continues the run);
+        otherwise what `work` returned. Any other exception is a bug in this project and is not caught: Python prints
         its traceback and exits with 1.
     """
     logging.basicConfig(level=logging.WARNING, format=f"{program}: %(message)s", stream=sys.stderr)
@@ -87,12 +87,12 @@ def run_main(
 
 
 def is_main_process() -> bool:
-    """Whether this process prints and writes for the run: the only one, or rank 0 of those that torchrun started."""
+    """Whether this process prints and writes for the run: the only process, or rank 0 of those of torchrun."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def is_quiet() -> bool:
-    """Whether progress is hidden (`--quiet`); it is not if a program only imports the packages."""
+    """Whether progress is hidden (`--quiet`). It is not hidden in programs that only import the packages."""
     return logging.getLogger("runkit").level > logging.INFO
 
 
@@ -102,7 +102,7 @@ def write_out(text: str) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python would try again at exit
 
 
 def write_json(content: Mapping[str, Any]) -> None:
@@ -111,7 +111,7 @@ def write_json(content: Mapping[str, Any]) -> None:
 
 
 def command_line(program: str, arguments: Sequence[str]) -> str:
-    """The command line of this run, for results and for running it again."""
+    """The command line of this run, for results and for repeating the run."""
     processes = os.environ.get("LOCAL_WORLD_SIZE")  # set by torchrun
     launcher = f"torchrun --nproc-per-node={processes}" if processes else "python"
     return " ".join([launcher, "-m", program, *map(shlex.quote, arguments)])
@@ -119,7 +119,7 @@ def command_line(program: str, arguments: Sequence[str]) -> str:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """While it lasts, SIGTERM (of a scheduler, or of torchrun when another rank died) raises `Terminated`."""
+    """Inside this context, SIGTERM (from a scheduler, or from torchrun when another rank died) raises `Terminated`."""
     if threading.current_thread() is not threading.main_thread():  # where Python sets no handlers
         yield
         return
@@ -142,10 +142,10 @@ def about(name: str, message: object) -> str:
 
 
 class Failures:
-    """The failures in a sweep over several networks; a network that fails does not stop the others.
+    """Collects the failures in a sweep over several networks. A network that fails does not stop the others.
 
     Attributes:
-        reasons: Network -> reason of its failure.
+        reasons: Maps a network to the reason of its failure.
         exit_code: 0 if none failed, 2 if all failures are input or environment errors, otherwise 1.
     """
 
@@ -154,14 +154,14 @@ class Failures:
         self.exit_code = 0
 
     def guard(self, name: str, work: Callable[[], _T], *, alone: bool) -> _T | None:
-        """The result of `work`, or None if it failed, which is recorded and logged.
+        """The result of `work`; or None if it failed, in which case the failure is recorded and logged.
 
         An exception other than `UserError` is logged with its traceback, since it may come from the network's code.
 
         Args:
             name: Name of the network.
-            work: What may fail.
-            alone: Whether this is the only network, whose error is raised.
+            work: The function that may fail.
+            alone: Whether this is the only network. Its error is then raised.
         """
         try:
             return work()
@@ -180,7 +180,7 @@ class Failures:
         return None
 
     def log(self) -> None:
-        """Name each network that failed, at the end of a sweep."""
+        """Log each network that failed, at the end of a sweep."""
         for name, reason in self.reasons.items():
             _logger.error("failed: %s", about(name, reason))
 

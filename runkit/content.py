@@ -1,6 +1,6 @@
-"""What the JSON files of both tools have in common, as types: the head of a result, its weights, its memory.
+"""Types of what the JSON files of both tools have in common: the head of a result, its weights, its memory.
 
-`Annotated` adds the keywords of the JSON Schema that `runkit.schema` makes of these types.
+`Annotated` adds the keywords of the JSON Schema that `runkit.schema` generates from these types.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ Interval = Annotated[
 
 
 class Machine(TypedDict):
-    """Where a run took place."""
+    """The machine on which a run took place."""
 
     system: str
     processor: str
@@ -49,7 +49,7 @@ class Machine(TypedDict):
 
 
 class Environment(TypedDict):
-    """What a run took place with."""
+    """The software and the machine of a run."""
 
     versions: Annotated[
         Mapping[str, str | None], Keywords(description="of Python and of packages; null where one is not installed")
@@ -60,7 +60,7 @@ class Environment(TypedDict):
 
 
 class RunHead(Environment):
-    """What every result file begins with."""
+    """The first entries of every result file."""
 
     schema: Annotated[Literal[2], Keywords(description="version of the form of all result files")]
     command: str
@@ -75,7 +75,7 @@ class _Few(TypedDict, total=False):
 
 
 class IntervalMethod(_Few):
-    """How intervals were made."""
+    """How intervals were computed."""
 
     level: Share
     method: str
@@ -89,7 +89,7 @@ class _Part(TypedDict, total=False):
 
 
 class WeightsIdentity(_Part):
-    """Which weights a network has: two that agree in this have the same tensors."""
+    """Which weights a network has. Equal values mean that all tensors are the same."""
 
     model: str
     random: bool
@@ -105,7 +105,7 @@ class SkippedNetwork(TypedDict):
 
 
 class Weights(TypedDict):
-    """What a network's weights are (`replknet.WeightsRecord`)."""
+    """Description of a network's weights (`replknet.WeightsRecord`)."""
 
     model: Annotated[str, Keywords(description="arch.tag of published weights, else the architecture")]
     source: Literal["random", "file", "package", "cache", "download", "built", "given"]
@@ -132,14 +132,14 @@ class Weights(TypedDict):
 
 
 class PeakMemory(TypedDict):
-    """Most memory in use at a time; null where it is not known."""
+    """Peak memory; null if it is not known."""
 
     resident_bytes: int | None
     cuda_bytes: int | None
 
 
 class DepthwiseKernels(TypedDict):
-    """What computed large depthwise convolutions on a CPU."""
+    """The implementation that computed large depthwise convolutions on a CPU."""
 
     compiled: Annotated[
         bool, Keywords(description="whether the kernels that this program compiles served; otherwise PyTorch's own did")
@@ -148,7 +148,7 @@ class DepthwiseKernels(TypedDict):
 
 
 class UsedKernels(TypedDict, total=False):
-    """What of the kernels that ran depends on more than the version of PyTorch."""
+    """Properties of the kernels that ran which do not follow from the version of PyTorch alone."""
 
     depthwise_kernels: Annotated[
         DepthwiseKernels, Keywords(description="only of a network with large depthwise kernels on a CPU")
@@ -169,14 +169,14 @@ ModelArguments = Annotated[Mapping[str, Any], Keywords(description="what the net
 
 
 class Normalisation(TypedDict, total=False):
-    """The normalisation of the images that the user asked for; it has only what was given."""
+    """The normalisation of the images that the user requested. It contains only what was given."""
 
     mean: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
     std: Annotated[Sequence[float], Keywords(description="of the images' channels, where it was said")]
 
 
 def normalisation_said(mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation:
-    """What `--mean` and `--std` add to an identity: nothing where they were not given."""
+    """The entries that `--mean` and `--std` add to an identity; none if the options were not given."""
     said: Normalisation = {}
     if mean is not None:
         said["mean"] = list(mean)

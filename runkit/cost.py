@@ -1,4 +1,4 @@
-"""What a job would take, as a dry run foresees it."""
+"""The estimated cost of a job, for a dry run."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ __all__ = ["Cost"]
 
 @dataclass(frozen=True)
 class Cost:
-    """What one job would take.
+    """The estimated cost of one job.
 
     Attributes:
         parameters: Number of parameters of the network.
-        macs: Multiply-accumulates of one image's forward pass, counted.
-        seconds: Estimated time for all images that are left.
-        peak_bytes: Estimated peak of memory of the process, on CUDA of the device; None if unknown.
+        macs: Counted multiply-accumulate operations of the forward pass for one image.
+        seconds: Estimated time for all remaining images.
+        peak_bytes: Estimated peak memory of the process, or of the device on CUDA; None if unknown.
     """
 
     parameters: int

@@ -39,7 +39,7 @@ class ForeseenJob:
 
 @dataclass(frozen=True)
 class DryRun:
-    """All that a command would do.
+    """Everything that a command would do.
 
     Attributes:
         program: Name of the command.
@@ -48,7 +48,7 @@ class DryRun:
         files: Further files that would be written for all jobs together.
         basis: Basis of the estimates, as text; empty without estimates.
         free_bytes: Memory that is free now; None if it does not matter.
-        failed: Network -> reason why it cannot run.
+        failed: Maps a network to the reason why it cannot run.
     """
 
     program: str
@@ -60,14 +60,14 @@ class DryRun:
     failed: Mapping[str, str] = field(default_factory=dict)
 
     def show(self, *, as_json: bool) -> None:
-        """Write it to stdout, as text or as JSON."""
+        """Write the report to stdout, as text or as JSON."""
         if as_json:
             write_json(self.as_dict())
         else:
             write_out(self.as_text())
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The report as content for JSON."""
 
         def describe(paths: Sequence[Path]) -> list[dict[str, Any]]:
             return [{"path": str(path), "exists": path.exists()} for path in paths]
@@ -94,7 +94,7 @@ class DryRun:
         }
 
     def as_text(self) -> str:
-        """For people."""
+        """The report as text."""
         header = ["network", "weights", "parameters", "GMACs an image", "time", "memory", "what"]
         table = format_table(header, [[job.name, job.weights, *_cells(job.cost), job.state] for job in self.jobs])
         lines = [f"{self.program} would measure {self.what}:", "", table]
@@ -107,9 +107,9 @@ class DryRun:
 
 
 def foresee_sweep(tool: Tool[_Job, Any, Any, Any, Any]) -> tuple[DryRun, Failures]:
-    """What `runkit.sweep.run_sweep` would do; nothing is downloaded or written.
+    """What `runkit.sweep.run_sweep` would do. Nothing is downloaded or written.
 
-    Raises: UserError if the run would end with one.
+    Raises: UserError if the run would raise one.
     """
     refuse_unwritable(tool.config.output, try_it=False)
     refuse_no_checkpoint(tool.config.weights)

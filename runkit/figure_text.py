@@ -1,6 +1,6 @@
-"""Text that fits the place that it has in a figure: captions of several lines, names that are broken where they may be.
+"""Text that fits the space it has in a figure: captions of several lines, and names broken where they may be.
 
-Importing this module loads matplotlib, importing `runkit` does not.
+Importing this module loads matplotlib; importing `runkit` does not.
 """
 
 import itertools
@@ -30,14 +30,14 @@ __all__ = [
 
 CAPTION_SIZE = 6.0  # points
 _LINE = 1.4  # line spacing
-_MOST_NAMED = 8  # names in a caption
+_MOST_NAMED = 8  # maximum number of names in a caption
 _EDGE = 0.06  # inches around a caption
-_LEGIBLE = 5.6  # points: a text is broken into lines before it is set smaller than this
+_LEGIBLE = 5.6  # points; a text is broken into lines before its size goes below this
 _PIECE = r"[^_.\-/ ]*[_.\-/ ]?"
 
 
 def wrap_caption(text: str, width_in: float) -> str:
-    """The lines of a caption, broken where they would not fit a width in inches."""
+    """Break the text of a caption into lines that fit a width in inches."""
     room = width_in * 72 / CAPTION_SIZE
     lines = []
     for given in text.splitlines():
@@ -54,12 +54,12 @@ def wrap_caption(text: str, width_in: float) -> str:
 
 
 def caption_height(text: str) -> float:
-    """Height in inches of a caption whose lines are as they will be."""
+    """Height in inches of a caption that has already been broken into lines."""
     return (text.count("\n") + 1) * CAPTION_SIZE * _LINE / 72
 
 
 def write_caption(figure: Figure, at: tuple[float, float], text: str) -> None:
-    """Small text at the foot of a figure; `at` is its lower left corner in fractions of the figure."""
+    """Write small text at the bottom of a figure; `at` is its lower left corner in fractions of the figure."""
     figure.text(*at, text, fontsize=CAPTION_SIZE, color="0.35", va="bottom", linespacing=_LINE)
 
 
@@ -69,21 +69,21 @@ def count_words(number: int, one: str, several: str) -> str:
 
 
 def list_names(names: Sequence[str], *, between: str = "; ", last: str = "; and ") -> str:
-    """Names for a caption, separated by semicolons; of many the first eight, and how many more there are.
+    """Names for a caption, separated by semicolons. Of many, only the first eight are named, and the rest counted.
 
     Args:
-        between: What separates two names.
-        last: What stands before the number of those that are not named.
+        between: Separator between two names.
+        last: Text before the number of names that are left out.
     """
     more = f"{last}{len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return between.join(names[:_MOST_NAMED]) + more
 
 
 def add_caption(figure: Figure, text: str) -> Figure:
-    """Make a figure that is drawn higher by a caption at its foot, and leave the rest as large as it is.
+    """Add a caption at the bottom of a finished figure. The figure grows by its height; the rest keeps its size.
 
     Args:
-        figure: Laid out by hand, or by a layout engine, which is not asked again.
+        figure: A figure laid out by hand or by a layout engine. The engine does not run again.
         text: Paragraphs of the caption, one on each line; they are wrapped. An empty text changes nothing.
 
     Returns: The figure.
@@ -97,7 +97,7 @@ def add_caption(figure: Figure, text: str) -> Figure:
     low, share = foot / taller, height / taller
     if figure.get_layout_engine() is not None:
         with style():
-            for _ in range(2):  # an axis knows the width of its numbers only once it was drawn
+            for _ in range(2):  # an axis knows the width of its tick labels only after it was drawn
                 figure.draw_without_rendering()
         figure.set_layout_engine("none")
     for ax in figure.axes:
@@ -115,10 +115,10 @@ def add_caption(figure: Figure, text: str) -> Figure:
 
 
 def software_words(head: Mapping[str, Any]) -> str:
-    """The version of this project that made a result, and its commit where it is known.
+    """The version of this project that made a result, with its commit if that is known.
 
     Args:
-        head: Of a result file, as `runkit.describe_run` makes it.
+        head: Head of a result file, as created by `runkit.describe_run`.
     """
     commit = f", commit {found[:10]}" if (found := head.get("git_commit")) else ""
     return f"replknet-analysis {head['versions']['replknet-analysis']}{commit}"
@@ -126,22 +126,23 @@ def software_words(head: Mapping[str, Any]) -> str:
 
 @cache
 def text_width(text: str, *, bold: bool = False) -> float:
-    """Width of a line over the size of its characters."""
+    """Width of a line divided by its font size."""
     font = FontProperties(weight="bold" if bold else "normal", size=10)
     width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     return width / 10
 
 
 def fit_words(text: str, width: float, *, size: float, smallest: float = 5.0, bold: bool = False) -> tuple[str, float]:
-    """Break a text at its blanks, and choose its size, so that it fits a width.
+    """Break a text at its spaces and choose its font size so that it fits a width.
 
-    Where a word is too long for that, the text is broken after '_', '.', '-' and '/', too.
+    If a word is too long, the text is also broken after '_', '.', '-' and '/'.
 
     Args:
-        text: A line.
-        width: Points.
-        size: Largest size of the text in points; `smallest`: the least, kept even if the text does not fit then.
-        bold: Whether it will be bold.
+        text: A single line.
+        width: Width in points.
+        size: Largest font size in points.
+        smallest: Smallest font size in points, which is kept even if the text does not fit then.
+        bold: Whether the text is bold.
 
     Returns: The text with line breaks, at most three lines, and its size.
     """
@@ -157,7 +158,7 @@ def fit_words(text: str, width: float, *, size: float, smallest: float = 5.0, bo
 
 
 def _break(pieces: Sequence[str], lines: int) -> list[str]:
-    """Pieces in at most this many lines, of which the longest is as short as can be."""
+    """Join pieces into at most this many lines, so that the longest line is as short as possible."""
     text = "".join(pieces)
     for room in range(-(-len(text) // lines), len(text) + 1):
         broken = [""]

@@ -1,11 +1,11 @@
-"""How every figure of the project looks, begins and is saved.
+"""How every figure of the project is created, styled and saved.
 
-There are two kinds of drawing functions. `plot_*` draws one chart on the Axes that it is given, or on new ones of
-pyplot, which a notebook and `plt.show()` show; it returns the Axes. `draw_*` makes a whole Figure and returns it.
-pyplot does not know of that Figure, so it needs no window system and does not have to be closed; a notebook shows it
-where it is the value of a cell. Neither ever chooses or changes matplotlib's backend.
+There are two kinds of drawing functions. `plot_*` draws one chart on the given Axes, or on new Axes of pyplot, which
+notebooks and `plt.show()` display, and returns the Axes. `draw_*` makes a whole Figure and returns it. pyplot does not
+know this Figure, so it needs no window system and does not have to be closed; a notebook displays it as the value of a
+cell. Neither kind chooses or changes matplotlib's backend.
 
-Importing this module loads matplotlib, importing `runkit` does not.
+Importing this module loads matplotlib; importing `runkit` does not.
 """
 
 import io
@@ -38,8 +38,8 @@ __all__ = [
 COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#5C00C2", "#B8A24A", "#470052", "#B85CFF",
 )  # fmt: skip
-"""Okabe and Ito's colours without their red, which is left to people, and four more: readers with any colour vision
-tell them apart."""
+"""Okabe and Ito's colours except for red, which is reserved for people, and four more colours. Readers with any kind of
+colour vision can tell them apart."""
 INK = "0.15"
 STYLE: dict[str, Any] = {
     "font.size": 7.5,
@@ -79,18 +79,18 @@ STYLE: dict[str, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "replknet-analysis",  # the same figure makes the same file
 }
-"""Differences from matplotlib's default style, with whose other settings figures are drawn whatever the user's are."""
+"""Differences from matplotlib's default style. Figures use its other settings, whatever the user has set."""
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The style for the length of a block; afterwards the user's settings are back."""
+    """Use the style inside this context, and restore the user's settings afterwards."""
     with matplotlib.style.context(["default", STYLE]):
         yield
 
 
 class StyledFigure(Figure):
-    """A Figure that is also saved in the style, however it is saved, and that any notebook shows as a picture."""
+    """A Figure that is always saved in this style, and that any notebook shows as a picture."""
 
     def savefig(self, *args: Any, **options: Any) -> None:
         """As `matplotlib.figure.Figure.savefig`."""
@@ -105,10 +105,10 @@ class StyledFigure(Figure):
 
 @contextmanager
 def new_figure(width: float, height: float, *, layout: Any = "constrained") -> Iterator[StyledFigure]:
-    """An empty figure that pyplot does not know of, and the style to draw it in.
+    """An empty figure that pyplot does not know, inside a context with the style to draw it in.
 
     Args:
-        width, height: Inches.
+        width, height: Size in inches.
         layout: Layout engine or its name; None for a figure that is laid out by hand.
     """
     with style():
@@ -119,7 +119,7 @@ def new_figure(width: float, height: float, *, layout: Any = "constrained") -> I
 def axes_or_new(
     ax: Axes | None, width: float = COLUMN_WIDTH, height: float = 2.6, *, layout: Any = "constrained"
 ) -> Iterator[Axes]:
-    """The Axes to draw on: those that the user gave, in the user's own style, or new ones of pyplot in ours.
+    """The Axes to draw on: the given ones in the user's own style, or new ones of pyplot in the style of this project.
 
     Args:
         ax: The user's Axes, or None.
@@ -130,7 +130,7 @@ def axes_or_new(
         return
     import matplotlib.pyplot as plt
 
-    # outside of the style: the first figure loads the backend, and what that sets up for a notebook has to stay
+    # outside of the style: the first figure loads the backend, whose setup for notebooks must persist
     figure = plt.figure(figsize=(width, height), facecolor="white", FigureClass=StyledFigure)
     with style():
         figure.set_layout_engine(layout)
@@ -138,13 +138,13 @@ def axes_or_new(
 
 
 def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = ("png",), *, description: str = "") -> list[Path]:
-    """Write a figure as `<stem>.<format>`; each file is whole or absent, and the same figure makes the same bytes.
+    """Write a figure as `<stem>.<format>`. Each file is complete or absent, and equal figures give equal bytes.
 
     Args:
-        formats: Of 'png' (300 dots per inch), 'pdf' and 'svg'.
-        description: Text kept inside the file, such as the command that made it.
+        formats: Any of 'png' (300 dots per inch), 'pdf' and 'svg'.
+        description: Text to store in the file, such as the command that made it.
 
-    Returns: The files.
+    Returns: The files written.
     Raises: UserError if a file cannot be written.
     """
     metadata: dict[str, dict[str, Any]] = {

@@ -36,10 +36,10 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
-"""Endings, in lower case, of the files that count as images in a user's folder."""
+"""Suffixes, in lower case, of the files that count as images in a user's folder."""
 
 _MACHINE = re.sub(r"\W", "_", platform.node())
-# what zipfile and numpy raise for a damaged archive; AttributeError: a bare .npy
+# raised by zipfile and numpy for a damaged archive; AttributeError for a bare .npy
 _NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, AttributeError, NotImplementedError, RuntimeError)
 
 
@@ -67,7 +67,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files
+        temporary.chmod(0o666 & ~umask)  # mkstemp creates private files
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; make room, or name another folder") from error
@@ -76,7 +76,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files for `path` whose process, of this machine, is no more."""
+    """Remove temporary files for `path` whose process no longer runs, if that was on this machine."""
     ours = re.compile(rf"\.{re.escape(path.stem)}\.{_MACHINE}-(\d+)-\w+\.tmp{re.escape(path.suffix)}")
     for entry in os.scandir(path.parent):
         if (match := ours.fullmatch(entry.name)) and not _is_running(int(match[1])):
@@ -85,9 +85,9 @@ def _remove_leftovers(path: Path) -> None:
 
 def _is_running(process: int) -> bool:
     if os.name != "posix":
-        return True  # there is no way to ask: what was left stays
+        return True  # processes cannot be checked here, so nothing is removed
     try:
-        os.kill(process, 0)  # signal 0 only asks
+        os.kill(process, 0)  # signal 0 only checks
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -118,13 +118,13 @@ def refuse_special_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
-        return  # whoever opens it says what is wrong
+        return  # opening it will give the error message
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UserError(f"cannot read {path}: it is not a regular file, but a pipe, a socket or a device")
 
 
 def refuse_unwritable(folder: Path, *, try_it: bool = True) -> None:
-    """Check that a folder can be created and written to, before the work whose results it will hold.
+    """Check that a folder can be created and written to, before starting the work whose results it will hold.
 
     Args:
         folder: The folder; it need not exist, and is not created.
@@ -184,26 +184,27 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
 
     refuse_special_file(path)
     with path.open("rb") as file:
-        if file.read(2) != b"PK":  # numpy would take it for a pickle, and say how to load one unsafely
+        if file.read(2) != b"PK":  # numpy would take it for a pickle, and its message explains how to load one unsafely
             raise ValueError("not a .npz archive")
         file.seek(0)
         try:
             with np.load(file, allow_pickle=False) as archive:
-                if damaged := archive.zip.testzip():  # an array of another shape would be read without its checksum
+                if damaged := archive.zip.testzip():  # numpy skips the checksum of an array of another shape
                     raise ValueError(f"{damaged} is damaged")
                 arrays = {name: archive[name] for name in archive.files}
         except _NPZ_ERRORS as error:
             raise ValueError(f"not a .npz archive ({error})") from error
     for name, values in arrays.items():
-        if not isinstance(values, np.ndarray):  # numpy hands over the bytes of what is not an array
+        if not isinstance(values, np.ndarray):  # numpy returns the bytes of members that are not arrays
             raise ValueError(f"{name} is not an array")
     return arrays
 
 
 def reason_in_words(error: Exception) -> str:
-    """What is wrong with a file that was read as something that it is not.
+    """Explain an error that arose because a file has unexpected content.
 
-    Of a missing key, Python says nothing but the key; of a value of another type, what cannot be done with it.
+    For a missing key, Python's message is just the key; for a value of the wrong type, it only says what cannot be
+    done.
     """
     if isinstance(error, KeyError):
         return f"it has no {error}"
@@ -225,7 +226,7 @@ def _digest(file) -> str:
 
 
 def sha256_of_lines(lines: Iterable[str]) -> str:
-    """SHA-256 of text lines, each ended by a newline; used as the fingerprint of a file list."""
+    """SHA-256 of text lines, each terminated by a newline; used as the fingerprint of a file list."""
     total = hashlib.sha256()
     for line in lines:
         total.update(line.encode("utf-8") + b"\n")
@@ -233,9 +234,9 @@ def sha256_of_lines(lines: Iterable[str]) -> str:
 
 
 def sha256_of_files(root: Path, paths: Iterable[Path]) -> str:
-    """SHA-256 of the lines `<path relative to root> <SHA-256 of the file>`: another file under the same name shows.
+    """SHA-256 of the lines `<path relative to root> <SHA-256 of the file>`, which also detects changed files.
 
-    Raises: UserError if one cannot be read.
+    Raises: UserError if a file cannot be read.
     """
 
     def line(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Groups of networks that a command line names by one word, such as `@large-kernels`."""
+"""Groups of networks that can be given on a command line as one word, such as `@large-kernels`."""
 
 from collections.abc import Iterable
 
@@ -54,14 +54,14 @@ GROUPS = {
         "vit_small_patch16_dinov3",
     ),
 }
-"""Name of a group -> its networks: every large-kernel network of the zoo; the smallest of each family; and networks of
-timm that papers on large kernels compare with, one size of each family."""
+"""Networks of each group: every large-kernel network of the zoo; the smallest of each family; and timm networks with
+which papers on large kernels compare, one size of each family."""
 
 
 def expand_groups(names: Iterable[str]) -> list[str]:
-    """Names with `@GROUP` replaced by the group's networks; those of a group that are already named are left out.
+    """Replace each `@GROUP` by the networks of the group, leaving out those that are already named.
 
-    Raises: ValueError for a group that does not exist.
+    Raises: ValueError for an unknown group.
     """
     expanded: list[str] = []
     for name in names:

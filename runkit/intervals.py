@@ -1,4 +1,4 @@
-"""What intervals of both tools and of the claims have in common."""
+"""Functions for confidence intervals that both tools and the claims share."""
 
 import math
 from collections.abc import Iterable
@@ -10,17 +10,17 @@ FEW = 10
 
 
 def normal_quantile(confidence: float = 0.95) -> float:
-    """Half the width of a two-sided interval of a normal variable, in standard deviations: 1.96 at 95%."""
+    """Half-width of a two-sided interval of a normal variable, in standard deviations: 1.96 at 95%."""
     from scipy import special
 
     return float(special.ndtri(1 - (1 - confidence) / 2))
 
 
 def note_on_few(counts: Iterable[int]) -> str:
-    """A sentence that warns of intervals from few images; empty where none is needed.
+    """A sentence that warns of intervals from few images; empty if none is needed.
 
     Args:
-        counts: The number of images behind each result. A single image has no interval and needs no warning.
+        counts: Number of images behind each result. A single image has no interval and needs no warning.
     """
     few = sorted({count for count in counts if 1 < count < FEW})
     if not few:
@@ -30,7 +30,7 @@ def note_on_few(counts: Iterable[int]) -> str:
 
 
 def share_interval(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a probability of which `successes` of `count` independent trials are known.
+    """Wilson's interval for a probability, given `successes` in `count` independent trials.
 
     Source: Wilson (1927), doi:10.1080/01621459.1927.10502953.
 

@@ -8,13 +8,13 @@ __all__ = ["show_as_picture"]
 
 
 def show_as_picture(shown: str, *, drawn_by: str) -> None:
-    """Have IPython show every object of a class as a picture; without a running IPython nothing is done.
+    """Make IPython show every object of a class as a picture. Without a running IPython, nothing is done.
 
-    Neither module is loaded before there is something to show.
+    Neither of the two modules is imported before there is an object to show.
 
     Args:
         shown: The class, as 'module:Class'.
-        drawn_by: 'module:function' that makes a `runkit.figures.StyledFigure` of such an object.
+        drawn_by: 'module:function' that makes a `runkit.figures.StyledFigure` from such an object.
     """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None:

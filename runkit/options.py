@@ -1,4 +1,4 @@
-"""Options that all command lines share, defined once: as arguments and as fields."""
+"""Options that all command lines share, defined in one place: as arguments and as fields."""
 
 import argparse
 import logging
@@ -46,10 +46,10 @@ class Console:
     """What a command prints.
 
     Attributes:
-        json: Whether stdout gets the summary as JSON, and nothing else, instead of a table.
-        quiet: Whether stderr gets warnings and errors alone, without progress.
+        json: Whether stdout gets only the summary as JSON, instead of a table.
+        quiet: Whether stderr gets only warnings and errors, without progress.
         verbose: Whether stderr gets every step.
-        dry_run: Whether the run is only described.
+        dry_run: Whether to describe the run instead of carrying it out.
         list_models: Pattern of networks to list instead of a run.
     """
 
@@ -61,35 +61,35 @@ class Console:
 
     @classmethod
     def pop_from(cls, options: dict[str, Any]) -> "Console":
-        """Take what `add_console` added out of parsed options."""
+        """Remove the options that `add_console` added from parsed options, and return them."""
         return cls(**{field.name: options.pop(field.name) for field in fields(cls) if field.name in options})
 
     @property
     def level(self) -> int:
-        """The level of the packages' loggers."""
+        """Level of the packages' loggers."""
         return logging.WARNING if self.quiet else logging.DEBUG if self.verbose else logging.INFO
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Options that all tools share; the names are those of the options.
+    """Options that all tools share. The fields are named after the options.
 
     Attributes:
-        model: Networks.
-        weights: 'auto', 'pretrained', 'random' or a checkpoint's path: each network is measured with each of them.
+        model: Names of networks.
+        weights: 'auto', 'pretrained', 'random' or a checkpoint's path. Each network is measured with each of them.
         device: 'auto', 'cpu', 'cuda', ...
         batch_size: Images at a time; None for as many as keep the device busy and fit.
-        precision: Arithmetic of the network; 'auto' for the faster of float32 and bfloat16 on the device.
+        precision: Precision of the network; 'auto' for the faster of float32 and bfloat16 on the device.
         seed: Seed of random weights, at least 0.
-        mean, std: Mean and standard deviation of each channel, that images are normalised by; None for what the network
-            says.
-        output: Folder; a tool's files go to a folder of its name within.
+        mean, std: Mean and standard deviation of each channel for the normalisation of images; None for those that the
+            network states.
+        output: Folder. The files of a tool go to a subfolder with its name.
         formats: File formats of the pictures.
-        no_caption: Whether pictures have no caption that says how they were made.
-        report: Whether to write the HTML page, too.
+        no_caption: Whether to omit the caption that says how a picture was made.
+        report: Whether to write the HTML page as well.
         resume: Whether to continue an unfinished run.
         overwrite: Whether to replace existing results.
-        arguments: The command line that asked, for the provenance.
+        arguments: The arguments of the command line, for the provenance.
         console: What the command prints.
     """
 
@@ -112,11 +112,11 @@ class RunOptions:
 
     @property
     def asked(self) -> list[tuple[str, str]]:
-        """Each network with each of the weights asked for."""
+        """All pairs of a network and weights that were requested."""
         return [(name, weights) for name in self.model for weights in self.weights]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: what determines the results and their files, without how the command was called and printed."""
+        """For JSON: the options that determine results and their files, not how the command was called or prints."""
         options = asdict(self)
         return {one.name: _plain(options[one.name]) for one in fields(self) if one.metadata.get("recorded", True)}
 
@@ -128,9 +128,9 @@ def _plain(value: Any) -> Any:
 
 
 def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
-    """Read a command line as the fields of a tool's configuration, lists as tuples.
+    """Parse a command line into the fields of a tool's configuration, with lists as tuples.
 
-    `@GROUP` among the networks stands for those of the group (`runkit.groups`).
+    An `@GROUP` among the networks is replaced by the networks of the group (`runkit.groups`).
 
     argparse itself ends the program with exit code 2 on a wrong argument, a negative seed or an unknown group.
     """
@@ -151,12 +151,12 @@ def read_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> d
 
 
 def program_name(module: str, script: str) -> str:
-    """How the user called the program: by its console script, or as `python -m module`."""
+    """The program as the user called it: a console script, or `python -m module`."""
     return script if Path(sys.argv[0]).stem == script else f"python -m {module}"
 
 
 def add_weights(group: _Group, *, auto: str, several: bool = False) -> None:
-    """`--weights`; `auto` says what the tool does where there are no trained weights, `several` takes a list."""
+    """`--weights`; `auto` says what the tool does without trained weights, `several` makes the option take a list."""
     group.add_argument(
         "--weights",
         nargs="+" if several else None,
@@ -196,9 +196,9 @@ def add_device(group: _Group) -> None:
 
 
 def _device(text: str) -> str:
-    """A device's name, as far as it can be told without torch.
+    """Check the name of a device as far as possible without torch, and return it.
 
-    Raises: ArgumentTypeError for a usual mistake.
+    Raises: ArgumentTypeError for a common mistake.
     """
     if meant := meant_device(text):
         raise argparse.ArgumentTypeError(f"there is no device {text!r}; did you mean {meant}?")
@@ -206,7 +206,7 @@ def _device(text: str) -> str:
 
 
 def meant_device(name: str) -> str:
-    """What is meant by a device's name that PyTorch does not know: `gpu` is cuda, `GPU:1` is cuda:1; else ""."""
+    """The intended device for a name that PyTorch does not know: `gpu` is cuda, `GPU:1` is cuda:1; else ""."""
     kind, colon, number = name.strip().lower().partition(":")
     kind = "cuda" if kind in ("gpu", "nvidia") else kind
     meant = f"{kind}{colon}{number}"
@@ -224,7 +224,7 @@ def add_batch_size(group: _Group, *, auto: str) -> None:
 
 
 def add_output(group: _Group, *, folder: str) -> None:
-    """`--output`; `folder` is the one of the tool within."""
+    """`--output`; `folder` is the tool's subfolder."""
     group.add_argument(
         "--output", type=Path, default=Path("figures"), metavar="DIR", help=f"write to DIR/{folder} (default: figures)"
     )
@@ -266,11 +266,11 @@ def add_resume(group: _Group) -> None:
 
 
 def add_console(parser: argparse.ArgumentParser, *, script: str | None = None) -> None:
-    """What `Console` holds.
+    """The options that `Console` holds.
 
     Args:
-        script: Name of the console script of a command that asks networks, which has `--list-models`, `--dry-run` and
-            `--print-completion`, too.
+        script: Name of the console script of a command that runs networks. Such a command also has `--list-models`,
+            `--dry-run` and `--print-completion`.
     """
     group = parser.add_argument_group("console", "Results are printed to stdout, messages and progress to stderr.")
     if script is not None:
@@ -308,7 +308,7 @@ _SHELLS = ("bash", "zsh", "tcsh")
 
 
 class _PrintCompletion(argparse.Action):
-    """Prints a completion script for the shell named, and ends the program; shtab writes it."""
+    """Prints a completion script for the named shell, generated by shtab, and ends the program."""
 
     def __call__(
         self,

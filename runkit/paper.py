@@ -1,4 +1,4 @@
-"""Widths of a paper. Nothing here loads matplotlib."""
+"""Column and page width of a paper. This module does not load matplotlib."""
 
 __all__ = ["COLUMN_WIDTH", "PAGE_WIDTH"]
 

@@ -14,12 +14,13 @@ from runkit.console import UserError
 __all__ = ["OWN_CODE_ERRORS", "is_plugin", "load_plugin", "words_of"]
 
 OWN_CODE_ERRORS = (Exception, SystemExit)
-"""What a user's own code may raise and we put in one line: anything but Ctrl-C. `sys.exit` would end us without a word.
+"""Errors of a user's own code that are reported in one line: everything but Ctrl-C. SystemExit is included, because
+`sys.exit` would end the program without a message.
 """
 
 
 def words_of(error: BaseException) -> str:
-    """What an error of someone else's code says, in one line: its kind and its first paragraph."""
+    """Message of an error from other code, in one line: its type and its first paragraph."""
     if isinstance(error, SystemExit):
         return f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
     words = " ".join(str(error).split("\n\n")[0].split())
@@ -30,18 +31,18 @@ def words_of(error: BaseException) -> str:
 
 
 def is_plugin(text: str) -> bool:
-    """Whether a word of the command line names code, as `FILE.py:NAME` or `package.module:NAME` does."""
+    """Whether an argument names code, in the form `FILE.py:NAME` or `package.module:NAME`."""
     place, mark, name = text.rpartition(":")
-    # a URL, a drive letter or `hf-hub:name` names no code
+    # a URL, a drive letter or `hf-hub:name` does not name code
     return (
         bool(mark) and name.isidentifier() and (place.endswith(".py") or all(map(str.isidentifier, place.split("."))))
     )
 
 
 def load_plugin(text: str) -> Any:
-    """Import the file or module and return what it calls by that name.
+    """Import a file or module, and return the object with the given name from it.
 
-    A file is imported under its own name, with its folder on the path, so that it finds the modules next to it as it
+    A file is imported under its own name and with its folder on the path, so that it finds neighbouring modules as it
     does when it is run.
 
     Raises: UserError if there is no such file, module or name, or if importing it fails.
@@ -71,6 +72,6 @@ def _import_file(path: Path) -> Any:
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)
-    sys.modules.setdefault(path.stem, module)  # dataclasses and pickles look their module up
+    sys.modules.setdefault(path.stem, module)  # dataclasses and pickles look up their module
     spec.loader.exec_module(module)
     return module

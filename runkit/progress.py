@@ -1,7 +1,7 @@
-"""Progress of an unfinished run: a `.npz` with the identity of the run, and when to write it.
+"""Progress of an unfinished run: a `.npz` file with the identity of the run, and the decision when to write it.
 
-The file holds the arrays of the work done so far, and a `head`, JSON text: `identity` (what determines the result) and
-whatever else the tool needs to go on.
+The file holds the arrays computed so far and a `head` of JSON text. The head contains `identity` (what determines the
+result) and whatever else the tool needs to resume.
 """
 
 import json
@@ -23,12 +23,12 @@ __all__ = ["SaveClock", "SavedProgress", "discard_progress", "find_progress", "s
 _SAVE_EVERY_SECONDS = 60.0
 _SAVE_EVERY_BATCHES = 10
 _COST = 0.05
-"""Part of the time that saving every ten batches may take; the files grow with the number of images."""
+"""Share of the time that saving after every ten batches may take; the files grow with the number of images."""
 
 
 @dataclass(frozen=True)
 class SavedProgress:
-    """What a progress file holds: the arrays, and the head without its identity."""
+    """Content of a progress file: the arrays, and the head without the identity."""
 
     arrays: "dict[str, np.ndarray]"
     head: dict[str, Any]
@@ -41,7 +41,7 @@ class SaveClock:
         self._batches, self._saved_at, self._cost = 0, time.monotonic(), 0.0
 
     def tick(self, save: Callable[[], None]) -> None:
-        """Count one more batch, and call `save` if it is time."""
+        """Count another batch, and call `save` if it is time."""
         self._batches += 1
         waited = time.monotonic() - self._saved_at
         cheap = self._cost <= _COST * waited
@@ -55,7 +55,7 @@ class SaveClock:
 def save_progress(
     path: Path, identity: Mapping[str, Any], arrays: "Mapping[str, np.ndarray]", head: Mapping[str, Any]
 ) -> None:
-    """Write a progress file, whole or not at all."""
+    """Write a progress file, complete or not at all."""
     import numpy as np
 
     text = json.dumps({**head, "identity": identity}, allow_nan=False)
@@ -67,16 +67,16 @@ def save_progress(
 def find_progress(
     path: Path, identity: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
 ) -> SavedProgress | None:
-    """The unfinished run to go on from; None to start from the beginning.
+    """The unfinished run to resume; None to start from the beginning.
 
     Args:
         path: The progress file, which may be missing.
-        identity: What determines the result of the run that is beginning.
-        resume: Whether to go on from the file.
-        overwrite: Whether to pass over a file that is not gone on from: without `resume` any, with it one that is
-            damaged or of another run.
+        identity: What determines the result of the run that is starting.
+        resume: Whether to resume from the file.
+        overwrite: Whether to ignore a file that is not resumed from: any file without `resume`, and one that is damaged
+            or from another run with `resume`.
 
-    Raises: UserError with the way out if there is a file that is neither gone on from nor passed over.
+    Raises: UserError that suggests a solution, if there is a file that is neither resumed from nor ignored.
     """
     if not path.exists() or (overwrite and not resume):
         return None
@@ -91,7 +91,7 @@ def find_progress(
 
 
 def discard_progress(path: Path, identity: Mapping[str, Any]) -> None:
-    """Remove the progress file of a run that is finished; one of another run is left alone."""
+    """Remove the progress file of a finished run. The file of another run is left alone."""
     try:
         if path.exists():
             _load_progress(path, identity)
@@ -101,7 +101,10 @@ def discard_progress(path: Path, identity: Mapping[str, Any]) -> None:
 
 
 def _load_progress(path: Path, identity: Mapping[str, Any]) -> SavedProgress:
-    """Raises: UserError if the file is damaged or of another run."""
+    """Read a progress file.
+
+    Raises: UserError if the file is damaged or from another run.
+    """
     try:
         arrays = read_arrays(path)
         head = json.loads(str(arrays.pop("head")))

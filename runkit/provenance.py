@@ -1,4 +1,4 @@
-"""Provenance of a result: versions, commit, machine, command. Saved in every JSON."""
+"""Provenance of a result: versions, commit, machine, command. It is saved in every JSON file."""
 
 import os
 import platform
@@ -34,8 +34,8 @@ _PACKAGES = (
 def describe_environment() -> Environment:
     """Versions, commit and machine: `versions`, `git_commit`, `git_clean`, `machine`.
 
-    Nothing is imported to learn its version; a package that is not installed is None. `git_commit` and `git_clean` are
-    None when the code does not run from a checkout of its repository.
+    Versions are read without importing the packages; that of a package that is not installed is None. `git_commit` and
+    `git_clean` are None if the code does not run from a checkout of its repository.
     """
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in _PACKAGES:
@@ -59,13 +59,13 @@ def describe_run(*, program: str, arguments: Sequence[str], started: datetime, s
     }
 
 
-_SHOWN = 6  # elements of lists that differ
+_SHOWN = 6  # maximum number of differing list elements shown
 
 
 def list_differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
-    """Lines `key: old -> new` for every leaf in which two configurations differ; nested keys are joined by dots.
+    """Lines `key: old -> new` for every leaf in which two configurations differ. Nested keys are joined by dots.
 
-    Of long lists, only what is in one and not in the other is named.
+    For long lists, only the elements that are in one list and not in the other are named.
     """
     old_leaves, new_leaves = _leaves(old), _leaves(new)
     keys = [*old_leaves, *(key for key in new_leaves if key not in old_leaves)]
@@ -75,7 +75,7 @@ def list_differences(old: Mapping[str, object], new: Mapping[str, object]) -> li
 
 
 def _change(before: object, after: object) -> str:
-    """What is another one, in words."""
+    """Describe the change from one value to another."""
     if not isinstance(before, (list, tuple)) or not isinstance(after, (list, tuple)):
         return f"{before} -> {after}"
     if len(before) + len(after) <= _SHOWN:
@@ -102,7 +102,7 @@ def _leaves(content: Mapping[str, object], prefix: str = "") -> dict[str, object
 
 
 def _git_state() -> tuple[str | None, bool | None]:
-    """Commit of the checkout that this file lies in, and whether its tracked files are unchanged."""
+    """Commit of the checkout that contains this file, and whether its tracked files are unmodified."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None, None
@@ -110,7 +110,7 @@ def _git_state() -> tuple[str | None, bool | None]:
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the commit stays unknown
+        except (OSError, subprocess.TimeoutExpired):  # git is not available, so the commit stays unknown
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
@@ -119,7 +119,7 @@ def _git_state() -> tuple[str | None, bool | None]:
 
 
 def processor_name() -> str:
-    """Model name of the processor; Linux keeps it in /proc/cpuinfo, elsewhere Python's own answer is used."""
+    """Model name of the processor, from /proc/cpuinfo on Linux and from Python's `platform` elsewhere."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):

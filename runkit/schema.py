@@ -1,8 +1,8 @@
 """The JSON Schema of a result, generated from the `TypedDict` of the result, so that the two always agree.
 
-Understood are `TypedDict`, `Literal`, `None`, `bool`, `int`, `float`, `str`, `Any`, unions of these, `Sequence[X]`,
-`Mapping[str, X]`, and `Annotated[X, Keywords(minimum=0, description="...")]`. The schema of a package's results lies
-next to its types; `scripts/schemas.py` updates them.
+The following types are supported: `TypedDict`, `Literal`, `None`, `bool`, `int`, `float`, `str`, `Any`, unions of
+these, `Sequence[X]`, `Mapping[str, X]`, and `Annotated[X, Keywords(minimum=0, description="...")]`. The schema of a
+package's results lies next to its types; `scripts/schemas.py` updates it.
 """
 
 import types
@@ -16,7 +16,7 @@ _SIMPLE = {bool: "boolean", int: "integer", float: "number", str: "string", type
 
 
 class Keywords:
-    """What JSON Schema says of a type beyond its name, by its own keywords, such as `minimum` or `description`."""
+    """Additional JSON Schema keywords for a type, such as `minimum` or `description`."""
 
     def __init__(self, **keywords: Any) -> None:
         self.keywords = keywords
@@ -28,9 +28,9 @@ def make_schema(content: Any, *, title: str, description: str) -> dict[str, Any]
     Every key is required unless its `TypedDict` has `total=False`, and no other key is allowed.
 
     Args:
-        content: A `TypedDict`, or a union of some; those that it refers to stand under `$defs`, by their names.
+        content: A `TypedDict`, or a union of several. Those that it refers to are listed under `$defs` by name.
         title, description: Title and description of the schema.
-    Raises: TypeError for a type that is not understood.
+    Raises: TypeError for a type that is not supported.
     """
     definitions: dict[str, Any] = {}
     top = _of_object(content, definitions) if is_typeddict(content) else _of(content, definitions)
@@ -76,7 +76,7 @@ def _of(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_union(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """`null` joins the type of the other part, whose keywords say nothing about it."""
+    """Merge `null` into the type of the other part, whose keywords do not apply to null; otherwise use `anyOf`."""
     others = [part for part in parts if part != {"type": "null"}]
     if len(others) == 1 and isinstance(others[0].get("type"), str) and len(parts) == 2:
         return {**others[0], "type": [others[0]["type"], "null"]}

@@ -9,9 +9,9 @@ Size = int | tuple[int, int]
 
 
 def read_size(text: str) -> Size:
-    """The size that a word names: `512` or, height first, `384x128`.
+    """Parse a size: `512` or, height first, `384x128`.
 
-    Raises: ValueError for any other word.
+    Raises: ValueError for any other text.
     """
     if match := re.fullmatch(r"(-?\d+)(?:[x×](-?\d+))?", text):
         height = int(match[1])
@@ -22,7 +22,7 @@ def read_size(text: str) -> Size:
 
 
 def as_size(size: Size) -> Size:
-    """A square's size as its side, however it was said."""
+    """Reduce the size of a square to its side."""
     height, width = pixels_of(size)
     return height if height == width else (height, width)
 
@@ -36,5 +36,5 @@ def pixels_of(size: Size) -> tuple[int, int]:
 
 
 def name_of_size(size: Size) -> str:
-    """As `read_size` reads it: '512', '384x128'."""
+    """The size in the form that `read_size` parses: '512', '384x128'."""
     return str(size) if isinstance(size, int) else "{}x{}".format(*size)

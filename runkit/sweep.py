@@ -1,15 +1,15 @@
-"""The course of a run, which is the same for every tool.
+"""The course of a run, which is the same for all tools.
 
-A tool defines hooks (`Tool`), and `run_sweep` calls them for every network that was asked for:
+A tool defines hooks (`Tool`), and `run_sweep` calls them for every requested network:
 
     list the jobs -> is a result finished? -> are the network's outputs saved? -> is there progress? -> compute
     -> save the outputs -> measure and write -> discard the progress -> say where the files are
 
-A job is one result: one network with its weights, and what else determines its files. Its identity is all that decides
-the result; a result of another identity is refused unless `--overwrite`. Under torchrun the ranks share the images of a
-job: the hooks are called on the right ranks, so a tool knows nothing of them.
+A job is one result: one network with its weights, and whatever else determines its files. The identity of a job is all
+that determines the result. A result on disk with another identity is refused unless `--overwrite` is given. Under
+torchrun, the ranks share the images of a job. The hooks are called on the right ranks, so a tool need not care.
 
-Nothing here loads torch before a network has to run.
+This module does not load torch before a network has to run.
 """
 
 import logging
@@ -46,11 +46,11 @@ class Job(Protocol):
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """Name of the job in messages."""
 
 
 class LeftOut(UserError):
-    """A network that the run goes on without: it is named as skipped, not as failed. The message says why."""
+    """The network is left out of the run. It is listed as skipped, not as failed. The message says why."""
 
 
 _Job = TypeVar("_Job", bound=Job)
@@ -62,13 +62,12 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Preview(Generic[_Job]):
-    """A job as a dry run knows it.
+    """A job as far as a dry run knows it.
 
     Attributes:
-        job: Its weights may be a stand-in for those that would be downloaded.
-        weights: Where they would come from, in words.
-        unknown: What has to be downloaded before its identity is known, in words such as "weights"; empty if it is
-            known.
+        job: The job. Its weights may be a stand-in for those that would be downloaded.
+        weights: Where the weights would come from, in words.
+        unknown: What must be downloaded before the identity is known, in words such as "weights"; empty if it is known.
     """
 
     job: _Job
@@ -79,42 +78,42 @@ class Preview(Generic[_Job]):
 class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
     """The hooks of a tool.
 
-    `begin`, `list_jobs`, `load_network` and `compute` are called on every rank, the first two on rank 0 ahead of the
-    others, since they may download; all other hooks on rank 0 alone. Each may raise `UserError`.
+    `begin`, `list_jobs`, `load_network` and `compute` are called on every rank. The first two run on rank 0 before the
+    other ranks, since they may download. All other hooks are called on rank 0 only. Each may raise `UserError`.
     """
 
     config: RunOptions
     program: str
     """Name of the command in messages and provenance, such as `erf.visualize`."""
     verb: str = "compute"
-    """What a dry run says would be done with a network."""
+    """Verb with which a dry run describes what would be done with a network."""
 
-    # what is asked
+    # requests and checks
 
     def refuse_early(self) -> None:
-        """Refuse what is seen to be wrong without PyTorch, which takes seconds to load; called by every rank.
+        """Refuse mistakes that can be detected without PyTorch, which takes seconds to load. Called on every rank.
 
-        Raises: UserError for what concerns all networks.
+        Raises: UserError for a mistake that affects all networks.
         """
 
     def check_jobs(self, jobs: Sequence[_Job], missing: Sequence[str]) -> None:
-        """Refuse what fits none of the jobs of a run, before the first is computed; called by every rank.
+        """Refuse options that fit none of the jobs of a run, before the first job is computed. Called on every rank.
 
         Args:
-            jobs: All of them.
-            missing: Networks that were asked for and have none, since they failed or were left out.
-        Raises: UserError if something does not fit.
+            jobs: All jobs.
+            missing: Requested networks without jobs, since they failed or were left out.
+        Raises: UserError if an option does not fit.
         """
 
     @abstractmethod
     def begin(self, device: "torch.device") -> None:
-        """Take the device, find what every network is given, and refuse what concerns all networks."""
+        """Set the device, find the inputs of all networks, and refuse mistakes that affect all networks."""
 
     def settle_precision(self, device: "torch.device", world: "World | None" = None) -> None:
-        """Put what is fast on the device in the place of the precision `auto`; called after `begin`.
+        """Replace the precision `auto` by the one that is fast on the device. Called after `begin`.
 
         Args:
-            world: Its ranks take what rank 0 has measured; None for this process alone.
+            world: Its ranks use what rank 0 has measured; None for this process alone.
         """
         from runkit.compute.precision import resolve_precision
         from runkit.compute.ranks import World
@@ -126,24 +125,24 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
 
     @abstractmethod
     def list_jobs(self, name: str, weights: str) -> Sequence[_Job]:
-        """The results asked for of a network with the weights that the option stands for, which may be downloaded.
+        """The requested results of a network, with the weights that the option stands for. These may be downloaded.
 
-        Raises: LeftOut if the run goes on without it.
+        Raises: LeftOut if the network is left out of the run.
         """
 
     @abstractmethod
     def identify(self, job: _Job) -> Mapping[str, Any]:
-        """What determines what the network gives: two jobs that agree in this have the same outputs."""
+        """What determines the outputs of the network. Two jobs with equal values have the same outputs."""
 
     def identify_result(self, job: _Job) -> Mapping[str, Any]:
-        """What determines the result; more than `identify` where outputs are measured in several ways."""
+        """What determines the result. It is more than `identify` if outputs are measured in several ways."""
         return self.identify(job)
 
-    # what is on disk
+    # files on disk
 
     @abstractmethod
     def files(self, job: _Job) -> Sequence[Path]:
-        """What a job leaves; the first is named where a result is kept or refused."""
+        """The files of a job. Messages name the first one if a result is kept or refused."""
 
     @abstractmethod
     def progress_path(self, job: _Job) -> Path:
@@ -154,9 +153,9 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
         """The identity (`identify_result`) of the finished result on disk; None if there is none."""
 
     def is_whole(self, job: _Job) -> bool:
-        """Whether all files of a finished result are there; asked where `find_finished` says that it is this one.
+        """Whether all files of a finished result exist. Called if `find_finished` returns the identity of this job.
 
-        Raises: UserError if they do not belong together.
+        Raises: UserError if the files do not belong together.
         """
         return True
 
@@ -165,49 +164,49 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
         """The finished result."""
 
     def outputs_path(self, job: _Job) -> Path:
-        """The file of the network's outputs, where it is not part of the finished result."""
+        """The file of the network's outputs, if it is not part of the finished result."""
         return self.files(job)[0]
 
     def find_outputs(self, job: _Job) -> Mapping[str, Any] | None:
-        """The identity of outputs on disk that have not been measured; None if there are none, or never are."""
+        """The identity of outputs on disk that have not been measured; None if there are none."""
         return None
 
     def load_outputs(self, job: _Job) -> _Outputs:
         """The outputs that `find_outputs` found."""
         raise NotImplementedError
 
-    # what is computed
+    # computation
 
     def shared_network(self, job: _Job) -> object:
-        """Equal for jobs, one after the other, that one loaded network serves; None where each loads its own."""
+        """A value that is equal for consecutive jobs that share one loaded network; None if every job loads its own."""
         return None
 
     @abstractmethod
     def load_network(self, job: _Job) -> _Network:
-        """The network made ready on the device."""
+        """Load the network of a job and prepare it on the device."""
 
     @abstractmethod
     def compute(self, job: _Job, network: _Network, loop: "Loop") -> _State:
-        """Send the images through the network by `loop.run`; go on from `loop.saved` if that is not None."""
+        """Send the images through the network by `loop.run`, resuming from `loop.saved` unless that is None."""
 
     @abstractmethod
     def conclude(self, job: _Job, network: _Network, state: _State, loop: "Loop") -> _Outputs:
-        """What the network gave, with its provenance.
+        """The outputs of the network, with their provenance.
 
-        Raises: UserError if it is of no use; its progress is then discarded.
+        Raises: UserError if they are unusable. The progress is then discarded.
         """
 
-    # what is written
+    # writing
 
     @abstractmethod
     def save_outputs(self, job: _Job, outputs: _Outputs) -> None:
-        """Write what the network gave, so that nothing after this needs the network again."""
+        """Write the outputs of the network, so that no later step needs the network again."""
 
     @abstractmethod
     def write_result(self, job: _Job, outputs: _Outputs) -> _Result:
         """Measure the outputs and write the rest of the job's files."""
 
-    # what a dry run asks
+    # hooks for dry runs
 
     @abstractmethod
     def begin_dry(self, device: "torch.device") -> None:
@@ -215,40 +214,40 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
 
     @abstractmethod
     def preview_jobs(self, name: str, weights: str) -> "Sequence[Preview[_Job]]":
-        """As `list_jobs`, but weights that would be downloaded stay unknown."""
+        """As `list_jobs`, but weights that would have to be downloaded stay unknown."""
 
     @abstractmethod
     def count_images(self, job: _Job) -> int:
-        """How many images the job has."""
+        """Number of images of the job."""
 
     @abstractmethod
     def count_done(self, saved: SavedProgress) -> int:
-        """How many images saved progress has dealt with."""
+        """Number of images that saved progress has processed."""
 
     @abstractmethod
     def estimate_cost(self, job: _Job, images: int) -> Cost:
-        """What a number of images would take."""
+        """Estimated cost of a number of images."""
 
     @abstractmethod
     def describe_inputs(self) -> str:
-        """What every network is given, in words."""
+        """Description of the inputs of all networks."""
 
     basis: str
-    """What the estimates of `estimate_cost` come from, in words."""
+    """Description of the basis of the estimates of `estimate_cost`."""
 
     @abstractmethod
     def common_files(self, jobs: Sequence[_Job]) -> Sequence[Path]:
-        """What is written for all jobs together."""
+        """Files that are written for all jobs together."""
 
 
 @dataclass(frozen=True)
 class Swept(Generic[_Result]):
-    """What came of a sweep.
+    """The outcome of a sweep.
 
     Attributes:
-        results: In the order asked for, on rank 0; none on the others.
+        results: Results in the requested order on rank 0; empty on the other ranks.
         failures: Networks that failed.
-        skipped: Networks that were left out, and why.
+        skipped: Networks that were left out, with the reasons.
     """
 
     results: list[_Result]
@@ -257,11 +256,11 @@ class Swept(Generic[_Result]):
 
 
 def run_sweep(tool: Tool[_Job, _Network, _State, _Outputs, _Result]) -> Swept[_Result]:
-    """Run every network that was asked for; one that fails does not stop the others.
+    """Run every requested network. A network that fails does not stop the others.
 
-    Under torchrun the ranks share the images, and rank 0 alone reads and writes results.
+    Under torchrun, the ranks share the images, and only rank 0 reads and writes results.
 
-    Raises: UserError for what concerns all networks, or if the only one fails.
+    Raises: UserError for a mistake that affects all networks, or if the only network fails.
     """
     refuse_unwritable(tool.config.output, try_it="RANK" not in os.environ)  # of several ranks, the first tries below
     refuse_no_checkpoint(tool.config.weights)
@@ -285,18 +284,18 @@ def is_kept(
     *,
     is_whole: Callable[[], bool] = lambda: True,
 ) -> bool:
-    """Whether what lies on disk is of this run and is kept.
+    """Whether what lies on disk belongs to this run and is kept.
 
-    With `--overwrite` it is passed over, but `--resume` keeps what is of this run: the run that it continues may have
-    written it.
+    With `--overwrite` it is ignored. With `--resume` as well, it is kept if it belongs to this run, since the run that
+    is being resumed may have written it.
 
     Args:
-        find: The identity of what lies on disk; None if nothing does.
-        identity: That of this run.
-        path: Named in messages.
-        is_whole: Whether all of it is there, asked where the identities agree.
+        find: Returns the identity of what lies on disk; None if there is nothing.
+        identity: Identity of this run.
+        path: Path to name in messages.
+        is_whole: Whether it is complete; called if the identities agree.
 
-    Raises: UserError if it is of another run, or `find` or `is_whole` refuses it, and `--overwrite` is off.
+    Raises: UserError if it belongs to another run, or `find` or `is_whole` refuses it, and `--overwrite` is off.
     """
     if run.overwrite and not run.resume:
         return False
@@ -316,13 +315,13 @@ def is_kept(
 
 
 class OnDisk(Generic[_Job, _Network, _State, _Outputs, _Result]):
-    """What lies on disk of a tool's jobs, in the order in which a run asks; for the run and the dry run alike."""
+    """Checks of what lies on disk for a tool's jobs, in the order of a run. Shared by runs and dry runs."""
 
     def __init__(self, tool: Tool[_Job, _Network, _State, _Outputs, _Result]):
         self.tool = tool
 
     def check(self, job: _Job) -> None:
-        """Refuse a job that would be refused when its turn comes.
+        """Refuse a job now that would be refused when its turn comes.
 
         Raises: UserError as the methods below.
         """
@@ -353,7 +352,7 @@ class OnDisk(Generic[_Job, _Network, _State, _Outputs, _Result]):
 
 
 class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
-    """The life of all jobs of a run; every method is called by all ranks alike."""
+    """The course of all jobs of a run. Every method is called by all ranks alike."""
 
     def __init__(self, tool: Tool[_Job, _Network, _State, _Outputs, _Result], world: "World", device: "torch.device"):
         super().__init__(tool)
@@ -363,7 +362,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         self._later: Sequence[_Job] = ()
 
     def run(self) -> Swept[_Result]:
-        """All jobs are listed before the first is computed, so that what is refused is known before the long work."""
+        """Run all jobs. They are listed before the first is computed, so that refusals come before the long work."""
         asked, guard = self.tool.config.asked, self.failures.guard
         listed = [guard(name, partial(self.list_jobs, name, weights), alone=len(asked) == 1) for name, weights in asked]
         jobs = [job for of_network in listed for job in of_network or ()]
@@ -381,9 +380,9 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         return Swept([result for result in results if result is not None], self.failures, self.skipped)
 
     def list_jobs(self, name: str, weights: str) -> Sequence[_Job]:
-        """A network's jobs; none if it is left out.
+        """The jobs of a network; none if the network is left out.
 
-        Raises: UserError if the files of one are of another configuration, or hold an unfinished run.
+        Raises: UserError if the files of a job are from another configuration, or hold an unfinished run.
         """
         try:
             jobs = self.world.main_first(lambda: self.tool.list_jobs(name, weights))
@@ -397,7 +396,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         return jobs
 
     def live(self, job: _Job) -> _Result | None:
-        """One job from beginning to end; its result on rank 0."""
+        """Carry out one job from beginning to end. Returns its result on rank 0."""
         tool, only_main = self.tool, self.world.only_main
         if self.world.on_main(partial(self.is_finished, job)):
             _logger.info(
@@ -412,7 +411,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         return result
 
     def _outputs(self, job: _Job) -> _Outputs | None:
-        """What the network gave, on rank 0: saved before, or computed and saved now."""
+        """The outputs of the network on rank 0: loaded if they were saved before, otherwise computed and saved."""
         tool, only_main = self.tool, self.world.only_main
         if self.world.on_main(partial(self.has_outputs, job)):
             _logger.info("%s: measuring what is saved in %s", job.name, tool.outputs_path(job))
@@ -422,7 +421,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         return outputs
 
     def _compute(self, job: _Job) -> _Outputs | None:
-        """Let the network run, going on from saved progress."""
+        """Run the network, resuming from saved progress."""
         from runkit.compute.memory import reset_peak_memory
         from runkit.compute.rounds import Loop
 
@@ -442,7 +441,7 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         state = tool.compute(job, network, loop)
         try:
             return world.only_main(lambda: tool.conclude(job, network, state, loop))
-        except UserError:  # all images have been processed, so there is nothing to continue with
+        except UserError:  # all images have been processed, so there is nothing to resume
             world.only_main(lambda: discard_progress(path, identity))
             raise
 
@@ -451,11 +450,11 @@ class _Life(OnDisk[_Job, _Network, _State, _Outputs, _Result]):
         return network is not None and bool(self._later) and self.tool.shared_network(self._later[0]) == network
 
     def _network(self, job: _Job) -> _Network:
-        """The network of a job: the one that is loaded, where it serves this job too; kept only for the next job."""
+        """The network of a job: the loaded one if it serves this job, else a new one; kept only for the next job."""
         shared, loaded = self.tool.shared_network(job), self._loaded
         self._loaded = None
         if loaded is None or shared is None or loaded[0] != shared:
-            loaded = None  # its memory is free before the next network is loaded
+            loaded = None  # frees its memory before the next network is loaded
             _logger.info("%s: building the network", job.name)
             loaded = (shared, self.tool.load_network(job))
         if self._is_shared(shared):

@@ -12,11 +12,11 @@ __all__ = ["format_html", "format_latex", "format_table", "save_csv", "save_late
 
 
 _EMPTY = ("", "-", "–")
-"""Cells that say nothing."""
+"""Cells that count as empty."""
 
 
 def save_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write rows that have the same keys, with a header; the file is whole or absent. Returns `path`."""
+    """Write rows that have the same keys, with a header. The file is complete or absent. Returns `path`."""
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()
@@ -27,9 +27,9 @@ def save_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 def save_latex(
     path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str, grey: Collection[int] = ()
 ) -> Path:
-    """Write `format_latex` without empty columns, under a comment with `note` and the packages that it needs.
+    """Write `format_latex` without empty columns, below a comment with `note` and the packages that it needs.
 
-    The file is whole or absent. Returns `path`.
+    The file is complete or absent. Returns `path`.
     """
     packages = "booktabs,colortbl" if grey else "booktabs"
     kept = [0, *(i for i in range(1, len(header)) if any(row[i] not in _EMPTY for row in rows))]
@@ -41,7 +41,7 @@ def save_latex(
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text table: first column flush left, the rest flush right, a rule under the header."""
+    """Text table: first column left-aligned, the others right-aligned, with a rule under the header."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -52,7 +52,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def format_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same table for notebooks, its text escaped."""
+    """The same table as HTML for notebooks; its text is escaped."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         first, *others = (html.escape(cell) for cell in cells)
@@ -66,10 +66,10 @@ def format_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def format_latex(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = "", grey: Collection[int] = ()
 ) -> str:
-    """The same table for LaTeX with the package booktabs: a `tabular`, its text escaped; `note` stands above it.
+    """The same table as a LaTeX `tabular` for the package booktabs. Its text is escaped; `note` stands above it.
 
     Args:
-        grey: Positions of rows on a grey ground, for which the package colortbl is needed.
+        grey: Indices of rows with a grey background, for which the package colortbl is needed.
     """
 
     def line(cells: Sequence[str]) -> str:

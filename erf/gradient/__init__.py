@@ -1,1 +1,1 @@
-"""From images to the mean contribution map: layer, unit, gradient, the loop over the images; loads torch."""
+"""From images to the mean contribution map: the layer, the unit, the gradient, the loop over images. Imports torch."""

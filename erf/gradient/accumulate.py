@@ -1,7 +1,8 @@
-"""The long part of a run: images through the network, one mean map out, with progress that survives an interruption.
+"""The long part of a run: turns images into one mean map, and keeps progress that survives an interruption.
 
-Maps are added in float64 in the order of the images, one by one, whichever rank computed them: the sum depends neither
-on the batch size nor on the number of ranks, and a run that is continued gives the same bits as an uninterrupted one.
+Maps are added in float64, one by one and in the order of the images, whichever rank computed them. The sum therefore
+depends neither on the batch size nor on the number of ranks, and a resumed run gives the same bits as an uninterrupted
+one.
 """
 
 import logging
@@ -35,18 +36,18 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a run after `done` images; never changed, only replaced, so that an interruption finds it whole.
+    """State of a run after `done` images. It is replaced, never modified: an interruption finds it complete.
 
     Attributes:
         total: float64 (H, W): sum of the maps so far.
-        sums: Sums of each map that went in: what `erf.measures.sums` keeps of it.
-        names: Names of the images those maps belong to, relative to the image folder.
-        skipped: Images left out, and why.
-        done: Images dealt with, skipped ones included.
+        sums: Statistics of each map that was added, as `erf.measures.sums` defines them.
+        names: Names of the images that were added, relative to the image folder.
+        skipped: Images that were left out, with the reasons.
+        done: Number of images processed, including skipped ones.
         feature_size: (h, w) of the feature map; None before the first image.
-        enough: Whether no more images are needed, as `accumulate` was asked by `until`.
-        maps: Map of each image that went in, divided by its maximum, in float16; None unless they are kept.
-        maxima: What these maps were divided by.
+        enough: Whether no more images are needed, by the criterion `until` of `accumulate`.
+        maps: The map of each added image, divided by its maximum, in float16; None unless maps are kept.
+        maxima: The maxima by which these maps were divided.
     """
 
     total: np.ndarray
@@ -61,9 +62,9 @@ class Progress:
 
 
 def choose_batch_size(ready: ReadyNetwork, question: Question) -> int:
-    """Images at a time that keep the device busy, or as many as fit into memory if these are fewer.
+    """The batch size that keeps the device busy, or the largest one that fits into memory if that is smaller.
 
-    On CPU this is one: the convolutions of a single image busy all cores. Measured on a black image.
+    On a CPU it is 1, because the convolutions of a single image already use all cores. It is measured on a black image.
     """
     black = torch.zeros(
         1, ready.preprocessing.channels, *question.size, device=ready.device, dtype=number_type(ready.precision)
@@ -88,18 +89,19 @@ def accumulate(
     Args:
         ready: The network.
         images: Files in the order in which they are added.
-        question: Which map is asked for.
-        loop: How the images are gone through, what is gone on from, and what is kept; None for one by one, from the
-            first, in this process alone.
-        until: Stop at the first image, from the tenth on, after which the interval of the side that holds half of the
-            contribution is narrower than this share of the side. The images then come in a shuffled order, the same
-            every time, so that the first of them stand for all. None to take all images, in the order they have.
-        keep_maps: Whether the map of each image is kept, too, in float16.
+        question: Which map to compute.
+        loop: How to go through the images, which progress to resume from and what to save. None processes the images
+            one by one, from the first, in this process alone.
+        until: Stop at the first image, from the tenth on, after which the confidence interval of the side that holds
+            half of the contribution is narrower than this share of the side. The images are then taken in a shuffled
+            order, the same every time, so that the first ones represent all of them. None takes all images in their
+            given order.
+        keep_maps: Whether to keep the map of each image as well, in float16.
 
-    Returns: The state after the last image (on rank 0). An unreadable image, or one whose gradient is not finite, is
-        skipped and named in it.
-    Raises: UserError if the layer does not exist, memory does not suffice for one image, or maps are to be kept and
-        the progress that is gone on from has none.
+    Returns: The state after the last image (on rank 0). An image that is unreadable, or whose gradient is not finite,
+        is skipped and listed there.
+    Raises: UserError if the layer does not exist, memory does not suffice for one image, or maps are to be kept but the
+        progress to resume from has none.
     """
     loop = loop or Loop(ready.label)
     size, positions = question.size, question.positions
@@ -149,7 +151,7 @@ def accumulate(
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What came of one image, step by step: its pixels, then its map; or the reason why there is none."""
+    """An image on its way through the run: first its pixels, then its map, or the reason why it has none."""
 
     name: str
     reason: str = ""
@@ -167,7 +169,7 @@ def _read(path: Path, images: ImageSet, size: tuple[int, int], channels: int) ->
 def _joined(
     maps: Sequence[np.ndarray], positions: Sequence[Position], feature_size: tuple[int, int], size: tuple[int, int]
 ) -> tuple[np.ndarray, Centre]:
-    """One map for each image of a batch, and the pixel that it lies round."""
+    """One map for each image of a batch, averaged over the positions, and the pixel that the map is centred on."""
     centres = [centre_pixel(position, feature_size, size) for position in positions]
     if len(maps) == 1:
         return maps[0], centres[0]
@@ -181,7 +183,7 @@ def _judge(name: str, contribution: np.ndarray, feature_size: tuple[int, int], c
 
 
 def _add(state: Progress, outcomes: Sequence[_Outcome], *, until: float | None) -> Progress:
-    """The state after one more round, or after that image of it which is enough."""
+    """The state after another round; where `until` is met, after the image that met it."""
     total, sums, names, skipped = state.total, list(state.sums), list(state.names), list(state.skipped)
     feature_size, enough, dealt = state.feature_size, state.enough, 0
     maps, maxima = list(state.maps or ()), list(state.maxima)
@@ -217,7 +219,7 @@ def _add(state: Progress, outcomes: Sequence[_Outcome], *, until: float | None) 
 
 
 def _suffices(sums: Sequence[MapSums], shape: tuple[int, ...], until: float) -> bool:
-    """Whether the interval over these images is narrower than the share `until` of the side."""
+    """Whether the confidence interval over these images is narrower than the share `until` of the side."""
     if len(sums) < MIN_IMAGES:
         return False
     height, width = shape
@@ -225,7 +227,7 @@ def _suffices(sums: Sequence[MapSums], shape: tuple[int, ...], until: float) -> 
 
 
 def pack(state: Progress) -> Packed:
-    """The state of an unfinished run as its progress file holds it."""
+    """The state of an unfinished run, in the form in which its progress file stores it."""
     sums = stack_sums(state.sums).as_arrays("image_") if state.sums else {}
     head = {
         "names": state.names,
@@ -239,7 +241,7 @@ def pack(state: Progress) -> Packed:
 
 
 def unpack(saved: SavedProgress) -> Progress:
-    """The state that `pack` packed."""
+    """The inverse of `pack`."""
     head = saved.head
     return Progress(
         total=saved.arrays["total"],

@@ -1,11 +1,11 @@
-"""Workaround for an error of PyTorch in the gradient of batch normalisation.
+"""Workaround for a bug of PyTorch in the gradient of batch normalisation.
 
-On CPU (seen in torch 2.14) the backward pass of a normalisation in eval mode decides by `suggest_memory_format` whether
-input and incoming gradient lie in memory in the same order, and by `is_contiguous` whether they are dense. The two
-disagree on a batch of one image in channels-last order whose stride over the batch is smaller than an image: the first
-calls it contiguous, the second channels-last. Such a tensor next to one that is contiguous is read in the wrong order,
-and the gradient is another one. It comes about by views alone, for example where `x.flatten(2).transpose(1, 2)` follows
-the normalisation, as in VAN.
+On CPU (seen in torch 2.14), the backward pass of a normalisation in eval mode uses `suggest_memory_format` to decide
+whether the input and the incoming gradient have the same memory order, and `is_contiguous` to decide whether they are
+dense. The two disagree on a batch of one image in channels-last order whose batch stride is smaller than an image: the
+first calls it contiguous, the second channels-last. If one of the two tensors is like this and the other is contiguous,
+it is read in the wrong order, and the gradient is wrong. Views alone can produce such a tensor, for example where
+`x.flatten(2).transpose(1, 2)` follows the normalisation, as in VAN.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,13 +20,13 @@ _Hook = Callable[[tuple[Tensor | None, ...]], tuple[Tensor | None, ...] | None]
 
 
 def guard_batch_norms(output: Tensor) -> None:
-    """Make the backward pass from `output` right; to be called before it.
+    """Make the backward pass from `output` correct. Call this before the backward pass.
 
-    Every normalisation of the graph gets its incoming gradient with strides that PyTorch cannot mistake. Gradients that
-    PyTorch computes rightly keep their strides, and so all their bits.
+    Every normalisation of the graph gets its incoming gradient with strides that PyTorch reads correctly. Gradients
+    that PyTorch already computes correctly keep their strides, and therefore all their bits.
 
     Args:
-        output: What is differentiated.
+        output: The tensor that is differentiated.
     """
     for node in _nodes(output):
         if node.name() == _NODE:
@@ -48,7 +48,7 @@ def _nodes(output: Tensor) -> Iterator[torch.autograd.graph.Node]:
 
 
 def _hook(contiguous: bool, mistaken: bool) -> _Hook:
-    """What a node does with its incoming gradients, by how its input lies in memory. It holds no tensor and no node."""
+    """A hook that corrects a node's incoming gradients, by the memory layout of its input; holds no tensor or node."""
 
     def mend(grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
         grad = grads[0]
@@ -64,7 +64,7 @@ def _hook(contiguous: bool, mistaken: bool) -> _Hook:
 
 
 def _is_mistaken(x: Tensor) -> bool:
-    """Whether a tensor is dense in channels-last order alone, with strides that are not quite those."""
+    """Whether a tensor is dense in channels-last order only, with strides other than the usual ones of that order."""
     dense = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return dense and x.stride() != _channels_last_strides(x)
 

@@ -33,7 +33,7 @@ _WITHOUT_MODE = (nn.Identity, nn.Sequential, nn.ModuleList, nn.ModuleDict)  # th
 
 
 class CentralGradients(NamedTuple):
-    """Contribution maps, float64 (N, H, W), and the size (h, w) of the feature map; its unit is that of `unit_at`."""
+    """Contribution maps, float64 (N, H, W), and the size (h, w) of the feature map; its unit is given by `unit_at`."""
 
     maps: torch.Tensor
     feature_size: tuple[int, int]
@@ -47,17 +47,18 @@ def central_gradients(
     position: Position = CENTRE,
     checked: bool = True,
 ) -> CentralGradients:
-    """Contribution map of each image of a batch, and which unit it belongs to.
+    """Contribution map of the central unit, or of the unit at another position, for each image of a batch.
 
     Args:
         model: Network in eval mode, so that images do not influence each other; parameters and modes are left as they
-            were found. Or what `erf.gradient.lean.prepare` made of it for this layer.
+            were found. It may also be the form that `erf.gradient.lean.prepare` made of a network for this layer.
         images: Normalised batch (N, C, H, W) on the network's device and in its precision; not written to.
         layer: As for `feature_map`.
-        position: Where in the image the unit lies; its centre for the unit (h // 2, w // 2).
-        checked: Whether to try, before the first map, that each image alone settles what the network gives for it.
+        position: Position of the unit in the image. The centre means the unit (h // 2, w // 2).
+        checked: Whether to test, before the first map, that the network's output for an image depends on that image
+            alone.
 
-    Returns: Maps on the CPU, unscaled, >= 0 where finite; not-finite values are passed on, and the map of an image
+    Returns: Maps on the CPU, unscaled, >= 0 where finite. Values that are not finite are passed on. The map of an image
             whose unit is not finite is NaN.
     Raises: TrainModeError if a submodule is in train mode; UnsteadyForward if a forward pass is random or mixes the
         images of a batch; NotDifferentiable if the layer does not depend on the images; LayerError and ForwardError as
@@ -88,7 +89,7 @@ def _gradients(
     grad = torch.enable_grad()
     with _parameters_without_gradient(modules), torch.inference_mode(False), grad, autocast, same_buffers(modules):
         x = images.detach().clone().requires_grad_()
-        for_network = x.clone()  # which may write to it
+        for_network = x.clone()  # the network may write to this copy
         try:
             height, width, gradient = _central(model, x, for_network, layer, position)
         except NotDifferentiable as error:
@@ -124,9 +125,9 @@ _REENTRANT = "use_reentrant=True"
 
 @contextmanager
 def _backward_in_words(layer: str) -> Iterator[None]:
-    """Say in one sentence why a network's own backward pass fails.
+    """Turn a failure of a network's own backward pass into a one-sentence error.
 
-    Raises: NotDifferentiable, but for lack of memory and Ctrl-C.
+    Raises: NotDifferentiable for any failure except lack of memory and Ctrl-C.
     """
     try:
         yield
@@ -162,7 +163,7 @@ def refuse_train_mode(model: nn.Module, modules: Sequence[nn.Module]) -> None:
 
 @contextmanager
 def _parameters_without_gradient(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Only the input's gradient is wanted: without the parameters' the backward pass has half the work."""
+    """Switch off the gradients of the parameters: they are not wanted, and without them the backward pass is halved."""
     wanted = [p for p in parameters_of(modules) if p.requires_grad]
     for parameter in wanted:
         parameter.requires_grad_(False)

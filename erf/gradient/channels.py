@@ -1,8 +1,8 @@
-"""An image file as an array of as many channels as a network takes: pictures, NumPy arrays, multi-page TIFF files.
+"""Read an image file as an array with as many channels as a network takes: pictures, NumPy arrays, multi-page TIFF.
 
-Three channels from a picture are red, green and blue as Pillow converts them. One channel is the picture's lightness.
-Any other number has to be that of the file: the bands of a picture (two, or four with transparency), the pages of a
-TIFF file one behind the other, the channels of an array.
+For three channels, a picture is converted to red, green and blue by Pillow. For one channel, its lightness is taken.
+Any other number must be the number of channels of the file: the bands of a picture (two, or four with transparency),
+the pages of a TIFF file in their order, or the channels of an array.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ __all__ = ["ARRAY_SUFFIXES", "read_channels", "resize", "resize_picture"]
 ARRAY_SUFFIXES = frozenset([".npy", ".npz"])
 _TIFF = frozenset([".tif", ".tiff"])
 _SCALES = {"uint8": 255.0, "uint16": 65535.0, "bool": 1.0}
-"""What stands for 1 in an array of whole numbers."""
+"""The value that is scaled to 1, by the type of an integer array."""
 
 
 def read_channels(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
@@ -26,12 +26,12 @@ def read_channels(path: Path, size: tuple[int, int], channels: int) -> np.ndarra
 
     Args:
         size: (height, width) in pixels.
-        channels: That the network takes.
+        channels: Number of channels that the network takes.
 
     Returns: (height, width, channels): uint8; or float32 where the file has more than 8 bits (16-bit values are divided
         by 65535, floating-point ones are taken as they are). Three channels of a picture are always uint8.
-    Raises: OSError, ValueError or SyntaxError (Pillow's own) for a file that is no readable image, or has another
-        number of channels.
+    Raises: OSError, ValueError or SyntaxError (Pillow's own) if the file is not a readable image or has another number
+        of channels.
     """
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return resize(_fitted(list(_read_arrays(path)), channels), size)
@@ -52,12 +52,12 @@ def read_channels(path: Path, size: tuple[int, int], channels: int) -> np.ndarra
 
 
 def resize_picture(rgb: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """A picture in the size (height, width), as an array (height, width, 3)."""
+    """Resize a picture to (height, width) and return it as an array (height, width, 3)."""
     return np.array(rgb.resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An array (H, W, C) of uint8 or float32, each channel resized by itself."""
+    """Resize an array (H, W, C) of uint8 or float32, channel by channel."""
     mode = "L" if pixels.dtype == np.uint8 else "F"
     bands = (
         Image.fromarray(np.ascontiguousarray(pixels[..., i])).resize((size[1], size[0]), Image.Resampling.BICUBIC)
@@ -68,7 +68,7 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _as_8_bit(image: Image.Image) -> Image.Image:
-    """Greyscale of more than 8 bits scaled, which Pillow would clip: 16-bit values over 257, floating ones as 0..1."""
+    """Scale greyscale of more than 8 bits, which Pillow would clip: 16-bit values over 257, floats as 0 to 1."""
     if not _is_deep(image):
         return image
     values = np.asarray(image, dtype=np.float64)
@@ -82,7 +82,7 @@ def _is_deep(image: Image.Image) -> bool:
 
 def _pixels(image: Image.Image) -> np.ndarray:
     """The bands of a picture, (H, W, C): uint8, or float32 where there are more than 8 bits."""
-    if image.mode in ("P", "1"):  # numbers of colours, single bits
+    if image.mode in ("P", "1"):  # palette indices, single bits
         image = image.convert("L" if image.mode == "1" else "RGB")
     values = np.asarray(image)
     if _is_deep(image):
@@ -91,20 +91,20 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 
 def _read_arrays(path: Path) -> Iterator[np.ndarray]:
-    """The arrays of a file, in its order."""
+    """The arrays in a file, in the order of the file."""
     if path.suffix.lower() == ".npz":
         yield from read_arrays(path).values()
         return
     try:
         yield np.load(path, allow_pickle=False)
-    except (EOFError, TypeError) as error:  # what NumPy raises for a damaged file besides
+    except (EOFError, TypeError) as error:  # also raised by NumPy for a damaged file
         raise ValueError(f"no array can be read from it: {error}") from error
 
 
 def _fitted(parts: list[np.ndarray], channels: int) -> np.ndarray:
-    """Arrays (H, W), (H, W, C) or (C, H, W), one behind the other, as (H, W, channels) of uint8 or float32.
+    """Combine arrays (H, W), (H, W, C) or (C, H, W) along the channels into (H, W, channels), uint8 or float32.
 
-    Raises: ValueError if they are no images with this number of channels.
+    Raises: ValueError if they are not images with this number of channels.
     """
     if not parts:
         raise ValueError("it holds no array")
@@ -115,14 +115,14 @@ def _fitted(parts: list[np.ndarray], channels: int) -> np.ndarray:
         shaped = [part / 255 if part.dtype == np.uint8 else part for part in shaped]
     pixels = np.concatenate(shaped, axis=2)
     if pixels.shape[2] == 1 and channels == 3:
-        pixels = np.repeat(pixels, 3, axis=2)  # as Pillow makes a grey picture one of colours
+        pixels = np.repeat(pixels, 3, axis=2)  # as Pillow converts grey to RGB
     if pixels.shape[2] != channels:
         raise ValueError(f"it has {pixels.shape[2]} channels, the network takes {channels}")
     return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:
-    """uint8 as it is; 16-bit values over 65535; floating-point numbers as they are."""
+    """Convert the values: uint8 and floating-point numbers stay as they are, 16-bit values are divided by 65535."""
     kind = values.dtype.name
     if kind == "uint8" or values.dtype.kind == "f":
         if not np.isfinite(values).all():
@@ -134,7 +134,7 @@ def _numbers(values: np.ndarray) -> np.ndarray:
 
 
 def _channels_last(values: np.ndarray, channels: int | None) -> np.ndarray:
-    """(H, W, C) from (H, W), (H, W, C) or (C, H, W): the side that is as long as there are channels, or the shorter."""
+    """(H, W, C) from (H, W), (H, W, C) or (C, H, W); the channel axis is that of length `channels`, or the shorter."""
     if values.ndim == 2:
         return values[..., None]
     if values.ndim != 3 or 0 in values.shape:

@@ -1,8 +1,8 @@
 """Contribution maps: how much each input pixel contributes to the central unit of a feature map.
 
 Definition (arXiv:2203.06717, Section 5 and Appendix; the authors' `erf/visualize_erf.py`, `get_input_grad`): the values
-of all channels at the central unit are rectified and summed, differentiated with respect to the normalised input, the
-gradient is rectified and summed over colours. The feature map is taken before any final normalisation.
+of all channels at the central unit are rectified and summed. The sum is differentiated with respect to the normalised
+input. This gradient is rectified and summed over colours. The feature map is taken before any final normalisation.
 """
 
 from typing import Any
@@ -78,8 +78,8 @@ def contribution_maps(
 
     Args:
         model, images, layer: As for `contribution_map`.
-        plain: Whether to run the network as it is, by plain autograd. Otherwise it runs in a faster form if this was
-            verified against the plain one, as on the command line.
+        plain: Whether to run the network unchanged, by plain autograd. Otherwise it runs in a faster form, as on the
+            command line, if that form was verified against the plain one.
 
     Raises: TypeError if `model` is not a module or `images` are not numbers; ValueError if they do not form a batch;
         TrainModeError, UnsteadyForward, NotDifferentiable, LayerError and ForwardError as `central_gradients`.
@@ -105,14 +105,16 @@ def contribution_maps(
         x = x.contiguous(memory_format=prepared.memory_format)
         try:
             return central_gradients(prepared.network, x, layer=layer).maps
-        except LayerError:  # raised by a copy, whose functions may still refer to the network's own modules
+        except LayerError:  # raised by a copy whose functions may still refer to the original network's modules
             return central_gradients(model, x, layer=layer).maps
 
 
 def as_batch(images: Any, *, like: nn.Module | None = None) -> torch.Tensor:
-    """Images as a batch (N, C, H, W), on the device and in the precision of a network; in their own if it has several.
+    """Images as a batch (N, C, H, W), on the device and in the precision of a network.
 
-    Raises: TypeError if they are no floating-point numbers; ValueError if their shape is not a batch's.
+    The images keep their own precision if the network has several.
+
+    Raises: TypeError if the images are not floating-point numbers; ValueError if their shape is not that of a batch.
     """
     if not isinstance(images, (torch.Tensor, np.ndarray)):
         raise TypeError(f"images are a tensor or an array (N, C, H, W), not {type(images).__name__}")

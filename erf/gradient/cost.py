@@ -28,9 +28,9 @@ Pixels = tuple[int, int]  # height, width
 
 
 def estimate_cost(job: Job, question: Question, config: Config, device: torch.device, images: int) -> Cost:
-    """The cost of a number of images, from runs of the untrained network at small sizes.
+    """Estimate the cost of a number of images from runs of the untrained network at small sizes.
 
-    Raises: UserError if the network has no such layer or takes no images of the job's size.
+    Raises: UserError if the network has no such layer or does not take images of the job's size.
     """
     bench = _Bench(job, question, config, device)
     batch_size = config.batch_size or 1
@@ -50,7 +50,7 @@ def estimate_cost(job: Job, question: Question, config: Config, device: torch.de
 
 
 def _probe_sizes(size: Pixels) -> list[Pixels]:
-    """A quarter, a half and the whole of both sides, as far as they are whole numbers and not too small."""
+    """A quarter, a half and the whole of both sides, where these are whole numbers and not too small."""
     height, width = size
     parts = [
         (height // part, width // part)
@@ -61,7 +61,7 @@ def _probe_sizes(size: Pixels) -> list[Pixels]:
 
 
 class _Bench:
-    """An untrained network of a job, made ready as for the run, for images of any size."""
+    """The untrained network of a job, prepared as for the real run, for images of any size."""
 
     def __init__(self, job: Job, question: Question, config: Config, device: torch.device):
         self._job, self._question, self._config, self._device = job, question, config, device
@@ -79,14 +79,14 @@ class _Bench:
         return model, ready, bool(loaded.model_args)
 
     def _at(self, size: Pixels) -> tuple[torch.nn.Module, ReadyNetwork, Question]:
-        """The network for a size, another one where the input size is fixed; and what is asked of it."""
+        """The network and the question for a size; a new network is built where its input size is fixed."""
         if self._fixed and size != self._size:
             self._model, self._ready, _ = self._build(size)
             self._size = size
         return self._model, self._ready, replace(self._question, size=size)
 
     def count(self, size: Pixels) -> int:
-        """Multiply-accumulates of one image, up to the layer."""
+        """Multiply-accumulate operations for one image, up to the layer."""
         model, ready, question = self._at(size)
 
         def forward() -> None:
@@ -99,7 +99,7 @@ class _Bench:
             return count_macs(forward)
 
     def run(self, size: Pixels) -> Probe:
-        """Time and memory of a black image's map."""
+        """Time and memory of computing the map of a black image."""
         macs = self.count(size)
         _, ready, question = self._at(size)
         x = torch.zeros(1, ready.preprocessing.channels, *size, device=self._device, dtype=number_type(ready.precision))
@@ -110,7 +110,7 @@ class _Bench:
                 central_gradients(ready.network, x, layer=question.layer, position=position)
 
         with explained(ready.label, question.size), arithmetic(ready.precision):
-            for position in question.positions:  # once a run, so no part of the time of an image
+            for position in question.positions:  # happens once per run, so it does not count as time per image
                 given = ready.network
                 network = given.choose(x, position) if isinstance(given, FastForm) else given
                 if isinstance(network, torch.nn.Module):

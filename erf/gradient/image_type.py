@@ -7,13 +7,13 @@ __all__ = ["image_type"]
 
 
 def image_type(model: nn.Module, given: torch.dtype = torch.float32) -> torch.dtype:
-    """The type of a network's parameters and buffers.
+    """The data type of a network's parameters and buffers.
 
     Args:
-        given: Of the images as they are: it stays where a network has several types, one of which it is, and where it
-            has none.
+        given: Data type of the images as they are. It is returned if the network has no floating-point type, or has
+            several of which it is one.
 
-    Returns: Of several types without that of the images the one with the most digits.
+    Returns: If the network has several types and none of them is `given`, the most precise one.
     """
     types = {x.dtype for x in [*model.parameters(), *model.buffers()] if x.is_floating_point()}
     if given in types or not types:

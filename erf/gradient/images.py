@@ -1,7 +1,8 @@
-"""Images for contribution maps: finding them, choosing evenly, reading them in the size of a run.
+"""Images for contribution maps: find them, choose evenly among them, and read them at the size of a run.
 
-Reading follows the pipeline of the RepLKNet authors' ERF script (`erf/visualize_erf.py`: Pillow, RGB, bicubic to S × S)
-to the bit; the choice does not: their loop takes the first N files of a folder sorted by class, which is one class.
+Reading reproduces the pipeline of the RepLKNet authors' ERF script (`erf/visualize_erf.py`: Pillow, RGB, bicubic to
+S × S) bit by bit. The choice of images differs: their loop takes the first N files of a folder sorted by class, all of
+which belong to one class.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ class _Photograph(NamedTuple):
     Attributes:
         function: Its name in `skimage.data`.
         file: SHA-256 of the file that scikit-image ships.
-        pixels: SHA-256 of what that file holds: 8-bit red, green, blue, row by row.
+        pixels: SHA-256 of the pixels in that file: 8-bit red, green, blue, row by row.
     """
 
     function: str
@@ -72,8 +73,8 @@ class ImageSet:
     Attributes:
         name: Name of the folder or the list, or 'scikit-image photographs'.
         root: Folder that the paths are relative to.
-        paths: Chosen files, sorted by their path, or in the order of their list.
-        found: How many images there were to choose from.
+        paths: Chosen files, sorted by path, or in the order of the list.
+        found: Number of images that could have been chosen.
     """
 
     name: str
@@ -83,7 +84,7 @@ class ImageSet:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """SHA-256 of each of the chosen files, by its name in results.
+        """SHA-256 of each chosen file, keyed by its name in results.
 
         Raises: UserError if one cannot be read.
         """
@@ -91,11 +92,11 @@ class ImageSet:
 
     @cached_property
     def sha256(self) -> str:
-        """What the chosen files are, their names and content, as `runkit.sha256_of_files` says it."""
+        """A hash of the names and contents of the chosen files, as `runkit.sha256_of_files` defines it."""
         return sha256_of_lines(f"{name} {fingerprint}" for name, fingerprint in self.fingerprints.items())
 
     def list_used(self, used: Collection[str]) -> list[dict[str, Any]]:
-        """The manifest of a run: one row per chosen image, with whether it was used."""
+        """The manifest of a run: one row for each chosen image, which also says whether the image was used."""
         return [
             {
                 "image": name,
@@ -107,20 +108,21 @@ class ImageSet:
         ]
 
     def read(self, path: Path, size: tuple[int, int], channels: int = 3) -> np.ndarray:
-        """One of the chosen images, as `erf.gradient.channels.read_channels` makes it."""
+        """Read one of the chosen images, as `erf.gradient.channels.read_channels` does."""
         return read_channels(path, size, channels)
 
     def try_read(self, path: Path, size: tuple[int, int], channels: int = 3) -> tuple[np.ndarray | None, str]:
-        """As `read`, but None, and the reason, for a file that is no readable image."""
+        """As `read`, but returns None and the reason for a file that is not a readable image."""
         try:
             return self.read(path, size, channels), ""
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises all of these
             return None, f"unreadable: {error}"
 
     def thumbnail(self, name: str, size: tuple[int, int], channels: int) -> np.ndarray:
-        """One of the chosen images, by its name, as a picture of a size: uint8 (height, width, 3).
+        """A thumbnail of one of the chosen images, given by its name: uint8 (height, width, 3).
 
-        An image with other than three channels of 8 bits is shown by the mean of its channels, from black to white.
+        An image that does not have three channels of 8 bits is shown as the mean of its channels, scaled from black to
+        white.
         """
         pixels = self.read(self.root / name, size, channels)
         if pixels.dtype == np.uint8 and channels == 3:
@@ -138,11 +140,11 @@ class ImageSet:
             raise UserError(f"cannot read {path}: {error.strerror}; make it readable, or take it away") from error
 
     def bytes_of(self, path: Path) -> int:
-        """How large one of the chosen files is."""
+        """Size of one of the chosen files in bytes."""
         return path.stat().st_size
 
     def name_of(self, path: Path) -> str:
-        """How results call one of the chosen images: by its path in the folder."""
+        """The name of one of the chosen images in results: its path within the folder."""
         return path.relative_to(self.root).as_posix()
 
 
@@ -166,15 +168,15 @@ class _BundledImages(ImageSet):
 
 
 def find_images(source: str | Path | Sequence[str | Path] | None, num_images: int) -> ImageSet:
-    """Choose at most `num_images` images, evenly over all that there are.
+    """Choose at most `num_images` images, spread evenly over all available ones.
 
     Args:
-        source: A folder of any depth, whose images are sorted by their path; a text file with the path of an image on
-            each line, relative to the file, in this order; a list of folders, text files and images; None
-            for the photographs that scikit-image ships.
-        num_images: At least 1; all images are taken if there are fewer.
+        source: One of: a folder of any depth, whose images are sorted by path; a text file with one image path on each
+            line, relative to the file, whose order is kept; a list of folders, text files and images; None for the
+            photographs that scikit-image ships.
+        num_images: Number of images, at least 1. All images are taken if there are fewer.
 
-    Raises: UserError if there are no images, one that is named does not exist, or `num_images` is below 1.
+    Raises: UserError if there are no images, a named image does not exist, or `num_images` is below 1.
     """
     if num_images < 1:
         raise UserError(f"--num-images {num_images}: take at least 1")
@@ -197,7 +199,7 @@ def find_images(source: str | Path | Sequence[str | Path] | None, num_images: in
 
 
 _NAMED = IMAGE_SUFFIXES | ARRAY_SUFFIXES | {".txt"}
-"""Endings of what can be named in place of a folder."""
+"""Suffixes of files that can be named instead of a folder."""
 
 
 def _list_source(source: Path) -> list[Path]:
@@ -214,7 +216,7 @@ def _list_source(source: Path) -> list[Path]:
 
 
 def _list_folder(root: Path) -> list[Path]:
-    """The images of a folder, sorted: pictures, or NumPy arrays where there are no pictures."""
+    """The images of a folder, sorted: pictures, or NumPy arrays if there are no pictures."""
     files = [path for path in list_visible(root, "**/*") if path.is_file()]
     for suffixes in (IMAGE_SUFFIXES, ARRAY_SUFFIXES):
         if paths := [path for path in files if path.suffix.lower() in suffixes]:
@@ -223,7 +225,7 @@ def _list_folder(root: Path) -> list[Path]:
 
 
 def _read_list(path: Path) -> Iterator[Path]:
-    """The images that a text file lists; empty lines and those that begin with # are passed over."""
+    """The images that a text file lists. Empty lines and lines that begin with # are ignored."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -245,17 +247,17 @@ def _pixels(name: str) -> np.ndarray:
     import skimage.data
 
     photograph = getattr(skimage.data, _PHOTOGRAPHS[name].function)()
-    return photograph[0] if isinstance(photograph, tuple) else photograph  # of a stereo pair the left one
+    return photograph[0] if isinstance(photograph, tuple) else photograph  # the left one of a stereo pair
 
 
 def _fingerprint(name: str) -> str:
-    """SHA-256 of a photograph's file; of its pixels, should scikit-image come to ship another picture by this name."""
+    """SHA-256 of a photograph's file, or of its pixels if scikit-image should ship another file under this name."""
     pixels = hashlib.sha256(np.ascontiguousarray(_pixels(name)).tobytes()).hexdigest()
     return _PHOTOGRAPHS[name].file if pixels == _PHOTOGRAPHS[name].pixels else pixels
 
 
 def take_evenly(items: Sequence[Path], count: int) -> list[Path]:
-    """`count` items spread evenly over the sequence, the first one among them; all, if there are no more."""
+    """Take `count` items spread evenly over the sequence, including the first one; all if there are no more."""
     if count >= len(items):
         return list(items)
     return [items[i * len(items) // count] for i in range(count)]
@@ -270,6 +272,6 @@ def read_image(path: str | Path, size: tuple[int, int]) -> np.ndarray:
         size: (height, width) in pixels.
 
     Returns: uint8 (height, width, 3), red, green, blue.
-    Raises: OSError, ValueError or SyntaxError (Pillow's own) for a file that is no readable image.
+    Raises: OSError, ValueError or SyntaxError (Pillow's own) if the file is not a readable image.
     """
     return read_channels(Path(path), size, 3)

@@ -15,7 +15,7 @@ from runkit.sizes import Size, pixels_of
 __all__ = ["IMAGENET", "load_images"]
 
 IMAGENET = Preprocessing(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, (224, 224), "bicubic", 1.0)
-"""Mean and deviation of ImageNet's colours, which most networks were trained with."""
+"""Mean and standard deviation of ImageNet's colours, with which most networks were trained."""
 
 
 def load_images(
@@ -28,21 +28,21 @@ def load_images(
     """Photographs as a normalised batch.
 
     Args:
-        folder: Folder of images, any depth; a text file that lists them, or several images; None for the photographs
-            that scikit-image ships.
-        num_images: At most this many, spread evenly over the sorted files.
-        size: Size in pixels to which they are resized: a side, or (height, width).
-        preprocessing: Mean and deviation that the network wants, as `replknet.load_model` tells them; as many channels
-            are read.
+        folder: A folder of images, of any depth; a text file that lists images; or several images. None for the
+            photographs that scikit-image ships.
+        num_images: Maximum number of images, spread evenly over the sorted files.
+        size: Size in pixels to which images are resized: a side, or (height, width).
+        preprocessing: Mean and standard deviation that the network expects, as `replknet.load_model` returns them. They
+            also determine the number of channels that are read.
 
     Returns: float32 (N, C, height, width).
-    Raises: UserError if there are none, or one cannot be read.
+    Raises: UserError if there are no images, or one cannot be read.
     """
     batch = []
     images = find_images(folder, num_images)
     for path in images.paths:
         try:
             batch.append(to_input(images.read(path, pixels_of(size), preprocessing.channels), preprocessing))
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all of these
             raise UserError(f"cannot read the image {path}: {error}") from error
     return torch.stack(batch)

@@ -1,4 +1,4 @@
-"""The jobs of a run: one map per network, weights, size and layer."""
+"""The jobs of a run: one map for each network, weights, size and layer."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,18 @@ __all__ = ["Job", "list_jobs", "names_of_weights"]
 
 
 _WORDS = ("auto", "pretrained", "random")
-"""What `--weights` may say instead of a file."""
+"""Values that `--weights` accepts instead of a file."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One map to be made.
+    """One map to compute.
 
     Attributes:
-        name: The network's; with several weights, sizes or layers also which of them: the files are called after it.
+        name: Name of the network. With several weights, sizes or layers, it also says which of them. Result files are
+            named after it.
         weights: The network and its weights.
-        size: Size of the images in pixels: the side of squares, or (height, width).
+        size: Size of the images in pixels: the side of a square, or (height, width).
         layer: As for `erf.gradient.contribution.feature_map`.
     """
 
@@ -41,11 +42,11 @@ class Job:
 
 
 def names_of_weights(options: Sequence[str]) -> dict[str, str]:
-    """What each of several `--weights` is called in the names of results: by its file, without folder and ending.
+    """The name of each of several `--weights` in result names: that of its file, without folder and suffix.
 
-    Files of one name also have the part of the file that was asked for, else as many folders as tell them apart, else
-    their ending: `a/best` and `b/best`, `best#model` and `best#ema`. `random` and the other words are called by
-    themselves, and a file of such a name by its folder, too.
+    Files of the same name are told apart by the requested part of the file, else by as many parent folders as needed,
+    else by their suffix: `a/best` and `b/best`, `best#model` and `best#ema`. `random` and the other words keep their
+    own name. A file that is called like one of these words also gets the name of its folder.
     """
     alike: dict[str, list[str]] = {}
     for option in options:
@@ -62,7 +63,7 @@ def _distinct(names: Sequence[str]) -> bool:
 
 
 def _candidates(options: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Names of options of one file name, the shortest first."""
+    """Candidate names for options that share a file name, the shortest first."""
     files = {option: _split(option) for option in options}
     yield {option: path.stem for option, (path, _) in files.items()}
     yield {option: f"{path.stem}{key}" for option, (path, key) in files.items()}
@@ -82,13 +83,13 @@ def _split(option: str) -> tuple[Path, str]:
 def list_jobs(
     config: Config, option: str, weights: "ResolvedWeights", stages: int, *, name: str | None = None
 ) -> list[Job]:
-    """The maps asked for of one network with some weights.
+    """The maps to compute for one network with some weights.
 
     Args:
-        option: What `--weights` said.
-        weights: What that is for the network.
-        stages: How many feature maps the network names, for `--layer all`.
-        name: How results call the network; None for its own name.
+        option: Value of `--weights`.
+        weights: The weights that this value stands for, for the network.
+        stages: Number of feature maps that the network names, for `--layer all`.
+        name: Name of the network in results; None for its own name.
     """
     layers = [layer for asked in config.layer for layer in (map(str, range(stages)) if asked == "all" else [asked])]
 

@@ -1,4 +1,4 @@
-"""Reduced precision: its names, how it is run, and by how much it changes a map."""
+"""Reduced precision: its names, how a network runs in it, and how much it changes a map."""
 
 from contextlib import AbstractContextManager
 
@@ -32,26 +32,26 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 def number_type(precision: str) -> torch.dtype:
-    """Type of parameters and activations: tf32 is a way of multiplying float32 numbers."""
+    """Data type of parameters and activations. For tf32 it is float32: only the way of multiplying differs."""
     return torch.float32 if precision == "tf32" else getattr(torch, precision)
 
 
 def arithmetic(precision: str) -> AbstractContextManager[None]:
-    """The products that a precision stands for, while it lasts."""
+    """Context in which products are computed in a precision."""
     return tensor_float32() if precision == "tf32" else exact_float32()
 
 
 def prepare_reduced(
     model: nn.Module, precision: str, image: Tensor, *, layer: str | int | Layer = "last", plain: bool = False
 ) -> tuple[Prepared, PrecisionLoss]:
-    """A network made ready in a reduced precision, and how much that costs.
+    """Prepare a network in a reduced precision, and measure how much that changes the map of an image.
 
     Args:
         model: In float32 and eval mode; changed in place, as by `erf.gradient.lean.prepare.prepare`.
         image: Normalised (1, 3, H, W), float32, on the network's device.
 
-    Returns: The network; and `relative_l2`, the norm of the difference between its map of the image and the map in
-        float32 over the norm of the latter, None where it is not finite.
+    Returns: The network, and `relative_l2`: the norm of the difference between its map of the image and the float32
+        map, divided by the norm of the latter; None if it is not finite.
     Raises: LayerError if there is no such layer.
     """
     exact = _map(prepare(model, layer=layer, plain=plain), "float32", image, layer)
@@ -64,7 +64,10 @@ def prepare_reduced(
 
 
 def _map(prepared: Prepared, precision: str, image: Tensor, layer: str | int | Layer) -> Tensor:
-    """Raises: FloatingPointError if the map is not finite."""
+    """The map of an image in a precision.
+
+    Raises: FloatingPointError if it is not finite.
+    """
     x = image.to(number_type(precision)).contiguous(memory_format=prepared.memory_format)
     with arithmetic(precision):
         (found,) = central_gradients(prepared.network, x, layer=layer).maps

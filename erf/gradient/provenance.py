@@ -22,7 +22,7 @@ from runkit.compute.rounds import Loop
 
 __all__ = ["describe_layer", "describe_map", "describe_units"]
 
-_ROUNDING = 1e-4  # share of the largest value; convolutions by Fourier transforms leave rounding errors everywhere
+_ROUNDING = 1e-4  # share of the largest value; Fourier-transform convolutions leave rounding errors everywhere
 
 
 def describe_map(
@@ -38,9 +38,9 @@ def describe_map(
     """The provenance of a finished map, without its identity; see docs/file-formats.md.
 
     Args:
-        command: What asked, where it was not the command line.
+        command: The command that requested the map, if it was not the command line.
 
-    Raises: UserError if no image went in.
+    Raises: UserError if no image was used.
     """
     if progress.feature_size is None or not progress.sums:
         reasons = "; ".join(f"{entry['image']}: {entry['reason']}" for entry in progress.skipped[:3])
@@ -81,7 +81,7 @@ def describe_map(
 
 
 def describe_layer(taken: TakenLayer) -> LayerTaken:
-    """What was taken for a layer."""
+    """Describe the map that was taken for a layer."""
     return {
         "module": taken.module,
         "layout": taken.layout,
@@ -99,15 +99,15 @@ def describe_units(
     *,
     total: np.ndarray | None = None,
 ) -> FieldUnits:
-    """Which units were asked, which pixels they lie over and can see, and which pixel squares lie round.
+    """Describe the units: which ones, over which pixels, what they can see, and where squares are centred.
 
     Args:
         feature_size: (h, w) of the feature map.
         size: (height, width) of the images.
-        total: Sum of the maps, (height, width). A field that it reaches beyond is not known: the network ran otherwise
-            on images than on the tensor without data on which it was followed.
+        total: Sum of the maps, (height, width). If it extends beyond a field, that field is reported as unknown: the
+            network behaved differently on images than on the tensor without data from which the field was derived.
 
-    In a map of odd size the middle unit lies round the image's centre, else right below it.
+    In a map of odd size, the middle unit lies over the image's centre; otherwise it lies just below and right of it.
     """
     units = [unit_at(position, feature_size) for position in positions]
     alone = units[0] if len(units) == 1 else None
@@ -135,7 +135,7 @@ def describe_units(
 
 
 def _reaches_beyond(total: np.ndarray, covers: list[list[int]] | None) -> bool:
-    """Whether a map is more than rounding outside of the pixels that a unit can see."""
+    """Whether a map has more than rounding errors outside of the pixels that a unit can see."""
     if covers is None:
         return False
     outside = total.copy()
@@ -145,7 +145,7 @@ def _reaches_beyond(total: np.ndarray, covers: list[list[int]] | None) -> bool:
 
 
 def _centred_side(fields: Sequence[list[list[int]] | None], centres: Sequence[Centre]) -> int | None:
-    """Side of the smallest square round its centre pixel that holds the whole field, of all units."""
+    """Side of the smallest square, centred on its unit's centre pixel, that contains the whole field of every unit."""
     reaches = [
         max(abs(end - middle) for side, middle in zip(field, centre, strict=True) for end in side)
         for field, centre in zip(fields, centres, strict=True)

@@ -1,4 +1,4 @@
-"""Preparing a network for contribution maps."""
+"""Prepare a network for contribution maps."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -30,18 +30,17 @@ __all__ = ["LoadedNetwork", "Question", "ReadyNetwork", "check_size", "explained
 
 _logger = logging.getLogger(__name__)
 _BYTES_PER_PIXEL = 3 * (1 + 4 + 4) + 8 + 8
-"""Memory of an image, of its normalised form and gradient in three colours, of its map and of the sum of maps."""
+"""Memory for each pixel: an image, its normalised form and gradient in three colours, its map, and the sum of maps."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """Which map is asked of a network.
+    """Which map to compute with a network.
 
     Attributes:
-        size: (height, width) that images are resized to.
+        size: (height, width) to which images are resized.
         layer: As for `erf.gradient.contribution.feature_map`.
-        positions: Positions of the units; the maps of several are laid over each other and averaged
-            (`positions.align`).
+        positions: Positions of the units. The maps of several units are superimposed and averaged (`positions.align`).
     """
 
     size: tuple[int, int]
@@ -51,14 +50,14 @@ class Question:
 
 @dataclass(frozen=True)
 class ReadyNetwork:
-    """A network in eval mode, in the form and arithmetic in which it runs.
+    """A network in eval mode, in the form and precision in which it runs.
 
     Attributes:
-        prepared: The network, on `device`, in the type that `precision` stands for.
+        prepared: The network, on `device`, in the data type of `precision`.
         preprocessing: Its mean and standard deviation.
-        device: Where it is.
+        device: Device of the network.
         precision: A name that `erf.gradient.precision` knows.
-        label: How messages call it.
+        label: Name of the network in messages.
     """
 
     prepared: Prepared
@@ -69,11 +68,11 @@ class ReadyNetwork:
 
     @property
     def network(self) -> nn.Module | FastForm:
-        """What runs."""
+        """The network that runs."""
         return self.prepared.network
 
     def to_batch(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """Images as `ImageSet.read` gives them, as the network wants them: (N, C, H, W)."""
+        """Convert images from `ImageSet.read` to the input of the network, (N, C, H, W)."""
         x = torch.stack([to_input(image, self.preprocessing) for image in images])
         return x.to(device=self.device, dtype=number_type(self.precision)).contiguous(
             memory_format=self.prepared.memory_format
@@ -82,15 +81,15 @@ class ReadyNetwork:
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network with weights, made ready, and what a result says about it.
+    """A network with its weights, prepared to run, and what results say about it.
 
     Attributes:
         ready: The network.
         record: Record of its weights.
-        model_args: That it was built with.
-        field: What its units can see at most.
-        taken: What was taken for the layer that was asked.
-        precision_difference: By how much a reduced precision changes the map of one image; None where it is not
+        model_args: Arguments that it was built with.
+        field: Theoretical receptive field of its units.
+        taken: The map that was taken for the requested layer.
+        precision_difference: How much the reduced precision changes the map of one image; None if the precision is not
             reduced.
         large_depthwise: Whether it has large depthwise convolutions.
     """
@@ -116,15 +115,15 @@ def load_network(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> LoadedNetwork:
-    """Load a network and make it ready for a question.
+    """Load a network and prepare it for a question.
 
     Args:
         plain: Whether to leave the network as it was published.
-        images: The first one that can be read is what a reduced precision is tried on.
-        mean, std: Mean and standard deviation of the images' channels; None for what the network says.
+        images: A reduced precision is tested on the first readable image of these.
+        mean, std: Mean and standard deviation of the images' channels; None for those that the network states.
 
-    Raises: UserError if the weights do not fit, the network has no such layer or takes no such images, or no image can
-        be read that a reduced precision could be tried on.
+    Raises: UserError if the weights do not fit, the network has no such layer or does not take such images, or a
+        reduced precision cannot be tested because no image can be read.
     """
     loaded = load_model(weights, input_size=question.size)
     preprocessing = loaded.preprocessing.normalised_by(mean, std)
@@ -133,7 +132,7 @@ def load_network(
         field, taken = field_and_layer(
             loaded.model, question.size, layer=question.layer, channels=preprocessing.channels
         )
-        if taken is None:  # it needs data
+        if taken is None:  # this needs data
             with torch.no_grad():
                 black = torch.zeros(1, preprocessing.channels, *question.size)
                 taken = find_feature_map(loaded.model, black, as_layer(question.layer)).taken
@@ -154,9 +153,9 @@ def load_network(
 
 
 def _judge_head(loaded: LoadedModel, question: Question, channels: int, label: str) -> WeightsRecord:
-    """What a result says of weights whose head is not the architecture's: that it does not matter to the map.
+    """Describe weights whose head is not that of the architecture; this does not matter for most maps.
 
-    Raises: UserError if the map is made of a head that the file does not hold.
+    Raises: UserError if the map depends on a head that the file does not contain.
     """
     record = loaded.record
     if record.head is None:
@@ -179,7 +178,7 @@ def _judge_head(loaded: LoadedModel, question: Question, channels: int, label: s
 
 
 def check_size(size: Size) -> None:
-    """Raises: UserError if there is no feature map of such images, or no memory for a single one."""
+    """Raises: UserError if images of this size have no feature map, or a single one exceeds the memory."""
     (height, width), said = pixels_of(size), name_of_size(size)
     if min(height, width) < 32:
         raise UserError(f"--size {said}: feature maps need at least 32 pixels")
@@ -195,7 +194,7 @@ def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
     """Normalise an image: (H, W, C) to float32 (C, H, W), by the same operations as torchvision's transforms.
 
     Args:
-        image: uint8, of which 255 stands for 1; or float32, taken as it is.
+        image: uint8, which is divided by 255; or float32, which is used as it is.
     """
     pixels = torch.from_numpy(image).permute(2, 0, 1).to(torch.float32)
     if image.dtype == np.uint8:
@@ -207,7 +206,7 @@ def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
 
 @contextmanager
 def explained(label: str, size: tuple[int, int]) -> Iterator[None]:
-    """Turn what a network says of a layer or of images that it does not take into a `UserError`."""
+    """Turn errors about a layer, or about images that the network does not take, into a `UserError`."""
     try:
         yield
     except (LayerError, NotDifferentiable, TrainModeError, UnsteadyForward) as error:
@@ -218,7 +217,7 @@ def explained(label: str, size: tuple[int, int]) -> Iterator[None]:
 
 
 def _first_input(images: ImageSet, preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[str, torch.Tensor]:
-    """Name of the first image that can be read, and the image as `to_input` makes it, (1, C, H, W).
+    """Name of the first readable image, and the image as `to_input` returns it, (1, C, H, W).
 
     Raises: UserError if none can be read.
     """

@@ -1,4 +1,4 @@
-"""Restoring the state of a network: whatever its forward pass writes to modules is reset."""
+"""Restore the state of a network: undo whatever its forward pass writes to modules."""
 
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ _CONTAINERS = frozenset([dict, list, set, OrderedDict, defaultdict, deque])
 
 @contextmanager
 def as_it_was(model: nn.Module) -> Iterator[None]:
-    """Put attributes of modules back that a forward pass writes, such as caches and counters, and buffers as well."""
+    """Restore module attributes that a forward pass writes, such as caches and counters, as well as buffers."""
     modules = modules_of(model)
     before = [(vars(module), _noted(module)) for module in modules]
     with same_buffers(modules):
@@ -34,7 +34,7 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
 
 
 def _noted(module: nn.Module) -> dict[str, tuple[Any, Any]]:
-    """The attributes of a module, each with a copy of what it holds if it is a container."""
+    """The attributes of a module, each with a copy of its contents if it is a container."""
     return {
         name: (value, (value.copy() if value else ()) if type(value) in _CONTAINERS else None)
         for name, value in vars(module).items()
@@ -42,7 +42,7 @@ def _noted(module: nn.Module) -> dict[str, tuple[Any, Any]]:
 
 
 def _refill(container: Any, content: Any) -> None:
-    """Give a dictionary, list, set or queue its old content, without making another of it: others may hold it."""
+    """Restore the contents of a dictionary, list, set or queue in place, since others may hold a reference to it."""
     container.clear()
     if isinstance(container, (list, deque)):
         container.extend(content)
@@ -52,10 +52,10 @@ def _refill(container: Any, content: Any) -> None:
 
 @contextmanager
 def same_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """While it lasts, the modules of a network run on copies of their buffers: running statistics and the like stay.
+    """Run the modules of a network on copies of their buffers inside this context, so that running statistics stay.
 
-    What was computed may be differentiated while it lasts. Scripted modules keep their buffers to themselves: theirs
-    are put back where they were written to.
+    The result may be differentiated inside the context. The buffers of scripted modules cannot be replaced, so they are
+    restored after they were written to.
     """
     copies: dict[int, torch.Tensor] = {}
     changed: list[tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]] = []
@@ -68,7 +68,7 @@ def same_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
                 changed.append((module._buffers, dict(module._buffers)))
                 for name, buffer in module._buffers.items():
                     if buffer is not None:
-                        if id(buffer) not in copies:  # several modules may share it
+                        if id(buffer) not in copies:  # several modules may share a buffer
                             copies[id(buffer)] = buffer.clone()
                         module._buffers[name] = copies[id(buffer)]
         try:

@@ -1,9 +1,9 @@
 """Theoretical receptive field: all input pixels that a unit of a feature map can depend on, whatever the weights.
 
-A network is run once on a tensor without data, and the fields of what it computes are followed through every function
-on the way (`erf.gradient.fields`): windows of convolutions and poolings widen them, pointwise functions keep them,
-global pooling and attention remove their bound. Through a function of which nothing is known the field is not known,
-never guessed; a layer before that function keeps its field.
+A network is run once on a tensor without data, and the fields of its tensors are followed through every function on the
+way (`erf.gradient.fields`). Windows of convolutions and poolings widen a field, pointwise functions keep it, and global
+pooling and attention remove its bound. After a function that is not known, the field is not known either; nothing is
+guessed. A layer before that function keeps its field.
 """
 
 from dataclasses import dataclass, replace
@@ -24,18 +24,19 @@ __all__ = ["TheoreticalField", "field_and_layer", "theoretical_field"]
 
 @dataclass(frozen=True)
 class TheoreticalField:
-    """What the units of a map see of the image, (down, across) each.
+    """What the units of a map see of the image. Pairs are (down, across).
 
     Attributes:
-        side_px: Pixels, borders of the image not considered; of units that see differently many, the most. None if
-            `reason` is given.
-        stride_px: Pixels between the fields of neighbouring units, on average; a fraction for maps finer than the
-            image. None as above.
-        first_px: First pixel that unit (0, 0) sees, negative where it begins outside of the image; None as above.
-        reason: Why there is no size: 'no bound: ...' or 'not known: ...'; None if there is.
+        side_px: Side of a unit's field in pixels, ignoring the borders of the image. If units see different numbers of
+            pixels, the largest. None if `reason` is given.
+        stride_px: Average distance between the fields of neighbouring units in pixels. A fraction for maps finer than
+            the image. None if `reason` is given.
+        first_px: First pixel that unit (0, 0) sees, negative if it lies outside of the image. None if `reason` is
+            given.
+        reason: Why there is no size, 'no bound: ...' or 'not known: ...'; None if there is a size.
         image_px: (height, width) of the image.
-        reach: What each unit sees, along rows and columns; None as above.
-        turns: Whether pixels beyond a border are taken from elsewhere in the image (circular, reflecting or replicating
+        reach: What each unit sees, along rows and columns. None if `reason` is given.
+        turns: Whether values beyond a border come from elsewhere in the image (circular, reflecting or replicating
             padding).
     """
 
@@ -48,9 +49,9 @@ class TheoreticalField:
     turns: bool = False
 
     def covers(self, unit: tuple[int, int]) -> list[list[int]] | None:
-        """First and last pixel down, first and last across, that a unit sees; some may lie outside of the image.
+        """First and last pixel down, first and last across, that a unit sees. Some may lie outside of the image.
 
-        None where there is no size, and where the field reaches beyond a border that is filled from elsewhere.
+        None if there is no size, or if the field reaches beyond a border that is filled from elsewhere in the image.
         """
         if self.reach is None:
             return None
@@ -83,7 +84,7 @@ def theoretical_field(
 def field_and_layer(
     model: nn.Module, size: tuple[int, int], *, layer: str | int | Layer = "last", channels: int | None = None
 ) -> tuple[TheoreticalField, TakenLayer | None]:
-    """As `theoretical_field`, and what was taken for the layer; None if that needs data."""
+    """As `theoretical_field`, but also returns the map that was taken for the layer; None if that needs data."""
     model = unwrapped(model)
     refuse_unfinished(model, modules_of(model))
     taken: TakenLayer | None = None

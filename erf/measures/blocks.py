@@ -1,12 +1,13 @@
-"""Measures of receptive fields that are not sums: participation and entropy area, and the published logarithm.
+"""Measures of receptive fields that are not sums over pixels: participation and entropy area, published logarithm.
 
-Participation and entropy area of a mean of N noisy maps grow with N: noise makes a map look peaked. Beside the value of
-the mean map stands what it tends to as images are added: the noise of the mean, known from the scatter of the images'
-maps, is taken out, from the sum of squares exactly, from the entropy to second order.
+The participation and entropy area of a mean of N noisy maps grow with N, because noise makes a map look peaked. What is
+reported is the value that the mean map tends to as images are added. The noise of the mean is known from the scatter of
+the images' maps. It is removed exactly from the sum of squares, and to second order from the entropy.
 
-Resamples need maps, and each image's is kept in blocks. A resampled map is taken as the mean map with every block
-multiplied by what the resample gives the block over what all images give it: for the images as they are that is the
-mean map itself; in resamples the fine structure within a block stays that of the mean map.
+Bootstrap resamples need the map of each image, which is kept as sums over blocks. A resampled map is approximated by
+the mean map, with every block scaled by the ratio of its mass in the resample to its mass over all images. For the
+original images this is exactly the mean map. In resamples, the fine structure within a block remains that of the mean
+map.
 """
 
 from dataclasses import dataclass
@@ -19,26 +20,26 @@ from erf.measures.sums import MapSums, block_edges, ring_index
 __all__ = ["BlockMeasures", "entropy_area", "measure_blocks", "participation_area"]
 
 _CHUNK = 250  # resamples at a time
-_IN_CACHE = 16  # resamples whose blocks a processor's cache holds
+_IN_CACHE = 16  # number of resamples whose blocks fit into a processor's cache
 
 
 def participation_area(contribution: np.ndarray) -> float:
-    """(sum a)² / sum a², in pixels: the area of a disc, square or any patch of even height."""
+    """(sum a)² / sum a², in pixels: for a disc, a square or any other patch of constant height, its area."""
     return float(contribution.sum() ** 2 / (contribution**2).sum())
 
 
 def entropy_area(contribution: np.ndarray) -> float:
-    """exp(-sum p ln p) with p the map over its sum, in pixels: the area of a map of even height of the same entropy."""
+    """exp(-sum p ln p) in pixels, with p the map over its sum: the area of a flat patch with the same entropy."""
     shares = contribution[contribution > 0] / contribution.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 @dataclass(frozen=True)
 class BlockMeasures:
-    """Measures of B choices of images.
+    """Measures of B weighted selections of images.
 
     Attributes:
-        participation_area_px, entropy_area_px: (B,), without the noise of the mean.
+        participation_area_px, entropy_area_px: (B,), after removal of the noise of the mean.
         log_rings: (B, R): log10(score + 1) summed over square rings around the centre.
     """
 
@@ -53,9 +54,9 @@ def measure_blocks(
     """Measure weighted means of the images' maps.
 
     Args:
-        contribution: Mean map (H, W) of all images, none of them zero.
-        sums: Sums of each image's map (N), N >= 2.
-        weights: (B, N); every row adds up to 1, the first one holds all images evenly, the others are resamples of it.
+        contribution: Mean map (H, W) of all images, none of which has a map of zeros.
+        sums: Sums of the maps of N images, N >= 2.
+        weights: (B, N). Every row adds up to 1. The first row weights all images equally; the others are resamples.
         centre: Centre of the rings.
     """
     blocks = _Blocks(contribution, centre, repeats=_repeats(weights))
@@ -70,30 +71,30 @@ def measure_blocks(
 
 
 def _recentred(values: np.ndarray, estimate: float) -> np.ndarray:
-    """The estimate, then the resamples, moved to have it as their mean: they carry the noise of a mean once more."""
+    """The estimate, then the resamples scaled to have it as their mean: they contain the noise of a mean twice."""
     return np.append(estimate, values[1:] * (estimate / values[1:].mean()))
 
 
 def _repeats(weights: np.ndarray) -> bool:
-    """Whether most resamples come several times, since there are few ways to draw N images from N."""
+    """Whether most resamples occur several times, because there are only few ways to draw N images from N."""
     images = weights.shape[1]
     return 4 * comb(2 * images - 1, images) <= len(weights)
 
 
 class _Blocks:
-    """Fine structure of a mean map a, by block; K = h * w blocks.
+    """Fine structure of a mean map a, summed over K = h * w blocks.
 
     Args:
-        repeats: Whether the masses to be measured come several times each: what is known of one is then kept.
+        repeats: Whether the same masses will be measured several times, so that results are worth caching.
 
     Attributes:
-        first, second, log: Sums of a, a², a ln a: (K,).
-        mean_or_one: Mean of a, 1 where it is 0: (K,).
-        log_rings: sparse (K, R): ln(1 + a) summed over the part of each block in each ring, over ln(1 + mean).
+        first, second, log: Sums of a, a² and a ln a, (K,) each.
+        mean_or_one: Mean of a, or 1 where that is 0, (K,).
+        log_rings: Sparse (K, R): ln(1 + a) summed over the part of each block in each ring, divided by ln(1 + mean).
     """
 
     def __init__(self, contribution: np.ndarray, centre: tuple[int, int], *, repeats: bool = False) -> None:
-        from scipy import sparse  # takes a third of a second, which help and wrong arguments need not wait for
+        from scipy import sparse  # takes a third of a second, for which --help and error messages should not wait
 
         shape = (contribution.shape[0], contribution.shape[1])
         rows, columns = (np.repeat(np.arange(len(e) - 1), np.diff(e)) for e in map(block_edges, shape))
@@ -124,9 +125,10 @@ class _Blocks:
         return ratio**2 @ self.second, entropy, log_rings
 
     def _of_logarithms(self, mass: np.ndarray, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sum of mass ln ratio, (B,), and rings of log10(score + 1), (B, R): logarithms are what takes the time.
+        """Sum of mass * ln(ratio), (B,), and rings of log10(score + 1), (B, R). The logarithms take most of the time.
 
-        Few rows at a time, which stay in the cache; a row whose bytes were met before gets the same numbers.
+        A few rows are processed at a time, so that they stay in the cache. For repeated rows, the cached result is
+        used.
         """
         keys = [row.tobytes() for row in mass] if self._known is not None else range(len(mass))
         known = self._known if self._known is not None else {}

@@ -1,7 +1,7 @@
-"""What `Measured.as_dict` returns, and so the `results` of a receptive field's JSON, as types.
+"""Types of what `Measured.as_dict` returns, which is the `results` object in the JSON of a receptive field.
 
-`Annotated` adds the keywords of the JSON Schema (`erf/results/result.schema.json`). Lengths are in pixels of the
-resized image, areas in numbers of pixels; a number that is not defined is None, as is an interval of a single image.
+`Annotated` adds keywords of the JSON Schema (`erf/results/result.schema.json`). Lengths are in pixels of the resized
+image, and areas are numbers of pixels. An undefined number is None, and so is the interval if there is a single image.
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ class Square(TypedDict):
 
 
 class LogSquare(Square):
-    """The same with the interval of the published ratio."""
+    """As `Square`, with the interval of the published ratio."""
 
     ratio_interval: Interval
 
 
 class MassSquare(Square):
-    """The same on the map itself, with sides that are not rounded to whole pixels."""
+    """As `Square`, computed on the map itself, with sides that are not rounded to whole pixels."""
 
     side_interpolated_px: Annotated[float | None, Keywords(minimum=0, description="pixels, not rounded")]
     side_interpolated_px_interval: Interval
@@ -45,14 +45,14 @@ class MassSquare(Square):
 
 
 class Scaled(TypedDict):
-    """The published measure of the map times a factor."""
+    """The published measure, computed on the map multiplied by a factor."""
 
     factor: Annotated[float, Keywords(minimum=0, description="by which the map is multiplied first")]
     area_ratio: Sequence[Square]
 
 
 class MassCurve(TypedDict):
-    """Share of the mass in centred squares, at no more than 128 sides."""
+    """Share of the mass in centred squares, at up to 128 sides."""
 
     side_px: Sequence[Annotated[int, Keywords(minimum=1)]]
     share: Sequence[Annotated[float, Keywords(minimum=0, maximum=1.000001, description="of the mass")]]
@@ -60,7 +60,7 @@ class MassCurve(TypedDict):
 
 
 class RadialProfile(TypedDict):
-    """Density over distance, at no more than 128 distances."""
+    """Density as a function of distance, at up to 128 distances."""
 
     radius_px: Sequence[Annotated[int, Keywords(minimum=0)]]
     density: Sequence[
@@ -98,7 +98,7 @@ class Gaussian(TypedDict):
 
 
 class TheoreticalRatio(TypedDict):
-    """Interpolated side over the theoretical one."""
+    """Ratio of the interpolated side to the side of the theoretical field."""
 
     threshold: Share
     ratio: Positive

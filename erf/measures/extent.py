@@ -1,9 +1,9 @@
-"""Extent and form of receptive fields from the sums of their maps: many maps at once, exact, without the maps.
+"""Extent and shape of receptive fields, computed exactly and for many maps at once from the sums of the maps.
 
 Arrays have one row for each of B maps of shape (H, W); the sums are those of `sums.MapSums`. A square that is larger
-than the shorter side of the map is cut off at the map's borders: what is left is a rectangle of the whole shorter side,
-and the square's area is that of this rectangle. Nothing depends on the scale of the gradients. What is not defined (the
-orientation of a round map, a square that no map fills) is NaN.
+than the shorter side of the map is clipped at the map's borders. What remains is a rectangle of the whole shorter side,
+and the area of the square is that of this rectangle. No measure depends on the scale of the gradients. Undefined
+values (the orientation of a round map, a square that no map fills) are NaN.
 """
 
 from collections.abc import Sequence
@@ -29,36 +29,36 @@ __all__ = [
 ]
 
 Pixels = tuple[int, int]
-_WIDTHS = 400  # steps of the search for a Gaussian's width, even in its logarithm
+_WIDTHS = 400  # steps of the search for a Gaussian's width, spaced evenly on a logarithmic scale
 _NARROWEST = 0.3  # pixels; a narrower Gaussian is a single pixel
 
 
 def mass_shares(rings: np.ndarray, shape: Pixels) -> np.ndarray:
-    """Share of the mass in centred squares of side 1, 3, 5, ..., as far as the map's longer side: (B, L), 0..1."""
+    """Share of the mass in centred squares of side 1, 3, 5, ..., up to the map's longer side: (B, L), 0..1."""
     largest = (max(shape) - 1) // 2
     held = np.cumsum(rings, axis=1)
     return held[:, : largest + 1] / held[:, -1:]
 
 
 def squares_area(sides: np.ndarray, shape: Pixels) -> np.ndarray:
-    """Pixels of centred squares of any side that lie within a map."""
+    """Number of pixels of centred squares of any side that lie within a map."""
     return np.minimum(sides, shape[0]) * np.minimum(sides, shape[1])
 
 
 def squares_ratio(sides: np.ndarray, shape: Pixels) -> np.ndarray:
-    """Area of centred squares, as far as they lie within a map, over the area of the map."""
+    """Area of the part of centred squares that lies within a map, divided by the area of the map."""
     return np.minimum(sides, shape[0]) / shape[0] * np.minimum(sides, shape[1]) / shape[1]
 
 
 def interpolated_side(shares: np.ndarray, thresholds: Sequence[float], shape: Pixels | None = None) -> np.ndarray:
-    """Side in pixels of the centred square that holds exactly a share of the mass, (B, T).
+    """Side in pixels of the centred square that holds exactly a given share of the mass, (B, T).
 
-    Between whole pixels the mass of a square ring is taken as even over its area.
+    Between whole pixels, the mass of a square ring is taken to be uniform over its area.
 
     Args:
-        shares: As from `mass_shares`.
-        thresholds: Shares, 0..1. NaN where no square within the map holds as much.
-        shape: Shape of the maps; None for square ones.
+        shares: As returned by `mass_shares`.
+        thresholds: Shares, 0..1. The side is NaN if no square within the map holds as much.
+        shape: Shape of the maps; None if they are square.
     """
     held = np.concatenate([np.zeros((len(shares), 1)), shares], axis=1)
     whole = 2.0 * np.arange(shares.shape[1]) + 1.0
@@ -77,7 +77,7 @@ def interpolated_side(shares: np.ndarray, thresholds: Sequence[float], shape: Pi
 
 
 def whole_side(shares: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
-    """Side in pixels, 3 or more and odd, of the smallest centred square that holds more than a share, (B, T).
+    """Side in pixels, odd and at least 3, of the smallest centred square that holds more than a given share, (B, T).
 
     Args: As for `interpolated_side`.
     """
@@ -87,17 +87,18 @@ def whole_side(shares: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SecondMoments:
-    """Where the mass lies and how it is spread; every field (B,).
+    """Location and spread of the mass. Every field has shape (B,).
 
     Attributes:
-        rms_radius_px: Root of the mean squared distance to the centre pixel.
-        offset_down_px, offset_right_px: Centre of mass, from the centre pixel.
-        offset_px: Its distance from the centre pixel.
-        sigma_major_px, sigma_minor_px: Standard deviations about the centre of mass, along the principal axes.
-        anisotropy: Major over minor, >= 1; NaN if the mass lies on a line or a point.
+        rms_radius_px: Root mean square distance to the centre pixel.
+        offset_down_px, offset_right_px: Centre of mass relative to the centre pixel.
+        offset_px: Distance of the centre of mass from the centre pixel.
+        sigma_major_px, sigma_minor_px: Standard deviations about the centre of mass along the principal axes.
+        anisotropy: Major over minor standard deviation, >= 1; NaN if the mass lies on a line or a point.
         orientation_deg: Orientation of the major axis, anticlockwise from the horizontal, in (-90, 90]; NaN if the map
             is round.
-        excess_kurtosis: Mardia's kurtosis minus its value of 8 for any Gaussian (a disc has -8/3); NaN as anisotropy.
+        excess_kurtosis: Mardia's kurtosis minus 8, its value for any Gaussian (a disc has -8/3); NaN whenever the
+            anisotropy is.
     """
 
     rms_radius_px: np.ndarray
@@ -112,7 +113,7 @@ class SecondMoments:
 
 
 def second_moments(moments: np.ndarray) -> SecondMoments:
-    """Place, spread and kurtosis from moments (B, 15), powers as in `erf.measures.sums.MOMENTS`."""
+    """Location, spread and kurtosis from moments (B, 15), with the powers of `erf.measures.sums.MOMENTS`."""
     raw = {powers: moments[:, i] / moments[:, 0] for i, powers in enumerate(MOMENTS)}
     down, right = raw[1, 0], raw[0, 1]
 
@@ -124,14 +125,14 @@ def second_moments(moments: np.ndarray) -> SecondMoments:
         )
         return sum(terms, np.zeros_like(down))
 
-    # what is left of a cancellation is no spread: a map of one pixel off the centre has none
+    # what remains after cancellation is not spread: a map of one pixel away from the centre has none
     rounding = 1e-12 * (raw[2, 0] + raw[0, 2])
     yy, xx, yx = (np.where(np.abs(v) > rounding, v, 0.0) for v in (central(2, 0), central(0, 2), central(1, 1)))
     middle, half = (yy + xx) / 2, np.hypot((xx - yy) / 2, yx)
     major, minor = middle + half, np.maximum(middle - half, 0.0)
     is_line = minor <= 1e-9 * np.maximum(major, 1e-9)
     determinant = np.where(is_line, np.nan, major * minor)
-    a, b, c = xx / determinant, -yx / determinant, yy / determinant  # the inverse covariance, down first
+    a, b, c = xx / determinant, -yx / determinant, yy / determinant  # the inverse covariance; the first axis is down
     kurtosis = (
         a**2 * central(4, 0)
         + 4 * a * b * central(3, 1)
@@ -155,7 +156,7 @@ def second_moments(moments: np.ndarray) -> SecondMoments:
 
 @lru_cache(maxsize=4)
 def _annuli(shape: Pixels, centre: Pixels) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels within the map, and mean squared distance to the centre, of each circular ring: float64 (Q,) each."""
+    """Pixels within the map and mean squared distance to the centre, of each circular ring: float64 (Q,) each."""
     index = annulus_index(shape, centre)
     down, across = (np.arange(n, dtype=np.float64) - c for n, c in zip(shape, centre, strict=True))
     squared = (down[:, None] ** 2 + across[None, :] ** 2).ravel()
@@ -164,7 +165,7 @@ def _annuli(shape: Pixels, centre: Pixels) -> tuple[np.ndarray, np.ndarray]:
 
 
 def radial_density(annuli: np.ndarray, shape: Pixels, centre: Pixels) -> np.ndarray:
-    """Mean of the map at distance 0, 1, 2, ... pixels from the centre, over its mean: (B, Q); a uniform map has 1."""
+    """Mean of the map at distances 0, 1, 2, ... from the centre, over the mean of the whole map: (B, Q)."""
     pixels, _ = _annuli(shape, centre)
     mean = annuli.sum(axis=1, keepdims=True) / pixels.sum()
     return annuli / np.where(pixels > 0, pixels, np.nan) / mean
@@ -172,13 +173,15 @@ def radial_density(annuli: np.ndarray, shape: Pixels, centre: Pixels) -> np.ndar
 
 @dataclass(frozen=True)
 class GaussianFit:
-    """Round Gaussian round the centre pixel, fitted to the map by least squares; every field (B,).
+    """Round Gaussian around the centre pixel, fitted to the map by least squares. Every field has shape (B,).
 
     Attributes:
-        sigma_px: Its width; NaN if none fits best (a single pixel, a map that does not fall off).
-        r2: Share of the radial profile's variance over the pixels that it explains, <= 1; NaN as above.
+        sigma_px: Width of the Gaussian; NaN if no width fits best (a single pixel, a map that does not fall off).
+        r2: Share of the variance of the radial profile over the pixels that it explains, <= 1; NaN whenever `sigma_px`
+            is.
         mass_beyond_2_sigma: Share of the map's mass farther than two widths from the centre.
-        fit_mass_beyond_2_sigma: The same of the fitted Gaussian within the image: exp(-2) = 0.135 unless it is cut off.
+        fit_mass_beyond_2_sigma: The same share for the fitted Gaussian within the image: exp(-2) = 0.135 unless
+            clipped.
     """
 
     sigma_px: np.ndarray
@@ -188,10 +191,11 @@ class GaussianFit:
 
 
 def fit_gaussian(annuli: np.ndarray, shape: Pixels, centre: Pixels) -> GaussianFit:
-    """Fit amplitude and width of a Gaussian to maps, by the sums over circular rings (B, Q).
+    """Fit amplitude and width of a Gaussian to maps, using the sums over circular rings (B, Q).
 
-    For a round Gaussian the least squares over pixels are those over the radial profile, weighted by pixels: what the
-    map varies along a ring is beyond its reach. The width is searched on a fine grid, then between its points.
+    For a round Gaussian, least squares over pixels is equivalent to least squares over the radial profile, weighted by
+    the number of pixels: no round Gaussian can fit the variation of the map along a ring. The width is searched on a
+    fine grid, and then refined between grid points.
     """
     pixels, squared = _annuli(shape, centre)
     annuli = annuli / annuli.sum(axis=1, keepdims=True)
@@ -221,10 +225,10 @@ def fit_gaussian(annuli: np.ndarray, shape: Pixels, centre: Pixels) -> GaussianF
 
 
 def _beyond(shares: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Share farther than `radius` (B,), of shares (B, Q) in circular rings, each even between i - 1/2 and i + 1/2."""
+    """Share beyond `radius` (B,), from shares (B, Q) of circular rings that are uniform between i - 1/2 and i + 1/2."""
     held = np.concatenate([np.zeros((len(shares), 1)), np.cumsum(shares, axis=1)], axis=1)
     edge = np.nan_to_num(radius) + 0.5  # ring i lies between edges i and i + 1
     i = np.minimum(edge.astype(np.intp), shares.shape[1] - 1)
     row = np.arange(len(shares))
     within = held[row, i] + np.minimum(edge - i, 1.0) * shares[row, i]
-    return np.where(np.isnan(radius), np.nan, np.maximum(1 - within, 0.0))  # rounding
+    return np.where(np.isnan(radius), np.nan, np.maximum(1 - within, 0.0))  # against rounding errors

@@ -1,12 +1,12 @@
-"""Centred squares that hold shares of a contribution map: the published measure, and the same without its logarithm.
+"""Centred squares that hold shares of a contribution map: the published measure, and a variant without the logarithm.
 
-The published measure (arXiv:2203.06717, Table 8; the authors' `erf/analyze_erf.py`) takes the map's logarithm first, so
-it depends on the scale of the gradients. The scale-free one is taken on the map itself: multiplying it by a constant
-changes nothing.
+The published measure (arXiv:2203.06717, Table 8; the authors' `erf/analyze_erf.py`) first takes the logarithm of the
+map, so it depends on the scale of the gradients. The scale-free measure uses the map itself, so multiplying the map by
+a constant changes nothing.
 
-In a map that is not square the squares stay squares until they reach the borders of the shorter side. A larger one is
-cut off there: it grows along the longer side alone, and its area is that of the rectangle that is left. So a map that
-is even over the image holds half of its mass in half of the area, whatever its form.
+In a map that is not square, squares stay squares until they reach the borders of the shorter side. Larger squares are
+clipped there: they grow along the longer side only, and their area is that of the remaining rectangle. A map that is
+uniform over the image therefore holds half of its mass in half of the area, whatever its aspect ratio.
 """
 
 from collections.abc import Sequence
@@ -35,12 +35,13 @@ MASS_THRESHOLDS = (0.2, 0.3, 0.5, 0.9, 0.99)
 
 @dataclass(frozen=True)
 class SquareArea:
-    """Smallest centred square that holds more than a share of a map.
+    """Smallest centred square that holds more than a given share of a map.
 
     Attributes:
         threshold: The share, 0..1.
         side_px: Side of the square in pixels, odd; None if no square within the map holds that much.
-        ratio: Area of the square within the map, divided by the area of the map; None if there is no such square.
+        ratio: Area of the part of the square within the map, divided by the area of the map; None if there is no
+            square.
     """
 
     threshold: float
@@ -53,10 +54,10 @@ class SquareArea:
 
 
 def check_map(contribution: np.ndarray) -> np.ndarray:
-    """The map as float64 (H, W).
+    """Check a map and return it as float64 (H, W).
 
     Raises: ValueError if it does not have two dimensions of at least 3 pixels, has a value that is negative or not
-        finite, or is zero everywhere; the message names the cause.
+        finite, or is zero everywhere. The message names the cause.
     """
     contribution = np.asarray(contribution, dtype=np.float64)
     if contribution.ndim != 2 or min(contribution.shape) < 3:
@@ -81,17 +82,17 @@ def log_map(contribution: np.ndarray) -> np.ndarray:
 
 
 def ring_mass(values: np.ndarray, centre: Centre | None = None) -> np.ndarray:
-    """Sum of a map over square rings around a pixel, (H // 2, W // 2) if None.
+    """Sum of a map over square rings around a pixel; None means (H // 2, W // 2).
 
-    Returns: float64 (R,): entry i sums the pixels whose larger distance to the centre, down or across, is i; so the
-        square of side 2i + 1 holds the sum of the first i + 1 entries.
+    Returns: float64 (R,). Entry i sums the pixels whose larger distance to the centre, down or across, is i. The square
+        of side 2i + 1 therefore holds the sum of the first i + 1 entries.
     """
     height, width = values.shape
     return np.bincount(ring_index((height, width), centre or (height // 2, width // 2)), weights=values.ravel())
 
 
 def _square_area(values: np.ndarray, thresholds: Sequence[float], centre: Centre | None) -> list[SquareArea]:
-    """Smallest squares of side 3, 5, 7, ... around a pixel that hold more than each share, no larger than the map."""
+    """Smallest squares of side 3, 5, 7, ... around a pixel, within the map, that hold more than each share."""
     for threshold in thresholds:
         if not 0.0 < threshold < 1.0:
             raise ValueError(f"threshold {threshold} must lie between 0 and 1")
@@ -107,13 +108,13 @@ def _square_area(values: np.ndarray, thresholds: Sequence[float], centre: Centre
 def log_area(
     contribution: np.ndarray, thresholds: Sequence[float] = LOG_THRESHOLDS, *, centre: Centre | None = None
 ) -> list[SquareArea]:
-    """The published high-contribution area ratio: squares on log10(score + 1).
+    """The published high-contribution area ratio, from squares on log10(score + 1).
 
-    It depends on the scale of the gradients: the same map, multiplied by a constant, gives another ratio. The smallest
-    square considered has side 3, as in the released script.
+    It depends on the scale of the gradients: multiplying the map by a constant changes the ratio. The smallest square
+    considered has side 3, as in the released script.
 
-    Source: arXiv:2203.06717, Table 8; `erf/analyze_erf.py`, `get_rectangle`, which fails if a threshold is not reached,
-    and which works for square maps only.
+    Source: arXiv:2203.06717, Table 8; `erf/analyze_erf.py`, `get_rectangle`, which fails if a threshold is not reached
+    and supports square maps only.
     """
     return _square_area(log_map(contribution), thresholds, centre)
 
@@ -121,12 +122,12 @@ def log_area(
 def mass_area(
     contribution: np.ndarray, thresholds: Sequence[float] = MASS_THRESHOLDS, *, centre: Centre | None = None
 ) -> list[SquareArea]:
-    """Squares that hold shares of the map itself, without a logarithm: free of the scale of the gradients."""
+    """Squares that hold shares of the map itself, without a logarithm: independent of the scale of the gradients."""
     return _square_area(check_map(contribution), thresholds, centre)
 
 
 def square_areas(
     contribution: np.ndarray, thresholds: Sequence[float], *, of: str, centre: Centre | None = None
 ) -> list[SquareArea]:
-    """Squares of one kind: `log_area` for 'published', `mass_area` for 'mass'."""
+    """Squares of one kind: those of `log_area` for 'published', those of `mass_area` for 'mass'."""
     return {"published": log_area, "mass": mass_area}[of](contribution, thresholds, centre=centre)

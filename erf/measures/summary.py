@@ -1,7 +1,7 @@
-"""Every measure of a receptive field with its interval over images: from a map to what its JSON says.
+"""All measures of a receptive field with their intervals over images: from a map to the content of its JSON.
 
-Estimates are those of the mean map; resamples are those of its images' sums. Two results of the same images are
-resampled alike, so their differences are paired.
+Estimates are those of the mean map. Resamples are computed from the sums of its images. Two results of the same images
+use the same resamples, so their differences are paired.
 """
 
 import difflib
@@ -35,22 +35,22 @@ __all__ = ["QUANTITIES", "SINGLE", "Measured", "Quantity", "each_threshold", "me
 
 SCALE_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 CURVE_POINTS = 128
-# A map is called Gaussian if a Gaussian explains this much of its radial profile, and the masses beyond two widths of
-# the map and of the Gaussian differ by no more than this. By R² a disc (0.81) and a square (0.89) are none; exp(-r) has
-# 0.96, but 0.33 of its mass beyond two widths.
+# A map is called Gaussian under two conditions: a Gaussian explains this much of its radial profile, and the masses
+# beyond two widths of the map and of the Gaussian differ by no more than the second threshold. A disc (0.81) and a
+# square (0.89) fail by R²; exp(-r) has an R² of 0.96, but 0.33 of its mass lies beyond two widths.
 GAUSSIAN_R2 = 0.95
 GAUSSIAN_TAIL = 0.05
-_WITHOUT_NOISE = ("participation_area_px", "entropy_area_px")  # known from the scatter of at least two images
+_WITHOUT_NOISE = ("participation_area_px", "entropy_area_px")  # needs the scatter of at least two images
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number that is measured.
+    """A measured quantity.
 
     Attributes:
-        unit: 'px' of length, 'pixels' of area, 'degrees', or '' for a pure number.
-        label: Words for tables; thresholds are added to it.
-        thresholds: One value for each of them; empty for a single value.
+        unit: 'px' for lengths, 'pixels' for areas, 'degrees', or '' for a pure number.
+        label: Label in tables, to which the threshold is added.
+        thresholds: Thresholds, each with one value; empty for a single value.
     """
 
     unit: str
@@ -81,11 +81,11 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 
 SINGLE = tuple(name for name, quantity in QUANTITIES.items() if not quantity.thresholds)
-"""Measures that are single numbers."""
+"""Names of the measures that are single numbers."""
 
 
 def no_such_measure(name: object, known: Iterable[str]) -> str:
-    """Error message for the name of an unknown measure: the most similar name, and all that exist."""
+    """Error message for an unknown measure: the most similar name, and all that exist."""
     names = list(known)
     near = difflib.get_close_matches(str(name), names, n=1)
     guess = f" (did you mean {near[0]!r}?)" if near else ""
@@ -97,14 +97,14 @@ class Measured:
     """All measures of one receptive field.
 
     `measured.side(0.5)` and `measured.area(0.5)` describe the square that holds half of the contribution. Measures that
-    are single numbers are attributes (`measured.rms_radius_px`). Each is a `Value`, a number with its interval.
-    `measured["rms_radius_px"]` is the entry of that name in the JSON.
+    are single numbers are attributes, such as `measured.rms_radius_px`. All of these are a `Value`, a number with its
+    interval. `measured["rms_radius_px"]` is the entry of that name in the JSON.
 
     Attributes:
-        values: Name in `QUANTITIES` -> values, of shape (T,) for T thresholds; without a theoretical side,
-            `theoretical_ratio` is missing.
+        values: Maps names in `QUANTITIES` to values of shape (T,) for T thresholds. `theoretical_ratio` is missing if
+            there is no theoretical side.
         mass_curve: Share of the mass in squares of side 1, 3, 5, ...: (L,).
-        radial_profile: Density at 0, 1, 2, ... pixels from the centre, divided by that of an even map: (Q,).
+        radial_profile: Density at 0, 1, 2, ... pixels from the centre, divided by that of a uniform map: (Q,).
         contribution: The map (H, W).
         centre: Pixel at the centre of squares and circles, (down, across).
     """
@@ -116,7 +116,7 @@ class Measured:
     centre: Centre
 
     def as_dict(self) -> FieldMeasures:
-        """Everything, ready for JSON (`docs/file-formats.md` lists it); undefined numbers and intervals are None."""
+        """All measures for JSON, as listed in `docs/file-formats.md`; undefined numbers and intervals are None."""
         return self._described
 
     @cached_property
@@ -126,7 +126,7 @@ class Measured:
     def side(self, share: float = 0.5) -> Value:
         """Side in pixels of the centred square that holds a share of the contribution, not rounded to whole pixels.
 
-        If the map is not square, the square is cut off at its borders.
+        If the map is not square, the square is clipped at its borders.
 
         Args:
             share: Share of the contribution, between 0 and 1.
@@ -184,7 +184,7 @@ class Measured:
         return f"Measured({width} x {height} pixels; mass: {sides} px; RMS radius {_word(self['rms_radius_px'])} px)"
 
     def _repr_html_(self) -> str:
-        """For notebooks: every measure with its interval."""
+        """Table of all measures with their intervals, for notebooks."""
         rows = [
             [_name_of(quantity, threshold), *_words(part), quantity.unit]
             for name, quantity in QUANTITIES.items()
@@ -197,7 +197,7 @@ class Measured:
 
 
 def each_threshold(quantity: Quantity, value: Resampled) -> Iterator[tuple[float | None, Resampled]]:
-    """The value at each threshold, or the single one."""
+    """The value at each threshold, or the single value with threshold None."""
     if not quantity.thresholds:
         yield None, value
     for i, threshold in enumerate(quantity.thresholds):
@@ -209,7 +209,7 @@ def _name_of(quantity: Quantity, threshold: float | None) -> str:
 
 
 def _words(value: Resampled) -> list[str]:
-    """Value and interval as text for readers."""
+    """Value and interval formatted as text."""
     low, high = map(_word, value.interval())
     return [_word(value.estimate), "–" if low == high == "–" else f"{low} to {high}"]
 
@@ -248,7 +248,7 @@ def measure(
     if sums is not None and images > 1:
         weights = choices(images)
         rings, annuli, moments = (weights[1:] @ part for part in (sums.rings, sums.annuli, sums.moments))
-        with np.errstate(divide="ignore", invalid="ignore"):  # a resample of images whose maps are zero has no measures
+        with np.errstate(divide="ignore", invalid="ignore"):  # a resample of images with zero maps has no measures
             resampled = _measure_sums(rings, annuli, moments, shape, centre)
             blocks = measure_blocks(contribution, sums, weights, centre)
             sides = whole_side(mass_shares(blocks.log_rings[1:], shape), LOG_THRESHOLDS)
@@ -267,7 +267,7 @@ def measure(
 def _measure_sums(
     rings: np.ndarray, annuli: np.ndarray, moments: np.ndarray, shape: tuple[int, int], centre: Centre
 ) -> dict[str, np.ndarray]:
-    """All measures that follow from sums of maps, each with a row for every map."""
+    """All measures that can be computed from sums of maps, with one row for each map."""
     shares = mass_shares(rings, shape)
     sides = interpolated_side(shares, MASS_THRESHOLDS, shape)
     fit = fit_gaussian(annuli, shape, centre)
@@ -349,7 +349,7 @@ def _describe_all(measured: Measured) -> FieldMeasures:
         "score_sum": float(contribution.sum()),
         "interval": _describe_interval(measured.mass_curve) if len(measured.mass_curve.resamples) else None,
     }
-    return cast(FieldMeasures, content)  # some keys are put together; tests compare with the JSON Schema of the type
+    return cast(FieldMeasures, content)  # some keys are composed; tests compare with the type's JSON Schema
 
 
 def _describe_interval(curve: Resampled) -> IntervalMethod:
@@ -364,11 +364,11 @@ def _is_gaussian(measured: Measured) -> bool:
         float(measured.values[name].estimate)
         for name in ("gaussian_r2", "mass_beyond_2_sigma", "fit_mass_beyond_2_sigma")
     )
-    return r2 >= GAUSSIAN_R2 and abs(tail - fit_tail) <= GAUSSIAN_TAIL  # False where there is no fit: NaN
+    return r2 >= GAUSSIAN_R2 and abs(tail - fit_tail) <= GAUSSIAN_TAIL  # False where the fit is NaN
 
 
 def _describe(name: str, value: Resampled) -> dict[str, Any]:
-    """`{name: value, name_interval: [low, high]}`; lists of them where there are several thresholds."""
+    """`{name: value, name_interval: [low, high]}`; lists of values and intervals if there are several thresholds."""
     low, high = value.interval()
     ends = np.stack([low, high], axis=-1)
     intervals = [_interval(pair) for pair in ends.reshape(-1, 2)]
@@ -378,7 +378,7 @@ def _describe(name: str, value: Resampled) -> dict[str, Any]:
 
 
 def _curve(curve: Resampled, argument: str, at: np.ndarray) -> dict[str, Any]:
-    """A curve at no more than `CURVE_POINTS` places, the first and the last among them."""
+    """A curve at no more than `CURVE_POINTS` points, including the first and the last."""
     chosen = np.unique(np.linspace(0, len(at) - 1, min(len(at), CURVE_POINTS)).round().astype(int))
     thinned = Resampled(curve.estimate[chosen], curve.resamples[:, chosen], curve.num_images)
     return {argument: at[chosen].tolist(), **_describe("share" if argument == "side_px" else "density", thinned)}
@@ -389,5 +389,5 @@ def _number(value: float) -> float | None:
 
 
 def _interval(pair: np.ndarray) -> list[float | None] | None:
-    """[low, high]; an end that is not reached is null, and both are where there is no interval."""
+    """[low, high]. An end that is not reached is None; the whole is None if there is no interval."""
     return None if np.isnan(pair).all() else [_number(end) for end in pair]

@@ -1,9 +1,9 @@
-"""Sums of each image's contribution map, from which every measure can be computed for any choice of images.
+"""Sums of each image's contribution map, from which all measures can be computed for any selection of images.
 
-Rings, annuli and moments are linear in the map: those of a weighted mean of maps are the weighted mean of those, so
-squares, moments and radial profile of any such mean follow exactly. Measures that are not sums (participation and
-entropy area, the published logarithm) need a map: each image's is kept in blocks, at most `MAX_BLOCKS` a side, from
-which `erf.measures.blocks` takes them.
+Rings, annuli and moments are linear in the map, so those of a weighted mean of maps are the weighted means of those of
+the maps. Squares, moments and the radial profile of any such mean therefore follow exactly. Measures that are not sums
+(participation and entropy area, the published logarithm) need a map. For these, each image's map is kept as sums over
+blocks, at most `MAX_BLOCKS` along each side, which `erf.measures.blocks` uses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,23 +25,24 @@ __all__ = [
 ]
 
 MAX_BLOCKS = 128
-# powers (down, across) of the moments kept: all up to the fourth order
+# powers (down, across) of the moments: all up to the fourth order
 MOMENTS = tuple((order - across, across) for order in range(5) for across in range(order + 1))
 Centre = tuple[int, int]  # a pixel: down, across
 
 
 @dataclass(frozen=True)
 class MapSums:
-    """Sums of N maps of one size (H, W) around one centre pixel.
+    """Sums of N maps of the same size (H, W) around the same centre pixel.
 
     Attributes:
-        rings: float64 (N, R): over square rings; entry i sums the pixels whose larger distance to the centre, down or
-            across, is i.
-        annuli: float64 (N, Q): over circular rings; entry i sums the pixels whose distance to the centre rounds to i.
-        moments: float64 (N, 15): of y^p x^q times the map, (p, q) as in `MOMENTS`; y and x in pixels from the centre,
-            down and to the right. Entry 0 is the mass.
-        shares: float32 (N, h, w): the part of each map's own mass that lies in each block; see `block_edges`.
-        squares: float32 (N, h, w): sum of the squared map in each block, over the square of the map's mass.
+        rings: float64 (N, R): sums over square rings. Entry i sums the pixels whose larger distance to the centre, down
+            or across, is i.
+        annuli: float64 (N, Q): sums over circular rings. Entry i sums the pixels whose distance to the centre rounds
+            to i.
+        moments: float64 (N, 15): sums of y^p x^q times the map, with (p, q) as in `MOMENTS`; y and x are in pixels from
+            the centre, down and to the right. Entry 0 is the mass.
+        shares: float32 (N, h, w): share of each map's mass that lies in each block; see `block_edges`.
+        squares: float32 (N, h, w): sum of the squared map in each block, divided by the square of the map's mass.
     """
 
     rings: np.ndarray
@@ -59,16 +60,16 @@ class MapSums:
         return self.moments[:, 0]
 
     def as_arrays(self, prefix: str = "") -> dict[str, np.ndarray]:
-        """The fields by their name, as they stand in files."""
+        """The fields by name, as they are stored in files."""
         return {prefix + field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str = "") -> "MapSums":
-        """What `as_arrays` wrote; KeyError if a field is missing."""
+        """The inverse of `as_arrays`; KeyError if a field is missing."""
         return cls(**{field.name: arrays[prefix + field.name] for field in fields(cls)})
 
     def of_each(self) -> list["MapSums"]:
-        """The sums of each map by itself."""
+        """The sums of each map separately."""
         return [MapSums(*(getattr(self, field.name)[i : i + 1] for field in fields(self))) for i in range(len(self))]
 
 
@@ -77,7 +78,7 @@ def map_sums(contribution: np.ndarray, centre: Centre | None = None) -> MapSums:
 
     Args:
         contribution: (H, W), finite.
-        centre: Pixel (down, across) around which is summed; (H // 2, W // 2) if None.
+        centre: Pixel (down, across) around which to sum; (H // 2, W // 2) if None.
     """
     values = np.asarray(contribution, dtype=np.float64)
     centre = centre or (values.shape[0] // 2, values.shape[1] // 2)
@@ -101,7 +102,7 @@ def _block_sums(values: np.ndarray) -> np.ndarray:
 
 
 def stack_sums(sums: Sequence[MapSums]) -> MapSums:
-    """Sums of several maps in one, in their order; at least one."""
+    """Combine the sums of at least one map into one object, in their order."""
     return MapSums(*(np.concatenate([getattr(one, field.name) for one in sums]) for field in fields(MapSums)))
 
 
@@ -120,6 +121,6 @@ def annulus_index(shape: tuple[int, int], centre: Centre) -> np.ndarray:
 
 
 def block_edges(length: int) -> np.ndarray:
-    """Where blocks begin along a side of `length` pixels, and `length`: at most `MAX_BLOCKS`, the last may be short."""
+    """Starts of the blocks along a side, then `length`; at most `MAX_BLOCKS` blocks, the last may be shorter."""
     step = -(-length // MAX_BLOCKS)
     return np.append(np.arange(0, length, step), length)

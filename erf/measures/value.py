@@ -8,9 +8,9 @@ __all__ = ["Value"]
 
 
 class Value(float):
-    """A number and its interval over images: computes like any float, and its `repr` shows both.
+    """A number with its confidence interval over images. It computes like any float, and its `repr` shows both.
 
-    The number is NaN if it is not defined, and both ends are NaN if there is no interval.
+    The number is NaN if it is not defined. Both ends are NaN if there is no interval.
 
     Attributes:
         low, high: Ends of the 95% interval over images.
@@ -31,7 +31,7 @@ class Value(float):
 
     @classmethod
     def of(cls, resampled: Resampled, unit: str = "") -> "Value":
-        """The value of a measure that is a single number."""
+        """The `Value` of a measure that is a single number."""
         low, high = resampled.interval()
         return cls(float(resampled.estimate), float(low), float(high), unit)
 

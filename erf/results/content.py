@@ -1,6 +1,6 @@
-"""What the JSON of a receptive field holds, as types; `result.schema.json` is generated from them.
+"""Types of the JSON of a receptive field, from which `result.schema.json` is generated.
 
-The `.npz` holds the same without `results`, and with the network's `name`.
+The `.npz` holds the same content without `results`, but with the network's `name`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class _Asked(TypedDict, total=False):
 
 
 class FieldIdentity(_Asked):
-    """What determines a result, whatever the device and the batch size."""
+    """What determines a result, regardless of the device and the batch size."""
 
     model: str
     weights: WeightsIdentity
@@ -60,7 +60,7 @@ class FieldIdentity(_Asked):
 
 
 class PrecisionLoss(TypedDict):
-    """How far a map in a reduced precision is from that in float32."""
+    """How much a map in a reduced precision differs from that in float32."""
 
     relative_l2: Annotated[
         float | None,
@@ -72,13 +72,13 @@ class PrecisionLoss(TypedDict):
 
 
 class PrecisionDifference(PrecisionLoss):
-    """What a reduced precision changes of the first image's map."""
+    """How much a reduced precision changes the map of the first image."""
 
     image: str
 
 
 class FieldImages(TypedDict):
-    """The images that were differentiated on, and how they were made ready."""
+    """The images whose maps were computed, and how they were preprocessed."""
 
     name: str
     images_found: Count
@@ -99,7 +99,7 @@ class SkippedImage(TypedDict):
 
 
 class Unit(TypedDict):
-    """Which units of the feature map were asked."""
+    """Which units of the feature map were measured."""
 
     feature_map: Annotated[PixelPair, Keywords(description="height and width of the feature map")]
     indices: Annotated[Sequence[PixelPair], Keywords(minItems=1, description="of the units, down and across")]
@@ -108,7 +108,7 @@ class Unit(TypedDict):
 
 
 class TheoreticalExtent(TypedDict):
-    """What a unit can see at most."""
+    """The largest region that a unit can see."""
 
     side_px: PixelPair | None
     stride_px: Annotated[
@@ -128,7 +128,7 @@ class TheoreticalExtent(TypedDict):
 
 
 class LayerTaken(TypedDict):
-    """What was taken for the layer that was asked."""
+    """The map that was taken for the requested layer."""
 
     module: Annotated[str, Keywords(description="name of the submodule whose map it is")]
     layout: Annotated[
@@ -147,7 +147,7 @@ class FieldUnits(TypedDict):
 
 
 class FieldForm(TypedDict):
-    """Which form of the network was run."""
+    """In which form the network was run."""
 
     form: Annotated[
         Literal["lean", "plain"] | None,
@@ -160,7 +160,7 @@ class FieldForm(TypedDict):
 
 
 class Stopping(TypedDict):
-    """How a run ended that was to measure as many images as are needed."""
+    """How a run ended that was to use only as many images as needed."""
 
     until: Annotated[float, Keywords(description="share of the side that holds half of the contribution")]
     interval_width: Annotated[
@@ -175,7 +175,7 @@ class _Stopped(TypedDict, total=False):
 
 
 class FieldMaking(RunHead, FieldUnits, FieldForm, Computation, _Stopped):
-    """What made a map, without its identity."""
+    """How a map was made, without its identity."""
 
     config: Annotated[Mapping[str, Any], Keywords(description="all options of the command")]
     seed: int
@@ -193,13 +193,13 @@ class FieldMaking(RunHead, FieldUnits, FieldForm, Computation, _Stopped):
 
 
 class FieldProvenance(FieldMaking):
-    """What made a map."""
+    """How a map was made."""
 
     identity: FieldIdentity
 
 
 class FieldResult(FieldProvenance):
-    """The whole file."""
+    """The content of the whole file."""
 
     results: FieldMeasures
 

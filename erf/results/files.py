@@ -1,16 +1,17 @@
-"""Results on disk: the `.npz`, from which everything can be computed without the network, and its `.json`.
+"""Results on disk: the `.npz`, from which everything can be computed without the network, and the `.json` beside it.
 
 `.npz` of a finished run:
     contribution   float64 (H, W): mean over images of the rectified, colour-summed gradient, unscaled
-    provenance     text: the JSON without its `results`, so that the file alone says what made it
-    image_names    text (N,): the images that went in, relative to their folder
+    provenance     text: the JSON without its `results`, so that the file alone documents its origin
+    image_names    text (N,): the images that were used, relative to their folder
     image_rings    float64 (N, R), image_annuli float64 (N, Q), image_moments float64 (N, 15): sums of each image's map
                    over square and circular rings around the centre, and its moments; exact (`MapSums`)
-    image_shares   float32 (N, h, w): the part of each image's map that lies in each of at most 128 × 128 blocks
-    image_squares  float32 (N, h, w): sum of the squared map in each block, over the square of the map's sum
+    image_shares   float32 (N, h, w): share of each image's map that lies in each of at most 128 × 128 blocks
+    image_squares  float32 (N, h, w): sum of the squared map in each block, divided by the square of the map's sum
 
-From the sums every measure follows for any other choice of the same images, so intervals need neither the network nor
-all the maps. Files of schema 1 have rings alone of the `image_` arrays: they are read, and measured without intervals.
+All measures of any other selection of the same images follow from the sums, so intervals need neither the network nor
+all the maps. Of the `image_` arrays, files of schema 1 have only the rings. They can be read, and are measured without
+intervals.
 """
 
 import json
@@ -51,9 +52,9 @@ __all__ = [
 ]
 
 _BESIDE = (".json", ".pdf", ".png", ".svg")
-"""Endings of the files that lie next to a result's `.npz`."""
+"""Suffixes of the files that lie next to a result's `.npz`."""
 _PART = re.compile(r"\.(?:maps(?=\.npz$)|(?:maps|overlay)(?=\.(?:pdf|png|svg)$))")
-"""The part of a file's name that marks the maps of single images and their sheets."""
+"""The part of a file name that marks maps of single images and their sheets."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class ErfResult:
         provenance: How it was made: weights, images, configuration, versions.
         sums: Sums of each image's map, in the order of `image_names`; None for files of schema 1.
         image_names: Names of the images in the mean; empty for files of schema 1.
-        maps: Maps of the single images, where they were kept and loaded.
+        maps: Maps of the single images, if they were kept and loaded.
     """
 
     name: str
@@ -81,7 +82,7 @@ class ErfResult:
 
     @property
     def weights_label(self) -> str:
-        """'RANDOM WEIGHTS (seed 0)', 'weights replknet31b.in1k' or the like."""
+        """Such as 'RANDOM WEIGHTS (seed 0)' or 'weights replknet31b.in1k'."""
         return self.provenance["weights"]["label"]
 
     @property
@@ -90,7 +91,7 @@ class ErfResult:
 
     @property
     def of_before_after(self) -> bool:
-        """Whether it was made by a run with `--before-after`, of a network before or after its training."""
+        """Whether a run with `--before-after` made it, from a network before or after its training."""
         return bool(self.provenance.get("config", {}).get("before_after", False))
 
     @property
@@ -105,7 +106,7 @@ class ErfResult:
 
     @property
     def layer(self) -> str:
-        """The layer that was asked for, and the module that was taken: 'last (stages.3)'."""
+        """The requested layer and the module that was taken for it, such as 'last (stages.3)'."""
         asked, taken = str(self.provenance["layer"]), self.provenance.get("layer_taken")
         if taken is None:  # an older result
             return asked
@@ -117,17 +118,17 @@ class ErfResult:
 
     @property
     def theoretical_side(self) -> float | None:
-        """Root of the area of the theoretical field in pixels; None if it has no bound or is not known."""
+        """Square root of the area of the theoretical field in pixels; None if the field has no bound or is unknown."""
         sides = self.provenance.get("theoretical_field", {}).get("side_px")
         return math.sqrt(sides[0] * sides[1]) if sides else None
 
     @cached_property
     def measured(self) -> Measured:
-        """All measures, with what is needed for intervals where the sums of each image are there."""
+        """All measures, with their intervals if the sums of each image are available."""
         return measure(self.contribution, self.sums, centre=self.centre, theoretical_side=self.theoretical_side)
 
     def side(self, share: float = 0.5) -> Value:
-        """As `Measured.side`: pixels that hold a share of the contribution."""
+        """As `Measured.side`: side in pixels of the square that holds a share of the contribution."""
         return self.measured.side(share)
 
     def area(self, share: float = 0.5) -> Value:
@@ -148,14 +149,14 @@ class ErfResult:
         return sorted({*super().__dir__(), *SINGLE})
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write the map and its measures, as the command line does, and the maps of single images if it has them.
+        """Write the map and its measures, as the command line does, and the maps of single images if there are any.
 
         Args:
             path: Path of the `.npz`, next to which the `.json` is written; or a folder for files named after the
                 result.
 
-        Returns: The files.
-        Raises: UserError as `check_result`, or if it cannot be written.
+        Returns: The files written.
+        Raises: UserError as `check_result`, or if a file cannot be written.
         """
         path = Path(path)
         npz = path if path.suffix == ".npz" else result_files(path, self.name, ())[0]
@@ -186,7 +187,7 @@ class ErfResult:
 
 
 def save_result(result: ErfResult, path: Path) -> None:
-    """Write the `.npz`, whole or not at all."""
+    """Write the `.npz` atomically."""
     sums: dict[str, Any] = result.sums.as_arrays("image_") if result.sums else {}
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(
@@ -199,12 +200,12 @@ def save_result(result: ErfResult, path: Path) -> None:
 
 
 def find_results(paths: Iterable[str | Path]) -> list[Path]:
-    """The `.npz` that files and folders stand for, in the order given.
+    """The `.npz` files that the given files and folders refer to, in the given order.
 
-    A `.json`, a picture or a `.maps.npz` stands for the `.npz` next to it, and a folder for all results in it, or in
-    its folder `erf`.
+    A `.json`, a picture or a `.maps.npz` refers to the `.npz` next to it. A folder refers to all results in it, or in
+    its subfolder `erf`.
 
-    Raises: UserError if a folder holds none, or the `.npz` next to a file is missing.
+    Raises: UserError if a folder contains no results, or the `.npz` next to a file is missing.
     """
     found: list[Path] = []
     for given in map(Path, paths):
@@ -225,15 +226,15 @@ def find_results(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def results_in(folder: Path) -> list[Path]:
-    """The finished results in a folder, by the names of their files."""
+    """The finished results in a folder, sorted by file name."""
     others = (".partial.npz", MAPS_SUFFIX)
     return [path for path in list_visible(folder, "*.npz") if not path.name.endswith(others)]
 
 
 def random_above(results: Sequence[ErfResult]) -> list[ErfResult]:
-    """The results with those of random weights first among those of the same network, as a run measures them.
+    """The results, with those of random weights before the others of the same network, in the order of a run.
 
-    A shell lists the files of a run in the order of their names, in which `pretrained` comes before `random`.
+    A shell lists the files of a run by name, so that `pretrained` comes before `random`.
     """
     networks = [result.provenance.get("identity", {}).get("model", result.name) for result in results]
     first = {network: networks.index(network) for network in networks}
@@ -246,9 +247,9 @@ def load_result(path: str | Path, *, maps: bool = False) -> ErfResult:
 
     Args:
         path: The file.
-        maps: Whether the maps of single images are read, too, from the `.maps.npz` next to it.
+        maps: Whether to read the maps of single images, too, from the `.maps.npz` next to it.
 
-    Raises: UserError if a file is missing, damaged, or no result of this tool.
+    Raises: UserError if a file is missing, damaged, or not a result of this tool.
     """
     path = Path(path)
     try:
@@ -294,7 +295,7 @@ def check_result(result: ErfResult) -> None:
 
 
 def save_measures(result: ErfResult, path: Path) -> FieldResult:
-    """Measure a result and write its `.json`; returns what was written.
+    """Measure a result and write its `.json`. Returns the content of that file.
 
     Raises: UserError as `check_result`.
     """
@@ -309,10 +310,10 @@ def save_measures(result: ErfResult, path: Path) -> FieldResult:
 
 
 def result_files(folder: Path, name: str, formats: Sequence[str], sheets: Sequence[str] = ()) -> list[Path]:
-    """What a run writes for one network: map, measures, pictures; with sheets also the maps of single images.
+    """The files that a run writes for one network: map, measures and pictures; with sheets, also maps of single images.
 
     Args:
-        sheets: Of 'maps' and 'overlay'.
+        sheets: Which sheets are drawn: 'maps', 'overlay'.
     """
     pictures = [*formats, *(f"{sheet}.{suffix}" for sheet in sheets for suffix in formats)]
     files = [folder / f"{file_stem(name)}.{suffix}" for suffix in ("npz", "json", *pictures)]
@@ -320,14 +321,14 @@ def result_files(folder: Path, name: str, formats: Sequence[str], sheets: Sequen
 
 
 def manifest_file(folder: Path, name: str) -> Path:
-    """The table of the images that a run was given: their names, SHA-256, size, and whether they went in."""
+    """The table of the images of a run: their names, SHA-256 and size, and whether they were used."""
     return folder / f"{file_stem(name)}.images.csv"
 
 
 def finished_identity(stem: Path) -> dict[str, Any] | None:
-    """What made the finished result of this file stem; None if there is none. Both files must be there.
+    """The identity of the finished result with this file stem; None unless both of its files exist.
 
-    Raises: UserError if they are no result of this tool, or not of the same run.
+    Raises: UserError if they are not a result of this tool, or not from the same run.
     """
     npz_path, json_path = (stem.with_name(stem.name + suffix) for suffix in (".npz", ".json"))
     if not npz_path.exists() or not json_path.exists():

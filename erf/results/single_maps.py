@@ -1,10 +1,10 @@
 """The maps of single images, saved on request in `<name>.maps.npz` next to a result.
 
-maps           float16 (N, H, W): each image's map over its own maximum, so from 0 to 1
-maxima         float64 (N,): the maxima that the maps were divided by; a map times its maximum is unscaled
-image_names    text (N,): of the images, as in the result
-photographs    uint8 (N, h, w, 3): the images as small pictures, at most 384 pixels high and wide
-identity       text: the result's `identity` as JSON, so that maps of another run are not taken for these
+maps           float16 (N, H, W): each image's map divided by its maximum, so from 0 to 1
+maxima         float64 (N,): the maxima by which the maps were divided; a map times its maximum is unscaled
+image_names    text (N,): names of the images, as in the result
+photographs    uint8 (N, h, w, 3): thumbnails of the images, at most 384 pixels high and wide
+identity       text: the result's `identity` as JSON, so that maps of another run are not mistaken for these
 """
 
 import json
@@ -28,7 +28,7 @@ class SingleMaps:
     """Maps of N images.
 
     Attributes:
-        maps: float16 (N, H, W), each over its maximum.
+        maps: float16 (N, H, W), each divided by its maximum.
         maxima: float64 (N,).
         names: Names of the images.
         photographs: uint8 (N, h, w, 3).
@@ -41,18 +41,18 @@ class SingleMaps:
 
 
 def scaled_half(contribution: np.ndarray) -> tuple[np.ndarray, float]:
-    """A map (H, W) over its maximum as float16, and the maximum; a map of zeros stays as it is."""
+    """A map (H, W) divided by its maximum as float16, and the maximum; a map of zeros stays as it is."""
     largest = float(contribution.max())
     return (contribution / (largest or 1.0)).astype(np.float16), largest
 
 
 def maps_file(folder: Path, name: str) -> Path:
-    """Where the maps of a result lie."""
+    """Path of the file with a result's maps of single images."""
     return folder / f"{file_stem(name)}{MAPS_SUFFIX}"
 
 
 def save_maps(kept: SingleMaps, path: Path, identity: Mapping[str, Any]) -> None:
-    """Write the maps, whole or not at all."""
+    """Write the maps atomically."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -65,9 +65,9 @@ def save_maps(kept: SingleMaps, path: Path, identity: Mapping[str, Any]) -> None
 
 
 def load_maps(path: Path, identity: Mapping[str, Any]) -> SingleMaps:
-    """Read the maps of the result with an identity.
+    """Read the maps of the result with this identity.
 
-    Raises: UserError if the file is missing or damaged, or of another run.
+    Raises: UserError if the file is missing, damaged, or from another run.
     """
     try:
         arrays = read_arrays(path)

@@ -1,4 +1,4 @@
-"""Measures of several receptive fields side by side: text, CSV, LaTeX, and the paired differences between them."""
+"""Tables of the measures of several receptive fields: text, CSV, LaTeX, and the paired differences between them."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ __all__ = [
 Row = dict[str, Any]
 Columns = tuple[tuple[str, float | None, str, Form], ...]
 _PERCENT = Form(1, factor=100, unit="%")
-# the columns of tables for readers: measure, threshold or None, heading, format of the number
+# the columns of printed tables: measure, threshold or None, heading, format of the number
 COLUMNS: Columns = (
     ("mass_area_ratio", 0.5, "50% of mass", _PERCENT),
     ("mass_area_ratio", 0.9, "90% of mass", _PERCENT),
@@ -54,7 +54,7 @@ _USUAL_IN_LATEX: Columns = (
     ("area_ratio", 0.5, "published (%)", Form(1, factor=100)),
     ("mass_area_ratio", 0.5, "mass (%)", Form(1, factor=100)),
 )
-"""The two area ratios at 50%, which fit a column of 8.5 cm in footnotesize beside a name with its weights."""
+"""The two area ratios at 50%. Beside a name with its weights, they fit a column of 8.5 cm in footnotesize."""
 ALL_IN_LATEX: Columns = (*_PUBLISHED_IN_LATEX, *COLUMNS)
 PUBLISHED_COLUMNS: Columns = tuple(
     ("area_ratio", t, f"t = {t:.0%}", Form(2, factor=100, unit="%")) for t in LOG_THRESHOLDS
@@ -68,7 +68,7 @@ _MASS_TITLE = (
 
 
 class Shown(NamedTuple):
-    """A measure as tables show it; `value` is None where it is not defined, `interval` empty where there is none."""
+    """A measure as shown in tables. `value` is None if it is not defined; `interval` is empty if there is none."""
 
     value: float | None
     text: str
@@ -76,10 +76,11 @@ class Shown(NamedTuple):
 
 
 def read_columns(words: Sequence[str]) -> Columns:
-    """Columns of a table from words such as 'rms_radius_px' and 'mass_area_ratio@0.5'; 'all' for every usual one,
-    no words for the two that fit a column of a paper.
+    """Parse the columns of a table from words such as 'rms_radius_px' and 'mass_area_ratio@0.5'.
 
-    Raises: UserError for what is no measure, or not one of its thresholds.
+    'all' stands for all usual columns, and no words for the two that fit a column of a paper.
+
+    Raises: UserError for a word that is not a measure, or a threshold that the measure does not have.
     """
     if list(words) == ["all"]:
         return ALL_IN_LATEX
@@ -99,7 +100,7 @@ def read_columns(words: Sequence[str]) -> Columns:
 
 
 def _column(name: str, threshold: float | None) -> tuple[str, float | None, str, Form]:
-    """The column of a measure: the one of the usual tables, or else one with the measure's own name."""
+    """The column of a measure: the usual one if there is one, otherwise one headed by the measure's own name."""
     for column in (*_PUBLISHED_IN_LATEX, *COLUMNS):
         if column[:2] == (name, threshold):
             return column
@@ -112,12 +113,12 @@ def write_tables(results: Sequence[ErfResult], stem: Path, *, tex_columns: Colum
     """Write the tables of at least two results; returns the files.
 
     Args:
-        results: What was measured.
-        stem: Stem of the files' names.
-        tex_columns: Measures in the table for LaTeX, as `read_columns` makes them; None for the usual ones.
+        results: The measured results.
+        stem: Stem of the file names.
+        tex_columns: Measures in the LaTeX table, as returned by `read_columns`; None for the usual ones.
 
-    Writes `<stem>.csv` (squares), `<stem>-measures.csv` (all measures), `<stem>-differences.csv` (paired, where two
-    results are of the same images), `<stem>.tex`, and `<stem>.json` with all of them.
+    Writes `<stem>.csv` (squares), `<stem>-measures.csv` (all measures), `<stem>-differences.csv` (paired differences,
+    if two results use the same images), `<stem>.tex`, and `<stem>.json` with all of them.
     """
     squares = [row for result in results for row in area_rows(result)]
     measures = [row for result in results for row in measure_rows(result)]
@@ -132,7 +133,7 @@ def write_tables(results: Sequence[ErfResult], stem: Path, *, tex_columns: Colum
     if differences:
         save_csv(differences_csv, differences)
     else:
-        differences_csv.unlink(missing_ok=True)  # of an earlier comparison
+        differences_csv.unlink(missing_ok=True)  # from an earlier comparison
     _save_latex(tex, results, tex_columns or read_columns(()))
     content = {"schema": SCHEMA_VERSION, "models": models, "results": squares, "measures": measures}
     save_json(json_path, content | {"differences": differences})
@@ -140,7 +141,7 @@ def write_tables(results: Sequence[ErfResult], stem: Path, *, tex_columns: Colum
 
 
 def comparison_files(folder: Path, formats: Sequence[str]) -> list[Path]:
-    """The further files of a run with several results; `-differences.csv` only if two are of the same images."""
+    """The additional files of a run with several results; `-differences.csv` only if two use the same images."""
     pictures = [folder / f"{name}.{suffix}" for name in ("comparison", "comparison-curves") for suffix in formats]
     return _table_files(folder / "comparison") + pictures
 
@@ -162,13 +163,13 @@ def _head(result: ErfResult) -> Row:
 
 
 def _size_of(result: ErfResult) -> int | str:
-    """Side of a square map, or height and width as `384x128`."""
+    """Side of a square map, or height and width such as `384x128`."""
     height, width = result.contribution.shape
     return height if height == width else f"{height}x{width}"
 
 
 def area_rows(result: ErfResult) -> list[Row]:
-    """Squares to whole pixels, by the published definition and without its logarithm; one row per threshold."""
+    """Squares of whole pixels, by the published definition and without the logarithm, with one row per threshold."""
     families = {
         "log10(score+1)/max": log_area(result.contribution, LOG_THRESHOLDS, centre=result.centre),
         "score": mass_area(result.contribution, MASS_THRESHOLDS, centre=result.centre),
@@ -177,7 +178,7 @@ def area_rows(result: ErfResult) -> list[Row]:
 
 
 def measure_rows(result: ErfResult) -> list[Row]:
-    """Every measure with its interval: one row per measure, or one per threshold of the measure."""
+    """All measures with their intervals: one row per measure, or per threshold of a measure."""
     head, values = _head(result), result.measured.values
     return [
         {**head, **_labels(name, quantity, threshold), **_numbers("value", part)}
@@ -188,7 +189,7 @@ def measure_rows(result: ErfResult) -> list[Row]:
 
 
 def summary(result: ErfResult) -> Row:
-    """What `--json` prints for a result: the network and images, and every measure; undefined numbers are None."""
+    """What `--json` prints for a result: the network, the images and all measures; undefined numbers are None."""
     numbers = ("measure", "threshold", "unit", "value", "low", "high")
     head = {**_head(result), "layer_taken": result.provenance.get("layer_taken")}
     if note := note_on_intervals([result]):
@@ -197,7 +198,7 @@ def summary(result: ErfResult) -> Row:
 
 
 def are_paired(first: ErfResult, second: ErfResult) -> bool:
-    """Whether two results are of the same images, whose sums are known for both."""
+    """Whether two results use the same images, and the sums of these images are available for both."""
     same = first.image_names == second.image_names
     return bool(first.sums and second.sums and same) and (
         first.provenance["data"]["sha256"] == second.provenance["data"]["sha256"]
@@ -231,7 +232,7 @@ def _numbers(name: str, value: Resampled) -> Row:
 
 
 def text_table(results: Sequence[ErfResult]) -> str:
-    """Area ratios by the published definition, then without its logarithm, then the other measures, as text."""
+    """Text table: area ratios by the published definition and without its logarithm, then the other measures."""
 
     def squares(areas: Sequence[SquareArea]) -> list[str]:
         return ["not reached" if a.ratio is None else f"{a.ratio:.2%} {a.side_px:>5}" for a in areas]
@@ -264,12 +265,12 @@ def text_table(results: Sequence[ErfResult]) -> str:
 
 
 def note_on_intervals(results: Sequence[ErfResult]) -> str:
-    """A warning where intervals come from too few images; empty where none is needed."""
+    """A warning if intervals are based on too few images; empty if none is needed."""
     return note_on_few(len(result.sums) for result in results if result.sums)
 
 
 def _off_centre(result: ErfResult) -> str:
-    """Why the square that holds 90% is larger than the theoretical field, where it is; else ''."""
+    """Why the square that holds 90% is larger than the theoretical field, if it is; else ''."""
     ratio = shown_measures(result, (COLUMNS[-1],))[0].value
     theoretical = result.provenance.get("theoretical_field", {})
     side, centred = theoretical.get("side_px"), theoretical.get("centred_side_px")
@@ -282,7 +283,7 @@ def _off_centre(result: ErfResult) -> str:
 
 
 def _name_with_weights(result: ErfResult) -> str:
-    """One name for a network and its weights: with the tag of published ones, or `, RANDOM`; empty for others."""
+    """A single name for a network and its weights: with the tag of published ones, or `, RANDOM`; empty for others."""
     weights, label = result.provenance["weights"], result.weights_label
     architecture = weights["model"].partition(".")[0]
     named = next((name for name in (weights["model"], architecture) if f"{result.name}.".startswith(f"{name}.")), None)
@@ -309,7 +310,7 @@ def _save_latex(path: Path, results: Sequence[ErfResult], columns: Columns) -> N
 
 
 def shown_measures(result: ErfResult, columns: Columns = COLUMNS) -> list[Shown]:
-    """Estimate and interval of each of the columns' measures."""
+    """Estimate and interval of the measure of each column."""
     shown = []
     for name, threshold, _, form in columns:
         measured = result.measured.values.get(name)

@@ -1,1 +1,1 @@
-"""Computation of a run: device, memory, ranks, the loop over images, a network's cost; loads torch."""
+"""Computation of a run: device, memory, ranks, the loop over images, the cost of a network. Imports torch."""

@@ -34,16 +34,16 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+    except (RuntimeError, AssertionError) as error:  # torch asserts if it was built without CUDA
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if "Expected one of" in reason:  # after these come all other devices that PyTorch knows
+        if "Expected one of" in reason:  # the message goes on with all devices that PyTorch knows
             reason = "PyTorch knows no such device; take cpu, cuda or cuda:1"
         raise UserError(f"--device {name} cannot be used: {reason}") from error
     return device
 
 
 def device_label(device: torch.device) -> str:
-    """For results: the device, with the card's name where it is one."""
+    """Label of a device in results, which includes the name of a GPU."""
     return f"{device}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
 
 

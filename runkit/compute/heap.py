@@ -1,7 +1,7 @@
-"""What the C library's heap holds although nobody uses it, and tensors that lie outside of it.
+"""Limit the unused memory that the C library's heap holds, and allocate tensors outside of the heap.
 
-A heap from which nothing goes back to the system (`runkit.compute.memory.keep_freed_memory`) is fast, but large tensors
-of many sizes spread over it until far more of it was touched than is in use at any time.
+A heap that never returns memory to the system (`runkit.compute.memory.keep_freed_memory`) is fast. However, large
+tensors of many sizes fragment it, until it holds far more memory than is in use at any time.
 """
 
 import mmap
@@ -18,25 +18,25 @@ from runkit.compute.memory import is_glibc, return_freed_memory
 __all__ = ["FreedMemory", "bytes_of", "on_own_pages"]
 
 _OWN_PAGES_BYTES = 1 << 23
-"""The heap has room for a smaller tensor, and pages of the system come zeroed, which takes longer."""
+"""Smaller tensors go to the heap: pages from the system come zeroed, which takes longer."""
 _STATM = Path("/proc/self/statm")
 
 
 class FreedMemory:
-    """Keeps what was freed and is still held within a limit, where the C library is glibc on Linux."""
+    """Keeps the freed memory that the heap still holds within a limit, if the C library is glibc on Linux."""
 
     def __init__(self) -> None:
         self._least: int | None = None
 
     def keep_within(self, limit: int, used: int) -> None:
-        """Give free memory back to the system if more than `limit` bytes of it are held.
+        """Return free memory to the system if more than `limit` bytes of it are held.
 
-        What is held is what the process has beyond `used`, compared with the least that this ever was; the first call
-        gives back what there is.
+        The memory held is estimated as the memory of the process beyond `used`, compared with the smallest value that
+        this has had. The first call always returns free memory.
 
         Args:
-            limit: In bytes.
-            used: Bytes of the tensors that are in use, of those that come and go between two calls.
+            limit: Limit in bytes.
+            used: Bytes of the tensors in use, counting those that are created or released between calls.
         """
         if not _STATM.exists():
             return
@@ -52,7 +52,7 @@ def _resident_bytes() -> int:
 
 
 def bytes_of(tree: Any) -> int:
-    """Memory behind the tensors in nested tuples, lists and dictionaries, that of several views counted once."""
+    """Memory behind the tensors in nested tuples, lists and dictionaries; memory that views share counts once."""
     return sum({x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in _tensors(tree)}.values())
 
 
@@ -67,14 +67,14 @@ def _tensors(tree: Any) -> Iterable[Tensor]:
 
 
 def on_own_pages(count: int, dtype: torch.dtype) -> Tensor:
-    """Uninitialised tensor (count,) on a CPU that goes back to the system as soon as it is no longer used.
+    """Uninitialised CPU tensor (count,) whose memory returns to the system as soon as it is no longer used.
 
-    It lies outside of the C library's heap, whose free memory it would cut into pieces that later tensors do not fit
-    into. Where the C library is not glibc, or the tensor is small, it is an ordinary tensor.
+    It lies outside of the C library's heap, which it would otherwise fragment so that later tensors find no room. If
+    the C library is not glibc, or the tensor is small, it is an ordinary tensor.
     """
     size = count * dtype.itemsize
     if size < _OWN_PAGES_BYTES or not is_glibc():
         return torch.empty(count, dtype=dtype)
-    # not in huge pages: where memory is scattered the system moves others about to make one, which takes longer
+    # not in huge pages: if memory is fragmented, the system moves other pages to make one, which takes longer
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return torch.frombuffer(pages, dtype=dtype)

@@ -1,6 +1,6 @@
 """Memory: how much is available and used, how many images fit, and smaller batches when it runs out.
 
-Also what the C library does with memory that was freed.
+Also controls what the C library does with freed memory.
 """
 
 import ctypes
@@ -32,14 +32,14 @@ __all__ = [
 
 _logger = logging.getLogger(__name__)
 _USABLE = 0.8
-"""Part of the free memory that a batch may take: allocators round up, and other processes live, too."""
+"""Share of the free memory that a batch may take: allocators round up, and other processes need memory, too."""
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
 class Batches:
-    """Processes items in batches; if memory does not suffice, the batch size is halved and the run continues.
+    """Processes items in batches. If memory does not suffice, the batch size is halved and the run continues.
 
     Attributes:
         size: Batch size, at least 1.
@@ -52,7 +52,7 @@ class Batches:
         self.size, self.label = size, label
 
     def run(self, work: Callable[[Sequence[_In]], Sequence[_Out]], items: Sequence[_In]) -> list[_Out]:
-        """Results of `work` for `items`, which it gets in batches.
+        """Apply `work` to `items` in batches, and return the results.
 
         Raises: UserError if memory does not suffice for one item.
         """
@@ -66,7 +66,7 @@ class Batches:
                 if not is_out_of_memory(error):
                     raise
                 reason = (str(error).splitlines() or ["MemoryError"])[0]
-            # outside of the handler, in which the error's traceback would keep the tensors alive
+            # outside of the handler, where the error's traceback would keep the tensors alive
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
             if len(batch) == 1:
@@ -77,7 +77,7 @@ class Batches:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory did not suffice: on CPU PyTorch raises a plain RuntimeError, NumPy and Pillow a MemoryError."""
+    """Whether memory did not suffice. On a CPU, PyTorch raises a plain RuntimeError, NumPy and Pillow a MemoryError."""
     said = ("not enough memory", "can't allocate memory", "DefaultCPUAllocator", "CUDA out of memory")
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in said)
 
@@ -87,12 +87,12 @@ def fitting_batch_size(run_one: Callable[[], object], device: torch.device, *, l
 
     Args:
         run_one: Sends one image through the network.
-        device: Where the network is.
+        device: Device of the network.
         limit: Largest batch size to return; larger ones would not be faster.
     """
     if limit == 1:
         return 1
-    run_one()  # memory that is allocated only once, such as workspaces, does not count as that of an image
+    run_one()  # memory that is allocated only once, such as workspaces, does not belong to an image
     reset_peak_memory(device)
     before = torch.cuda.memory_allocated(device) if device.type == "cuda" else _resident("VmRSS")
     run_one()
@@ -114,7 +114,7 @@ def available_memory(device: torch.device) -> int:
 def _available_on_host() -> int:
     limits = [left for left in (_left_in_cgroup(*names) for names in _CGROUP_FILES) if left is not None]
     kibibytes = _read_field(Path("/proc/meminfo"), "MemAvailable")
-    if kibibytes is None:  # not Linux: all there is
+    if kibibytes is None:  # not Linux: take all memory
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     else:
         limits.append(kibibytes * 1024)
@@ -125,18 +125,18 @@ _CGROUP_FILES = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-"""Limit and use of a container's memory, in bytes, in the two versions of control groups."""
+"""Files with the limit and use of a container's memory, in bytes, for both versions of control groups."""
 
 
 def _left_in_cgroup(limit: str, used: str) -> int | None:
     try:
         return int(Path(limit).read_text()) - int(Path(used).read_text())
-    except (OSError, ValueError):  # no such file, or the word "max"
+    except (OSError, ValueError):  # no such file, or it contains the word "max"
         return None
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Let `peak_memory` count from now; on CPU where the system can (Linux)."""
+    """Restart the measurement of `peak_memory`; on a CPU only if the system supports it (Linux)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     clear = Path("/proc/self/clear_refs")
@@ -145,7 +145,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> PeakMemory:
-    """Most memory in use at a time: `resident_bytes` of this process, `cuda_bytes` of PyTorch's allocator, or None."""
+    """Peak memory: `resident_bytes` of this process, and `cuda_bytes` of PyTorch's allocator or None."""
     resident = _resident("VmHWM")
     if resident is None and sys.platform != "win32":
         import resource
@@ -156,13 +156,13 @@ def peak_memory(device: torch.device) -> PeakMemory:
 
 
 def _resident(field: str) -> int | None:
-    """Memory of this process in bytes: `VmRSS` now, `VmHWM` at most; None where the system does not say."""
+    """Memory of this process in bytes, `VmRSS` (current) or `VmHWM` (peak); None if the system does not report it."""
     kibibytes = _read_field(Path("/proc/self/status"), field)
     return None if kibibytes is None else kibibytes * 1024
 
 
 def _read_field(path: Path, field: str) -> int | None:
-    """The number behind `field:` in one of Linux's files."""
+    """The number after `field:` in one of Linux's files."""
     if not path.exists():
         return None
     lines = (line for line in path.read_text().splitlines() if line.startswith(f"{field}:"))
@@ -171,7 +171,7 @@ def _read_field(path: Path, field: str) -> int | None:
 
 @cache
 def is_glibc() -> bool:
-    """Whether the C library is glibc; asked once, since Python reads its own program file for the answer."""
+    """Whether the C library is glibc. The result is cached, since Python reads its own executable to find out."""
     return platform.libc_ver()[0] == "glibc"
 
 
@@ -179,12 +179,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's <malloc.h>
 
 
 def keep_freed_memory() -> bool:
-    """Give free memory back to the system once, and keep from then on what is freed, for the next large tensor.
+    """Return free memory to the system once. From then on, keep freed memory for the next large tensor.
 
-    glibc otherwise returns every large block at once and gets it back page by page, zeroed: at tensors of tens of
-    megabytes, a tenth of the time of a network on a CPU. Where the C library is another one nothing is done.
+    By default, glibc returns every large block at once and gets it back page by page, zeroed. For tensors of tens of
+    megabytes, this takes a tenth of the time of a network on a CPU. With another C library, nothing is done.
 
-    Returns: Whether the C library is glibc and took the setting.
+    Returns: Whether the C library is glibc and accepted the setting.
     """
     if not is_glibc():
         return False
@@ -194,6 +194,6 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> None:
-    """Give free memory back to the system, if the C library is glibc; the next large tensor gets it page by page."""
+    """Return free memory to the system if the C library is glibc. The next large tensor gets it back page by page."""
     if is_glibc():
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,8 +1,8 @@
-"""Which arithmetic is fast on a device: the rate of a matrix product in each number type, measured once.
+"""Which precision is fast on a device: the rate of matrix products in each number type, measured once.
 
-A processor without bfloat16 instructions emulates them: there a matrix product in bfloat16 takes 10 to 100 times as
-long as in float32. PyTorch says by name which instructions a processor has, but not whether its libraries use them, so
-the products are timed against each other, once in a process, in milliseconds.
+A processor without bfloat16 instructions emulates them: a matrix product in bfloat16 then takes 10 to 100 times as long
+as in float32. PyTorch reports which instructions a processor has, but not whether its libraries use them. The products
+are therefore timed against each other, once per process, which takes milliseconds.
 """
 
 import logging
@@ -18,7 +18,7 @@ AUTO = "auto"
 """The precision that stands for the faster of float32 and bfloat16."""
 
 _SIDE = {"cpu": 256, "cuda": 2048}
-"""Rows and columns of the matrices that are multiplied: as many as a nano network's, on a GPU enough to fill it."""
+"""Side of the matrices that are multiplied: as many rows as in a nano network, or enough to fill a GPU."""
 _MAY_BE_EMULATED = ("bfloat16", "float16")
 _logger = logging.getLogger(__name__)
 
@@ -28,13 +28,13 @@ Rate = Callable[[str, torch.device], float]
 def resolve_precision(precision: str, device: torch.device, *, rate: "Rate | None" = None) -> str:
     """The precision that `precision` stands for on a device.
 
-    A type of half the width that is asked for by name is taken, with a warning where float32 is faster.
+    A type of half the width that is requested by name is always used, with a warning if float32 is faster.
 
     Args:
-        precision: Its name; 'auto' is bfloat16 where the device multiplies faster in it, and float32 elsewhere.
-        rate: Instead of `product_rate`: the rate of products in a type, by its name.
+        precision: Its name. 'auto' means bfloat16 if the device multiplies faster in it, and float32 otherwise.
+        rate: Replaces `product_rate`: returns the rate of products in a type, given by name.
 
-    Returns: `precision` itself, or of 'auto' 'float32' or 'bfloat16'.
+    Returns: `precision` itself; for 'auto', 'float32' or 'bfloat16'.
     """
     rate = rate or product_rate
     if precision == AUTO:
@@ -59,7 +59,7 @@ def _is_faster(precision: str, device: torch.device, rate: Rate) -> bool:
 
 
 def _can_be_timed(precision: str, device: torch.device) -> bool:
-    """Whether a device has a type at all, and its products end when a clock can tell."""
+    """Whether a device supports a type, and the duration of products can be measured on it."""
     if precision == "bfloat16" and device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type in _SIDE
@@ -67,12 +67,12 @@ def _can_be_timed(precision: str, device: torch.device) -> bool:
 
 @lru_cache
 def product_rate(precision: str, device: torch.device) -> float:
-    """Floating-point operations per second of a matrix product on a device, 2 n³ of n × n matrices.
+    """Floating-point operations per second of a matrix product on a device, counting 2 n³ for n × n matrices.
 
-    The fastest of three products, after one that warms up, with the threads that PyTorch has at the first call.
+    It is the rate of the fastest of three products after a warm-up, with PyTorch's number of threads at the first call.
 
     Args:
-        precision: Name of a type of PyTorch.
+        precision: Name of a PyTorch data type.
         device: A CPU or a CUDA device.
     """
     side = _SIDE[device.type]

@@ -1,4 +1,4 @@
-"""The cost of a network before it runs on many images: counted multiplications, time and memory of a short run."""
+"""The cost of a network before it runs on many images: counted multiplications, and time and memory of a short run."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +18,10 @@ class Probe:
     """One short run.
 
     Attributes:
-        macs: Multiply-accumulates of the forward pass, of all images together.
+        macs: Multiply-accumulate operations of the forward pass, for all images together.
         pixels: Number of pixels of all images together.
-        seconds: Duration of the whole run, such as forward and backward.
-        peak_bytes: Most memory in use: of the process, on CUDA of the device; None where the system does not say.
+        seconds: Duration of the whole run, for example of forward and backward pass.
+        peak_bytes: Peak memory of the process, or of the device on CUDA; None if the system does not report it.
     """
 
     macs: int
@@ -31,10 +31,10 @@ class Probe:
 
 
 def count_macs(forward: Callable[[], object]) -> int:
-    """Multiply-accumulates of convolutions and matrix products, taps on padding included, as PyTorch counts them.
+    """Multiply-accumulate operations of convolutions and matrix products as PyTorch counts them, including padding.
 
     Args:
-        forward: A forward pass that makes its own input; no numbers are computed, and no memory is taken.
+        forward: A forward pass that creates its own input. No numbers are computed, and no memory is allocated.
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports Triton
 
@@ -45,10 +45,10 @@ def count_macs(forward: Callable[[], object]) -> int:
 
 
 def probe(run: Callable[[], object], device: torch.device, *, macs: int, pixels: int) -> Probe:
-    """Time and memory of `run`, the better of two, after one that is not counted.
+    """Time and memory of `run`: the better of two runs after a warm-up.
 
     Args:
-        macs, pixels: What `run` works on, for the record.
+        macs, pixels: Size of the work of `run`, stored in the result.
     """
 
     def seconds() -> float:
@@ -66,10 +66,11 @@ def probe(run: Callable[[], object], device: torch.device, *, macs: int, pixels:
 
 
 def extrapolate(probes: Sequence[Probe], *, macs: int, pixels: int) -> Probe:
-    """What another run would take, on the straight line through the last two probes.
+    """Estimate another run by linear extrapolation from the last two probes.
 
-    Time runs with the multiplications, memory with the pixels. A single probe's time is scaled and its memory taken; so
-    are those of the last one where the line does not rise.
+    Time is extrapolated over the number of multiplications, memory over the number of pixels. If there is a single
+    probe, its time is scaled and its memory is used as it is. The same is done with the last probe if the line does not
+    rise.
     """
     small, large = probes[-2:] if len(probes) > 1 else (probes[0], probes[0])
     seconds, peak = large.seconds * macs / large.macs, large.peak_bytes

@@ -13,7 +13,7 @@ __all__ = ["describe_computation"]
 
 
 def describe_computation(loop: Loop, device: torch.device) -> Computation:
-    """Device, ranks, threads, batch size, and the most memory in use since the computation began."""
+    """Device, ranks, threads, batch size, and peak memory since the computation began."""
     return {
         "device": device_label(device),
         "ranks": loop.world.size,

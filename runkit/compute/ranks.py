@@ -1,10 +1,10 @@
-"""One process or many: the ranks that `torchrun` starts share the images of a run, and rank 0 prints and writes.
+"""One process or many: the ranks started by `torchrun` share the images of a run, and rank 0 prints and writes.
 
-Every rank runs the same program on its share of each round of images; what the ranks found comes to rank 0 in the order
-of the images, so a result does not depend on how many ranks there are, nor does the progress that is saved. A single
-process is the world of size 1: it talks to nobody and needs no `torch.distributed`.
+Every rank runs the same program on its share of each round of images. The results of the ranks are collected on rank 0
+in the order of the images, so neither the result of a run nor its saved progress depends on the number of ranks. A
+single process is a world of size 1. It does not communicate and does not need `torch.distributed`.
 
-gloo carries the results between CPUs, NCCL between CUDA devices.
+The backend for results is gloo between CPUs and NCCL between CUDA devices.
 """
 
 import os
@@ -23,7 +23,7 @@ from runkit import RunStopped, UserError, list_differences
 __all__ = ["World", "count_cores", "joined_world"]
 
 _PATIENCE = timedelta(minutes=30)
-"""How long a rank waits for another before it gives up: longer than any batch or download."""
+"""How long a rank waits for another before it gives up. It is longer than any batch or download takes."""
 
 _T = TypeVar("_T")
 
@@ -36,10 +36,11 @@ class World:
         rank: Rank of this process, from 0.
         size: Number of processes.
 
-    Each method but `share` must be called by all ranks alike. An error that `work` raises on one rank is raised on all,
-    so that the ranks stay in step: on the others as the same `UserError`, or a RuntimeError that names the rank.
+    Every method except `share` must be called by all ranks alike. An error that `work` raises on one rank is raised on
+    all ranks, so that they stay in step. The other ranks raise the same `UserError`, or a RuntimeError that names the
+    rank.
 
-    Raises (each method): RunStopped if another rank is no more.
+    Raises (each method): RunStopped if another rank no longer exists.
     """
 
     rank: int = 0
@@ -51,11 +52,11 @@ class World:
         return self.rank == 0
 
     def share(self, items: Sequence[_T]) -> Sequence[_T]:
-        """This rank's part of `items`: shares are contiguous, in the order of the ranks, and even."""
+        """This rank's part of `items`. Parts are contiguous, in the order of the ranks, and of nearly equal size."""
         return items[len(items) * self.rank // self.size : len(items) * (self.rank + 1) // self.size]
 
     def together(self, work: Callable[[], _T]) -> _T:
-        """What `work` gives on this rank, once it has succeeded on all."""
+        """Call `work` on every rank, and return this rank's result once all of them have succeeded."""
         if self.size == 1:
             return work()
         error: Exception | None = None
@@ -74,7 +75,7 @@ class World:
         return result
 
     def on_main(self, work: Callable[[], _T]) -> _T:
-        """What `work` gives on rank 0, the only one to do it, on every rank."""
+        """Call `work` on rank 0 only, and return its result on every rank."""
         result = self.only_main(work)
         if self.size == 1:
             return result  # type: ignore[return-value]
@@ -83,18 +84,18 @@ class World:
         return box[0]
 
     def only_main(self, work: Callable[[], _T]) -> _T | None:
-        """What `work` gives on rank 0, the only one to do it; None on the others, to which nothing is sent."""
+        """Call `work` on rank 0 only. Returns its result on rank 0 and None on the others, to which nothing is sent."""
         return self.together(lambda: work() if self.main else None)
 
     def main_first(self, work: Callable[[], _T]) -> _T:
-        """What `work` gives on this rank; rank 0 does it first, so that the others find what it has fetched."""
+        """Call `work` first on rank 0, then on the others, so that they find what rank 0 has downloaded."""
         if self.size == 1:
             return work()
         first = self.only_main(work)
         return self.together(lambda: first if self.main else work())  # type: ignore[return-value]
 
     def collect(self, work: Callable[[], Sequence[_T]]) -> list[_T]:
-        """On rank 0 the results of all ranks, one behind the other; on the others nothing."""
+        """Call `work` on every rank. Returns the concatenated results on rank 0, and an empty list on the others."""
         part = self.together(work)
         if self.size == 1:
             return list(part)
@@ -103,9 +104,9 @@ class World:
         return [item for one in parts or () for item in one]
 
     def check_same(self, what: Mapping[str, Any]) -> None:
-        """Make sure that all ranks mean the same run.
+        """Check that all ranks have the same run.
 
-        Raises: UserError naming what differs from rank 0: other files lie on that rank's machine.
+        Raises: UserError that names the differences from rank 0, which arise if other files lie on that rank's machine.
         """
         if self.size == 1:
             return
@@ -117,16 +118,16 @@ class World:
     def _talk(self, exchange: Callable[[], _T]) -> _T:
         try:
             return exchange()
-        except RuntimeError as error:  # what both backends raise
+        except RuntimeError as error:  # raised by both backends
             reason = (str(error).splitlines() or [""])[0]
             raise RunStopped(f"rank {self.rank} lost the connection to another rank, which ended ({reason})") from error
 
 
 @contextmanager
 def joined_world(device: torch.device) -> Iterator[World]:
-    """The world of this process while it lasts: that of torchrun's ranks, else a world of size 1.
+    """Context with the world of this process: that of torchrun's ranks, otherwise a world of size 1.
 
-    Ranks on CPU divide the cores of their machine: PyTorch's threads are set to as many for each.
+    Ranks on a CPU divide the cores of their machine: PyTorch's number of threads is set accordingly.
 
     Args:
         device: Device of this rank (see `runkit.compute.device.choose_device`).
@@ -143,14 +144,14 @@ def joined_world(device: torch.device) -> Iterator[World]:
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:
-        # PyTorch 2.6 waits for its threads while it holds the interpreter's lock, which a thread needs that frees the
-        # last tensor it sent: it gets the lock, and is done, while this one sleeps
+        # PyTorch 2.6 waits for its threads while holding the interpreter's lock. A thread that releases the last tensor
+        # that it sent needs this lock. While this process sleeps, that thread gets the lock and finishes.
         time.sleep(0.05)
         dist.destroy_process_group()
 
 
 def count_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""The long loop of both tools: rounds of images over one or many ranks, with progress that survives an interruption."""
+"""The main loop of both tools: rounds of images on one or many ranks, with progress that survives an interruption."""
 
 import logging
 import time
@@ -21,12 +21,12 @@ __all__ = ["Loop", "Packed"]
 
 _logger = logging.getLogger(__name__)
 _LOOKAHEAD = 3
-"""Batches read ahead of the network."""
+"""Number of batches that are read ahead of the network."""
 _MOST_READERS = 8
-"""Threads that read; each takes one item at a time, so that a large batch is read by all of them."""
+"""Maximum number of reading threads. Each takes one item at a time, so that all of them work on a large batch."""
 
 Packed = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
-"""A state as a progress file holds it: arrays, and what goes into its head."""
+"""A state in the form in which a progress file stores it: arrays, and the entries for its head."""
 _Item = TypeVar("_Item")
 _Read = TypeVar("_Read")
 _Outcome = TypeVar("_Outcome")
@@ -34,20 +34,21 @@ _State = TypeVar("_State")
 
 
 class Loop:
-    """The loop of one run: which ranks share it, what it goes on from, where its progress is kept, how it went.
+    """The loop of one run: the ranks that share it, the progress it resumes from, and how it saves its own progress.
 
     Args:
         label: Name of the network, shown next to the progress bar and in messages.
-        batch_size: Images of a rank in a round; None takes that of the saved progress, or what `run` says fits.
+        batch_size: Images of a rank in each round. None takes that of the saved progress, or the number that `run`
+            finds to fit.
         world: The ranks; None for this process alone.
-        saved: Progress to go on from.
+        saved: Progress to resume from.
         keep: Called on rank 0 with the arrays and the head of a progress file: every minute or ten rounds, at the end,
             and when the run is interrupted.
         show: Whether to show a progress bar on stderr, with images per second and time left.
 
     Attributes:
-        batch_size: As given or found; after a run that was short of memory, the size that it ended with on this rank.
-        started: When the loop was made.
+        batch_size: As given or found. After a run that ran short of memory, the size with which it ended on this rank.
+        started: Time at which the loop was created.
         images_per_second: Rate of the last `run`, over all ranks; 0 before it.
     """
 
@@ -71,7 +72,7 @@ class Loop:
 
     @property
     def seconds(self) -> float:
-        """Time since the loop was made, earlier parts of an interrupted run included."""
+        """Time since the loop was created, plus that of earlier parts of an interrupted run."""
         return self._seconds_before + time.perf_counter() - self._clock
 
     def run(
@@ -87,23 +88,23 @@ class Loop:
         fitting: Callable[[], int],
         enough: Callable[[_State], bool] | None = None,
     ) -> _State:
-        """Work on the items in rounds of a batch for each rank, and add up the outcomes in the order of the items.
+        """Process the items in rounds of one batch per rank, and add up the outcomes in the order of the items.
 
         Args:
-            state: What is known after `done` items; never changed, only replaced, so that an interruption finds it
-                whole.
+            state: The state after `done` items. It is replaced, never modified, so that an interruption always finds a
+                complete state.
             items: All items of the run, the same on every rank.
-            done: Items that are dealt with already.
-            read: Loads items; called in threads, ahead of the network.
-            work: Outcomes of what `read` gave, one for each item; gets fewer at a time when memory does not suffice.
-            add: The state after the outcomes of one more round; called on rank 0.
-            pack: A state as the progress file holds it; batch size and seconds are added to its head.
-            fitting: How many items fit at a time, where nothing else decides the batch size; called on rank 0.
-            enough: Whether a state needs no more items, asked before each round on rank 0; None to take all items.
+            done: Number of items that have been processed already.
+            read: Loads items. Called in threads, ahead of the network.
+            work: Returns one outcome for each item from `read`. It gets fewer at a time if memory does not suffice.
+            add: Returns the state after the outcomes of another round. Called on rank 0.
+            pack: Converts a state to the form of the progress file; batch size and seconds are added to its head.
+            fitting: Returns how many items fit at a time, if nothing else determines the batch size. Called on rank 0.
+            enough: Whether a state needs no more items. Called before each round on rank 0. None takes all items.
 
-        Returns: On rank 0 the state after the last item, or the first that is enough; on the others the state they
-            came with.
-        Raises: UserError if memory does not suffice for one item; RunStopped if another rank is no more.
+        Returns: On rank 0, the state after the last item, or the first state that is enough. On the other ranks, the
+            state that they were given.
+        Raises: UserError if memory does not suffice for one item; RunStopped if another rank no longer exists.
         """
         world = self.world
         if self.batch_size is None:
@@ -144,7 +145,7 @@ class Loop:
             self._keep(arrays, {**head, "batch_size": self.batch_size, "seconds": self.seconds})
 
     def _readers(self) -> ThreadPoolExecutor:
-        """Threads, two or as many as this rank has cores."""
+        """Threads that read: one for each core of this rank, but at least two and at most `_MOST_READERS`."""
         cores = count_cores() // self.world.size
         return ThreadPoolExecutor(min(max(cores, 2), _MOST_READERS), thread_name_prefix="read")
 
@@ -153,7 +154,7 @@ class Loop:
         return tqdm(total=total, initial=done, desc=self.label, unit="image", smoothing=0.1, disable=hidden)
 
 
-_Reading = list[Future[Sequence[_Read]]]  # the items of a batch, each on its way
+_Reading = list[Future[Sequence[_Read]]]  # one future for each item of a batch
 
 
 def _work_on(batch: _Reading[_Read], work: Callable[[Sequence[_Read]], Sequence[_Outcome]]) -> Sequence[_Outcome]:
@@ -163,7 +164,7 @@ def _work_on(batch: _Reading[_Read], work: Callable[[Sequence[_Read]], Sequence[
 def _read_ahead(
     pool: ThreadPoolExecutor, read: Callable[[Sequence[_Item]], Sequence[_Read]], shares: Iterable[Sequence[_Item]]
 ) -> Iterator[_Reading[_Read]]:
-    """What `read` gives for the items of each share, in order, while the next ones are on their way."""
+    """Yield what `read` returns for the items of each share, in order, while the next shares are being read."""
     waiting: deque[_Reading[_Read]] = deque()
     for share in shares:
         waiting.append([pool.submit(read, [item]) for item in share])

@@ -1,1 +1,1 @@
-"""Published files: fetched, checked against what is known of them, unpacked."""
+"""Fetch published files, verify them against what is known of them, and unpack them."""

@@ -19,17 +19,17 @@ _BROKEN = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, Valu
 
 
 def unpack_tar(archive: str | Path, folder: str | Path, *, pick: Callable[[Path], Path], max_bytes: int) -> None:
-    """Unpack `archive` (tar, plain or compressed by gzip, bzip2 or xz) so that `folder` appears, complete and checked.
+    """Unpack `archive` (tar, plain or compressed by gzip, bzip2 or xz) so that `folder` appears complete and checked.
 
-    Members pass the `data` filter of `tarfile`; links are refused as well, and hidden files (a leading dot) left out.
-    After an error nothing is left behind; what a killed process leaves, `.<folder>.unpack`, the next one removes. The
-    caller keeps other processes from unpacking into the same folder.
+    Members pass the `data` filter of `tarfile`. In addition, links are refused, and hidden files (a leading dot) are
+    left out. Nothing is left behind after an error. A killed process leaves `.<folder>.unpack` behind, which the next
+    one removes. The caller must keep other processes from unpacking into the same folder.
 
     Args:
         archive: The file.
-        folder: Folder to make; must not exist, or be empty.
+        folder: Folder to create; it must not exist, or be empty.
         pick: Given the unpacked tree, returns the folder in it that becomes `folder`; it may raise UserError.
-        max_bytes: Most bytes that the archive may have without its compression.
+        max_bytes: Maximum size of the uncompressed archive in bytes.
 
     Raises: UserError that names the archive and says what is refused or how the archive is damaged; or as `pick`.
     """
@@ -56,7 +56,7 @@ def unpack_tar(archive: str | Path, folder: str | Path, *, pick: Callable[[Path]
 
 
 def _decompress(archive: Path, plain: Path, max_bytes: int) -> Path:
-    """The archive without its compression, whose checksums are compared on the way; itself if it has none."""
+    """Decompress the archive, which also verifies its checksums. Returns the archive itself if it is not compressed."""
     with archive.open("rb") as file:
         head = file.read(6)
     opener = next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
@@ -74,7 +74,7 @@ def _decompress(archive: Path, plain: Path, max_bytes: int) -> Path:
 def _extract(plain: Path, tree: Path) -> None:
     with tarfile.open(plain, "r:") as tar:
         tar.extractall(tree, filter=_data_only)
-        # `tarfile` mistakes a damaged header for the end; a whole archive ends in at least two blocks of zeros
+        # `tarfile` mistakes a damaged header for the end; a complete archive ends in at least two blocks of zeros
         with plain.open("rb") as file:
             file.seek(tar.offset)
             rest = file.read()

@@ -1,10 +1,10 @@
-"""Downloading one file: complete and verified, or absent; an interrupted transfer continues where it stopped.
+"""Download one file so that it is complete and verified, or absent. An interrupted transfer resumes where it stopped.
 
-pooch's downloader speaks HTTP and writes what comes. pooch by itself starts again after a break, leaves a temporary
-file behind when it is killed, tries again where the server says that there is no such file, and replaces without a word
-a file that has changed. What this module adds is the partial file and when to try again. Beside the destination lie,
-hidden, `.<name>.part` (the bytes so far), `.<name>.part.json` (whose they are) and `.<name>.lock` (held while fetching,
-so that of several processes one fetches and the others find the file).
+pooch's downloader speaks HTTP and writes what arrives. By itself, pooch starts again after an interruption, leaves a
+temporary file behind when it is killed, retries when the server says that there is no such file, and silently replaces
+a file that has changed. This module adds the partial file and the decision when to retry. Three hidden files lie beside
+the destination: `.<name>.part` (the bytes so far), `.<name>.part.json` (what they belong to) and `.<name>.lock`. The
+lock is held while fetching, so that one of several processes fetches the file and the others find it.
 """
 
 import json
@@ -34,28 +34,28 @@ __all__ = ["PATIENCE", "DownloadError", "Patience", "cannot_reach", "download", 
 _logger = logging.getLogger(__name__)
 _HEADERS = {"User-Agent": "replknet-analysis", "Accept-Encoding": "identity"}
 _CHUNK = 1 << 17
-_answers: dict[str, str | None] = {}  # host -> why it cannot be reached, found out once in a process
+_answers: dict[str, str | None] = {}  # host -> why it cannot be reached, determined once per process
 
 
 class DownloadError(UserError):
-    """A file could not be had from the web, or is not the file it should be."""
+    """A file could not be downloaded, or is not the expected file."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a transfer is tried, in seconds and attempts."""
+    """How persistently a transfer is tried, in seconds and numbers of attempts."""
 
-    stall: float = 15.0  # without a byte, after which a connection is given up
-    attempts: int = 5  # in a row that may bring nothing new
-    backoff: float = 1.0  # before the second attempt, doubled before each further one
-    longest_wait: float = 60.0  # that a server may ask for (`Retry-After`)
+    stall: float = 15.0  # without a byte, after which a connection is abandoned
+    attempts: int = 5  # consecutive attempts that may bring nothing new
+    backoff: float = 1.0  # before the second attempt; doubled before each further one
+    longest_wait: float = 60.0  # maximum that a server may request (`Retry-After`)
 
 
 PATIENCE = Patience()
 
 
 class _TryAgain(Exception):
-    """An attempt failed in a way that may pass; `wait`: seconds the server asked for."""
+    """An attempt failed for a reason that may be temporary. `wait` is the time in seconds that the server requested."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -63,10 +63,11 @@ class _TryAgain(Exception):
 
 
 def cannot_reach(url: str, *, seconds: float = 5.0) -> str | None:
-    """Reason why the host of `url` does not answer, None if it does (whatever it answers).
+    """Reason why the host of `url` does not answer; None if it answers, whatever the answer is.
 
-    Asked in a thread of its own, because looking up a name has no time limit in Python: without a network the answer
-    comes after `seconds` and one more at the latest, and is remembered. Proxies set in the environment are used.
+    The request runs in its own thread, because name resolution has no time limit in Python. Without a network, this
+    function returns after `seconds` plus one second at the latest. The result is cached. Proxies set in the environment
+    are used.
     """
     import requests
 
@@ -102,21 +103,21 @@ def download(
 ) -> Path:
     """Fetch `url` into `destination`, with a progress bar where stderr is a terminal.
 
-    Transient failures (a connection that breaks or stalls, status 408, 429 or 5xx) are tried again, and what is there
-    already is not fetched twice if the server has the same file still. The file's SHA-256 is remembered next to it (see
+    Transient failures (a connection that breaks or stalls, status 408, 429 or 5xx) are retried. Bytes that are already
+    there are not fetched again if the server still has the same file. The file's SHA-256 is stored next to it (see
     `runkit.fetch.manifest.verify_file`).
 
     Args:
         url: http or https address.
-        destination: Path of the file to make; it appears only once it is complete and checked. A file that another
-            process puts there meanwhile is left as it is.
-        what: Words for messages, such as "weights replknet31b.in1k".
-        sha256: Its SHA-256, or leading hexadecimal digits of it.
-        size: Its bytes.
+        destination: Path of the file to create. It appears only once it is complete and verified. A file that another
+            process puts there in the meantime is left as it is.
+        what: Description for messages, such as "weights replknet31b.in1k".
+        sha256: Expected SHA-256, or its leading hexadecimal digits.
+        size: Expected size in bytes.
         patience: Time-outs and retries.
 
-    Raises: DownloadError if the host does not answer, the transfer cannot be completed, or the file is not the one
-        asked for; UserError if it cannot be written.
+    Raises: DownloadError if the host does not answer, the transfer cannot be completed, or the file is not the expected
+        one; UserError if it cannot be written.
     """
     destination = Path(destination)
     host = urlsplit(url).hostname or url
@@ -134,9 +135,9 @@ def download(
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes from making `path` meanwhile; a process that ends, however it does, lets go of it.
+    """Lock `path` so that no other process creates it. The lock is released when the process ends, however it ends.
 
-    Raises: UserError if the folder cannot be made or written to.
+    Raises: UserError if the folder cannot be created or written to.
     """
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
@@ -155,7 +156,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 class _PartialFile:
-    """The bytes fetched so far, and which version of which address they belong to; pooch writes into it."""
+    """The bytes fetched so far, and the address and version to which they belong. pooch writes into it."""
 
     def __init__(self, destination: Path, url: str, what: str, sha256: str | None, size: int | None) -> None:
         self.destination, self.url, self.what, self.sha256, self.published_size = destination, url, what, sha256, size
@@ -165,7 +166,7 @@ class _PartialFile:
         self._note = destination.with_name(f".{destination.name}.part.json")
         self._validator: str | None = None
         belongs = False
-        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # there is none, or it was not written whole
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # there is none, or it is incomplete
             note = json.loads(self._note.read_text(encoding="utf-8"))
             self._validator = note["validator"]
             # without a validator, only the SHA-256 of the whole file shows that all bytes belong together
@@ -178,12 +179,12 @@ class _PartialFile:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def headers(self) -> dict[str, str]:
-        """Ask for what is missing, or for all if the file has changed since."""
+        """Headers that request the missing bytes, or all of them if the file has changed since."""
         condition = {"If-Range": self._validator} if self._validator else {}
         return {**_HEADERS, "Range": f"bytes={self.size}-", **condition} if self.size else _HEADERS
 
     def accept(self, response: "Response", **options: object) -> None:
-        """Make ready for the body of an answer; an error's, or that of a redirection to follow, is passed over."""
+        """Prepare for the body of a response. Bodies of errors and of redirections are ignored."""
         if response.is_redirect:
             target = urljoin(response.url, response.headers["Location"])
             if not target.startswith("https:" if response.url.startswith("https:") else ("https:", "http:")):
@@ -225,10 +226,10 @@ class _PartialFile:
             raise self._another_file(f"it has more than {self.total} bytes")
 
     def flush(self) -> None:
-        """pooch asks for it after every chunk; `write` leaves nothing behind."""
+        """pooch calls this after every chunk. There is nothing to do, since `write` buffers nothing."""
 
     def finish(self, start: int) -> None:
-        """Check the whole file, of which `start` bytes are from an earlier attempt, and put it where it belongs."""
+        """Verify the whole file, of which `start` bytes are from an earlier attempt, and move it to its destination."""
         if self.total is not None and self.size < self.total:
             raise _TryAgain(f"the connection broke off after {self.size} of {self.total} bytes")
         digest = sha256_of_file(self.path)
@@ -272,9 +273,9 @@ def _fetch(part: _PartialFile, patience: Patience) -> None:
 
 
 def _transfer(part: _PartialFile, stall: float) -> None:
-    """One attempt at what is missing.
+    """One attempt to fetch what is missing.
 
-    Raises: _TryAgain for what may pass, DownloadError for what will not, OSError if the file cannot be written.
+    Raises: _TryAgain for temporary failures, DownloadError for permanent ones, OSError if the file cannot be written.
     """
     import requests
     from pooch import HTTPDownloader
@@ -283,7 +284,7 @@ def _transfer(part: _PartialFile, stall: float) -> None:
     asked = {"timeout": stall, "headers": part.headers(), "hooks": {"response": part.accept}}
     shown = {"desc": part.destination.name, "unit": "B", "unit_scale": True, "initial": part.size}
     try:
-        with tqdm(disable=is_quiet() or None, **shown) as part.progress:  # None: shown on a terminal only
+        with tqdm(disable=is_quiet() or None, **shown) as part.progress:  # None: only on a terminal
             HTTPDownloader(chunk_size=_CHUNK, **asked)(part.url, part, None)
     except requests.HTTPError as error:
         raise _judge(error.response, part) from error
@@ -291,11 +292,11 @@ def _transfer(part: _PartialFile, stall: float) -> None:
         raise DownloadError(f"cannot download {part.what}: {error}") from error
     except requests.RequestException as error:
         if part.total is None or not isinstance(error, requests.exceptions.ChunkedEncodingError):
-            raise _TryAgain(_reason(error)) from error  # else `finish` says how much has come
+            raise _TryAgain(_reason(error)) from error  # otherwise `finish` says how much has arrived
 
 
 def _judge(response: "Response | Any", part: _PartialFile) -> Exception:
-    """What to do about an answer that is an error."""
+    """The exception to raise for an error response."""
     from urllib3.exceptions import InvalidHeader
     from urllib3.util import Retry
 
@@ -311,7 +312,7 @@ def _judge(response: "Response | Any", part: _PartialFile) -> Exception:
 
 
 def _reason(error: Exception) -> str:
-    """What happened, out of the errors that requests and urllib3 wrap round it."""
+    """The underlying reason of an error, extracted from the exceptions of requests and urllib3 that wrap it."""
     while isinstance(inner := getattr(error, "reason", error.args[0] if error.args else None), Exception):
         error = inner
     text = re.sub(r"^<?\S*(Connection|Pool)\S*( object at \w+>)?(\(.*?\))?: ", "", str(error))

@@ -1,10 +1,10 @@
-"""Published files: what is known of them (`manifest.json`), and whether a file on disk is the one it should be.
+"""Published files: what is known of them (`manifest.json`), and whether a file on disk is the expected one.
 
-`manifest.json` is the one place for addresses and hashes of files that are fetched or come in other packages:
-section -> name -> `url`, `path` (within an installed package) or `google_drive` (the id of a file that a person has to
-fetch), `sha256` and `size` (null where nobody has published them), `source`. Weights have their published accuracy and
-the licences of code and weights next to it. Those that timm itself or OpenMMLab serves are not repeated here: their
-hashes stand in their file names or in the hub's cache.
+`manifest.json` is the only place for addresses and hashes of files that are downloaded or come with other packages. It
+maps section -> name -> `url`, `path` (within an installed package) or `google_drive` (the id of a file that must be
+downloaded by hand), `sha256` and `size` (null if nobody has published them), and `source`. Weights also have their
+published accuracy and the licences of the code and the weights. Weights served by timm itself or by OpenMMLab are not
+repeated here, because their hashes are in their file names or in the hub's cache.
 """
 
 import json
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class DamagedFileError(UserError):
-    """A file is not the published one, or no longer the one that was downloaded."""
+    """A file is not the published one, or has changed since it was downloaded."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class KnownFile:
     """An entry of the manifest.
 
     Attributes:
-        name: File name, or for weights their timm tag.
+        name: File name; for weights, their timm tag.
         source: Page of the publisher.
-        sha256: 64 hexadecimal digits, None if not known.
-        size: Bytes, None if not known.
-        url: Address to fetch it from.
-        path: Where an installed package keeps it, from the package's name on.
-        google_drive: Id of the file on Google Drive, which lets no program fetch a large file.
-        top1: Published ImageNet-1k top-1 accuracy of weights in per cent, None where none is published.
+        sha256: 64 hexadecimal digits; None if not known.
+        size: Size in bytes; None if not known.
+        url: Address from which to fetch it.
+        path: Path within an installed package, beginning with the name of the package.
+        google_drive: Id of the file on Google Drive, which does not let programs fetch large files.
+        top1: Published ImageNet-1k top-1 accuracy of weights in per cent; None if none is published.
         code_license: Licence of the code that the weights belong to.
-        weights_license: Licence of the weights, as far as their publisher says; else that of the repository they stand
-            in.
+        weights_license: Licence of the weights, if their publisher states one; otherwise that of the repository that
+            contains them.
     """
 
     name: str
@@ -70,14 +70,14 @@ def known_files(section: str) -> dict[str, KnownFile]:
 
 
 def verify_file(path: Path, published: str | None = None) -> tuple[str, str]:
-    """Hash a file and compare it with what is published, and with what it was when it was downloaded.
+    """Hash a file and compare it with the published hash, and with its hash when it was downloaded.
 
     Args:
         path: The file.
-        published: SHA-256 or its leading digits, None if nothing is published.
+        published: Published SHA-256 or its leading digits; None if nothing is published.
 
-    Returns: Its SHA-256, and how much of that was verified: 'full', 'prefix' or 'none'.
-    Raises: DamagedFileError if it is another file; UserError if it cannot be read.
+    Returns: Its SHA-256, and how much of it was verified: 'full', 'prefix' or 'none'.
+    Raises: DamagedFileError if the file is not the expected one; UserError if it cannot be read.
     """
     try:
         sha256 = sha256_of_file(path)
@@ -101,13 +101,13 @@ def remember_sha256(path: Path, sha256: str) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a downloaded file, and what is remembered of it."""
+    """Remove a downloaded file and its stored hash."""
     path.unlink(missing_ok=True)
     _memory(path).unlink(missing_ok=True)
 
 
 def check_remembered(path: Path, sha256: str) -> None:
-    """Compare with what `remember_sha256` wrote, if it did.
+    """Compare a hash with the one that `remember_sha256` stored, if any.
 
     Raises: DamagedFileError if it differs.
     """

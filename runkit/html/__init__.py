@@ -1,1 +1,1 @@
-"""One self-contained HTML page over results."""
+"""Build one self-contained HTML page from results."""

@@ -1,8 +1,8 @@
 """One self-contained HTML page about results: sortable tables, plots that show values, and how each figure was made.
 
-A tool renders its sections by templates of its own with the parts that are shared (`templates/parts.html`); here they
-are put on one page. The page holds its style, its script and its pictures, and its content security policy forbids it
-every request. Only saved results are shown: neither torch nor a network is needed.
+A tool renders its sections with its own templates, which use shared parts (`templates/parts.html`). This module puts
+the sections on one page. The page contains its style, its script and its pictures, and its content security policy
+forbids any request. Only saved results are shown: neither torch nor a network is needed.
 """
 
 import base64
@@ -46,12 +46,12 @@ _SHARED = "runkit.html"
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table.
+    """A cell of a table.
 
     Attributes:
-        text: As it is read.
-        value: By which the column is sorted, in a column of numbers or of words; None comes last either way.
-        note: Smaller, under the text: an interval.
+        text: The text shown.
+        value: Number or string by which the column is sorted; None comes last in either direction.
+        note: Smaller text below: an interval.
     """
 
     text: str
@@ -61,7 +61,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: the name that heads it, then a cell for every further column."""
+    """A row: the name in its first column, then a cell for every further column."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -69,7 +69,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column holds the names of its rows. `caption` says what the numbers are."""
+    """A table with the names of its rows in the first column. `caption` says what the numbers are."""
 
     caption: str
     columns: tuple[str, ...]
@@ -78,7 +78,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Link:
-    """A file: its name, and the way to it from the page."""
+    """A link to a file: its name, and its address relative to the page."""
 
     name: str
     href: str
@@ -86,13 +86,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Source:
-    """What made a figure.
+    """How the data of a figure were made.
 
     Attributes:
         name: Name of the network or observer.
         label: Its weights, in words.
-        facts: Term and description: weights, data, command, commit, versions.
-        files: Where the numbers are.
+        facts: Pairs of term and description: weights, data, command, commit, versions.
+        files: Files that contain the numbers.
     """
 
     name: str
@@ -103,14 +103,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under a heading of its own.
+    """A part of the page with a heading of its own.
 
     Attributes:
-        slug: Its anchor, and what the ids inside it begin with.
+        slug: Anchor of the section, and prefix of the ids inside it.
         title: Heading.
         body: HTML.
-        random: Names of results in it that are of random weights.
-        style, script: CSS and JavaScript beyond those of every page; the same text comes once, however many sections.
+        random: Names of the results in it that have random weights.
+        style, script: Additional CSS and JavaScript. Equal texts of several sections are included once.
     """
 
     slug: str
@@ -122,12 +122,12 @@ class Section:
 
 
 def read_part(package: str, name: str) -> str:
-    """Text of a file in a package's folder `templates`."""
+    """Text of a file in the folder `templates` of a package."""
     return (resources.files(package) / "templates" / name).read_text(encoding="utf-8")
 
 
 def render_part(package: str, template: str, **values: Any) -> Markup:
-    """Fill a template of a package; it finds the shared `parts.html`, and everything put into it is escaped."""
+    """Render a template of a package, which may use the shared `parts.html`. All values are escaped."""
     loaders = [PackageLoader(name, "templates") for name in dict.fromkeys([package, _SHARED])]
     environment = Environment(
         loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -141,7 +141,7 @@ _RANDOM = re.compile(r"(?:, | \(|^)(RANDOM WEIGHTS(?: \(seed \d+\))?)\)?$")
 
 
 def name_markup(name: str) -> Markup:
-    """A name with places to break it, its RANDOM WEIGHTS as a badge."""
+    """A name with optional line breaks, and with RANDOM WEIGHTS as a badge."""
     found = _RANDOM.search(name)
     plain = escape(name[: found.start()] if found else name)
     breakable = Markup(re.sub(r"([._])(?=[^._])", r"\1<wbr>", str(plain)))
@@ -150,12 +150,12 @@ def name_markup(name: str) -> Markup:
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section], *, program: str, arguments: Sequence[str]) -> None:
-    """Write the page, whole or not at all.
+    """Write the page, complete or not at all.
 
     Args:
         title: Title of the page.
-        sections: At least one, in the order of the page.
-        program, arguments: The command that writes it.
+        sections: At least one section, in the order of the page.
+        program, arguments: The command that writes the page.
     """
     styles = dict.fromkeys([read_part(_SHARED, "page.css"), *(section.style for section in sections)])
     scripts = dict.fromkeys([read_part(_SHARED, "page.js"), *(section.script for section in sections)])
@@ -180,14 +180,14 @@ def write_page(path: Path, title: str, sections: Sequence[Section], *, program: 
 
 
 def links_to(files: Sequence[Path], page: Path) -> tuple[Link, ...]:
-    """Links from a page to those of the files that exist."""
+    """Links from a page to those of the given files that exist."""
     return tuple(
         Link(file.name, quote(Path(os.path.relpath(file, page.parent)).as_posix())) for file in files if file.exists()
     )
 
 
 def share_facts(sources: Sequence[Source]) -> tuple[tuple[tuple[str, str], ...], list[Source]]:
-    """What several sources have in common, and the sources with the rest; a single one keeps all."""
+    """The facts that all sources share, and the sources with the remaining facts; a single source keeps all."""
     if len(sources) < 2:
         return (), list(sources)
     common = tuple(fact for fact in sources[0].facts if all(fact in source.facts for source in sources))
@@ -196,7 +196,7 @@ def share_facts(sources: Sequence[Source]) -> tuple[tuple[tuple[str, str], ...],
 
 
 def describe_head(head: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Terms and descriptions for what `runkit.describe_run` says of a run."""
+    """Terms and descriptions for the head of a result, as returned by `runkit.describe_run`."""
     return [
         ("Command", head["command"]),
         ("Started", f"{_in_words(head['started'])}, took {head['seconds']:.1f} s"),
@@ -221,7 +221,7 @@ def _describe_environment(head: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def describe_weights(weights: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Terms and descriptions for a record of weights, as `replknet.zoo.WeightsRecord.as_dict` gives it."""
+    """Terms and descriptions for a record of weights, as returned by `replknet.zoo.WeightsRecord.as_dict`."""
     if weights["random"]:
         return [
             ("Weights", f"{weights['label']} of {weights['model']}, drawn by: {weights.get('init') or 'not known'}")

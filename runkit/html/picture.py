@@ -1,9 +1,9 @@
-"""A figure on the page: the SVG that matplotlib writes, in the colours of the page, with what its marks say.
+"""A figure on the page: matplotlib's SVG in the colours of the page, with texts for its marks.
 
-The page draws nothing again. An element of the figure is found by its id (`Artist.set_gid`), and what is said of it
-becomes its `<title>`, which the page's script shows at the pointer and reads out at the arrow keys. Colours are mixed
-with the page's ink and paper, so that a figure follows light and dark, and every line keeps a contrast of more than 3
-to either paper, as WCAG 2.2 asks of graphics (1.4.11); yellow itself has 1.4 on white.
+Nothing is redrawn for the page. An element of the figure is found by its id (`Artist.set_gid`), and its text becomes
+its `<title>`. The page's script shows the title at the pointer, and reads it out when arrow keys are used. Colours are
+mixed with the ink and paper colours of the page, so that a figure follows its light and dark themes. Every line keeps a
+contrast of more than 3 to either paper, as WCAG 2.2 requires of graphics (1.4.11); pure yellow on white has 1.4.
 """
 
 import io
@@ -16,21 +16,21 @@ from matplotlib.figure import Figure
 
 __all__ = ["embed_figure"]
 
-_SCALE = 170  # pixels of the page for an inch of the figure, at most
+_SCALE = 170  # maximum number of page pixels for an inch of the figure
 _REFERENCE = re.compile(r"^#|(?<=url\(#)")
 _COLOUR = re.compile(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})\b")
 _LONG = re.compile(r"-?\d+\.\d{3,}")
 
 
 def embed_figure(figure: Figure, *, slug: str, label: str, says: Mapping[str, str | Sequence[str]]) -> Markup:
-    """The figure as an `<svg>` for a page.
+    """The figure as an `<svg>` element for a page.
 
     Args:
-        slug: What its ids begin with, so that they are the only ones on the page.
-        label: What is shown, for readers who do not see it.
-        says: Id of an element -> what it says; of a line of markers a text for each of them, in their order.
+        slug: Prefix of its ids, which makes them unique on the page.
+        label: Description of the figure for readers who cannot see it.
+        says: Maps the id of an element to its text; for a line of markers, to one text for each marker, in order.
 
-    Raises: ValueError if the figure has no element of such an id, or not as many markers.
+    Raises: ValueError if the figure has no element with such an id, or another number of markers.
     """
     root = _write_svg(figure)
     elements = {element.get("id"): element for element in root.iter() if element.get("id")}
@@ -52,7 +52,7 @@ def embed_figure(figure: Figure, *, slug: str, label: str, says: Mapping[str, st
 
 
 def _write_svg(figure: Figure) -> ElementTree.Element:
-    """The figure's SVG without names of namespaces, and without what is only for a file of its own."""
+    """The figure's SVG without namespaces, and without the parts that only a separate file needs."""
     file = io.StringIO()
     figure.savefig(file, format="svg")
     root = ElementTree.fromstring(file.getvalue())
@@ -62,7 +62,7 @@ def _write_svg(figure: Figure) -> ElementTree.Element:
         element.tail = "\n" if element.tag == "g" else ""
         element.attrib = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
     for shape in root.iterfind(".//defs/path"):
-        shape.attrib.pop("style", None)  # each use of the marker has the same style, and may change it
+        shape.attrib.pop("style", None)  # each use of the marker has the same style, and may override it
     for child in list(root):
         if child.tag == "metadata" or (child.tag == "defs" and child.find("style") is not None):
             root.remove(child)
@@ -70,7 +70,7 @@ def _write_svg(figure: Figure) -> ElementTree.Element:
 
 
 def _adapt(element: ElementTree.Element, slug: str) -> None:
-    """Ids of this figure, colours of the page, and coordinates to a hundredth of a point."""
+    """Make ids unique, use the colours of the page, and round coordinates to a hundredth of a point."""
     for name, value in element.attrib.items():
         if name == "id":
             element.set(name, f"{slug}-{value}")
@@ -84,7 +84,7 @@ def _adapt(element: ElementTree.Element, slug: str) -> None:
 
 
 def _on_page(colour: re.Match[str]) -> str:
-    """A grey as the same share of ink on paper, any other colour drawn towards the ink."""
+    """A grey as a mixture of ink and paper in the same proportion; any other colour shifted towards the ink."""
     red, green, blue = (int(part, 16) for part in colour.groups())
     if max(red, green, blue) - min(red, green, blue) > 4:
         return f"color-mix(in oklab, {colour[0]} 60%, var(--ink))"

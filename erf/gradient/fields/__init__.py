@@ -1,1 +1,1 @@
-"""What the elements of a tensor can see of the image, followed through a network function by function."""
+"""Which pixels the elements of a tensor can depend on, followed through a network function by function."""

@@ -94,7 +94,7 @@ def narrowed(call: Call) -> Field:
 
 
 def _taken(field: Field, shape: tuple[int, ...], index: tuple[Any, ...]) -> Field:
-    """The field of a part of a tensor."""
+    """The field after indexing a part of a tensor."""
     axes = field.axes
     if axes is None:
         return field
@@ -145,7 +145,7 @@ def _every(start: int, step: int) -> Taps:
 
 
 def joined(call: Call) -> Field:
-    """`cat`: channels after channels, or tokens before those of the map."""
+    """`cat` along channels, or of extra tokens in front of those of the map."""
     parts = list(call.argument(0, "tensors"))
     along = call.argument(1, "dim", 0) % call.output.dim()
     field = call.field

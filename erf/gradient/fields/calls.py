@@ -1,4 +1,4 @@
-"""A function of PyTorch that was called on the way through a network, and what its arguments see."""
+"""A call of a PyTorch function inside a network, with the fields of its arguments."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,13 +31,13 @@ SAME = Taps(lambda i: (i,))
 
 @dataclass(frozen=True)
 class Call:
-    """A function that was called.
+    """A call of a function.
 
     Attributes:
-        name: Without leading and trailing underscores.
-        args, kwargs: As it was called.
-        result: What it gave, a tensor or several.
-        field_of: Field of a tensor; None if it does not depend on the image.
+        name: Name of the function, without leading and trailing underscores.
+        args, kwargs: Arguments of the call.
+        result: What the function returned: one tensor or several.
+        field_of: Returns the field of a tensor, or None if the tensor does not depend on the image.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Call:
     field_of: Callable[[torch.Tensor], Field | None]
 
     def argument(self, place: int, name: str, default: Any = None) -> Any:
-        """An argument by its place or name."""
+        """An argument by its position or its name."""
         return self.args[place] if place < len(self.args) else self.kwargs.get(name, default)
 
     @property
@@ -76,27 +76,27 @@ class Call:
         return union([field for _, field in self.seeing])
 
     def mixed(self, why: str) -> Field:
-        """The field of elements that depend on all positions of the arguments and have lost their own position."""
+        """The field of elements that depend on all positions of the arguments and have no position of their own."""
         reasons = sorted({field.reason for _, field in self.seeing if field.reason})
         known = Field(None, None, reasons[0] if reasons else "")  # 'no bound' comes before 'not known'
         return known.without_bound(why)
 
 
 def pair_of(value: Any) -> tuple[int, int]:
-    """Two whole numbers from one or two, as PyTorch takes them."""
+    """Expand one or two whole numbers to a pair, as PyTorch does."""
     values = (value, value) if isinstance(value, int) else tuple(value)
     return (int(values[0]), int(values[-1]))
 
 
 def dims_of(value: Any, count: int) -> list[int]:
-    """Dimensions as numbers from 0; all of them for None."""
+    """Non-negative indices of dimensions; None means all of them."""
     if value is None:
         return list(range(count))
     return [d % count for d in ([value] if isinstance(value, int) else value)]
 
 
 def pointwise(call: Call) -> Field:
-    """Elements at the same place, once all tensors have the shape of the result."""
+    """The field of an elementwise function, whose arguments are broadcast to the shape of the result."""
     shape = call.output.shape
     fields = []
     for tensor, field in call.seeing:
@@ -107,7 +107,7 @@ def pointwise(call: Call) -> Field:
 
 
 def spread(field: Field, shape: Sequence[int]) -> Field:
-    """The field once dimensions of one unit have been repeated up to a shape."""
+    """The field after dimensions of size one have been repeated up to a shape."""
     axes = field.axes
     if axes is None or axes.fits(shape) or axes.merged or not all(0 <= d < len(shape) for d in axes.dims):
         return field
@@ -117,7 +117,7 @@ def spread(field: Field, shape: Sequence[int]) -> Field:
 
 
 def windows_over(call: Call, taps: Sequence[Taps], *, mixes_channels: bool = False, turns: bool = False) -> Field:
-    """The field once windows have run over the last dimensions of the source, one for each of the taps."""
+    """The field after sliding windows over the last dimensions of the source, with one entry of `taps` for each."""
     field, count, result = call.field, call.source.dim(), call.output
     axes, first = field.axes, call.source.dim() - len(taps)
     if axes is None:
@@ -135,16 +135,16 @@ def windows_over(call: Call, taps: Sequence[Taps], *, mixes_channels: bool = Fal
 
 
 def one_each(value: Any, count: int) -> tuple[int, ...]:
-    """A number for each of this many dimensions, as PyTorch takes them."""
+    """Expand a number to one for each of `count` dimensions, as PyTorch does."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * count if len(values) == 1 else values
 
 
 def shifted(by: int) -> Taps:
-    """Each unit is the one this many before it."""
+    """Each output unit is the input unit this many places before it."""
     return Taps(lambda i: (i - by,)) if by else SAME
 
 
 def moved_by(axes: Axes, more: int) -> Axes:
-    """The same in a tensor that has this many more dimensions in front."""
+    """The same axes in a tensor with this many additional leading dimensions."""
     return axes.moved(lambda d: d + more)

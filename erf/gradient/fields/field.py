@@ -1,9 +1,9 @@
-"""Fields: where in a tensor the image's rows and columns lie, and which pixels each of them can depend on.
+"""Fields: where the image's rows and columns lie in a tensor, and which pixels each of them can depend on.
 
-Along each side of the image a field is a list of intervals, one for each unit, which repeats itself: after `period`
-units all intervals have moved on by `advance` pixels. Convolutions and poolings have a period of one (Araujo et al.
-2019, doi:10.23915/distill.00021); enlarging a map by a factor gives it as many kinds of units. The borders of the image
-are not considered: an interval may begin before the first pixel.
+Along each side of the image, a field is a list of intervals of pixels, one for each unit. The list is periodic: after
+`period` units, all intervals have moved on by `advance` pixels. Convolutions and poolings have a period of one (Araujo
+et al. 2019, doi:10.23915/distill.00021). Enlarging a map by a factor gives a period of that many units. The borders of
+the image are ignored: an interval may begin before the first pixel.
 """
 
 import math
@@ -16,18 +16,18 @@ NO_BOUND = "no bound: "
 UNKNOWN = "not known: "
 
 Interval = tuple[int, int]  # first and last pixel
-_MOST = 1 << 14  # intervals before a pattern repeats itself
+_MOST = 1 << 14  # largest period of a pattern, in units
 _NOTHING = (1 << 60, -(1 << 60))  # the interval of a unit that sees no pixel
 
 
 @dataclass(frozen=True)
 class Taps:
-    """Which units of its input each unit of an output depends on, along one side.
+    """Which input units each output unit depends on, along one side.
 
     Attributes:
-        of: Output unit -> input units (their first and last are enough).
-        outputs: The pattern repeats itself after this many output units,
-        inputs: moved on by this many input units.
+        of: Maps an output unit to input units (the first and the last are enough).
+        outputs: Period of the pattern in output units.
+        inputs: Number of input units by which the pattern moves on in one period.
     """
 
     of: Callable[[int], Sequence[int]]
@@ -37,7 +37,7 @@ class Taps:
 
 @dataclass(frozen=True)
 class Reach:
-    """Which pixels the units along one side see: unit i those of interval i % period, moved by i // period advances."""
+    """The pixels that units along one side see: unit i sees interval i % period, moved by (i // period) * advance."""
 
     intervals: tuple[Interval, ...] = ((0, 0),)
     advance: int = 1
@@ -47,19 +47,19 @@ class Reach:
         return len(self.intervals)
 
     def of(self, unit: int) -> Interval:
-        """First and last pixel that a unit sees; the first is beyond the last where it sees none."""
+        """First and last pixel that a unit sees. The first is greater than the last if the unit sees no pixel."""
         first, last = self.intervals[unit % self.period]
         moved = unit // self.period * self.advance
         return (first + moved, last + moved) if first <= last else _NOTHING
 
     def through(self, taps: Taps) -> "Reach":
-        """The field of an output that looks at this tensor."""
+        """The field of an output that is computed from this tensor by `taps`."""
         repeats = self.period // math.gcd(self.period, taps.inputs)
         intervals = [_hull(self.of(unit) for unit in taps.of(i)) for i in range(taps.outputs * repeats)]
         return Reach(tuple(intervals), self.advance * taps.inputs * repeats // self.period).simplified()
 
     def joined(self, other: "Reach") -> "Reach | None":
-        """The field of units that depend on one unit of each of two tensors; None if their units are not as wide."""
+        """The field of units that depend on one unit of each of two tensors; None if the units' spacing differs."""
         if self.advance * other.period != other.advance * self.period:
             return None
         period = math.lcm(self.period, other.period)
@@ -67,7 +67,7 @@ class Reach:
         return Reach(intervals, self.advance * period // self.period).simplified()
 
     def simplified(self) -> "Reach":
-        """The same with the shortest period."""
+        """The same field with the shortest possible period."""
         for period in range(1, self.period):
             if self.period % period == 0 and self.advance * period % self.period == 0:
                 shorter = Reach(self.intervals[:period], self.advance * period // self.period)
@@ -88,8 +88,9 @@ class Axes:
     """Where the image's rows and columns lie in a tensor.
 
     Attributes:
-        dims: Dimensions that hold rows and columns; the same one twice where they are merged, row by row.
-        sizes: Rows and columns of the map.
+        dims: Dimensions that hold the rows and the columns. Both are the same where rows and columns are merged, row by
+            row.
+        sizes: Numbers of rows and columns of the map.
         prefix: Number of entries of a merged dimension before the first position, such as a class token.
     """
 
@@ -102,7 +103,7 @@ class Axes:
         return self.dims[0] == self.dims[1]
 
     def fits(self, shape: Sequence[int]) -> bool:
-        """Whether a tensor of this shape can have its rows and columns there."""
+        """Whether these axes are possible for a tensor of this shape."""
         if not all(0 <= d < len(shape) for d in self.dims):
             return False
         if self.merged:
@@ -110,20 +111,20 @@ class Axes:
         return tuple(shape[d] for d in self.dims) == self.sizes
 
     def moved(self, where: Callable[[int], int]) -> "Axes":
-        """The same in a tensor whose dimensions have been renumbered."""
+        """The same axes in a tensor whose dimensions have been renumbered."""
         return replace(self, dims=(where(self.dims[0]), where(self.dims[1])))
 
 
 @dataclass(frozen=True)
 class Field:
-    """What the elements of a tensor see of the image.
+    """The pixels of the image that the elements of a tensor see.
 
     Attributes:
         axes: Where rows and columns lie; None if that is not known.
         reach: What units see (along rows, along columns); None if `reason` is given.
         reason: Why there is no reach, 'no bound: ...' or 'not known: ...'; empty if there is one.
-        turns: Whether something beyond a border of the image may be taken from elsewhere in it (circular, reflecting
-            and replicating padding, `torch.roll`): then only fields within the image are known.
+        turns: Whether values beyond a border of the image may come from elsewhere in it (circular, reflecting and
+            replicating padding, `torch.roll`). Then the field of a unit is known only if it lies within the image.
     """
 
     axes: Axes | None
@@ -136,11 +137,11 @@ class Field:
         return self if self.reason else replace(self, reach=None, reason=NO_BOUND + why)
 
     def unknown(self, why: str, *, axes: Axes | None = None) -> "Field":
-        """Nothing more is known of the reach; of what was without bound that still holds."""
+        """The same with an unknown reach. A field that was already without bound stays without bound."""
         return replace(self, axes=axes, reach=None, reason=self.reason or UNKNOWN + why)
 
     def through(self, axes: Axes, rows: Taps, columns: Taps, *, turns: bool = False) -> "Field":
-        """The field of a map that looks at this one, laid out as `axes` says."""
+        """The field of a map that is computed from this one by `rows` and `columns` and laid out as `axes` says."""
         if self.reach is None:
             return replace(self, axes=axes)
         if any(taps.outputs * side.period > _MOST for side, taps in zip(self.reach, (rows, columns), strict=True)):
@@ -176,7 +177,7 @@ def union(fields: Sequence[Field]) -> Field:
 
 
 def _common_axes(fields: Sequence[Field]) -> tuple[Axes | None, bool]:
-    """Axes that several fields share, those that are not known left out; and whether some contradict each other."""
+    """Axes that several fields share, ignoring those that are not known; and whether some contradict each other."""
     common: Axes | None = None
     for axes in (field.axes for field in fields):
         if common is None or axes is None or axes == common:
@@ -184,7 +185,7 @@ def _common_axes(fields: Sequence[Field]) -> tuple[Axes | None, bool]:
         elif axes.dims == common.dims and axes.prefix == common.prefix and _broadcast(axes.sizes, common.sizes):
             rows, columns = (max(a, b) for a, b in zip(axes.sizes, common.sizes, strict=True))
             common = replace(common, sizes=(rows, columns))
-        elif (1, 1) in (axes.sizes, common.sizes):  # one value for all positions goes anywhere
+        elif (1, 1) in (axes.sizes, common.sizes):  # a single value for all positions fits anywhere
             common = common if axes.sizes == (1, 1) else axes
         else:
             return None, True

@@ -1,7 +1,7 @@
-"""Following fields through a network: it is run once on a tensor without data, and every function that it calls is met.
+"""Follow fields through a network: run it once on a tensor without data and intercept every function that it calls.
 
-PyTorch shows the functions that are called from Python. What it runs unseen (scripted functions, kernels that call
-others) is noticed one level lower, and then nothing is known of its result.
+PyTorch exposes the functions that are called from Python. Functions that it runs without exposing them (scripted
+functions, kernels that call other kernels) are detected one level lower. The field of their results is then unknown.
 """
 
 import logging
@@ -36,11 +36,11 @@ _following: ContextVar[bool] = ContextVar("following", default=False)
 
 
 class DataDependent(Exception):
-    """A network whose path depends on its data."""
+    """The path that a network takes depends on its data."""
 
 
 def field_of(tensor: torch.Tensor) -> Field | None:
-    """What a tensor sees of the image, while `follow` lasts; None if it does not depend on it."""
+    """What a tensor sees of the image, while `follow` runs; None if the tensor does not depend on the image."""
     return getattr(tensor, _NAME, None)
 
 
@@ -58,12 +58,12 @@ def follow(
     """Run a network on an image without data, so that `field_of` knows what its tensors see.
 
     Args:
-        model: In eval mode; left as it was found.
-        run: Gets the image (N, C, H, W), runs the network and reads the fields of what is wanted.
+        model: Network in eval mode; left as it was found.
+        run: Receives the image (N, C, H, W), runs the network and reads the fields of the tensors of interest.
         shape: Shape of the image.
-        dtype: Number format of the image; None for that of the network.
+        dtype: Data type of the image; None for that of the network.
 
-    Raises: DataDependent if the network's path depends on its data; what `run` raises.
+    Raises: DataDependent if the path of the network depends on its data; any error that `run` raises.
     """
     weight = next(iter([*model.parameters(), *model.buffers()]), torch.empty(0))
     quiet = _quiet("torch._subclasses.fake_tensor")
@@ -91,7 +91,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Let a logger of PyTorch be silent: it tells of errors before they are raised."""
+    """Silence a logger of PyTorch, which reports errors before they are raised."""
     logger = logging.getLogger(name)
     before, logger.disabled = logger.disabled, True
     try:
@@ -101,10 +101,10 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 class _WithoutData(FakeTensorMode):
-    """Computes without data what depends on the image, and everything else as ever.
+    """Computes what depends on the image without data, and everything else as usual.
 
-    What a network puts away outside of its modules, such as a table of coordinates that a function keeps, is then as
-    good as if it had come of any other forward pass.
+    What a network stores outside of its modules, such as a table of coordinates that a function caches, is then as
+    valid as after any other forward pass.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class _WithoutData(FakeTensorMode):
         self._begun = False
 
     def image(self, shape: tuple[int, ...], like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """The first tensor without data."""
+        """The input of the network: an image without data."""
         with self:
             image = torch.empty(shape, device=like.device, dtype=dtype)
         self._begun = True
@@ -132,22 +132,22 @@ class _WithoutData(FakeTensorMode):
         return real.fill_(fill(args, kwargs))
 
     def _normalized(self, types: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What batch normalisation in eval mode returns: its shape is known without PyTorch's steps in Python.
+        """What batch normalisation in eval mode returns, without PyTorch's own steps in Python: the shape is known.
 
-        These take some 20 ms a layer, which was half of the time that a network needed to start.
+        These steps take some 20 ms per layer, which was half of the time that a network needed to start.
         """
         y: Any = super().__torch_dispatch__(torch.ops.aten.empty_like.default, types, (x,), {})
         statistics: Any = super().__torch_dispatch__(torch.ops.aten.new_empty.default, types, (x, [0]), {})
         return y, statistics, statistics
 
 
-_FILLED: dict[str, Callable[[Any, Any], Any]] = {  # which look at a tensor's shape alone, and by what they fill
+_FILLED: dict[str, Callable[[Any, Any], Any]] = {  # functions that use only a tensor's shape, and their fill values
     **dict.fromkeys(["aten::zeros_like", "aten::new_zeros", "aten::empty_like", "aten::new_empty"], lambda *_: 0),
     **dict.fromkeys(["aten::ones_like", "aten::new_ones"], lambda *_: 1),
     "aten::full_like": lambda args, kwargs: args[1] if len(args) > 1 else kwargs["fill_value"],
     "aten::new_full": lambda args, kwargs: args[2] if len(args) > 2 else kwargs["fill_value"],
 }
-_MOST_FILLED = 1 << 24  # elements; larger tensors are not tables, and leaving them out saves memory
+_MOST_FILLED = 1 << 24  # elements; larger tensors are not tables, and leaving them without data saves memory
 
 
 class _Watch(TorchFunctionMode):
@@ -187,7 +187,7 @@ class _Watch(TorchFunctionMode):
         return result
 
     def _field_of(self, tensor: torch.Tensor) -> Field | None:
-        """The field of a tensor, also of one without the image that a view of it has been written to."""
+        """The field of a tensor; unknown for a tensor without one whose memory was written to through a view."""
         field = field_of(tensor)
         if field is None and self._written and _memory_of(tensor) in self._written:
             return Field(None, None, UNKNOWN + "a part of a tensor is written to")
@@ -204,7 +204,7 @@ class _Watch(TorchFunctionMode):
         self._sharing.setdefault(_memory_of(tensor), []).append(weakref.ref(tensor))
 
     def _write(self, tensor: torch.Tensor, field: Field | None) -> None:
-        """A tensor was written to; so were those that share its memory."""
+        """Record that a tensor was written to, and with it all tensors that share its memory."""
         self._set(tensor, field)
         if field is not None:
             self._written[_memory_of(tensor)] = tensor.untyped_storage()
@@ -223,7 +223,7 @@ def _memory_of(tensor: torch.Tensor) -> int:
 
 
 def _name_of(func: Any) -> tuple[str, bool]:
-    """A function's name, whether in place or not, operator or method; and whether it writes to its first argument."""
+    """A function's name, the same for its in-place and operator forms, and whether it writes to its first argument."""
     name = getattr(func, "__name__", str(func))
     if name == "__get__":  # an attribute, such as x.T
         return str(getattr(getattr(func, "__self__", None), "__name__", name)), False
@@ -236,7 +236,7 @@ _WRITING = frozenset(["__iadd__", "__isub__", "__imul__", "__itruediv__", "__idi
 
 
 class _Unseen(TorchDispatchMode):
-    """Notices what PyTorch runs without showing it: `_Watch` puts right what it did see."""
+    """Marks the results of functions that PyTorch does not expose as unknown; `_Watch` corrects those that it saw."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

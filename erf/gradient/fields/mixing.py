@@ -1,4 +1,4 @@
-"""Functions that mix the elements along whole dimensions: normalisations, reductions, products, attention."""
+"""Functions that mix elements along whole dimensions: normalisations, reductions, products, attention."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,11 +24,11 @@ __all__ = [
 ]
 
 NORMALISED = "normalisation over the whole image"
-NORMS = ("norm", "vector_norm", "linalg_norm", "linalg_vector_norm")  # whose second argument is which norm
+NORMS = ("norm", "vector_norm", "linalg_norm", "linalg_vector_norm")  # their second argument is the order of the norm
 
 
 def along(place: int, name: str = "dim", default: Any = None, why: str = PRODUCT) -> Callable[[Call], Field]:
-    """Rule of functions that mix the elements along some dimensions: those of channels, or all positions."""
+    """Make a rule for functions that mix elements along some dimensions: the channels only, or all positions."""
 
     def rule(call: Call) -> Field:
         field = call.field
@@ -61,7 +61,7 @@ def instance_norm(call: Call) -> Field:
 
 
 def channels(call: Call) -> Field:
-    """Functions over neighbouring entries of the second dimension, or that exchange them."""
+    """Functions that combine neighbouring channels (second dimension) or reorder them."""
     field = call.field
     if field.axes is not None and 1 in field.axes.dims:
         return field.unknown(f"the function {call.name} over positions")
@@ -69,7 +69,7 @@ def channels(call: Call) -> Field:
 
 
 def by_channel(call: Call) -> Field:
-    """Pointwise functions with a weight for each entry of the second dimension."""
+    """Pointwise functions with one weight per channel (second dimension)."""
     return call.field
 
 
@@ -80,7 +80,7 @@ def group_norm(call: Call) -> Field:
 def reduction(call: Call) -> Field:
     place = 2 if call.name in NORMS else 1
     dims, field, source = call.argument(place, "dim"), call.field, call.source
-    if call.name in ("max", "min") and len(call.tensors) > 1:  # the larger of two
+    if call.name in ("max", "min") and len(call.tensors) > 1:  # elementwise maximum or minimum of two tensors
         return pointwise(call)
     axes = field.axes
     if axes is None:
@@ -95,7 +95,7 @@ def reduction(call: Call) -> Field:
 
 
 def product(call: Call) -> Field:
-    """`matmul` and its kind."""
+    """`matmul` and similar products."""
     a, b = call.tensors[-2:] if call.name in ("baddbmm", "addmm") else call.tensors[:2]
     if call.name == "rmatmul":  # x.__rmatmul__(y) is y @ x
         a, b = b, a
@@ -140,6 +140,6 @@ def einsum(call: Call) -> Field:
 
 
 def attention(call: Call) -> Field:
-    """Every query sees all keys; the result is laid out as the queries are."""
+    """Every query sees all keys. The result has the layout of the queries."""
     query = call.field_of(call.source)
     return replace(call.mixed(PRODUCT), axes=query.axes if query else None)

@@ -1,6 +1,6 @@
-"""What the functions of PyTorch do to the fields of their arguments: a table by their names.
+"""How PyTorch's functions change the fields of their arguments: a table by function name.
 
-A function that is not in the table leaves a field that is not known, never a guess.
+The result of a function that is not in the table has an unknown field; nothing is guessed.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Rule = Callable[[Call], Field]
 
 
 def field_of_result(call: Call) -> Field | None:
-    """What the result of a function sees of the image; None if nothing."""
+    """What the result of a function sees of the image; None if it does not depend on the image."""
     seeing = call.seeing
     if not seeing or call.name in _WITHOUT_DATA:
         return None

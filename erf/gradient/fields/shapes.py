@@ -1,4 +1,4 @@
-"""What a reshape does to a field: dimensions that are kept, merged or divided."""
+"""How a reshape changes a field: dimensions may be kept, merged or split."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ _SAME = Taps(lambda i: (i,))
 
 
 def regrouped(field: Field, old: tuple[int, ...], new: tuple[int, ...]) -> Field:
-    """The field of a tensor of shape `old` once it has the shape `new`, its elements in the same order."""
+    """The field of a tensor after a reshape from `old` to `new`, which keeps the order of the elements."""
     axes = field.axes
     if axes is None:
         return field
@@ -21,7 +21,7 @@ def regrouped(field: Field, old: tuple[int, ...], new: tuple[int, ...]) -> Field
             return replace(field, axes=replace(axes, dims=(kept, kept)))
         if axes.prefix:
             return field.unknown("positions are rearranged")
-        d, (h, w) = axes.dims[0], axes.sizes  # one after the other, which is how they lie in the memory
+        d, (h, w) = axes.dims[0], axes.sizes  # split into rows and columns, which is how they lie in memory
         return regrouped(replace(field, axes=Axes((d, d + 1), axes.sizes)), (*old[:d], h, w, *old[d + 1 :]), new)
     rows, columns = axes.dims
     merged = _starting_at(rows, old, new, old[rows] * old[columns]) if columns == rows + 1 else None
@@ -35,18 +35,18 @@ def regrouped(field: Field, old: tuple[int, ...], new: tuple[int, ...]) -> Field
 
 
 def _kept(d: int, old: Sequence[int], new: Sequence[int]) -> int | None:
-    """Where a dimension is that has kept its size and place in memory."""
+    """The new index of a dimension that has kept its size and its place in memory; None if there is none."""
     return _starting_at(d, old, new, old[d])
 
 
 def _starting_at(d: int, old: Sequence[int], new: Sequence[int], size: int) -> int | None:
-    """The new dimension of some size that begins where an old one does."""
+    """The new dimension of the given size that begins where an old dimension begins in memory."""
     before = _product(old[:d])
     return next((n for n, m in enumerate(new) if m == size and _product(new[:n]) == before), None)
 
 
 def _side(d: int, old: Sequence[int], new: Sequence[int]) -> tuple[int, Taps] | None:
-    """Where the positions of a dimension are, and which of them each new unit holds."""
+    """The new dimension that holds the positions of an old one, and which of them each new unit holds."""
     kept = _kept(d, old, new)
     if kept is not None:
         return kept, _SAME
@@ -54,10 +54,10 @@ def _side(d: int, old: Sequence[int], new: Sequence[int]) -> tuple[int, Taps] | 
     for n, m in enumerate(new):
         if _product(new[:n]) != before or m == 1:
             continue
-        if size % m == 0:  # divided: what is left over becomes channels
+        if size % m == 0:  # split: the inner part becomes channels
             part = size // m
             return n, _divided_by(part)
-        if m % size == 0:  # joined with the dimensions after it, which become positions
+        if m % size == 0:  # merged with the following dimensions, which count as positions
             times = m // size
             return n, _repeated(times)
     return None

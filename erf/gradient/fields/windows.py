@@ -1,4 +1,4 @@
-"""Functions that look at a window around each place: convolutions, poolings, padding, and maps of another size."""
+"""Functions that look at a window around each position: convolutions, poolings, padding and resizing."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def _window(kernel: int, stride: int, padding: int, dilation: int) -> Taps:
 
 
 def _spatial(name: str) -> int:
-    """How many dimensions a function of PyTorch runs over: the digit in its name."""
+    """Number of spatial dimensions of a PyTorch function: the digit in its name."""
     return next(int(letter) for letter in name if letter.isdigit() and letter in "123")
 
 
@@ -75,7 +75,7 @@ def transposed_convolution(call: Call) -> Field:
 
 def pooling(call: Call) -> Field:
     count = _spatial(call.name)
-    place = 2 if call.name.startswith("lp") else 1  # norm_type comes second
+    place = 2 if call.name.startswith("lp") else 1  # norm_type is the second argument
     kernel = one_each(call.argument(place, "kernel_size"), count)
     stride = call.argument(place + 1, "stride") or kernel
     padding = 0 if call.name.startswith("lp") else call.argument(3, "padding", 0)
@@ -95,7 +95,7 @@ def adaptive(call: Call) -> Field:
 
 
 def _portions(inputs: int, outputs: int) -> Taps:
-    """How adaptive pooling divides a side into parts, which may overlap by a unit."""
+    """How adaptive pooling divides a side into parts, which may overlap by one unit."""
     if inputs == outputs:
         return SAME
     common = math.gcd(inputs, outputs)
@@ -163,7 +163,7 @@ def interpolated(call: Call) -> Field:
             beyond = reach[mode] or 1
             if place.denominator > 1:
                 return (math.floor(place) - beyond + 1, math.floor(place) + beyond)
-            rounded = 0 if exact else beyond  # at a unit the others have no weight, or only that of a rounding error
+            rounded = 0 if exact else beyond  # exactly on a unit, neighbours weigh nothing or a rounding error
             return (int(place) - rounded, int(place) + rounded)
 
         return Taps(of, step.denominator, step.numerator)
@@ -179,7 +179,7 @@ def shuffled(call: Call) -> Field:
 
 
 def padded(call: Call) -> Field:
-    """`F.pad`; a negative amount cuts off."""
+    """`F.pad`; a negative amount crops."""
     field, count = call.field, call.source.dim()
     pad, mode = call.argument(1, "pad"), call.argument(2, "mode", "constant")
     pairs = {count - 1 - i // 2: (pad[i], pad[i + 1]) for i in range(0, len(pad), 2)}

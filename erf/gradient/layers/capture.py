@@ -19,7 +19,7 @@ _WRAPPER = "_orig_mod"
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network within `torch.compile`, DataParallel and the like."""
+    """The network inside wrappers such as `torch.compile` and DataParallel."""
     while True:
         if hasattr(model, _WRAPPER):
             model = getattr(model, _WRAPPER)
@@ -30,10 +30,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def refuse_unfinished(model: nn.Module, modules: Sequence[nn.Module]) -> None:
-    """Refuse a network whose parameters have no shape before it runs for the first time (`nn.LazyConv2d`).
+    """Refuse a network whose parameters have no shape until its first forward pass (`nn.LazyConv2d`).
 
     Args:
-        modules: Its modules, as `modules_of` gives them.
+        modules: The modules of the network, as `modules_of` returns them.
 
     Raises: ForwardError.
     """
@@ -45,7 +45,7 @@ def refuse_unfinished(model: nn.Module, modules: Sequence[nn.Module]) -> None:
 
 @contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
-    """While it lasts, compiled modules run as they are written, so that hooks are called."""
+    """Run compiled modules uncompiled inside this context, so that their hooks are called."""
     modules = modules_of(model)
     compiled = [m for m in modules if getattr(m, "_compiled_call_impl", None) is not None]
     implementations = [m._compiled_call_impl for m in compiled]
@@ -61,7 +61,7 @@ def eager(model: nn.Module) -> Iterator[None]:
 
 
 def _are_wrapped(modules: Sequence[nn.Module]) -> bool:
-    """Whether `torch.compile` made one of them, asked without the exceptions that `hasattr` costs on modules."""
+    """Whether `torch.compile` compiled one of the modules; avoids `hasattr`, which raises exceptions on modules."""
     types = {type(module) for module in modules}
     return any(hasattr(one, _WRAPPER) for one in types) or any(
         _WRAPPER in module._modules or _WRAPPER in vars(module) for module in modules
@@ -69,12 +69,12 @@ def _are_wrapped(modules: Sequence[nn.Module]) -> bool:
 
 
 def clean_name(name: str) -> str:
-    """A module's name without what `torch.compile` adds to it."""
+    """A module's name without the parts that `torch.compile` adds."""
     return ".".join(part for part in name.split(".") if part != _WRAPPER)
 
 
 def find_module(model: nn.Module, name: str) -> nn.Module | None:
-    """A submodule by its name, with or without the names of wrappers; the network itself for ''."""
+    """Find a submodule by its name, with or without the names of wrappers; '' is the network itself."""
     module: nn.Module | None = model
     for part in name.split(".") if name else ():
         module = module._modules[part] if module is not None and part in module._modules else None
@@ -96,19 +96,20 @@ def some_names(model: nn.Module) -> str:
 
 
 class _Stop(BaseException):
-    """The output that was waited for is there. No `Exception`, which a network might catch."""
+    """The requested output was captured. Not an `Exception`, since a network might catch that."""
 
 
 def capture(model: nn.Module, run: Callable[[], object], layer: Layer) -> Any:
-    """What a submodule gives out, or gets, in a forward pass; copied at once, since it may be written over later.
+    """Capture the output or the input of a submodule in a forward pass. It is copied at once, as it may be overwritten.
 
     Args:
         model: The network, unwrapped.
-        run: Runs it. It is stopped as soon as the call that `layer` names is over.
-        layer: With the name of a submodule.
+        run: Runs the network. It is stopped as soon as the call that `layer` names has finished.
+        layer: A layer that names a submodule.
 
     Returns: A tensor, or tensors in dictionaries and lists.
-    Raises: LayerError if there is no such module, it is not run, or runs several times and `layer` does not say which.
+    Raises: LayerError if there is no such module, it is never called, or it is called several times and `layer` does
+        not say which call is meant.
     """
     module = find_module(model, layer.module)
     if module is None or layer.name == "":
@@ -164,7 +165,7 @@ def _shapes(module: nn.Module, run: Callable[[], object]) -> list[str]:
 
 @contextmanager
 def _hooked(module: nn.Module, keep: Callable[[Any], None], *, of_input: bool) -> Iterator[None]:
-    """While it lasts, `keep` gets what a module gives out, or its first argument."""
+    """Inside this context, pass each output of a module, or its first argument, to `keep`."""
     if of_input:
         handle = module.register_forward_pre_hook(
             lambda module, args, kwargs: keep(next(iter([*args, *kwargs.values()]), None)), with_kwargs=True
@@ -200,9 +201,9 @@ def _entries(value: Any) -> dict[str, Any] | None:
 
 
 def select(output: Any, layer: Layer) -> Any:
-    """The entry of an output that a layer names; the only tensor in it where it names none.
+    """The entry of an output that a layer names; if it names none, the only tensor in the output.
 
-    Raises: LayerError if there are several, or no such entry.
+    Raises: LayerError if there is no such entry, or no entry is named and there are several tensors.
     """
     keys = layer.keys[1:] if layer.keys[:1] == (_INPUT,) else layer.keys
     for depth, key in enumerate(keys):

@@ -1,7 +1,7 @@
-"""Random number generators that a forward pass may use: PyTorch's, NumPy's and Python's.
+"""Control over the random number generators that a forward pass may use: those of PyTorch, NumPy and Python.
 
-What happens once in a thousand passes does not show in a few of them. It does where the generators give their smallest
-numbers, and then their largest: any `random.random() < 0.001` then comes out otherwise.
+Something that happens in one of a thousand passes is not seen in a few of them. It is seen if the generators first give
+their smallest numbers and then their largest: any test such as `random.random() < 0.001` then has both outcomes.
 """
 
 import random
@@ -13,16 +13,16 @@ import torch
 
 __all__ = ["drawing", "same_random_numbers", "what_was_drawn"]
 
-_WORDS = 624  # of a Mersenne Twister, which all three are on the CPU
-_AT_THE_END = 500  # how many of them are extreme; ordinary numbers follow, since some loops wait for one
-_WORD_OF = {"smallest": 0, "largest": 0x12DD9BB3}  # which gives 0 and 2**32 - 1
-_TORCH_BYTES = 5056  # of the state of PyTorch's generator, which no document describes
+_WORDS = 624  # words of a Mersenne Twister's state; all three are Mersenne Twisters on the CPU
+_AT_THE_END = 500  # number of extreme words; ordinary ones follow, since some loops wait for one
+_WORD_OF = {"smallest": 0, "largest": 0x12DD9BB3}  # the state words that produce 0 and 2**32 - 1
+_TORCH_BYTES = 5056  # size of the state of PyTorch's generator, which is undocumented
 _TORCH_LEFT, _TORCH_NEXT, _TORCH_WORDS = slice(8, 12), slice(16, 24), slice(24, 24 + 8 * _WORDS)
 
 
 @contextmanager
 def same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Put the generators back as they were, those of a device as well."""
+    """Restore the state of the generators on leaving this context, including that of a device."""
     python, numpy = random.getstate(), np.random.get_state(legacy=False)
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -33,7 +33,7 @@ def same_random_numbers(device: torch.device) -> Iterator[None]:
 
 
 def what_was_drawn(device: torch.device) -> tuple[bytes, ...]:
-    """The states of the generators; they differ as soon as a number is drawn."""
+    """The states of the generators. They change as soon as a number is drawn."""
     words = np.random.get_state(legacy=False)["state"]
     states = [torch.random.get_rng_state()]
     if device.type == "cuda":
@@ -44,7 +44,7 @@ def what_was_drawn(device: torch.device) -> tuple[bytes, ...]:
 
 @contextmanager
 def drawing(which: str) -> Iterator[None]:
-    """While it lasts, the first numbers that are drawn on the CPU are the 'smallest' or the 'largest' ones."""
+    """Inside this context, the first numbers drawn on the CPU are the 'smallest' or the 'largest' possible ones."""
     words = [_WORD_OF[which]] * _AT_THE_END + list(range(1, 1 + _WORDS - _AT_THE_END))
     with same_random_numbers(torch.device("cpu")):
         random.setstate((3, (*words, 0), None))

@@ -1,4 +1,4 @@
-"""The feature map that a layer names."""
+"""Find the feature map that a layer names."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,11 +47,11 @@ __all__ = [
     "tell_layout",
 ]
 
-_OF_TIMM = ("timm.", "replknet.")  # modules whose `forward_intermediates` returns the maps that were asked for
+_OF_TIMM = ("timm.", "replknet.")  # modules whose `forward_intermediates` returns exactly the maps requested
 
 
 class FeatureMap(NamedTuple):
-    """A feature map (N, C, h, w), and what it was taken from."""
+    """A feature map (N, C, h, w), and a description of where it was taken."""
 
     values: torch.Tensor
     taken: TakenLayer
@@ -76,7 +76,7 @@ def feature_map(model: nn.Module, x: torch.Tensor, *, layer: str | int | Layer =
 
 
 def is_module_name(model: nn.Module, layer: str | int | Layer) -> bool:
-    """Whether `layer` stands for a submodule, existing or not, and not for a position among the feature maps."""
+    """Whether `layer` names a submodule (which may not exist), rather than a position among the feature maps."""
     layer = as_layer(layer)
     if layer.name == "last":
         return False
@@ -87,19 +87,19 @@ def is_module_name(model: nn.Module, layer: str | int | Layer) -> bool:
 
 
 def image_channels(model: nn.Module) -> int:
-    """Colours of the images that a network takes: those of its first convolution, 3 where it has none."""
+    """Number of channels of the images that a network takes: that of its first convolution, or 3 if it has none."""
     convolutions = (m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd))
     return next((m.in_channels for m in convolutions), 3)
 
 
 def resolve(model: nn.Module, layer: str | int | Layer) -> Layer:
-    """The submodule that 'last' stands for, where it is not the last map that timm names; else the layer itself."""
+    """The submodule that 'last' stands for, if it is not the last map that timm names; otherwise the layer itself."""
     layer = as_layer(layer)
     return (last_layer(unwrapped(model)) or layer) if layer.name == "last" else layer
 
 
 def find_feature_map(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
-    """As `feature_map`, with what it was taken from."""
+    """As `feature_map`, but also returns where the map was taken."""
     model = unwrapped(model)
     note = last_note(model) if layer.name == "last" else ""
     if is_module_name(model, layer):
@@ -114,9 +114,9 @@ def find_feature_map(model: nn.Module, x: torch.Tensor, layer: Layer) -> Feature
 
 
 def output_of_layer(model: nn.Module, x: torch.Tensor, layer: str | int | Layer) -> torch.Tensor:
-    """What a layer gives, the images first: run as `feature_map` does, but how it is laid out is left open.
+    """The output of a layer with the images as its first dimension. It is not brought into the layout of a map.
 
-    Raises: As `feature_map`; LayerError if it gives no tensor.
+    Raises: As `feature_map`; LayerError if the output is not a tensor.
     """
     model, layer = unwrapped(model), resolve(model, layer)
     network: Any = model
@@ -141,7 +141,7 @@ def _says_more(layer: Layer) -> bool:
 
 
 def _of_network(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
-    """A map that the network itself names."""
+    """A feature map that the network itself names."""
     network: Any = model  # its methods beyond nn.Module's are timm's
     position = -1 if layer.name == "last" else layer.position
     if position is not None and hasattr(model, "forward_intermediates"):
@@ -181,7 +181,7 @@ def _of_network(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
 
 
 def _in_words(output: Any) -> str:
-    """What a network gave, for a message."""
+    """Describe the output of a network for a message."""
     if isinstance(output, torch.Tensor):
         return f"an output of shape {tuple(output.shape)}"
     if isinstance(output, Mapping):
@@ -190,9 +190,9 @@ def _in_words(output: Any) -> str:
 
 
 def _only_map(maps: Any, model: nn.Module, layer: Layer) -> torch.Tensor:
-    """The map that a network names by a method of its own.
+    """The only map that one of the network's own methods returned.
 
-    Raises: LayerError if it gives anything but a list of one.
+    Raises: LayerError if it returned anything but a list of one map.
     """
     if isinstance(maps, (list, tuple)) and len(maps) == 1 and isinstance(maps[0], torch.Tensor):
         return maps[0]
@@ -212,7 +212,7 @@ def _name_of_stage(model: nn.Module, infos: list[Any], position: int) -> str:
 
 @contextmanager
 def _layout_of_stage(model: nn.Module, name: str) -> Iterator[list[Layout]]:
-    """While it lasts, layouts that a submodule's outputs have, as far as `follow` knows them."""
+    """Inside this context, collects the layouts of a submodule's outputs, as far as `follow` knows them."""
     layouts: list[Layout] = []
 
     def look(module: nn.Module, args: Any, output: Any) -> None:
@@ -231,7 +231,7 @@ def _layout_of_stage(model: nn.Module, name: str) -> Iterator[list[Layout]]:
 
 
 def _of_module(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
-    """A map that a submodule gives out, or gets."""
+    """A feature map that is the output or the input of a submodule."""
 
     def run(image: torch.Tensor) -> Any:
         with own_words(model, image):
@@ -247,9 +247,9 @@ def _of_module(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
 
 
 def _checked(output: Any, x: torch.Tensor, name: str) -> torch.Tensor:
-    """A map (N, C, h, w) of all images.
+    """Check that an output is a map (N, C, h, w) of all images, and return it.
 
-    Raises: LayerError if it is none; NotDifferentiable if the images have no part in it.
+    Raises: LayerError if it is not; NotDifferentiable if it does not depend on the images.
     """
     if isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[0] != x.shape[0]:
         raise LayerError(_other_batch(name, output, x))
@@ -291,7 +291,7 @@ def _found(
     name: str,
     output: Any = None,
 ) -> FeatureMap:
-    """An output as a map, once its layout is known."""
+    """Turn an output into a map, after finding out its layout."""
     asked = layer
     if output is None:
         with own_words(model, x):
@@ -315,7 +315,7 @@ def _found(
         else:
 
             def run_again(image: torch.Tensor) -> Any:
-                with own_words(model, image):  # it may not take images of another size or number
+                with own_words(model, image):  # the network may not take images of another size or number
                     return _with_images_first(_selected(run(image), asked), asked)
 
             layout = _layout_of(model, x, output, layer, run_again)
@@ -329,13 +329,13 @@ def _found(
 
 
 def _images_first(layer: Layer) -> Layer:
-    """The same layer once its output has the images as its first dimension."""
+    """The layer as it is after its output has been permuted to have the images first."""
     letters = layer.letters
     return layer if letters is None else replace(layer, layout="N" + letters.replace("N", ""))
 
 
 def _with_images_first(output: Any, layer: Layer) -> Any:
-    """An output with the images as its first dimension, by what was said of its layout."""
+    """Permute an output so that the images are its first dimension, as its stated layout says."""
     at = (layer.letters or "N").index("N")
     return output.movedim(at, 0) if at and isinstance(output, torch.Tensor) and at < output.ndim else output
 
@@ -345,21 +345,21 @@ def _selected(output: Any, layer: Layer) -> Any:
 
 
 def _only(output: Any) -> Any:
-    """The one entry of a list or tuple of one, such as the maps of a network that may have several."""
+    """The single entry of a list or tuple of length one, such as the output of a network with several maps."""
     while isinstance(output, (list, tuple)) and len(output) == 1:
         output = output[0]
     return output
 
 
 def tell_layout(model: nn.Module, layer: Layer, image: Sequence[int], output: Sequence[int], layout: Layout) -> None:
-    """Let it be known how a layer's output is laid out, so that it is not looked for.
+    """Record how a layer's output is laid out, so that the layout need not be detected.
 
     Args:
         model: The network, unwrapped.
-        layer: As `resolve` gives it.
+        layer: As `resolve` returns it.
         image: Shape of the images.
         output: Shape of the output.
-        layout: That it has.
+        layout: Layout of the output.
     """
     known_of(model).setdefault(_key_of_layout(layer, image, output), layout)
 
@@ -369,14 +369,14 @@ def _key_of_layout(layer: Layer, image: Sequence[int], output: Sequence[int]) ->
 
 
 def _has_aspect(size: Sequence[int], image: Sequence[int]) -> bool:
-    """Whether rows and columns are to each other as those of the image, but for a unit."""
+    """Whether the ratio of rows to columns is that of the image, to within one unit."""
     return abs(size[0] * image[1] - size[1] * image[0]) <= max(image)
 
 
 def _layout_of(
     model: nn.Module, x: torch.Tensor, output: torch.Tensor, layer: Layer, run: Callable[[torch.Tensor], Any]
 ) -> Layout | None:
-    """The layout of an output, found once for each network, layer and size of images."""
+    """The layout of an output, determined once for each network, layer and image size."""
     known, key = known_of(model), _key_of_layout(layer, x.shape, output.shape)
     if key not in known:
         known[key] = _found_out(model, x, output, layer, run)
@@ -386,11 +386,11 @@ def _layout_of(
 def _found_out(
     model: nn.Module, x: torch.Tensor, output: torch.Tensor, layer: Layer, run: Callable[[torch.Tensor], Any]
 ) -> Layout | None:
-    """The layout of an output by the surest way that tells one."""
+    """Determine the layout of an output by the most reliable method that succeeds."""
     followed, reason = _followed_layout(model, x, run)
     if agrees(followed, layer):
         return followed
-    if layer.letters is not None:  # merged positions, whose rows and columns are asked
+    if layer.letters is not None:  # merged positions, with unknown numbers of rows and columns
         probed = probed_layouts(run, x, layer.prefix_tokens, layer.letters)
         return probed[0] if len(probed) == 1 else None
     grown = growing_dimensions(_or_none(run), x)
@@ -404,14 +404,14 @@ def _found_out(
     by_type = Layout("NCHW")
     if output.ndim != 4 or not isinstance(find_module(model, layer.module), SPATIAL_MODULES):
         return None
-    # a convolution may also run over a matrix of attention, whose sides are not those of the image
+    # a convolution may also run over an attention matrix, whose sides are not those of the image
     if reason == NO_BOUND + PRODUCT or (grown is not None and grown != ([], [])):
         return by_type if by_type in probed else None
     return by_type if by_type in probed or (not probed and _has_aspect(output.shape[2:], x.shape[2:])) else None
 
 
 def _or_none(run: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any]:
-    """The same, but None for images that the network does not take."""
+    """The same function, but it returns None for images that the network does not take."""
 
     def run_or_none(image: torch.Tensor) -> Any:
         try:
@@ -425,9 +425,9 @@ def _or_none(run: Callable[[torch.Tensor], Any]) -> Callable[[torch.Tensor], Any
 def _followed_layout(
     model: nn.Module, x: torch.Tensor, run: Callable[[torch.Tensor], Any]
 ) -> tuple[Layout | None, str]:
-    """The layout by following the image's positions through the network, and why it is not known where it is not.
+    """The layout found by following the image's positions through the network, or the reason why it stays unknown.
 
-    Two images are followed, so that their dimension is known, too.
+    A batch of two images is followed, so that the batch dimension is recognised as well.
     """
 
     def read(image: torch.Tensor) -> tuple[Layout | None, str]:
@@ -439,15 +439,15 @@ def _followed_layout(
 
     try:
         return follow(model, read, (2, *x.shape[1:]), x.dtype)
-    except (DataDependent, LayerError, ForwardError):  # then it is tried out
+    except (DataDependent, LayerError, ForwardError):  # the caller then detects the layout by experiment
         return None, ""
 
 
 @contextmanager
 def own_words(model: nn.Module, x: torch.Tensor) -> Iterator[None]:
-    """Say in one sentence what goes wrong in a network's own forward pass.
+    """Turn a failure of a network's own forward pass into a one-sentence error.
 
-    Raises: ForwardError, but for what is ours (LayerError), for lack of memory, and for Ctrl-C.
+    Raises: ForwardError for any failure except errors of this package (LayerError), lack of memory and Ctrl-C.
     """
     try:
         yield
@@ -460,7 +460,7 @@ def own_words(model: nn.Module, x: torch.Tensor) -> Iterator[None]:
 
 
 def _hint(model: nn.Module, x: torch.Tensor) -> str:
-    """What to try when a network does not take images."""
+    """Suggest what to try when a network does not accept images."""
     channels, given = image_channels(model), x.shape[1]
     if channels != given:
         return f"it takes images of {channels} channel{'s' * (channels != 1)}, and these have {given}"

@@ -1,4 +1,4 @@
-"""A cache of what was found out by running a network, valid as long as the network does not change."""
+"""A cache of facts found by running a network. It is valid as long as the network does not change."""
 
 import weakref
 from collections.abc import Hashable
@@ -11,12 +11,12 @@ __all__ = ["forget_if_changed", "known_of", "share_known"]
 
 
 class _Entry(NamedTuple):
-    """What is known of a network.
+    """The cached facts about one network.
 
     Attributes:
-        network: Whether it is still there; its address may belong to another one later.
-        found: By what was asked.
-        signature: What the network was like then; None if that was not asked.
+        network: Weak reference to the network. If it is dead, its address may belong to another network.
+        found: The cached results, keyed by the question.
+        signature: Fingerprint of the network at that time; None if it was not taken.
     """
 
     network: "weakref.ref[nn.Module]"
@@ -28,7 +28,7 @@ _KNOWN: dict[int, _Entry] = {}
 
 
 def known_of(model: nn.Module) -> dict[Hashable, Any]:
-    """What is known of a network, to be looked up and added to."""
+    """The cache of a network, to read from and to add to."""
     entry = _KNOWN.get(id(model))
     if entry is None or entry.network() is not model:
         entry = _keep(model, {})
@@ -36,12 +36,12 @@ def known_of(model: nn.Module) -> dict[Hashable, Any]:
 
 
 def share_known(copied: nn.Module, model: nn.Module) -> None:
-    """Let a copy, which computes the same, know what is known of a network."""
+    """Let a copy that computes the same share the cache of a network."""
     _keep(copied, known_of(model))
 
 
 def forget_if_changed(model: nn.Module) -> None:
-    """Forget what is known of a network that has another structure, other attributes or other weights than then."""
+    """Drop the cache of a network whose structure, attributes or weights have changed since it was filled."""
     signature, entry = _signature(model), _KNOWN.get(id(model))
     if entry is None or entry.network() is not model or entry.signature != signature:
         _KNOWN[id(model)] = _keep(model, {})._replace(signature=signature)
@@ -59,7 +59,7 @@ def _keep(model: nn.Module, found: dict[Hashable, Any]) -> _Entry:
 
 
 def _signature(model: nn.Module) -> Hashable:
-    """What a network is like: its modules, their attributes, and which numbers they hold."""
+    """Fingerprint of a network: its modules, their attributes, and the memory addresses of their numbers."""
     found: list[Hashable] = []
     for module in model.modules():
         found.append(id(module))
@@ -71,7 +71,7 @@ _SIMPLE = frozenset([bool, int, float, str, type(None)])
 
 
 def _said(value: Any) -> Hashable:
-    """An attribute: numbers, words, and what holds them by their values, everything else by which object it is."""
+    """Fingerprint of an attribute: numbers, strings and their containers by value, everything else by identity."""
     kind = type(value)
     if kind in _SIMPLE:
         return value
@@ -83,5 +83,5 @@ def _said(value: Any) -> Hashable:
 
 
 def _address(tensor: torch.Tensor) -> int:
-    """Where the numbers are, which `tensor.data = ...` changes."""
+    """Address of the numbers of a tensor, which `tensor.data = ...` changes."""
     return tensor.data_ptr() if tensor.layout == torch.strided else 0

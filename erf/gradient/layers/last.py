@@ -1,8 +1,8 @@
-"""What the last feature map of a network of timm is: the last spatial map before any final normalisation and pooling.
+"""The last feature map of timm networks: the last spatial map before any final normalisation and pooling.
 
-A normalisation that follows a convolution belongs to it, as does the activation after it; final is one that stands
-alone behind the last block, be it a LayerNorm or a batch normalisation (DenseNet). For most families this is the last
-map that timm itself names, in its `feature_info`. The table has those for which it is another one.
+A normalisation that follows a convolution belongs to it, and so does the activation after that. A normalisation is
+final if it stands alone behind the last block, be it a LayerNorm or a batch normalisation (DenseNet). For most
+families, this is the last map that timm itself names in its `feature_info`. The table lists the other families.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Last:
     """The last map of a family.
 
     Attributes:
-        path: Path of the submodule, its parts by name or index; ':in' for its input. None for timm's own last map.
-        why: What is left out or taken in, against timm's.
-        only: Class that the submodule has to have, where a family has it in some networks only.
-        note: What else has to be known of the map.
+        path: Path of the submodule, given by names or indices; ':in' for its input. None for timm's own last map.
+        why: What is left out or included, compared with timm's last map.
+        only: Class that the submodule must have, for families in which only some networks have such a submodule.
+        note: Anything else that readers of the result should know about the map.
     """
 
     path: str | None
@@ -58,17 +58,17 @@ LAST_LAYERS = {
     "vision_transformer_sam": Last("neck.2", "with the convolutions of the neck", only=nn.Conv2d),
     "xception_aligned": Last("act", "with the activation of the last convolution"),
 }
-"""The last map of timm's networks, by the name of the file that defines them in timm."""
+"""The last map of timm's networks, by the name of the timm file that defines them."""
 
 
 def family_of(model: nn.Module) -> str:
-    """The name of timm's file that a network is from; '' for other networks."""
+    """Name of the timm file that defines a network; '' for other networks."""
     package, _, family = type(model).__module__.rpartition(".")
     return family if package == "timm.models" else ""
 
 
 def last_layer(model: nn.Module) -> Layer | None:
-    """The submodule that gives the last map; None if it is timm's own last map, or the network is another's."""
+    """The submodule that gives the last map; None if that is timm's own last map, or the network is not from timm."""
     last = LAST_LAYERS.get(family_of(model))
     if last is None or last.path is None:
         return None
@@ -78,7 +78,7 @@ def last_layer(model: nn.Module) -> Layer | None:
     for part in path.split("."):
         children = dict(module.named_children())
         name = list(children)[int(part)] if part.startswith("-") and len(children) >= -int(part) else part
-        if name not in children:  # a network that was cut, or of another kind
+        if name not in children:  # a truncated network, or one of another kind
             return None
         module = children[name]
         names.append(name)
@@ -88,6 +88,6 @@ def last_layer(model: nn.Module) -> Layer | None:
 
 
 def last_note(model: nn.Module) -> str:
-    """What has to be known of a network's last map; '' if nothing."""
+    """A note for readers of the result about a network's last map; '' if there is none."""
     last = LAST_LAYERS.get(family_of(model))
     return last.note if last else ""

@@ -1,4 +1,4 @@
-"""How a layer is specified, and errors for layers that cannot be used."""
+"""How a layer is specified, and the errors for layers that cannot be used."""
 
 import re
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ __all__ = ["ForwardError", "Layer", "LayerError", "LayoutError", "NotDifferentia
 
 
 class LayerError(ValueError):
-    """The network has no such layer, or its output is no feature map."""
+    """The network has no such layer, or its output is not a feature map."""
 
 
 class LayoutError(LayerError):
-    """It cannot be told how a layer's output is laid out.
+    """The layout of a layer's output cannot be determined.
 
     Attributes:
-        reason: Why its units' fields have no size, as `erf.gradient.fields.field.Field.reason`.
+        reason: Why the fields of its units have no size, as in `erf.gradient.fields.field.Field.reason`.
     """
 
     def __init__(self, message: str, reason: str):
@@ -23,14 +23,14 @@ class LayoutError(LayerError):
 
 
 class NotDifferentiable(ValueError):
-    """As far as autograd can see, a layer does not depend on the images."""
+    """According to autograd, a layer does not depend on the images."""
 
 
 class ForwardError(RuntimeError):
-    """The network's own forward pass fails; the message is its own.
+    """The network's own forward pass fails. The message is that of the network.
 
     Attributes:
-        hint: What to try.
+        hint: A suggestion for the user.
     """
 
     def __init__(self, message: str, hint: str):
@@ -40,17 +40,17 @@ class ForwardError(RuntimeError):
 
 @dataclass(frozen=True)
 class Layer:
-    """A feature map of a network.
+    """Specification of a feature map of a network.
 
     Attributes:
-        name: 'last', a position among the feature maps that a network of timm names, or a submodule's name. What
-            follows a colon is an entry of its output, by key or index ('backbone:out'; ':out' of the network's own
-            output), and ':in' is its input.
-        layout: Letters of the output's dimensions, such as 'NCHW', 'NHWC' or 'NLC': images, channels, rows, columns,
-            or positions row by row. What follows a colon are the rows and columns that the positions form
-            ('NLC:14x14'). None to find it out.
-        call: Which of the calls of a submodule that runs several times, from 0, negative ones from the end.
-        prefix_tokens: How many tokens come before those of the map. None to find it out.
+        name: 'last', a position among the feature maps that a timm network names, or the name of a submodule. The text
+            after a colon selects an entry of the output by key or index ('backbone:out'; ':out' for the network's own
+            output); ':in' selects the input.
+        layout: Letters of the output's dimensions, such as 'NCHW', 'NHWC' or 'NLC', where N is images, C channels, H
+            rows, W columns and L positions in row order. The text after a colon gives the rows and columns that the
+            positions form ('NLC:14x14'). None to detect the layout.
+        call: Which call of a submodule that runs several times, counted from 0; negative values count from the end.
+        prefix_tokens: Number of tokens before those of the map. None to detect it.
     """
 
     name: str = "last"
@@ -69,7 +69,7 @@ class Layer:
 
     @property
     def position(self) -> int | None:
-        """Position that the name stands for; None if it is a module's name."""
+        """The position that the name stands for; None if it is the name of a module."""
         try:
             return int(self.name)
         except ValueError:
@@ -77,23 +77,23 @@ class Layer:
 
     @property
     def letters(self) -> str | None:
-        """Those of the layout; None if it was not said."""
+        """Letters of the layout; None if no layout was given."""
         return self.layout and self.layout.partition(":")[0]
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """Rows and columns that merged positions form; None if that was not said."""
+        """Rows and columns that the merged positions form; None if they were not given."""
         h, _, w = (self.layout or "").partition(":")[2].partition("x")
         return (int(h), int(w)) if w else None
 
     @property
     def module(self) -> str:
-        """The submodule's name, '' for the network itself."""
+        """Name of the submodule, '' for the network itself."""
         return self.name.partition(":")[0]
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Which entry of the output is meant, from the outermost."""
+        """Keys of the selected entry of the output, from the outermost."""
         return tuple(self.name.split(":")[1:])
 
     def __str__(self) -> str:
@@ -102,15 +102,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class TakenLayer:
-    """What was taken for a layer that was asked.
+    """The map that was actually taken for a requested layer.
 
     Attributes:
-        module: Name of the submodule that gives the map, with the entry of its output where it has several; 'output' or
-            'forward_features' for those of the network itself.
-        layout: Letters of its dimensions, as for `Layer.layout`; None where timm brings it into the form of a map.
-        call: Which call of the submodule; None for its only one.
-        prefix_tokens: How many tokens were left out before those of the map.
-        note: What else has to be known of the map; '' if nothing.
+        module: Name of the submodule that gives the map, with the entry of its output if it has several; 'output' or
+            'forward_features' for the network itself.
+        layout: Letters of its dimensions, as for `Layer.layout`; None if timm brings the output into the form of a map.
+        call: Which call of the submodule; None if there is only one.
+        prefix_tokens: Number of tokens that were dropped before those of the map.
+        note: Anything else that readers of the result should know about the map; '' if nothing.
     """
 
     module: str
@@ -133,7 +133,7 @@ def _is_layout(text: str) -> bool:
 
 
 def as_layer(layer: str | int | Layer) -> Layer:
-    """A layer from its name or position.
+    """A `Layer` from its name or position.
 
     Raises: LayerError for anything else.
     """

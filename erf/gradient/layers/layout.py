@@ -24,17 +24,17 @@ SPATIAL_MODULES = (
     *(nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.Upsample, nn.PixelShuffle),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d),
 )
-"""Modules that run over rows and columns of (N, C, H, W): what they give is laid out so."""
+"""Modules that work on the rows and columns of (N, C, H, W), so that their output has this layout as well."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a map lies in a tensor.
+    """How a map is laid out in a tensor.
 
     Attributes:
         letters: Letters of the dimensions, as for `Layer.layout`.
-        grid: Rows and columns of positions that are merged; None where they are dimensions of their own.
-        prefix: Merged positions that come before those of the map; others may come after them.
+        grid: Rows and columns of merged positions; None if rows and columns are dimensions of their own.
+        prefix: Number of merged positions before those of the map. There may be others after them.
     """
 
     letters: str
@@ -42,7 +42,7 @@ class Layout:
     prefix: int = 0
 
     def to_map(self, output: torch.Tensor) -> torch.Tensor:
-        """The output as (N, C, h, w)."""
+        """Rearrange an output as (N, C, h, w)."""
         letters = self.letters
         if "C" not in letters:
             output, letters = output.unsqueeze(-1), letters + "C"
@@ -56,7 +56,7 @@ class Layout:
 
 
 def layout_of_axes(axes: Axes, dimensions: int) -> Layout | None:
-    """The layout of an output of which it is known where rows and columns lie; None if that is no feature map."""
+    """The layout of an output whose axes of rows and columns are known; None if it is not a feature map."""
     others = [d for d in range(1, dimensions) if d not in axes.dims]
     if 0 in axes.dims or len(others) > 1:
         return None
@@ -68,7 +68,7 @@ def layout_of_axes(axes: Axes, dimensions: int) -> Layout | None:
 
 
 def layout_of_one_unit(shape: tuple[int, ...]) -> Layout | None:
-    """The layout of (N, C, 1, 1), of which rows and columns need not be told apart, in any order; None of others."""
+    """The layout of an output of one unit, whose dimensions are 1, 1 and C in any order; None for other outputs."""
     several = [d for d in range(1, len(shape)) if shape[d] > 1]
     if len(shape) != 4 or len(several) != 1:
         return None
@@ -76,10 +76,10 @@ def layout_of_one_unit(shape: tuple[int, ...]) -> Layout | None:
 
 
 def layout_asked_for(layer: Layer, shape: tuple[int, ...], images: int) -> Layout | None:
-    """The layout that a layer was asked with, for an output of some shape.
+    """The layout that the user gave for a layer, for an output of some shape.
 
-    Returns: None where positions are merged, and it was not said which rows and columns they form.
-    Raises: LayerError if the output does not have it.
+    Returns: None if positions are merged and it was not given which rows and columns they form.
+    Raises: LayerError if the output cannot have this layout.
     """
     letters = layer.letters or ""
     if len(letters) != len(shape):
@@ -103,14 +103,14 @@ def layout_asked_for(layer: Layer, shape: tuple[int, ...], images: int) -> Layou
 
 
 def agrees(layout: Layout | None, layer: Layer) -> bool:
-    """Whether a layout that was found is one that a layer was asked with."""
+    """Whether a detected layout is compatible with the one that the user gave for a layer."""
     if layout is None or layer.letters is None:
         return layout is not None
     return layer.letters == layout.letters and layer.prefix_tokens in (None, layout.prefix)
 
 
 def how_to_say(layer: Layer, shape: tuple[int, ...], size: tuple[int, int]) -> str:
-    """The message for an output whose layout cannot be detected: what is missing, and how the user can say it."""
+    """The message for an output whose layout cannot be detected: what is missing, and how the user can specify it."""
     if layer.letters is None:
         options = "layout='NCHW', 'NHWC', 'NLC' or the like (--layout)"
         if len(shape) == 3:
@@ -130,11 +130,12 @@ def how_to_say(layer: Layer, shape: tuple[int, ...], size: tuple[int, int]) -> s
 
 
 def grids(count: int, size: tuple[int, int], *, square: bool = True) -> Iterator[tuple[int, int]]:
-    """Rows and columns of patches that this many positions can form in an image.
+    """The numbers of rows and columns of patches that this many positions can form in an image.
 
     Args:
-        square: Patches are square, of any side in whole pixels, and the image's borders may cut or be without them.
-            Otherwise also of two sides, if they divide those of the image.
+        square: Whether patches must be square. Their side is then any whole number of pixels, and the image's borders
+            may cut off patches or remain uncovered. Otherwise patches of two different sides are possible as well, if
+            the sides divide those of the image.
     """
     for h in range(1, count + 1):
         if count % h == 0 and (_are_square(h, count // h, size) or (not square and _are_parts(h, count // h, size))):
@@ -142,7 +143,7 @@ def grids(count: int, size: tuple[int, int], *, square: bool = True) -> Iterator
 
 
 def _are_square(h: int, w: int, size: tuple[int, int]) -> bool:
-    """Whether one side of patches, in whole pixels, divides an image into this many, both rounded up or both down."""
+    """Whether square patches of one whole side divide an image into h × w, both rounded up or both rounded down."""
     down, across = (
         {
             (side, up)

@@ -1,7 +1,7 @@
-"""The modules of a network, by a walk that is short enough to be made before every map.
+"""The modules of a network, listed by a traversal that is fast enough to run before every map.
 
-A network may be changed between two maps, so what its modules are is asked again for each. `nn.Module.modules` passes
-every module through a generator for each level above it, which takes a tenth of the time of a small network's map.
+A network may change between two maps, so its modules are listed again for each map. `nn.Module.modules` passes every
+module through one generator for each level above it, which takes a tenth of the time of a small network's map.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ __all__ = ["modules_of", "parameters_of"]
 
 
 def modules_of(model: nn.Module) -> list[nn.Module]:
-    """What `model.modules()` gives, in the same order."""
+    """As `model.modules()`, in the same order."""
     found: dict[nn.Module, None] = {}
     waiting = [model]
     while waiting:
@@ -25,7 +25,7 @@ def modules_of(model: nn.Module) -> list[nn.Module]:
 
 
 def parameters_of(modules: Sequence[nn.Module]) -> Iterator[nn.Parameter]:
-    """The parameters of modules; one that several of them share comes several times."""
+    """The parameters of modules. A parameter that several modules share is yielded several times."""
     for module in modules:
         if module._parameters:
             yield from [parameter for parameter in module._parameters.values() if parameter is not None]

@@ -1,10 +1,10 @@
-"""Detecting a layer's layout by experiment: where does its output change when one place of the image changes?
+"""Detect a layer's layout by experiment: change one place of the image, and see where the output changes.
 
-For networks through which `erf.gradient.fields` cannot follow the positions. Four large places tell which dimensions
-hold rows and columns. Positions that are merged have to prove their order, too: strips as wide as one row or column of
-positions are changed, at both ends and in the middle, and each has to show in its own column of every row, or in its
-own row of every column. Tokens in another order (in windows, or there and back), or beginning one place too early,
-fail. A layout is taken only if no other one passes, too.
+This is for networks through which `erf.gradient.fields` cannot follow the positions. Changes at four large places show
+which dimensions hold rows and columns. For merged positions, the order is tested as well. Strips as wide as one row or
+column of positions are changed, at both ends and in the middle. A changed column strip must show in its own column of
+every row, and a row strip in its own row of every column. Tokens in another order (window by window, or back and
+forth), or those that begin one place too early, fail the test. A layout is accepted only if no other layout passes.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,26 +16,26 @@ from erf.gradient.layers.layout import Layout, grids
 
 __all__ = ["growing_dimensions", "layout_by_resizing", "probed_layouts"]
 
-# fractions of height and width: no two share a row or a column, and the order of rows is not that of columns
+# fractions of height and width: no two places share a row or a column, and the two orders of the places differ
 _PLACES = ((0.2, 0.6), (0.4, 0.15), (0.6, 0.85), (0.8, 0.4))
-_HALF = 0.08  # half the side of what is changed, in sides of the image
-_CLEAR = 1.3  # a place's own change over the mean change there, at least
-_MOST_MORE = 16  # tokens before and after those of the map
-_IN_PLACE = 0.8  # of the rows, in which a strip has to show where it is
-_STRENGTH = 3.0  # of what is changed, in standard deviations of the image
-_GROWTH = 64  # pixels that an image grows by: a multiple of the sides that most networks take
+_HALF = 0.08  # half the side of a changed place, as a fraction of the image side
+_CLEAR = 1.3  # minimum ratio of a place's own change to the mean change there
+_MOST_MORE = 16  # maximum number of tokens before and after those of the map
+_IN_PLACE = 0.8  # share of the rows in which a strip must show at its own place
+_STRENGTH = 3.0  # strength of a change, in standard deviations of the image
+_GROWTH = 64  # pixels by which an image is enlarged: a multiple of the sides that most networks take
 
 
 def growing_dimensions(
     run: Callable[[torch.Tensor], torch.Tensor | None], like: torch.Tensor
 ) -> tuple[list[int], list[int]] | None:
-    """The dimensions of an output of four that grow with the image's height, and those that grow with its width.
+    """The dimensions of a four-dimensional output that grow with the image's height, and those growing with its width.
 
     Args:
-        run: Image (1, C, H, W) -> output; None for a size that the network does not take.
+        run: Maps an image (1, C, H, W) to the output; returns None for a size that the network does not take.
         like: As for `probed_layouts`.
 
-    Returns: None if the network takes no other sizes, or its output has another number of dimensions.
+    Returns: None if the network takes no other size, or its output does not have four dimensions.
     """
     channels, height, width = like.shape[1:]
     shapes = []
@@ -52,9 +52,9 @@ def growing_dimensions(
 
 
 def layout_by_resizing(grown: tuple[list[int], list[int]] | None) -> Layout | None:
-    """The layout of an output of which `growing_dimensions` are known.
+    """The layout of an output, from the result of `growing_dimensions`.
 
-    Returns: None if rows do not grow with the image's height alone, and columns with its width alone.
+    Returns: None unless one dimension grows with the height alone and one with the width alone.
     """
     if grown is None:
         return None
@@ -72,13 +72,13 @@ def probed_layouts(
     prefix_tokens: int | None = None,
     letters: str | None = None,
 ) -> list[Layout]:
-    """Layouts that an output can have by where it changes; it cannot be told unless there is one alone.
+    """The layouts that agree with where an output changes. Only a single layout in the list is a definite answer.
 
     Args:
-        run: Image (1, C, H, W) -> output.
+        run: Maps an image (1, C, H, W) to the output.
         like: Images of the shape, type and device that the network takes.
         prefix_tokens: As for `Layer`.
-        letters: 'NLC' or 'NCL' if that is known: then the patches need not be square.
+        letters: 'NLC' or 'NCL' if that is known. Patches need not be square then.
     """
     height, width = like.shape[2:]
     trial = _Trial(run, like)
@@ -89,10 +89,10 @@ def probed_layouts(
 
 
 class _Trial:
-    """A network run again and again on one image of noise, a part of which is changed.
+    """Runs a network repeatedly on one noise image, of which a part is changed.
 
     Attributes:
-        plain: The output for the image as it is.
+        plain: The output for the unchanged image.
     """
 
     def __init__(self, run: Callable[[torch.Tensor], torch.Tensor], like: torch.Tensor):
@@ -105,7 +105,7 @@ class _Trial:
             self.plain = run(self._base)
 
     def change(self, rows: slice, columns: slice) -> torch.Tensor:
-        """How much each element of the output changes when a part of the image changes."""
+        """How much each element of the output changes when this part of the image changes."""
         key = (rows.start, rows.stop, columns.start, columns.stop)
         if key not in self._changes:
             x = self._base.clone()
@@ -122,7 +122,7 @@ def _around(place: float, length: int) -> slice:
 
 
 def _possible(shape: tuple[int, ...], size: tuple[int, int], prefix: int | None, asked: str | None) -> Iterator[Layout]:
-    """Layouts that an output of this shape can have."""
+    """The layouts that are possible for an output of this shape."""
     if len(shape) == 4:
         for order in permutations("CHW"):
             letters = "N" + "".join(order)
@@ -140,7 +140,7 @@ def _possible(shape: tuple[int, ...], size: tuple[int, int], prefix: int | None,
 
 
 def _fits(trial: _Trial, layout: Layout) -> bool:
-    """Whether each place's change is the largest at that place, of all changes."""
+    """Whether, at each place, the change of that place has a larger effect than the changes of the others."""
     changes = [layout.to_map(trial.change(*map(_around, place, trial.size))) for place in _PLACES]
     h, w = changes[0].shape[2:]
     energy = torch.stack([change.double().square().sum(1).mean(0) for change in changes])  # (place, h, w)
@@ -148,7 +148,7 @@ def _fits(trial: _Trial, layout: Layout) -> bool:
     for down, across in _PLACES:
         rows, columns = (_around(place, n) for place, n in ((down, h), (across, w)))
         at.append(energy[:, rows, columns].mean((1, 2)) if h > 4 < w else energy[:, int(down * h), int(across * w)])
-    found = torch.stack(at)  # (where, what was changed)
+    found = torch.stack(at)  # (place of measurement, place of change)
     if not torch.isfinite(found).all() or (found.mean(1) == 0).any():
         return False
     share = found / found.mean(1, keepdim=True)
@@ -157,7 +157,7 @@ def _fits(trial: _Trial, layout: Layout) -> bool:
 
 
 def _in_order(trial: _Trial, layout: Layout) -> bool:
-    """Whether the merged positions of a layout follow each other as the rows and columns of the image do."""
+    """Whether the merged positions of a layout are in the order of the image's rows and columns."""
     everywhere = [slice(0, length) for length in trial.size]
     for side, count in enumerate(layout.grid or ()):
         shown: dict[int, float] = {}
@@ -165,7 +165,7 @@ def _in_order(trial: _Trial, layout: Layout) -> bool:
             part = list(everywhere)
             part[side] = slice(strip * trial.size[side] // count, -(-(strip + 1) * trial.size[side] // count))
             energy = layout.to_map(trial.change(part[0], part[1])).double().square().sum(1).mean(0)
-            energy = energy if side == 1 else energy.T  # what the strip has to show in, by the position along the side
+            energy = energy if side == 1 else energy.T  # transposed for rows, so that the strip must show in one column
             most = energy.argmax(1)
             near = ((most - strip).abs() <= (1 if count > 3 else 0)) & (energy.amax(1) > 0)
             if near.double().mean() < _IN_PLACE:
@@ -178,6 +178,6 @@ def _in_order(trial: _Trial, layout: Layout) -> bool:
 
 
 def _strips(count: int) -> list[int]:
-    """Rows or columns that are tried, of this many: both ends, and neighbours in the middle."""
+    """The rows or columns, out of `count`, that are tested: both ends, and neighbours in the middle."""
     middle = count // 2
     return sorted({strip for strip in (0, count // 4, middle - 1, middle, middle + 1, count - 1) if 0 <= strip < count})

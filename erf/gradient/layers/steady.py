@@ -1,9 +1,9 @@
-"""Check that the output for an image depends only on that image.
+"""Check that the output for an image depends on that image alone.
 
-It is not where the forward pass draws random numbers, keeps something from one pass to the next, or computes something
-over the images of a batch (`x.mean(0)`, `F.batch_norm` with `training=True`): then a map would be another one the next
-time, or with another batch size. A few forward passes on small images of noise tell, before the first map of each batch
-size.
+It depends on more if the forward pass draws random numbers, keeps state from one pass to the next, or computes
+something over the images of a batch (`x.mean(0)`, `F.batch_norm` with `training=True`). The map of an image would then
+change from run to run, or with the batch size. A few forward passes on small noise images test this before the first
+map of each batch size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,32 +20,32 @@ from erf.gradient.state import as_it_was
 
 __all__ = ["UnsteadyForward", "check_steady", "normalises_by_batch"]
 
-_SIDE, _STRIDE = 64, 32  # of small images; sides that differ by a multiple of the stride are padded alike
-_ROUNDING = 1000.0  # epsilons of the type: how far the same output may differ if it is computed in another way
-_MOST_ROUNDING = 0.05  # of types with few digits, and of another algorithm for another batch size
+_SIDE, _STRIDE = 64, 32  # size of small images; sides that differ by a multiple of the stride are padded alike
+_ROUNDING = 1000.0  # in epsilons of the type: tolerance for the same output computed in another way
+_MOST_ROUNDING = 0.05  # limit for types with few digits, and for another algorithm at another batch size
 _RANDOM_TRIES = 3
-_CONTRASTS = (1.0, 3.0, 1.0)  # of the images of noise; the largest value of a batch is then not in the first one
+_CONTRASTS = (1.0, 3.0, 1.0)  # of the noise images; the largest value of a batch is then not in the first one
 
 
 class UnsteadyForward(ValueError):
-    """What a network gives for an image depends on more than that image: chance, earlier passes, or other images."""
+    """The output of a network for an image depends on more than it: on chance, earlier passes or other images."""
 
 
 def normalises_by_batch(modules: Sequence[nn.Module]) -> bool:
-    """Whether a normalisation takes its statistics from the batch, even in eval mode; then images run one by one."""
+    """Whether a normalisation uses the statistics of the batch even in eval mode. Images must then run one by one."""
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None for m in modules)
 
 
 def check_steady(model: nn.Module, images: torch.Tensor, layer: Layer, *, by_batch: bool | None = None) -> None:
-    """Try once for each batch size whether a layer's output is settled by each image alone.
+    """Test, once for each batch size, whether a layer's output for an image depends on that image alone.
 
     Args:
-        model: In eval mode, unwrapped; left as it was found, as are all random numbers.
-        images: (N, C, H, W), of which only shape, type and device are used. A single one is tried in a batch of two.
+        model: In eval mode, unwrapped. It is left as it was found, and so are all random number generators.
+        images: (N, C, H, W), of which only shape, type and device are used. A single image is tested in a batch of two.
         layer: The layer whose output is compared.
-        by_batch: Whether it `normalises_by_batch`; None to find it out.
+        by_batch: Whether the network `normalises_by_batch`; None to find out.
 
-    Raises: UnsteadyForward if it is not.
+    Raises: UnsteadyForward if the output depends on anything else.
     """
     if by_batch is None:
         by_batch = normalises_by_batch(modules_of(model))
@@ -57,14 +57,14 @@ def check_steady(model: nn.Module, images: torch.Tensor, layer: Layer, *, by_bat
         for size in _sizes(images.shape[2], images.shape[3]):
             try:
                 _Passes(model, layer, images, size).check(count)
-            except (ForwardError, LayerError):  # it takes no such images; if it takes none at all, its map will show it
+            except (ForwardError, LayerError):  # takes no such images; if it takes none at all, its map will fail
                 continue
             found[key] = True
             return
 
 
 def _sizes(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Sizes of images to try: a small one, then that of the images."""
+    """Sizes of images to test: a small one, then that of the images."""
     small = tuple(min(side, _SIDE + side % _STRIDE) for side in (height, width))
     yield small[0], small[1]
     if small != (height, width):
@@ -72,7 +72,7 @@ def _sizes(height: int, width: int) -> Iterator[tuple[int, int]]:
 
 
 class _Passes:
-    """Forward passes of one size, and what they tell."""
+    """Forward passes on noise images of one size, and the comparisons between them."""
 
     def __init__(self, model: nn.Module, layer: Layer, like: torch.Tensor, size: tuple[int, int]):
         self._model, self._layer, self._device = model, layer, like.device
@@ -90,7 +90,7 @@ class _Passes:
         """
         order = _order(count)
         alone = {}
-        for i in sorted({*order[1:], 1}):  # the first one last, so that state it leaves behind shows in the others
+        for i in sorted({*order[1:], 1}):  # image 0 last: state that it leaves behind shows in the others
             with as_it_was(self._model):
                 alone[i] = self._run([i])
         with as_it_was(self._model):
@@ -108,7 +108,7 @@ class _Passes:
                 self._check_batch(alone, batch, order)
 
     def _check_chance(self, alone: torch.Tensor) -> None:
-        """Whether random numbers that are drawn make a difference."""
+        """Refuse a network whose output changes with the random numbers that it draws."""
         for which in ("smallest", "largest"):
             with drawing(which):
                 self._refuse_another(alone, self._run([0]))
@@ -116,7 +116,7 @@ class _Passes:
             self._refuse_another(alone, self._run([0]))
 
     def _check_repeated(self, alone: dict[int, torch.Tensor], which: int) -> None:
-        """Whether an image gives the same again, after others."""
+        """Refuse a network that gives another output for an image after other images have been run."""
         self._refuse_another(alone[which], self._run([which]))
 
     def _refuse_another(self, output: torch.Tensor, again: torch.Tensor) -> None:
@@ -129,14 +129,14 @@ class _Passes:
             )
 
     def _check_batch(self, alone: dict[int, torch.Tensor], batch: list[torch.Tensor], order: Sequence[int]) -> None:
-        """Whether each image gives the same alone as at its place in a batch."""
+        """Refuse a network that gives another output for an image alone than for the same image in a batch."""
         differences = [_difference(alone[i], part) for i, part in zip(order, batch, strict=True)]
         largest = max(differences)
         if largest <= self._rounding:
             return
-        for which in alone:  # is it what earlier passes left behind?
+        for which in alone:  # does the difference come from state that earlier passes left behind?
             self._check_repeated(alone, which)
-        # by rounding, since a batch is computed in another order, or by more?
+        # is it only rounding, since a batch is computed in another order, or more?
         apart = 0.0
         for kept in _halves(len(order)):
             others = [i if stays else (i + 1) % len(self._images) for i, stays in zip(order, kept, strict=True)]
@@ -157,7 +157,7 @@ class _Passes:
             return output_of_layer(self._model, x, self._layer)
 
     def _batch(self, order: Sequence[int]) -> list[torch.Tensor] | None:
-        """The part of each image in the output for a batch; None if the network takes no such batch."""
+        """The output of a batch, split into the parts of its images; None if the network does not take such a batch."""
         try:
             output = self._run(order)
         except (ForwardError, LayerError):
@@ -166,14 +166,14 @@ class _Passes:
 
 
 def _order(count: int) -> list[int]:
-    """Which image of noise is where in a batch: each of them, then again without any pattern."""
+    """Indices of the noise images that fill a batch: first each of them once, then a random sequence of them."""
     kinds = len(_CONTRASTS)
     rest = torch.randint(0, kinds, (max(count - kinds, 0),), generator=torch.Generator().manual_seed(0)).tolist()
     return [*range(kinds), *rest][:count]
 
 
 def _halves(count: int) -> Iterator[list[bool]]:
-    """Which images of a batch stay as they are while the others change: some without any pattern, then the others."""
+    """Two choices of the images of a batch that stay while the others change: a random half, then its complement."""
     stays = (torch.rand(count, generator=torch.Generator().manual_seed(0)) < 0.5).tolist()
     stays[:2] = True, False
     yield stays
@@ -181,7 +181,7 @@ def _halves(count: int) -> Iterator[list[bool]]:
 
 
 def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Relative difference of two outputs where both are finite; infinite if they are not of one shape."""
+    """Relative difference of two outputs where both are finite; infinite if their shapes differ."""
     if a.shape != b.shape:
         return float("inf")
     a, b = a.double(), b.double()

@@ -1,7 +1,8 @@
-"""Hidden layers that are computed again on the way back instead of being kept, where this saves much memory for little.
+"""Recompute hidden layers in the backward pass instead of keeping them, where this saves much memory at little cost.
 
-A block of RepLKNet or ConvNeXt widens its map four times by a 1×1 convolution and applies GELU, whose input is kept in
-half precision. The map before the convolution takes half of that memory, and the convolution makes the input anew.
+A block of RepLKNet or ConvNeXt widens its map fourfold by a 1×1 convolution and then applies GELU, whose input is kept
+in half precision. The map before the convolution takes half of that memory, and the input of GELU can be recomputed
+from it by the convolution.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,13 @@ from erf.gradient.lean.steps.pointwise import Activation, Dense, Keep, Pointwise
 __all__ = ["DenseActivation", "choose_again", "put_together"]
 
 _WORTH_BYTES = 1 << 24
-"""What a layer must save for each image: below, memory is no concern, and time is."""
+"""Bytes that a layer must save for each image. Below this, time matters more than memory."""
 _MOST_WORK = 0.02
-"""Multiplications that may be added, as a share of those of all 1×1 convolutions, there and back."""
+"""Multiplications that may be added, as a share of those of all 1×1 convolutions in the forward and backward passes."""
 
 
 class DenseActivation(PointwiseStep):
-    """A 1×1 convolution and the activation of its output; it keeps its input, and computes the output twice."""
+    """A 1×1 convolution and the activation of its output. It keeps its input, and computes the output twice."""
 
     def __init__(self, dense: Dense, activation: Activation):
         self.dense, self.activation = dense, activation
@@ -43,7 +44,7 @@ class DenseActivation(PointwiseStep):
 
 
 class _Layer(NamedTuple):
-    """An activation after a 1×1 convolution: its value, the work of computing its input again, and the bytes saved."""
+    """An activation after a 1×1 convolution: its value, the cost of recomputing its input, and the bytes saved."""
 
     value: int
     work: int
@@ -51,14 +52,14 @@ class _Layer(NamedTuple):
 
 
 def choose_again(nodes: Sequence[Node], sizes: Mapping[int, tuple[int, int]], last: int) -> frozenset[int]:
-    """The activations whose input is computed again: those that save most for the work, as far as it is little.
+    """Choose the activations whose input is recomputed: those that save the most memory for the work, up to a limit.
 
     Args:
-        nodes: Of the whole network.
+        nodes: All nodes of the network.
         sizes: Height and width of each value.
         last: The value that is the feature map.
 
-    Returns: The values of these activations.
+    Returns: The values of the chosen activations.
     """
     made_by = {node.output: node for node in nodes}
     uses = count_uses(nodes, last)
@@ -73,7 +74,7 @@ def choose_again(nodes: Sequence[Node], sizes: Mapping[int, tuple[int, int]], la
             continue
         if isinstance(source.step, Dense) and source.step.groups == 1:
             hidden, channels = source.step.weight.shape[:2]
-            saved = height * width * (2 * hidden - 4 * channels)  # of half precision, against float32
+            saved = height * width * (2 * hidden - 4 * channels)  # half precision, compared with float32
             layers.append(_Layer(node.output, height * width * hidden * channels, saved))
     worth = [layer for layer in layers if layer.saved >= _WORTH_BYTES]
     chosen, work = [], 0
@@ -86,7 +87,7 @@ def choose_again(nodes: Sequence[Node], sizes: Mapping[int, tuple[int, int]], la
 
 
 def put_together(run: Sequence[Node], chosen: frozenset[int]) -> list[Node]:
-    """The nodes with each chosen activation and the convolution before it in one step."""
+    """The nodes, with each chosen activation and the convolution before it merged into one step."""
     made_by = {node.output: node for node in run}
     taken_in = {node.inputs[0] for node in run if node.output in chosen}
     return [
@@ -97,7 +98,7 @@ def put_together(run: Sequence[Node], chosen: frozenset[int]) -> list[Node]:
 
 
 def _with_dense(before: Node, node: Node) -> Node:
-    """A 1×1 convolution and the activation after it as one node."""
+    """Merge a 1×1 convolution and the activation after it into one node."""
     assert isinstance(before.step, Dense)
     assert isinstance(node.step, Activation)
     return Node(DenseActivation(before.step, node.step), before.inputs, node.output)

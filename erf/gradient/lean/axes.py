@@ -1,8 +1,8 @@
-"""Which axes of a recorded tensor are images, channels, rows and columns of a feature map.
+"""Which axes of a recorded tensor hold the images, channels, rows and columns of a feature map.
 
-The axes of a tensor are a tuple of words of the letters N, C, H and W: ('N', 'C', 'H', 'W') as convolutions have it,
-('N', 'H', 'W', 'C') and ('NHW', 'C') as linear layers, ('N', 'HW', 'C') as tokens, '' for an axis of one element that
-stands for nothing.
+The axes of a tensor are a tuple of strings made of the letters N, C, H and W. Convolutions have ('N', 'C', 'H', 'W'),
+linear layers ('N', 'H', 'W', 'C') or ('NHW', 'C'), and tokens ('N', 'HW', 'C'). An axis of one element without a
+meaning is ''.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ MAP: Axes = ("N", "C", "H", "W")
 
 
 def viewed(axes: Axes, sizes: dict[str, int], shape: Sequence[int]) -> Axes | None:
-    """The axes of a tensor that is viewed in another shape.
+    """The axes of a tensor after it is viewed in another shape.
 
     Args:
-        axes: Before.
+        axes: Axes before the view.
         sizes: Size of each letter.
-        shape: After.
+        shape: Shape after the view.
 
-    Returns: None if one of N, C, H and W is cut into parts.
+    Returns: None if the view splits one of N, C, H and W.
     """
     letters = list("".join(axes))
     found: list[str] = []
@@ -35,6 +35,6 @@ def viewed(axes: Axes, sizes: dict[str, int], shape: Sequence[int]) -> Axes | No
         found.append(word)
     if any(sizes[letter] != 1 for letter in letters):
         return None
-    if letters:  # of size 1, at the end
+    if letters:  # axes of size 1 at the end
         found[-1] += "".join(letters)
     return tuple(found)

@@ -1,4 +1,4 @@
-"""A recording of what a network computes: values, and the calls that make them."""
+"""A recording of what a network computes: values, and the calls that produce them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +11,12 @@ IMAGE = 0
 
 
 class NoLeanForm(Exception):
-    """A network that has no lean form, and why."""
+    """The network has no lean form. The message says why."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor that depends on the images, by its number in the recording; 0 are the images."""
+    """A tensor that depends on the images, identified by its number in the recording. The images themselves are 0."""
 
     number: int
     size: tuple[int, ...]
@@ -28,13 +28,13 @@ class Call:
     """An operation on values of the recording.
 
     Attributes:
-        operation: Its name without overload and the underscore of in-place forms, such as 'aten::relu'.
-        function: To call it again.
-        args: As in the call, with values in the place of tensors that depend on the images.
-        kwargs: Likewise.
-        outputs: What it gives; an in-place form gives a new value, too.
+        operation: Name, without the overload and without the underscore of in-place forms, such as 'aten::relu'.
+        function: The operation itself, to call it again.
+        args: Positional arguments; tensors that depend on the images are replaced by their values.
+        kwargs: Keyword arguments, in the same form.
+        outputs: The values that it produces. An in-place form also produces a new value.
         writes: Whether it is an in-place form.
-        reads: The values that go in, each with autograd's node for it (None for the images).
+        reads: The input values, each with autograd's node for it (None for the images).
     """
 
     operation: str
@@ -48,11 +48,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Recording:
-    """The calls that a feature map depends on, in the order of the network.
+    """The calls on which a feature map depends, in the order in which the network makes them.
 
     Attributes:
-        in_own_layout: Whether the feature map is as the network gives it out, and not yet brought into the form of a
-            map (N, C, h, w).
+        in_own_layout: Whether the feature map is in the layout of the network's own output, rather than already
+            arranged as a map (N, C, h, w).
     """
 
     calls: tuple[Call, ...]

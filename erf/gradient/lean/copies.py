@@ -1,4 +1,4 @@
-"""Copies of a network that share its numbers, so that the network itself stays as it is."""
+"""Copies of a network that share its tensors, so that the network itself can stay unchanged."""
 
 import copy
 import copyreg
@@ -14,17 +14,17 @@ from runkit.plugins import words_of
 __all__ = ["CannotCopy", "copy_network"]
 
 _ATOMS = frozenset([bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device])
-"""Types whose objects never change."""
+"""Immutable types."""
 _CONTAINERS = frozenset([dict, OrderedDict, set])
 _OWN = frozenset(vars(nn.Module()))
-"""Attributes that every module has for itself."""
+"""Attributes that every module has."""
 _NO_TENSORS = _ATOMS | _CONTAINERS | {list, tuple}
 _COMPILED = "_compiled_call_impl"
-"""Attribute of a compiled module, which modules leave out of their state."""
+"""Attribute of a compiled module, which modules exclude from their state."""
 
 
 class CannotCopy(Exception):
-    """A network that cannot be copied, and why: it holds a lock, a generator, scripted modules, or the like."""
+    """The network cannot be copied, since it holds a lock, a generator, scripted modules, or the like."""
 
 
 def copy_network(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
@@ -32,17 +32,17 @@ def copy_network(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Modul
 
     Args:
         model: Left as it is.
-        dtype: Number format of the copy's floating-point numbers; None to share the tensors themselves, which takes no
+        dtype: Data type of the copy's floating-point tensors; None to share the tensors themselves, which takes no
             memory.
 
-    Returns: In the modes of `model`; none of its parameters needs a gradient.
+    Returns: The copy, in the same modes as `model`. None of its parameters requires a gradient.
     Raises: CannotCopy.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise CannotCopy("it is scripted, wholly or in part")
     try:
         return _copy(model, dtype)
-    except Exception as error:  # an attribute's own way of being copied, or none
+    except Exception as error:  # an attribute may define its own way of being copied, or forbid it
         raise CannotCopy(f"it cannot be copied ({words_of(error)})") from error
 
 
@@ -64,7 +64,7 @@ def _copy(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
             kind = type(value)
             if kind in _ATOMS:
                 own[name] = value
-            elif not value and name in _OWN and kind in _CONTAINERS:  # most of what there is
+            elif not value and name in _OWN and kind in _CONTAINERS:  # the most common case
                 own[name] = kind()
             else:
                 own[name] = _copied(value, memo)
@@ -76,9 +76,9 @@ def _copy(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
 
 
 def _is_ordinary(kind: type[nn.Module]) -> bool:
-    """Whether `copy.deepcopy` copies a module's attributes and does nothing besides, so that it can be done sooner."""
+    """Whether `copy.deepcopy` merely copies a module's attributes, so that a faster way gives the same result."""
     if issubclass(kind, nn.RNNBase) or not kind.__setstate__.__module__.startswith("torch.nn.modules."):
-        return False  # PyTorch's own modules add what old checkpoints lack, except for the recurrent ones
+        return False  # PyTorch's own modules only add what old checkpoints lack, except for the recurrent ones
     return (
         kind.__new__ is object.__new__
         and kind.__reduce__ is object.__reduce__
@@ -91,7 +91,7 @@ def _is_ordinary(kind: type[nn.Module]) -> bool:
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
-    """What `copy.deepcopy` gives, sooner for what most attributes of modules are."""
+    """As `copy.deepcopy`, but faster for the most common kinds of module attributes."""
     kind = type(value)
     if id(value) in memo:
         return memo[id(value)]
@@ -105,7 +105,7 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
 
 
 def _holds_known(value: dict[Any, Any], memo: dict[int, Any]) -> bool:
-    """Whether a dictionary is one of tensors and modules by their names, all of which were met."""
+    """Whether a dictionary maps names to tensors and modules that have all been copied already."""
     return all(type(name) is str and (part is None or id(part) in memo) for name, part in value.items())
 
 

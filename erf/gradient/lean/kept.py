@@ -1,9 +1,9 @@
-"""What was prepared for a network is kept for the next images, for as long as nothing of the network changes.
+"""Keep what was prepared for a network for the next images, as long as nothing about the network changes.
 
-For calls from Python, where each gets a network that may have changed since the last one. Whether it did is not asked
-of version counters, which neither `weight.data.mul_(2)` nor a change of a global variable moves. The network is
-recorded again, and every operation and every number that goes into one has to be the same: on networks of timm a fifth
-of the time of an image of 256 pixels, where a new proof takes as long as the image.
+This is for calls from Python, where the network may have changed since the last call. Version counters cannot detect
+all changes: neither `weight.data.mul_(2)` nor a change of a global variable increments them. Instead, the network is
+recorded again, and all operations and all their constants must be the same. For timm networks this takes a fifth of
+the time of a 256-pixel image, whereas a new proof takes as long as the image.
 """
 
 import weakref
@@ -28,16 +28,16 @@ class _Kept(NamedTuple):
     prepared: Prepared
 
 
-_kept: list[_Kept] = []  # the last one alone, since it may hold merged weights
+_kept: list[_Kept] = []  # only the last one, since it may hold merged weights
 
 
 def prepare_or_keep(model: nn.Module, layer: Layer, images: Tensor) -> Prepared:
-    """As `erf.gradient.lean.prepare.prepare` for a network that is left as it is.
+    """As `erf.gradient.lean.prepare.prepare`, for a network that is not modified.
 
     Args:
         images: (N, C, H, W), of which only shape, strides, type and device are used.
 
-    Returns: What was returned last time if the network, the layer and the shape of the images are the same.
+    Returns: The previous result if the network, the layer and the shape of the images are the same.
     Raises: ValueError if the network is in train mode.
     """
     mark = _mark(model, layer, images)
@@ -52,7 +52,7 @@ def prepare_or_keep(model: nn.Module, layer: Layer, images: Tensor) -> Prepared:
 
 
 def _mark(model: nn.Module, layer: Layer, images: Tensor) -> tuple[Any, ...] | None:
-    """What a network computes, to the bit; None if that cannot be recorded."""
+    """Fingerprint of what a network computes, exact to the bit; None if the network cannot be recorded."""
     if images.device.type != "cpu":
         return None
     try:
@@ -82,7 +82,7 @@ def _marks(recording: Recording) -> list[Any]:
 
 
 def _checksum(x: Tensor) -> int:
-    """A checksum of the numbers of a tensor, in the order of its strides if it is dense."""
+    """A checksum of the elements of a tensor, in the order of its strides if it is dense."""
     order = sorted(range(x.ndim), key=x.stride, reverse=True)
     in_memory = x.detach().permute(order).contiguous()
     return zlib.crc32(in_memory.flatten().view(torch.uint8).numpy()) if x.numel() else 0

@@ -1,12 +1,13 @@
-"""Gradient of the central unit with respect to the image, with the least work and memory that a network allows.
+"""Gradient of the central unit with respect to the image, with as little work and memory as the network allows.
 
-Three ideas, none of which changes the answer beyond rounding:
+It uses three ideas, none of which changes the result beyond rounding:
 
-- The backward pass goes to the input alone, and each step keeps only what that needs (`erf.gradient.lean.steps`).
-- The central unit sees a window of each feature map, its theoretical receptive field. Forward and backward pass stay
-  within it: at 1024×1024 a window of 11×11 to 57×57 of the 64×64 pixels in the third stage of a ResNet-101.
-- Pointwise steps between two spatial ones (1×1 convolutions, activations, sums) run through a few rows of pixels at a
-  time, so that what lies between them never leaves the processor's cache.
+- The backward pass computes only the gradient to the input, and each step keeps only what that requires
+  (`erf.gradient.lean.steps`).
+- The central unit sees a window of each feature map, its theoretical receptive field. The forward and backward passes
+  are restricted to it: at 1024×1024, a window of 11×11 to 57×57 of the 64×64 pixels in the third stage of a ResNet-101.
+- Consecutive pointwise steps (1×1 convolutions, activations, sums) between two spatial ones are run together on a few
+  rows of pixels at a time, so that intermediate results never leave the processor's cache.
 """
 
 from collections.abc import Sequence
@@ -38,24 +39,24 @@ from runkit.compute.heap import FreedMemory, bytes_of
 
 __all__ = ["LeanNetwork"]
 
-# From maps of this size on, free memory goes back to the system whenever more than a part of the largest map is held.
+# For maps of at least this size, free memory is returned to the system whenever it exceeds a part of the largest map.
 _LARGE_BYTES = 1 << 27
 _HELD_PART = 3 / 8
-_ONE: Window = ((0, 1), (0, 1))  # what there is of a vector
+_ONE: Window = ((0, 1), (0, 1))  # the window of a vector
 
 
 class LeanNetwork:
     """A network up to one feature map, for `central_gradient`; built by `erf.gradient.lean.read.lean_form`.
 
     Args:
-        nodes: In an order in which they can run.
-        feature_map: The value whose unit is asked.
+        nodes: Nodes, in an order in which they can run.
+        feature_map: The value that is the feature map.
 
     Attributes:
-        signature: The kinds of its steps and how they hang together.
-        needs_whole_maps: Whether a step takes a mean or a norm over a whole map, so that the maps before it have to be
+        signature: The kinds of its steps and how they are connected.
+        needs_whole_maps: Whether a step takes a mean or a norm over a whole map, so that the maps before it must be
             computed beyond the window of the unit.
-        multiplies_maps: Whether a step multiplies two maps, both of which have to be kept.
+        multiplies_maps: Whether a step multiplies two maps, both of which must be kept.
     """
 
     def __init__(self, nodes: Sequence[Node], feature_map: int):
@@ -73,9 +74,9 @@ class LeanNetwork:
 
         Args:
             images: (N, C, H, W), any memory format; not written to.
-            position: Where in the image the unit lies.
+            position: Position of the unit in the image.
 
-        Returns: The gradient to each image (N, C, H, W), and the size (h, w) of the whole feature map.
+        Returns: The gradient with respect to each image (N, C, H, W), and the size (h, w) of the whole feature map.
         """
         height, width = images.shape[2:]
         plan, size = self._plan(height, width, position)
@@ -106,7 +107,7 @@ class LeanNetwork:
             return spoil_not_finite(gradient, unit), size
 
     def _make_plan(self, height: int, width: int, position: Position) -> tuple[tuple[Stretch, ...], tuple[int, int]]:
-        """Stretches for images of a size, and the size of the feature map."""
+        """The stretches for images of a size, and the size of the feature map."""
         nodes = [node for run in self._runs for node in run]
         sizes = {IMAGE: (height, width)}
         for node in nodes:
@@ -141,10 +142,10 @@ def _stretch(
     used_later: set[int],
     kept: frozenset[int],
 ) -> Stretch:
-    """The stretch of a run, on the windows of its outputs that `windows` tells; it will tell those of all values.
+    """The stretch for a run of nodes, on the windows of its outputs given in `windows`; adds those of its other values.
 
     Args:
-        kept: Values that any step keeps as they are.
+        kept: Values that some step keeps as they are.
     """
     made = {node.output for node in run}
     inputs = tuple(sorted({value for node in run for value in node.inputs} - made))
@@ -162,7 +163,7 @@ def _stretch(
         inputs = run[0].inputs
         reads = dict.fromkeys(inputs, _ONE)
         if isinstance(step, Gate):
-            reads[inputs[0]] = window  # the map
+            reads[inputs[0]] = window  # the input that is a map
         return VectorStretch(inputs, outputs, over, held, windows, window, reads, step)
     nodes = tuple((n.step, n.inputs, n.output) for n in run if isinstance(n.step, PointwiseStep))
     unneeded = _last_uses(run, outputs)
@@ -172,9 +173,9 @@ def _stretch(
 
 
 def _split_into_runs(nodes: Sequence[Node]) -> list[list[Node]]:
-    """Pointwise steps that follow each other and hang together, and so work on maps of one size; all others alone."""
+    """Split nodes into runs of consecutive, connected pointwise steps on maps of one size; other steps stay alone."""
     runs: list[list[Node]] = []
-    values: set[int] = set()  # of the last run
+    values: set[int] = set()  # the values of the current run
     for node in nodes:
         touched = {*node.inputs, node.output}
         pointwise = isinstance(node.step, PointwiseStep)
@@ -188,7 +189,7 @@ def _split_into_runs(nodes: Sequence[Node]) -> list[list[Node]]:
 
 
 def _last_uses(run: Sequence[Node], outputs: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """For each node of a run, the inputs that nothing after it uses, outside the run or in it."""
+    """For each node of a run, the inputs that are not used after it, inside or outside of the run."""
     used = set(outputs)
     found = []
     for node in reversed(run):

@@ -1,4 +1,4 @@
-"""A step at its place in the lean form of a network."""
+"""A step and its place in the lean form of a network."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ Step = PointwiseStep | SpatialStep | VectorStep | Gate
 
 
 class Node(NamedTuple):
-    """A step at its place in a network. Values are numbered, 0 is the image."""
+    """A step with its place in a network. Values are identified by numbers; 0 is the image."""
 
     step: Step
     inputs: tuple[int, ...]
@@ -22,7 +22,7 @@ class Node(NamedTuple):
 
 
 def count_uses(nodes: Iterable[Node], last: int) -> Counter[int]:
-    """How often each value is an input; the feature map, which is the value `last`, is used once more."""
+    """How often each value is used as an input. The feature map, the value `last`, is counted once more."""
     uses = Counter(value for node in nodes for value in node.inputs)
     uses[last] += 1
     return uses

@@ -1,4 +1,4 @@
-"""A network made ready for contribution maps: its form, arithmetic and memory."""
+"""Prepare a network for contribution maps: its form, its arithmetic and its memory format."""
 
 from typing import Any, NamedTuple
 
@@ -20,34 +20,34 @@ class Prepared(NamedTuple):
     """What runs in place of a network.
 
     Attributes:
-        network: For `erf.gradient.contribution.central_gradients` with the layer that it was prepared for.
-        memory_format: Memory format of images, with which it runs fastest.
+        network: The network, for `erf.gradient.contribution.central_gradients` with the layer it was prepared for.
+        memory_format: Memory format of images with which it runs fastest.
     """
 
     network: nn.Module | FastForm
     memory_format: torch.memory_format
 
     def as_dict(self) -> FieldForm:
-        """For a result's provenance: `form`, 'lean' or 'plain', and `form_reason`; None before the first image."""
+        """For the provenance of a result: `form`, 'lean' or 'plain', and `form_reason`; None before the first image."""
         if isinstance(self.network, FastForm):
             return {"form": self.network.form, "form_reason": self.network.reason or None}
         return {"form": "plain", "form_reason": "asked for"}
 
 
 def prepare(model: nn.Module, *, layer: Any = "last", plain: bool = False, in_place: bool = True) -> Prepared:
-    """The form in which a network runs, on the device and in the type that it has.
+    """Choose the form in which a network runs, on its current device and in its current type.
 
-    By default this is the lean form (`erf.gradient.lean.network`), where the network has one and where it proves itself
-    against the network as it was given (`erf.gradient.lean.proof`): for each size of images and each position, when the
-    first of them come. Where it does not, the network itself runs.
+    By default this is the lean form (`erf.gradient.lean.network`), if the network has one and that form is proven to
+    agree with the network as it was given (`erf.gradient.lean.proof`). The proof is made for each image size and each
+    position, when the first such images arrive. If it fails, the network itself runs.
 
     Args:
         model: In eval mode.
         layer: The feature map wanted, as for `erf.gradient.contribution.feature_map`.
-        plain: Whether to leave the network as it was published, to the bit.
+        plain: Whether to run the network as it was published, identical to the bit.
         in_place: Whether the network may be changed: its weights laid out differently, RepLKNet merged. Otherwise a
-            copy that shares the weights is changed, and the network is left as it is; one that cannot be copied runs as
-            it is.
+            copy that shares the weights is changed, and the network is left as it is. A network that cannot be copied
+            runs unchanged.
 
     Raises: ValueError if the network is in train mode.
     """

@@ -1,10 +1,10 @@
-"""The lean form of a network proves itself against the network before it is used.
+"""Prove that the lean form of a network agrees with the network before it is used.
 
-The proof is the contribution map of a small image of noise, of the same layer and position, by the lean form and by
-plain autograd on the network as it was given: they have to agree to the rounding of the type that both run in. Where
-they do not, since rounding may turn the signs of some ReLUs, the two are compared in float64, which takes longer. The
-lean form that is to run must then have the same steps as the one in float64, and its own map may differ by no more than
-such signs explain. A network that fails runs as it was given, and a warning says so once.
+The proof compares contribution maps of a small noise image, for the same layer and position: that of the lean form, and
+that of plain autograd on the network as it was given. They must agree to the rounding of the type in which both run.
+They may disagree because rounding flips the signs of some ReLUs, so the two are then compared in float64, which takes
+longer. In that case, the lean form that is to run must have the same steps as the one in float64, and its own map may
+differ by no more than such flips explain. A network that fails runs as it was given, and a warning says so once.
 """
 
 import logging
@@ -34,36 +34,37 @@ __all__ = ["ProvenForm", "why_not_faster"]
 
 _logger = logging.getLogger(__name__)
 _EXACT = 1e-6
-"""Largest relative difference in float64. Rounding gives 1e-12; a ReLU whose sign it turns gives more."""
+"""Largest relative difference in float64. Rounding alone gives 1e-12; a ReLU whose sign is flipped gives more."""
 _SAME = {torch.float32: 1e-5, torch.float64: _EXACT}
-"""Largest relative difference in a type that proves a form at once. Rounding alone gives 1e-6 in float32."""
+"""Largest relative difference at which a form is accepted in its own type. Rounding alone gives 1e-6 in float32."""
 _ROUNDED = 0.05
-"""Largest relative difference of float32 to float64, where rounding turns the signs of some ReLUs."""
+"""Largest relative difference between float32 and float64, where rounding flips the signs of some ReLUs."""
 _PART = 8
-"""The side of the small image is about this many times smaller than that of the images, but at least `_SMALLEST`."""
+"""Factor by which the small image is smaller than the images along each side, but at least `_SMALLEST` remain."""
 _SMALLEST = 64
 _STRIDE = 32
-"""Sides that differ by a multiple of it are padded alike by 'same' convolutions."""
+"""Sides that differ by a multiple of this are padded alike by 'same' convolutions."""
 _WHOLE_MAPS_PIXELS = 1 << 19
-"""A network that needs whole maps has no window to gain by. With as many pixels as this the lean form is still faster,
-since it keeps less (at 768 x 768: MobileNetV3 1.2 times, RegNetY 1.2 times); at 256 x 256 it is slower (0.9 times)."""
+"""A network that needs whole maps gains nothing from windows. From this number of pixels on, the lean form is still
+faster because it keeps less (at 768 x 768: MobileNetV3 1.2 times, RegNetY 1.2 times); at 256 x 256 it is slower (0.9
+times)."""
 _IMAGES = 2
-"""Images that are compared at most, where it makes no difference how many there are."""
+"""Maximum number of images compared, where their number makes no difference."""
 _NOISES = 3
-"""Images tried before it is believed that a unit depends on none."""
+"""Noise images tried before it is concluded that a unit does not depend on the images."""
 
 
 class ProvenForm(FastForm):
-    """A network up to one feature map: in its lean form as far as that is proven, else as it is.
+    """A network up to one feature map: in its lean form where that is proven, otherwise unchanged.
 
     Args:
         model: In eval mode.
         layer: The feature map, as for `erf.gradient.contribution.feature_map`.
-        original: The network as it was before `model` was merged; None if it was not.
+        original: The network before it was merged into `model`; None if it was not merged.
 
     Attributes:
-        form: 'lean', or 'plain' as soon as any images did not get the lean form; None before the first use.
-        reason: Why, in a few words.
+        form: 'lean', or 'plain' as soon as the lean form was not used for some images; None before the first use.
+        reason: Why this form was used, in a few words.
     """
 
     def __init__(self, model: nn.Module, layer: Any, original: nn.Module | None = None):
@@ -71,7 +72,7 @@ class ProvenForm(FastForm):
         self._chosen: dict[tuple[Any, ...], nn.Module | LeanNetwork] = {}
         self._proven: dict[tuple[Any, ...], str] = {}
         self._failed = False
-        self._laid_out: Layer = as_layer(layer)  # with its layout as soon as that is known
+        self._laid_out: Layer = as_layer(layer)  # includes the layout as soon as that is known
         self.form: Literal["lean", "plain"] | None = None
         self.reason = ""
 
@@ -114,20 +115,20 @@ class ProvenForm(FastForm):
         return self._model if lean is None else lean
 
     def _tell_layout(self, steps: Steps, images: Tensor) -> None:
-        """The network's own run, if it comes to it, need not look for the layout that the recording shows."""
+        """Record the layout that the recording shows, so that the network need not detect it if it has to run."""
         if steps.layout is None or "L" in steps.layout:
             return
         model = unwrapped(self._model)
         found = resolve(model, self._layer)
-        if found.layout is not None:  # a layout that the user gave is kept, and the forms are compared by it
+        if found.layout is not None:  # a layout given by the user is kept, and the forms are compared with it
             return
         self._laid_out = replace(found, layout=steps.layout)
         tell_layout(model, found, images.shape, steps.size, Layout(steps.layout))
 
     def _prove(self, lean: LeanNetwork | None, images: Tensor, position: Position) -> str:
-        """How well the lean form, or the merged network where there is none, agrees with the plain form.
+        """Prove the lean form, or the merged network if there is none, and return in words how well it agrees.
 
-        Raises: _NotProven if it does not.
+        Raises: _NotProven if it does not agree with the plain form.
         """
         key = (lean and lean.signature, images.shape[2:], images.dtype, position)
         if key not in self._proven:
@@ -139,7 +140,7 @@ class ProvenForm(FastForm):
 
 
 def why_not_faster(lean: LeanNetwork | Steps, height: int, width: int) -> str:
-    """Why the lean form is not faster than the plain one for images of a size, by what it computes; '' if it is."""
+    """Why the lean form is not faster than the plain one for images of a size, judging by its steps; '' if it is."""
     if lean.multiplies_maps:
         return "it multiplies maps, and would keep them all"  # VAN at 256 x 256: 0.8 times as fast
     if lean.needs_whole_maps and height * width < _WHOLE_MAPS_PIXELS:
@@ -148,7 +149,7 @@ def why_not_faster(lean: LeanNetwork | Steps, height: int, width: int) -> str:
 
 
 class _NotProven(Exception):
-    """The fast form gives another map than the plain one, or the two cannot be compared."""
+    """The fast form gives a different map than the plain one, or the two cannot be compared."""
 
 
 def _compare(plain: nn.Module, layer: Layer, fast: nn.Module | LeanNetwork, images: Tensor, position: Position) -> str:
@@ -156,15 +157,15 @@ def _compare(plain: nn.Module, layer: Layer, fast: nn.Module | LeanNetwork, imag
 
     Args:
         plain: The network as it was given.
-        fast: What is to run for `images`.
+        fast: The form that is to run for `images`.
 
-    Returns: By how much they differ, in words.
-    Raises: _NotProven if it is too much, or cannot be found out.
+    Returns: How much they differ, in words.
+    Raises: _NotProven if they differ too much, or cannot be compared.
     """
     own_type = images.dtype
-    whole = isinstance(fast, LeanNetwork) and fast.needs_whole_maps  # the vectors of which are for that many images
+    whole = isinstance(fast, LeanNetwork) and fast.needs_whole_maps  # its vectors are built for this number of images
     count = len(images) if whole else min(len(images), _IMAGES)
-    for seed in (0, _NOISES) if own_type in _SAME else ():  # the second has other ReLUs at the brink
+    for seed in (0, _NOISES) if own_type in _SAME else ():  # the second seed has other ReLUs close to 0
         small, expected = _plain_map(plain, layer, images, position, dtype=own_type, count=count, first_seed=seed)
         difference = _difference(fast, layer, small, expected, position)
         if difference <= _SAME[own_type]:
@@ -205,9 +206,9 @@ def _name(dtype: torch.dtype) -> str:
 def _in_float64(
     plain: nn.Module, layer: Layer, fast: nn.Module | LeanNetwork, small: Tensor
 ) -> nn.Module | LeanNetwork:
-    """The fast form of the network in float64, made from the plain one as `fast` was.
+    """The fast form of the network in float64, made from the plain one in the same way as `fast`.
 
-    Raises: _NotProven if it has other steps.
+    Raises: _NotProven if its steps differ from those of `fast`.
     """
     try:
         twin = optimize(copy_network(plain, torch.float64))
@@ -225,7 +226,7 @@ def _in_float64(
 
 
 def _difference(form: nn.Module | LeanNetwork, layer: Layer, x: Tensor, expected: Tensor, position: Position) -> float:
-    """The relative difference of a form's map."""
+    """The relative difference between a form's map and the expected one."""
     found = central_gradients(form, x, layer=layer, position=position, checked=False).maps
     return ((found - expected).norm() / expected.norm()).item()
 
@@ -240,9 +241,9 @@ def _plain_map(
     count: int,
     first_seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """So many small images of noise, and their maps by plain autograd in a type.
+    """`count` small noise images, and their maps by plain autograd in the given type.
 
-    Raises: _NotProven if there is no such map, or it is zero.
+    Raises: _NotProven if the map cannot be computed, is zero, or is not finite.
     """
     reason = "it has no map of a small image"
     for height, width in _small_sizes(*images.shape[2:]):
@@ -263,7 +264,7 @@ def _plain_map(
 
 
 def _small_sizes(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Sizes to try: a part of the side or more, the whole at last."""
+    """Sizes to try: increasing parts of the side, and finally the whole."""
     for part in (_PART, 2, 1):
         yield _small_side(height, part), _small_side(width, part)
 

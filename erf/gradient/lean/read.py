@@ -1,4 +1,4 @@
-"""From the recording of a network to its lean form: each recorded operation as a step, where all of them are known."""
+"""From the recording of a network to its lean form. All recorded operations must have a known step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ __all__ = ["Steps", "lean_form", "read_steps"]
 
 @dataclass(frozen=True)
 class Steps:
-    """What a network does up to one feature map, before any of it is put together.
+    """The steps of a network up to one feature map, before they are combined into a lean network.
 
     Attributes:
-        nodes: In an order in which they can run.
+        nodes: Nodes, in an order in which they can run.
         feature_map: The value that is the feature map.
-        layout: Letters of the dimensions in which the network gives it out, as for `Layer.layout`; None where timm or
-            an argument brought it into the form of a map.
-        size: Of what the network gives out.
+        layout: Letters of the dimensions of the network's output, as for `Layer.layout`; None if timm or an argument
+            brought it into the form of a map.
+        size: Size of the network's output.
     """
 
     nodes: tuple[Node, ...]
@@ -48,14 +48,14 @@ class Steps:
         return any(isinstance(node.step, Multiply) for node in self.nodes)
 
     def network(self) -> LeanNetwork:
-        """The lean form; to be called once, since convolutions take in the normalisations after them."""
+        """The lean form. Call this only once, since convolutions absorb the normalisations after them."""
         return LeanNetwork(*_fold_affine(self.nodes, self.feature_map))
 
 
 def lean_form(model: nn.Module, layer: Any, images: Tensor) -> LeanNetwork:
     """The lean form of a network in eval mode, up to one feature map, for images of one size.
 
-    It shares the network's parameters, but for convolutions that take in a normalisation.
+    It shares the parameters of the network, except for convolutions that absorb a normalisation.
 
     Args, Raises: As for `read_steps`.
     """
@@ -70,8 +70,8 @@ def read_steps(model: nn.Module, layer: Any, images: Tensor) -> Steps:
         layer: As for `erf.gradient.contribution.feature_map`.
         images: (N, C, H, W), of which only shape, strides and type are used.
 
-    Raises: ValueError if the network is in train mode; NoLeanForm if it has a step that is not known, such as
-        attention, or as `record`.
+    Raises: ValueError if the network is in train mode; NoLeanForm if it has an operation without a known step, such as
+        attention, or for the reasons given in `record`.
     """
     if model.training:
         raise ValueError("lean_form() is for inference: call model.eval() first")
@@ -90,7 +90,7 @@ def read_steps(model: nn.Module, layer: Any, images: Tensor) -> Steps:
 
 
 def _needed(nodes: Sequence[Node], last: int) -> list[Node]:
-    """The nodes that a value depends on; others come of operations with several outputs."""
+    """The nodes on which a value depends. Operations with several outputs may have left others."""
     wanted = {last}
     needed = []
     for node in reversed(nodes):
@@ -101,9 +101,9 @@ def _needed(nodes: Sequence[Node], last: int) -> list[Node]:
 
 
 def _fold_affine(nodes: Sequence[Node], last: int) -> tuple[list[Node], int]:
-    """Let convolutions do the work of the normalisations that alone use their output.
+    """Fold normalisations into convolutions whose output is used by nothing else.
 
-    Returns: The nodes that are left, and the value that is now the feature map.
+    Returns: The remaining nodes, and the value that is now the feature map.
     """
     uses = count_uses(nodes, last)
     made_by = {node.output: node.step for node in nodes}
@@ -115,7 +115,7 @@ def _fold_affine(nodes: Sequence[Node], last: int) -> tuple[list[Node], int]:
         if isinstance(step, Affine) and isinstance(before, (Convolution, Dense)) and uses[inputs[0]] == 1:
             before.fold(step)
             same_as[output] = inputs[0]
-            uses[inputs[0]] = uses[output]  # steps that used the normalised map now use that of the convolution
+            uses[inputs[0]] = uses[output]  # steps that used the normalised map now use the output of the convolution
         else:
             kept.append(Node(step, inputs, output))
     return kept, same_as.get(last, last)

@@ -1,4 +1,4 @@
-"""Turns recorded calls into nodes of a lean network, by a table of what each operation becomes."""
+"""Translate recorded calls into nodes of a lean network, by a table of handlers for operations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ Handler = Callable[..., bool]
 
 @dataclass(frozen=True)
 class Map:
-    """A recorded value that is a feature map: the node that makes it, and its axes."""
+    """A recorded value that is a feature map: the node that computes it, and its axes."""
 
     node: int
     axes: Axes
@@ -27,13 +27,13 @@ class Map:
 
 @dataclass(frozen=True)
 class Vector:
-    """A recorded value that is a vector for each image: the calls that make it of means over whole maps.
+    """A recorded value that is a vector for each image, and the calls that compute it from means over whole maps.
 
     Attributes:
-        value: The vector itself; of an expanded one, before it was.
-        sources: Recorded values, their axes, and the nodes that make them.
-        calls: From there to the vector.
-        expanded: Whether it was expanded to the size of a map, and can only be a gate.
+        value: The vector itself. If it was expanded, the vector before that.
+        sources: The recorded values from which it is computed, with their axes and the nodes that compute them.
+        calls: The calls from the sources to the vector.
+        expanded: Whether it was expanded to the size of a map, so that it can only be used as a gate.
     """
 
     value: Value
@@ -43,14 +43,14 @@ class Vector:
 
 
 class Reader:
-    """Turns calls into nodes.
+    """Translates calls into nodes.
 
     Args:
-        images: The value that the images are.
-        handlers: By the name of the operation.
+        images: The value of the images.
+        handlers: Handlers, keyed by the name of the operation.
 
     Attributes:
-        nodes: So far.
+        nodes: The nodes so far.
         known: What each recorded value is.
     """
 
@@ -62,7 +62,10 @@ class Reader:
         self._handlers = handlers
 
     def read(self, call: Call) -> None:
-        """Raises: NoLeanForm if there is no step for the call."""
+        """Translate a call.
+
+        Raises: NoLeanForm if there is no step for it.
+        """
         if any(value.dtype != self._dtype for value, _ in call.reads):
             raise NoLeanForm(f"{call.operation} works on another type of numbers than that of the images")
         kinds = [self.known[value.number] for value, _ in call.reads]
@@ -85,11 +88,11 @@ class Reader:
         return known if isinstance(known, Vector) else None
 
     def sizes(self, x: Map) -> dict[str, int]:
-        """Number of images, channels, rows and columns."""
+        """Numbers of images, channels, rows and columns of a map."""
         return self._sizes[x.node]
 
     def add(self, call: Call, step: Any, *sources: Map | int, axes: Axes, number: int = 0, **sizes: int) -> bool:
-        """A node for an output of a call; `sizes` are those of the letters that are not as in the first source."""
+        """Add a node for an output of a call. `sizes` gives the sizes of letters that differ from the first source."""
         nodes = tuple(source.node if isinstance(source, Map) else source for source in sources)
         output = len(self.nodes) + 1
         self.nodes.append(Node(step, nodes, output))
@@ -101,12 +104,12 @@ class Reader:
         return True
 
     def same(self, call: Call, x: Map | Vector, axes: Axes | None = None) -> bool:
-        """The output of a call is a known map, perhaps with its axes in another order."""
+        """Register that the output of a call is a known map, possibly with its axes in another order."""
         self.known[call.outputs[0].number] = Map(x.node, axes or x.axes) if isinstance(x, Map) else x
         return True
 
     def add_vector(self, call: Call, step: Any, x: Map) -> bool:
-        """A node that makes one vector of a whole map, and the vector."""
+        """Add a node that reduces a whole map to one vector, and register the vector."""
         words = [word for word in ("N", "C") if word in x.axes]
         if len(words) != 2:
             return False
@@ -118,7 +121,7 @@ class Reader:
         return True
 
     def gate(self, call: Call, operation: str, x: Map, vector: Vector) -> bool:
-        """A node for the vector that the calls make, and one for its use on a map."""
+        """Add one node for the calls that compute a vector, and one that applies the vector to a map."""
         value, rank = vector.value, len(x.axes)
         order: list[int | None] = []
         for letter in MAP:
@@ -139,7 +142,7 @@ class Reader:
         return self.add(call, Gate(operation), x, output, axes=x.axes)
 
     def _read_vector(self, call: Call, kinds: Sequence[Vector]) -> None:
-        """A vector that is made of vectors alone."""
+        """Register a vector that is computed from vectors alone."""
         if any(kind.expanded for kind in kinds):
             raise NoLeanForm(f"{call.operation} works on a vector that was expanded to a map")
         if call.operation == "aten::expand":
@@ -172,7 +175,7 @@ def _described(call: Call) -> str:
 
 
 def per_channel(reader: Reader, x: Map, constant: Any) -> Tensor | None:
-    """A number, or a tensor that is the same for all images and pixels, as float64 (1,) or (C,)."""
+    """A constant that is the same for all images and pixels, as float64 (1,) or (C,); None for other constants."""
     if isinstance(constant, (int, float)) and not isinstance(constant, bool):
         return torch.tensor([constant], dtype=torch.float64)
     if not isinstance(constant, Tensor) or constant.ndim > len(x.axes) or not constant.is_floating_point():

@@ -1,12 +1,12 @@
-"""What a network really computes: every operation of its forward pass, recorded while its own Python runs.
+"""What a network actually computes: every operation of its forward pass, recorded while its own Python code runs.
 
-The network runs once on a tensor without numbers (`Blank`), which has shape, type and strides of the images. No module
-is taken for what its class is called: overridden methods, parametrisations, functionals, in-place operations and
-branches do in the recording what they do in any other run, since nothing but PyTorch's operations is replaced. What
-does not depend on the images, such as a standardised weight, is computed as ever and is a constant of the recording.
+The network runs once on a tensor without numbers (`Blank`) that has the shape, type and strides of the images. Nothing
+is inferred from the class names of modules: overridden methods, parametrisations, functionals, in-place operations and
+branches behave in the recording as in any other run, since only PyTorch's operations are replaced. Whatever does not
+depend on the images, such as a standardised weight, is computed as usual and becomes a constant of the recording.
 
-The recording is compared with autograd's own graph, node by node: an operation without gradient, a detached tensor, an
-operation with a backward pass of its own, or a tensor that was written to through another one, all show there.
+The recording is compared node by node with autograd's own graph. This reveals operations without gradient, detached
+tensors, operations with a custom backward pass, and tensors that were written to through another tensor.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,16 +29,16 @@ __all__ = ["record"]
 
 
 def record(model: nn.Module, layer: Any, images: Tensor) -> Recording:
-    """Record how a network gets from images to a feature map.
+    """Record how a network computes a feature map from images.
 
     Args:
-        model: In eval mode; left as it is, whatever its forward pass puts away, since a copy of it runs, as are all
-            random numbers.
+        model: In eval mode. A copy of it runs, so it is left as it is, whatever its forward pass stores. All random
+            number generators are left as they are as well.
         layer: As for `erf.gradient.layers.find.feature_map`.
         images: (N, C, H, W), of which only shape, strides, type and device are used.
 
-    Raises: NoLeanForm if the network's Python asks for numbers that are not there, if it computes something that
-        autograd's graph does not show in the same way, or if what it computes is not the same each time.
+    Raises: NoLeanForm if the network's Python code needs the missing numbers, if it computes something that autograd's
+        graph does not show in the same way, or if what it computes is not the same each time.
     """
     _check_modules(model)
     recorder = _Recorder()
@@ -50,7 +50,7 @@ def record(model: nn.Module, layer: Any, images: Tensor) -> Recording:
             found, own_layout = _output(model, x, as_layer(layer))
     except NoLeanForm:
         raise
-    except Exception as error:  # this runs the network's own Python on a tensor without data, so it can fail in any way
+    except Exception as error:  # this runs the network's own code on a tensor without data, so any error is possible
         if isinstance(error.__cause__, NoLeanForm):
             raise error.__cause__ from None
         raise NoLeanForm(f"it cannot be recorded: {type(error).__name__}: {error}") from error
@@ -63,12 +63,12 @@ def record(model: nn.Module, layer: Any, images: Tensor) -> Recording:
 
 
 def _output(model: Any, x: Tensor, layer: Layer) -> tuple[Any, bool]:
-    """What a layer gives out, in the layout that it has: which axes are which is known from the recorded operations.
+    """The output of a layer in its own layout; the recorded operations show which of its axes are which.
 
-    Returns: That, and whether it is so; else it is a map already.
+    Returns: The output, and whether it is in its own layout. If not, it is already a map.
     """
     found = resolve(model, layer)
-    if found.letters is None or ("L" in found.letters and found.grid is None):  # it would have to be found out
+    if found.letters is None or ("L" in found.letters and found.grid is None):  # it would have to be detected
         with eager(model):
             if is_module_name(model, found):
                 return select(capture(model, lambda: model(x), found), found), True
@@ -78,11 +78,11 @@ def _output(model: Any, x: Tensor, layer: Layer) -> tuple[Any, bool]:
 
 
 class Blank(Tensor):
-    """A tensor without numbers, which runs through a network in the place of one that depends on the images."""
+    """A tensor without numbers. It runs through a network in place of one that depends on the images."""
 
-    value: Value  # the last that was written to it
-    meta: Tensor  # of the same shape and strides, for PyTorch to find out those of results
-    written: int  # how often its memory had been written to then
+    value: Value  # the last value written to it
+    meta: Tensor  # has the same shape and strides; PyTorch infers those of results from it
+    written: int  # how often its memory had been written to by then
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
@@ -102,17 +102,17 @@ class _Recorder(TorchDispatchMode):
     """Records operations on blanks, and runs all others.
 
     Attributes:
-        calls: In order.
-        constants: Tensors that do not depend on the images and went into calls, with the version that was seen.
+        calls: The recorded calls, in order.
+        constants: Tensors that are independent of the images and were used in calls, with their version at that time.
     """
 
     calls: list[Call] = field(default_factory=list)
     constants: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
     _values: int = 0
     _metas: dict[int, Tensor] = field(default_factory=dict)
-    _writes: dict[int, int] = field(default_factory=dict)  # how often each memory was written to
-    _alive: list[Tensor] = field(default_factory=list)  # so that no address is used twice
-    _made: set[int] = field(default_factory=set)  # constants that came into being in this run
+    _writes: dict[int, int] = field(default_factory=dict)  # number of writes to each memory
+    _alive: list[Tensor] = field(default_factory=list)  # keeps tensors alive, so that no address is used twice
+    _made: set[int] = field(default_factory=set)  # constants created in this run
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class _Recorder(TorchDispatchMode):
         written = {id(x) for x in _written(known, args, kwargs)} if known.writes else set()
         if not any(isinstance(x, Blank) for x in _tensors((args, kwargs))):
             return self._constant(func, args, kwargs, written)
-        sources: dict[int, Tensor] = {}  # by the meta tensor that stands for them
+        sources: dict[int, Tensor] = {}  # keyed by the meta tensors that represent them
         reads: list[tuple[Value, Any]] = []
 
         def to_meta(x: Tensor) -> Tensor:
@@ -204,17 +204,17 @@ _POINTWISE = frozenset(
         *("leaky_relu", "elu", "native_batch_norm", "_native_batch_norm_legit_no_training"),
     )
 )
-"""Operations whose output is like their input, other than what PyTorch takes a millisecond to find out in Python."""
+"""Operations with an output like their input, which PyTorch needs a millisecond of Python to infer."""
 
 
 class _Known(NamedTuple):
-    """What PyTorch says of an operation.
+    """Properties of an operation according to PyTorch.
 
     Attributes:
-        operation: Its name, as for `Call`.
+        operation: Name, as for `Call`.
         random: Whether it draws random numbers.
-        writes: Position and name of the arguments that it writes to.
-        returns: How many tensors it gives.
+        writes: Positions and names of the arguments that it writes to.
+        returns: Number of tensors that it returns.
     """
 
     operation: str
@@ -236,7 +236,7 @@ def _known(func: Any) -> _Known:
 
 
 def _shapes(known: _Known, func: Any, args: Any, kwargs: Any) -> Any:
-    """What an operation gives on tensors without numbers."""
+    """The result of an operation on tensors without numbers."""
     if known.operation not in _POINTWISE or "out" in kwargs:
         return func(*args, **kwargs)
     if known.writes:  # in place
@@ -252,7 +252,7 @@ def _empty_like(meta: Tensor) -> Tensor:
 
 
 def _memory(blank: Blank) -> int:
-    """What tensors have in common that look at the same memory."""
+    """A key that is the same for all tensors that share memory."""
     return blank.meta.untyped_storage()._cdata
 
 
@@ -273,7 +273,7 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
 
 
 def _mapped(tree: Any, change: Callable[[Tensor], Any]) -> Any:
-    """A tree of tuples, lists and dictionaries with its tensors changed."""
+    """A tree of tuples, lists and dictionaries, with a function applied to its tensors."""
     kind = type(tree)
     if kind in _ATOMS:
         return tree
@@ -287,7 +287,7 @@ def _mapped(tree: Any, change: Callable[[Tensor], Any]) -> Any:
 
 
 def _needed(calls: Sequence[Call], last: Value) -> tuple[Call, ...]:
-    """The calls that a value depends on."""
+    """The calls on which a value depends."""
     wanted = {last.number}
     needed: list[Call] = []
     for call in reversed(calls):
@@ -298,7 +298,7 @@ def _needed(calls: Sequence[Call], last: Value) -> tuple[Call, ...]:
 
 
 def _check_modules(model: nn.Module) -> None:
-    """Refuse what would run otherwise on other images, or would see the recording."""
+    """Refuse modules that would behave differently on other images, or would notice the recording."""
     for name, module in model.named_modules():
         where = f"{name or 'the network'} ({type(module).__name__})"
         hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -309,9 +309,9 @@ def _check_modules(model: nn.Module) -> None:
 
 
 def _check_autograd(calls: Sequence[Call], last: Blank) -> None:
-    """Compare the recording with the graph that autograd made of the same run.
+    """Compare the recording with the graph that autograd built in the same run.
 
-    Raises: NoLeanForm if a value has no gradient, or another one than that of the recorded operation.
+    Raises: NoLeanForm if a value has no gradient, or its gradient is not that of the recorded operation.
     """
     nodes: dict[int, Any] = {last.value.number: last.grad_fn}
     for call in calls:
@@ -335,7 +335,7 @@ def _is_leaf(node: Any) -> bool:
 
 
 def _is_of(node: Any, operation: str) -> bool:
-    """Whether a node is the one that PyTorch has for an operation, or that an operator of ours registered."""
+    """Whether an autograd node is PyTorch's own for an operation, or that of an operator of this project."""
     namespace, name = operation.split("::")
     said = str(node.name())
     if isinstance(node, torch.autograd.function.BackwardCFunction):

@@ -1,4 +1,4 @@
-"""Stretches of a network: what is computed together, on the part of the maps that the central unit sees."""
+"""Stretches of a network: steps that are computed together, on the part of the maps that the central unit sees."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ __all__ = [
     "union",
 ]
 
-# Numbers in the widest of the tensors that go through a run of pointwise steps together on a CPU: enough for a matrix
-# product at full speed, few enough to take little memory. Measured with RepLKNet-31B on two cores with AVX-512, and on
-# one with AVX2, where a product takes so long that it may be smaller.
+# Number of elements of the widest tensor that goes through a run of pointwise steps at a time on a CPU. It is large
+# enough for matrix products at full speed and small enough to use little memory. Measured with RepLKNet-31B on two
+# cores with AVX-512, and on one core with AVX2, where products take so long that the tensor may be smaller.
 _CHUNK_NUMBERS = 1 << (22 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 20)
 IMAGE = 0
 _ALL = slice(None)
@@ -40,13 +40,13 @@ class Stretch:
     """Steps that are computed together.
 
     Attributes:
-        inputs: Values from outside.
+        inputs: Values from earlier stretches.
         outputs: Values that later stretches use.
         over: Inputs that no later stretch uses.
-        held: Inputs that a step keeps as they are for the way back.
-        windows: The part of every value of the network that is computed.
-        window: The part of the outputs that is computed.
-        reads: The part of each input that this needs.
+        held: Inputs that a step keeps unchanged for the backward pass.
+        windows: The computed part of every value of the network.
+        window: The computed part of the outputs.
+        reads: The part of each input that this requires.
     """
 
     inputs: tuple[int, ...]
@@ -58,7 +58,7 @@ class Stretch:
     reads: dict[int, Window]
 
     def forward(self, values: dict[int, Tensor]) -> Any:
-        """Add the outputs to `values` and drop what is over; returns what the way back needs."""
+        """Add the outputs to `values` and drop the inputs in `over`. Returns what the backward pass needs."""
         inputs = {
             value: part(values[value], self.windows[value], read).contiguous(memory_format=torch.channels_last)
             for value, read in self.reads.items()
@@ -69,7 +69,7 @@ class Stretch:
         return self._run(inputs, values, free)
 
     def _is_free(self, value: int, read: Tensor, whole: Tensor) -> bool:
-        """Whether nothing reads a part of a value after this, so that it may be written to."""
+        """Whether the part of a value is not read again, so that it may be overwritten."""
         copied = read.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr()
         return copied or (value in self.over and value != IMAGE and value not in self.held)
 
@@ -86,17 +86,17 @@ class Stretch:
                 grads[value] = grad
 
     def _run(self, inputs: dict[int, Tensor], values: dict[int, Tensor], free: list[Tensor]) -> Any:
-        """`forward` on the parts read; those in `free` may be written to."""
+        """Do the work of `forward` on the parts that were read; those in `free` may be overwritten."""
         raise NotImplementedError
 
     def _run_back(self, grads: dict[int, Tensor], kept: Any) -> dict[int, Tensor]:
-        """Take the gradients of the outputs out of `grads`; returns those of the parts read, to be written to."""
+        """Remove the outputs' gradients from `grads`; returns those of the parts read, which may be overwritten."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class SpatialStretch(Stretch):
-    """One spatial step, and how it gets its rows and columns."""
+    """One spatial step, and how it obtains its rows and columns."""
 
     step: SpatialStep
     rows: Crop
@@ -119,7 +119,7 @@ class SpatialStretch(Stretch):
 
 @dataclass(frozen=True)
 class VectorStretch(Stretch):
-    """A step on vectors, or a vector put to use on a map."""
+    """A step on vectors, or the application of a vector to a map."""
 
     step: VectorStep | Gate
 
@@ -133,7 +133,7 @@ class VectorStretch(Stretch):
 
 @dataclass(frozen=True)
 class PointwiseStretch(Stretch):
-    """A run of pointwise steps, and for each the values that nothing after it uses."""
+    """A run of pointwise steps, and for each step the values that are not used after it."""
 
     nodes: tuple[tuple[PointwiseStep, tuple[int, ...], int], ...]
     unneeded: tuple[tuple[int, ...], ...]
@@ -156,10 +156,10 @@ class PointwiseStretch(Stretch):
     def _make_room(
         self, like: Tensor, inputs: dict[int, Tensor], values: dict[int, Tensor], free: list[Tensor]
     ) -> dict[int, list[Tensor]]:
-        """Put the outputs into `values`, not yet computed, and return the maps that the steps will keep.
+        """Add uninitialised outputs to `values`, and return the maps that the steps will keep.
 
-        All at once, before any temporary tensor: what stays longer would otherwise lie between those, and the memory
-        that they leave would not be in one piece.
+        All of them are allocated at once, before any temporary tensor. Otherwise these long-lived tensors would lie
+        between temporary ones, and the memory that the temporary ones release would be fragmented.
         """
         channels = {value: x.shape[1] for value, x in inputs.items()}
         kept: dict[int, list[Tensor]] = {}
@@ -167,7 +167,7 @@ class PointwiseStretch(Stretch):
             given = [torch.empty((1, channels[value], 1, 1), dtype=like.dtype, device="meta") for value in sources]
             kept[output] = [_in_one(_kept_map(like, keep)) for keep in step.keeps(*given)]
             channels[output] = step.channels_of(*(channels[value] for value in sources))
-        for value in self.outputs:  # in the memory of an input where one fits: each chunk is read before written
+        for value in self.outputs:  # reuses an input's memory if it fits: chunks are read before they are written
             fits = [i for i, x in enumerate(free) if x.shape[1] == channels[value]]
             values[value] = free.pop(fits[0]) if fits else _map_like(like, channels[value])
         return kept
@@ -190,7 +190,7 @@ class PointwiseStretch(Stretch):
         return found
 
     def _chunks(self, like: Tensor) -> list[slice]:
-        """Rows of a map, all images one below the other, that are worked on together."""
+        """Ranges of rows that are processed together, with all images stacked one below the other."""
         rows, width = like.shape[0] * like.shape[2], like.shape[3]
         if like.device.type != "cpu":
             return [_ALL]
@@ -200,13 +200,13 @@ class PointwiseStretch(Stretch):
 
 
 def union(windows: Iterable[Window]) -> Window:
-    """Smallest window that holds all of them."""
+    """Smallest window that contains all of the given windows."""
     rows, columns = zip(*windows, strict=True)
     return (min(a for a, _ in rows), max(b for _, b in rows)), (min(a for a, _ in columns), max(b for _, b in columns))
 
 
 def part(x: Tensor, has: Window, wanted: Window) -> Tensor:
-    """A window of a map of which `x` is the window `has`; `x` itself where both are the same."""
+    """The window `wanted` of a map, of which `x` is the window `has`; `x` itself if both are the same."""
     if has == wanted:
         return x
     (top, bottom), (left, right) = ((a - first, b - first) for (a, b), (first, _) in zip(wanted, has, strict=True))
@@ -214,7 +214,7 @@ def part(x: Tensor, has: Window, wanted: Window) -> Tensor:
 
 
 def _in_one(x: Tensor) -> Tensor:
-    """Images one below the other: (N, C, h, w) in channels-last memory as (1, C, N·h, w), without a copy."""
+    """Stack images one below the other without a copy: (N, C, h, w) in channels-last memory as (1, C, N·h, w)."""
     n, channels, height, width = x.shape
     if n == 1:
         return x
@@ -222,18 +222,18 @@ def _in_one(x: Tensor) -> Tensor:
 
 
 def _at(rows: slice, x: Tensor) -> Tensor:
-    """Some rows of a map; `x` itself where they are all, since a small map has no time for thousands of views."""
+    """Some rows of a map; `x` itself for all rows, since thousands of views take too long for a small map."""
     return x if rows is _ALL else x[:, :, rows]
 
 
 def _map_like(like: Tensor, channels: int) -> Tensor:
-    """Uninitialised channels-last map of the images, pixels, type and device of `like`."""
+    """Uninitialised channels-last map with the images, pixels, type and device of `like`."""
     n, _, height, width = like.shape
     return like.new_empty((n, height, width, channels)).permute(0, 3, 1, 2)
 
 
 def _kept_map(like: Tensor, keep: Keep) -> Tensor:
-    """Uninitialised channels-last map of the images, pixels and device of `like`, for what is kept for the way back."""
+    """Uninitialised channels-last map with the images, pixels and device of `like`, to keep for the backward pass."""
     n, _, height, width = like.shape
     shape = (n, height, width, keep.channels)
     if like.device.type != "cpu":

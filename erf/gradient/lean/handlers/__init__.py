@@ -1,1 +1,1 @@
-"""What becomes of each kind of recorded operation."""
+"""How each kind of recorded operation is translated into steps."""

@@ -1,6 +1,6 @@
 """Operations on the channels of each pixel.
 
-Each takes the arguments of its operation, adds its nodes, and returns whether there is a step for them.
+Each handler takes the arguments of its operation, adds its nodes, and returns whether there is a step for them.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ def _layer_norm(reader: Reader, call: Call, x: Value, shape: Sequence[int], weig
 
 
 def _pointwise(make: Callable[..., Any], reader: Reader, call: Call, x: Value, *args: Any, **kwargs: Any) -> bool:
-    """An operation on each number: the step is made of the arguments after the first."""
+    """An elementwise operation; the step is built from the arguments after the first."""
     source = reader.map_of(x)
     step = None if source is None else make(*args, **kwargs)
     return source is not None and step is not None and reader.add(call, step, source, axes=source.axes)
@@ -90,7 +90,7 @@ def _activation(function: Callable[[Tensor], Tensor], gradient: Callable[..., Te
 
 
 def _binary(operation: str, reader: Reader, call: Call, x: Any, y: Any, **kwargs: Any) -> bool:
-    """A sum, difference, product or quotient of two maps, of a map and a vector, or of a map and numbers."""
+    """A sum, difference, product or quotient of two maps, of a map and a vector, or of a map and constants."""
     if kwargs.get("alpha", 1) != 1 or kwargs.get("rounding_mode") is not None:
         return False
     for first, second in ((x, y), (y, x)):
@@ -110,7 +110,7 @@ def _binary(operation: str, reader: Reader, call: Call, x: Any, y: Any, **kwargs
 
 
 def _affine(operation: str, numbers: Tensor, *, swapped: bool) -> Affine | None:
-    """A map and numbers, the map first unless swapped."""
+    """The step for a map and constants. The map is the first operand unless `swapped`."""
     one, zero = torch.ones_like(numbers), torch.zeros_like(numbers)
     if operation == "add":
         return Affine(one, numbers)

@@ -1,6 +1,6 @@
 """Operations on neighbourhoods of pixels, and on whole maps.
 
-Each takes the arguments of its operation, adds its nodes, and returns whether there is a step for them.
+Each handler takes the arguments of its operation, adds its nodes, and returns whether there is a step for them.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ def _large_depthwise(reader: Reader, call: Call, x: Value, weight: Any, bias: An
 
 def _pad(reader: Reader, call: Call, x: Value, padding: Sequence[int], value: float = 0) -> bool:
     source = reader.map_of(x)
-    ends = [(padding[i], padding[i + 1]) for i in range(0, len(padding), 2)]  # of the last axis first
+    ends = [(padding[i], padding[i + 1]) for i in range(0, len(padding), 2)]  # the last axis comes first
     if source is None or value != 0 or min(padding) < 0:
         return False
     by_letter = {"H": (0, 0), "W": (0, 0)}
@@ -101,7 +101,7 @@ def _max_pool(
         return False
     pairs = [pair_of(v) for v in (kernel, stride or kernel, padding, dilation)]
     step = MaxPool(kernel=pairs[0], stride=pairs[1], padding=pairs[2], dilation=pairs[3])
-    return _add_spatial(reader, call, step, source)  # with ceil_mode where it makes no difference to the size
+    return _add_spatial(reader, call, step, source)  # with ceil_mode only where it does not change the size
 
 
 def _average_pool(

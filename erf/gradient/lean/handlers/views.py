@@ -1,6 +1,6 @@
-"""Operations that rearrange numbers.
+"""Operations that only rearrange elements.
 
-Each takes the arguments of its operation, adds its nodes, and returns whether there is a step for them.
+Each handler takes the arguments of its operation, adds its nodes, and returns whether there is a step for them.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def _transpose(reader: Reader, call: Call, x: Value, first: int, second: int) ->
 
 
 def _view(reader: Reader, call: Call, x: Value, *args: Any, **kwargs: Any) -> bool:
-    """Another shape of a map: `call` knows it, whatever it was asked for by."""
+    """A map in another shape. The shape is taken from the recorded output, whatever the arguments were."""
     source = reader.map_of(x)
     axes = None if source is None else viewed(source.axes, reader.sizes(source), call.outputs[0].size)
     return source is not None and axes is not None and reader.same(call, source, axes)
@@ -89,7 +89,7 @@ def _slice(
 
 
 def _index(reader: Reader, call: Call, x: Value, indices: Sequence[Any]) -> bool:
-    """Channels by their numbers, each once at most."""
+    """Channels selected by index, each at most once."""
     source = reader.map_of(x)
     given = [(dim, index) for dim, index in enumerate(indices) if index is not None]
     if source is None or len(given) != 1 or source.axes[given[0][0]] != "C":

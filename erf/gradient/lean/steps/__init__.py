@@ -1,8 +1,8 @@
-"""The operations of convolutional networks, each with a backward pass to its input alone.
+"""The operations of convolutional networks, each with a backward pass to its input only.
 
-Autograd keeps what any gradient might need. For the gradient to the input a convolution needs nothing but its weight, a
-sum nothing at all, a ReLU where it was open (a byte a number), and only a smooth activation its input (for which half
-precision is enough). Each step says what it keeps; `erf.gradient.lean.network` runs the steps.
+Autograd keeps whatever any gradient might need. For the gradient to the input, a convolution needs only its weight, a
+sum needs nothing, a ReLU needs to know where it was open, and only a smooth activation needs its input (for which half
+precision suffices). Each step declares what it keeps; `erf.gradient.lean.network` runs the steps.
 
-Tensors are (N, C, h, w) in channels-last memory.
+Tensors are (N, C, h, w) in channels-last memory format.
 """

@@ -1,15 +1,15 @@
-"""Which pixels of its input an operation looks at, along one axis."""
+"""Which pixels of its input an operation reads, along one axis."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 __all__ = ["Crop", "Geometry", "Span", "WholeMap"]
 
-Span = tuple[int, int]  # first pixel and the one after the last, along one axis
+Span = tuple[int, int]  # first pixel and the one after the last
 
 
 class Crop(NamedTuple):
-    """How to get a span of the output: from which span of the input, padded by how much, dropping how many outputs."""
+    """How to compute a span of the output: the span of input to read, its padding, and how many outputs to drop."""
 
     span: Span
     padding: tuple[int, int]  # before and after
@@ -29,10 +29,10 @@ class Geometry:
         return (size + sum(self.padding) - self.kernel) // self.stride + 1
 
     def crop(self, span: Span, size: int) -> Crop:
-        """Smallest part of an input of `size` pixels that the outputs in `span` look at, but at least one pixel.
+        """Smallest part of an input of `size` pixels that the outputs in `span` read, but at least one pixel.
 
-        Inside the map no padding is needed. At its border both ends are padded as ever, and outputs that come out
-        outside the span are dropped.
+        Inside the map no padding is needed. At its border, both ends are padded as usual, and outputs outside the span
+        are dropped.
         """
         first = span[0] * self.stride - self.padding[0]
         last = (span[1] - 1) * self.stride - self.padding[0] + self.kernel

@@ -28,16 +28,16 @@ __all__ = [
 ]
 
 _FOLDED_NUMBERS = 1 << 16
+"""Number of weight elements folded with a normalisation at a time; their float64 form then fits the cache."""
 _ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-"""Whether oneDNN multiplies: on an AMD EPYC with AVX-512, PyTorch's matrix product has half of its rate."""
+"""Whether oneDNN multiplies: on an AMD EPYC with AVX-512 it has twice the rate of PyTorch's matrix product."""
 _LARGE = 1 << 28
-"""Multiplications from which on that pays."""
-"""Numbers of a weight that take in a normalisation together, so that their float64 form stays in the cache."""
+"""Number of multiplications from which on oneDNN is used."""
 _HALF_MAX = torch.finfo(torch.float16).max
 
 
 class Keep(NamedTuple):
-    """Channels and type of a map that is kept for the way back."""
+    """Channels and type of a map that is kept for the backward pass."""
 
     channels: int
     dtype: torch.dtype
@@ -46,28 +46,28 @@ class Keep(NamedTuple):
 class PointwiseStep:
     """An operation on the channels of each pixel."""
 
-    width = 1  # channels of the output, where the step and not its input decides
-    keeps_input = False  # what it keeps are copies
+    width = 1  # channels of the output, if the step rather than its input determines them
+    keeps_input = False  # whatever it keeps is a copy
 
     def channels_of(self, *inputs: int) -> int:
-        """Channels of the output, by those of the inputs."""
+        """Number of channels of the output, given those of the inputs."""
         return inputs[0]
 
     def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
-        """The maps that `backward` needs, of as many pixels as the inputs, of which the numbers do not matter."""
+        """The maps that `backward` needs, of as many pixels as the inputs, of which only shapes and types are used."""
         return ()
 
     def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
-        """Output; what `backward` needs is written to `keep`, as `keeps` announced. Inputs are not written to."""
+        """Compute the output and write what `backward` needs to `keep`, as `keeps` declares; inputs stay unmodified."""
         raise NotImplementedError
 
     def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Gradient to each input. `grad` is not written to, but may be handed on as it is."""
+        """Gradient with respect to each input. `grad` is not modified, but may be returned as it is."""
         raise NotImplementedError
 
 
 class Affine(PointwiseStep):
-    """x times a scale plus a shift, float64 (C,) or (1,): batch normalisation in eval mode; it keeps nothing."""
+    """Computes x * scale + shift, both float64 (C,) or (1,): batch normalisation in eval mode. It keeps nothing."""
 
     def __init__(self, scale: Tensor, shift: Tensor):
         self.scale, self.shift = scale.detach().double(), shift.detach().double()
@@ -81,14 +81,14 @@ class Affine(PointwiseStep):
 
 
 class Weights:
-    """Weight and bias of a convolution, the weight in channels-last memory."""
+    """Weight and bias of a convolution. The weight is in channels-last memory format."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
         self.weight = weight.detach().contiguous(memory_format=torch.channels_last)
         self.bias = None if bias is None else bias.detach()
 
     def fold(self, norm: Affine) -> None:
-        """Let the convolution do the work of a normalisation after it; rounded once."""
+        """Fold the normalisation that follows into the convolution, with a single rounding."""
         bias = norm.shift if self.bias is None else norm.shift + norm.scale * self.bias.double()
         weight = torch.empty_like(self.weight)
         count = max(1, _FOLDED_NUMBERS // weight[0].numel())
@@ -156,7 +156,7 @@ class Linear(Dense):
 
 
 class ReLU(PointwiseStep):
-    """max(x, 0); it keeps the sign of its output, a bit a number."""
+    """max(x, 0). It keeps the sign of its output, one bit for each number."""
 
     def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
         return (_keep_bits(inputs[0]),)
@@ -171,12 +171,12 @@ class ReLU(PointwiseStep):
 
 
 class Clamp(PointwiseStep):
-    """x within two bounds, as in ReLU6; it keeps which numbers were inside, a bit a number.
+    """x limited to two bounds, as in ReLU6. It keeps which numbers were inside, one bit for each number.
 
     Args:
         low: Lower bound.
         high: Upper bound.
-        at_bounds: Whether the gradient passes where x is at a bound: `torch.clamp` lets it, `F.hardtanh` does not.
+        at_bounds: Whether the gradient passes where x equals a bound, as in `torch.clamp` but not in `F.hardtanh`.
     """
 
     def __init__(self, low: float, high: float, *, at_bounds: bool):
@@ -201,8 +201,8 @@ class Activation(PointwiseStep):
     Args:
         function: Function of the input.
         gradient: Function of the gradient to the output and of the input.
-        half: Whether the input may be kept in half precision where the network has float32. The derivative has to be
-            the same beyond the range of half precision (65504) as at its ends.
+        half: Whether the input may be kept in half precision where the network uses float32. The derivative beyond the
+            range of half precision (65504) must equal that at its ends.
     """
 
     def __init__(
@@ -220,13 +220,13 @@ class Activation(PointwiseStep):
 
     def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
         x = kept[0].to(grad.dtype)
-        if kept[0].dtype != grad.dtype:  # numbers beyond the range of half precision have become infinite
+        if kept[0].dtype != grad.dtype:  # numbers beyond the range of half precision were stored as infinite
             x.clamp_(-_HALF_MAX, _HALF_MAX)
         return (self.gradient(grad, x),)
 
 
 class LayerNorm(PointwiseStep):
-    """Normalisation over the channels of each pixel; it keeps its input, and mean and deviation of each pixel."""
+    """Normalisation over the channels of each pixel. It keeps its input, and the mean and deviation of each pixel."""
 
     def __init__(self, weight: Tensor | None, bias: Tensor | None, eps: float):
         self.weight, self.bias = (None if v is None else v.detach() for v in (weight, bias))
@@ -251,10 +251,10 @@ class LayerNorm(PointwiseStep):
 
 
 class Add(PointwiseStep):
-    """A residual sum, or a difference; it keeps nothing.
+    """A residual sum, or a difference. It keeps nothing.
 
     Args:
-        channels: Of both inputs; one of them may have a single one, which is added to all.
+        channels: Channels of both inputs. An input with a single channel is added to all channels of the other.
         sign: Sign of the second input.
     """
 
@@ -273,10 +273,10 @@ class Add(PointwiseStep):
 
 
 class Multiply(PointwiseStep):
-    """The product of two maps, such as a gate; it keeps both.
+    """The product of two maps, such as a gate. It keeps both.
 
     Args:
-        channels: Of both inputs; one of them may have a single one, which is applied to all.
+        channels: Channels of both inputs. An input with a single channel is multiplied with all channels of the other.
     """
 
     def __init__(self, channels: tuple[int, int]):
@@ -332,12 +332,12 @@ class Concatenate(PointwiseStep):
 
 
 class Slice(PointwiseStep):
-    """Some of the channels; it keeps nothing.
+    """A range of the channels. It keeps nothing.
 
     Args:
         channels: Number of channels of the input.
-        start: The first that is taken.
-        stop: The one after the last.
+        start: First channel of the range.
+        stop: Channel after the last of the range.
     """
 
     def __init__(self, channels: int, start: int, stop: int):
@@ -357,11 +357,11 @@ class Slice(PointwiseStep):
 
 
 class Select(PointwiseStep):
-    """Channels by their numbers, in any order; it keeps nothing.
+    """Channels selected by index, in any order. It keeps nothing.
 
     Args:
         channels: Number of channels of the input.
-        index: Which are taken, int64; none twice.
+        index: Indices of the channels, int64; none occurs twice.
     """
 
     def __init__(self, channels: int, index: Tensor):
@@ -380,26 +380,26 @@ class Select(PointwiseStep):
 
 
 def _summed(grad: Tensor, channels: int) -> Tensor:
-    """The gradient to an input with this many channels, one of which may have stood for all."""
+    """The gradient for an input with this many channels: summed over channels if a single one was used for all."""
     return grad if channels == grad.shape[1] else grad.sum(1, keepdim=True)
 
 
 def _positive(x: Tensor) -> np.ndarray:
-    """Which numbers are above 0; NumPy compares five times as fast as PyTorch, but has no bfloat16."""
+    """Which numbers are positive. NumPy compares five times as fast as PyTorch, but does not support bfloat16."""
     return x.numpy() > 0 if x.dtype in (torch.float32, torch.float64) else (x > 0).numpy()
 
 
 def _keep_bits(x: Tensor) -> Keep:
-    """For a bit of each number of `x`: those of 8 neighbouring channels in a byte."""
+    """Space for one bit for each number of `x`. The bits of 8 neighbouring channels share a byte."""
     return Keep(-(-x.shape[1] // 8), torch.uint8)
 
 
 def _write_bits(kept: Tensor, truths: np.ndarray) -> None:
-    """Keep truths (1, h, w, C) in bytes (1, C / 8, h, w) in channels-last memory."""
+    """Store booleans (1, h, w, C) as bits in bytes (1, C / 8, h, w) in channels-last memory format."""
     kept.permute(0, 2, 3, 1).numpy()[...] = np.packbits(truths, axis=-1)
 
 
 def _read_bits(kept: Tensor, grad: Tensor) -> Tensor:
-    """`grad` where the bits are set, else 0."""
+    """`grad` where the bits are set, and 0 elsewhere."""
     bits = np.unpackbits(kept.permute(0, 2, 3, 1).numpy(), axis=-1, count=grad.shape[1])
     return torch.from_numpy(bits).permute(0, 3, 1, 2).to(grad.dtype).mul_(grad)

@@ -1,4 +1,4 @@
-"""Steps that look beyond each pixel, as far as their geometry says."""
+"""Steps that read a neighbourhood of each pixel, as described by their geometry."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,27 +22,27 @@ __all__ = [
     "SpatialStep",
 ]
 
-Padding = tuple[tuple[int, int], tuple[int, int]]  # of rows and of columns, before and after
-Pair = tuple[int, int]  # of rows and of columns
+Padding = tuple[tuple[int, int], tuple[int, int]]  # for rows and columns, each (before, after)
+Pair = tuple[int, int]  # for rows and columns
 
 
 class SpatialStep:
-    """An operation that looks beyond each pixel, as far as its geometry (of rows and columns) says."""
+    """An operation that reads a neighbourhood of each pixel, as described by its geometry (for rows and columns)."""
 
     geometry: tuple[Geometry | WholeMap, Geometry | WholeMap]
-    keeps_input = False  # whether `backward` needs the numbers of the input, which then must not be written over
+    keeps_input = False  # whether `backward` reads the numbers of the input, which then must not be overwritten
 
     def forward(self, x: Tensor, padding: Padding) -> tuple[Tensor, Any]:
-        """Output for an input padded so much, and what `backward` needs. The input is not written to."""
+        """The output for an input with this padding, and what `backward` needs. The input is not modified."""
         raise NotImplementedError
 
     def backward(self, grad: Tensor, kept: Any) -> Tensor:
-        """Gradient to the input. `grad` is not written to."""
+        """Gradient with respect to the input. `grad` is not modified."""
         raise NotImplementedError
 
 
 class Convolution(Weights, SpatialStep):
-    """A convolution of any kind with zero padding; it keeps the size of its input."""
+    """Any convolution with zero padding. It keeps the size of its input."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, *, stride: Pair, padding: Pair, dilation: Pair, groups: int
@@ -58,14 +58,14 @@ class Convolution(Weights, SpatialStep):
 
     def backward(self, grad: Tensor, kept: Any) -> Tensor:
         size, padding = kept
-        # the transposed convolution gives the smallest input that fits; a stride may have left pixels over
+        # the transposed convolution returns the smallest possible input; a stride may have left further pixels unread
         sides = zip(size, grad.shape[2:], self.weight.shape[2:], self.stride, padding, self.dilation, strict=True)
         rest = [n - ((m - 1) * s - 2 * p + d * (k - 1) + 1) for n, m, k, s, p, d in sides]
         return F.conv_transpose2d(grad, self.weight, None, self.stride, padding, rest, self.groups, self.dilation)
 
 
 class LargeDepthwise(Convolution):
-    """A depthwise convolution by the project's operator, which always pads; it keeps by how much too much."""
+    """A depthwise convolution by the project's operator, which always pads. It keeps the size of the excess padding."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
         height, width = weight.shape[2:]
@@ -84,10 +84,10 @@ class LargeDepthwise(Convolution):
 
 
 class Pad(SpatialStep):
-    """Zeros around a map, such as those of a 'same' convolution; it keeps how many.
+    """Zeros around a map, such as those of a 'same' convolution. It keeps the amount of padding.
 
     Args:
-        padding: Of rows and of columns, before and after; not negative.
+        padding: For rows and columns, each before and after; not negative.
     """
 
     def __init__(self, padding: Padding):
@@ -178,10 +178,10 @@ def _geometry(
 
 
 def _before(padding: Padding) -> Pair:
-    """Padding that is the same at both ends, as PyTorch's operations take it."""
+    """Symmetric padding in the form that PyTorch's operations take."""
     return padding[0][0], padding[1][0]
 
 
 def _unread(grad: Tensor, shape: torch.Size) -> Tensor:
-    """What PyTorch's backward passes want of an input whose numbers they do not read."""
+    """A placeholder for an input whose numbers PyTorch's backward pass does not read."""
     return torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Steps on vectors, one for each image, such as the gates that squeeze-and-excitation makes of a whole map."""
+"""Steps on vectors, one for each image, such as the gates that squeeze-and-excitation computes from a whole map."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,15 @@ __all__ = ["Gate", "VectorStep"]
 
 
 class VectorStep:
-    """What a network does between the mean of a map and the gate that it makes of it, replayed call by call.
+    """The calls between the mean of a map and the gate computed from it, replayed one by one.
 
-    Vectors are so small that autograd on them costs nothing: the backward pass is its own.
+    Vectors are so small that autograd costs nothing on them, so the backward pass is that of autograd.
 
     Args:
-        calls: In order.
-        sources: The values that the first calls read: each with its order of axes, 'NC' or 'CN', and its size.
-        result: The value that comes out.
-        order: Which axes of the result are N, C, H and W (the last two of size 1); None where it has no such axis.
+        calls: The calls, in order.
+        sources: The values that the first calls read, each with the order of its axes, 'NC' or 'CN', and its size.
+        result: The value of the result.
+        order: Which axes of the result are N, C, H and W (the last two of size 1); None for an axis that it lacks.
     """
 
     keeps_input = True
@@ -35,7 +35,7 @@ class VectorStep:
         self.calls, self.sources, self.result, self.order = tuple(calls), tuple(sources), result, tuple(order)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Any]:
-        """A vector (N, C, 1, 1) of vectors of this shape, and what `backward` needs."""
+        """Compute a vector (N, C, 1, 1) from input vectors of this shape, and what `backward` needs."""
         with torch.enable_grad():
             leaves = [x.detach().requires_grad_() for x in inputs]
             values: dict[int, Any] = {}
@@ -55,13 +55,13 @@ class VectorStep:
         return y.detach(), (leaves, y)
 
     def backward(self, grad: Tensor, kept: Any) -> tuple[Tensor, ...]:
-        """Gradient to each input."""
+        """Gradient with respect to each input."""
         leaves, y = kept
-        return tuple(found.clone() for found in torch.autograd.grad(y, leaves, grad))  # which may share memory
+        return tuple(found.clone() for found in torch.autograd.grad(y, leaves, grad))  # they may share memory
 
 
 class Gate:
-    """A map times, plus or minus a vector (N, C, 1, 1); it keeps what the gradients need.
+    """A map multiplied by, plus or minus a vector (N, C, 1, 1). It keeps what the gradients need.
 
     Args:
         operation: 'mul', 'add' or 'sub'.
@@ -79,7 +79,7 @@ class Gate:
         return x * vector, (x, vector)
 
     def backward(self, grad: Tensor, kept: Any) -> tuple[Tensor, Tensor]:
-        """Gradient to the map and to the vector."""
+        """Gradient with respect to the map and to the vector."""
         if self.operation == "add":
             return grad, grad.sum_to_size(kept[1])
         if self.operation == "sub":
@@ -89,7 +89,7 @@ class Gate:
 
 
 def _filled(tree: Any, values: dict[int, Any]) -> Any:
-    """Arguments with numbers in the place of recorded values."""
+    """The arguments of a call, with recorded values replaced by actual tensors."""
     if isinstance(tree, Value):
         return values[tree.number]
     if isinstance(tree, (tuple, list)):
@@ -100,7 +100,7 @@ def _filled(tree: Any, values: dict[int, Any]) -> Any:
 
 
 def _as_map(x: Tensor, order: Sequence[int | None]) -> Tensor:
-    """A tensor as (N, C, 1, 1), its axes in the given order."""
+    """Reshape a tensor to (N, C, 1, 1), given the order of its axes."""
     there = [axis for axis in order if axis is not None]
     sizes = [1 if axis is None else x.shape[axis] for axis in order]
     rest = [axis for axis in range(x.ndim) if axis not in there]
