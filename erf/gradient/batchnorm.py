@@ -13,13 +13,23 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["guard_batch_norms"]
+__all__ = ["Guard", "guard_batch_norms"]
 
 _NODE = "NativeBatchNormBackward0"
 _Hook = Callable[[tuple[Tensor | None, ...]], tuple[Tensor | None, ...] | None]
 
 
-def guard_batch_norms(output: Tensor) -> None:
+class Guard:
+    """What was found while a guarded backward pass ran.
+
+    Attributes:
+        needed: Whether any gradient had strides that PyTorch would have read incorrectly.
+    """
+
+    needed = False
+
+
+def guard_batch_norms(output: Tensor) -> Guard:
     """Make the backward pass from `output` correct. Call this before the backward pass.
 
     Every normalisation of the graph gets its incoming gradient with strides that PyTorch reads correctly. Gradients
@@ -27,12 +37,16 @@ def guard_batch_norms(output: Tensor) -> None:
 
     Args:
         output: The tensor that is differentiated.
+
+    Returns: A record of whether the guard was needed, which is complete after the backward pass.
     """
+    guard = Guard()
     for node in _nodes(output):
         if node.name() == _NODE:
             saved: Tensor = node._saved_input  # type: ignore[attr-defined]
             if saved.device.type == "cpu" and saved.ndim == 4:
-                node.register_prehook(_hook(saved.is_contiguous(), _is_mistaken(saved)))
+                node.register_prehook(_hook(guard, saved.is_contiguous(), _is_mistaken(saved)))
+    return guard
 
 
 def _nodes(output: Tensor) -> Iterator[torch.autograd.graph.Node]:
@@ -47,7 +61,7 @@ def _nodes(output: Tensor) -> Iterator[torch.autograd.graph.Node]:
         waiting.extend(before)
 
 
-def _hook(contiguous: bool, mistaken: bool) -> _Hook:
+def _hook(guard: Guard, contiguous: bool, mistaken: bool) -> _Hook:
     """A hook that corrects a node's incoming gradients, by the memory layout of its input; holds no tensor or node."""
 
     def mend(grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
@@ -55,8 +69,10 @@ def _hook(contiguous: bool, mistaken: bool) -> _Hook:
         if grad is None:
             return None
         if contiguous and _is_mistaken(grad):
+            guard.needed = True
             return (grad.as_strided(grad.shape, _channels_last_strides(grad)), *grads[1:])
         if mistaken and grad.is_contiguous():
+            guard.needed = True
             return (grad.contiguous(memory_format=torch.channels_last), *grads[1:])
         return None
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from erf.gradient.central import TrainModeError, central_gradients, refuse_train_mode
+from erf.gradient.central import central_gradients
 from erf.gradient.image_type import image_type
 from erf.gradient.layers.capture import refuse_unfinished, unwrapped
 from erf.gradient.layers.find import feature_map, is_module_name
@@ -22,6 +22,7 @@ from erf.gradient.layers.steady import UnsteadyForward
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.kept import prepare_or_keep
 from erf.gradient.lean.network import LeanNetwork
+from erf.gradient.plain import TrainModeError, refuse_train_mode
 from runkit.compute.device import exact_float32
 
 __all__ = [

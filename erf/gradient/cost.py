@@ -9,9 +9,9 @@ from erf.gradient.contribution import central_gradients
 from erf.gradient.jobs import Job
 from erf.gradient.layers.find import output_of_layer
 from erf.gradient.layers.layer import as_layer
-from erf.gradient.layers.steady import check_steady
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.prepare import prepare
+from erf.gradient.plain import PlainNetwork
 from erf.gradient.precision import arithmetic, number_type
 from erf.gradient.ready import Question, ReadyNetwork, explained
 from erf.options import Config
@@ -114,5 +114,7 @@ class _Bench:
                 given = ready.network
                 network = given.choose(x, position) if isinstance(given, FastForm) else given
                 if isinstance(network, torch.nn.Module):
-                    check_steady(network, x, as_layer(question.layer))
+                    network = PlainNetwork(network, as_layer(question.layer))
+                if isinstance(network, PlainNetwork):
+                    network.check_steady(x)
             return probe(work, self._device, macs=macs, pixels=size[0] * size[1])

@@ -1,10 +1,12 @@
 """What runs in place of a network whose layer is known. It is chosen separately for each image size."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from erf.gradient.layers.layer import as_layer
 from erf.gradient.lean.network import LeanNetwork
+from erf.gradient.plain import PlainNetwork
 from erf.gradient.positions import Position
 
 __all__ = ["FastForm", "PlainForm"]
@@ -21,16 +23,24 @@ class FastForm:
     form: Literal["lean", "plain"] | None
     reason: str
 
-    def choose(self, images: Tensor, position: Position) -> nn.Module | LeanNetwork:
-        """The network to run for these images (N, C, H, W) and this unit. Both forms give the same map."""
+    def choose(self, images: Tensor, position: Position) -> PlainNetwork | LeanNetwork:
+        """The form to run for these images (N, C, H, W) and this unit. Both forms give the same map."""
         raise NotImplementedError
 
 
 class PlainForm(FastForm):
-    """A network that always runs unchanged."""
+    """A network that always runs unchanged.
 
-    def __init__(self, model: nn.Module, reason: str):
-        self._model, self.form, self.reason = model, "plain", reason
+    Args:
+        model: In eval mode.
+        layer: The feature map, as for `erf.gradient.contribution.feature_map`.
+        reason: Why it runs unchanged, in a few words.
+    """
 
-    def choose(self, images: Tensor, position: Position) -> nn.Module:
-        return self._model
+    def __init__(self, model: nn.Module, layer: Any, reason: str):
+        self._model, self._layer, self.form, self.reason = model, as_layer(layer), "plain", reason
+        self._network: PlainNetwork | None = None
+
+    def choose(self, images: Tensor, position: Position) -> PlainNetwork:
+        self._network = self._network or PlainNetwork(self._model, self._layer)
+        return self._network

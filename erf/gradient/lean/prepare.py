@@ -54,11 +54,11 @@ def prepare(model: nn.Module, *, layer: Any = "last", plain: bool = False, in_pl
     if model.training:
         raise ValueError("prepare() is for inference: call model.eval() first")
     if isinstance(model, torch.jit.ScriptModule):
-        return Prepared(PlainForm(model, "it is scripted"), torch.contiguous_format)
+        return Prepared(PlainForm(model, layer, "it is scripted"), torch.contiguous_format)
     try:
         return _prepare(model, layer=layer, plain=plain, in_place=in_place)
     except CannotCopy as error:
-        return Prepared(PlainForm(model, str(error)), torch.contiguous_format)
+        return Prepared(PlainForm(model, layer, str(error)), torch.contiguous_format)
 
 
 def _prepare(model: nn.Module, *, layer: Any, plain: bool, in_place: bool) -> Prepared:

@@ -26,6 +26,7 @@ from erf.gradient.lean.copies import CannotCopy, copy_network
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.lean.read import Steps, lean_form, read_steps
+from erf.gradient.plain import PlainNetwork
 from erf.gradient.positions import Position
 from replknet.optimize import optimize, use_stock_convolutions
 from runkit.compute.memory import return_freed_memory
@@ -69,23 +70,25 @@ class ProvenForm(FastForm):
 
     def __init__(self, model: nn.Module, layer: Any, original: nn.Module | None = None):
         self._model, self._layer, self._original = model, layer, original
-        self._chosen: dict[tuple[Any, ...], nn.Module | LeanNetwork] = {}
+        self._chosen: dict[tuple[Any, ...], PlainNetwork | LeanNetwork] = {}
         self._proven: dict[tuple[Any, ...], str] = {}
         self._failed = False
         self._laid_out: Layer = as_layer(layer)  # includes the layout as soon as that is known
         self.form: Literal["lean", "plain"] | None = None
         self.reason = ""
 
-    def choose(self, images: Tensor, position: Position) -> nn.Module | LeanNetwork:
+    def choose(self, images: Tensor, position: Position) -> PlainNetwork | LeanNetwork:
         key = (images.shape, images.dtype, position)
         if key not in self._chosen:
-            self._chosen[key] = self._decide(images, position)
+            form = self._decide(images, position)
+            self._chosen[key] = PlainNetwork(self._model, as_layer(self._layer)) if form is None else form
         return self._chosen[key]
 
-    def _decide(self, images: Tensor, position: Position) -> nn.Module | LeanNetwork:
+    def _decide(self, images: Tensor, position: Position) -> LeanNetwork | None:
+        """The lean form of the network for these images; None if it runs in its plain form."""
         name = type(self._model).__name__
         if self._failed:
-            return self._model
+            return None
         check_steady(self._model, images, as_layer(self._layer))
         lean, reason = None, "the lean form is for the CPU"
         if images.device.type == "cpu":
@@ -112,7 +115,7 @@ class ProvenForm(FastForm):
             lean, reason = None, str(error)
         if self.form != "plain":
             self.form, self.reason = "plain" if lean is None else "lean", reason
-        return self._model if lean is None else lean
+        return lean
 
     def _tell_layout(self, steps: Steps, images: Tensor) -> None:
         """Record the layout that the recording shows, so that the network need not detect it if it has to run."""

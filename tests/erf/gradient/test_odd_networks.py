@@ -129,7 +129,7 @@ def test_a_network_that_cannot_be_copied_runs_as_it_is(kind):
             found = erf.contribution_map(model, photo(), layer=layer, plain=plain)
             assert (found - expected).norm() < 1e-5 * expected.norm()
     prepared = prepare(model, in_place=False)
-    assert prepared.network.choose(photo(), CENTRE) is model
+    assert prepared.network.choose(photo(), CENTRE).model is model
     assert prepared.as_dict()["form"] == "plain"
     assert prepared.as_dict()["form_reason"].startswith("it cannot be copied")
     prepared = prepare(model)  # which may change it, and needs no copy

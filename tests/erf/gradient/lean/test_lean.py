@@ -118,7 +118,7 @@ def test_a_network_with_other_steps_has_no_lean_form(name):
     with pytest.raises(NoLeanForm):
         lean_form(model, "last", torch.zeros(1, 3, 224, 224))
     prepared = prepare(model)
-    assert prepared.network.choose(torch.zeros(1, 3, 224, 224), CENTRE) is model
+    assert prepared.network.choose(torch.zeros(1, 3, 224, 224), CENTRE).model is model
     assert prepared.as_dict()["form"] == "plain"
 
 
@@ -126,7 +126,7 @@ def test_a_missing_layer_is_left_to_the_network_itself():
     model = timm.create_model("resnet18").eval()
     for layer in ("layer9", 9):
         prepared = prepare(model, layer=layer)
-        assert prepared.network.choose(torch.zeros(1, 3, 64, 64), CENTRE) is model
+        assert prepared.network.choose(torch.zeros(1, 3, 64, 64), CENTRE).model is model
         with pytest.raises(LayerError):
             central_gradients(prepared.network, torch.zeros(1, 3, 64, 64), layer=layer)
 
