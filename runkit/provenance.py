@@ -83,12 +83,23 @@ def _change(before: object, after: object) -> str:
     parts = [
         f"{word} {', '.join(map(str, some[:_SHOWN]))}{f' and {len(some) - _SHOWN} more' * (len(some) > _SHOWN)}"
         for word, some in (
-            ("without", [one for one in before if one not in after]),
-            ("with", [one for one in after if one not in before]),
+            ("without", _beyond(before, after)),
+            ("with", _beyond(after, before)),
         )
         if some
     ]
     return f"{len(before)} values -> {len(after)} values, {' and '.join(parts) or 'in another order'}"
+
+
+def _beyond(values: Sequence[object], others: Sequence[object]) -> list[object]:
+    """The values that are not among others. Each value is matched once, so surplus repetitions are listed too."""
+    left, found = list(others), []
+    for one in values:
+        if one in left:
+            left.remove(one)
+        else:
+            found.append(one)
+    return found
 
 
 def _leaves(content: Mapping[str, object], prefix: str = "") -> dict[str, object]:

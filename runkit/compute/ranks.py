@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from runkit import RunStopped, UserError, list_differences
 
-__all__ = ["World", "count_cores", "joined_world"]
+__all__ = ["World", "cores_of_rank", "joined_world"]
 
 _PATIENCE = timedelta(minutes=30)
 """How long a rank waits for another before it gives up. It is longer than any batch or download takes."""
@@ -137,7 +137,7 @@ def joined_world(device: torch.device) -> Iterator[World]:
         yield World()
         return
     if device.type == "cpu":
-        torch.set_num_threads(max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(cores_of_rank())
     else:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
@@ -150,9 +150,10 @@ def joined_world(device: torch.device) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def count_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores_of_rank() -> int:
+    """Number of cores for this process, at least 1: its share if torchrun started several processes on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _all_gather(value: Any, size: int) -> list[Any]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from runkit import RunStopped, is_quiet
 from runkit.compute.memory import Batches
-from runkit.compute.ranks import World, count_cores
+from runkit.compute.ranks import World, cores_of_rank
 from runkit.progress import SaveClock, SavedProgress
 
 __all__ = ["Loop", "Packed"]
@@ -146,8 +146,7 @@ class Loop:
 
     def _readers(self) -> ThreadPoolExecutor:
         """Threads that read: one for each core of this rank, but at least two and at most `_MOST_READERS`."""
-        cores = count_cores() // self.world.size
-        return ThreadPoolExecutor(min(max(cores, 2), _MOST_READERS), thread_name_prefix="read")
+        return ThreadPoolExecutor(min(max(cores_of_rank(), 2), _MOST_READERS), thread_name_prefix="read")
 
     def _bar(self, total: int, done: int) -> tqdm:
         hidden = not (self._show and self.world.main) or is_quiet()

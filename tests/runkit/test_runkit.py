@@ -190,6 +190,8 @@ def test_differences_of_long_lists_name_what_is_not_in_both():
         "a: 40 values -> 32 values, without 0, 1, 2, 3, 4, 5 and 2 more"
     ]
     assert list_differences({"a": numbers}, {"a": numbers[::-1]}) == ["a: 40 values -> 40 values, in another order"]
+    twice = [*numbers[:-1], 0]
+    assert list_differences({"a": numbers}, {"a": twice}) == ["a: 40 values -> 40 values, without 39 and with 0"]
 
 
 def test_table():

@@ -22,16 +22,20 @@ from torch import Tensor
 
 from replknet.ops.layout import empty_output
 
-__all__ = ["CAPABILITY", "SWITCH", "forward", "in_use", "input_grad", "ready", "weight_grad"]
+__all__ = ["CAPABILITY", "LANES", "SWITCH", "forward", "in_use", "input_grad", "ready", "weight_grad"]
 
 _LOG = logging.getLogger(__name__)
 SWITCH = "REPLKNET_CPU_KERNELS"
 """Environment variable: 0 turns the kernels off."""
 CAPABILITY = torch.backends.cpu.get_cpu_capability()
 """What PyTorch's kernels use of this processor, such as "AVX2" or "AVX512"."""
-# Numbers in a vector register, and the columns of a tile. With two rows of columns, 12 of the 16 registers of AVX2 and
-# 24 of the 32 of AVX-512 hold sums; the rest hold two taps and two pixels.
-_LANES, _COLUMNS = (16, 12) if CAPABILITY.startswith("AVX512") else (8, 6)
+LANES = {"AVX2": 8, "AVX512": 16}
+"""Numbers in a vector register of the processors that the kernels serve, by the beginning of their `CAPABILITY`."""
+_WIDE = CAPABILITY.startswith("AVX512")
+_LANES = LANES["AVX512" if _WIDE else "AVX2"]
+# Columns of a tile. A tile has two rows, so 12 of the 16 registers of AVX2, or 24 of the 32 of AVX-512, hold sums. The
+# other registers hold two taps and two pixels.
+_COLUMNS = 12 if _WIDE else 6
 _PARTS = 4  # parts for each thread, so that the others can take over the work of one that is interrupted
 _TOLERANCE = 1e-5  # of the largest number of the result
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int64

@@ -61,7 +61,7 @@ _NCHW, _NHWC = torch.contiguous_format, torch.channels_last
 # Zen 5 (PyTorch 2.14), whose vectors are whole: there oneDNN reaches half of the processor's rate.
 _DIRECT = tuple(
     Row("direct", capability=capability, channels=(lanes, 1 << 62), products=(1 << 20, 1 << 62))
-    for capability, lanes in (("AVX2", 8), ("AVX512", 16))
+    for capability, lanes in direct.LANES.items()
 )
 _DIRECT_CONVOLUTIONS = tuple(
     replace(row, layout=layout, taps=(taps, 1 << 62)) for row in _DIRECT for layout, taps in ((_NHWC, 49), (_NCHW, 100))
