@@ -38,7 +38,7 @@ _BELOW = 0.33
 
 PEOPLE_COLOUR = "#A51E37"
 _RANDOM_COLOUR = "#8A8A8A"
-# Red is reserved for people. Six colours and seven markers have no common factor, so 42 observers can be told apart.
+# Red is reserved for people. Ten colours and seven markers have no common factor, so 70 networks can be told apart.
 _MARKERS = ("o", "s", "^", "v", "P", "X", "p")
 
 
