@@ -35,7 +35,7 @@ class _ClassList(TypedDict, total=False):
 
 
 class ProbabilitiesIdentity(_ClassList, Normalisation):
-    """What determines a network's probabilities."""
+    """The settings that determine a network's probabilities."""
 
     model: str
     weights: WeightsIdentity
@@ -70,7 +70,7 @@ class StimuliData(StimuliFiles):
 
 
 class HeadClasses(TypedDict):
-    """The classes that a network's outputs stand for."""
+    """The classes of a network's outputs."""
 
     name: str
     outputs: Annotated[int, Keywords(minimum=2)]

@@ -31,7 +31,7 @@ class SuppressedAnswers:
         name: Name of the network; files are named after it.
         label: Name in figures and tables, which marks random weights.
         outputs: Number of the network's outputs.
-        variants: Labels of the V variants; the first is "none", the images as they are.
+        variants: Labels of the V variants; the first is "none", the original images.
         images: Names of the N images.
         labels: int64 (N,): the right output of each image; None for images without labels.
         top_outputs: int32 (V, N, k): the k most probable outputs, the most probable first.

@@ -35,7 +35,7 @@ _PANEL_SHARE = 0.7  # share of a panel's width in the figure that its title may 
 _AS_IT_IS = "first point (–): the image as it is"
 _ONLY = "yes"  # label of the strength of a suppression that has only one
 UNDEFINED = "not defined: without suppression, the accuracy is not reliably above chance"
-"""Why a network has no reliance."""
+"""Explanation for figures of why a network has no reliance."""
 
 
 def plot_reliance(measured: Sequence[Reliance], *, ax: Axes | None = None) -> Axes:

@@ -1,4 +1,4 @@
-"""The four numbers of the model-vs-human benchmark, identical to those of its toolbox.
+"""The four measures of the model-vs-human benchmark, identical to those of its toolbox.
 
 Three of them compare a network with a person, on the trials of a condition. Let p and q be their accuracies (no answer
 in time counts as wrong):

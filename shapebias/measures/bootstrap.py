@@ -241,7 +241,7 @@ def _rescale(residuals: np.ndarray, seen: np.ndarray, resampling: Resampling) ->
 
 
 def _drawn_variance(residuals: np.ndarray, groups: Sequence[np.ndarray]) -> float:
-    """Variance of the sum of residuals (of mean 0) over the draws of `Resampling`, in closed form."""
+    """Variance of the sum of residuals (with mean 0) over the draws of `Resampling`, in closed form."""
     sums = [float((np.bincount(index, residuals) ** 2).sum()) for index in groups]
     if len(groups) == 1:
         return sums[0]

@@ -13,8 +13,7 @@ from functools import cached_property
 __all__ = ["CUE_CONFLICT", "EXPERIMENTS", "NO_CONDITION", "Condition", "Experiment", "parse_condition"]
 
 NO_CONDITION = ("", "0", "nan")
-"""Values of the column `condition` in raw data of an experiment without conditions, as `parse_condition` returns them.
-"""
+"""Values of `condition` in raw data of an experiment without conditions, in the form of `parse_condition`."""
 
 _IMAGENET = "ImageNet's own terms (research and education)"
 _CC_BY = "CC BY 4.0"

@@ -83,20 +83,20 @@ class Stimuli(Sequence[Stimulus]):
         return len(self.items)
 
     def __getitem__(self, index):
-        """A stimulus, or for a slice the `Stimuli` with only those images."""
+        """Return a stimulus or, for a slice, the `Stimuli` with only those images."""
         if isinstance(index, slice):
             return Stimuli(self.folder, self.items[index], self.experiment)
         return self.items[index]
 
     def answerable(self, classes: ClassMap) -> "Stimuli":
-        """The images whose categories are among those that a network with these classes can answer."""
+        """Return the images whose categories a network with these classes can answer."""
         if classes.complete:
             return self
         items = tuple(item for item in self.items if classes.can_answer(item.shape, item.texture))
         return Stimuli(self.folder, items, self.experiment)
 
     def take(self, count: int) -> "Stimuli":
-        """At most `count` of the images, chosen at random but always the same ones.
+        """Take at most `count` of the images, chosen at random but always the same ones.
 
         They are spread evenly: the numbers of images of any two categories differ by at most one, as do, within a
         category, those of any two textures or conditions.
