@@ -1,8 +1,8 @@
 """Shape bias of vision networks on the cue-conflict benchmark, identical to that of the model-vs-human toolbox.
 
-`evaluate(model, stimuli)` asks a network, `measure(observer)` says what the answers mean; `python -m shapebias.run`
-does both for any network of the zoo. Importing this package is light: names are loaded when they are used, and only
-`evaluate` and `predict` load torch.
+`evaluate(model, stimuli)` returns the answers of a network, and `measure(observer)` computes the measures of an
+observer's answers; `python -m shapebias.run` does both for any network of the zoo. Importing this package is light:
+names are imported when they are used, and only `evaluate` and `predict` import torch.
 """
 
 import lazy_loader

@@ -1,6 +1,6 @@
 """`python -m shapebias.benchmark`: networks against people on the 17 datasets of the model-vs-human benchmark.
 
-Everything is read from raw-data CSVs; no network is asked, and torch is not loaded.
+All answers are read from raw-data CSVs; no network is run, and torch is not imported.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from runkit.options import Console, add_console, add_formats, add_no_caption
 from runkit.parser import Parser
 from shapebias.stimuli.experiments import EXPERIMENTS
 
-if TYPE_CHECKING:  # loads numpy, which --help and wrong arguments need not wait for
+if TYPE_CHECKING:  # not imported at run time, so that --help and errors in arguments do not wait for numpy
     from shapebias.answers.datasets import Answers
     from shapebias.answers.raw_data import RawData
     from shapebias.results.benchmark_content import BenchmarkFile
@@ -45,21 +45,21 @@ Accuracies and consistencies are fractions in [0, 1]. The accuracy difference is
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What the command is asked for.
+    """Options of the command.
 
     Attributes:
         raw: Folders that hold `<dataset>/*.csv`.
-        experiments: Datasets to measure; empty for all that there are answers to.
-        output: Folder; the results go to `shapebias` in it.
+        experiments: Datasets to measure; empty for all with answers.
+        output: Output folder; the results are written to `shapebias` in it.
         with_published: Whether to add the toolbox's networks and its printed table.
         intervals: Whether to resample.
-        resamples: How many draws.
+        resamples: Number of bootstrap draws.
         seed: Seed of the draws.
-        pictures: 'main', 'all' or 'none'.
-        formats: File formats of the pictures.
-        no_caption: Whether pictures have no caption that says how they were made.
-        report: Whether to write the HTML page, too.
-        arguments: The command line that asked.
+        pictures: Which figures to draw: 'main', 'all' or 'none'.
+        formats: File formats of the figures.
+        no_caption: Whether to omit the captions that say how figures were made.
+        report: Whether to write the HTML page as well.
+        arguments: The arguments of the command line.
         console: What the command prints.
     """
 
@@ -79,7 +79,7 @@ class BenchmarkOptions:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = Parser(
         prog="python -m shapebias.benchmark",
         description="How human-like are networks? Accuracy, accuracy difference, observed consistency and error "
@@ -149,7 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def parse_options(argv: Sequence[str] | None = None) -> BenchmarkOptions:
-    """Read the command line; argparse itself ends the program with 2 on a wrong argument."""
+    """Parse the command line. A wrong argument ends the program with exit code 2."""
     arguments = tuple(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     parsed = parser.parse_args(arguments)
@@ -176,10 +176,10 @@ def parse_options(argv: Sequence[str] | None = None) -> BenchmarkOptions:
 
 
 def execute(options: BenchmarkOptions) -> int:
-    """Read everyone's answers, measure, write the files and the pictures, and show the table.
+    """Read all answers, compute the measures, write the files and the figures, and print the table.
 
     Returns: 0.
-    Raises: UserError for an input or environment error; its line names the problem and the fix.
+    Raises: UserError for an input or environment error; its message names the problem and a solution.
     """
     from shapebias.results.benchmark import describe_sources, measure_benchmark, write_benchmark
     from shapebias.results.benchmark_tables import (
@@ -257,7 +257,7 @@ def execute(options: BenchmarkOptions) -> int:
 
 
 def _discard_pictures(stem: Path, *, kept: Sequence[Path]) -> None:
-    """Delete pictures and page of an older benchmark, which would contradict the new one: what has the tool's names."""
+    """Delete the figures and the page of an older benchmark, which would contradict the new one, by their names."""
     from shapebias.results.benchmark_tables import picture_files
 
     for path in (_page_of(stem), *picture_files(stem)):
@@ -266,12 +266,12 @@ def _discard_pictures(stem: Path, *, kept: Sequence[Path]) -> None:
 
 
 def _page_of(benchmark: Path) -> Path:
-    """The page next to a benchmark, of whose file's name the ending does not matter."""
+    """Path of the page next to a benchmark file, which may be given with or without its suffix."""
     return benchmark.with_name(f"{benchmark.stem}-report.html")
 
 
 def _write_report(options: BenchmarkOptions, benchmark: Path) -> Path:
-    """Write the page on the benchmark just written; returns its path."""
+    """Write the page on the benchmark that was just written, and return its path."""
     from runkit.html.page import write_page
     from shapebias.figures.benchmark_page import describe_benchmark
 
@@ -282,12 +282,13 @@ def _write_report(options: BenchmarkOptions, benchmark: Path) -> Path:
 
 
 def read_all(options: BenchmarkOptions) -> "dict[str, Answers]":
-    """Everyone's answers: of the folders named, the toolbox's networks on demand, and published people where needed.
+    """Read all answers: those of the given folders, on request of the toolbox's networks, and if necessary of people.
 
-    What the folders hold is checked before anything is downloaded.
+    The published answers of people are added to datasets without people. The content of the folders is checked before
+    anything is downloaded.
 
-    Raises: UserError as `list_raw_data`, `read_raw_data` and `match_answers`, if a dataset that was asked for has no
-        network, or the answers of people are available nowhere.
+    Raises: UserError as `list_raw_data`, `read_raw_data` and `match_answers`, and if a requested dataset has no
+        network, or answers cannot be downloaded.
     """
     from shapebias.answers.datasets import fetch_answers, match_answers
     from shapebias.answers.raw_data import read_raw_data
@@ -313,7 +314,10 @@ def read_all(options: BenchmarkOptions) -> "dict[str, Answers]":
 
 
 def _fetch_people(name: str) -> "list[RawData]":
-    """The published answers of people to a dataset."""
+    """Fetch the published answers of people to a dataset.
+
+    Raises: UserError if they cannot be downloaded, or a cached file is damaged.
+    """
     from runkit.fetch.download import DownloadError
     from shapebias.answers.datasets import fetch_answers
     from shapebias.answers.raw_data import PERSON_PREFIX, read_raw_data

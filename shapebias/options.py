@@ -1,4 +1,4 @@
-"""The command line of `shapebias.run`, and the configuration that it is parsed into."""
+"""The command line of `shapebias.run`, and the configuration into which it is parsed."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ DEFAULT_MODELS = (
     "resnet152.tv_in1k",
     "tf_efficientnet_lite0.in1k",
 )
-"""The comparison of arXiv:2203.06717, Fig. 5, and a network whose weights are installed with this package."""
+"""The networks of arXiv:2203.06717, Fig. 5, and one whose weights are installed with this package."""
 
 _EXAMPLES = """\
 examples:
@@ -56,19 +56,19 @@ Shape bias, accuracy and coverage are fractions in [0, 1]. Images have 224 × 22
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RunOptions):
-    """What the command line asked for; the names are those of the options.
+    """The parsed command line; attributes have the names of the options.
 
     Attributes:
-        experiments: Which images and people.
-        stimuli: Folder of the images, of several experiments one that holds a folder for each; None for the cache, else
-            a download.
+        experiments: The experiments, which determine images and people.
+        stimuli: Folder of the images or, with several experiments, a folder with one folder for each; None for the
+            cache, which is filled by a download if necessary.
         humans: Folder of people's answers, in the same way.
-        num_images: At most this many images of each experiment, evenly over categories; None for all.
-        preprocessing: "model", the network's own, or "toolbox", the same for all.
-        aggregation: How the probabilities of a category's classes become one: "mean", "sum" or "max".
-        classes: What the networks' outputs are: "auto", "imagenet-1k" or a class file.
-        from_csv: Recorded answers to be measured, instead of networks.
-        from_probabilities: Saved probabilities to be measured, instead of networks.
+        num_images: Maximal number of images of each experiment, spread evenly over categories; None for all.
+        preprocessing: "model" for the network's own preprocessing, "toolbox" for the same for all networks.
+        aggregation: How the probabilities of a category's classes are combined: "mean", "sum" or "max".
+        classes: The classes of the networks' outputs: "auto", "imagenet-1k" or the path of a class file.
+        from_csv: Recorded answers to measure instead of networks.
+        from_probabilities: Saved probabilities to measure instead of networks.
     """
 
     model: tuple[str, ...] = DEFAULT_MODELS
@@ -84,7 +84,7 @@ class Config(RunOptions):
 
     @property
     def experiment(self) -> Experiment:
-        """The only experiment; where there may be several, each of `parts` has one.
+        """The only experiment. If there may be several, use `parts`, each of which has one.
 
         Raises: ValueError if there are several.
         """
@@ -93,7 +93,7 @@ class Config(RunOptions):
 
     @property
     def parts(self) -> "list[Config]":
-        """What is asked for of each experiment, with its own folders."""
+        """One configuration for each experiment, with its own folders."""
         if len(self.experiments) == 1:
             return [self]
         return [
@@ -108,7 +108,7 @@ class Config(RunOptions):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = Parser(
         prog=program_name("shapebias.run", "shapebias"),
         description="Does a network name an object by its shape or by its texture? Shape bias on the cue-conflict "
@@ -220,7 +220,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def parse_config(arguments: Sequence[str]) -> Config:
-    """The configuration that arguments ask for; wrong usage ends the program with exit code 2."""
+    """Parse arguments into a configuration. Wrong usage ends the program with exit code 2."""
     parser = build_parser()
     options = read_options(parser, arguments)
     _refuse_recorded(parser, options)
@@ -244,7 +244,7 @@ def parse_config(arguments: Sequence[str]) -> Config:
 
 
 def _refuse_recorded(parser: argparse.ArgumentParser, options: Mapping[str, Any]) -> None:
-    """End the program if recorded answers or probabilities are to be measured in a way that needs the network."""
+    """End the program if options for recorded answers or probabilities are combined with others that need a network."""
     if options["from_csv"] and options["from_probabilities"]:
         parser.error("take --from-csv or --from-probabilities, not both")
     if not (options["from_csv"] or options["from_probabilities"]):

@@ -1,4 +1,4 @@
-"""Measuring recorded data without any network: people, answers in CSV files, and saved probabilities."""
+"""Measure recorded data without running a network: people, answers in CSV files, and saved probabilities."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 def find_people(config: Config) -> list[Observer]:
-    """People to compare with; without them a run goes on, unless the user named a folder.
+    """Find the people to compare with. If their answers cannot be downloaded, warn and return an empty list.
 
     Raises: UserError as `observers.find_people` and `check_cues`.
     """
@@ -40,9 +40,9 @@ def find_people(config: Config) -> list[Observer]:
 
 
 def check_cues(answered: Sequence[Observer], config: Config) -> None:
-    """Refuse answers to images of another experiment.
+    """Check that the images of all answers have the cues and the kind of names of the experiment.
 
-    Raises: UserError.
+    Raises: UserError if they do not.
     """
     wanted = (config.experiment.two_cues, not config.experiment.in_one_folder)
     for observer in answered:
@@ -56,9 +56,9 @@ def check_cues(answered: Sequence[Observer], config: Config) -> None:
 
 
 def split_probabilities(config: Config) -> list[Config]:
-    """What is asked for of each experiment that `config` names saved probabilities of, with these alone.
+    """Split a configuration with saved probabilities into one for each experiment that has some, with only its files.
 
-    Raises: UserError as `load_probabilities`, or if a file is of an experiment that was not asked for.
+    Raises: UserError as `load_probabilities`, or if a file belongs to an experiment that was not requested.
     """
     files: dict[str, list[Path]] = {experiment.name: [] for experiment in config.experiments}
     for path in config.from_probabilities:
@@ -71,7 +71,7 @@ def split_probabilities(config: Config) -> list[Config]:
 
 
 def measure_probabilities(config: Config, folder: ResultFolder) -> list[Observer]:
-    """Answers of the networks whose probabilities were saved, decided as `config` says; no network is loaded.
+    """Derive the answers of networks from their saved probabilities, as `config` says; no network is loaded.
 
     Raises: UserError as `load_probabilities`, if two files are of the same network, or if there is a result of another
         configuration and `overwrite` is off.
@@ -99,7 +99,10 @@ def measure_probabilities(config: Config, folder: ResultFolder) -> list[Observer
 
 
 def _is_finished(probabilities: Probabilities, config: Config, folder: ResultFolder) -> bool:
-    """Raises: UserError as `runkit.sweep.is_kept`."""
+    """Whether there is a finished result of these probabilities and this configuration, which is kept.
+
+    Raises: UserError as `runkit.sweep.is_kept`.
+    """
     name = probabilities.model
     return is_kept(
         lambda: folder.finished_identity(name, resume=config.resume),
@@ -111,7 +114,7 @@ def _is_finished(probabilities: Probabilities, config: Config, folder: ResultFol
 
 
 def foresee_recorded(config: Config) -> DryRun:
-    """What would be done with answers or probabilities that were saved."""
+    """Describe what a run would do with recorded answers or saved probabilities."""
     jobs: list[ForeseenJob] = []
     files: list[Path] = []
     for part in [config] if config.from_csv else split_probabilities(config):

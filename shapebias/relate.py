@@ -1,4 +1,4 @@
-"""`python -m shapebias.relate`: the command of `htmlreport.relate`, a package above both tools."""
+"""`python -m shapebias.relate`: runs the command `htmlreport.relate`, of a package that uses both tools."""
 
 import runpy
 

@@ -1,4 +1,4 @@
-"""`python -m shapebias.reliance`: what a network relies on, by suppressing shape, texture and colour one at a time."""
+"""`python -m shapebias.reliance`: reliance of networks on shape, texture and colour, measured by suppressing each."""
 
 import argparse
 import logging
@@ -61,7 +61,7 @@ means that suppressing the cue loses no accuracy.
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = Parser(
         prog=program_name("shapebias.reliance", "shapebias"),
         description="How much does a network rely on shape, texture and colour? Suppresses one cue at a time in "
@@ -138,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def parse_config(arguments: Sequence[str]) -> Config:
-    """The configuration that arguments ask for; wrong usage ends the program with exit code 2."""
+    """Parse arguments into a configuration. Wrong usage ends the program with exit code 2."""
     parser = build_parser()
     options = read_options(parser, arguments)
     if bool(options["from_probabilities"]) == bool(options["model"]) and options["console"].list_models is None:
@@ -162,10 +162,10 @@ def parse_config(arguments: Sequence[str]) -> Config:
 
 
 def execute(config: Config) -> int:
-    """Do what `config` asks: answers, measures, files, and the table on stdout.
+    """Run the command: get the answers, compute the measures, write the files, and print the table.
 
     Returns: 0, or another exit code if a network could not be measured (see `runkit.Failures`).
-    Raises: UserError for an input or environment error; its line names the problem and the fix.
+    Raises: UserError for an input or environment error; its message names the problem and a solution.
     """
     from shapebias.reliance_sweep import ask_networks
     from shapebias.results.reliance import RelianceFolder, describe_comparison
@@ -197,7 +197,7 @@ def execute(config: Config) -> int:
 
 
 def _read_answers(config: Config) -> "list[SuppressedAnswers]":
-    """Saved answers, without their labels if only changes are to be measured.
+    """Read the saved answers, without their labels if only changes are measured.
 
     Raises: UserError if a file cannot be read, or two are of the same network.
     """
@@ -219,7 +219,7 @@ def _conclude(
     head: "RelianceComparisonHead",
     failures: Failures,
 ) -> None:
-    """Measure all networks together, write the comparison and its pictures, and say what came of it."""
+    """Measure all networks together, write the comparison and its figures, and print the result."""
     from shapebias.figures.caption import caption_reliance, caption_suppressed
     from shapebias.figures.reliance_files import write_pictures
     from shapebias.measures.reliance import Draws, compare_reliance, measure_reliance
@@ -275,7 +275,7 @@ def _conclude(
 
 
 def _write_report(config: Config, folder: "RelianceFolder") -> Path:
-    """Write `report.html` on the comparison just written; returns its path."""
+    """Write `report.html` on the comparison that was just written, and return its path."""
     from runkit.html.page import write_page
     from shapebias.figures.reliance_page import describe_reliance
 
@@ -302,7 +302,10 @@ def _refuse_different(answers: "Sequence[SuppressedAnswers]") -> None:
 
 
 def _variants_of(answers: "SuppressedAnswers", config: Config) -> "list[Variant]":
-    """The variants that were answered to, in their order."""
+    """The variants of the answers, in their order.
+
+    Raises: UserError if a variant is unknown, or `--suppress` excludes some that were recorded.
+    """
     from shapebias.stimuli.suppressions import choose_variants
 
     known = {variant.label: variant for variant in choose_variants([*SUPPRESSIONS, *config.suppress])}
@@ -323,9 +326,9 @@ def _variants_of(answers: "SuppressedAnswers", config: Config) -> "list[Variant]
 def _look_at_images(
     answers: "SuppressedAnswers", root: Path, variants: "Sequence[Variant]", size: tuple[int, int], control: int
 ) -> "tuple[dict[str, np.ndarray], list[ControlPoint]]":
-    """The first image under every variant, and what variants do to some images, in the size of the first network.
+    """Make the first image under every variant, and measure what variants do to some images, at the given size.
 
-    Raises: UserError if an image is not there.
+    Raises: UserError if an image cannot be read.
     """
     from shapebias.measures.suppression_control import measure_suppressions
     from shapebias.stimuli.folders import LabelledImage
@@ -346,7 +349,7 @@ def _write_json(
     skipped: "Sequence[SkippedNetwork]",
     failures: Failures,
 ) -> None:
-    """What `--json` asks for."""
+    """Print the output of `--json`."""
     content = {
         "networks": [_brief(one) for one in measured],
         "files": list(map(str, files)),
@@ -367,7 +370,7 @@ def _brief(one: "Reliance") -> dict:
 
 
 def _tell(config: Config, folder: "RelianceFolder") -> int:
-    """List networks, or say what the run would do; nothing is written."""
+    """List networks, or print what the run would do. No files are written."""
     if config.console.list_models is not None:
         from replknet.listing import show_networks
 

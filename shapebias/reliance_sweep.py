@@ -1,7 +1,7 @@
-"""Reliance as files: the hooks of `shapebias.reliance` for `runkit.sweep`.
+"""Compute the files of reliance: the hooks of `shapebias.reliance` for `runkit.sweep`.
 
-Images -> suppressions -> network -> answers (`.npz`) -> measures (`.json`). torch is loaded when a network has to be
-asked; answers that are saved are measured without it.
+Images -> suppressions -> network -> answers (`.npz`) -> measures (`.json`). torch is imported only if a network has to
+be run; saved answers are measured without it.
 """
 
 import logging
@@ -25,7 +25,7 @@ from shapebias.stimuli.folders import ImageFolder, find_folder, match_classes
 from shapebias.stimuli.suppressed import SuppressedImages
 from shapebias.stimuli.suppressions import Variant, choose_variants, opencv
 
-if TYPE_CHECKING:  # these load torch
+if TYPE_CHECKING:  # these import torch
     import torch
 
     from replknet.zoo import LoadedModel, ResolvedWeights
@@ -39,15 +39,15 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RunOptions):
-    """Everything a run is asked for; the names are those of the options.
+    """The parsed command line; attributes have the names of the options.
 
     Attributes:
-        images: Folder of class folders; with `unlabelled` of images.
-        num_images: At most this many images; None for all.
+        images: Folder of class folders or, with `unlabelled`, of images.
+        num_images: Maximal number of images; None for all.
         unlabelled: Whether only changes of the answers are measured.
         suppress: What to suppress, as for `choose_variants`.
-        classes: Text file with the name of each output; None where the names are known or not needed.
-        from_probabilities: Saved answers to be measured, instead of networks.
+        classes: Text file with the name of each output; None if the names are known or not needed.
+        from_probabilities: Saved answers to measure instead of networks.
         control: Number of images on which the effect of suppressions on the images themselves is measured; 0 for none.
     """
 
@@ -62,20 +62,20 @@ class Config(RunOptions):
 
 @dataclass(frozen=True)
 class RelianceJob:
-    """One network that is shown all images under all suppressions."""
+    """A job of the sweep: one network, run on all images under all suppressions."""
 
     weights: "ResolvedWeights"
     folder: RelianceFolder
 
     @property
     def name(self) -> str:
-        """The network's: the files are called after it."""
+        """Name of the network; its files are named after it."""
         return self.weights.name
 
 
 @dataclass(frozen=True)
 class _Network:
-    """A network on the device, and which output each image's class is."""
+    """A network on the device, with the output that corresponds to each image's class."""
 
     loaded: "LoadedModel"
     outputs: int
@@ -85,7 +85,7 @@ class _Network:
 
 @dataclass
 class _Given:
-    """What every network is shown."""
+    """The images and suppressions, which are the same for every network."""
 
     images: ImageFolder
     variants: list[Variant]
@@ -94,7 +94,7 @@ class _Given:
 
 
 def ask_networks(config: Config, folder: RelianceFolder) -> Swept[SuppressedAnswers]:
-    """Answers of each network, from a finished result or computed now; see `runkit.sweep.run_sweep`.
+    """Get the answers of each network, from a finished result or by running it; see `runkit.sweep.run_sweep`.
 
     Raises: UserError if the weights of no network are available, or if the only network fails.
     """
@@ -105,7 +105,7 @@ def ask_networks(config: Config, folder: RelianceFolder) -> Swept[SuppressedAnsw
 
 
 class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], SuppressedAnswers, SuppressedAnswers]):
-    """Reliance on cues; a job is one network that is shown every image under every suppression."""
+    """Reliance on cues. A job is one network, run on every image under every suppression."""
 
     program = "shapebias.reliance"
     verb = "show"
@@ -115,14 +115,14 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         self.config: Config = config
         self.folder = folder
 
-    # what is asked
+    # the images and the jobs
 
     def begin(self, device: "torch.device") -> None:
         from shapebias.network.suppressed import room_for_images
 
         self.begin_dry(device)
         self.given.sha256 = self.given.images.sha256()
-        several = len(self.config.asked) > 1  # one network alone is shown each image once
+        several = len(self.config.asked) > 1  # a single network uses each image only once
         kept = room_for_images() if several else 0
         self.given.made = SuppressedImages(self.given.images.images, self.given.variants, keep_bytes=kept)
 
@@ -130,7 +130,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
     def images(self) -> ImageFolder:
         """The images of the run.
 
-        Raises: UserError if no folder is named, or as `find_folder`.
+        Raises: UserError as `find_folder`, or if no folder is given.
         """
         config = self.config
         if config.images is None:
@@ -150,7 +150,10 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         self.device, self.given = device, _Given(self.images, choose_variants(self.config.suppress))
 
     def list_jobs(self, name: str, weights: str) -> list[RelianceJob]:
-        """Raises: LeftOut where `auto` would mean random weights, whose reliance means nothing."""
+        """As `Tool.list_jobs`.
+
+        Raises: LeftOut if `auto` would mean random weights, whose reliance is meaningless.
+        """
         from replknet.zoo import WeightsUnavailable, resolve_weights
 
         wanted = "pretrained" if weights == "auto" else weights
@@ -175,7 +178,10 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         return identity
 
     def _class_names(self) -> dict[str, int] | None:
-        """Names of the outputs in the user's file, by line."""
+        """Map the names of outputs in the user's class file to their indices, counted by lines; None without a file.
+
+        Raises: UserError if the file cannot be read.
+        """
         if self.config.classes is None:
             return None
         try:
@@ -184,7 +190,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
             raise UserError(f"--classes {self.config.classes}: {error}") from error
         return {line.strip().lower(): index for index, line in enumerate(lines) if line.strip()}
 
-    # what is on disk
+    # files on disk
 
     def files(self, job: RelianceJob) -> list[Path]:
         return job.folder.files_of(job.name)
@@ -212,7 +218,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
     def load_outputs(self, job: RelianceJob) -> SuppressedAnswers:
         return load_answers(self.outputs_path(job))
 
-    # what is computed
+    # computing
 
     def load_network(self, job: RelianceJob) -> _Network:
         from dataclasses import replace
@@ -246,7 +252,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
     def compute(self, job: RelianceJob, network: _Network, loop: "Loop") -> dict[str, np.ndarray]:
         from shapebias.network.suppressed import predict_suppressed
 
-        assert self.given.made is not None  # begin() made it
+        assert self.given.made is not None  # set by begin()
         return predict_suppressed(
             network.loaded.model,
             self.given.made,
@@ -305,7 +311,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
             provenance=provenance,
         )
 
-    # what is written
+    # writing
 
     def save_outputs(self, job: RelianceJob, outputs: SuppressedAnswers) -> None:
         save_answers(outputs, self.outputs_path(job))
@@ -315,7 +321,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         write_reliance(measured, outputs, self.outputs_path(job), job.folder.json_of(job.name))
         return outputs
 
-    # what a dry run asks
+    # dry runs
 
     def preview_jobs(self, name: str, weights: str) -> Sequence[Preview[RelianceJob]]:
         from replknet.listing import SOURCES, find_source, foresee_weights

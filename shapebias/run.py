@@ -1,6 +1,6 @@
 """`python -m shapebias.run`: answers of networks, or recorded answers, compared with people.
 
-Of cue-conflict images they give shape bias, of the other experiments of the human benchmark accuracy.
+The measure is the shape bias for cue-conflict images, and the accuracy for the other experiments of the benchmark.
 """
 
 import logging
@@ -18,7 +18,7 @@ from runkit.files import refuse_unwritable
 from runkit.options import REPORT
 from shapebias.options import DEFAULT_MODELS, Config, build_parser, parse_config
 
-if TYPE_CHECKING:  # these load pandas, which --help and wrong arguments need not wait for
+if TYPE_CHECKING:  # not imported at run time, so that --help and errors in arguments do not wait for pandas
     from runkit.content import RunHead, SkippedNetwork
     from runkit.sweep import Swept
     from shapebias.answers.observers import Observer
@@ -43,10 +43,10 @@ class _Part:
     """One experiment of a run.
 
     Attributes:
-        config: What is asked of it.
-        folder: Where its files lie.
-        people: To compare with.
-        observers: Who is measured.
+        config: The configuration of this experiment.
+        folder: The paths of its files.
+        people: The persons to compare with.
+        observers: The observers to measure.
     """
 
     config: Config
@@ -56,17 +56,17 @@ class _Part:
 
     @property
     def everyone(self) -> "list[Observer]":
-        """Who is measured, then people."""
+        """The observers to measure, followed by people."""
         return [*self.observers, *self.people]
 
 
 def execute(config: Config) -> int:
-    """Do what `config` asks: answers, measures, files, and the table on stdout.
+    """Run the command: get the answers, compute the measures, write the files, and print the table.
 
-    Under torchrun, rank 0 prints and writes for all ranks.
+    Under torchrun, only rank 0 prints and writes.
 
     Returns: 0, or another exit code if a network could not be measured (see `runkit.Failures`).
-    Raises: UserError for an input or environment error; its line names the problem and the fix.
+    Raises: UserError for an input or environment error; its message names the problem and a solution.
     """
     from shapebias.recorded import check_cues
     from shapebias.results.comparison import compare, show_table, summary
@@ -114,7 +114,12 @@ def execute(config: Config) -> int:
 
 
 def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
-    """People, and what was or is answered by those who are measured; nothing where there is nothing to share."""
+    """Gather the observers to measure, recorded or computed now, and the people to compare with, by experiment.
+
+    Ranks other than 0 only take part in running networks, and get no parts.
+
+    Raises: UserError as `read_observers`, `find_people`, `measure_probabilities` and `measure_networks`.
+    """
     from runkit.sweep import Swept
     from shapebias.answers.observers import read_observers
     from shapebias.recorded import find_people, measure_probabilities, split_probabilities
@@ -137,7 +142,7 @@ def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
     asked = split_probabilities(config) if recorded else config.parts
     if config.stimuli is not None:
         find_all_stimuli({part.experiment: part.stimuli for part in asked}, find=read_stimuli)
-    # people first: an error in their answers should be known before the long work begins
+    # people first, to report errors in their answers before the long computation
     parts = [_Part(part, ResultFolder.of(part.output, part.experiment), find_people(part), ()) for part in asked]
     if recorded:
         parts = [replace(part, observers=measure_probabilities(part.config, part.folder)) for part in parts]
@@ -151,7 +156,7 @@ def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
 
 
 def _share_images(part: _Part) -> _Part:
-    """The part with people's answers to the images that the networks were asked, where they were asked only some."""
+    """Restrict people's answers to the images of the networks, if these were all run on the same subset."""
     asked = {frozenset(observer.trials["image"]) for observer in part.observers}
     if len(asked) != 1 or not part.people:
         return part
@@ -165,7 +170,10 @@ def _share_images(part: _Part) -> _Part:
 
 
 def _write(comparison: "Comparison", part: _Part, head: "RunHead", skipped: "list[SkippedNetwork]") -> list[Path]:
-    """Write the comparison, and what was read from CSVs as results of their own; returns the files of the former."""
+    """Write the comparison, its figures and page, and a result for each observer read from a CSV.
+
+    Returns: The files of the comparison.
+    """
     from shapebias.figures.caption import caption_answers
     from shapebias.figures.files import write_pictures
     from shapebias.results.comparison import picture_ends, write_comparison
@@ -199,7 +207,7 @@ def _write(comparison: "Comparison", part: _Part, head: "RunHead", skipped: "lis
 
 
 def _weights_of(part: _Part) -> dict[str, str]:
-    """The weights of the networks that were asked, by their names; nothing of those whose weights are not known."""
+    """Name of each network -> description of its weights, for networks whose weights are known."""
     from shapebias.figures.caption import name_both
 
     labels = {}
@@ -212,7 +220,7 @@ def _weights_of(part: _Part) -> dict[str, str]:
 
 
 def _write_report(config: Config, folder: "ResultFolder") -> Path:
-    """Write `report.html` on the comparison just written; returns its path."""
+    """Write `report.html` on the comparison that was just written, and return its path."""
     from runkit.html.page import write_page
     from shapebias.figures.page import describe_answers
 
@@ -223,7 +231,7 @@ def _write_report(config: Config, folder: "ResultFolder") -> Path:
 
 
 def _files_of(part: _Part, failures: Failures) -> list[Path]:
-    """The files of single results that are there."""
+    """The existing result files of the single observers."""
     from shapebias.sweep import job_name
 
     config, experiment = part.config, part.config.experiment
@@ -238,7 +246,7 @@ def _files_of(part: _Part, failures: Failures) -> list[Path]:
 def _write_json(
     config: Config, told: Sequence[Mapping[str, Any]], skipped: "list[SkippedNetwork]", failures: Failures
 ) -> None:
-    """What `--json` asks for: of a single experiment its observers and files, of several a list of these."""
+    """Print the output of `--json`: observers and files of a single experiment, or a list of these for several."""
     content: dict[str, Any] = {"program": "shapebias.run"}
     if len(config.experiments) == 1:
         only = told[0] if told else {"observers": [], "files": []}
@@ -249,7 +257,7 @@ def _write_json(
 
 
 def _tell(config: Config) -> int:
-    """List networks, or say what the run would do; nothing is written."""
+    """List networks, or print what the run would do. No files are written."""
     if config.console.list_models is not None:
         from replknet.listing import show_networks
         from shapebias.stimuli.classes import IMAGENET_HEADS

@@ -1,8 +1,8 @@
 """`python -m shapebias.sensitivity`: how much shape bias depends on how it is computed.
 
-From saved probabilities: how the classes of a category become one number (mean, sum, maximum), whether the answer is
-one of 16 categories or of all 1000 classes, and, where the probabilities of both were saved, whose preprocessing the
-images had (the network's own, or the toolbox's for all).
+It varies three choices, using saved probabilities: how the classes of a category are combined (mean, sum, maximum);
+whether the answer is one of 16 categories or of all 1000 classes; and, if the probabilities of both were saved, the
+preprocessing of the images (the network's own, or that of the toolbox for all).
 """
 
 import argparse
@@ -22,7 +22,7 @@ from runkit.numbers import FRACTION
 from runkit.options import add_output
 from runkit.parser import Parser
 
-if TYPE_CHECKING:  # these load pandas, which --help need not wait for
+if TYPE_CHECKING:  # not imported at run time, so that --help does not wait for pandas
     from shapebias.answers.probabilities import Probabilities
     from shapebias.measures.shape_bias import Measurement
 
@@ -49,11 +49,11 @@ class Choice:
 
     Attributes:
         preprocessing: "model" or "toolbox".
-        classes: 16 (of some heads fewer), the answer is the best category; 1000 (as many as the head has), the category
-            of the best class ("na" if it has none).
+        classes: Number of classes among which the network decides. With 16 (fewer for some heads), the answer is the
+            best category. With 1000 (or the head's number), it is the category of the best class ("na" if it has none).
         aggregation: "mean", "sum" or "max"; "" with 1000 classes, where there is nothing to aggregate.
-        measurement: What the answers say; cue ranks with 1000 classes only.
-        changed: Fraction of stimuli with another answer than under the first choice of the network.
+        measurement: The measures of the answers; cue ranks only with 1000 classes.
+        changed: Fraction of stimuli whose answer differs from that under the network's first choice.
     """
 
     preprocessing: str
@@ -63,7 +63,7 @@ class Choice:
     changed: float
 
     def as_dict(self) -> dict[str, Any]:
-        """A row of the table: choices, measures, the ends of their intervals."""
+        """Return a row of the table: choices, measures, and the ends of their intervals."""
         row: dict[str, Any] = {
             "name": self.measurement.name,
             "preprocessing": self.preprocessing,
@@ -78,10 +78,10 @@ class Choice:
 
 
 def measure_choices(files: "Sequence[Probabilities]") -> list[Choice]:
-    """Every choice for one network, the toolbox's aggregation under the first file's preprocessing first.
+    """Measure one network under every choice, starting with the toolbox's aggregation of the first file.
 
     Args:
-        files: What the network said about the same cue-conflict images, once for each preprocessing.
+        files: The network's probabilities for the same cue-conflict images, one file for each preprocessing.
     """
     from shapebias.answers.decisions import AGGREGATIONS, decide, decide_among_all
     from shapebias.answers.observers import NO_ANSWER, Observer, make_trials
@@ -116,7 +116,7 @@ def measure_choices(files: "Sequence[Probabilities]") -> list[Choice]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = Parser(
         prog="python -m shapebias.sensitivity",
         description="How much does shape bias depend on how it is computed: on the aggregation of classes, on deciding "
@@ -132,9 +132,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
-    """Measure every choice for every network; write `sensitivity.json`, `.csv` and `.tex`, and the table on stdout.
+    """Measure every network under every choice; write `sensitivity.json`, `.csv` and `.tex`, and print the table.
 
-    Raises: UserError as `load_probabilities`, or if two files are of the same network and preprocessing.
+    Raises: UserError as `load_probabilities`, if a file is not of the cue-conflict experiment, or if two files of a
+        network have the same preprocessing, or different weights or images.
     """
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     refuse_unwritable(options.output)
@@ -169,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _read_networks(paths: Sequence[Path]) -> "dict[str, list[Probabilities]]":
-    """The files of each network, by its subject; the network's own preprocessing first."""
+    """Read the files and group them by network, with the network's own preprocessing first."""
     from shapebias.answers.probabilities import load_probabilities
     from shapebias.stimuli.experiments import CUE_CONFLICT
 
@@ -191,7 +192,7 @@ def _read_networks(paths: Sequence[Path]) -> "dict[str, list[Probabilities]]":
 
 
 def _row(choice: Choice) -> list[str]:
-    """A row to be read."""
+    """A row of the readable table."""
 
     def number(key: str) -> str:
         value = getattr(choice.measurement, key).value

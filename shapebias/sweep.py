@@ -1,7 +1,7 @@
-"""Networks' answers as files: the hooks of the shape-bias tool for `runkit.sweep`.
+"""Compute the files of networks' answers: the hooks of the shape-bias tool for `runkit.sweep`.
 
-Stimuli -> network -> probabilities (`.npz`) -> decisions (CSV) -> measures (`.json`). torch is loaded when a network
-has to be asked; what is on disk is decided and measured without it.
+Stimuli -> network -> probabilities (`.npz`) -> decisions (CSV) -> measures (`.json`). torch is imported only if a
+network has to be run; decisions and measures are derived from saved probabilities without it.
 """
 
 import logging
@@ -27,7 +27,7 @@ from shapebias.results.files import ResultFolder
 from shapebias.stimuli.experiments import Experiment
 from shapebias.stimuli.images import Stimuli, find_all_stimuli, stimuli_at_hand
 
-if TYPE_CHECKING:  # these load torch
+if TYPE_CHECKING:  # these import torch
     import torch
 
     from replknet.zoo import ResolvedWeights
@@ -41,17 +41,17 @@ _logger = logging.getLogger(__name__)
 
 
 class Answered(NamedTuple):
-    """What a network answered to an experiment."""
+    """A network's answers to an experiment."""
 
     experiment: Experiment
     observer: Observer
 
 
 def measure_networks(config: Config) -> Swept[Answered]:
-    """Answers of each network to each experiment, from a finished result, from its probabilities, or computed now.
+    """Get the answers of each network to each experiment, from a result, from saved probabilities or by running it.
 
-    A network is loaded once for all experiments. Under torchrun the ranks share the stimuli, and rank 0 alone writes
-    and has observers; a failing network does not stop the others.
+    A network is loaded once for all experiments. If one fails, the others are still run. Under torchrun, the ranks
+    share the stimuli, and only rank 0 writes files and returns observers.
 
     Raises: UserError if the weights of no network are available, or if the only network fails.
     """
@@ -63,13 +63,13 @@ def measure_networks(config: Config) -> Swept[Answered]:
 
 @dataclass(frozen=True)
 class AnswerJob:
-    """One network that is asked all stimuli of an experiment.
+    """A job of the sweep: one network, run on all stimuli of an experiment.
 
     Attributes:
         weights: The network and its weights.
-        folder: Where its files lie.
-        stimuli: The images; none in a dry run for which they would have to be downloaded.
-        alone: Whether the run has this experiment only.
+        folder: The paths of its files.
+        stimuli: The images; empty in a dry run if they would have to be downloaded.
+        alone: Whether this is the only experiment of the run.
     """
 
     weights: "ResolvedWeights"
@@ -79,22 +79,22 @@ class AnswerJob:
 
     @property
     def network(self) -> str:
-        """The network's name: the files are called after it."""
+        """Name of the network; its files are named after it."""
         return self.weights.name
 
     @property
     def name(self) -> str:
-        """The network's, with the experiment where there are several."""
+        """Name of the network, with the experiment if there are several."""
         return self.network if self.alone else job_name(self.network, self.stimuli.experiment)
 
 
 def job_name(network: str, experiment: Experiment) -> str:
-    """How messages and failures of a run with several experiments call a network's part in one of them."""
+    """Return the name of a network's job in messages and failures of a run with several experiments."""
     return f"{network} on {experiment.name}"
 
 
 class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Answered]):
-    """Shape bias and its sisters; a job is one network that is asked the stimuli of an experiment."""
+    """Shape bias and related measures. A job is one network, run on the stimuli of an experiment."""
 
     program = "shapebias.run"
     verb = "ask"
@@ -104,7 +104,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         self.config: Config = config
         self.folders = [ResultFolder.of(config.output, experiment) for experiment in config.experiments]
 
-    # what is asked
+    # the stimuli and the jobs
 
     def begin(self, device: "torch.device") -> None:
         self._take(device, find_all_stimuli({part.experiment: part.stimuli for part in self.config.parts}))
@@ -120,7 +120,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         self.reader = StimulusReader() if len(self.config.asked) == 1 else StimulusReader.shared()
 
     def _answerable(self, stimuli: Stimuli) -> Stimuli:
-        """Those that the class list can answer, and a word on what they are, if they are not the benchmark's.
+        """Select the stimuli that a network with the user's class list can answer; warn if these are not the benchmark.
 
         Raises: UserError if there are none.
         """
@@ -138,7 +138,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         return asked
 
     def _take_some(self, stimuli: Stimuli) -> Stimuli:
-        """The stimuli, or as many of them as `--num-images` says."""
+        """Take the number of stimuli that `--num-images` sets, or all, and warn if these are not as requested."""
         number = self.config.num_images
         if number is not None and stimuli and number > len(stimuli):
             what = stimuli.experiment.what
@@ -154,11 +154,14 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         return stimuli.take(number)
 
     def _number_of(self, stimuli: Stimuli) -> int:
-        """Number of images that are used, also if they would have to be downloaded first."""
+        """Number of images that are used, even if they would have to be downloaded first."""
         return len(stimuli) or min(stimuli.experiment.images, self.config.num_images or stimuli.experiment.images)
 
     def list_jobs(self, name: str, weights: str) -> list[AnswerJob]:
-        """Raises: LeftOut where `auto` would mean random weights, whose shape bias means nothing."""
+        """As `Tool.list_jobs`.
+
+        Raises: LeftOut if `auto` would mean random weights, whose shape bias is meaningless.
+        """
         from replknet.zoo import WeightsUnavailable, resolve_weights
 
         try:
@@ -189,7 +192,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
     def identify_result(self, job: AnswerJob) -> AnswersIdentity:
         return add_aggregation(self.identify(job), self.config.aggregation)
 
-    # what is on disk
+    # files on disk
 
     def files(self, job: AnswerJob) -> list[Path]:
         return job.folder.files_of(job.network)
@@ -219,7 +222,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
     def load_outputs(self, job: AnswerJob) -> Probabilities:
         return load_probabilities(self.outputs_path(job))
 
-    # what is computed
+    # computing
 
     def shared_network(self, job: AnswerJob) -> object:
         return job.weights
@@ -238,7 +241,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         )
         if config.precision == "float32":
             return network
-        # done for all experiments now, because the network is no longer in float32 at the next one
+        # done for all experiments at once, because the network is no longer in float32 afterwards
         effects = find_precision_effects(network, config.precision, self.stimuli, self.reader, name=job.network)
         return replace(network, precision_effects=effects)
 
@@ -263,7 +266,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         names = [item.name for item in job.stimuli]
         return Probabilities(state, names, {**about, "config": self.identify(job)}, network.classes)
 
-    # what is written
+    # writing
 
     def save_outputs(self, job: AnswerJob, outputs: Probabilities) -> None:
         save_probabilities(outputs, self.outputs_path(job))
@@ -272,7 +275,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         path, aggregation = self.outputs_path(job), self.config.aggregation
         return Answered(job.folder.experiment, write_answers(job.folder, outputs, path, aggregation=aggregation))
 
-    # what a dry run asks
+    # dry runs
 
     def begin_dry(self, device: "torch.device") -> None:
         parts = self.config.parts
@@ -315,5 +318,5 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
 
 
 def _trained(weights: str) -> str:
-    """What `--weights` stands for: a network without trained weights is left out by 'auto'."""
+    """Resolve 'auto' of `--weights` to 'pretrained', since networks without trained weights are left out."""
     return "pretrained" if weights == "auto" else weights

@@ -1,1 +1,1 @@
-"""What was answered: raw-data CSVs of people and networks, and the probabilities behind them."""
+"""The answers of people and networks as raw-data CSVs, and the class probabilities of networks."""

@@ -1,4 +1,4 @@
-"""What the probabilities file holds besides the probabilities, as types; most of it is also in the result's JSON."""
+"""Types of the metadata in a probabilities file; most of it also appears in the JSON of the result."""
 
 from collections.abc import Sequence
 from typing import Annotated, TypedDict
@@ -22,7 +22,7 @@ _Pair = Annotated[Sequence[int], Keywords(minItems=2, maxItems=2)]
 
 
 class StimuliIdentity(TypedDict):
-    """Which stimuli were asked."""
+    """Which stimuli were shown to the network."""
 
     images: Count
     content_sha256: str
@@ -35,7 +35,7 @@ class _ClassList(TypedDict, total=False):
 
 
 class ProbabilitiesIdentity(_ClassList, Normalisation):
-    """What determines a network's probabilities."""
+    """The settings that determine a network's probabilities."""
 
     model: str
     weights: WeightsIdentity
@@ -45,7 +45,7 @@ class ProbabilitiesIdentity(_ClassList, Normalisation):
 
 
 class PrecisionDifference(TypedDict):
-    """What a reduced precision changed on some stimuli."""
+    """How answers in a reduced precision differ from those in float32, on some of the stimuli."""
 
     images: Annotated[int, Keywords(minimum=1, description="asked in both precisions")]
     decisions_changed: Count
@@ -53,7 +53,7 @@ class PrecisionDifference(TypedDict):
 
 
 class StimuliPreprocessing(TypedDict):
-    """What was done to an image before the network."""
+    """How an image was preprocessed for the network."""
 
     choice: Preprocessing
     mean: Sequence[float]
@@ -64,13 +64,13 @@ class StimuliPreprocessing(TypedDict):
 
 
 class StimuliData(StimuliFiles):
-    """The stimuli, and how they were made ready."""
+    """The stimuli and their preprocessing."""
 
     preprocessing: StimuliPreprocessing
 
 
 class HeadClasses(TypedDict):
-    """What a network's outputs are."""
+    """The classes of a network's outputs."""
 
     name: str
     outputs: Annotated[int, Keywords(minimum=2)]
@@ -83,7 +83,7 @@ class _Head(TypedDict, total=False):
 
 
 class NetworkRun(RunHead, Computation, _Head):
-    """How a network was asked."""
+    """How a network's answers were computed."""
 
     seed: int
     precision: Precision
@@ -97,13 +97,13 @@ class NetworkRun(RunHead, Computation, _Head):
 
 
 class NetworkMaking(NetworkRun):
-    """What made a network's probabilities, without what determines them."""
+    """Provenance of a network's probabilities, without the settings that determine them (`ProbabilitiesIdentity`)."""
 
     subject: str
     label: str
 
 
 class NetworkProvenance(NetworkMaking):
-    """What made a network's probabilities; stands in their file."""
+    """Full provenance of a network's probabilities, as stored in their file."""
 
     config: ProbabilitiesIdentity

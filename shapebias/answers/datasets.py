@@ -1,9 +1,9 @@
 """Answers of many observers to the datasets of the benchmark: every CSV of `<folder>/<dataset>/`, people and networks.
 
-Observers are matched by image, since the number and order of trials differ between people. An image means the same to
-everyone who saw it: category and condition of a trial must be those that the other observers of the dataset have.
-Trials that an observer lacks are counted and said, for broken files are published, too; an image that is answered
-twice, an unknown condition, category or answer, and an observer who comes twice are refused.
+Answers are matched by image, since the number and order of trials differ between people. The category and the condition
+of an image must be the same for all observers of the dataset. Missing trials are allowed, because some published files
+are incomplete; they are counted and reported. An image that is answered twice, an unknown condition, category or
+answer, and an observer who occurs twice are errors.
 """
 
 import logging
@@ -53,9 +53,10 @@ class Source:
         subject: The observer's name.
         path: The file.
         sha256: SHA-256 of its bytes.
-        trials: How many there are.
-        doubt: Why the observer may be no person, or no network, after all (`RawData.describe_doubt`).
-        parts: The files of all sessions, where there are several; the path is then that of the first.
+        trials: Number of trials.
+        doubt: Why the observer may not be a person, or not a network, after all (`RawData.describe_doubt`); empty if
+            there is no doubt.
+        parts: The files of all sessions if there are several; the path and the SHA-256 are then those of the first.
     """
 
     subject: str
@@ -67,7 +68,7 @@ class Source:
 
     @classmethod
     def of(cls, raw: RawData) -> "Source":
-        """The file that was read, or the files of all sessions."""
+        """The source of raw data: the file that was read, with the files of all sessions if there are several."""
         parts = tuple(map(cls.of, raw.parts))
         return cls(raw.subject, raw.path, raw.sha256, len(raw.columns["imagename"]), raw.describe_doubt(), parts)
 
@@ -82,8 +83,10 @@ class Answers:
         categories: int8 (N,): 1 to 16, in the order of `CATEGORIES`.
         conditions: int8 (N,): position among the experiment's conditions, 0 where it has none.
         networks: Names, in the order they were read.
-        persons: Names, in the order they were read; of this dataset only: `subject-01` of another may be someone else.
-        given: int8 (networks and then persons, N): 0 for no answer in time, 1 to 16 for a category, `MISSING`.
+        persons: Names, in the order they were read. They are valid within this dataset only: `subject-01` of another
+            dataset may be someone else.
+        given: int8 (networks and then persons, N): 0 for no answer in time, 1 to 16 for a category, `MISSING` for no
+            trial.
         sources: The file of each observer, in the same order.
     """
 
@@ -103,12 +106,12 @@ class Answers:
 
     @cached_property
     def answered(self) -> np.ndarray:
-        """bool (observers, N): whether there is a trial."""
+        """bool (observers, N): whether the observer has a trial with the image."""
         return self.given != MISSING
 
     @cached_property
     def correct(self) -> np.ndarray:
-        """bool (observers, N): whether the answer is the category; no answer and no trial are not."""
+        """bool (observers, N): whether the answer is the category; False for no answer and for no trial."""
         return self.given == self.categories
 
     @cached_property
@@ -124,17 +127,17 @@ class Answers:
         return sha256_of_lines(sorted(f"{conditions[c]}/{CATEGORIES[k - 1]}/{image}" for c, k, image in pieces))
 
     def missing(self, observer: str) -> int:
-        """How many images of the dataset an observer has no trial with."""
+        """Number of images of the dataset with which an observer has no trial."""
         return len(self.images) - int(self.answered[self.observers.index(observer)].sum())
 
 
 def fetch_answers(section: str, experiment: Experiment) -> list[Path]:
-    """Published CSVs of a dataset, from the cache or downloaded into it, verified.
+    """Return the published CSVs of a dataset from the cache, verified; missing ones are downloaded first.
 
     Args:
-        section: "people", or "networks" for the toolbox's nine.
+        section: "people", or "networks" for the toolbox's nine networks.
         experiment: The dataset.
-    Raises: DownloadError if they are available nowhere; UserError if a cached one is damaged.
+    Raises: DownloadError if a file cannot be downloaded; UserError if a cached file is damaged.
     """
     folder = cache_folder() / section / experiment.name
     paths = []
@@ -152,13 +155,13 @@ def fetch_answers(section: str, experiment: Experiment) -> list[Path]:
 def read_answers(experiment: Experiment, paths: Iterable[str | Path]) -> Answers:
     """Read all CSVs of a dataset.
 
-    Raises: UserError that names file and fault: as `read_raw_data` and `match_answers`.
+    Raises: UserError as `read_raw_data` and `match_answers`; it names the file and the fault.
     """
     return match_answers(experiment, [read_raw_data(path) for path in paths])
 
 
 def read_folders(folders: Iterable[str | Path]) -> dict[str, Answers]:
-    """Dataset -> the answers of all observers, for all datasets in the folders (`<dataset>/*.csv`).
+    """Read the answers of all observers to all datasets in the folders (`<dataset>/*.csv`), keyed by dataset.
 
     Raises: UserError as `list_raw_data` and `read_answers`.
     """
@@ -168,9 +171,9 @@ def read_folders(folders: Iterable[str | Path]) -> dict[str, Answers]:
 def match_answers(experiment: Experiment, observers: Sequence[RawData]) -> Answers:
     """Match the answers of a dataset's observers by image.
 
-    Raises: UserError that names file and fault: answers to another dataset, an image twice, an unknown condition,
-        category or answer, an image that people did not see, other than the other observers' category or condition, an
-        observer who comes twice.
+    Raises: UserError that names the file and the fault: answers to another dataset, an image that occurs twice, an
+        unknown condition, category or answer, an image that people did not see, a category or condition that differs
+        from the other observers', or an observer who occurs twice.
     """
     files = join_sessions(observers)
     names: Sequence[str] = ()
@@ -205,7 +208,7 @@ def match_answers(experiment: Experiment, observers: Sequence[RawData]) -> Answe
 
 
 def _numbers_left(answers: Answers, name: str) -> str:
-    """What becomes of an observer's numbers where trials are missing."""
+    """Describe what missing trials mean for an observer's results."""
     experiment = answers.experiment
     there = answers.conditions[answers.answered[answers.observers.index(name)]]
     absent = set(answers.conditions.tolist()) - set(there.tolist())
@@ -216,10 +219,10 @@ def _numbers_left(answers: Answers, name: str) -> str:
 
 
 def warn_of_faults(answers: Answers) -> list[str]:
-    """Log what is wrong with a dataset's answers but can be worked with; returns the same lines.
+    """Log the faults of a dataset's answers that do not prevent an evaluation, and return the logged lines.
 
-    Missing trials; images that are not the published ones; a person without response times, and a network that has
-    them; a network that names even undistorted images as by chance.
+    Such faults are missing trials, images other than the published ones, a person without response times, a network
+    with response times, and a network whose accuracy is near chance even on undistorted images.
     """
     experiment, faults = answers.experiment, []
     if len(answers.images) < experiment.images:
@@ -253,12 +256,12 @@ def warn_of_faults(answers: Answers) -> list[str]:
 
 @dataclass(frozen=True)
 class _Trials:
-    """One file's trials.
+    """The trials of one file.
 
     Attributes:
-        columns: Image name, category and condition of each trial, as they are in the file.
-        meanings: Image -> condition and category, in the order of the file.
-        given: The answers, in the same order.
+        columns: The columns with image name, category and condition, as they are in the file.
+        meanings: Image -> codes of its condition and category, in the order of the file.
+        given: Codes of the answers, in the same order.
     """
 
     columns: list[Sequence[str]] = field(repr=False)
@@ -267,7 +270,7 @@ class _Trials:
 
     @classmethod
     def of(cls, raw: RawData, experiment: Experiment, before: "_Trials | None") -> "_Trials":
-        """Check and translate a file; networks mostly have the same columns as the one `before`, which is quicker."""
+        """Check a file and translate it into codes; quick if its trials are the same as in the file `before`."""
         columns = raw.columns
         unknown = sorted(set(columns["object_response"]) - _ANSWERS.keys())
         if unknown:
@@ -294,8 +297,9 @@ class _Trials:
 
 
 def _refuse_twins(files: Sequence[RawData], experiment: Experiment) -> None:
-    """Raises: UserError if two files are of one observer; the toolbox, too, takes `-` and `_` in a name for the
-    same.
+    """Refuse two files of one observer. Like the toolbox, this treats `-` and `_` in a name as the same.
+
+    Raises: UserError if there are two.
     """
     seen: dict[str, RawData] = {}
     for raw in files:
@@ -308,9 +312,9 @@ def _refuse_twins(files: Sequence[RawData], experiment: Experiment) -> None:
 
 
 def _agree(files: Sequence[RawData], trials: Sequence[_Trials], experiment: Experiment) -> dict[str, tuple[int, int]]:
-    """Image -> condition and category, on which all files agree; what people saw is what there is to see.
+    """Merge the meanings of all files: image -> condition and category. If there are people, they define the images.
 
-    Raises: UserError for an image that means something else to others, or that people did not see.
+    Raises: UserError for an image whose meaning differs between files, or that people did not see.
     """
     meanings: dict[str, tuple[int, int]] = {}
     for wanted in (True, False):  # people first
@@ -329,7 +333,7 @@ def _agree(files: Sequence[RawData], trials: Sequence[_Trials], experiment: Expe
 
 
 def _say_other(image: str, meaning: tuple[int, int], other: tuple[int, int], experiment: Experiment) -> str:
-    """That an image has another condition or category than elsewhere."""
+    """Say that the condition or category of an image differs from the one in other files."""
     if meaning[1] != other[1]:
         return (
             f"the category of {image!r} is given as {CATEGORIES[meaning[1] - 1]!r}; for others it is "
@@ -358,4 +362,4 @@ _TRIALS_SHA256 = {
     "eidolonIII": "7c92af4dc2822f5af5e1ffc2cce85cfae49e6773951d46678df0bed2612bbaf8",
     "uniform-noise": "9ceff5725f1fa5d5293a1b7dd0ebd8b9976a19cbedf445a5228351303e468ecd",
 }
-"""SHA-256 of the published list of trials of each dataset; see `Answers._trials_sha256`."""
+"""SHA-256 of the published list of trials of each dataset, computed as in `Answers._trials_sha256`."""

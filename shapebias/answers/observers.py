@@ -1,8 +1,8 @@
-"""Observers and what they answered: the raw-data CSV of the model-vs-human toolbox, for networks and people alike.
+"""Observers and their answers: the raw-data CSV of the model-vs-human toolbox, for networks and people alike.
 
-One file holds one observer's answers, one row a trial, in the toolbox's columns. The toolbox writes
-`condition` = NaN and the bare image name for networks (`modelvshuman/evaluation/evaluate.py`), while its files of
-people and older files of networks carry a trial prefix in `imagename`; both are read.
+One file holds one observer's answers, one row per trial, in the toolbox's columns. For networks, the toolbox writes
+`condition` = NaN and the bare image name (`modelvshuman/evaluation/evaluate.py`). In files of people and older files of
+networks, `imagename` has a prefix with the trial. Both forms are read.
 """
 
 import csv
@@ -58,13 +58,13 @@ class Observer:
             `texture`, `response` (categories; "na" in `response` for no answer, "" in `texture` for an image with one
             cue).
         kind: "network", "person" or "people".
-        label: Name in pictures and tables.
-        random: Whether it is a network with random weights, whose shape bias means nothing.
-        source: The CSV it was read from, if any.
+        label: Name in figures and tables.
+        random: Whether it is a network with random weights, whose shape bias is meaningless.
+        source: The CSV that it was read from, if any.
         more_sources: The CSVs of its further sessions.
-        ranks: A network's cue ranks among all 1000 classes (`ranks.rank_cues`), where its probabilities are
-            known.
-        categories: The categories that a network can answer, if these are not all 16; other images were left out.
+        ranks: A network's cue ranks among all 1000 classes (`ranks.rank_cues`), if its probabilities are known.
+        categories: The categories that a network can answer, if these are not all 16. Images of other categories were
+            left out.
     """
 
     name: str
@@ -83,13 +83,13 @@ class Observer:
 
 
 def keep_images(observer: Observer, images: Collection[str]) -> Observer:
-    """An observer with the trials of these images (`image_id`) alone."""
+    """Return the observer with only the trials of the given images (`image_id`)."""
     trials = observer.trials
     return replace(observer, trials=trials[trials["image"].isin(images)].reset_index(drop=True))
 
 
 def make_trials(subject: str, images: Sequence[str], responses: Sequence[str]) -> pd.DataFrame:
-    """The `trials` table of an `Observer` from image names and answered categories.
+    """Build the `trials` table of an `Observer` from image names and answered categories.
 
     Raises: ValueError on a name that does not parse, an unknown category, or an image answered twice.
     """
@@ -116,15 +116,18 @@ def read_observer(path: str | Path, experiment: Experiment | None = None) -> Obs
         path: The CSV.
         experiment: The experiment that the answers should belong to, if known.
 
-    Raises: UserError that names the file and what is wrong with it: unreadable, missing columns, several observers,
-        no rows, an image name that does not parse or contradicts `category`, an unknown answer, an image twice, answers
-        to another experiment.
+    Raises: UserError that names the file and the fault: the file is unreadable or has missing columns, several
+        observers or no rows; an image name does not parse or contradicts `category`; an answer is unknown; an image
+        occurs twice; or the answers are to another experiment.
     """
     return _observe(_read_of(path, experiment))
 
 
 def _read_of(path: str | Path, experiment: Experiment | None) -> RawData:
-    """Raises: UserError as `read_raw_data` and `refuse_other_dataset`."""
+    """Read a raw-data CSV and check its experiment, if one is given.
+
+    Raises: UserError as `read_raw_data` and `refuse_other_dataset`.
+    """
     raw = read_raw_data(path)
     if experiment is not None:
         refuse_other_dataset(raw, experiment)
@@ -132,7 +135,7 @@ def _read_of(path: str | Path, experiment: Experiment | None) -> RawData:
 
 
 def _observe(raw: RawData) -> Observer:
-    """The observer of a file, or of the files of its sessions.
+    """Make an observer from the raw data of a file, or from the joined files of several sessions.
 
     Raises: UserError as `read_observer`.
     """
@@ -153,16 +156,16 @@ def _observe(raw: RawData) -> Observer:
 
 
 def read_observers(paths: Iterable[str | Path], experiment: Experiment | None = None) -> list[Observer]:
-    """Read CSV files and all `*.csv` of folders, in the order given and, within a folder, by file name.
+    """Read CSV files and all `*.csv` of folders, in the given order and, within a folder, by file name.
+
+    Files of one observer that hold different sessions are joined.
 
     Args:
         paths: CSVs and folders.
         experiment: The experiment that the answers should belong to, if known.
 
-    Files of one observer that hold different sessions are joined.
-
-    Raises: UserError as `read_observer` and `join_sessions`, if a path does not exist, a folder has no CSV, or an
-        observer comes twice.
+    Raises: UserError as `read_observer` and `join_sessions`, and if a path does not exist, a folder has no CSV, or an
+        observer occurs twice.
     """
     files: list[RawData] = []
     for path in map(Path, paths):
@@ -182,11 +185,10 @@ def read_observers(paths: Iterable[str | Path], experiment: Experiment | None = 
 
 
 def find_people(folder: str | Path | None = None, experiment: Experiment = CUE_CONFLICT) -> list[Observer]:
-    """The persons of an experiment: from `folder`, or else from the cache, which is filled by a download if necessary.
+    """Read the persons of an experiment from `folder`, or else from the cache, filled by a download if necessary.
 
     Raises: UserError if the folder holds no person's CSV, or a cached file is damaged; DownloadError if the files
-    cannot
-        be downloaded.
+        cannot be downloaded.
     """
     if folder is None:
         return read_observers(fetch_answers("people", experiment))
@@ -200,7 +202,7 @@ def find_people(folder: str | Path | None = None, experiment: Experiment = CUE_C
 
 
 def pool_people(people: Sequence[Observer]) -> Observer:
-    """All persons' trials as one observer, `people`, as in the toolbox's figures.
+    """Pool the trials of all persons into one observer, `people`, as in the toolbox's figures.
 
     Raises: ValueError if there are no persons.
     """
@@ -211,12 +213,12 @@ def pool_people(people: Sequence[Observer]) -> Observer:
 
 
 def csv_name(model: str, experiment: Experiment = CUE_CONFLICT) -> str:
-    """File name of a network's answers, as the toolbox forms it: underscores of the name become hyphens."""
+    """Return the file name of a network's answers as the toolbox forms it: underscores in the name become hyphens."""
     return f"{experiment.name}_{model.replace('_', '-')}_session-1.csv"
 
 
 def write_raw_data(path: str | Path, subject: str, stimuli: Sequence[Stimulus], responses: Sequence[str]) -> None:
-    """Write a network's answers as the toolbox does: its columns, values and line ends. The file is whole or absent."""
+    """Write a network's answers atomically and as the toolbox does, with the same columns, values and line ends."""
     if len(stimuli) != len(responses):
         raise ValueError(f"{len(responses)} answers to {len(stimuli)} stimuli")
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

@@ -1,12 +1,13 @@
 """The probabilities file: a network's outputs for every stimulus, from which all measures can be computed.
 
 `<model>.probabilities.npz`, compressed:
-    probabilities  float32 (N, 1000): softmax of the network's outputs, in the order of ImageNet-1k. Half precision is
-                   half the size but ties classes that are not, and so moves 3 to 5% of the cue ranks
+    probabilities  float32 (N, 1000): softmax of the network's outputs, in the order of ImageNet-1k. Half precision
+                   would halve the size, but it makes some different probabilities equal, which changes 3 to 5% of the
+                   cue ranks
     images         text (N,): file names of the stimuli, in the same order
-    provenance     text: JSON of what made them (network, weights, preprocessing, stimuli, versions)
-    classes        text: JSON of what the outputs are, where they are not the classes of ImageNet-1k: `name`, `outputs`,
-                   and in `indices` the outputs of each category. Probabilities are then (N, outputs)
+    provenance     text: JSON of their origin (network, weights, preprocessing, stimuli, versions)
+    classes        text: JSON that describes the outputs, present only if they are not the classes of ImageNet-1k:
+                   `name`, `outputs`, and in `indices` the outputs of each category. Probabilities are then (N, outputs)
 """
 
 import json
@@ -32,8 +33,8 @@ class Probabilities:
     Attributes:
         values: float32 (N, C), in [0, 1], in the order of `classes`.
         images: N file names, each once.
-        provenance: What made them: the head of a result file, and `subject` and `label` of the observer.
-        classes: What the C outputs are; the 1000 classes of ImageNet-1k by default.
+        provenance: Their origin: the head of a result file, and `subject` and `label` of the observer.
+        classes: The classes of the C outputs; the 1000 of ImageNet-1k by default.
     """
 
     values: np.ndarray = field(repr=False)
@@ -54,12 +55,12 @@ class Probabilities:
 
     @property
     def model(self) -> str:
-        """The network as the user named it; its files are called after it."""
+        """Name of the network as the user gave it; its files are named after it."""
         return self.provenance["config"]["model"]
 
 
 def save_probabilities(probabilities: Probabilities, path: Path) -> None:
-    """Write the file, whole or not at all."""
+    """Write the file atomically."""
     classes, more = probabilities.classes, dict[str, Any]()
     if classes != IMAGENET_1K:
         described = {"name": classes.name, "outputs": classes.num_classes, "indices": dict(classes.indices)}
@@ -77,7 +78,7 @@ def save_probabilities(probabilities: Probabilities, path: Path) -> None:
 def load_probabilities(path: str | Path) -> Probabilities:
     """Read a probabilities file.
 
-    Raises: UserError if it is missing, damaged, or not one of this tool.
+    Raises: UserError if the file is missing, damaged, or was not written by this tool.
     """
     path = Path(path)
     try:
@@ -99,7 +100,10 @@ def load_probabilities(path: str | Path) -> Probabilities:
 
 
 def _read_classes(described: Mapping[str, Any]) -> ClassMap:
-    """What `save_probabilities` wrote of the classes; KeyError or ValueError if it is something else."""
+    """Parse the description of the classes that `save_probabilities` wrote.
+
+    Raises: KeyError or ValueError if it has another form.
+    """
     if not isinstance(described, Mapping):
         raise ValueError("its classes are of another kind")
     outputs = int(described["outputs"])

@@ -1,9 +1,9 @@
 """The raw-data CSV of the model-vs-human toolbox, as it is in the file: one observer, one row per trial.
 
-What differs between the published files, and is read alike: people's have LF line ends, networks' CRLF; people's of the
-twelve distortions say `Session`, all others `session`; people's image names carry the number of the trial and `s01`,
-networks' `dnn`, or nothing at all where images lie in category folders. Only the standard library is used: tens of
-thousands of rows are read in a fraction of a second.
+The published files differ in some details, all of which are accepted. Files of people have LF line ends, those of
+networks CRLF. Files of people for the twelve distortions have the column `Session`, all others `session`. Image names
+contain the number of the trial and `s01` for people, and `dnn` for networks, or nothing of this kind where images lie
+in category folders. Only the standard library is used: it reads tens of thousands of rows in a fraction of a second.
 """
 
 import csv
@@ -31,9 +31,9 @@ COLUMNS = ("subj", "session", "trial", "rt", "object_response", "category", "con
 NO_ANSWER = "na"
 """`object_response` of a person who did not answer in time."""
 PERSON_PREFIX = "subject-"
-"""What the `subj` of a person begins with."""
+"""Prefix of the `subj` of a person."""
 RANDOM_SUFFIX = "-random-weights"
-"""End of the `subj` of a network that was never trained, so that its CSV says so wherever it is plotted."""
+"""Suffix of the `subj` of an untrained network, so that every plot of its CSV shows that the weights are random."""
 _IMAGENET_PREFIX = "n0"
 
 
@@ -45,9 +45,9 @@ class RawData:
         path: The file.
         sha256: SHA-256 of its bytes.
         subject: The observer's name.
-        columns: Column name in lower case -> a text for each trial.
-        parts: The files of all sessions, where trials of several were joined (`shapebias.answers.sessions`); path and
-            sha256 are then of the first.
+        columns: Column name in lower case -> the cells of the column, one per trial.
+        parts: The files of all sessions, if several were joined (`shapebias.answers.sessions`); path and sha256 are
+            then those of the first.
     """
 
     path: Path
@@ -62,10 +62,9 @@ class RawData:
         return self.subject.startswith(PERSON_PREFIX)
 
     def describe_doubt(self) -> str:
-        """Why the observer may be no person, or no network, after all; empty if nothing says so.
+        """Describe why the observer may not be a person, or not a network, after all; empty if there is no doubt.
 
-        In the published files every person has a response time (`rt`) wherever there is an answer, and no network has
-        one anywhere.
+        In the published files, every person has a response time (`rt`) for every answer, and no network has any.
         """
         answered = [
             time
@@ -87,7 +86,7 @@ class RawData:
 
 
 def _is_time(text: str) -> bool:
-    """Whether a cell of the column `rt` holds a time: no NaN, nothing and zero."""
+    """Whether a cell of the column `rt` holds a time, and not NaN, zero or nothing."""
     try:
         return float(text) > 0
     except ValueError:
@@ -95,8 +94,9 @@ def _is_time(text: str) -> bool:
 
 
 def image_id(name: str) -> str:
-    """What names an image in a dataset: the last piece of a trial's `imagename`, of ImageNet's photographs the last
-    two.
+    """Return the part of a trial's `imagename` that identifies the image within its dataset.
+
+    It is the piece after the last underscore. For photographs of ImageNet, it is the last two pieces.
 
     `0001_cl_s01_cr_oven_40_n04111531_14126.png` -> `n04111531_14126.png`, `0001_sif_s01_0_boat_00_boat5.png` ->
     `boat5.png`.
@@ -107,7 +107,7 @@ def image_id(name: str) -> str:
 
 
 def label_of(subject: str) -> str:
-    """How pictures and tables call an observer: a network's random weights are named."""
+    """Return the name of an observer for figures and tables, which marks networks with random weights."""
     if subject.endswith(RANDOM_SUFFIX):
         return f"{subject.removesuffix(RANDOM_SUFFIX)} (RANDOM WEIGHTS)"
     return subject
@@ -116,8 +116,8 @@ def label_of(subject: str) -> str:
 def read_raw_data(path: str | Path) -> RawData:
     """Read a raw-data CSV (LF or CRLF line ends; column names in any case).
 
-    Raises: UserError that names the file and what is wrong with it: unreadable, no regular file, empty, missing or
-        doubled columns, a row of another length, no rows, several observers.
+    Raises: UserError that names the file and the fault: it is unreadable, not a regular file or empty, has missing or
+        duplicate columns, a row of another length, no rows, several observers, or an invalid observer's name.
     """
     path = Path(path)
     refuse_special_file(path)
@@ -140,7 +140,7 @@ def read_raw_data(path: str | Path) -> RawData:
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise UserError(f"{path} has the column {twice[0]!r} twice")
     if any(len(row) != len(header) for row in rows):
-        reader = csv.reader(io.StringIO(text, newline=""))  # once more, for the line
+        reader = csv.reader(io.StringIO(text, newline=""))  # read again, for the line number
         line, fields = next((reader.line_num, len(row)) for row in reader if row and len(row) != len(header))
         raise UserError(f"{path}, line {line}: {fields} fields, the header has {len(header)}")
     columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
@@ -155,7 +155,10 @@ def read_raw_data(path: str | Path) -> RawData:
 
 
 def _refuse_doubtful(path: Path, subject: str) -> None:
-    """Raises: UserError if it cannot be told whether an observer is a person, or the name is taken."""
+    """Refuse an observer's name that leaves open whether it is a person, or that is reserved.
+
+    Raises: UserError if it is such a name.
+    """
     if subject != subject.strip():
         raise UserError(f"{path}: subj {subject!r} has spaces around it")
     if subject.lower().startswith(PERSON_PREFIX) and not subject.startswith(PERSON_PREFIX):

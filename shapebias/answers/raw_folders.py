@@ -1,9 +1,9 @@
-"""Finding raw-data CSV files in folders, and the datasets that they belong to.
+"""Find raw-data CSV files in folders, and check which dataset they belong to.
 
-A folder of answers holds a folder for each dataset, named like it. What lies in the wrong folder would give numbers
-that look like any other, since edge drawings and silhouettes, for one, have the same image names. So everything that
-tells the dataset is looked at: the text before the first underscore of the file's name, the token in the names of
-trials, and the SHA-256 of published files.
+A folder of answers holds one folder per dataset, named after it. A file in the wrong folder could go unnoticed, because
+edge drawings and silhouettes, for example, have the same image names. Therefore everything that reveals the dataset is
+checked: the text before the first underscore of the file's name, the token in the names of trials, and the SHA-256 of
+published files.
 """
 
 import logging
@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 
 def list_csvs(folder: Path) -> list[Path]:
-    """The CSVs of a folder, sorted by name, also those that end in `.CSV`. The log names what else is there."""
+    """Return the CSVs of a folder (ending in any case), sorted by name. If there are any, log the other entries."""
     found, others = _split(folder)
     if found and others:
         more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
@@ -40,9 +40,9 @@ def list_csvs(folder: Path) -> list[Path]:
 
 
 def list_raw_data(folders: Iterable[str | Path]) -> dict[str, list[Path]]:
-    """Dataset -> the CSVs of `<folder>/<dataset>/` in all the folders, in the order of `EXPERIMENTS`.
+    """List the CSVs of `<folder>/<dataset>/` in all the folders, keyed by dataset, in the order of `EXPERIMENTS`.
 
-    A folder of CSVs that is named like no dataset is named in the log.
+    The log warns of a folder that holds CSVs but is not named after a dataset.
 
     Raises: UserError if a folder does not exist or holds no dataset.
     """
@@ -66,13 +66,13 @@ def list_raw_data(folders: Iterable[str | Path]) -> dict[str, list[Path]]:
 
 
 def refuse_other_dataset(raw: RawData, experiment: Experiment, *, images: bool = True) -> None:
-    """Look at a file's name, its trials' names and its content for the dataset that the answers are to.
+    """Check by a file's name, the names of its trials and its content that its answers are to the given dataset.
 
     Args:
         raw: The file.
-        experiment: The dataset it should be of.
-        images: Whether to look at the names of trials; they may be known from another file.
-    Raises: UserError if that is another one.
+        experiment: The dataset to which the answers should belong.
+        images: Whether to check the names of trials; unnecessary if another file with the same names was checked.
+    Raises: UserError if they belong to another dataset.
     """
     named = _dataset_of_file(raw)
     if named not in ("", experiment.name):
@@ -96,7 +96,7 @@ def refuse_other_dataset(raw: RawData, experiment: Experiment, *, images: bool =
 
 
 def _split(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The CSVs of a folder, and what else is in it."""
+    """The CSVs of a folder, and its other entries."""
     entries = list_visible(folder, "*")
     found = [path for path in entries if path.suffix.lower() == ".csv"]
     return found, [path for path in entries if path not in found]
@@ -105,8 +105,9 @@ def _split(folder: Path) -> tuple[list[Path], list[Path]]:
 def _dataset_of_file(raw: RawData) -> str:
     """The dataset that a file's name begins with; "" if there is none.
 
-    It stands before the first underscore, or before the observer's name: `edge-net.csv` of the network `net`. A file
-    that is named after its observer says nothing: `contrast_net.csv` of the network `contrast_net`.
+    The dataset is the text before the first underscore, or before the observer's name: `edge-net.csv` of the network
+    `net`. A file that is named after its observer does not name a dataset: `contrast_net.csv` of the network
+    `contrast_net`.
     """
     stem, subject = (re.sub("_", "-", text).lower() for text in (raw.path.stem, raw.subject))
     first = raw.path.stem.partition("_")[0].lower()
@@ -130,7 +131,7 @@ def _published_datasets() -> Mapping[str, set[str]]:
 
 
 def _guess_folder(folder: Path, inside: Mapping[str, Path]) -> str:
-    """What may have been meant by a folder without a dataset, for the end of a message."""
+    """A guess at what was meant by a folder without a dataset, for the end of a message."""
     if folder.name in EXPERIMENTS:
         return f"; did you mean {folder.parent}?"
     guesses = [(path, meant) for path in inside.values() if (meant := _guess(path.name))]
@@ -147,7 +148,7 @@ def _guess_name(path: Path) -> str:
 
 
 def _guess(name: str) -> str:
-    """The dataset that a folder's name resembles; "" if there is none, or the name is one."""
+    """The dataset that a folder's name resembles; "" if there is none, or if the name is itself a dataset."""
     if name in EXPERIMENTS:
         return ""
     return nearest(name, EXPERIMENTS, cutoff=_SIMILAR)

@@ -1,4 +1,4 @@
-"""Observers with several files, one per session."""
+"""Join the files of observers that have several, one per session."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,10 +10,10 @@ __all__ = ["join_sessions"]
 
 
 def join_sessions(files: Sequence[RawData]) -> list[RawData]:
-    """Files of one observer that hold different sessions become one, in the place of the first, with all their trials.
+    """Join files of one observer that hold different sessions into one, in the place of the first, with all trials.
 
-    Files of one observer that have a session in common are left as they are: they are the same answers twice, or two
-    observers of one name.
+    Files of one observer that have a session in common are not joined: they are either the same answers twice or two
+    observers of the same name.
 
     Raises: UserError if an image was answered in two sessions.
     """

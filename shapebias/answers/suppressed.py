@@ -1,8 +1,8 @@
 """A network's answers to images with suppressed cues, from which all measures are computed.
 
-For every variant and image the file `<model>.probabilities.npz` holds the five most probable outputs with their
-probabilities, and the probability of the right output. That is enough for every measure here, and stays small for heads
-of many classes.
+For every variant and image, the file `<model>.probabilities.npz` holds the five most probable outputs with their
+probabilities, and the probability of the right output. This is enough for all measures, and the file stays small for
+heads with many classes.
 """
 
 import json
@@ -19,7 +19,7 @@ from runkit.files import reason_in_words
 __all__ = ["TOP", "SuppressedAnswers", "load_answers", "save_answers"]
 
 TOP = 5
-"""How many of the most probable outputs are kept."""
+"""Number of the most probable outputs that are kept."""
 _SCHEMA = 1
 
 
@@ -28,16 +28,16 @@ class SuppressedAnswers:
     """One network's answers to V variants of N images.
 
     Attributes:
-        name: Name of the network; files are called after it.
-        label: How pictures and tables call it; it names random weights.
+        name: Name of the network; files are named after it.
+        label: Name in figures and tables, which marks random weights.
         outputs: Number of the network's outputs.
-        variants: Labels of the V variants; the first is "none", the images as they are.
+        variants: Labels of the V variants; the first is "none", the original images.
         images: Names of the N images.
         labels: int64 (N,): the right output of each image; None for images without labels.
         top_outputs: int32 (V, N, k): the k most probable outputs, the most probable first.
         top_probabilities: float32 (V, N, k): their probabilities.
-        label_probability: float32 (V, N): of the right output; None without labels.
-        provenance: What made the answers.
+        label_probability: float32 (V, N): probability of the right output; None without labels.
+        provenance: How the answers were computed: the network, the images and the settings.
     """
 
     name: str
@@ -58,13 +58,13 @@ class SuppressedAnswers:
 
 
 def keep_top(probabilities: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
-    """What is kept of class probabilities.
+    """Select the part of class probabilities that is kept: the most probable outputs and the right one.
 
     Args:
         probabilities: float32 (N, C).
         labels: int64 (N,), or None.
-    Returns: `top_outputs` (N, k), `top_probabilities` (N, k) and with labels `label_probability` (N,). Equal
-        probabilities are kept in the order of the outputs, so the first answer is that of `argmax`.
+    Returns: `top_outputs` (N, k), `top_probabilities` (N, k) and, with labels, `label_probability` (N,). Outputs of
+        equal probability are in ascending order, so the first answer is that of `argmax`.
     """
     count = min(TOP, probabilities.shape[1])
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
@@ -78,7 +78,7 @@ def keep_top(probabilities: np.ndarray, labels: np.ndarray | None) -> dict[str, 
 
 
 def save_answers(answers: SuppressedAnswers, path: Path) -> None:
-    """Write the file, whole or not at all."""
+    """Write the file atomically."""
     head = {
         "schema": _SCHEMA,
         "name": answers.name,
@@ -102,7 +102,7 @@ def save_answers(answers: SuppressedAnswers, path: Path) -> None:
 def load_answers(path: Path) -> SuppressedAnswers:
     """Read what `save_answers` wrote.
 
-    Raises: UserError if the file cannot be read or is none of these.
+    Raises: UserError if the file cannot be read or does not hold such answers.
     """
     try:
         arrays = read_arrays(path)
@@ -132,9 +132,9 @@ def load_answers(path: Path) -> SuppressedAnswers:
 
 
 def _check(answers: SuppressedAnswers) -> None:
-    """Refuse answers that do not fit together.
+    """Check that the parts of the answers fit together.
 
-    Raises: ValueError with what is wrong; KeyError or TypeError if the provenance lacks what measuring needs.
+    Raises: ValueError that says what is wrong; KeyError or TypeError if the provenance lacks what the measures need.
     """
     if not isinstance(answers.name, str) or not isinstance(answers.label, str) or not isinstance(answers.outputs, int):
         raise ValueError("its name, its label or its number of outputs is of another kind")

@@ -1,1 +1,1 @@
-"""Pictures of shape bias, drawn from result files."""
+"""Figures of shape bias, reliance and the benchmark, drawn from result files, and their sections of HTML reports."""

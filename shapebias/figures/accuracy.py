@@ -1,4 +1,4 @@
-"""The picture of experiments with one cue: how often the object is named, category by category and overall."""
+"""The figure for experiments with one cue: how often the object is named, per category and overall."""
 
 from collections.abc import Sequence
 
@@ -26,14 +26,14 @@ CHANCE = 1 / len(CATEGORIES)
 def draw_accuracy(
     measurements: Sequence[Measurement], *, persons: Sequence[Measurement] = (), width_in: float = PAGE_WIDTH
 ) -> Figure:
-    """Accuracy with its 95% interval: left one row per category, right one for each observer over all images.
+    """Draw accuracies with 95% intervals: on the left a row per category, on the right a row per observer overall.
 
-    Categories are ordered by people's accuracy (without people by the mean), observers by their own, people first and
-    random weights last; a dotted line is chance.
+    Categories are ordered by people's accuracy (without people, by the mean). Observers are ordered by their own
+    accuracy, with people first and random weights last. The dotted line is chance.
 
     Args:
         measurements: One for each observer, people pooled.
-        persons: Single people, drawn as small ticks next to the pooled value.
+        persons: Single persons, drawn as small ticks next to the pooled value.
         width_in: Width in inches.
     """
     styles = choose_styles(measurements)

@@ -1,4 +1,4 @@
-"""The benchmark's four numbers: bars with intervals, and scatter plots of each pair of numbers."""
+"""Figures of the benchmark's four measures: bars with intervals, and scatter plots of each pair of measures."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -29,20 +29,21 @@ __all__ = ["draw_benchmark", "draw_scatter"]
 _BETTER = {name: "lower is better" if name == "accuracy_difference" else "higher is better" for name in MEASURES}
 _PRINTED = "0.55"
 _ROW = 0.155  # inches
-_LETTER = 0.051  # inches: a letter of a name, on average
+_LETTER = 0.051  # inches: mean width of a letter of a name
 
 
 def draw_benchmark(
     content: BenchmarkMeasures, *, published: Sequence[PublishedNetwork] = (), width: float = PAGE_WIDTH
 ) -> Figure:
-    """A bar for each network in each of the four numbers, with 95% intervals for other images; people are a line.
+    """Draw a bar for each network in each of the four measures, with 95% intervals over images; people are a line too.
 
-    People first, then networks by mean rank, those without a rank, and printed ones in grey, which have no interval.
+    People come first, then networks by mean rank, then those without a rank. Networks whose values are only known from
+    print follow in grey, without intervals.
 
     Args:
-        content: Of `benchmark.json`.
-        published: Its printed networks; left out of one column, which would be too high.
-        width: Inches: `PAGE_WIDTH` for four panels side by side, `COLUMN_WIDTH` for one above the other.
+        content: Content of `benchmark.json`.
+        published: Its printed networks; omitted at `COLUMN_WIDTH`, where the figure would be too high.
+        width: Width in inches: `PAGE_WIDTH` for four panels side by side, `COLUMN_WIDTH` for one above the other.
     """
     styles, narrow = benchmark_styles(content), width <= COLUMN_WIDTH
     rows: list[tuple[str, Mapping[str, Any], Style | None]] = [("people", content["people"], PEOPLE)]
@@ -77,14 +78,14 @@ def draw_benchmark(
 
 
 def draw_scatter(content: BenchmarkMeasures, *, width: float = PAGE_WIDTH) -> Figure:
-    """Each of the four numbers against each other one, with 95% intervals for other images; people have a marker, too.
+    """Plot each of the four measures against each other, for networks and people, with 95% intervals over images.
 
-    Over OOD accuracy a dashed line is what independent observers would have: the consistency with people that their
-    accuracy leads to expect, and an error consistency of 0.
+    In panels over OOD accuracy, a dashed line shows what is expected of independent observers: the observed consistency
+    that follows from the accuracies, and an error consistency of 0.
 
     Args:
-        content: Of `benchmark.json`.
-        width: Inches: `PAGE_WIDTH` for three panels in a row, `COLUMN_WIDTH` for two.
+        content: Content of `benchmark.json`.
+        width: Width in inches: `PAGE_WIDTH` for three panels in a row, `COLUMN_WIDTH` for two.
     """
     styles, pairs = benchmark_styles(content), list(itertools.combinations(MEASURES, 2))
     narrow = width <= COLUMN_WIDTH
@@ -141,7 +142,7 @@ def _draw_bar(ax: Axes, row: int, numbers: Mapping[str, Any], measure: str, styl
 
 
 def _colour_names(ax: Axes, rows: Sequence[tuple[str, Mapping[str, Any], Style | None]]) -> None:
-    """Names of untrained networks bold, of printed ones grey."""
+    """Set names of untrained networks in bold, and names of printed ones in grey."""
     for text, (_, _, style) in zip(ax.get_yticklabels(), rows, strict=False):
         text.set_fontweight("bold" if style and not style.filled else "normal")
         text.set_color(text.get_color() if style else "0.4")
@@ -162,7 +163,7 @@ def _draw_point(ax: Axes, numbers: Mapping[str, Any], across: str, up: str, styl
 
 
 def _draw_expected(ax: Axes, people: float | None, up: str) -> None:
-    """The dashed line of independent observers."""
+    """Draw the dashed line of independent observers."""
     limits = ax.get_xlim()
     x = np.linspace(*limits, 50)
     if up == "observed_consistency" and people is not None:

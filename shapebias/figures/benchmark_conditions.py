@@ -1,4 +1,4 @@
-"""How accuracy, error consistency and entropy change with the strength of a distortion: a panel for each dataset."""
+"""Figures of accuracy, error consistency and entropy against the strength of a distortion, a panel for each dataset."""
 
 import math
 from collections.abc import Iterable
@@ -29,15 +29,15 @@ _LIMITS = {"accuracy": (0.0, 1.0), "error_consistency": (-0.2, 1.0), "entropy": 
 
 
 def draw_conditions(content: BenchmarkMeasures, measure: Curve = "accuracy", *, width: float = PAGE_WIDTH) -> Figure:
-    """A panel for each dataset with conditions: a line for each network, people's line within the range of persons.
+    """Draw a panel for each dataset with conditions: lines for the networks and for people, and the range of persons.
 
-    Conditions that do not count in the benchmark stand on a grey ground; a dotted line is chance. People's line is of
-    all their trials (accuracy), or the mean over persons.
+    Conditions that do not count in the benchmark have a grey background. The dotted line is chance. The line of people
+    is over all their trials (accuracy), or the mean over persons (other measures).
 
     Args:
-        content: Of `benchmark.json`.
+        content: Content of `benchmark.json`.
         measure: One of `CURVES`.
-        width: Inches: `PAGE_WIDTH` for four panels in a row, `COLUMN_WIDTH` for two.
+        width: Width in inches: `PAGE_WIDTH` for four panels in a row, `COLUMN_WIDTH` for two.
     Raises: ValueError if no dataset has conditions.
     """
     datasets = {name: one for name, one in content["datasets"].items() if one["curves"] is not None}
@@ -68,7 +68,9 @@ def draw_conditions(content: BenchmarkMeasures, measure: Curve = "accuracy", *, 
 
 
 def _limits(datasets: Iterable[DatasetContent], measure: Curve) -> tuple[float, float]:
-    """Those of all panels: the measure's range, of error consistency what of it is needed."""
+    """Limits of the vertical axis, the same for all panels: the measure's range; for error consistency, that of the
+    values.
+    """
     low, high = _LIMITS[measure]
     if measure != "error_consistency":
         return low, high

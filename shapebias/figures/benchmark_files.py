@@ -1,4 +1,4 @@
-"""The benchmark's pictures as files, each drawn from the content of `benchmark.json` alone."""
+"""Write the benchmark's figures as files, each drawn only from the content of `benchmark.json`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,12 +20,11 @@ Draw = Callable[..., Figure]
 
 
 def benchmark_pictures(content: BenchmarkFile, *, all_of_them: bool = False) -> dict[str, Draw]:
-    """What is drawn: end of the file's name -> a function of the width alone.
+    """Return the figures to draw: suffix of the file's name -> a function of the width that draws it.
 
     Args:
         content: Content of the benchmark's JSON.
-        all_of_them: Whether also what changes with the conditions, matrices and confusion, as far as the datasets have
-            it.
+        all_of_them: Whether to include, as far as the datasets allow, curves over conditions, matrices and confusion.
     """
     pictures: dict[str, Draw] = {"": partial(draw_benchmark, content, published=content["published"])}
     if content["networks"]:
@@ -49,15 +48,16 @@ def write_benchmark_pictures(
     description: str = "",
     captions: Callable[[str], str] | None = None,
 ) -> list[Path]:
-    """Write `<stem>` (bars) and `<stem>-scatter` as wide as a page; or all pictures, each also as wide as a column
-    (`-column`).
+    """Write the figures `<stem>` (bars) and `<stem>-scatter` at the width of a page.
+
+    With `all_of_them`, write all figures, each also at the width of a column (`-column`).
 
     Args:
         content: Content of the benchmark's JSON.
-        stem: Path of the files without their ends.
+        stem: Path of the files without suffixes.
         formats, description: As for `runkit.figures.save_figure`.
         all_of_them: As for `benchmark_pictures`.
-        captions: End of a picture's name -> what stands at its foot; None for nothing.
+        captions: Function that returns the caption for the suffix of a figure's name; None for no captions.
 
     Returns: The files.
     """

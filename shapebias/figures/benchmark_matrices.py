@@ -1,4 +1,4 @@
-"""Error consistency of every pair of observers, and which category is named for which: the benchmark's matrices."""
+"""Matrix figures of the benchmark: error consistency of every pair of observers, and confusion of categories."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,21 +18,21 @@ from shapebias.stimuli.categories import CATEGORIES
 
 __all__ = ["draw_confusion", "draw_matrices"]
 
-_LETTER = 0.043  # inches: a letter of an observer's name, on average
-_NAMES_PT = 5.5  # an observer's name next to its row
-_ROW = 0.092  # inches: a row of a matrix is no lower than a line of its name
-_BAR = 0.45  # inches: colour bar below the panels, with its numbers
+_LETTER = 0.043  # inches: mean width of a letter of an observer's name
+_NAMES_PT = 5.5  # font size of an observer's name next to its row
+_ROW = 0.092  # inches: minimal height of a row of a matrix, that of a line of text
+_BAR = 0.45  # inches: height of the colour bar below the panels, with its numbers
 
 
 def draw_matrices(content: BenchmarkMeasures, *, width: float = PAGE_WIDTH) -> Figure:
-    """Error consistency of every pair of observers over all trials, for each dataset of one kind of image.
+    """Draw the error consistency of every pair of observers over all trials, for each dataset without conditions.
 
-    Networks by mean rank, then persons; columns are in the order of the rows, and all panels share the colours. An
-    observer agrees with itself: the diagonal is left empty.
+    Networks are ordered by mean rank, followed by persons. Columns are in the order of the rows, and all panels share
+    the colour scale. The diagonal, where an observer would be compared with itself, is left empty.
 
     Args:
-        content: Of `benchmark.json`.
-        width: Inches: `PAGE_WIDTH` for two panels in a row, `COLUMN_WIDTH` for one.
+        content: Content of `benchmark.json`.
+        width: Width in inches: `PAGE_WIDTH` for two panels in a row, `COLUMN_WIDTH` for one.
     Raises: ValueError if every dataset has conditions.
     """
     datasets = {name: one for name, one in content["datasets"].items() if not one["conditions"]}
@@ -82,15 +82,15 @@ def draw_confusion(
     datasets: Sequence[str] | None = None,
     width: float = PAGE_WIDTH,
 ) -> Figure:
-    """For each category that was shown, how often each answer was given, in percent: a panel for each observer.
+    """Draw how often each answer was given to each category that was shown, in percent: a panel for each observer.
 
-    Of the trials in conditions that count, of all datasets together or of some.
+    The trials are those in conditions that count, of all datasets together or of the given ones.
 
     Args:
-        content: Of `benchmark.json`.
-        observers: Networks' names, and "people"; None for people and all networks by mean rank.
-        datasets: Their names; None for all.
-        width: Inches: `PAGE_WIDTH` for four panels in a row, `COLUMN_WIDTH` for two.
+        content: Content of `benchmark.json`.
+        observers: Names of networks, and "people"; None for people and all networks by mean rank.
+        datasets: Names of datasets; None for all.
+        width: Width in inches: `PAGE_WIDTH` for four panels in a row, `COLUMN_WIDTH` for two.
     """
     chosen = ["people", *order_networks(content)] if observers is None else list(observers)
     found = {name: _confusion(content, name, datasets) for name in chosen}
@@ -99,7 +99,7 @@ def draw_confusion(
     left, gap = 0.5, 0.1
     columns = min(columns, len(tables))
     across = min((width - left - 0.08 - (columns - 1) * gap) / columns, 2.6)
-    norm, colours = PowerNorm(0.4, 0, 100), matplotlib.colormaps["Greys"]  # rare answers should be seen
+    norm, colours = PowerNorm(0.4, 0, 100), matplotlib.colormaps["Greys"]  # keeps rare answers visible
     rows = [NO_ANSWER, *CATEGORIES]
     with panels(
         len(tables),
@@ -125,7 +125,7 @@ def draw_confusion(
 
 
 def _confusion(content: BenchmarkMeasures, name: str, datasets: Sequence[str] | None) -> np.ndarray | None:
-    """Percent of the trials of each category, (17, 16); None without trials."""
+    """Percentage of the trials of each category with each answer, (17, 16); None without trials."""
     total = np.zeros((len(CATEGORIES) + 1, len(CATEGORIES)))
     for dataset in content["datasets"] if datasets is None else datasets:
         confusion = content["datasets"][dataset]["confusion"]
@@ -137,14 +137,14 @@ def _confusion(content: BenchmarkMeasures, name: str, datasets: Sequence[str] | 
 
 
 def _draw_squares(ax: Axes, values: np.ndarray, colours: Colormap, norm: Normalize) -> None:
-    # "none" keeps the squares in a vector file as they are; "nearest" would blur them in some viewers
+    # "none" keeps the squares sharp in vector files; with "nearest", some viewers would blur them
     ax.imshow(values, cmap=colours, norm=norm, aspect="auto", interpolation="none")
     ax.tick_params(length=0, pad=2)
     ax.spines[["top", "right"]].set_visible(True)
 
 
 def _dress_observers(ax: Axes, names: Sequence[str], content: BenchmarkMeasures) -> None:
-    """Names in their observers' colours, and lines between networks and persons."""
+    """Set persons' names in colour and those of untrained networks in bold, and separate networks from persons."""
     styles: Mapping[str, object] = benchmark_styles(content)
     for text, name in zip(ax.get_yticklabels(), names, strict=True):
         if name not in styles:
@@ -164,6 +164,6 @@ def _draw_colour_bar(
     ax = figure.add_axes((0.3, 0.3 / height, 0.4, 0.08 / height))
     bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, colours), cax=ax, orientation="horizontal", ticks=ticks)
     ax.minorticks_off()
-    bar.outline.set_linewidth(0.6)  # type: ignore[operator]  # a spine; the stubs take it for a function
+    bar.outline.set_linewidth(0.6)  # type: ignore[operator]  # a spine; the stubs declare it as a function
     ax.tick_params(labelsize=6, pad=1.5, length=2)
     ax.set_xlabel(label, fontsize=6.5, labelpad=1.5)

@@ -1,4 +1,4 @@
-"""The benchmark's part of an HTML report: its figures with values that can be read off, tables, what made them."""
+"""The benchmark's section of an HTML report: figures with values on hover, tables, and their provenance."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,13 +34,13 @@ _CURVE_NAMES = {
 
 
 def describe_benchmark(path: Path, page: Path) -> Section:
-    """The section of a page.
+    """Make the benchmark's section of a page.
 
     Args:
-        path: `benchmark.json`.
-        page: Where the page will be, for its links.
+        path: Path of `benchmark.json`.
+        page: Path of the page to be written, for its links.
 
-    Raises: UserError if the file cannot be read or is none of `shapebias.benchmark`.
+    Raises: UserError if the file cannot be read or was not written by `shapebias.benchmark`.
     """
     content = read_benchmark(path)
     styles = benchmark_styles(content)
@@ -192,7 +192,7 @@ def _difference_table(content: BenchmarkFile) -> Table:
 
 
 def _list_sources(content: BenchmarkFile, path: Path, page: Path) -> list[Source]:
-    """What made the benchmark: the command, and every file of answers."""
+    """Provenance of the benchmark: the command, and every file of answers."""
     answers = [f"{row['file']}, {row['trials']} trials, SHA-256 {row['sha256']}" for row in content["raw_data"]]
     facts = [*describe_head(content), ("Answers", "\n".join(answers))]
     pictures = [path.with_name(name) for name in content["pictures"]]

@@ -1,4 +1,4 @@
-"""What the benchmark's pictures share: styles of observers, panels laid out in inches, a legend below."""
+"""Common parts of the benchmark's figures: styles of observers, panels laid out in inches, and a legend below."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +16,8 @@ from shapebias.results.benchmark_content import BenchmarkMeasures
 __all__ = ["PEOPLE", "Panels", "add_legend", "benchmark_styles", "legend_height", "name_network", "panels"]
 
 PEOPLE = Style("observer-people", PEOPLE_COLOUR, "D")
-_ROW = 0.14  # inches: a line of the legend
-_LETTER = 0.052  # inches: a letter of the legend, on average
+_ROW = 0.14  # inches: height of a line of the legend
+_LETTER = 0.052  # inches: mean width of a letter of the legend
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Panels:
     """A grid of panels.
 
     Attributes:
-        figure: Which holds them.
-        axes: (rows, columns); None where there are fewer panels than places.
+        figure: The figure that holds them.
+        axes: Array (rows, columns) of Axes; None in places without a panel.
     """
 
     figure: Figure
@@ -34,7 +34,7 @@ class Panels:
 
     @property
     def all(self) -> list[Axes]:
-        """Row by row."""
+        """All panels, row by row."""
         return [ax for ax in self.axes.flat if ax is not None]
 
     def is_left(self, ax: Axes) -> bool:
@@ -42,13 +42,13 @@ class Panels:
         return any(row[0] is ax for row in self.axes)
 
     def is_bottom(self, ax: Axes) -> bool:
-        """Whether there is no panel below."""
+        """Whether there is no panel below a panel."""
         row, column = next((i, j) for (i, j), one in np.ndenumerate(self.axes) if one is ax)
         return row + 1 == len(self.axes) or self.axes[row + 1, column] is None
 
 
 def benchmark_styles(content: BenchmarkMeasures) -> dict[str, Style]:
-    """The style of each network by its name, in the order of the file; that of people is `PEOPLE`."""
+    """Return the style of each network by its name, in the order of the file. The style of people is `PEOPLE`."""
     return {
         name: choose_style(index, random=network["random"])
         for index, (name, network) in enumerate(content["networks"].items())
@@ -56,7 +56,7 @@ def benchmark_styles(content: BenchmarkMeasures) -> dict[str, Style]:
 
 
 def name_network(content: BenchmarkMeasures, name: str) -> str:
-    """How pictures call a network; one that lacks datasets says so, for its means are of other images than the rest."""
+    """Return the name of a network for figures, which says if datasets are missing and means are not comparable."""
     network, total = content["networks"][name], len(content["datasets"])
     count = len(network["datasets"])
     return network["label"] if count == total else f"{network['label']} ({count} of {total})"
@@ -77,17 +77,17 @@ def panels(
     footer: float = 0.0,
     shared: bool = False,
 ) -> Iterator[Panels]:
-    """A figure of equal panels, laid out by hand: quicker than a layout engine, and the same on every machine.
+    """Make a figure of equal panels, laid out by hand: faster than a layout engine, and the same on every machine.
 
     Args:
-        count: Of panels.
-        columns: Panels in a row.
-        width: Width of the figure; all lengths are in inches.
+        count: Number of panels.
+        columns: Number of panels in a row.
+        width: Width of the figure. All lengths are in inches.
         height: Height of a panel.
         left, right, bottom, top: Margins around all panels.
-        gap: Between panels, across and down.
-        footer: More room at the bottom, for a legend.
-        shared: Whether all panels have the same axes, so that only the outer ones need numbers.
+        gap: Horizontal and vertical gap between panels.
+        footer: Additional space at the bottom, for a legend.
+        shared: Whether all panels have the same axes, so that only the outer ones need tick labels.
     """
     rows = math.ceil(count / columns)
     total = top + rows * height + (rows - 1) * gap[1] + bottom + footer
@@ -106,10 +106,13 @@ def panels(
 
 
 def add_legend(figure: Figure, styles: Mapping[str, Style], content: BenchmarkMeasures, *, line: bool = True) -> None:
-    """Networks and people below the panels, in as many columns as fit.
+    """Add a legend of networks and people below the panels, in as many columns as fit.
 
     Args:
-        line: Whether observers are drawn as lines, or as markers alone.
+        figure: The figure with the panels.
+        styles: Name of a network -> its style.
+        content: Content of `benchmark.json`.
+        line: Whether observers are drawn as lines with markers, or only as markers.
     """
     handles = [PEOPLE.make_legend_handle("people")]
     handles += [style.make_legend_handle(name_network(content, name)) for name, style in styles.items()]
@@ -130,7 +133,7 @@ def add_legend(figure: Figure, styles: Mapping[str, Style], content: BenchmarkMe
 
 
 def legend_height(content: BenchmarkMeasures, width: float = PAGE_WIDTH) -> float:
-    """Inches that the legend takes."""
+    """Return the height of the legend, in inches."""
     labels = ["people", *(name_network(content, name) for name in content["networks"])]
     return 0.1 + _ROW * math.ceil(len(labels) / _legend_columns(labels, width))
 

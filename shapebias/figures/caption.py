@@ -1,4 +1,4 @@
-"""What stands under the pictures of shape bias, reliance and the benchmark: networks, images, intervals, version."""
+"""Captions of the figures of shape bias, reliance and the benchmark: networks, images, intervals, version."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,15 +24,15 @@ def caption_answers(
     weights: Mapping[str, str] | None = None,
     picture: str = "",
 ) -> str:
-    """The caption of a picture of a comparison of observers; it names only what that picture shows.
+    """Write the caption of a figure that compares observers; it mentions only what this figure shows.
 
     Args:
-        series: What is drawn.
-        experiment: What was shown.
-        head: What made the comparison, as `runkit.describe_run` makes it.
+        series: Measurements that the figure shows.
+        experiment: The experiment.
+        head: Provenance of the comparison, as `runkit.describe_run` returns it.
         persons: Number of people.
-        weights: Name of a network -> its weights in words, as far as they are known.
-        picture: End of the picture's name, of `shapebias.results.comparison.picture_ends`.
+        weights: Name of a network -> description of its weights, as far as it is known.
+        picture: Suffix of the figure's name, from `shapebias.results.comparison.picture_ends`.
     """
     networks = [one for one in series if one.kind != "people"]
     counts = sorted({one.trials for one in networks} or {one.trials // max(1, persons) for one in series})
@@ -51,7 +51,7 @@ def caption_answers(
 
 
 def _say_marks(series: Sequence[Measurement], experiment: Experiment, picture: str, *, persons: bool) -> str:
-    """What the marks and lines of a picture of observers are, and what its numbers are shares of."""
+    """Explain the marks and lines of a figure of observers, and the denominators of its shares."""
     intervals, ticks = "95% intervals: bootstrap over images.", "Small ticks are single people." if persons else ""
     people = any(one.kind == "people" for one in series)
     matrix = "Points: the images of one category each. Vertical lines: the shape bias over all images of each observer"
@@ -74,13 +74,13 @@ def _say_marks(series: Sequence[Measurement], experiment: Experiment, picture: s
 def caption_reliance(
     measured: Sequence[Reliance], head: Mapping[str, Any], weights: Mapping[str, str], *, curves: bool = False
 ) -> str:
-    """The caption of what networks rely on.
+    """Write the caption of a figure of reliance.
 
     Args:
         measured: At least one network.
-        head: What made the comparison, as `runkit.describe_run` makes it.
-        weights: Name of each network -> its weights in words.
-        curves: Whether the picture is that of the curves, not that of the bars.
+        head: Provenance of the comparison, as `runkit.describe_run` returns it.
+        weights: Name of each network -> description of its weights.
+        curves: Whether the figure shows the curves, and not the bars.
     """
     labels = [name_both(one.name, weights[one.name]) for one in measured]
     drawn = any(one.reliance or one.areas for one in measured)
@@ -96,18 +96,18 @@ def caption_reliance(
 
 
 def _say_curves(measured: Sequence[Reliance]) -> str:
-    """What the first point and the dotted line of the curves are."""
+    """Explain the first point and the dotted line of the curves."""
     zero = "no answer is unchanged" if measured[0].chance is None else "the accuracy is at chance"
     return f"The first point of each curve (–) is the image as it is. Dotted line: 0, where {zero}."
 
 
 def caption_suppressed(images: int, head: Mapping[str, Any], *, control: bool = False) -> str:
-    """The caption of pictures of suppressed images, with which networks have nothing to do.
+    """Write the caption of a figure of suppressed images, which does not involve any network.
 
     Args:
-        images: How many images are shown or measured.
-        head: What made the comparison, as `runkit.describe_run` makes it.
-        control: Whether the picture is that of what is left of the images, not that of the images.
+        images: Number of images that are shown or measured.
+        head: Provenance of the comparison, as `runkit.describe_run` returns it.
+        control: Whether the figure shows measures of the suppressed images, and not the images.
     """
     if not control:
         return _lines("One image under every suppression. The first picture of each row (–) is the image as it is.",
@@ -122,11 +122,11 @@ def caption_suppressed(images: int, head: Mapping[str, Any], *, control: bool = 
 
 
 def caption_benchmark(content: BenchmarkFile, picture: str = "") -> str:
-    """The caption of one of the benchmark's pictures: what was answered, and what this picture shows of it.
+    """Write the caption of one of the benchmark's figures: the answers, and what this figure shows of them.
 
     Args:
-        content: Of `benchmark.json`.
-        picture: End of the picture's name, of `shapebias.results.benchmark_tables.PICTURE_ENDS`.
+        content: Content of `benchmark.json`.
+        picture: Suffix of the figure's name, from `shapebias.results.benchmark_tables.PICTURE_ENDS`.
     """
     return _lines(
         f"Recorded answers of {count_words(len(content['networks']), 'network', 'networks')} and of people: "
@@ -137,7 +137,7 @@ def caption_benchmark(content: BenchmarkFile, picture: str = "") -> str:
 
 
 def _say_shown(content: BenchmarkFile, picture: str) -> str:
-    """Which datasets a picture of the benchmark shows, and what its bands and lines are."""
+    """Say which datasets a figure of the benchmark shows, and explain its intervals, bands and lines."""
     conditions = [bool(dataset["conditions"]) for dataset in content["datasets"].values()]
     config = content["config"]
     if picture in ("", "-scatter"):
@@ -157,7 +157,7 @@ def _say_shown(content: BenchmarkFile, picture: str) -> str:
 
 
 def _say_ground(content: BenchmarkFile, picture: str) -> str:
-    """What stands behind the lines of a picture over conditions."""
+    """Explain the background of a figure over conditions: bands, grey areas and the dotted line."""
     measure, said = picture.removeprefix("-").replace("-", "_"), []
     drawn = [dataset for dataset in content["datasets"].values() if dataset["curves"] is not None]
     curves: list[Mapping[str, Any]] = [dataset["curves"] for dataset in drawn if dataset["curves"] is not None]
@@ -175,12 +175,12 @@ def _some(number: int, total: int) -> str:
 
 
 def name_both(name: str, label: str) -> str:
-    """A network with its weights, where the words for these do not begin with its name."""
+    """Return a network's name with the description of its weights, or only this if it contains the name."""
     return label if name in label else f"{name}: {label}"
 
 
 def _name_weights(labels: Sequence[str]) -> str:
-    """Weights of networks; of many the first, and how many more there are."""
+    """List the weights of networks; if there are many, the first ones and the number of the others."""
     named = [label.removeprefix("weights ") for label in dict.fromkeys(labels)]
     return f"Weights: {list_names(named)}." if named else ""
 

@@ -1,4 +1,4 @@
-"""The pictures of a comparison as files."""
+"""Write the figures of a comparison as files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -27,10 +27,12 @@ def write_pictures(
     """Draw a comparison as `shape-bias`, `shape-bias-column` and `shape-bias-forest`, or with one cue as `accuracy`.
 
     Args:
+        comparison: The comparison of observers.
+        folder: Folder for the files.
         formats, description: As for `runkit.figures.save_figure`.
-        captions: End of a picture's name, of `picture_ends` -> the caption at its foot; one that is not named has none.
+        captions: Suffix of a figure's name, from `picture_ends` -> its caption; missing ones mean no caption.
 
-    Returns: The files; `shapebias.results.comparison.comparison_files` foretells them.
+    Returns: The files. `shapebias.results.comparison.comparison_files` lists them in advance.
     """
     series, persons = comparison.series, comparison.persons
     draw: dict[str, Callable[..., Figure]] = {

@@ -1,4 +1,4 @@
-"""How observers are drawn in every picture: colour, marker and line, their order, and a value with its interval."""
+"""How figures show observers: colour, marker and line, their order, and values with intervals."""
 
 import itertools
 import textwrap
@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 _LINE = 46
-"""Letters of a label that fit into a line of the narrowest picture."""
+"""Number of letters of a label that fit into a line of the narrowest figure."""
 
 _BELOW = 0.33
-"""Rows between people's interval and the ticks of single persons."""
+"""Distance, in rows, between the interval of people and the ticks of single persons."""
 
 PEOPLE_COLOUR = "#A51E37"
 _RANDOM_COLOUR = "#8A8A8A"
-# Red is left to people. Six colours and seven markers have no common factor: 42 observers differ in one or the other.
+# Red is reserved for people. Ten colours and seven markers have no common factor, so 70 networks can be told apart.
 _MARKERS = ("o", "s", "^", "v", "P", "X", "p")
 
 
@@ -47,9 +47,9 @@ class Style:
     """How an observer is drawn.
 
     Attributes:
-        key: What the ids of its elements in an SVG begin with.
-        colour, marker, line: As matplotlib takes them.
-        filled: Whether the marker is filled, with a white edge, or hollow.
+        key: Prefix of the ids of its elements in an SVG.
+        colour, marker, line: As in matplotlib.
+        filled: Whether the marker is filled, with a white edge; otherwise it is hollow.
     """
 
     key: str
@@ -65,13 +65,13 @@ class Style:
         return {"linestyle": "none", "marker": self.marker, "markerfacecolor": face, "markeredgecolor": edge}
 
     def make_legend_handle(self, label: str) -> Line2D:
-        """Line and marker together, for a legend."""
+        """Make a legend entry with line and marker."""
         options = self.of_marker | {"linestyle": self.line, "markeredgecolor": self.colour}
         return Line2D([], [], color=self.colour, linewidth=1.1, markersize=4.5, label=label, **options)
 
 
 def choose_style(index: int, *, random: bool = False) -> Style:
-    """Colour and marker of the observer number `index`; random weights are grey and hollow."""
+    """Return the style of the network number `index`; networks with random weights are grey with hollow markers."""
     key, marker = f"observer-{index}", _MARKERS[index % len(_MARKERS)]
     if random:
         return Style(key, _RANDOM_COLOUR, marker, line=(0, (2, 2)), filled=False)
@@ -79,7 +79,7 @@ def choose_style(index: int, *, random: bool = False) -> Style:
 
 
 def choose_styles(measurements: Sequence[Measurement]) -> dict[str, Style]:
-    """The style of each observer, by name: people are red diamonds, and do not use up a colour."""
+    """Return the style of each observer, by name. People are red diamonds, and take no colour from the networks."""
     networks = itertools.count()
     return {
         measurement.name: Style("observer-people", PEOPLE_COLOUR, "D")
@@ -90,18 +90,18 @@ def choose_styles(measurements: Sequence[Measurement]) -> dict[str, Style]:
 
 
 def is_people(measurement: Measurement) -> bool:
-    """Whether a measurement is of people pooled."""
+    """Whether a measurement is that of pooled people."""
     return measurement.kind == "people"
 
 
 def rank(measurement: Measurement, key: str = "shape_bias") -> tuple[bool, bool, float]:
-    """For sorting: people, then trained networks, then untrained ones; each by the measure `key`, highest first."""
+    """Sort key: people, then trained networks, then untrained ones; each by the measure `key`, highest first."""
     value = getattr(measurement, key).value
     return (not is_people(measurement), measurement.random, 1.0 if value is None else -value)
 
 
 def order_categories(measurements: Sequence[Measurement], key: str = "shape_bias") -> list[str]:
-    """Categories by people's value of the measure `key`, highest first, else by the mean of all observers."""
+    """Order categories by the measure `key` of people, or else by its mean over all observers, highest first."""
     judges = [m for m in measurements if is_people(m)] or list(measurements)
 
     def mean(category: str) -> float:
@@ -113,7 +113,7 @@ def order_categories(measurements: Sequence[Measurement], key: str = "shape_bias
 
 
 def in_lines(label: str) -> str:
-    """An observer's label for a picture: one that is too long for a line is broken between words."""
+    """Break an observer's label between words if it is too long for a line of a figure."""
     return "\n".join(textwrap.wrap(label, _LINE, break_long_words=False, break_on_hyphens=False))
 
 
@@ -130,12 +130,14 @@ def draw_estimates(
     """Draw values with their intervals, one row each.
 
     Args:
-        estimates: Row -> estimate; one without a value is left out, one without an interval is a marker alone.
+        ax: Axes to draw on.
+        estimates: Row -> estimate. One without a value is left out; one without an interval is only a marker.
         style: Style of the observer.
         size: Size of the markers, in points.
-        width: Width of the lines that are the intervals, in points.
-        caps: Half the height of the ends of the intervals, in rows, which are seen beside a marker that covers one.
-        part: What the markers are called in an SVG, after the observer's key.
+        width: Line width of the intervals, in points.
+        caps: Half the height of the caps of intervals, in rows, which are visible even if the marker covers the
+            interval.
+        part: Id of the markers in an SVG, after the observer's key.
     """
     bounded = {row: e for row, e in estimates.items() if e.low is not None and e.high is not None}
     lows, highs = [e.low for e in bounded.values()], [e.high for e in bounded.values()]
@@ -159,15 +161,15 @@ def draw_estimates(
 
 
 def draw_persons(ax: Axes, persons: Sequence[Measurement], key: str, row: float, style: Style) -> None:
-    """Draw each person's value of the measure `key` as a small tick below people's interval."""
+    """Draw each person's value of the measure `key` as a small tick below the interval of people."""
     values = [value for person in persons if (value := getattr(person, key).value) is not None]
     ax.plot(values, [row + _BELOW] * len(values), "|", color=style.colour, markersize=4, markeredgewidth=0.5,
             gid=f"{style.key}-persons-{key}")  # fmt: skip
 
 
 def set_fraction_ticks(ax: Any) -> None:
-    """Ticks of a fraction on the x axis of axes or of a secondary axis."""
+    """Set the ticks of a fraction on the x axis of axes or of a secondary axis."""
     ax.xaxis.set_major_locator(MultipleLocator(0.2))
     ax.xaxis.set_minor_locator(MultipleLocator(0.1))
-    # whole numbers without decimals; 1 - x turns 0 into a tiny number of either sign
+    # no decimals for whole numbers; rounding removes the errors of 1 - x, and adding 0.0 the sign of -0
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(value, 6) + 0.0:g}"))

@@ -1,7 +1,7 @@
-"""The shape-bias part of an HTML report: the field's plot with its values, bars with intervals, tables, what made them.
+"""The shape-bias section of an HTML report: the matrix plot with its values, bars with intervals, tables, provenance.
 
-Everything comes from the comparison that a run wrote (`shape-bias.json`, with one cue `accuracy.json`) and the result
-files next to it. The plot is the figure of that name, in which observers can be switched off.
+Everything comes from the comparison that a run wrote (`shape-bias.json`, or `accuracy.json` with one cue) and the
+result files next to it. The plot is the figure of that name, in which observers can be switched off.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,24 +47,24 @@ _COLUMNS = {
     "shape_reciprocal_rank": "shape MRR",
     "texture_reciprocal_rank": "texture MRR",
 }
-"""Measure -> heading; those that no observer has are left out."""
+"""Measure -> heading. Measures that no observer has are left out."""
 _WHOLE = {"shape_bias": ("average", "bar"), "accuracy": ("end",)}
-"""Parts of the figure that show an observer's measure over all trials."""
+"""Measure -> parts of the figure that show its value over all trials."""
 _TITLES = {"cue-conflict": "Shape bias", "edge": "Edge drawings"}
 
 
 def find_folders(output: Path) -> list[ResultFolder]:
-    """The experiments that have a comparison in a run's output folder."""
+    """Find the folders of experiments that have a comparison in a run's output folder."""
     folders = (ResultFolder.of(output, experiment) for experiment in EXPERIMENTS.values())
     return [folder for folder in folders if comparison_path(folder).exists()]
 
 
 def describe_answers(folder: ResultFolder, page: Path) -> Section:
-    """The section of a page.
+    """Make an experiment's section of a page.
 
     Args:
-        folder: Of one experiment, with its comparison.
-        page: Where the page will be, for its links.
+        folder: Folder of the experiment, with its comparison.
+        page: Path of the page to be written, for its links.
 
     Raises: UserError if the comparison is missing or damaged.
     """
@@ -101,14 +101,14 @@ def describe_answers(folder: ResultFolder, page: Path) -> Section:
 
 
 def title_of(experiment: Experiment) -> str:
-    """The heading of an experiment's section."""
+    """Return the heading of an experiment's section."""
     return _TITLES.get(experiment.name, experiment.title)
 
 
 def _picture(
     comparison: Comparison, series: Sequence[Measurement], styles: Mapping[str, Style], slug: str, key: str
 ) -> Markup:
-    """The comparison's figure, in which every point says its value, and so does what stands for all trials."""
+    """The comparison's figure, where each point and each mark of all trials shows its value on hover."""
 
     def say(measurement: Measurement, where: str, estimate: Estimate) -> str:
         return f"{measurement.label}\n{where}: {_COLUMNS[key]} {say_value(estimate, full=True)}"
@@ -154,7 +154,7 @@ def _measure_table(comparison: Comparison, series: Sequence[Measurement]) -> Tab
 
 
 def _category_table(series: Sequence[Measurement], key: str) -> Table:
-    """The plot in numbers, for those who cannot see it."""
+    """The values of the plot as a table, for readers who cannot see it."""
     rows = [
         Row(
             category,
@@ -188,7 +188,7 @@ def _difference_table(comparison: Comparison) -> Table:
 
 
 def _list_sources(comparison: Comparison, folder: ResultFolder, page: Path) -> list[Source]:
-    """What made the comparison, then each network's answers."""
+    """Provenance of the comparison, followed by that of each network's answers."""
     path = comparison_path(folder)
     head = load_json(path)
     others = (load_json(file) for file in list_visible(folder.root, "*.json") if file != path)
@@ -225,7 +225,7 @@ def _describe_source(measurement: Measurement, made: Mapping[str, Any], folder: 
 
 
 def say_value(estimate: Estimate, *, full: bool = False) -> str:
-    """Value to three digits; `full`: with its interval."""
+    """Format a value with three digits; if `full`, with its interval."""
     if estimate.value is None:
         return "not defined"
     written = FRACTION.write(estimate.value, estimate.low, estimate.high)
@@ -240,6 +240,6 @@ def estimate_cell(estimate: Estimate) -> Cell:
 
 
 def difference_cell(difference: float, low: float, high: float) -> Cell:
-    """A difference with its sign and its interval."""
+    """Make a table cell of a difference, with its sign and its interval."""
     written = DIFFERENCE.write(difference, low, high)
     return Cell(written.value, difference, written.brackets)

@@ -1,4 +1,4 @@
-"""Pictures of reliance: curves against the strength of a suppression, bars per cue, what was done to an image."""
+"""Figures of reliance: curves against the strength of a suppression, bars per cue, and suppressed images."""
 
 import itertools
 import textwrap
@@ -28,20 +28,20 @@ __all__ = [
     "styled",
 ]
 
-_COLUMNS = 4  # of panels on a page; two in one column of a paper
-_NAME_WIDTH = 0.85  # inches, of the names next to images
-_ROOM = 20  # characters that fit under a panel
-_PANEL_SHARE = 0.7  # share of a panel's part of the figure that is kept free for its title
+_COLUMNS = 4  # number of panels side by side on a page; in one column of a paper it is two
+_NAME_WIDTH = 0.85  # inches: width of the names next to images
+_ROOM = 20  # number of characters of tick labels that fit under a panel
+_PANEL_SHARE = 0.7  # share of a panel's width in the figure that its title may take
 _AS_IT_IS = "first point (–): the image as it is"
-_ONLY = "yes"  # the strength of a suppression that has only one
+_ONLY = "yes"  # label of the strength of a suppression that has only one
 UNDEFINED = "not defined: without suppression, the accuracy is not reliably above chance"
-"""Why a network has no reliance."""
+"""Explanation for figures of why a network has no reliance."""
 
 
 def plot_reliance(measured: Sequence[Reliance], *, ax: Axes | None = None) -> Axes:
-    """Reliance per cue as bars with their 95% intervals, one group of bars per cue and one bar per network.
+    """Plot reliance per cue as bars with 95% intervals, one group of bars per cue and one bar per network.
 
-    Where no network has a reliance, for none is better than chance, the panel says so.
+    If no network has a reliance, because none is better than chance, the panel says so.
 
     Args:
         measured: At least one network; all measured on the same suppressions.
@@ -76,7 +76,7 @@ def plot_reliance(measured: Sequence[Reliance], *, ax: Axes | None = None) -> Ax
 
 
 def draw_reliance(measured: Sequence[Reliance], *, width_in: float = PAGE_WIDTH / 2) -> Figure:
-    """`plot_reliance` as a figure, with a legend of the networks below."""
+    """Draw `plot_reliance` as a figure, with a legend of the networks below."""
     with new_figure(width_in, 2.4 + 0.17 * len(measured)) as figure:
         ax = plot_reliance(measured, ax=figure.subplots())
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=1)
@@ -84,10 +84,10 @@ def draw_reliance(measured: Sequence[Reliance], *, width_in: float = PAGE_WIDTH 
 
 
 def plot_reliance_curve(measured: Sequence[Reliance], suppression: str, *, ax: Axes | None = None) -> Axes:
-    """Relative accuracy against the strength of one suppression, with 95% intervals as bands.
+    """Plot relative accuracy against the strength of one suppression, with 95% intervals as bands.
 
-    The first point (–) is the images as they are. Without labels the share of unchanged answers is drawn. Networks that
-    are no better than chance have no curve; where none has, the panel says why.
+    The first point (–) stands for the original images. Without labels, the share of unchanged answers is plotted.
+    Networks that are not better than chance have no curve; if there is no curve at all, the panel says why.
 
     Args:
         measured: At least one network.
@@ -112,7 +112,7 @@ def plot_reliance_curve(measured: Sequence[Reliance], suppression: str, *, ax: A
 
 
 def draw_reliance_curves(measured: Sequence[Reliance], *, width_in: float = PAGE_WIDTH) -> Figure:
-    """All suppressions, one panel each, with a legend of the networks below."""
+    """Draw the curves of all suppressions, one panel each, with a legend of the networks below."""
     names = list(dict.fromkeys(point.suppression for point in measured[0].points if point.suppression))
     columns = min(_COLUMNS if width_in > COLUMN_WIDTH else 2, len(names))
     rows = -(-len(names) // columns)
@@ -132,10 +132,10 @@ def draw_reliance_curves(measured: Sequence[Reliance], *, width_in: float = PAGE
 
 
 def draw_control(control: Sequence[ControlPoint], *, width_in: float = PAGE_WIDTH) -> Figure:
-    """What suppressions leave of the images themselves: one panel each, one line per measure.
+    """Draw what suppressions leave of the images themselves: one panel per suppression, one line per measure.
 
     Args:
-        control: Control of every variant; the first is the images as they are.
+        control: Measures of every variant; the first is the original images.
         width_in: Width in inches.
     """
     names = list(dict.fromkeys(point.suppression for point in control if point.suppression))
@@ -164,12 +164,12 @@ def draw_control(control: Sequence[ControlPoint], *, width_in: float = PAGE_WIDT
 
 
 def draw_suppressions(images: Mapping[str, np.ndarray], *, width_in: float = PAGE_WIDTH) -> Figure:
-    """The same image under every suppression, so that a reader sees what was done: a row each, from weak to strong.
+    """Draw the same image under every suppression, to illustrate their effect: a row each, from weak to strong.
 
-    Every row begins with the image as it is (–). In one column of a paper at most four strengths are shown.
+    Every row begins with the original image (–). In one column of a paper, at most four strengths are shown.
 
     Args:
-        images: Label of the variant -> uint8 (H, W, 3); "none" is the image as it is.
+        images: Label of the variant -> uint8 (H, W, 3); "none" is the original image.
         width_in: Width in inches.
     """
     rows: dict[str, list[tuple[str, np.ndarray]]] = {}
@@ -197,13 +197,13 @@ def draw_suppressions(images: Mapping[str, np.ndarray], *, width_in: float = PAG
 
 
 def _some(shown: list[tuple[str, np.ndarray]], count: int) -> list[tuple[str, np.ndarray]]:
-    """At most this many of them, the last one included."""
+    """Choose at most `count` of the images, evenly spread and including the last one."""
     chosen = {round((index + 1) * len(shown) / min(count, len(shown))) - 1 for index in range(min(count, len(shown)))}
     return [one for index, one in enumerate(shown) if index in chosen]
 
 
 def _label_strengths(axes: Axes, strengths: Sequence[float | None], suppression: str) -> None:
-    """Title and horizontal axis of a suppression's panel."""
+    """Set the title and the horizontal axis of a suppression's panel."""
     labels = ["–" if strength is None else f"{strength:g}" for strength in strengths]
     if len(labels) == 2:
         labels[1] = _ONLY
@@ -215,7 +215,7 @@ def _label_strengths(axes: Axes, strengths: Sequence[float | None], suppression:
 
 
 def _fit_titles(panels: Iterable[Axes], width_in: float) -> None:
-    """Break the titles of panels that have this many inches of the figure."""
+    """Break the titles of panels, each of which has a share of `width_in` inches of the figure's width."""
     for ax in panels:
         if not ax.get_title():
             continue
@@ -224,7 +224,7 @@ def _fit_titles(panels: Iterable[Axes], width_in: float) -> None:
 
 
 def _add_legend(figure: Figure, ax: Axes, *, columns: int) -> None:
-    """What the lines of a panel are, and what its first point is, below all panels."""
+    """Add a legend below all panels, which explains the lines of a panel and its first point."""
     handles, labels = ax.get_legend_handles_labels()
     handles.append(Line2D([], [], linestyle="none"))
     labels.append(_AS_IT_IS)
@@ -233,22 +233,22 @@ def _add_legend(figure: Figure, ax: Axes, *, columns: int) -> None:
 
 
 def _legend_columns(labels: Sequence[str], width_in: float) -> int:
-    """At most three columns of a legend, as many as fit a width in inches."""
+    """Number of columns of a legend that fit a width in inches, at most three."""
     return max(1, min(3, int(72 * width_in / (STYLE["legend.fontsize"] * _width_of(labels)))))
 
 
 def _width_of(labels: Sequence[str]) -> float:
-    """Width of a column of a legend with what stands before and between labels, over the size of the words."""
+    """Width of a column of a legend, including handles and gaps, divided by the font size."""
     return max(map(text_width, labels)) + 5.0
 
 
 def _name(one: Reliance) -> str:
-    """A network in a legend, with a word where it has no reliance."""
+    """A network's name in a legend, with a note if it has no reliance."""
     return one.label if one.reliance or one.areas else f"{one.label}: no better than chance"
 
 
 def _say_undefined(ax: Axes, *, width: int) -> None:
-    """Why a panel is empty, in lines of at most this many letters."""
+    """Write into an empty panel why it is empty, in lines of at most `width` letters."""
     ax.text(
         0.5, 0.5, textwrap.fill(UNDEFINED, width), transform=ax.transAxes, ha="center", va="center", fontsize=6,
         color="0.35",
@@ -256,7 +256,7 @@ def _say_undefined(ax: Axes, *, width: int) -> None:
 
 
 def styled(measured: Sequence[Reliance]) -> list[tuple[Reliance, Style]]:
-    """Each network with its colour and marker."""
+    """Return each network with its style."""
     return [(one, choose_style(index, random=one.random)) for index, one in enumerate(measured)]
 
 
@@ -272,5 +272,5 @@ def _curve(points: Sequence[ReliancePoint]) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def left_of(measured: Sequence[Reliance]) -> str:
-    """What curves show, in words."""
+    """Return the name of the quantity that the curves show."""
     return "unchanged answers" if measured[0].chance is None else "relative accuracy"

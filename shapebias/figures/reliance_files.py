@@ -1,4 +1,4 @@
-"""The pictures of reliance as files."""
+"""Write the figures of reliance as files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,13 +29,13 @@ def write_pictures(
 
     Args:
         measured: At least one network.
-        control: Empty if images were not measured.
-        shown: Label of a variant -> the image; empty if no images are at hand.
-        folder: Where the pictures go.
+        control: Measures of the suppressed images; empty if they were not measured.
+        shown: Label of a variant -> the image; empty if no images are available.
+        folder: Folder for the files.
         formats, description: As for `runkit.figures.save_figure`.
-        captions: Stem of a picture -> the caption at its foot; a picture that is not named has none.
+        captions: Stem of a figure -> its caption; missing ones mean no caption.
 
-    Returns: The files; `shapebias.results.reliance.comparison_files` foretells them.
+    Returns: The files. `shapebias.results.reliance.comparison_files` lists them in advance.
     """
     bars, curves, images, what_is_left = PICTURES
     figures = {bars: draw_reliance(measured), curves: draw_reliance_curves(measured)}

@@ -1,4 +1,4 @@
-"""The part of an HTML report on reliance: bars per cue and curves that can be read off, tables, what made them."""
+"""The section of an HTML report on reliance: bars per cue and curves with values on hover, tables, provenance."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,13 +34,13 @@ _SLUGS = ("reliance-bars", "reliance-curves")
 
 
 def describe_reliance(path: Path, page: Path) -> Section:
-    """The section of a page.
+    """Make the section of a page on reliance.
 
     Args:
-        path: `reliance.json`.
-        page: Where the page will be, for its links.
+        path: Path of `reliance.json`.
+        page: Path of the page to be written, for its links.
 
-    Raises: UserError if the file cannot be read or is none of `shapebias.reliance`.
+    Raises: UserError if the file cannot be read or was not written by `shapebias.reliance`.
     """
     content = read_comparison(path)
     measured = [Reliance.from_dict(one) for one in content["results"]["networks"]]
@@ -156,7 +156,7 @@ def _optional(value: Any) -> Cell:
 
 
 def _list_sources(content: RelianceComparison, path: Path, page: Path) -> list[Source]:
-    """What made the comparison, then each network's answers where they lie next to it."""
+    """Provenance of the comparison, followed by that of each network's answers if they are in the same folder."""
     answers = "\n".join(f"{entry['file']}, SHA-256 {entry['sha256']}" for entry in content["probabilities"])
     folder = RelianceFolder(path.parent)
     pictures = [path.with_name(name) for name in content["pictures"]]

@@ -1,10 +1,10 @@
-"""Pictures of shape bias, drawn from measurements: the field's matrix plot, and bars with people as reference.
+"""Figures of shape bias, drawn from measurements: the matrix plot of the literature, and bars with people as reference.
 
-The matrix plot follows Geirhos et al. (ICLR 2019, Fig. 4) and the model-vs-human toolbox: categories of the shape down
-the side, the fraction of texture decisions growing to the right, that of shape decisions to the left, a point for each
-category and observer, and a vertical line where all of an observer's trials are taken together.
+The matrix plot follows Geirhos et al. (ICLR 2019, Fig. 4) and the model-vs-human toolbox. The categories of the shape
+are on the vertical axis. The fraction of texture decisions increases to the right, and that of shape decisions to the
+left. There is a point for each category and observer, and a vertical line for all trials of an observer together.
 
-Each element's id in an SVG begins with the key of its observer's style, so that the HTML page finds it.
+The id of each element in an SVG begins with the key of its observer's style, by which the HTML page finds it.
 """
 
 from collections.abc import Sequence
@@ -42,42 +42,42 @@ _FOREST = {
     "fraction_correct_texture": "texture accuracy",
     "coverage": "coverage",
 }
-"""Panels of the forest plot: measure -> what is written under it."""
+"""Panels of the forest plot: measure -> label of its axis."""
 _HIDDEN = {
     "fraction_correct_shape": "shape accuracy: share of all trials",
     "fraction_correct_texture": "texture accuracy: share of all trials",
     "coverage": "coverage: share of cue-conflict trials",
 }
-"""Rows below the bars of a few observers: measure -> what it is, and of which trials."""
+"""Rows below the bars of a few observers: measure -> its name and its denominator."""
 _NAMES = 1.15
-"""Inches of the names beside the forest in a column of a paper."""
+"""Width of the names beside the forest plot in a column of a paper, in inches."""
 FEW = 2
-"""Observers whose bars leave room, at most."""
+"""Maximal number of observers whose bars leave room for more rows."""
 _NARROW = 5.0
-"""Inches below which two panels do not fit side by side."""
+"""Width in inches below which two panels do not fit side by side."""
 _ROW = 0.45
-"""Inches of a bar with its name, at most."""
+"""Maximal height of a bar with its name, in inches."""
 _LEGEND_TITLE = "number and vertical line: shape bias over all images"
 _MARKS = 0.4
-"""Inches of the key below the bars."""
+"""Height of the legend below the bars, in inches."""
 _MIN_ROWS = 5
-"""Bars of fewer observers leave room under them and do not grow fat."""
+"""Minimal number of rows: fewer bars leave free space below rather than becoming thicker."""
 
 
 def plot_shape_bias_matrix(
     measurements: Sequence[Measurement], *, ax: Axes | None = None, names: bool = True, marker_size: float = 4.9
 ) -> Axes:
-    """The field's plot: a point for each observer and category, a vertical line for each observer over all trials.
+    """Plot a point for each observer and category, and a vertical line for each observer over all trials.
 
-    Categories are ordered by people's shape bias, the highest at the bottom, as the toolbox orders them; without people
-    by the mean of all observers. A category in which an observer named neither cue has no point.
+    Categories are ordered by people's shape bias, with the highest at the bottom, as in the toolbox; without people, by
+    the mean over all observers. There is no point for a category in which an observer named neither cue.
 
     Args:
-        measurements: One for each observer, people pooled; drawn in this order, people last and on top.
-        ax: Where to draw; new Axes of pyplot, one column wide, if None.
-        names: Whether to write the categories next to the axis.
+        measurements: One for each observer, people pooled. They are drawn in this order, people last and on top.
+        ax: Axes to draw on; new ones of pyplot, one column wide, if None.
+        names: Whether to label the categories on the axis.
         marker_size: Size of a marker, in points.
-    Returns: The axes; x is 1 - shape bias, in [0, 1].
+    Returns: The Axes; x is 1 - shape bias, in [0, 1].
     """
     order = order_categories(measurements)
     styles = choose_styles(measurements)
@@ -112,16 +112,16 @@ def plot_shape_bias_matrix(
 def plot_shape_bias_bars(
     measurements: Sequence[Measurement], *, persons: Sequence[Measurement] = (), ax: Axes | None = None
 ) -> Axes:
-    """Overall shape bias of each observer as a bar with its 95% interval; people are the reference line.
+    """Plot the overall shape bias of each observer as a bar with its 95% interval; a reference line shows people.
 
-    The observer's name stands above its bar, and the marker at the end of the bar is that of the matrix plot, so that
-    this panel serves as its legend.
+    The observer's name is above its bar, and the marker at the end of the bar is that of the matrix plot, so this panel
+    also serves as its legend. Bars are ordered by shape bias, with people first and random weights last.
 
     Args:
-        measurements: One for each observer, people pooled. Ordered by shape bias, people first, random weights last.
-        persons: Single people, drawn as small ticks on the people's bar; their range is shaded.
-        ax: Where to draw; new Axes of pyplot, one column wide, if None.
-    Returns: The axes; x is shape bias, in [0, 1].
+        measurements: One for each observer, people pooled.
+        persons: Single persons, drawn as small ticks on the bar of people; their range is shaded.
+        ax: Axes to draw on; new ones of pyplot, one column wide, if None.
+    Returns: The Axes; x is shape bias, in [0, 1].
     """
     rows = max(len(measurements), _MIN_ROWS)
     styles = choose_styles(measurements)
@@ -141,7 +141,7 @@ def plot_shape_bias_bars(
 
 
 def _draw_bar(ax: Axes, measurement: Measurement, row: int, style: Style, persons: Sequence[Measurement]) -> None:
-    """Name, bar, interval, marker and value of one observer."""
+    """Draw name, bar, interval, marker and value of one observer."""
     estimate, at = measurement.shape_bias, row + 0.06
     weight = "bold" if measurement.random else "normal"
     name: dict[str, Any] = {
@@ -181,14 +181,14 @@ def _draw_bar(ax: Axes, measurement: Measurement, row: int, style: Style, person
 def draw_comparison(
     measurements: Sequence[Measurement], *, persons: Sequence[Measurement] = (), width_in: float = PAGE_WIDTH
 ) -> Figure:
-    """The matrix plot and the bars side by side, as wide as a page of two columns, and below the bars what marks are.
+    """Draw the matrix plot and the bars side by side, as wide as a page of two columns, with a legend below the bars.
 
-    With one observer or two, shape accuracy, texture accuracy and coverage fill the room below the bars.
+    With one or two observers, shape accuracy, texture accuracy and coverage fill the space below the bars.
 
     Args:
         measurements: One for each observer, people pooled.
-        persons: Single people, for the bars.
-        width_in: Width in inches; where the two do not fit side by side, the figure is that of `draw_column`.
+        persons: Single persons, for the bars.
+        width_in: Width in inches. If the two do not fit side by side, the figure is that of `draw_column`.
     """
     if width_in < _NARROW:
         return draw_column(measurements, width_in=width_in)
@@ -211,7 +211,7 @@ def draw_comparison(
 
 
 def _draw_hidden(ax: Axes, measurements: Sequence[Measurement]) -> None:
-    """What shape bias hides of a few observers, where their bars leave room: a row for each share of trials."""
+    """Draw the shares of trials behind the shape bias, a row each, where the bars of a few observers leave room."""
     styles = choose_styles(measurements)
     offsets = np.linspace(-0.11, 0.13, len(measurements)) if len(measurements) > 1 else [0.0]
     for row, (key, what) in enumerate(_HIDDEN.items()):
@@ -225,7 +225,7 @@ def _draw_hidden(ax: Axes, measurements: Sequence[Measurement]) -> None:
 
 
 def _name_marks(measurements: Sequence[Measurement], persons: Sequence[Measurement]) -> list[Any]:
-    """Entries of a legend that says what the marks of the bars are."""
+    """Entries of a legend that explains the marks of the bars."""
     interval = Line2D([], [], color=INK, linewidth=0.9, marker="|", markersize=6, label="95% interval")
     entries: list[Any] = [interval]
     if any(map(is_people, measurements)):
@@ -240,7 +240,7 @@ def _name_marks(measurements: Sequence[Measurement], persons: Sequence[Measureme
 
 
 def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN_WIDTH) -> Figure:
-    """The matrix plot alone with a legend under it that has each shape bias, as wide as one column of a paper.
+    """Draw only the matrix plot, as wide as one column of a paper, with a legend below that states each shape bias.
 
     Args:
         measurements: One for each observer, people pooled.
@@ -265,15 +265,16 @@ def draw_column(measurements: Sequence[Measurement], *, width_in: float = COLUMN
 def draw_forest(
     measurements: Sequence[Measurement], *, persons: Sequence[Measurement] = (), width_in: float = PAGE_WIDTH
 ) -> Figure:
-    """Forest plot: shape bias and what it hides, each observer's value with its 95% interval.
+    """Draw a forest plot of shape bias and the shares of trials behind it, with the 95% intervals of each observer.
 
-    Shape bias is a ratio; shape accuracy, texture accuracy and coverage (how often either cue is named) show
-    how much of either there is.
+    Shape bias is a ratio of decisions. Shape accuracy, texture accuracy and coverage (how often either cue is named)
+    show how frequent these decisions are. Observers are ordered by shape bias, with people first and random weights
+    last.
 
     Args:
-        measurements: One for each observer, people pooled. Ordered by shape bias, people first, random weights last.
-        persons: Single people, drawn as small ticks next to the pooled value.
-        width_in: Width in inches: the four panels stand in a row, or in two where that is too narrow.
+        measurements: One for each observer, people pooled.
+        persons: Single persons, drawn as small ticks next to the pooled value.
+        width_in: Width in inches. The four panels are in one row, or in two rows if the figure is too narrow.
     """
     ordered = sorted(measurements, key=rank)
     styles = choose_styles(measurements)
@@ -299,7 +300,7 @@ def draw_forest(
             ax.tick_params(axis="y", length=0)
             ax.grid(axis="x")
             ax.spines["left"].set_visible(False)
-        for ax in panels if narrow else panels[1:]:  # long names leave them little room
+        for ax in panels if narrow else panels[1:]:  # fewer ticks, since long names leave little room
             ax.xaxis.set_major_locator(MultipleLocator(0.5))
         panels[0].set_yticks(range(len(ordered)), names)
         panels[0].set_ylim(len(ordered) - 0.5, -0.5)
@@ -312,7 +313,7 @@ def draw_forest(
 
 
 def _dress_matrix(ax: Axes, order: Sequence[str], *, names: bool) -> None:
-    """Limits, the two axes, and the names of the categories."""
+    """Set the limits, the two horizontal axes, and the names of the categories."""
     ax.set_xlim(0, 1)
     ax.set_ylim(-0.5, len(order) - 0.5)
     ax.set_yticks(range(len(order)), order if names else [""] * len(order))

@@ -1,1 +1,1 @@
-"""From answers to numbers."""
+"""Measures computed from answers, with their confidence intervals and tests."""

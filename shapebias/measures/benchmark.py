@@ -1,19 +1,20 @@
-"""The four numbers of the model-vs-human benchmark, identical to those of its toolbox.
+"""The four measures of the model-vs-human benchmark, identical to those of its toolbox.
 
-For a network m, a person h and the trials of a condition, with accuracies p and q (no answer in time is wrong):
+Three of them compare a network with a person, on the trials of a condition. Let p and q be their accuracies (no answer
+in time counts as wrong):
 
 - accuracy difference: (p - q)^2;
 - observed consistency: the fraction of images that both got right or both got wrong;
 - error consistency: Cohen's kappa, (observed - expected) / (1 - expected) with expected = pq + (1 - p)(1 - q); it is 1
-  where they never differ (Geirhos, Meding & Wichmann, NeurIPS 2020, arXiv:2006.16736);
+  if they never differ (Geirhos, Meding & Wichmann, NeurIPS 2020, arXiv:2006.16736).
 
-each averaged over the conditions that count (`Experiment.kept`), then over persons, then over datasets; people by
-unordered pairs of persons in the same order. OOD accuracy is another average: all trials of those conditions together
-(people: of all persons), then the mean over datasets. On cue-conflict images the right answer is the shape.
-(Geirhos et al., NeurIPS 2021, arXiv:2106.07411; `get_raw_benchmark_df`, `format_benchmark_df` and
+Each is averaged over the conditions that count (`Experiment.kept`), then over persons, then over datasets. For people,
+it is averaged over unordered pairs of persons instead. The fourth, OOD accuracy, is averaged differently: over all
+trials of these conditions together (for people, of all persons), then over datasets. On cue-conflict images, the right
+answer is the shape. (Geirhos et al., NeurIPS 2021, arXiv:2106.07411; `get_raw_benchmark_df`, `format_benchmark_df` and
 `get_mean_over_datasets` in the toolbox's `modelvshuman/plotting/plot.py`.)
 
-Two observers are compared on the images that both have trials with; the published files lack none.
+Two observers are compared on the images with which both have trials; in the published files, no trial is missing.
 """
 
 from dataclasses import dataclass, field
@@ -38,20 +39,22 @@ __all__ = [
 ]
 
 PAIRED_MEASURES = ("accuracy_difference", "observed_consistency", "error_consistency")
-"""Measures of two observers."""
+"""Measures that compare two observers."""
 MEASURES = ("ood_accuracy", *PAIRED_MEASURES)
-"""The benchmark's numbers, in the order of every array of them."""
-_SMALLEST = 1e-5  # a share that the toolbox takes for zero
+"""The four measures of the benchmark, in the order in which all arrays hold them."""
+_SMALLEST = 1e-5  # the toolbox treats shares up to this as zero
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How two groups of observers did on the images that each pair has trials with; (..., A, B) each, whole numbers.
+    """Counts for every pair of observers from two groups, on the images with which both have trials.
+
+    All are arrays (..., A, B) of whole numbers, for groups of A and B observers.
 
     Attributes:
-        trials: Images.
-        first, second: Right answers of the one and of the other.
-        both: Images that both got right.
+        trials: Number of images.
+        first, second: Number of right answers of the observer of the first and of the second group.
+        both: Number of images that both got right.
     """
 
     trials: np.ndarray
@@ -62,20 +65,21 @@ class Counts:
 
 @dataclass(frozen=True)
 class DatasetMeasures:
-    """What the answers to one dataset say.
+    """Measures of the answers to one dataset.
 
     Attributes:
-        accuracy: (observers, conditions), NaN without a trial; every condition, one if the dataset has none.
-        entropy: The same of the distribution of answers over the categories, in bits.
-        kappa: The same of error consistency with people, the mean over (other) persons.
-        networks: (4, networks): the `MEASURES`; NaN where a condition that counts has no trial.
-        people: (4,): the same of people, NaN with a single person.
+        accuracy: (observers, conditions): accuracy in every condition, NaN without a trial. A dataset without
+            conditions has a single column.
+        entropy: (observers, conditions): entropy of the distribution of answers over the categories, in bits.
+        kappa: (observers, conditions): mean error consistency with the persons, or with the other persons.
+        networks: (4, networks): the `MEASURES`; NaN if a condition that counts has no trial.
+        people: (4,): the `MEASURES` of people; the `PAIRED_MEASURES` are NaN with a single person.
         pairs: (3, networks, persons): the `PAIRED_MEASURES`, averaged over the conditions that count.
-        people_pairs: (3, persons, persons): the same; the diagonal has no meaning.
-        accuracies: (observers,): OOD accuracy of each.
-        borders: (networks,): for how many persons and conditions the two never differed: kappa is 1 there by
-            definition, also where it would be 0/0.
-        people_borders: The same of unordered pairs of persons.
+        people_pairs: (3, persons, persons): the same for pairs of persons; the diagonal has no meaning.
+        accuracies: (observers,): OOD accuracy of each observer.
+        borders: (networks,): number of persons and conditions for which the network never differed from the person.
+            There kappa is 1 by definition, even if it would be 0/0.
+        people_borders: The same number for unordered pairs of persons.
     """
 
     accuracy: np.ndarray = field(repr=False)
@@ -91,9 +95,9 @@ class DatasetMeasures:
 
 
 def measure_answers(answers: Answers) -> DatasetMeasures:
-    """Everything the benchmark asks of one dataset.
+    """Compute all measures of the benchmark for one dataset.
 
-    Raises: ValueError if there are no persons, or nobody has a trial in a condition that counts.
+    Raises: ValueError if there are no persons, or no observer has a trial in a condition that counts.
     """
     if not answers.persons:
         raise ValueError(f"{answers.experiment.name}: no person to compare with")
@@ -124,7 +128,7 @@ def measure_answers(answers: Answers) -> DatasetMeasures:
         accuracies = right / there
         networks = np.stack([accuracies[:count], *pairs[:, :count].mean(axis=2)])
         people = np.array([float(right[count:].sum()) / float(there[count:].sum()), *mean_of_pairs(pairs[:, count:])])
-        if np.isnan(pairs[:, :count]).any(axis=(0, 2)).any():  # one is missing, so is the mean
+        if np.isnan(pairs[:, :count]).any(axis=(0, 2)).any():  # a network without a mean has no accuracy either
             networks[0, np.isnan(networks[1])] = np.nan
     upper = np.triu_indices(len(answers.persons), 1)
     return DatasetMeasures(
@@ -144,12 +148,12 @@ def measure_answers(answers: Answers) -> DatasetMeasures:
 def count_pairs(
     first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], weights: np.ndarray | None = None
 ) -> Counts:
-    """Counts of every pair out of two groups of observers.
+    """Compute the counts for every pair of observers from two groups.
 
     Args:
         first, second: Right answers and trials of each group as 0 and 1, float (A, N) and (B, N).
-        weights: How often each image is drawn, (draws, N), for resampling; None counts each once.
-    Returns: Arrays (A, B), with weights (draws, A, B).
+        weights: How often each image is drawn, (draws, N), for resampling; None counts each image once.
+    Returns: Arrays (A, B); with weights, (draws, A, B).
     """
     (right, there), (other_right, other_there) = first, second
 
@@ -160,7 +164,7 @@ def count_pairs(
         return (weights @ products.T).reshape(len(weights), len(one), len(other))
 
     both = total(right, other_right)
-    if there.all() and other_there.all():  # nobody lacks a trial
+    if there.all() and other_there.all():  # no trial is missing
         if weights is None:
             sums = right.sum(axis=1)[:, None], other_right.sum(axis=1)[None], np.array([[float(right.shape[1])]])
         else:
@@ -172,7 +176,7 @@ def count_pairs(
 
 
 def compare_counts(counts: Counts) -> np.ndarray:
-    """The `PAIRED_MEASURES` of every pair, (3, ..., A, B); NaN where there is no trial."""
+    """Compute the `PAIRED_MEASURES` of every pair, (3, ..., A, B); NaN for pairs without a common trial."""
     trials = counts.trials
     with np.errstate(invalid="ignore", divide="ignore"):
         p, q = counts.first / trials, counts.second / trials
@@ -183,7 +187,7 @@ def compare_counts(counts: Counts) -> np.ndarray:
 
 
 def mean_of_pairs(values: np.ndarray) -> np.ndarray:
-    """Mean over the unordered pairs of the last two axes, (..., P, P) -> (...,); NaN with fewer than two."""
+    """Average over the unordered pairs of the last two axes, (..., P, P) -> (...,); NaN if P is less than 2."""
     rows, columns = np.triu_indices(values.shape[-1], 1)
     if not len(rows):
         return np.full(values.shape[:-2], np.nan)
@@ -191,10 +195,10 @@ def mean_of_pairs(values: np.ndarray) -> np.ndarray:
 
 
 def response_entropy(given: np.ndarray, categories: np.ndarray) -> np.ndarray:
-    """Entropy of each observer's answers over the categories that were shown, in bits; NaN without a trial.
+    """Compute the entropy of each observer's answers over the shown categories, in bits; NaN without a trial.
 
-    As in the toolbox: answers that were not given in time count among the trials but are no category, so that people's
-    shares may sum to less than 1.
+    As in the toolbox, a trial without an answer in time counts as a trial but not as a category, so the shares of a
+    person may sum to less than 1.
 
     Args:
         given: (observers, N) as `Answers.given`.
@@ -209,16 +213,16 @@ def response_entropy(given: np.ndarray, categories: np.ndarray) -> np.ndarray:
 
 
 def consistency_matrix(answers: Answers) -> np.ndarray:
-    """Error consistency of every pair of observers over all trials of a dataset, (observers, observers)."""
+    """Compute the error consistency of every pair of observers over all trials of a dataset, (observers, observers)."""
     both = (answers.correct.astype(float), answers.answered.astype(float))
     return compare_counts(count_pairs(both, both))[2]
 
 
 def confusion_counts(given: np.ndarray, categories: np.ndarray) -> np.ndarray:
-    """Counts (17, 16): one row per answer ("na", then the categories), one column per category that was shown.
+    """Count answers, (17, 16): one row per answer ("na", then the categories), one column per category that was shown.
 
     Args:
-        given: (observers, N) as `Answers.given`; the observers' trials are taken together.
+        given: (observers, N) as `Answers.given`; the trials of all observers are counted together.
         categories: (N,), 1 to 16.
     """
     width = len(CATEGORIES)
@@ -228,6 +232,6 @@ def confusion_counts(given: np.ndarray, categories: np.ndarray) -> np.ndarray:
 
 
 def _mean_with_people(kappa: np.ndarray, networks: int) -> np.ndarray:
-    """(observers, persons) -> (observers,): mean over persons, of a person over the others; NaN where there is none."""
+    """Average over persons, (observers, persons) -> (observers,); a person's over the others, NaN if there is none."""
     own = np.arange(len(kappa))[:, None] - networks == np.arange(kappa.shape[1])
     return np.where(own, 0.0, kappa).sum(axis=1) / (~own).sum(axis=1)

@@ -1,25 +1,28 @@
-"""Intervals for measures over stimuli that share images.
+"""Confidence intervals for measures over stimuli that share images.
 
-A cue-conflict image is made of a shape image and a texture image, and each of these occurs in many stimuli: 160 and 48
-in the published 1280. Answers to stimuli that share one are alike, so 1280 of them tell less than 1280 independent ones
-would, and a bootstrap over stimuli gives intervals that are far too short. Here:
+A cue-conflict image is made of a shape image and a texture image, and each of these occurs in many stimuli: the
+published 1280 are made of 160 shape images and 48 texture images. Answers to stimuli that share an image are
+correlated, so 1280 of them carry less information than 1280 independent ones, and a bootstrap over stimuli gives
+intervals that are far too short. The intervals are therefore computed as follows:
 
-1. Shape images and texture images are drawn with replacement, independently; a stimulus counts as often as its shape
-   image was drawn times as often as its texture image was (the pigeonhole bootstrap: Owen, Annals of Applied Statistics
-   1, 2007; Owen & Eckles, AoAS 6, 2012).
-2. These draws count the variance that belongs to a stimulus alone three times, and no bootstrap of crossed groups is
-   exact (McCullagh, Bernoulli 6, 2000). So their spread is rescaled to the two-way cluster-robust variance V_shape +
+1. Shape images and texture images are drawn with replacement, independently. The weight of a stimulus is the number of
+   times that its shape image was drawn times that of its texture image (the pigeonhole bootstrap: Owen, Annals of
+   Applied Statistics 1, 2007; Owen & Eckles, AoAS 6, 2012).
+2. These draws count the variance of individual stimuli three times, and no bootstrap of crossed groups is exact
+   (McCullagh, Bernoulli 6, 2000). Their spread is therefore rescaled to the two-way cluster-robust variance V_shape +
    V_texture - V_stimulus (Cameron, Gelbach & Miller, Journal of Business & Economic Statistics 29, 2011), with the
-   factors G / (G - 1) and the quantile of Student's t that a small number of groups asks for. Shared images only add
-   variance: where the difference falls below V_stimulus, V_stimulus is taken.
-3. The interval is the percentiles of the rescaled draws, on the scale arcsin(sqrt(.)), so that it stays in [0, 1].
+   factors G / (G - 1) and the quantile of Student's t, to correct for a small number G of groups. Shared images can
+   only add variance: if the result is less than V_stimulus, V_stimulus is used.
+3. The interval consists of the percentiles of the rescaled draws, on the scale arcsin(sqrt(.)), so that it stays in
+   [0, 1].
 
-On simulated benchmarks with the published names and effects of both kinds of image, 94 to 97% of the intervals of all
-stimuli hold the truth (a bootstrap over stimuli: 47 to 85%), and 92 to 99% of those of a category, which has ten shape
-images only.
+On simulated benchmarks with the published names and effects of both kinds of image, 94 to 97% of the intervals over all
+stimuli cover the true value (with a bootstrap over stimuli: 47 to 85%), and 92 to 99% of those of a category, which has
+only ten shape images.
 
-Images with one cue (edges, silhouettes) share nothing: each is a group, and the same recipe is the plain bootstrap with
-Student's t. People are fixed: their intervals speak of other images, not of other persons.
+Images with one cue (edges, silhouettes) share nothing. Each is then a group of its own, and the method reduces to the
+plain bootstrap with Student's t. People are treated as fixed: the intervals generalise to other images, not to other
+persons.
 """
 
 import re
@@ -53,12 +56,12 @@ METHOD = (
 
 _TAIL = (1 - CONFIDENCE) / 2
 _TWO_CUES = re.compile(r"[a-z]+\d+-[a-z]+\d+")
-"""Shape image and texture image. A hyphen in any other name, such as that of a sketch, separates nothing."""
+"""Name of a shape image and a texture image. In any other name, such as that of a sketch, a hyphen has no meaning."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A fraction in [0, 1] and its 95% interval over stimuli; None where it is not defined (0/0)."""
+    """A fraction in [0, 1] and its 95% confidence interval over stimuli; None where it is not defined."""
 
     value: float | None
     low: float | None
@@ -70,7 +73,7 @@ class Estimate:
         return str(FRACTION.write(self.value, self.low, self.high))
 
     def as_dict(self, name: str) -> dict[str, Any]:
-        """`{name: value, name_interval: [low, high]}`; the interval is None where there is none."""
+        """Return `{name: value, name_interval: [low, high]}`; the interval is None if it is not defined."""
         interval = None if self.low is None else [self.low, self.high]
         return {name: self.value, f"{name}_interval": interval}
 
@@ -83,12 +86,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Resampling:
-    """The groups that stimuli fall in, and how often each stimulus is drawn.
+    """The groups of stimuli that share an image, and the bootstrap weights of the stimuli.
 
     Attributes:
-        groups: For each kind of image that stimuli share (shape; texture), the index of the one in each stimulus (N,).
-        weights: How often each stimulus is drawn: (resamples, N), whole numbers as floats, so that products of them go
-            through BLAS. Not to be written to.
+        groups: For each kind of shared image (shape; texture), the index of the image in each stimulus, (N,).
+        weights: How often each stimulus is drawn, (resamples, N): whole numbers as floats, so that products with them
+            use BLAS. Read-only.
     """
 
     groups: tuple[np.ndarray, ...]
@@ -96,9 +99,10 @@ class Resampling:
 
     @classmethod
     def of(cls, images: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0) -> "Resampling":
-        """For stimuli of these names (`cat7-elephant1.png`: shape image, texture image; any other: one image).
+        """Resample stimuli of the given names (`cat7-elephant1.png`: shape and texture image; any other: one image).
 
-        The draws depend on the names and the seed only, so every observer of the same stimuli meets the same draws.
+        The draws depend only on the names, their number and the seed, so they are the same for every observer of the
+        same stimuli.
         """
         return _resample(tuple(images), resamples, seed)
 
@@ -120,14 +124,16 @@ def _resample(images: tuple[str, ...], resamples: int, seed: int) -> Resampling:
 
 
 def estimate_ratios(tops: np.ndarray, bottoms: np.ndarray, resampling: Resampling) -> list[Estimate]:
-    """Ratios of sums over stimuli, each with its interval.
+    """Estimate ratios of sums over stimuli, each with its confidence interval.
 
     Args:
-        tops, bottoms: (N, M), 0 <= top <= bottom: M ratios; a stimulus with bottom 0 has no part in that ratio.
+        tops, bottoms: Numerators and denominators of M ratios, (N, M), with 0 <= top <= bottom. A stimulus whose bottom
+            is 0 does not contribute to that ratio.
         resampling: Resampling of the N stimuli.
-    Returns: M estimates. Without any denominator there is no value, and with a single group no interval; draws in which
-        the denominator is 0 are left out. Of 0 and 1, where all stimuli agree, it is Clopper and Pearson's interval for
-        as many trials as there are groups of the rarer kind: a bootstrap knows nothing of what was never seen.
+    Returns: M estimates. An estimate has no value if its denominator is 0, and no interval if there is a single group.
+        Draws in which the denominator is 0 are left out. For a ratio of 0 or 1, where all stimuli agree and the
+        bootstrap has no spread, the interval is that of Clopper and Pearson; the number of trials is then the number of
+        groups of the rarer kind.
     """
     drawn_tops, drawn_bottoms = resampling.weights @ tops, resampling.weights @ bottoms
     columns = zip(tops.T, bottoms.T, drawn_tops.T, drawn_bottoms.T, strict=True)
@@ -137,12 +143,12 @@ def estimate_ratios(tops: np.ndarray, bottoms: np.ndarray, resampling: Resamplin
 def estimate_difference(
     first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], resampling: Resampling
 ) -> tuple[float, float, float] | None:
-    """Difference of two ratios over the same stimuli and its paired interval, in [-1, 1].
+    """Estimate the difference of two ratios over the same stimuli and its paired interval, in [-1, 1].
 
     Args:
-        first, second: Top and bottom of each, (N,).
+        first, second: Numerator and denominator of each ratio, (N,).
         resampling: Resampling of the N stimuli.
-    Returns: Difference, low, high; None where it is not defined.
+    Returns: Difference, low, high; None if a ratio is not defined or there is a single group.
     """
     ratios, residuals, seen = [], [], np.zeros(len(first[0]), dtype=bool)
     drawn = np.zeros(len(resampling.weights))
@@ -165,13 +171,13 @@ def estimate_difference(
 
 
 def two_way_variance(residuals: np.ndarray, seen: np.ndarray, groups: Sequence[np.ndarray]) -> tuple[float, int]:
-    """Variance of a sum of residuals over stimuli that share images, and its degrees of freedom.
+    """Compute the variance of a sum of residuals over stimuli that share images, and its degrees of freedom.
 
     Args:
-        residuals: (N,), of mean 0.
-        seen: (N,), which stimuli have a part in it.
-        groups: As in `Resampling`; those of a single group are passed over.
-    Returns: Variance, and the smallest number of groups minus 1; 0 and 0 where no grouping is left.
+        residuals: (N,), with mean 0.
+        seen: (N,), which stimuli contribute to the sum.
+        groups: As in `Resampling`; a grouping with a single group is ignored.
+    Returns: The variance, and the smallest number of groups minus 1; 0 and 0 if no grouping is left.
     """
     sums, counts = [], []
     for index in groups:
@@ -185,11 +191,11 @@ def two_way_variance(residuals: np.ndarray, seen: np.ndarray, groups: Sequence[n
 
 
 def combine_variances(sums: Sequence[Any], counts: Sequence[int], single: Any) -> Any:
-    """The two-way variance from its parts, numbers or arrays of one shape.
+    """Combine the parts of the two-way variance, which are numbers or arrays of the same shape.
 
     Args:
         sums: For each kind of image, the sum over its groups of the squared sum of residuals in a group.
-        counts: How many groups there are of each kind, at least 2.
+        counts: Number of groups of each kind, at least 2.
         single: The sum of squared residuals.
     """
     parts = [value * count / (count - 1) for value, count in zip(sums, counts, strict=True)]
@@ -221,21 +227,21 @@ def _estimate_ratio(
 
 
 def _rescale(residuals: np.ndarray, seen: np.ndarray, resampling: Resampling) -> float | None:
-    """What the spread of the draws is multiplied by; None where a single group leaves nothing to draw from."""
+    """The factor by which the spread of the draws is multiplied; None if no kind of image has more than one group."""
     variance, freedom = two_way_variance(residuals, seen, resampling.groups)
     if freedom == 0:
         return None
     drawn = _drawn_variance(residuals, resampling.groups)
     if drawn == 0:
         return 0.0
-    from scipy import special  # takes a third of a second, which help and wrong arguments need not wait for
+    from scipy import special  # a slow import, deferred so that --help and errors in arguments are quick
 
     student = special.stdtrit(freedom, 1 - _TAIL) / normal_quantile(CONFIDENCE)
     return float(student * np.sqrt(variance / drawn))
 
 
 def _drawn_variance(residuals: np.ndarray, groups: Sequence[np.ndarray]) -> float:
-    """Variance of the sum of residuals (of mean 0) over the draws of `Resampling`, in closed form."""
+    """Variance of the sum of residuals (with mean 0) over the draws of `Resampling`, in closed form."""
     sums = [float((np.bincount(index, residuals) ** 2).sum()) for index in groups]
     if len(groups) == 1:
         return sums[0]

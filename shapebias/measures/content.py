@@ -1,7 +1,7 @@
-"""What the measures of an observer and the differences of two become in JSON, as types.
+"""Types of the measures of an observer, and of the differences between two observers, as they are written to JSON.
 
-`Annotated` adds the keywords of the JSON Schemas (`shapebias/results/*.schema.json`). Fractions are in [0, 1]; a number
-that is not defined is None, as is its interval.
+`Annotated` adds the keywords of the JSON Schemas (`shapebias/results/*.schema.json`). Fractions are in [0, 1]. A number
+that is not defined is None, and so is its interval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _Kappa = Annotated[float, Keywords(maximum=1)]
 
 
 class CategoryMeasures(TypedDict):
-    """Measures of the trials whose shape is of one category."""
+    """Measures of the trials with a shape of one category."""
 
     shape_bias: _Fraction
     shape_bias_interval: Interval
@@ -30,7 +30,7 @@ class CategoryMeasures(TypedDict):
 
 
 class ObserverMeasures(TypedDict):
-    """Every measure of an observer (`shapebias.Measurement`)."""
+    """All measures of an observer (`shapebias.Measurement`)."""
 
     name: str
     label: str
@@ -87,7 +87,7 @@ class ObserverMeasures(TypedDict):
 
 
 class ErrorConsistency(TypedDict):
-    """Agreement of every two observers in which images they get right; square tables in the order of `observers`."""
+    """Agreement of every pair of observers on which images they get right; square tables in order of `observers`."""
 
     observers: Sequence[str]
     kappa: Sequence[Sequence[_Kappa]]
@@ -97,7 +97,7 @@ class ErrorConsistency(TypedDict):
 
 
 class PairDifference(TypedDict):
-    """How two observers of the same stimuli differ in a measure (`shapebias.Difference`)."""
+    """Difference between two observers of the same stimuli in a measure (`shapebias.Difference`)."""
 
     measure: str
     first: str
@@ -110,7 +110,7 @@ class PairDifference(TypedDict):
 
 
 class PermutationTest(TypedDict):
-    """How the differences were tested."""
+    """Description of the test of the differences."""
 
     method: str
     permutations: Count

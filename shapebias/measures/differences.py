@@ -1,4 +1,4 @@
-"""Comparison of every pair of observers: difference, paired interval, p value corrected for all pairs."""
+"""Comparison of all pairs of observers: difference, paired interval, and p value corrected for all pairs."""
 
 import itertools
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class Difference:
-    """How two observers of the same stimuli differ in a measure.
+    """Difference between two observers of the same stimuli in a measure.
 
     Attributes:
         measure: One of `MEASURES`.
@@ -50,7 +50,7 @@ class Difference:
     p_holm: float
 
     def as_dict(self) -> PairDifference:
-        """Plain values for JSON and CSV."""
+        """Return plain values for JSON and CSV."""
         return cast(PairDifference, asdict(self))
 
 
@@ -61,15 +61,15 @@ def compare_pairs(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> list[Difference]:
-    """Differences of all pairs, measure by measure, in the order of the observers.
+    """Compare all pairs of observers, measure by measure, in the order of the observers.
 
-    An observer's answers to a stimulus count as their mean, so people pooled weigh no more than a network. A pair in
-    which a measure is not defined is left out.
+    An observer's answers to a stimulus are averaged, so pooled people weigh no more than a network. A pair is left out
+    if its difference in a measure is not defined.
 
     Args:
         observers: Observers of the same stimuli; people pooled into one.
         measures: Names of measures, from `shapebias.measures.shape_bias.RATIOS`.
-        permutations: Number of permutations of the test.
+        permutations: Number of permutations in the test.
         seed: Seed of the bootstrap and of the permutations.
     Raises: ValueError if two observers did not see the same stimuli.
     """
@@ -92,7 +92,7 @@ def compare_pairs(
 
 
 def describe_test() -> PermutationTest:
-    """The `test` block next to the differences in a result file."""
+    """Describe the test for the `test` block next to the differences in a result file."""
     return {
         "method": "paired permutation test, the answers to all stimuli of a texture image exchanged together (with one "
         "cue: to a stimulus), studentised by the two-way cluster-robust variance; two-sided",
@@ -103,7 +103,7 @@ def describe_test() -> PermutationTest:
 
 
 def _sides(table: pd.DataFrame, measure: str) -> tuple[np.ndarray, np.ndarray]:
-    """Numerator and denominator of a measure, a mean answer each image (N,)."""
+    """Numerator and denominator of a measure for each image, averaged over the answers to it (N,)."""
     answers = table["trials"].mean()
     top, bottom = (table[list(names)].sum(axis=1).to_numpy() / answers for names in RATIOS[measure])
     return top, bottom

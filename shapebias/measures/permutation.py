@@ -1,16 +1,16 @@
-"""Are two observers different? A paired permutation test that accounts for stimuli that share an image.
+"""Paired permutation test of the difference between two observers, which accounts for stimuli that share an image.
 
-If two observers answer alike, their answers to a stimulus can be exchanged. Answers to stimuli of one image are
-dependent, so they are exchanged together: all stimuli of a texture image at once (48 in the published benchmark; the
-kind of image of which there are fewest). That respects the texture images, and the statistic respects both kinds: the
-difference of two ratios over the square root of its two-way variance (`bootstrap.two_way_variance`), worked
-out again in every exchange. A test of a studentised statistic holds its level asymptotically even where two observers
-differ in other ways than in the measure, as people pooled and a network do (Janssen, Statistics & Probability Letters
-36, 1997; Chung & Romano, Annals of Statistics 41, 2013; for two-way groups and the wild bootstrap MacKinnon, Nielsen &
-Webb, JBES 39, 2021). On simulated benchmarks 4.3 to 5.3% of true null hypotheses are rejected at 5%; exchanges stimulus
-by stimulus reject up to 37%.
+If two observers do not differ, their answers to a stimulus can be exchanged. Answers to stimuli that share an image are
+dependent, so they are exchanged together: all stimuli of a texture image at once, since there are fewer texture images
+than shape images (48 in the published benchmark). This accounts for the texture images. The statistic accounts for both
+kinds: it is the difference of two ratios divided by the square root of its two-way variance
+(`bootstrap.two_way_variance`), recomputed in every exchange. A test of a studentised statistic keeps its level
+asymptotically even if two observers differ in other ways than in the measure, as pooled people and a network do
+(Janssen, Statistics & Probability Letters 36, 1997; Chung & Romano, Annals of Statistics 41, 2013; for two-way groups
+and the wild bootstrap MacKinnon, Nielsen & Webb, JBES 39, 2021). On simulated benchmarks, 4.3 to 5.3% of true null
+hypotheses are rejected at the level of 5%; exchanging the stimuli one by one would reject up to 37%.
 
-Many pairs are corrected together by Holm's method (Scandinavian Journal of Statistics 6, 1979).
+The p values of several pairs are corrected together by Holm's method (Scandinavian Journal of Statistics 6, 1979).
 """
 
 from collections.abc import Sequence
@@ -33,15 +33,16 @@ def permutation_test(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> float | None:
-    """Two-sided p value of the difference of two ratios over the same stimuli.
+    """Compute the two-sided p value of the difference of two ratios over the same stimuli.
 
     Args:
-        first, second: Top and bottom of each ratio, (N,), on the same scale (answers to a stimulus: their mean).
-        groups: For each kind of image that stimuli share, the index (from 0) of the one in each stimulus (N,).
-        permutations: Random exchanges; all of them are taken instead where there are not more.
+        first, second: Numerator and denominator of each ratio, (N,), on the same scale (the mean of the answers to a
+            stimulus).
+        groups: For each kind of shared image, the index (from 0) of the image in each stimulus, (N,).
+        permutations: Number of random exchanges. If there are no more possible ones than this, all of them are used.
         seed: Seed of the exchanges.
-    Returns: The fraction of exchanges with a statistic at least as extreme, what was observed counted among them; None
-        where a ratio is not defined, or there is a single group.
+    Returns: The fraction of exchanges with a statistic at least as extreme as the observed one, which is included; None
+        if a ratio is not defined, or there is a single group.
     """
     if first[1].sum() == 0 or second[1].sum() == 0:
         return None
@@ -56,7 +57,7 @@ def permutation_test(
 
 
 def correct_holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values: each at most the level where the family-wise error stays below it."""
+    """Adjust p values by Holm's method, which controls the family-wise error rate."""
     order = np.argsort(p_values, kind="stable")
     count = len(p_values)
     scaled = [min(1.0, p_values[index] * (count - rank)) for rank, index in enumerate(order)]
@@ -67,7 +68,7 @@ def correct_holm(p_values: Sequence[float]) -> list[float]:
 
 @lru_cache(maxsize=2)
 def _draw_signs(groups: int, permutations: int, seed: int) -> np.ndarray:
-    """Exchanges (P, groups): 1 leaves a group's answers as they were, -1 exchanges them. The first leaves all."""
+    """Draw exchanges (P, groups): 1 leaves a group's answers as they are, -1 exchanges them. The first row is all 1."""
     if 2**groups <= permutations:
         bits = np.arange(2**groups)[:, None] >> np.arange(groups)
         signs = 1.0 - 2.0 * (bits & 1)
@@ -85,19 +86,20 @@ def _studentise(
     unit: np.ndarray,
     groups: Sequence[np.ndarray],
 ) -> np.ndarray:
-    """Difference of the ratios over the root of its two-way variance, after each exchange (P,); 0 where both are 0.
+    """Difference of the ratios over the root of its two-way variance, after each exchange (P,); 0 if it is 0.
 
-    An exchange turns the sign of half the difference of the two observers' counts and leaves half their sum alone. So a
-    stimulus' residual is a sum of four terms, each a number of the exchange times one of the stimulus (times the sign
-    of its unit), and everything is reckoned from sums over units: no array of exchanges by stimuli is needed.
+    An exchange reverses the sign of half the difference of the two observers' counts and leaves half of their sum
+    unchanged. A stimulus' residual is therefore a sum of four terms. Each is a factor that depends on the exchange
+    times a feature of the stimulus (two of them also times the sign of its unit). Everything can be computed from sums
+    over units, without an array of exchanges by stimuli.
     """
-    # tops and bottoms: halved sums do not change in an exchange, halved differences turn their sign
+    # features of numerators and denominators: an exchange keeps half the sum and negates half the difference
     features = np.stack([(first[i] + second[i]) / 2 for i in (0, 1)] + [(first[i] - second[i]) / 2 for i in (0, 1)])
     turns = (False, False, True, True)
     units = int(unit.max()) + 1
 
     def total(values: np.ndarray, turning: bool, index: np.ndarray) -> np.ndarray:
-        """Sums of values over the groups of `index`, after each exchange: (P, groups), or (1, groups) if none turns."""
+        """Sum values over the groups of `index` after each exchange: (P, groups), or (1, groups) if not `turning`."""
         count = int(index.max()) + 1
         table = np.bincount(unit * count + index, values, minlength=units * count).reshape(units, count)
         return signs @ table if turning else table.sum(axis=0, keepdims=True)

@@ -1,9 +1,10 @@
-"""Ranks of the cues among all classes of a network (mostly 1000), not only among the 16 categories.
+"""Ranks of the cues among all classes of a network (usually 1000), not only among the 16 categories.
 
-Shape bias is a ratio, so a network that hardly sees either cue can have any value of it, and sixteen categories leave
-out what the network would rather have said. The rank of the best class of the shape's category, and of the texture's,
-among all 1000 says how strongly each cue is seen, apart from the other; the mean of 1 / rank (mean reciprocal rank, in
-(0, 1]) is the measure argued for in arXiv:2603.10834, here on the cue-conflict images.
+Shape bias is a ratio, so a network that is hardly sensitive to either cue can still have any value. Moreover, the 16
+categories ignore other classes that the network considers more likely. The rank of the best class of the shape's
+category among all 1000, and likewise of the texture's, shows how sensitive the network is to each cue separately. The
+mean of 1 / rank (mean reciprocal rank, in (0, 1]) is the measure proposed in arXiv:2603.10834, used here on the
+cue-conflict images.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ __all__ = ["rank_cues", "write_ranks"]
 
 
 def rank_cues(probabilities: np.ndarray, images: Sequence[str], *, classes: ClassMap = IMAGENET_1K) -> pd.DataFrame:
-    """Rank, among all classes, of the best class of each cue's category; 1 is the class named first.
+    """Rank the best class of each cue's category among all classes; rank 1 is the most probable class.
 
     Classes of equal probability share the best of their ranks.
 
@@ -29,9 +30,9 @@ def rank_cues(probabilities: np.ndarray, images: Sequence[str], *, classes: Clas
         probabilities: (N, C), in the order of `classes`.
         images: N names of an experiment's images, of categories that the head can answer.
         classes: Which of the C outputs belong to which category; the 1000 classes of ImageNet-1k by default. Ranks
-            among another number of classes do not compare with these.
-    Returns: A row a stimulus: `image`, `shape`, `texture` (categories), `shape_rank`, `texture_rank` (1 to C). Where
-        an image has no texture of its own, `texture` is "", and `texture_rank` is missing from all.
+            among different numbers of classes are not comparable.
+    Returns: One row per stimulus: `image`, `shape`, `texture` (categories), `shape_rank`, `texture_rank` (1 to C). If
+        an image has no texture of its own, its `texture` is "", and the column `texture_rank` is missing.
     """
     known = classes.categories
     best = np.stack([probabilities[:, list(classes.indices[name])].max(axis=1) for name in known], axis=1)
@@ -47,6 +48,6 @@ def rank_cues(probabilities: np.ndarray, images: Sequence[str], *, classes: Clas
 
 
 def write_ranks(path: Path, ranks: pd.DataFrame) -> None:
-    """Write the ranks as CSV, one row per stimulus; the file is whole or absent."""
+    """Write the ranks atomically as CSV, one row per stimulus."""
     with atomic_write(path) as temporary:
         ranks.to_csv(temporary, index=False, lineterminator="\n")

@@ -1,19 +1,20 @@
 """Reliance on shape, texture and colour: the accuracy that a network loses when one cue is suppressed.
 
-For every suppression and strength: accuracy, and relative accuracy, the share of accuracy above chance that is left:
+The measures for every suppression and strength are accuracy and relative accuracy, the share of accuracy above chance
+that is left:
 
     relative accuracy = (accuracy - chance) / (accuracy without suppression - chance)
 
-1 means that nothing was lost, 0 that the network answers as well as chance. A suppression is summed up by the area
-under its curve of relative accuracy (trapezoids over its strengths, evenly spaced, beginning with the images as they
-are), and a cue by its reliance: 1 minus the mean area under the curves of the suppressions that remove this cue alone.
-Without labels the share of unchanged first answers takes the place of relative accuracy.
+A value of 1 means that no accuracy was lost, and 0 that the network is at chance. A suppression is summarised by the
+area under its curve of relative accuracy (trapezoidal rule, strengths evenly spaced, starting with the original
+images). A cue is summarised by its reliance: 1 minus the mean area under the curves of the suppressions that remove
+only this cue. Without labels, the share of unchanged first answers replaces relative accuracy.
 
 Intervals are percentiles of a bootstrap over images. All variants of an image, and all networks, share the draws, so
 differences between networks and between cues are paired. Their p values come from the same draws, and are corrected by
 Holm's method over all comparisons of a kind.
 
-Source of the protocol: Burgert et al. (NeurIPS 2025, arXiv:2509.20234); the intervals and tests are ours.
+The protocol is that of Burgert et al. (NeurIPS 2025, arXiv:2509.20234); the intervals and tests are ours.
 """
 
 import itertools
@@ -39,7 +40,7 @@ class Draws:
     """Bootstrap draws over images, the same for every network.
 
     Attributes:
-        weights: float64 (R, N): how often each image was drawn; the first row is all ones, the images themselves.
+        weights: float64 (R, N): how often each image was drawn. The first row is all ones, the original sample.
     """
 
     weights: np.ndarray
@@ -52,28 +53,29 @@ class Draws:
         return cls(np.concatenate([np.ones((1, images)), drawn]).astype(np.float64))
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """Mean over images of `values` (..., N) in every draw: (R, ...)."""
+        """Average `values` (..., N) over images in every draw: (R, ...)."""
         return np.moveaxis(values.astype(np.float64) @ self.weights.T, -1, 0) / self.weights.shape[1]
 
 
 def estimate(drawn: np.ndarray) -> Estimate:
-    """Value and percentile interval of a measure (R,) whose first entry is the images themselves."""
+    """Estimate a measure from its values in all draws (R,): the first is the value, the others give the interval."""
     low, high = np.percentile(drawn[1:], _LEVEL)
     return Estimate(float(drawn[0]), float(low), float(high))
 
 
 @dataclass(frozen=True)
 class ReliancePoint:
-    """One network's answers to one variant.
+    """Measures of one network's answers to one variant.
 
     Attributes:
-        variant: Label of the variant, "none" for the images as they are.
+        variant: Label of the variant, "none" for the original images.
         suppression: Name of the suppression, "" for none.
-        cues: What it removes, joined by "+".
-        strength: The value on the suppression's axis; None for the images as they are.
-        accuracy: Share of images whose class comes first; None without labels.
-        relative_accuracy: Share of the accuracy above chance that is left; None without labels, or if there is none.
-        changed: Share of images whose first answer differs from the one to the image as it is.
+        cues: The cues that it removes, joined by "+".
+        strength: The value on the suppression's axis; None for the original images.
+        accuracy: Share of images whose class is the first answer; None without labels.
+        relative_accuracy: Share of the accuracy above chance that is left; None without labels, or if the network is
+            not better than chance on the original images, in any draw.
+        changed: Share of images whose first answer differs from the one to the original image.
     """
 
     variant: str
@@ -86,14 +88,14 @@ class ReliancePoint:
 
     @property
     def left(self) -> Estimate | None:
-        """Relative accuracy; without labels the share of unchanged answers."""
+        """Relative accuracy or, without labels, the share of unchanged answers."""
         if self.accuracy is not None:
             return self.relative_accuracy
         value, low, high = ((None if end is None else 1 - end) for end in astuple(self.changed))
         return Estimate(value, high, low)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON and tables: an interval next to each value."""
+        """Return plain values for JSON and tables, with an interval next to each value."""
         row: dict[str, Any] = {key: getattr(self, key) for key in ("variant", "suppression", "cues", "strength")}
         for key in ("accuracy", "relative_accuracy", "changed"):
             value: Estimate | None = getattr(self, key)
@@ -117,15 +119,15 @@ class ReliancePoint:
 
 @dataclass(frozen=True)
 class Reliance:
-    """What a network relies on.
+    """A network's reliance on the cues.
 
     Attributes:
-        name, label: Name of the network, in files and in pictures.
+        name, label: Name of the network, in files and in figures.
         chance: Accuracy of a uniform guess over the network's outputs; None without labels.
         images: Number of images.
         points: The measures of every variant.
         areas: Suppression -> area under its curve of relative accuracy (without labels: of unchanged answers).
-        reliance: Cue -> reliance, for the cues of which a suppression was measured.
+        reliance: Cue -> reliance, for the cues with a suppression that removes only this cue.
     """
 
     name: str
@@ -147,7 +149,7 @@ class Reliance:
         return list(dict.fromkeys(point.suppression for point in self.points if point.suppression))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values for JSON."""
 
         def spell(estimates: Mapping[str, Estimate], key: str) -> dict[str, Any]:
             return {name: one.as_dict(key) for name, one in estimates.items()}
@@ -175,10 +177,10 @@ class Reliance:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Measures of one network in every draw, which paired differences are made of."""
+    """Measures of one network in every draw, from which paired differences are computed."""
 
     accuracy: np.ndarray | None  # (R, V)
-    left: np.ndarray  # (R, V): relative accuracy, without labels the share of unchanged answers
+    left: np.ndarray  # (R, V): relative accuracy or, without labels, the share of unchanged answers
     changed: np.ndarray  # (R, V)
     areas: dict[str, np.ndarray]  # (R,)
     reliance: dict[str, np.ndarray]  # (R,)
@@ -191,7 +193,7 @@ def measure_reliance(answers: SuppressedAnswers, variants: Sequence[Variant], *,
         answers: Answers to V variants of N images; the first variant is the original images.
         variants: The V variants, in the order of the answers.
         draws: Bootstrap draws of the N images.
-    Raises: ValueError if answers, variants and draws do not belong together.
+    Raises: ValueError if answers, variants and draws do not match.
     """
     drawn = _draw(answers, variants, draws)
     points = []
@@ -222,15 +224,16 @@ def measure_reliance(answers: SuppressedAnswers, variants: Sequence[Variant], *,
 
 @dataclass(frozen=True)
 class RelianceDifference:
-    """A paired difference.
+    """A paired difference in reliance.
 
     Attributes:
         kind: "networks" for one cue of two networks, "cues" for two cues of one network.
-        first, second: What is compared.
+        first, second: Names of the two networks or cues.
         of: The cue, or the network, that both have in common.
         difference: Reliance of the first minus that of the second.
         low, high: Its 95% interval.
-        p: Two-sided p value by the bootstrap; p_holm: corrected over all comparisons of this kind.
+        p: Two-sided p value by the bootstrap.
+        p_holm: The p value, corrected over all comparisons of this kind.
     """
 
     kind: str
@@ -244,16 +247,16 @@ class RelianceDifference:
     p_holm: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and CSV."""
+        """Return plain values for JSON and CSV."""
         return asdict(self)
 
 
 def compare_reliance(
     networks: Sequence[SuppressedAnswers], variants: Sequence[Variant], *, draws: Draws
 ) -> list[RelianceDifference]:
-    """Differences between all pairs of networks cue by cue, and between all pairs of cues network by network.
+    """Compare all pairs of networks, cue by cue, and all pairs of cues, network by network.
 
-    A comparison is left out if a network is no better than chance on the original images.
+    A comparison is left out if a network is not better than chance on the original images, in any draw.
 
     Args:
         networks: Answers to the same variants of the same images.
@@ -312,17 +315,17 @@ def _suppressions(variants: Sequence[Variant]) -> list[Suppression]:
 
 
 def _area(left: np.ndarray, variants: Sequence[Variant], suppression: Suppression) -> np.ndarray:
-    """Area under a suppression's curve (R,); its strengths are evenly spaced on [0, 1], 0 is no suppression."""
+    """Area under a suppression's curve (R,), with strengths evenly spaced on [0, 1], where 0 is no suppression."""
     curve = left[:, [i for i, v in enumerate(variants) if v.suppression in (None, suppression)]]
     return ((curve[:, 1:] + curve[:, :-1]) / 2).mean(axis=1)
 
 
 def _finite(drawn: np.ndarray) -> Estimate | None:
-    """None where the network is no better than chance without suppression, in the images or in a draw of them."""
+    """Estimate a measure, or None if the network is not better than chance without suppression, in any draw."""
     return estimate(drawn) if np.isfinite(drawn).all() else None
 
 
 def _p_value(drawn: np.ndarray) -> float:
-    """Twice the share of draws on the other side of zero, with the images themselves counted as a draw on either."""
+    """Twice the share of draws on the rarer side of zero, where the original sample counts as a draw on either side."""
     below, above = (drawn[1:] <= 0).sum() + 1, (drawn[1:] >= 0).sum() + 1
     return float(min(1.0, 2 * min(below, above) / len(drawn)))

@@ -1,16 +1,16 @@
-"""Bootstrap of the benchmark's numbers over images and over persons, with joint draws of all numbers.
+"""Bootstrap of the benchmark's measures over images and over persons, with joint draws of all measures.
 
-Of the first kind, persons are fixed and images are drawn with replacement within dataset and condition. All networks
-and persons meet the same draws, so that differences between networks are paired, and datasets are drawn independently
-of each other. Cue-conflict images need more: 1280 of them are made of 160 shape images and 48 texture images, and
-answers to images that share one are alike. What that adds to the covariance of all numbers (the two-way cluster-robust
-covariance of Cameron, Gelbach & Miller, Journal of Business & Economic Statistics 29, 2011, minus that of independent
-images) is added to the draws as a Gaussian.
+In the first kind of draws, persons are fixed, and images are drawn with replacement within dataset and condition. The
+draws are the same for all networks and persons, so differences between networks are paired. Datasets are drawn
+independently of each other. Cue-conflict images need a correction: 1280 of them are made of 160 shape images and 48
+texture images, and answers to images that share one of these are correlated. The resulting additional covariance of all
+measures (the two-way cluster-robust covariance of Cameron, Gelbach & Miller, Journal of Business & Economic Statistics
+29, 2011, minus that of independent images) is added to the draws as Gaussian noise.
 
-Of the second kind, persons are drawn, too: within a dataset, each dataset on its own, since nobody knows whether
-`subject-01` of two datasets is one person. With four to ten persons a bootstrap is too narrow by the factor
-sqrt((P - 1) / P), which is made good. The deviations of both kinds are added, so that the part of the variance that
-belongs to an image and a person together counts twice: intervals are rather too wide than too narrow.
+In the second kind, persons are drawn as well. Each dataset is drawn independently, since it is unknown whether
+`subject-01` of two datasets is the same person. With only four to ten persons P, a bootstrap is too narrow by the
+factor sqrt((P - 1) / P), which is corrected. The deviations of both kinds are added. The variance of the interaction
+between images and persons is then counted twice, so intervals are too wide rather than too narrow.
 """
 
 import zlib
@@ -31,18 +31,19 @@ from shapebias.measures.benchmark import (
 
 __all__ = ["Draws", "draw_dataset"]
 
-_CHUNK = 250  # draws at a time: the memory they take stays small
-_SHARES = 1e-12  # eigenvalues below this share of the largest are rounding
+_CHUNK = 250  # number of draws at a time, to limit memory
+_SHARES = 1e-12  # eigenvalues below this share of the largest are rounding errors
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Draws of the benchmark's numbers, minus what was measured.
+    """Bootstrap draws of the benchmark's measures, as deviations from the measured values.
 
     Attributes:
-        images: (4, draws, networks + 1): the `MEASURES` of each network and of people, with other images.
-        persons: The same with other persons alone; zero where a number does not depend on persons, NaN where there is a
-            single person.
+        images: (4, draws, networks + 1): deviations of the `MEASURES` of each network, then of people, for resampled
+            images.
+        persons: The same for resampled persons. Zero where a measure does not depend on persons; otherwise NaN if there
+            is a single person.
         freedom: Degrees of freedom of the variance in `persons`: persons minus 1.
     """
 
@@ -51,19 +52,20 @@ class Draws:
     freedom: int
 
     def choose(self, columns: Sequence[int]) -> "Draws":
-        """Those of some columns."""
+        """Return the draws of the given columns."""
         return Draws(self.images[:, :, columns], self.persons[:, :, columns], self.freedom)
 
 
 def draw_dataset(answers: Answers, measured: DatasetMeasures, *, resamples: int, seed: int = 0) -> Draws:
-    """Draws of one dataset's numbers.
+    """Draw the measures of one dataset.
 
-    The draws depend on the dataset's name, the number of its images and persons, and the seed: not on the networks.
+    The resampled images and persons depend on the dataset's name, the numbers of its images and persons, and the seed,
+    but not on the networks.
 
     Args:
-        answers: Answers of the dataset.
-        measured: `measure_answers` of them.
-        resamples: How many draws.
+        answers: Answers to the dataset.
+        measured: Result of `measure_answers` for them.
+        resamples: Number of draws.
         seed: Seed of the draws.
     """
     value = np.concatenate([measured.networks, measured.people[:, None]], axis=1)[:, None]
@@ -79,7 +81,7 @@ def _generator(answers: Answers, seed: int, kind: str) -> np.random.Generator:
 
 
 def _draw_images(answers: Answers, rng: np.random.Generator, resamples: int) -> np.ndarray:
-    """The numbers of resampled images, (4, draws, networks + 1)."""
+    """Compute the measures for resampled images, (4, draws, networks + 1)."""
     count, kept = len(answers.networks), answers.experiment.kept
     drawn = np.empty((len(MEASURES), resamples, count + 1))
     for start in range(0, resamples, _CHUNK):
@@ -108,7 +110,7 @@ def _draw_images(answers: Answers, rng: np.random.Generator, resamples: int) -> 
 
 
 def _draw_persons(answers: Answers, measured: DatasetMeasures, rng: np.random.Generator, resamples: int) -> np.ndarray:
-    """Deviations of the numbers of resampled persons from those of all, (4, draws, networks + 1)."""
+    """Compute the deviations of the measures for resampled persons, (4, draws, networks + 1)."""
     count, persons = len(answers.networks), len(answers.persons)
     drawn = np.zeros((len(MEASURES), resamples, count + 1))
     if persons < 2:
@@ -116,7 +118,7 @@ def _draw_persons(answers: Answers, measured: DatasetMeasures, rng: np.random.Ge
         drawn[0, :, count] = np.nan
         return drawn
     weights = rng.multinomial(persons, np.full(persons, 1 / persons), size=resamples)
-    while (lonely := (weights == persons).any(axis=1)).any():  # one person has no pair
+    while (lonely := (weights == persons).any(axis=1)).any():  # a single person forms no pair
         weights[lonely] = rng.multinomial(persons, np.full(persons, 1 / persons), size=int(lonely.sum()))
     drawn[1:, :, :count] = np.einsum("bp,kmp->kbm", weights / persons, measured.pairs)
     rows, columns = np.triu_indices(persons, 1)
@@ -130,11 +132,11 @@ def _draw_persons(answers: Answers, measured: DatasetMeasures, rng: np.random.Ge
 
 
 def _draw_shared(answers: Answers, rng: np.random.Generator, resamples: int) -> np.ndarray:
-    """What shared shape and texture images add to the deviations of all numbers, (4, draws, networks + 1).
+    """Draw the noise that shared shape and texture images add to the deviations, (4, draws, networks + 1).
 
-    What is added to the covariance is the two-way one minus twice that of independent images, so that the numbers'
-    whole covariance is V_shape + V_texture - V_image; where that difference is negative (shared images only add
-    variance) it is left out.
+    Its covariance is V_shape + V_texture - 2 V_image, so that together with the draws over images (V_image), the total
+    covariance is V_shape + V_texture - V_image. Directions in which it is negative are left out, since shared images
+    can only add variance.
     """
     influence = _influence(answers)  # (4, networks + 1, N)
     flat = influence.reshape(-1, influence.shape[-1])
@@ -155,10 +157,10 @@ def _draw_shared(answers: Answers, rng: np.random.Generator, resamples: int) -> 
 
 
 def _influence(answers: Answers) -> np.ndarray:
-    """How much each image weighs in each number of a dataset without conditions, (4, networks + 1, N), of mean 0.
+    """Influence of each image on each measure of a dataset without conditions, (4, networks + 1, N), with mean 0.
 
-    The numbers' derivatives by the images' weights: kappa is 1 - (1 - observed) / (1 - expected), and what is expected
-    changes with both accuracies.
+    It is the derivative of the measure with respect to the image's weight. Kappa is 1 - (1 - observed) / (1 -
+    expected), where the expected consistency depends on both accuracies.
     """
     count = len(answers.networks)
     correct, answered = answers.correct.astype(float), answers.answered.astype(float)
@@ -185,7 +187,7 @@ def _share(correct: np.ndarray, answered: np.ndarray, row: int) -> float:
 
 
 def _pair_influence(correct: np.ndarray, answered: np.ndarray, row: int, other: int) -> np.ndarray:
-    """The same of one pair's `PAIRED_MEASURES`, (3, N)."""
+    """Influence of each image on the `PAIRED_MEASURES` of one pair of observers, (3, N)."""
     there = answered[row] * answered[other]
     trials = there.sum()
     p, q = correct[row] @ there / trials, correct[other] @ there / trials

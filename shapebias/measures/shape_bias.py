@@ -1,15 +1,15 @@
-"""Shape bias and its companions, from an observer's trials alone.
+"""Shape bias and related measures of an observer's trials.
 
-Definitions of Geirhos et al. (ICLR 2019, arXiv:1811.12231) as the model-vs-human toolbox computes them
+The definitions are those of Geirhos et al. (ICLR 2019, arXiv:1811.12231), as the model-vs-human toolbox computes them
 (`modelvshuman/plotting/analyses.py`; `plot_shape_bias_matrixplot` in `modelvshuman/plotting/plot.py`):
 
-- a trial is a shape decision if the answer is the category of the shape, a texture decision if it is that of the
-  texture; where shape and texture are the same category it is neither, yet it counts in the denominator of the
-  fractions (1280, not 1200);
-- shape bias = shape decisions / (shape + texture decisions);
-- a category's point takes the trials whose *shape* is of that category, whatever the texture;
-- the average line takes all trials at once: it is not the mean of the category points;
-- people are pooled: all their trials are taken together.
+- A trial is a shape decision if the answer is the category of the shape, and a texture decision if it is that of the
+  texture. If both are the same category, it is neither, but it counts in the denominator of the fractions (1280, not
+  1200).
+- Shape bias = shape decisions / (shape + texture decisions).
+- The point of a category is computed from the trials whose *shape* is of that category, whatever the texture.
+- The average line is computed from all trials together; it is not the mean of the category points.
+- People are pooled: all their trials are evaluated together.
 
 Error consistency: Geirhos, Meding & Wichmann (NeurIPS 2020, arXiv:2006.16736). Intervals: `bootstrap`. Cue
 sensitivity (mean reciprocal rank among 1000 classes): `shapebias.measures.ranks`.
@@ -44,26 +44,28 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Measurement:
-    """Measures of an observer's trials: fractions in [0, 1]. Measures of two cues have no value for images with one.
+    """Measures of an observer's trials: fractions in [0, 1]. Measures of two cues are undefined for images with one.
 
     Attributes:
         name, label, kind, random: As in `Observer`.
-        trials: Number of trials, all persons together.
-        conflict_trials: Those in which shape and texture are of different categories.
+        trials: Number of trials, of all persons together.
+        conflict_trials: Number of trials in which shape and texture are of different categories.
         shape_bias: Shape decisions / (shape + texture decisions).
         fraction_correct_shape: Shape decisions / trials.
         fraction_correct_texture: Texture decisions / trials.
         coverage: (Shape + texture decisions) / conflict trials: how often either cue was named.
         neither: 1 - coverage.
-        accuracy: Answer = category of the shape, over all trials, also those without conflict (16-class accuracy).
-        shape_reciprocal_rank: Mean over conflict trials (with one cue: over all) of 1 / rank, among all 1000 classes,
-            of the best class of the shape's category; without a value where no probabilities are known (people,
-            recorded answers).
+        accuracy: Share of all trials, with or without conflict, whose answer is the category of the shape (16-class
+            accuracy).
+        shape_reciprocal_rank: Mean of 1 / rank over conflict trials (with one cue, over all trials), for the rank among
+            all 1000 classes of the best class of the shape's category. It has no value if the probabilities are not
+            known (people, recorded answers).
         texture_reciprocal_rank: The same for the texture's category.
         no_answer: Share of all trials with the answer "na".
-        shape_bias_category_mean: Mean of the shape bias of all categories that have one; *not* the overall shape bias.
-        categories: Name -> `shape_bias`, `fraction_correct_shape`, `fraction_correct_texture`, `accuracy` of the trials
-            with that shape; fractions over the trials of that category.
+        shape_bias_category_mean: Mean of the shape bias over the categories that have one; *not* the overall shape
+            bias.
+        categories: Name -> `shape_bias`, `fraction_correct_shape`, `fraction_correct_texture` and `accuracy` of the
+            trials with a shape of that category.
         confusion: (17, 16) counts: answers ("na", then categories) by category of the shape.
     """
 
@@ -87,7 +89,7 @@ class Measurement:
     confusion: Sequence[Sequence[int]]
 
     def as_dict(self) -> ObserverMeasures:
-        """Plain numbers for JSON: an `Estimate` becomes `<name>` and `<name>_interval` = [low, high] or None."""
+        """Return plain values for JSON: an `Estimate` becomes `<name>` and `<name>_interval` = [low, high] or None."""
         content: dict[str, Any] = {}
         for key, value in vars(self).items():
             if isinstance(value, Estimate):
@@ -99,14 +101,14 @@ class Measurement:
                 }
             else:
                 content[key] = value
-        return cast(ObserverMeasures, content)  # keys are put together; tests compare with the JSON Schema of the type
+        return cast(ObserverMeasures, content)  # keys are computed; tests check them against the JSON Schema
 
     def __repr__(self) -> str:
         key = "shape_bias" if self.conflict_trials else "accuracy"
         return f"Measurement({self.label}, {self.trials} trials, {key.replace('_', ' ')} {getattr(self, key)})"
 
     def _repr_html_(self) -> str:
-        """For notebooks: every measure that has a value, with its interval."""
+        """Show every measure that has a value, with its interval, in notebooks."""
         estimates = {key: getattr(self, key) for key in RATIOS}
         rows = [
             [key.replace("_", " "), str(estimate)] for key, estimate in estimates.items() if estimate.value is not None
@@ -137,19 +139,19 @@ RATIOS = {
     "shape_reciprocal_rank": (("shape_reciprocal_rank",), ("shape_ranked",)),
     "texture_reciprocal_rank": (("texture_reciprocal_rank",), ("texture_ranked",)),
 }
-"""Measure -> the columns of `count_by_image` that its numerator and its denominator add up."""
+"""Measure -> the columns of `count_by_image` whose sums are its numerator and its denominator."""
 
 _PER_CATEGORY = ("shape_bias", "fraction_correct_shape", "fraction_correct_texture", "accuracy")
 
 
 def measure(observer: Observer | Mapping[str, str], *, resamples: int = RESAMPLES, seed: int = 0) -> Measurement:
-    """All measures of one observer, each with a 95% interval.
+    """Compute all measures of one observer, each with a 95% interval.
 
-    The bootstrap draws images with all answers to them, so that answers of pooled people to one image stay together.
+    The bootstrap draws images with all answers to them, so that the answers of pooled people to an image stay together.
 
     Args:
-        observer: An observer with at least one trial; or decisions, as image name (such as cat7-elephant1.png) ->
-            category.
+        observer: An observer with at least one trial; or decisions, as a mapping of image names (such as
+            cat7-elephant1.png) to categories.
         resamples: Number of bootstrap draws.
         seed: Seed of the draws.
     Raises: ValueError without trials, or for an invalid image name or an unknown category.
@@ -193,19 +195,19 @@ def measure(observer: Observer | Mapping[str, str], *, resamples: int = RESAMPLE
 
 
 def confusion_matrix(trials: pd.DataFrame) -> pd.DataFrame:
-    """Counts (17, 16): one row per answer ("na", then the categories), one column per category of the shape."""
+    """Count answers, (17, 16): one row per answer ("na", then the categories), one column per category of the shape."""
     table = pd.crosstab(trials["response"], trials["shape"])
     return table.reindex(index=[NO_ANSWER, *CATEGORIES], columns=list(CATEGORIES), fill_value=0)
 
 
 @dataclass(frozen=True)
 class Consistency:
-    """Agreement of two observers in which images they get right.
+    """Agreement of two observers on which images they get right.
 
     Attributes:
         observed: Fraction of images that both got right or both got wrong.
-        expected: The same for two independent observers of the same accuracies.
-        kappa: (observed - expected) / (1 - expected): Cohen's kappa; 1 if they never differ.
+        expected: The fraction expected for two independent observers of the same accuracies.
+        kappa: Cohen's kappa, (observed - expected) / (1 - expected); 1 if they never differ.
     """
 
     observed: float
@@ -214,9 +216,9 @@ class Consistency:
 
 
 def error_consistency(first: Observer, second: Observer) -> Consistency:
-    """Error consistency of two observers (networks or single persons), over all their images.
+    """Compute the error consistency of two observers (networks or single persons) over all their images.
 
-    Raises: ValueError if they did not see the same images once each.
+    Raises: ValueError if they did not see the same images, once each.
     """
     one, other = (
         observer.trials.assign(correct=observer.trials["response"] == observer.trials["shape"])
@@ -230,13 +232,13 @@ def error_consistency(first: Observer, second: Observer) -> Consistency:
 
 
 def consistency_table(observers: Sequence[Observer]) -> ErrorConsistency:
-    """Error consistency of every pair, and of each observer with people.
+    """Compute the error consistency of every pair of observers, and of each observer with people.
 
     Args:
         observers: Networks and single persons, all of the same images.
     Returns: `observers` (names), `kappa`, `observed` and `expected` (square lists, in that order of names), and
-        `with_people`: name -> mean kappa with every (other) person, as the toolbox averages; empty without persons.
-    Raises: ValueError if two did not see the same images once each.
+        `with_people`: name -> mean kappa with every (other) person, as in the toolbox; empty without persons.
+    Raises: ValueError if two observers did not see the same images, once each.
     """
     pairs = [[error_consistency(row, column) for column in observers] for row in observers]
     persons = [index for index, observer in enumerate(observers) if observer.kind == "person"]
@@ -255,7 +257,7 @@ def consistency_table(observers: Sequence[Observer]) -> ErrorConsistency:
 
 
 def _consistency(one: np.ndarray, other: np.ndarray) -> Consistency:
-    """Error consistency of two observers, whose arrays (images,) say which answers are right."""
+    """Compute the error consistency from two boolean arrays (images,) that say which answers are right."""
     p1, p2 = one.mean(), other.mean()
     expected = p1 * p2 + (1 - p1) * (1 - p2)
     observed = (one == other).mean()
@@ -264,11 +266,12 @@ def _consistency(one: np.ndarray, other: np.ndarray) -> Consistency:
 
 
 def count_by_image(observer: Observer) -> pd.DataFrame:
-    """One row per image, sorted by name: the answers of all observers to it.
+    """Count an observer's answers by image: one row per image, sorted by name.
 
     Returns: Columns `image`, `category` (of the shape), and counts of trials: `trials`, `two_cue_trials` (0 for an
-        image with one cue), `conflict`, `shape_hit`, `texture_hit`, `neither`, `correct`; for each cue `<cue>_ranked`,
-        1 where its rank is known and counts (conflict images; all with one cue), else 0, and `<cue>_reciprocal_rank`.
+        image with one cue), `conflict`, `shape_hit`, `texture_hit`, `neither`, `correct`. For each cue, `<cue>_ranked`
+        is 1 if its rank is known and counts (conflict images and images with one cue), else 0; `<cue>_reciprocal_rank`
+        is 1 / rank for these images, else 0.
     """
     trials = observer.trials
     two_cues = trials["texture"] != ""

@@ -1,8 +1,8 @@
-"""What a suppression does to the images themselves, independently of any network.
+"""Measure what a suppression does to the images themselves, independently of any network.
 
 "Texture" is not just "detail": a filter that is meant to remove texture also removes fine edges, and one that moves
-patches adds new ones. These measures say how much. Each is a share that is left of the images as they are, so 1 means
-that a suppression leaves that part alone.
+patches adds new edges. These measures say by how much. Each is relative to the original images, so 1 means that the
+suppression does not change this property.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,25 +31,25 @@ CONTROLS = {
     "colours": "share of pixels that two histograms of colour have in common, wherever the pixels are (red - green by "
     "blue - yellow, in bins of 16)",
 }
-"""Measure -> its definition. All but the correlation are at least 0; the last two are at most 1."""
+"""Measure -> its definition. All but the correlation (in [-1, 1]) are at least 0; `colours` is at most 1."""
 
 _HIGH = 1 / 8  # cycles per pixel
 _BIN = 16
-_LUMINANCE = np.array([0.299, 0.587, 0.114])  # Rec. 601, as OpenCV's grey
+_LUMINANCE = np.array([0.299, 0.587, 0.114])  # Rec. 601, as in OpenCV's greyscale
 _Ratio = tuple[float, float]
 """Numerator and denominator."""
 
 
 @dataclass(frozen=True)
 class ControlPoint:
-    """What one variant leaves of the images.
+    """Properties of the images that are left under one variant.
 
     Attributes:
         variant: Label of the variant.
         suppression: Name of the suppression, "" for none.
-        cues: What it is meant to remove, joined by "+".
-        strength: The value on the suppression's axis; None for the images as they are.
-        left: Measure of `CONTROLS` -> share that is left; None where the images have nothing of it.
+        cues: The cues that it is meant to remove, joined by "+".
+        strength: The value on the suppression's axis; None for the original images.
+        left: Measure of `CONTROLS` -> share that is left; None if the property is absent from the original images.
     """
 
     variant: str
@@ -59,7 +59,7 @@ class ControlPoint:
     left: Mapping[str, Estimate | None]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON and tables: an interval next to each value."""
+        """Return plain values for JSON and tables, with an interval next to each value."""
         row: dict[str, Any] = {key: getattr(self, key) for key in ("variant", "suppression", "cues", "strength")}
         for key, value in self.left.items():
             row.update(value.as_dict(key) if value else {key: None, f"{key}_interval": None})
@@ -73,12 +73,13 @@ class ControlPoint:
 
 
 def compare_images(before: np.ndarray, after: np.ndarray) -> dict[str, _Ratio]:
-    """Each measure of one image as a numerator and a denominator, so that images can be summed before dividing.
+    """Compute each measure of one image as numerator and denominator, so that images can be summed before dividing.
 
     Args:
-        before: The image as it is, uint8 (H, W, 3).
+        before: The original image, uint8 (H, W, 3).
         after: The same image under a variant.
-    Returns: Measure of `CONTROLS` -> numerator and denominator; both are 0 if the image has nothing of this property.
+    Returns: Measure of `CONTROLS` -> numerator and denominator. The denominator is 0 if the property is absent from the
+        original image.
     """
     grey = [image @ _LUMINANCE for image in (before, after)]
     lengths = [_gradient(one) for one in grey]
@@ -99,10 +100,10 @@ def compare_images(before: np.ndarray, after: np.ndarray) -> dict[str, _Ratio]:
 def measure_control(
     compared: Sequence[Sequence[Mapping[str, _Ratio]]], variants: Sequence[Variant], *, draws: Draws
 ) -> list[ControlPoint]:
-    """Sum up what variants leave of several images, with 95% bootstrap intervals over images.
+    """Summarise what variants leave of several images, with 95% bootstrap intervals over images.
 
     Args:
-        compared: For each of N images and each of V variants what `compare_images` gave.
+        compared: For each of N images and each of V variants, the result of `compare_images`.
         variants: The V variants.
         draws: Bootstrap draws of the N images.
     """
@@ -130,7 +131,7 @@ def measure_control(
 def measure_suppressions(
     images: Sequence[LabelledImage], variants: Sequence[Variant], *, size: tuple[int, int], seed: int = 0
 ) -> list[ControlPoint]:
-    """Measure which share of the images' properties is left after each variant, at the network's input size.
+    """Measure the share of the images' properties that is left under each variant, at the network's input size.
 
     Args:
         images: At least one image file.
@@ -152,7 +153,7 @@ def measure_suppressions(
 
 
 def _gradient(grey: np.ndarray) -> np.ndarray:
-    """Length of the Sobel gradient at every inner pixel, (H - 2, W - 2)."""
+    """Magnitude of the Sobel gradient at every inner pixel, (H - 2, W - 2)."""
     smooth_down = grey[:-2] + 2 * grey[1:-1] + grey[2:]
     smooth_right = grey[:, :-2] + 2 * grey[:, 1:-1] + grey[:, 2:]
     return np.hypot(smooth_down[:, 2:] - smooth_down[:, :-2], smooth_right[2:] - smooth_right[:-2])

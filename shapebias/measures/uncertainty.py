@@ -1,19 +1,20 @@
-"""From bootstrap draws to intervals, differences and ranks of the benchmark's numbers.
+"""Intervals, differences and ranks of the benchmark's measures, computed from bootstrap draws.
 
-Intervals are for what the benchmark gives on average with as many images as it has. Three of its numbers would be the
-same with more; accuracy difference would be smaller, since chance alone sets two accuracies apart and a square counts
-that upwards: `Number.bias` says by how much. An interval is the measured value plus the 2.5% and 97.5% quantiles of the
-draws' deviations from their mean.
+Intervals refer to the expected value of a measure for the benchmark's number of images. For three of the measures, this
+value would be the same with more images. Accuracy difference would be smaller with more images, since random
+differences between two accuracies increase their squared difference; `Number.bias` says by how much. An interval is the
+measured value plus the 2.5% and 97.5% quantiles of the draws' deviations from their mean.
 
-Networks are compared in pairs on the same draws: difference, interval, and the two-sided p value of the difference over
-its standard deviation in the draws (normal; with persons drawn, too, Student's t), corrected by Holm's method for all
-pairs of a measure. A permutation test would not do here: exchanging the answers of two networks brings both accuracies
-to their mean, where a squared difference or kappa varies otherwise than where they were measured.
+Networks are compared in pairs on the same draws. A comparison gives the difference, its interval, and the two-sided p
+value of the difference divided by its standard deviation in the draws (normal distribution; Student's t if persons are
+drawn as well). The p values are corrected by Holm's method for all pairs of a measure. A permutation test would not be
+valid here: exchanging the answers of two networks moves both accuracies to their mean, where the variance of a squared
+difference or of kappa is not the same as at the measured accuracies.
 
-The interval of a rank follows from those comparisons (Mogstad, Romano, Shaikh & Wilhelm, Review of Economic Studies 91,
-2024): a network ranks behind all that are significantly better, and before all that are significantly worse; all of a
-measure's intervals hold together with 95%. The mean rank's is the mean of those of its three measures, the pairs of all
-three corrected together.
+The interval of a rank follows from these comparisons (Mogstad, Romano, Shaikh & Wilhelm, Review of Economic Studies 91,
+2024): a network ranks behind all networks that are significantly better, and before all that are significantly worse.
+The intervals of a measure hold simultaneously with a confidence of 95%. The interval of the mean rank is the mean of
+those of its three measures, with the pairs of all three corrected together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,13 +43,13 @@ Interval = tuple[float, float] | None
 
 @dataclass(frozen=True)
 class Number:
-    """One of the benchmark's numbers; None where it is not defined.
+    """A measure of the benchmark with its intervals; None where one is not defined.
 
     Attributes:
-        value: As the toolbox has it.
-        images: Its interval with other images and the same persons.
-        persons: Its interval with other images and other persons.
-        bias: How much the limited number of images adds on average.
+        value: The value, as the toolbox computes it.
+        images: Its interval for other images and the same persons.
+        persons: Its interval for other images and other persons.
+        bias: Amount by which the limited number of images increases the value on average.
     """
 
     value: float | None
@@ -57,7 +58,7 @@ class Number:
     bias: float | None = None
 
     def as_dict(self, name: str) -> dict[str, Any]:
-        """`{name: ..., name_interval: ..., name_interval_persons: ...}`, and the bias of accuracy difference."""
+        """Return `{name: ..., name_interval: ..., name_interval_persons: ...}`, and the bias of accuracy difference."""
         content: dict[str, Any] = {
             name: self.value,
             f"{name}_interval": self.images and list(self.images),
@@ -69,7 +70,7 @@ class Number:
 
     @classmethod
     def from_dict(cls, name: str, content: Mapping[str, Any]) -> "Number":
-        """The inverse of `as_dict`, out of a mapping that may hold more."""
+        """The inverse of `as_dict`; the mapping may have further keys."""
         intervals = (content[f"{name}_interval{end}"] for end in ("", "_persons"))
         images, persons = (ends and (ends[0], ends[1]) for ends in intervals)
         return cls(content[name], images, persons, content.get(f"{name}_bias"))
@@ -77,7 +78,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Rank:
-    """A rank from 1, a mean of those that are tied, and the intervals of both kinds."""
+    """A rank, counted from 1, with its intervals of both kinds; tied networks have the mean of their ranks."""
 
     value: float
     images: Interval = None
@@ -86,16 +87,16 @@ class Rank:
 
 @dataclass(frozen=True)
 class NetworkDifference:
-    """How two networks differ in one of the benchmark's numbers.
+    """Difference between two networks in a measure of the benchmark.
 
     Attributes:
         measure: One of `MEASURES`.
         first, second: Names of the networks.
-        difference: Number of the first minus that of the second.
-        low, high, p, p_holm: Paired 95% interval, p value, and p value corrected for all pairs of the measure, with
+        difference: Measure of the first minus that of the second.
+        low, high, p, p_holm: Paired 95% interval, p value, and p value corrected for all pairs of the measure, for
             other images and the same persons.
-        low_persons, high_persons, p_persons, p_holm_persons: The same with other persons, too; None where a dataset has
-            a single person.
+        low_persons, high_persons, p_persons, p_holm_persons: The same for other images and other persons; None if the
+            measure compares with persons and a dataset has a single person.
     """
 
     measure: str
@@ -113,15 +114,15 @@ class NetworkDifference:
 
 
 def estimate(values: np.ndarray, draws: Sequence[Draws], images: int) -> list[list[Number]]:
-    """Numbers with their intervals.
+    """Combine measures with their intervals.
 
     Args:
-        values: (4, columns): the numbers of networks and people, NaN where not defined.
-        draws: Bootstrap draws of the datasets whose mean they are, in the same columns; empty for numbers without
-            intervals.
-        images: Number of images of a dataset, for values at 0 or 1, where draws know no variation; 0 for several
-            datasets.
-    Returns: For each measure, for each column.
+        values: (4, columns): the measures of networks and people, NaN where not defined.
+        draws: Bootstrap draws of the datasets of which the values are the mean, in the same columns; empty for values
+            without intervals.
+        images: Number of images of a dataset, for the intervals of values of 0 or 1, where draws do not vary; 0 for
+            several datasets.
+    Returns: A list per measure, with a number for each column.
     """
     deviations = _Deviations(draws) if draws else None
     numbers: list[list[Number]] = []
@@ -145,13 +146,13 @@ def estimate(values: np.ndarray, draws: Sequence[Draws], images: int) -> list[li
 def compare_networks(
     names: Sequence[str], values: np.ndarray, draws: Sequence[Draws], columns: Sequence[int]
 ) -> list[NetworkDifference]:
-    """Every pair of networks in every measure, in the order of the names.
+    """Compare every pair of networks in every measure, in the order of the names.
 
     Args:
-        names: Names of the networks, at least one dataset each and all the same ones.
-        values: (4, networks): their numbers.
-        draws: Bootstrap draws of the datasets whose mean they are.
-        columns: Columns of each network in the draws.
+        names: Names of the networks. All must have answered the same datasets, at least one.
+        values: (4, networks): their measures.
+        draws: Bootstrap draws of the datasets of which the values are the mean.
+        columns: Column of each network in the draws.
     """
     deviations = _Deviations(draws)
     pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
@@ -179,13 +180,13 @@ def compare_networks(
 def rank_networks(
     names: Sequence[str], values: np.ndarray, differences: Sequence[NetworkDifference]
 ) -> dict[str, dict[str, Rank]]:
-    """Ranks of networks in each measure and the mean rank, `mean`, as the toolbox ranks: ties share their mean.
+    """Rank networks in each measure and by the mean rank, as in the toolbox; ties share the mean of their ranks.
 
     Args:
         names: Names of the networks.
-        values: (4, networks): their numbers.
-        differences: Differences of every pair, for the intervals; empty for none.
-    Returns: Network -> measure (and `mean`, of the three paired measures) -> rank.
+        values: (4, networks): their measures.
+        differences: Differences of every pair, for the intervals; empty for no intervals.
+    Returns: Network -> measure -> rank. The further key `mean` holds the mean rank over the three paired measures.
     """
     ranks: dict[str, dict[str, Rank]] = {name: {} for name in names}
     for measure, row in zip(MEASURES, values, strict=True):
@@ -202,7 +203,7 @@ def rank_networks(
 
 
 class _Deviations:
-    """Deviations of numbers that are means over datasets, and of their differences."""
+    """Bootstrap deviations of measures that are means over datasets, and of their differences."""
 
     def __init__(self, draws: Sequence[Draws]) -> None:
         count = len(draws)
@@ -214,11 +215,11 @@ class _Deviations:
         self._covariances: dict[int, list[tuple[np.ndarray, int]]] = {}
 
     def bias(self, measure: int, column: int) -> float:
-        """How much more the draws are on average than what was measured."""
+        """Mean of the draws minus the measured value."""
         return float(self._means[measure, column])
 
     def interval(self, measure: int, column: int, other: int | None, kind: str) -> Interval:
-        """Quantiles of the deviations of a column, or of it minus another one; None if persons cannot be drawn."""
+        """Quantiles of the deviations of a column, or of its difference from another column; None if not defined."""
         drawn = self._drawn(self._images, measure, column, other)
         if kind == "persons":
             persons = self._drawn(self._persons, measure, column, other)
@@ -231,7 +232,9 @@ class _Deviations:
         return float(low), float(high)
 
     def p_value(self, difference: float, measure: int, column: int, other: int, kind: str) -> float:
-        """Two-sided p value of a difference; 1 for two columns that do not differ at all."""
+        """Two-sided p value of a difference. Without any variance in the draws, it is 1 for a difference of 0, and else
+        1 / (draws + 1).
+        """
         variance, freedom = self._variance(measure, column, other, kind)
         if variance == 0:
             return 1.0 if difference == 0 else 1 / (self._images.shape[1] + 1)
@@ -241,7 +244,7 @@ class _Deviations:
         return float(stats.t.ppf(1 - _TAIL, self._variance(measure, column, other, "persons")[1]))
 
     def _variance(self, measure: int, column: int, other: int | None, kind: str) -> tuple[float, float]:
-        """Variance, and its degrees of freedom by Welch and Satterthwaite: that of images is taken for known."""
+        """Variance and its degrees of freedom by Welch and Satterthwaite; the part due to images is taken as known."""
         total = float(self._drawn(self._images, measure, column, other).var())
         if kind == "images":
             return total, np.inf
@@ -265,7 +268,9 @@ class _Deviations:
 
 
 def _fit(deviation: Interval, value: float, measure: str, images: int) -> Interval:
-    """The interval of a number within the range of its measure; of 0 or 1 in all images Clopper and Pearson's."""
+    """Clip an interval to the range of its measure. Where the draws do not vary, use Clopper and Pearson's interval for
+    a share of 0 or 1 over the images of one dataset, and none otherwise.
+    """
     if deviation is None:
         return None
     if deviation == (0.0, 0.0):
@@ -277,7 +282,7 @@ def _fit(deviation: Interval, value: float, measure: str, images: int) -> Interv
 
 
 def _correct(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's correction; None where there is no p value."""
+    """Apply Holm's correction; missing p values stay None."""
     known = [p for p in p_values if p is not None]
     corrected = iter(correct_holm(known))
     return [None if p is None else next(corrected) for p in p_values]
@@ -286,7 +291,7 @@ def _correct(p_values: Sequence[float | None]) -> list[float | None]:
 def _bounds(
     names: Sequence[str], differences: Sequence[NetworkDifference], measure: str, kind: str, *, together: bool
 ) -> dict[str, tuple[float, float]]:
-    """Lowest and highest rank of each network in a measure; empty without p values.
+    """Best and worst rank of each network in a measure; empty without p values.
 
     Args:
         together: Whether the pairs of the three paired measures are corrected together.
@@ -306,7 +311,7 @@ def _bounds(
 
 
 def _mean_interval(intervals: Sequence[Interval]) -> Interval:
-    """Mean of lower and of upper ends; None where one is missing."""
+    """Mean of the lower and of the upper ends; None if an interval is missing."""
     known = [interval for interval in intervals if interval is not None]
     if len(known) < len(intervals):
         return None

@@ -1,1 +1,1 @@
-"""Class probabilities of networks; loads torch."""
+"""Class probabilities of networks. Imports torch."""

@@ -15,15 +15,17 @@ from shapebias.options import Config
 
 __all__ = ["estimate_cost"]
 
-_PROBE_IMAGES = (1, 4)  # that go through the network together
+_PROBE_IMAGES = (1, 4)  # batch sizes that are measured
 
 
 def estimate_cost(
     weights: ResolvedWeights, config: Config, device: torch.device, images: int, classes: ClassChoice = "auto"
 ) -> Cost:
-    """The cost of asking about a number of images, from batches of black ones to the untrained network.
+    """Estimate the cost of classifying a number of images, from batches of black images in the untrained network.
 
-    Raises: UserError as `load_network`; of the head of a user's checkpoint nothing is known yet.
+    The head of a user's checkpoint is not known at this point, so its classes are not checked.
+
+    Raises: UserError as `load_network`.
     """
     untrained = weights if weights.build is not None else resolve_weights(weights.name, "random")
     name = weights.name

@@ -1,4 +1,4 @@
-"""One batch of images through any network, and errors for outputs that are not a table of classes."""
+"""Run one batch of images through any network, and check that its output has one row of class scores per image."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ __all__ = ["class_probabilities", "dtype_of", "logits_of"]
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
-    """Type of the network's numbers; float32 if it has no parameters."""
+    """Return the data type of the network's floating-point parameters; float32 if it has none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
@@ -29,11 +29,11 @@ def class_probabilities(
     outputs: int | None = None,
     what: str = "",
 ) -> np.ndarray:
-    """Class probabilities of one batch: softmax in float32 over the network's outputs.
+    """Compute the class probabilities of one batch: softmax in float32 over the network's outputs.
 
     Args:
-        model: In eval mode, on `device`.
-        pixels: B images, uint8 (H, W, 3), in the size that the network wants.
+        model: Network in eval mode, on `device`.
+        pixels: B images, uint8 (H, W, C), in the network's input size.
         preprocessing: Mean and standard deviation.
         name, outputs, what: As for `logits_of`.
     Returns: float32 (B, C), on the CPU.
@@ -41,7 +41,7 @@ def class_probabilities(
     """
     mean = torch.tensor(preprocessing.mean, device=device).view(1, -1, 1, 1)
     std = torch.tensor(preprocessing.std, device=device).view(1, -1, 1, 1)
-    # (B, H, W, 3) in memory is channels-last: only the view changes
+    # (B, H, W, C) in memory is channels-last: permute only changes the view
     x = torch.from_numpy(np.stack(pixels)).to(device, non_blocking=True).permute(0, 3, 1, 2)
     x = x.to(torch.float32).div_(255).sub_(mean).div_(std)
     logits = logits_of(model, x.to(dtype_of(model)), name=name, outputs=outputs, what=what)
@@ -51,16 +51,16 @@ def class_probabilities(
 def logits_of(
     model: nn.Module, x: torch.Tensor, *, name: str, outputs: int | None = None, what: str = ""
 ) -> torch.Tensor:
-    """What a network answers to normalised images.
+    """Compute the outputs of a network for normalised images.
 
     Args:
-        x: (B, 3, H, W).
+        x: Images (B, C, H, W).
         name: Name of the network, for messages.
-        outputs: How many outputs there must be; None for any number, at least 2.
-        what: What these outputs are, for messages.
-    Returns: (B, C).
-    Raises: UserError if the answer is no tensor with one row per image, or the network's own code fails; what its
-        code raised is the cause. Lack of memory is raised as it is.
+        outputs: Required number of outputs; None for any number, at least 2.
+        what: Description of these outputs, for messages.
+    Returns: One row of outputs per image, (B, outputs).
+    Raises: UserError if the output is not such a tensor, or if the network's own code fails; its exception is then the
+        cause. Out-of-memory errors are passed on unchanged.
     """
     try:
         logits = model(x)

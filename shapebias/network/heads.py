@@ -1,4 +1,4 @@
-"""The classes of a network's outputs: recognised by their number, or given by the user."""
+"""The classes of a network's outputs: recognised by the number of outputs, or given by the user."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,12 +17,14 @@ from shapebias.stimuli.classes import map_imagenet_1k_subset, map_synsets, map_w
 __all__ = ["ClassChoice", "as_choice", "choose_classes", "count_outputs", "outputs_of"]
 
 ClassChoice = str | ClassMap
-"""A class list that the user gave, "auto", or "imagenet-1k": of larger heads of ImageNet only its 1000 classes."""
+"""A class map given by the user, "auto", or "imagenet-1k" to use only these 1000 classes of larger ImageNet heads."""
 
 
 def as_choice(classes: "ClassMap | str | Path | Sequence[str] | None") -> ClassChoice:
-    """The choice that an argument stands for: "auto" (also for None), "imagenet-1k", a class file, or a word for each
-    output, as a class file has them.
+    """Convert an argument to a choice of classes.
+
+    The argument may be "auto" (or None), "imagenet-1k", a class map, the path of a class file, or a list with one word
+    per output, as in a class file.
 
     Raises: UserError as `read_classes`.
     """
@@ -36,15 +38,16 @@ def as_choice(classes: "ClassMap | str | Path | Sequence[str] | None") -> ClassC
 
 
 def choose_classes(outputs: int, choice: ClassChoice, *, name: str) -> ClassMap:
-    """Which outputs of a head belong to which category.
+    """Choose the class map of a head: which of its outputs belong to which category.
 
-    Heads of 1000 outputs have the toolbox's classes; larger ones of ImageNet, which timm knows by their number, answer
-    a category by what WordNet counts to it.
+    Heads with 1000 outputs get the toolbox's classes. Larger ImageNet heads, which timm recognises by the number of
+    outputs, get their categories from WordNet.
 
     Args:
-        outputs: How many the head has.
+        outputs: Number of the head's outputs.
+        choice: As returned by `as_choice`.
         name: Name of the network, for messages.
-    Raises: UserError if that is not known, or the class list is of another length.
+    Raises: UserError if the classes are not known, or the given class map has another number of outputs.
     """
     if isinstance(choice, ClassMap):
         if outputs != choice.num_classes:
@@ -68,7 +71,7 @@ def choose_classes(outputs: int, choice: ClassChoice, *, name: str) -> ClassMap:
 
 @lru_cache(maxsize=8)
 def _of_imagenet(outputs: int, only_1k: bool) -> ClassMap | None:
-    """The class map of a head of ImageNet; None if there is none with this many classes."""
+    """The class map of an ImageNet head; None if no ImageNet class list has this many classes."""
     subset = infer_imagenet_subset({"num_classes": outputs})
     if subset is None:
         return None
@@ -79,7 +82,7 @@ def _of_imagenet(outputs: int, only_1k: bool) -> ClassMap | None:
 
 
 def outputs_of(model: nn.Module, preprocessing: Preprocessing, device: torch.device, *, name: str) -> int:
-    """Number of a network's outputs: what it says, else found by asking it a black image.
+    """Return the number of a network's outputs: its attribute `num_classes`, or else counted on a black image.
 
     Raises: UserError as `shapebias.network.forward.logits_of`.
     """
@@ -90,7 +93,7 @@ def outputs_of(model: nn.Module, preprocessing: Preprocessing, device: torch.dev
 
 
 def count_outputs(model: nn.Module, preprocessing: Preprocessing, device: torch.device, *, name: str) -> int:
-    """Number of a network's outputs, found by asking it a black image.
+    """Count a network's outputs for a black image.
 
     Raises: UserError as `shapebias.network.forward.logits_of`.
     """

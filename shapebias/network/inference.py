@@ -1,4 +1,4 @@
-"""From a network and stimuli to class probabilities and decisions: the only part of the tool that needs torch."""
+"""Compute the class probabilities and decisions of a network for stimuli."""
 
 import threading
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ TOOLBOX_PREPROCESSING = Preprocessing(
     interpolation="bicubic",  # never used: the images have this size
     crop_pct=1.0,
 )
-"""What the toolbox gives to every network, whatever it was trained with (`modelvshuman/datasets/dataloaders.py`)."""
+"""The toolbox's preprocessing for every network, however it was trained (`modelvshuman/datasets/dataloaders.py`)."""
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -54,28 +54,28 @@ _RESAMPLING = {
 
 
 def default_batch_size(device: torch.device) -> int:
-    """Images at a time that keep the device busy; more gain nothing."""
+    """Return a batch size that keeps the device busy; larger batches are not faster."""
     return 64 if device.type == "cuda" else 16
 
 
 def choose_batch_size(model: nn.Module, preprocessing: Preprocessing, device: torch.device, name: str) -> int:
-    """The default batch size, or as many images as fit into memory if these are fewer; measured on a black image."""
+    """Return the default batch size, or the largest that fits into memory if that is smaller; uses a black image."""
     return fitting_batch_size(
         lambda: ask_black(model, 1, preprocessing, device, name), device, limit=default_batch_size(device)
     )
 
 
 def ask_black(model: nn.Module, count: int, preprocessing: Preprocessing, device: torch.device, name: str) -> None:
-    """Send black images through a network, all at once: to see what that takes."""
+    """Run a batch of black images through a network, to measure its time and memory."""
     black = np.zeros((*preprocessing.input_size, preprocessing.channels), np.uint8)
     with torch.inference_mode(), exact_float32():
         class_probabilities(model, [black] * count, preprocessing, device, name=name)
 
 
 def check_head(model: nn.Module, name: str, classes: ClassMap = IMAGENET_1K) -> None:
-    """Refuse a network whose classes are not those given, the 1000 of ImageNet-1k by default.
+    """Check that the number of a network's classes is that of `classes`, by default the 1000 of ImageNet-1k.
 
-    Raises: UserError with the reason, if the network says how many classes it has and it is another number.
+    Raises: UserError if the network has an attribute `num_classes` with another number.
     """
     count = getattr(model, "num_classes", None)
     if isinstance(count, int) and count != classes.num_classes:
@@ -89,9 +89,9 @@ def check_head(model: nn.Module, name: str, classes: ClassMap = IMAGENET_1K) -> 
 
 
 def check_channels(preprocessing: Preprocessing, name: str) -> None:
-    """Refuse a network that takes neither colours nor grey images.
+    """Check that a network takes colour or grey images.
 
-    Raises: UserError.
+    Raises: UserError if its number of channels is neither 3 nor 1.
     """
     if preprocessing.channels not in (1, 3):
         raise UserError(
@@ -113,7 +113,7 @@ def predict(
     loop: Loop | None = None,
     classes: ClassMap = IMAGENET_1K,
 ) -> np.ndarray:
-    """Class probabilities for each stimulus: softmax in float32 over the network's outputs, by default 1000.
+    """Compute class probabilities for each stimulus: softmax in float32 over the network's outputs, by default 1000.
 
     Images are resized to `preprocessing.input_size` if they have another size, and never cropped, because the stimuli
     are cropped already. They are scaled to [0, 1], normalised in float32, and rounded to the network's number format.
@@ -175,7 +175,10 @@ def _ask(
     name: str,
     classes: ClassMap,
 ) -> np.ndarray:
-    """Class probabilities of one batch, float32 (B, C)."""
+    """Class probabilities of one batch, float32 (B, C).
+
+    Raises: UserError as `class_probabilities`, or if they are not finite.
+    """
     probabilities = class_probabilities(
         model,
         [image.pixels for image in images],
@@ -202,7 +205,7 @@ def evaluate(
     classes: ClassMap | str | Path | Sequence[str] | None = None,
     **options: Any,
 ) -> Observer:
-    """A network's answers to the stimuli, as an `Observer` that can be measured and compared with people.
+    """Evaluate a network on the stimuli, as an `Observer` that can be measured and compared with people.
 
     Args:
         model: Any classifier, in eval mode.
@@ -236,7 +239,7 @@ def evaluate(
 
 
 def _toolbox_preprocessing(model: nn.Module) -> Preprocessing:
-    """The toolbox's, for as many channels as the network takes."""
+    """The toolbox's preprocessing, adapted to the number of channels of the network."""
     channels = preprocessing_of(model).channels
     if channels == TOOLBOX_PREPROCESSING.channels:
         return TOOLBOX_PREPROCESSING
@@ -247,31 +250,31 @@ def _toolbox_preprocessing(model: nn.Module) -> Preprocessing:
 
 
 class _Decoded(NamedTuple):
-    """A stimulus and its pixels: uint8 (H, W, C), in the size and with the channels that the network wants."""
+    """A stimulus and its pixels: uint8 (H, W, C), with the size and the channels of the network's input."""
 
     stimulus: Stimulus
     pixels: np.ndarray
 
 
 class StimulusReader:
-    """Decodes stimuli, and keeps them for further networks, whichever size these want.
+    """Decodes stimuli, and keeps them in their original size for further networks, whatever their input size.
 
     Args:
-        keep_bytes: Most memory that kept images may take; 0 keeps none. All 1280 stimuli take 193 MB.
+        keep_bytes: Maximal memory for kept images, in bytes; 0 keeps none. All 1280 stimuli take 193 MB.
     """
 
     def __init__(self, keep_bytes: int = 0) -> None:
         self._room = keep_bytes
         self._kept: dict[tuple[Path, bool], np.ndarray] = {}
-        self._lock = threading.Lock()  # threads read at the same time
+        self._lock = threading.Lock()  # several threads read at the same time
 
     @classmethod
     def shared(cls) -> "StimulusReader":
-        """One for several networks: it keeps what fits into a quarter of the free memory, at least 1 GiB."""
+        """Make a reader for several networks, which keeps images in a quarter of the free memory, at least 1 GiB."""
         return cls(keep_bytes=max(1 << 30, available_memory(torch.device("cpu")) // 4))
 
     def read(self, stimulus: Stimulus, preprocessing: Preprocessing) -> _Decoded:
-        """A stimulus in the size that a network wants.
+        """Read a stimulus in the size and with the channels of a network's input.
 
         Raises: UserError if the file cannot be read.
         """
@@ -297,7 +300,7 @@ def _decode(stimulus: Stimulus, *, grey: bool) -> np.ndarray:
 
 
 def _resize(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """An image in the size that a network wants; itself where it has that size."""
+    """Resize an image to the network's input size; return it unchanged if it has this size."""
     height, width = preprocessing.input_size
     if pixels.shape[:2] == (height, width):
         return pixels

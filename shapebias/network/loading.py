@@ -1,4 +1,4 @@
-"""Preparing a network, and the provenance of its probabilities."""
+"""Prepare a network, and describe the provenance of its probabilities."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -27,20 +27,20 @@ from shapebias.stimuli.images import Stimuli
 __all__ = ["LoadedNetwork", "describe_answers", "label_of", "load_network", "subject_of"]
 
 _logger = logging.getLogger(__name__)
-_COMPARED_IMAGES = 16  # that a reduced precision is tried on
+_COMPARED_IMAGES = 16  # number of images on which a reduced precision is compared with float32
 
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network with weights, made ready, and what a result says about it.
+    """A network with weights, ready for use, and its metadata for results.
 
     Attributes:
-        model: In its fast form, on the device, in the precision asked for.
-        preprocessing: That its images get.
+        model: The network, optimised for inference, on the device and in the requested precision.
+        preprocessing: Preprocessing of its images.
         record: Record of its weights.
-        model_args: That it was built with.
-        classes: What its outputs are.
-        precision_effects: Experiment -> what a reduced precision changes on its images; empty in float32.
+        model_args: Arguments with which it was built.
+        classes: The classes of its outputs.
+        precision_effects: Experiment -> effect of a reduced precision on its images; empty in float32.
     """
 
     model: nn.Module
@@ -60,15 +60,17 @@ def load_network(
     std: Sequence[float] | None = None,
     classes: ClassChoice | None = "auto",
 ) -> LoadedNetwork:
-    """The network in its fast form on the device, in float32.
+    """Load a network, optimised for inference, onto the device, in float32.
 
     Args:
-        preprocessing: "model" for the network's own, "toolbox" for the same for all.
-        mean, std: Instead of its own mean and deviation; None for its own.
-        classes: What its outputs are, as `choose_classes` takes it; None if they do not matter.
+        weights: The network and its weights.
+        preprocessing: "model" for the network's own preprocessing, "toolbox" for that of the toolbox.
+        device: Where to run.
+        mean, std: Mean and standard deviation to use with "model" instead of the network's own; None for its own.
+        classes: The classes of its outputs, as for `choose_classes`; None if they do not matter.
 
-    Raises: UserError if the weights do not fit, it cannot be known what its outputs are, or it takes other images than
-        colour or grey ones.
+    Raises: UserError if the weights do not fit, the classes of the outputs are not known, or the network takes neither
+        colour nor grey images, or grey images with the preprocessing of the toolbox.
     """
     from replknet.zoo import load_model
 
@@ -92,9 +94,15 @@ def load_network(
 def find_precision_effects(
     network: LoadedNetwork, precision: str, sets: Sequence[Stimuli], reader: StimulusReader, *, name: str
 ) -> dict[str, PrecisionEffect]:
-    """Convert a float32 network, in place, to a reduced precision.
+    """Convert a float32 network, in place, to a reduced precision, and find how its answers change.
 
-    Returns: Experiment -> what that changes on some of its stimuli, of which `sets` has those of every experiment.
+    Args:
+        network: The network, in float32.
+        precision: The reduced precision, such as "bfloat16".
+        sets: The stimuli of each experiment; up to 16 of each are compared.
+        reader: Decodes the images.
+        name: Name of the network, for messages.
+    Returns: Name of the experiment -> effect of the reduced precision on these stimuli.
     """
     effects = reduce_precision(
         network.model,
@@ -120,14 +128,14 @@ def find_precision_effects(
 
 
 def subject_of(weights: ResolvedWeights) -> str:
-    """The `subj` of a network's CSV: its full name; untrained ones say so."""
+    """Return the `subj` of a network's CSV: its full name, with a suffix if it is untrained."""
     if weights.record.random:
         return weights.name + RANDOM_SUFFIX
     return weights.name if weights.record.source == "file" else weights.record.model
 
 
 def label_of(weights: ResolvedWeights) -> str:
-    """How pictures and tables call a network: random weights and a user's checkpoint are named."""
+    """Return the name of a network for figures and tables, which mentions random weights or a user's checkpoint."""
     record = weights.record
     named = record.random or record.source == "file"
     return f"{weights.name}, {record.label}" if named else subject_of(weights)
@@ -136,7 +144,7 @@ def label_of(weights: ResolvedWeights) -> str:
 def describe_answers(
     weights: ResolvedWeights, config: Config, network: LoadedNetwork, stimuli: Stimuli, loop: Loop, device: torch.device
 ) -> NetworkMaking:
-    """The provenance of probabilities, without what determines them (`config`); see docs/file-formats.md."""
+    """Describe the provenance of probabilities, without what determines them (`config`); see docs/file-formats.md."""
     preprocessing, effect = network.preprocessing, network.precision_effects.get(stimuli.experiment.name)
     about: NetworkMaking = {
         **describe_run(program="shapebias.run", arguments=config.arguments, started=loop.started, seconds=loop.seconds),

@@ -1,4 +1,4 @@
-"""Reduced precision: how it is run, and what it changes in a network's answers."""
+"""Reduced precision: the conversion of a network, and how it changes the network's answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ __all__ = ["PrecisionEffect", "check_precision", "reduce_precision"]
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse a precision that is of no use on a device.
+    """Check that a precision is useful on a device.
 
-    Raises: UserError for float16 on a CPU, whose kernels are many times slower than those of float32.
+    Raises: UserError for float16 on a CPU, where its kernels are many times slower than those of float32.
     """
     if precision == "float16" and device.type == "cpu":
         raise UserError("--precision float16 is for GPUs; on a CPU take bfloat16 or float32")
@@ -28,12 +28,12 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class PrecisionEffect:
-    """What a reduced precision changed on some stimuli.
+    """How answers in a reduced precision differ from those in float32, on some stimuli.
 
     Attributes:
-        images: How many stimuli were asked in both precisions.
-        decisions_changed: How many of them got another of the 16 categories.
-        largest_difference: Between two class probabilities, in [0, 1].
+        images: Number of stimuli that were classified in both precisions.
+        decisions_changed: Number of stimuli whose decision, one of the 16 categories, changed.
+        largest_difference: Largest absolute difference of a class probability, in [0, 1].
     """
 
     images: int
@@ -44,11 +44,13 @@ class PrecisionEffect:
 def reduce_precision(
     model: nn.Module, dtype: torch.dtype, *sets: Sequence[Stimulus], **options: Any
 ) -> list[PrecisionEffect]:
-    """Ask a float32 network some stimuli, convert it in place to `dtype`, ask again, and compare.
+    """Convert a float32 network, in place, to `dtype`, and compare its answers to stimuli before and after.
 
     Args:
-        sets: Stimuli; each set has an effect of its own.
-        options: Of `predict`.
+        model: The network, in float32.
+        dtype: The reduced precision.
+        sets: Sets of stimuli, which are compared separately.
+        options: Options of `predict`.
     Returns: One effect for each set.
     """
     classes = options.get("classes", IMAGENET_1K)

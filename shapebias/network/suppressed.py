@@ -1,7 +1,7 @@
-"""Answers of a network to the same images under every suppression.
+"""Compute the answers of a network to the same images under every suppression.
 
-Threads make the suppressed images ahead of the network (`shapebias.stimuli.suppressed`); the network's own mean and
-standard deviation are applied to whole batches.
+Threads prepare the suppressed images while the network runs (`shapebias.stimuli.suppressed`). The network's own mean
+and standard deviation are applied to whole batches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ __all__ = ["estimate_cost", "name_outputs", "predict_suppressed", "room_for_imag
 
 
 _KEPT_PART = 0.4
-"""Part of the free memory that suppressed images may take."""
+"""Fraction of the free memory that suppressed images may take."""
 
 
 class _Made(NamedTuple):
@@ -40,12 +40,15 @@ class _Made(NamedTuple):
 
 
 def room_for_images() -> int:
-    """Bytes that suppressed images may take, which the networks after the first are shown again."""
+    """Return the memory, in bytes, for suppressed images that are kept for further networks."""
     return int(_KEPT_PART * available_memory(torch.device("cpu")))
 
 
 def name_outputs(outputs: int) -> dict[str, int]:
-    """WordNet ids and class names of a head of ImageNet, as timm knows them by the number of outputs; else nothing."""
+    """Map WordNet ids and class names of an ImageNet head, recognised by its number of outputs, to the outputs.
+
+    The result is empty if timm knows no ImageNet head with this number of outputs.
+    """
     subset = infer_imagenet_subset({"num_classes": outputs})
     if subset is None:
         return {}
@@ -70,17 +73,18 @@ def predict_suppressed(
     outputs: int,
     loop: Loop,
 ) -> dict[str, np.ndarray]:
-    """A network's answers to every variant of every image.
+    """Compute a network's answers to every variant of every image.
 
     Args:
-        model: In eval mode, on `device`.
+        model: Network in eval mode, on `device`.
         images: N images and V variants.
         labels: int64 (N,): the right outputs; None without labels.
-        preprocessing: Mean, standard deviation and size that the network wants.
+        preprocessing: The network's mean, standard deviation and input size.
+        device: Device of the model.
         name: Name of the network, for messages.
-        outputs: How many it has, from `shapebias.network.heads.count_outputs`.
-        loop: How the N * V items are gone through, image by image; goes on from its saved progress.
-    Returns: Arrays of `shapebias.answers.suppressed.keep_top`, each (V, N, ...).
+        outputs: Number of its outputs, from `shapebias.network.heads.count_outputs`.
+        loop: The loop over the N * V items, image by image; it resumes from its saved progress.
+    Returns: The arrays of `shapebias.answers.suppressed.keep_top`, each (V, N, ...).
     Raises: UserError for an unreadable image, outputs that are not finite, or as `logits_of`.
     """
     items = [SuppressedItem(v, n) for n in range(len(images.images)) for v in range(len(images.variants))]
@@ -129,7 +133,7 @@ def predict_suppressed(
 
 
 def estimate_cost(weights: ResolvedWeights, device: torch.device, images: int, *, batch_size: int | None) -> Cost:
-    """The cost of asking a network about a number of images, from batches of black ones; its weights do not matter."""
+    """Estimate the cost of classifying a number of images, from batches of black images in the untrained network."""
     untrained = weights if weights.build is not None else resolve_weights(weights.name, "random")
     loaded = load_model(untrained)
     model, preprocessing = optimize(loaded.model).to(device), loaded.preprocessing

@@ -26,10 +26,11 @@ class ToolboxNetwork:
     """A network of the zoo behind the interface of the toolbox's models (`modelvshuman/models/wrappers/base.py`).
 
     Args:
-        loaded: Network, preprocessing and record from `replknet.load_model`; put into its fast form, in place.
+        loaded: Network, preprocessing and record from `replknet.load_model`; the network is optimised for inference in
+            place.
         name: Name of the network, for messages.
-        preprocessing: "model" undoes the toolbox's normalisation and applies the network's own, as `shapebias.run`
-            does; "toolbox" leaves the images as the toolbox made them.
+        preprocessing: "model" undoes the toolbox's normalisation and applies the network's own, as in `shapebias.run`;
+            "toolbox" leaves the images as the toolbox normalised them.
         device: Where to run.
     """
 
@@ -48,24 +49,25 @@ class ToolboxNetwork:
         self.preprocessing = loaded.preprocessing if preprocessing == "model" else TOOLBOX_PREPROCESSING
 
     def forward_batch(self, images: torch.Tensor) -> np.ndarray:
-        """Outputs before softmax, float32 (N, 1000), for images as the toolbox normalised them; not written to."""
+        """Compute the outputs before softmax, float32 (N, 1000), for images normalised by the toolbox."""
         x = images.to(self.device, memory_format=torch.channels_last)
         with torch.inference_mode():
             return self.model(renormalise(x, self.preprocessing)).float().cpu().numpy()
 
     def softmax(self, logits: np.ndarray) -> np.ndarray:
-        """Probabilities (N, 1000) in float32."""
+        """Compute probabilities (N, 1000) in float32."""
         return torch.softmax(torch.as_tensor(logits, dtype=torch.float32), dim=1).numpy()
 
     def to_numpy(self, x: torch.Tensor) -> np.ndarray:
-        """A tensor of any device as an array."""
+        """Convert a tensor on any device to an array."""
         return x.detach().cpu().numpy()
 
 
 def renormalise(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """Change images from the toolbox's mean, deviation and size to those of `preprocessing`, in a new tensor.
+    """Convert images from the toolbox's mean, standard deviation and size to those of `preprocessing`.
 
-    Another size is reached by antialiased bicubic interpolation of the whole image, values kept in [0, 1].
+    If the size differs, the whole image is resized by antialiased bicubic interpolation, and values are clamped to
+    [0, 1]. The images are not modified; they are returned as they are if there is nothing to convert.
     """
     if preprocessing == TOOLBOX_PREPROCESSING:
         return images
@@ -80,9 +82,9 @@ def renormalise(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Ten
 
 
 def toolbox_name(name: str) -> str:
-    """The name of a network in the toolbox: `replknet31b.in1k` -> `replknet31b_in1k`.
+    """Return the name of a network in the toolbox: `replknet31b.in1k` -> `replknet31b_in1k`.
 
-    Raises: UserError where that is no Python identifier.
+    Raises: UserError if the result is not a Python identifier.
     """
     identifier = re.sub(r"\W", "_", name)
     if not identifier.isidentifier():
@@ -101,14 +103,14 @@ def register(
     """Register networks in the toolbox. They are loaded when the toolbox uses them.
 
     Args:
-        names: timm names, best with their tag.
-        weights: As for `replknet.load_model`, but without "auto", so that no network is untrained unnoticed.
+        names: timm names, preferably with their tag.
+        weights: As for `replknet.load_model`, but without "auto", so that no network is untrained by accident.
         seed: Seed of random weights.
         preprocessing: As for `ToolboxNetwork`.
-        device: "auto" takes a CUDA device if there is one, as the toolbox does with its images.
-    Returns: Name in the toolbox -> name in the zoo, in the order given.
-    Raises: UserError if the toolbox is not installed or a name is taken by one of its own models; WeightsUnavailable
-        (a UserError) for trained weights that are not available.
+        device: "auto" uses a CUDA device if there is one, as the toolbox does for its images.
+    Returns: Name in the toolbox -> name in the zoo, in the given order.
+    Raises: UserError if the toolbox is not installed or a name is already in use in it; WeightsUnavailable (a
+        UserError) if trained weights are not available.
     """
     if weights == "auto":
         raise UserError("weights must be 'pretrained', 'random' or the path of a checkpoint, not 'auto'")
@@ -134,10 +136,13 @@ def register(
 
 
 def _check_free(identifier: str, name: str, zoo: ModuleType, registry: ModuleType) -> None:
-    """Refuse a name under which the toolbox would load another network."""
+    """Check that the toolbox would not load another network under this name.
+
+    Raises: UserError if it would.
+    """
     from torchvision import models as torchvision_models
 
-    # the toolbox looks among torchvision's names first and would silently load torchvision's network
+    # the toolbox searches torchvision's names first and would silently load torchvision's network
     if identifier in vars(torchvision_models):
         raise UserError(f"the toolbox takes {identifier!r} for torchvision's; name {name} with its tag")
     ours = getattr(getattr(zoo, identifier, None), "zoo_name", None)
@@ -148,7 +153,10 @@ def _check_free(identifier: str, name: str, zoo: ModuleType, registry: ModuleTyp
 
 
 def _import_toolbox() -> tuple[ModuleType, ModuleType]:
-    """The toolbox's module of PyTorch models, and its registry."""
+    """Import the toolbox's module of PyTorch models, and its registry.
+
+    Raises: UserError if the toolbox is not installed.
+    """
     try:
         zoo = importlib.import_module("modelvshuman.models.pytorch.model_zoo")
         registry = importlib.import_module("modelvshuman.models.registry")

@@ -1,1 +1,1 @@
-"""Result files of observers, and their comparison."""
+"""Result files of observers, of their comparison, of the benchmark and of reliance."""

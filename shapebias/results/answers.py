@@ -1,4 +1,4 @@
-"""A network's answers on disk: decided from its probabilities, written with all that follows, and read back."""
+"""A network's answers on disk: derived from its probabilities, written together with the results, and read back."""
 
 import logging
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 
 def add_aggregation(identity: ProbabilitiesIdentity, aggregation: str) -> AnswersIdentity:
-    """What determines a network's answers, from what determines its probabilities."""
+    """Extend the identity of a network's probabilities to that of its answers."""
     return {**identity, "aggregation": aggregation}
 
 
@@ -36,12 +36,15 @@ def write_answers(
     aggregation: str,
     more: Mapping[str, Any] | None = None,
 ) -> Observer:
-    """Decide, and write the raw-data CSV, the cue ranks and the result.
+    """Derive a network's answers from its probabilities; write the raw-data CSV, the cue ranks and the result.
 
     Args:
-        path: The file of the probabilities.
+        folder: Folder for the files.
+        probabilities: The network's probabilities.
+        path: The file that holds them.
         aggregation: As for `shapebias.answers.decisions.decide`.
-        more: Joins the head of the result.
+        more: Further entries of the result's head.
+    Returns: The network as an observer.
     """
     name, provenance = probabilities.model, probabilities.provenance
     stimuli = [parse_stimulus(Path(image)) for image in probabilities.images]
@@ -64,9 +67,13 @@ def write_answers(
 
 
 def read_answers(folder: ResultFolder, name: str, label: str, *, random: bool, path: Path | None = None) -> Observer:
-    """The answers on disk, labelled with the weights that gave them, and the cue ranks where probabilities are known.
+    """Read a network's answers from disk, with the cue ranks if the probabilities are there.
 
     Args:
+        folder: Folder of the files.
+        name: Name of the network.
+        label: Name for figures and tables, which says the weights; the classes are added if they are not the toolbox's.
+        random: Whether its weights are random.
         path: The file of the probabilities; None for the one in `folder`.
     """
     path = path or folder.probabilities_of(name)

@@ -1,8 +1,8 @@
-"""The benchmark of networks against people: from everyone's answers to `benchmark.json`.
+"""The benchmark of networks against people: from the answers of all observers to `benchmark.json`.
 
-Networks are ranked and compared in pairs only if they have every number of every dataset that any network has answers
-to; others stand in the table without a rank. A part of the 17 datasets is measured, too, and says that it is no number
-of the published kind. Tables and pictures are made of the content of the file alone
+Networks are ranked and compared in pairs only if they have all measures for every dataset to which any network has
+answers; the others are in the table without a rank. A part of the 17 datasets can be measured as well; the result then
+says that it is not comparable with published values. Tables and figures are made only from the content of the file
 (`shapebias.results.benchmark_tables`, `shapebias.figures.benchmark`).
 """
 
@@ -76,15 +76,15 @@ _logger = logging.getLogger(__name__)
 def measure_benchmark(
     answers: Mapping[str, Answers], *, intervals: bool = True, resamples: int = RESAMPLES, seed: int = 0
 ) -> BenchmarkMeasures:
-    """The benchmark's numbers of all networks and of people, with intervals, ranks and differences.
+    """Compute the benchmark's measures of all networks and of people, with intervals, ranks and differences.
 
     Args:
-        answers: Dataset -> answers, as `read_answers` gives them; datasets without a network are left out, unless all
-            are.
+        answers: Dataset -> answers, as `read_answers` returns them. Datasets without a network are left out, unless no
+            dataset has one.
         intervals: Whether to resample; otherwise there are neither intervals nor differences.
         resamples: Number of bootstrap draws.
         seed: Seed of the draws.
-    Raises: UserError if a dataset has no person, or no trial in a condition that counts.
+    Raises: UserError if there are no answers, or a dataset has no person, or no trial in a condition that counts.
     """
     known = {name: answers[name] for name in EXPERIMENTS if name in answers}
     chosen = {name: one for name, one in known.items() if one.networks} or known
@@ -137,7 +137,7 @@ def measure_benchmark(
 
 
 def _warn_of_copies(answers: Mapping[str, Answers]) -> list[str]:
-    """Log which files hold the same bytes in several datasets, one of which they cannot be of; returns the lines."""
+    """Log files that are identical in several datasets, so wrong in all but one, and return the logged lines."""
     places: dict[str, list[tuple[str, Path]]] = {}
     for name, one in answers.items():
         for source in (part for whole in one.sources for part in whole.parts or (whole,)):
@@ -153,7 +153,7 @@ def _warn_of_copies(answers: Mapping[str, Answers]) -> list[str]:
 
 
 def describe_sources(answers: Mapping[str, Answers]) -> list[BenchmarkRawData]:
-    """The `raw_data` block: every file of answers."""
+    """Describe every file of answers, for the `raw_data` block."""
     return [
         {
             "dataset": name,
@@ -169,7 +169,7 @@ def describe_sources(answers: Mapping[str, Answers]) -> list[BenchmarkRawData]:
 
 
 def write_benchmark(path: Path, content: BenchmarkFile) -> None:
-    """Write `benchmark.json`, each list of plain values on a line of its own; the file is whole or absent."""
+    """Write `benchmark.json` atomically, with each list of plain values on one line."""
     text = json.dumps(content, indent=1, allow_nan=False)
     text = re.sub(r"\[[^][{}]*\]", lambda found: re.sub(r"\s*\n\s*", " ", found[0]), text)
     with atomic_write(path) as temporary:
@@ -177,7 +177,7 @@ def write_benchmark(path: Path, content: BenchmarkFile) -> None:
 
 
 def read_benchmark(path: Path) -> BenchmarkFile:
-    """The content of `benchmark.json`.
+    """Read `benchmark.json`.
 
     Raises: UserError if the file cannot be read or is not a `benchmark.json`.
     """
@@ -189,11 +189,11 @@ def read_benchmark(path: Path) -> BenchmarkFile:
 
 
 class _Table:
-    """Numbers of networks and people in every dataset and over all.
+    """Measures of networks and people in each dataset and over all datasets.
 
     Attributes:
-        networks: Every network's name, as in the first dataset that has it.
-        names: Dataset -> the networks that have answers to it, by these names, in the order of its answers.
+        networks: Name of every network, spelled as in the first dataset that has it (`-` and `_` are equivalent).
+        names: Dataset -> names, in this spelling, of the networks with answers to it, in the order of its answers.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class _Table:
         self.networks = list(spelled.values())
 
     def datasets_of(self, name: str) -> list[str]:
-        """Those that a network has answers to."""
+        """The datasets to which a network has answers."""
         return [dataset for dataset, names in self.names.items() if name in names]
 
     def has_all(self, name: str) -> bool:
@@ -216,16 +216,16 @@ class _Table:
         return len(self.datasets_of(name)) == len(self._answers)
 
     def overall(self, name: str) -> np.ndarray:
-        """(4,): a network's numbers over its datasets."""
+        """A network's measures, averaged over its datasets, (4,)."""
         columns = [self._measured[d].networks[:, self.names[d].index(name)] for d in self.datasets_of(name)]
         return np.mean(columns, axis=0)
 
     def draws_of(self, names: Sequence[str], datasets: Iterable[str]) -> list[Draws]:
-        """Draws of the datasets for the networks named, in that order."""
+        """The draws of the datasets for the given networks, in that order; empty without resampling."""
         return [self._draws[d].choose([self.names[d].index(name) for name in names]) for d in datasets if self._draws]
 
     def describe_network(self, name: str, ranks: Mapping[str, Rank]) -> dict[str, Any]:
-        """A network's content."""
+        """Describe a network for the file."""
         datasets: dict[str, dict[str, Any]] = {}
         for dataset in self.datasets_of(name):
             answers, column = self._answers[dataset], self.names[dataset].index(name)
@@ -250,7 +250,7 @@ class _Table:
         }
 
     def describe_people(self) -> dict[str, Any]:
-        """People's content."""
+        """Describe people for the file."""
         datasets: dict[str, dict[str, Any]] = {}
         for dataset, answers in self._answers.items():
             measured, count = self._measured[dataset], len(answers.networks)
@@ -279,7 +279,7 @@ def _measure(answers: Answers) -> DatasetMeasures:
 
 
 def _compare(table: _Table, names: Sequence[str]) -> tuple[list[NetworkDifference], dict[str, dict[str, Rank]]]:
-    """Differences and ranks of the networks that have all numbers."""
+    """Compare and rank the networks with the given names, which must have all measures."""
     if not names:
         return [], {}
     values = np.stack([table.overall(name) for name in names], axis=1)
@@ -346,7 +346,7 @@ def _describe_curves(values: np.ndarray, people: np.ndarray, observers: Sequence
 
 
 def _plain(values: np.ndarray) -> list[Any]:
-    """Nested lists; None for what is not defined."""
+    """Convert an array to nested lists, with None for values that are not finite."""
     return np.where(np.isfinite(values), values, None).tolist()
 
 

@@ -1,4 +1,4 @@
-"""What `benchmark.json` holds, as types; `benchmark.schema.json` is generated from them."""
+"""Types of the content of `benchmark.json`; `benchmark.schema.json` is generated from them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict
@@ -34,7 +34,7 @@ _Persons = Annotated[
 
 
 class BenchmarkNumbers(TypedDict):
-    """The benchmark's four numbers, each with its interval for other images, and for other images and other persons."""
+    """The benchmark's four measures, with intervals for other images, and for other images and other persons."""
 
     ood_accuracy: _Fraction
     ood_accuracy_interval: Interval
@@ -54,7 +54,7 @@ class BenchmarkNumbers(TypedDict):
 
 
 class NetworkDataset(BenchmarkNumbers):
-    """A network's numbers in one dataset."""
+    """A network's measures in one dataset."""
 
     trials: Count
     missing_trials: Count
@@ -69,7 +69,7 @@ class NetworkDataset(BenchmarkNumbers):
 
 
 class NetworkRanks(TypedDict):
-    """A network's ranks among those that have every number of every dataset, each with its intervals."""
+    """A network's ranks, with intervals, among the networks that have all measures for every dataset."""
 
     ood_accuracy_rank: _Rank
     ood_accuracy_rank_interval: Interval
@@ -89,7 +89,7 @@ class NetworkRanks(TypedDict):
 
 
 class NetworkContent(BenchmarkNumbers, NetworkRanks):
-    """A network: means over its datasets, ranks, and every dataset."""
+    """A network: means over its datasets, ranks, and its measures in each dataset."""
 
     label: str
     random: Annotated[bool, Keywords(description="whether its weights are random, by its name")]
@@ -99,14 +99,14 @@ class NetworkContent(BenchmarkNumbers, NetworkRanks):
 
 
 class PeopleDataset(BenchmarkNumbers):
-    """People's numbers in one dataset: accuracy of all trials, the others of every pair of persons."""
+    """People's measures in one dataset: accuracy over all trials, the others averaged over pairs of persons."""
 
     persons: Annotated[Mapping[str, Share], Keywords(description="OOD accuracy of each person")]
     kappa_is_one: Count
 
 
 class PeopleContent(BenchmarkNumbers):
-    """People: means over the datasets, and every dataset."""
+    """People: means over the datasets, and their measures in each dataset."""
 
     kappa_is_one: Count
     datasets: Mapping[str, PeopleDataset]
@@ -121,7 +121,7 @@ class ConditionContent(TypedDict):
 
 
 class Curves(TypedDict):
-    """A measure in every condition of a dataset, in their order; null without a trial."""
+    """A measure in each condition of a dataset, in the order of the conditions; null without a trial."""
 
     networks: Mapping[str, Sequence[float | None]]
     people: Sequence[float | None]
@@ -129,7 +129,7 @@ class Curves(TypedDict):
 
 
 class DatasetCurves(TypedDict):
-    """What the pictures over conditions show."""
+    """The measures that the figures over conditions show."""
 
     accuracy: Annotated[Curves, Keywords(description="people: of all trials")]
     error_consistency: Annotated[
@@ -146,14 +146,14 @@ class DatasetMatrix(TypedDict):
 
 
 class DatasetConfusion(TypedDict):
-    """Counts of the conditions that count: one row per answer ('na', then the categories), one column per category."""
+    """Numbers of trials in conditions that count: a row per answer ('na', then categories), a column per category."""
 
     networks: Mapping[str, Sequence[Sequence[Count]]]
     people: Sequence[Sequence[Count]]
 
 
 class DatasetContent(TypedDict):
-    """A dataset of the benchmark, and what is measured of all its observers."""
+    """A dataset of the benchmark, with measures of all its observers."""
 
     title: str
     images: Count
@@ -167,7 +167,7 @@ class DatasetContent(TypedDict):
 
 
 class NetworkPair(TypedDict):
-    """How two networks differ in a number (`shapebias.measures.uncertainty.NetworkDifference`)."""
+    """Difference between two networks in a measure (`shapebias.measures.uncertainty.NetworkDifference`)."""
 
     measure: str
     first: str
@@ -186,7 +186,7 @@ class NetworkPair(TypedDict):
 
 
 class NetworkPairs(TypedDict):
-    """Every pair of networks with all numbers, and how they were tested."""
+    """Differences of every pair of networks that have all measures, and how they were tested."""
 
     test: str
     correction: str
@@ -198,7 +198,7 @@ class _Few(TypedDict, total=False):
 
 
 class ResamplingMethod(_Few):
-    """How intervals were made."""
+    """Description of how intervals were computed."""
 
     level: Share
     images: str
@@ -220,7 +220,7 @@ class PublishedNetwork(TypedDict):
 
 
 class BenchmarkMeasures(TypedDict):
-    """What is measured, whoever asks."""
+    """The measures, without the run that computed them."""
 
     scope: Annotated[str, Keywords(description="how many of the 17 datasets; a part is not comparable with others")]
     comparable: Annotated[bool, Keywords(description="whether all 17 datasets are there, with their published images")]
@@ -244,7 +244,7 @@ class BenchmarkRawData(TypedDict):
 
 
 class BenchmarkConfig(TypedDict):
-    """What was asked for."""
+    """The options of the run."""
 
     datasets: Annotated[Sequence[str], Keywords(description="asked for; empty for all that there are")]
     intervals: bool
@@ -254,7 +254,7 @@ class BenchmarkConfig(TypedDict):
 
 
 class BenchmarkFile(RunHead, BenchmarkMeasures):
-    """`benchmark.json`."""
+    """Content of `benchmark.json`."""
 
     config: BenchmarkConfig
     raw_data: Sequence[BenchmarkRawData]
@@ -263,7 +263,7 @@ class BenchmarkFile(RunHead, BenchmarkMeasures):
 
 
 def benchmark_schema() -> dict[str, Any]:
-    """The JSON Schema of `benchmark.json`."""
+    """Make the JSON Schema of `benchmark.json`."""
     return make_schema(
         BenchmarkFile, title="Result of shapebias.benchmark", description="docs/file-formats.md has it in words"
     )

@@ -1,4 +1,4 @@
-"""The benchmark as tables, from the content of `benchmark.json` alone: for the terminal, as CSV, for LaTeX."""
+"""Tables of the benchmark for the terminal, as CSV and for LaTeX, made only from the content of `benchmark.json`."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -38,19 +38,19 @@ MEASURE_NAMES = {
     "observed_consistency": "observed consistency",
     "error_consistency": "error consistency",
 }
-"""Measure -> how tables and pictures call it."""
+"""Measure -> its name in tables and figures."""
 PICTURE_ENDS = ("", "-scatter", "-accuracy", "-error-consistency", "-entropy", "-matrices", "-confusion")
-"""How the names of all pictures end that `shapebias.figures.benchmark_files` can draw."""
+"""Suffixes of the names of all figures that `shapebias.figures.benchmark_files` can draw."""
 PICTURE_WIDTHS = ("", "-column")
-"""What is added to the name of a picture as wide as a page, and to that of one as wide as a column."""
+"""Further suffixes for figures as wide as a page, and as wide as a column."""
 _SOURCE = "bethgelab/model-vs-human, README.md of 2025-04-17 (d034d03)"
 _ENDS = ("_interval", "_interval_persons")
 SIGNIFICANT = 0.05
-"""A difference whose p value, corrected for all pairs of its number, is below this is counted."""
+"""Significance level of differences, for p values corrected for all pairs of a measure."""
 
 
 def read_published() -> list[PublishedNetwork]:
-    """The networks of the toolbox's printed table, the best of its paper's 52 and a few later ones, rounded."""
+    """Read the networks of the toolbox's printed table: the best of the paper's 52 and a few later ones, rounded."""
     text = resources.files("shapebias.results").joinpath("published_networks.csv").read_text(encoding="utf-8")
     rows: list[PublishedNetwork] = []
     for row in csv.DictReader(text.splitlines()):
@@ -69,13 +69,13 @@ def read_published() -> list[PublishedNetwork]:
 
 
 def picture_files(stem: Path) -> list[Path]:
-    """Every picture that may lie next to `<stem>.json`, in every width and format."""
+    """List all figures that may be next to `<stem>.json`, in every width and format."""
     names = product(PICTURE_ENDS, PICTURE_WIDTHS, PICTURE_FORMATS)
     return [stem.with_name(f"{stem.name}{end}{width}.{suffix}") for end, width, suffix in names]
 
 
 def order_networks(content: BenchmarkMeasures) -> list[str]:
-    """Networks by mean rank, the best first; then those without a rank."""
+    """Order the networks by mean rank, the best first, followed by those without a rank."""
     ranks = {name: network["mean_rank"] for name, network in content["networks"].items()}
     return sorted(ranks, key=lambda name: (ranks[name] is None, ranks[name] or 0.0))
 
@@ -83,7 +83,10 @@ def order_networks(content: BenchmarkMeasures) -> list[str]:
 def table_of_networks(
     content: BenchmarkMeasures, published: Sequence[PublishedNetwork] = ()
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows to be read: people, networks by mean rank, and printed ones; intervals are of other images."""
+    """Make a readable table (header and rows) of people, networks by mean rank, and printed networks.
+
+    Intervals are for other images and the same persons.
+    """
     rows = [["people", *(_say(content["people"], name) for name in MEASURES), "-"]]
     total = len(content["datasets"])
     for name in order_networks(content):
@@ -99,11 +102,11 @@ def table_of_networks(
 
 
 def count_significant(content: BenchmarkMeasures) -> list[dict[str, Any]]:
-    """How many pairs of networks differ significantly at 5% after Holm's correction, for each number.
+    """Count the pairs of networks that differ significantly at 5% after Holm's correction, for each measure.
 
-    Returns: One row per number, none without differences: `measure`; `pairs`; `significant`, with other images and
-        the same persons; `significant_persons`, with other persons, too; `half_interval`, half of the median paired
-        interval. A count is None where a p value is not known, as with a single person.
+    Returns: One row per measure, none without differences: `measure`; `pairs`; `significant`, for other images and the
+        same persons; `significant_persons`, for other images and other persons; `half_interval`, half of the median
+        width of the paired intervals. A count is None if a p value is not known, as with a single person.
     """
     counts = []
     for measure in MEASURES:
@@ -124,13 +127,13 @@ def count_significant(content: BenchmarkMeasures) -> list[dict[str, Any]]:
 
 
 def _count_below(p_values: Sequence[float | None]) -> int | None:
-    """How many are significant; None if one of them is not known."""
+    """Number of significant p values; None if any of them is not known."""
     known = [p for p in p_values if p is not None]
     return sum(p < SIGNIFICANT for p in known) if len(known) == len(p_values) else None
 
 
 def table_of_significant(content: BenchmarkMeasures) -> tuple[list[str], list[list[str]]]:
-    """Header and rows to be read: what `count_significant` counts."""
+    """Make a readable table (header and rows) of the result of `count_significant`."""
     header = ["pairs that differ (5%, Holm)", "other images", "other persons, too", "half of a typical interval"]
     rows = []
     for row in count_significant(content):
@@ -141,13 +144,13 @@ def table_of_significant(content: BenchmarkMeasures) -> tuple[list[str], list[li
 
 
 def name_printed(content: BenchmarkMeasures, row: PublishedNetwork) -> str:
-    """How tables call a printed network: its numbers are of all 17 datasets, also where the others' are of fewer."""
+    """Return the name of a printed network for tables, which says if only its values cover all 17 datasets."""
     whole = len(content["datasets"]) == len(EXPERIMENTS)
     return f"{row['model']}, printed" + ("" if whole else f" for {len(EXPERIMENTS)} datasets")
 
 
 def show_benchmark(content: BenchmarkFile) -> str:
-    """The table for the terminal, what it covers above it, how to read it below, and how many differences there are."""
+    """Format the benchmark for the terminal: its scope, the table, how to read it, and the number of differences."""
     header, rows = table_of_networks(content, content["published"])
     lines = [content["scope"], "", format_table(header, rows)]
     if content["interval"]:
@@ -164,7 +167,7 @@ def show_benchmark(content: BenchmarkFile) -> str:
 
 
 def summarise_networks(content: BenchmarkMeasures) -> list[dict[str, Any]]:
-    """A row of plain values for people and for each network, numbers in full: of `benchmark.csv`."""
+    """Make the rows of `benchmark.csv`: unrounded plain values for people and for each network."""
     rows = [_flat({"name": "people", "label": "people", "kind": "people"}, content["people"], content)]
     for name in order_networks(content):
         network = content["networks"][name]
@@ -173,8 +176,9 @@ def summarise_networks(content: BenchmarkMeasures) -> list[dict[str, Any]]:
 
 
 def write_tables(content: BenchmarkFile, stem: Path) -> list[Path]:
-    """Write `<stem>.csv` (one row per network), `-datasets.csv`, `-conditions.csv`, `-differences.csv`, and
-    `<stem>.tex`; returns the files.
+    """Write `<stem>.csv` (people and networks, one row each), `<stem>.tex` and further tables, and return the files.
+
+    The further tables are `<stem>-datasets.csv`, `<stem>-conditions.csv` and `<stem>-differences.csv`.
     """
     header, rows = table_of_networks(content, content["published"])
     grey = range(len(rows) - len(content["published"]), len(rows))
@@ -189,13 +193,13 @@ def write_tables(content: BenchmarkFile, stem: Path) -> list[Path]:
 
 
 def benchmark_files(stem: Path) -> list[Path]:
-    """What `write_tables` writes, and the JSON before it."""
+    """List the JSON file, followed by the files that `write_tables` writes."""
     ends = (".json", ".csv", "-datasets.csv", "-conditions.csv", "-differences.csv", ".tex")
     return [stem.with_name(f"{stem.name}{end}") for end in ends]
 
 
 def _flat(head: Mapping[str, Any], numbers: Mapping[str, Any], content: BenchmarkMeasures) -> dict[str, Any]:
-    """A row of a CSV: every number, the ends of its intervals in columns of their own, ranks for networks."""
+    """A row of a CSV: every measure, the ends of its intervals in separate columns, and ranks for networks."""
     row: dict[str, Any] = {**head, "datasets": len(numbers["datasets"]), "scope": content["scope"]}
     for name in (*MEASURES, *(f"{measure}_rank" for measure in (*MEASURES, "mean"))):
         row[name] = numbers.get(name)
@@ -231,7 +235,7 @@ def _rows_of_datasets(content: BenchmarkMeasures) -> list[dict[str, Any]]:
 
 
 def _rows_of_conditions(content: BenchmarkMeasures) -> list[dict[str, Any]]:
-    """Every condition of the datasets that have some, for networks, people and each person."""
+    """Rows for every condition of the datasets with conditions, for networks, people and each person."""
     rows = []
     for dataset, one in content["datasets"].items():
         if one["curves"] is None:
@@ -259,7 +263,7 @@ def _rows_of_conditions(content: BenchmarkMeasures) -> list[dict[str, Any]]:
 
 
 def _say(numbers: Mapping[str, Any], name: str, *, digits: int = 3) -> str:
-    """A number with its interval."""
+    """Format a value with its interval."""
     value, interval = numbers[name], numbers[f"{name}_interval"] or (None, None)
     return "-" if value is None else str(Form(digits).write(value, *interval))
 

@@ -1,6 +1,6 @@
 """The comparison of a run's observers: every measure side by side, as JSON and tables.
 
-Everything here starts from answers already recorded; neither torch nor a network is needed.
+All functions here work on recorded answers; neither torch nor a network is needed.
 """
 
 import logging
@@ -42,10 +42,10 @@ class Comparison:
 
     Attributes:
         networks: Networks, in the order of the run.
-        people: People pooled, or None without people.
-        persons: Each person.
-        consistency: As `measures.consistency_table` gives it; None where the observers saw different images.
-        differences: Differences of every pair of networks and pooled people; empty if they saw different images.
+        people: Pooled people; None without people.
+        persons: Single persons.
+        consistency: Result of `measures.consistency_table`; None if the observers saw different images.
+        differences: Differences of every pair among networks and pooled people; empty if they saw different images.
     """
 
     networks: tuple[Measurement, ...]
@@ -56,22 +56,22 @@ class Comparison:
 
     @property
     def series(self) -> list[Measurement]:
-        """What the pictures draw: networks, then people."""
+        """The measurements that figures show: networks, then people."""
         return [*self.networks, *([self.people] if self.people else [])]
 
     def __repr__(self) -> str:
         return f"Comparison of {', '.join(row.label for row in self.series)}"
 
     def _repr_html_(self) -> str:
-        """For notebooks: one row per network and one for people."""
+        """Show a table in notebooks, with one row per network and one for people."""
         return format_html(*_observer_table(self))
 
     def of(self, name: str) -> Measurement:
-        """The measurement of the network or person called `name`."""
+        """Return the measurement of the network or person called `name`."""
         return next(row for row in [*self.networks, *self.persons] if row.name == name)
 
     def with_people(self, name: str) -> float | None:
-        """Mean error consistency with every (other) person; for people pooled, the mean over persons."""
+        """Return the mean error consistency with all (other) persons; for pooled people, its mean over persons."""
         with_people = self.consistency["with_people"] if self.consistency else {}
         if name == "people":
             values = [with_people[person.name] for person in self.persons if person.name in with_people]
@@ -107,14 +107,14 @@ def compare(observers: Sequence[Observer]) -> Comparison:
 
 
 def comparison_path(folder: ResultFolder) -> Path:
-    """Where the comparison of a folder's observers is kept."""
+    """Return the path of the comparison of a folder's observers."""
     return folder.root / ("shape-bias.json" if folder.experiment.two_cues else "accuracy.json")
 
 
 def read_comparison(path: Path) -> Comparison:
-    """The comparison that `write_comparison` wrote.
+    """Read a comparison that `write_comparison` wrote.
 
-    Raises: UserError if the file cannot be read or holds none.
+    Raises: UserError if the file cannot be read or does not hold a comparison.
     """
     content = load_json(path)
     try:
@@ -138,14 +138,16 @@ def read_comparison(path: Path) -> Comparison:
 def write_comparison(
     comparison: Comparison, folder: ResultFolder, head: ComparisonHead, *, pictures: Sequence[Path] = ()
 ) -> list[Path]:
-    """Write the comparison as JSON and its tables, called `shape-bias` or with one cue `accuracy`.
+    """Write the comparison as JSON and tables, called `shape-bias` or, with one cue, `accuracy`.
 
-    Tables are one with a row per observer, and `differences` (a row per pair and measure), as `.csv` and `.tex`. Unlike
-    an observer's result these can be made again from what lies next to them, so an older comparison is replaced.
+    The tables are one with a row per observer, and `differences` with a row per pair and measure, as `.csv` and `.tex`.
+    Unlike an observer's result, they can be recreated from the files next to them, so an older comparison is replaced.
 
     Args:
-        head: What made the comparison.
-        pictures: Pictures of the comparison; the JSON names them.
+        comparison: The comparison.
+        folder: Folder for the files.
+        head: Provenance of the comparison.
+        pictures: Figures of the comparison, which the JSON lists.
 
     Returns: The files written.
     """
@@ -179,12 +181,12 @@ def write_comparison(
 
 
 def picture_ends(experiment: Experiment) -> tuple[str, ...]:
-    """Ends of the names of a comparison's pictures, after the stem of its other files."""
+    """Return the suffixes of the names of a comparison's figures, after the stem of its other files."""
     return ("", "-column", "-forest") if experiment.two_cues else ("",)
 
 
 def comparison_files(folder: ResultFolder, formats: Sequence[str]) -> list[Path]:
-    """What a run writes of a comparison: what `write_comparison` does, and the pictures."""
+    """List the files of a comparison that a run writes: those of `write_comparison`, and the figures."""
     stem = comparison_path(folder).stem
     pictures = [f"{stem}{end}" for end in picture_ends(folder.experiment)]
     names = [f"{stem}.json", f"{stem}.csv", f"{stem}.tex", "differences.csv", "differences.tex"]
@@ -193,12 +195,12 @@ def comparison_files(folder: ResultFolder, formats: Sequence[str]) -> list[Path]
 
 
 def summary(comparison: Comparison) -> list[dict[str, Any]]:
-    """What `--json` says of each network, of people pooled and of each person: the row of the CSV."""
+    """Return the rows of the CSV, which `--json` prints, too: networks, pooled people and single persons."""
     return [_table_row(comparison, measurement) for measurement in [*comparison.series, *comparison.persons]]
 
 
 def show_table(comparison: Comparison) -> str:
-    """The comparison as text, one row per network and one for people."""
+    """Format the comparison as text, with one row per network and one for people."""
     table = format_table(*_observer_table(comparison))
     two_cues = any(row.fraction_correct_shape.value is not None for row in comparison.series)
     notes = [_WHAT_IS_COUNTED if two_cues else "", note_on_images([*comparison.series, *comparison.persons])]
@@ -212,7 +214,7 @@ _WHAT_IS_COUNTED = (
 
 
 def _observer_table(comparison: Comparison, *, ranks: bool = False) -> tuple[list[str], list[list[str]]]:
-    """Header and rows to be read: the measures of each network and of people pooled; on demand with cue sensitivity."""
+    """Readable table (header and rows) of the measures of networks and pooled people; if `ranks`, with cue ranks."""
     if any(row.fraction_correct_shape.value is not None for row in comparison.series):
         columns = {
             "shape bias": "shape_bias",
@@ -239,7 +241,7 @@ def _observer_table(comparison: Comparison, *, ranks: bool = False) -> tuple[lis
 
 
 def _difference_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and rows to be read: every pair's difference in every measure."""
+    """Readable table (header and rows) of the differences of all pairs in all measures."""
     header = ["pair", "measure", "difference", "95% interval", "p", "p (Holm)"]
     labels = {row.name: row.label for row in comparison.series}
     rows = [
@@ -256,7 +258,7 @@ def _difference_table(comparison: Comparison) -> tuple[list[str], list[list[str]
 
 
 def _table_row(comparison: Comparison, measurement: Measurement) -> dict[str, Any]:
-    """A row of `shape-bias.csv`: numbers in full, the ends of an interval in columns of their own."""
+    """A row of `shape-bias.csv`: unrounded values, with the ends of intervals in separate columns."""
     row: dict[str, Any] = {key: getattr(measurement, key) for key in ("name", "label", "kind", "random", "trials")}
     for key in RATIOS:
         estimate: Estimate = getattr(measurement, key)

@@ -1,4 +1,4 @@
-"""What the JSON files of shape bias hold, as types; the JSON Schemas are generated from them."""
+"""Types of the content of the JSON files of shape bias; the JSON Schemas are generated from them."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, TypedDict
@@ -41,7 +41,7 @@ class _Sessions(TypedDict, total=False):
 
 
 class RawData(_Sessions):
-    """Which file holds an observer's answers; `further_sessions` only where several do."""
+    """The file that holds an observer's answers; `further_sessions` is present only if there are several."""
 
     file: str
     sha256: str
@@ -49,14 +49,14 @@ class RawData(_Sessions):
 
 
 class ObserverResults(ObserverMeasures):
-    """The `results` of an observer."""
+    """The `results` block of an observer."""
 
     units: str
     interval: IntervalMethod
 
 
 class AnswersIdentity(ProbabilitiesIdentity):
-    """What determines a network's answers."""
+    """The settings that determine a network's answers."""
 
     aggregation: Annotated[str, Keywords(enum=["mean", "sum", "max"])]
 
@@ -68,7 +68,7 @@ class _Again(TypedDict, total=False):
 
 
 class NetworkHead(NetworkRun, _Again):
-    """What made a network's answers."""
+    """Provenance of a network's answers."""
 
     config: AnswersIdentity
     probabilities: SavedFile
@@ -77,26 +77,26 @@ class NetworkHead(NetworkRun, _Again):
 
 
 class NetworkResult(NetworkHead):
-    """`<model>.json` of a network that was asked."""
+    """Content of `<model>.json`, for a network that was run."""
 
     raw_data: RawData
     results: ObserverResults
 
 
 class RecordedSource(TypedDict):
-    """Where answers came from that were not asked for."""
+    """Source of recorded answers."""
 
     source: str
 
 
 class RecordedHead(RunHead):
-    """What is known of answers read from a CSV."""
+    """Provenance of answers that were read from a CSV."""
 
     config: RecordedSource
 
 
 class RecordedResult(RecordedHead):
-    """`<observer>.json` of answers read from a CSV."""
+    """Content of `<observer>.json`, for answers that were read from a CSV."""
 
     raw_data: RawData
     results: ObserverResults
@@ -106,21 +106,21 @@ ObserverResult = NetworkResult | RecordedResult
 
 
 class ComparedObservers(TypedDict):
-    """Who was compared."""
+    """The observers that were compared."""
 
     observers: Annotated[Sequence[str], Keywords(description="networks, and persons read from a CSV")]
     people: Annotated[int, Keywords(minimum=0, description="how many persons")]
 
 
 class Differences(TypedDict):
-    """Every pair of observers, measure by measure, and how they were tested."""
+    """Differences of all pairs of observers, measure by measure, and how they were tested."""
 
     test: PermutationTest
     pairs: Sequence[PairDifference]
 
 
 class ComparisonResults(TypedDict):
-    """The `results` of a comparison."""
+    """The `results` block of a comparison."""
 
     units: str
     interval: IntervalMethod
@@ -132,7 +132,7 @@ class ComparisonResults(TypedDict):
 
 
 class ComparisonHead(RunHead):
-    """What was compared."""
+    """Provenance of a comparison."""
 
     config: ComparedObservers
     raw_data: Sequence[RawData]
@@ -140,17 +140,17 @@ class ComparisonHead(RunHead):
 
 
 class ComparisonResult(ComparisonHead):
-    """`shape-bias.json`, with one cue `accuracy.json`."""
+    """Content of `shape-bias.json` or, with one cue, `accuracy.json`."""
 
     pictures: Sequence[str]
     results: ComparisonResults
 
 
 def result_schema() -> dict[str, Any]:
-    """The JSON Schema of an observer's file."""
+    """Make the JSON Schema of an observer's file."""
     return make_schema(ObserverResult, title="Result of an observer of shapebias.run", description=_WORDS)
 
 
 def comparison_schema() -> dict[str, Any]:
-    """The JSON Schema of `shape-bias.json` and `accuracy.json`."""
+    """Make the JSON Schema of `shape-bias.json` and `accuracy.json`."""
     return make_schema(ComparisonResult, title="Comparison of shapebias.run", description=_WORDS)

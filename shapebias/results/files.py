@@ -1,6 +1,6 @@
-"""Result files: their paths, which are finished, and one JSON per observer.
+"""Result files: their paths, whether they are finished, and one JSON file per observer.
 
-Everything here starts from answers already recorded; neither torch nor a network is needed.
+All functions here work on recorded answers; neither torch nor a network is needed.
 """
 
 import logging
@@ -25,12 +25,13 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """Where the files of one run lie.
+    """Paths of the files of one experiment in a run's output folder.
 
     Attributes:
-        root: Results: `<output>/shapebias`, for experiments with one cue the folder of that name in it.
-        raw: Answers, where the toolbox looks for them: `<output>/shapebias/raw/<experiment>`.
-        experiment: What was asked.
+        root: Folder of the results: `<output>/shapebias`, for experiments with one cue
+            `<output>/shapebias/<experiment>`.
+        raw: Folder of the answers, where the toolbox looks for them: `<output>/shapebias/raw/<experiment>`.
+        experiment: The experiment.
     """
 
     root: Path
@@ -39,13 +40,13 @@ class ResultFolder:
 
     @classmethod
     def of(cls, output: Path, experiment: Experiment = CUE_CONFLICT) -> "ResultFolder":
-        """The folder of an experiment in the output folder of a run."""
+        """Return the folder of an experiment in a run's output folder."""
         base = output / "shapebias"
         root = base if experiment.two_cues else base / experiment.name
         return cls(root, base / "raw" / experiment.name, experiment)
 
     def json_of(self, name: str) -> Path:
-        """Result of the observer `name`; what no file name can hold is replaced by a hyphen."""
+        """Result of the observer `name`; characters that are invalid in file names are replaced by hyphens."""
         return self.root / f"{file_stem(name)}.json"
 
     def csv_of(self, name: str) -> Path:
@@ -53,11 +54,11 @@ class ResultFolder:
         return self.raw / csv_name(file_stem(name), self.experiment)
 
     def probabilities_of(self, name: str) -> Path:
-        """What the network `name` said about every stimulus (`shapebias.answers.probabilities`)."""
+        """Probabilities of the network `name` for every stimulus (`shapebias.answers.probabilities`)."""
         return self.root / f"{file_stem(name)}.probabilities.npz"
 
     def ranks_of(self, name: str) -> Path:
-        """The network's cue ranks for every stimulus (`shapebias.measures.ranks`)."""
+        """Cue ranks of the network `name` for every stimulus (`shapebias.measures.ranks`)."""
         return self.root / f"{file_stem(name)}.cue-ranks.csv"
 
     def partial_of(self, name: str) -> Path:
@@ -65,16 +66,17 @@ class ResultFolder:
         return self.root / f"{file_stem(name)}.probabilities.partial.npz"
 
     def files_of(self, name: str) -> list[Path]:
-        """What a run leaves of the network `name`."""
+        """All files that a finished run leaves for the network `name`."""
         return [self.json_of(name), self.csv_of(name), self.probabilities_of(name), self.ranks_of(name)]
 
     def finished_identity(self, name: str, *, resume: bool) -> dict[str, Any] | None:
-        """What decided the result of the network `name` on disk; None if there is none.
+        """Return the settings that determined the result of the network `name` on disk; None if there is no result.
 
         Args:
-            resume: Whether the run continues another one, which may have been stopped between answers and result.
+            name: Name of the network.
+            resume: Whether the run resumes another one, which may have been stopped between answers and result.
 
-        Raises: UserError if there are answers that belong to no result.
+        Raises: UserError if there are answers without a result.
         """
         json_path, csv_path = self.json_of(name), self.csv_of(name)
         if json_path.exists():
@@ -88,9 +90,9 @@ class ResultFolder:
         return None
 
     def has_answers(self, name: str) -> bool:
-        """Whether the answers that the result of the network `name` is about are there.
+        """Whether the answers from which the result of the network `name` was computed are there.
 
-        Raises: UserError if they were changed since.
+        Raises: UserError if they have been changed since.
         """
         json_path, csv_path = self.json_of(name), self.csv_of(name)
         if not csv_path.exists():
@@ -100,7 +102,7 @@ class ResultFolder:
         return True
 
     def write_observer(self, observer: Observer, head: NetworkHead | RecordedHead, measurement: Measurement) -> Path:
-        """Write `<observer>.json`: what made the answers (`head`), the file that holds them, and the measures."""
+        """Write `<observer>.json`: provenance of the answers (`head`), the file that holds them, and the measures."""
         path = self.json_of(str(head["config"].get("model", observer.name)))
         save_json(path, {**head, "raw_data": describe_raw_data(observer), "results": describe_results(measurement)})
         return path
@@ -108,9 +110,11 @@ class ResultFolder:
     def write_recorded(
         self, observer: Observer, head: RecordedHead, measurement: Measurement, *, overwrite: bool
     ) -> None:
-        """Write `<observer>.json` for answers read from a CSV; a result of the same answers is kept.
+        """Write `<observer>.json` for answers read from a CSV.
 
-        Raises: UserError if there is a result of other answers and `overwrite` is off.
+        Without `overwrite`, an existing result of the same answers is kept.
+
+        Raises: UserError if there is a result of other answers, without `overwrite`.
         """
         path = self.json_of(observer.name)
         now = _hashes_of(describe_raw_data(observer))
@@ -127,13 +131,13 @@ class ResultFolder:
 
 
 def describe_results(measurement: Measurement) -> ObserverResults:
-    """The `results` block of an observer's JSON."""
+    """Make the `results` block of an observer's JSON."""
     return {"units": UNITS, "interval": describe_interval([measurement]), **measurement.as_dict()}
 
 
 def describe_raw_data(observer: Observer) -> RawData:
-    """The `raw_data` block: which file holds the answers, or which files of several sessions, and their SHA-256."""
-    assert observer.source is not None  # only observers that were read from a file get a result of their own
+    """Make the `raw_data` block: the file of the answers, or the files of several sessions, and their SHA-256."""
+    assert observer.source is not None  # only observers that were read from a file have their own result
     first, *more = (_describe_file(path) for path in (observer.source, *observer.more_sources))
     described: RawData = {**first, "subject": observer.name}
     if more:
@@ -146,7 +150,7 @@ def _describe_file(path: Path) -> SavedFile:
 
 
 def _hashes_of(raw_data: Mapping[str, Any]) -> str:
-    """The SHA-256 of all files of a `raw_data` block."""
+    """The SHA-256 of all files in a `raw_data` block, as text."""
     hashes = [raw_data.get("sha256"), *(file["sha256"] for file in raw_data.get("further_sessions", ()))]
     return ", ".join(map(str, hashes))
 
@@ -155,7 +159,7 @@ UNITS = "fractions in [0, 1]; counts in confusion (rows: na, then the categories
 
 
 def describe_interval(measurements: Sequence[Measurement]) -> IntervalMethod:
-    """The `interval` block next to measures in a result file, with a note where they are of few images."""
+    """Make the `interval` block next to measures in a result file, with a note if there are few images."""
     method: IntervalMethod = {"level": CONFIDENCE, "method": METHOD, "resamples": RESAMPLES, "seed": 0}
     if note := note_on_images(measurements):
         method["note"] = note
@@ -163,5 +167,5 @@ def describe_interval(measurements: Sequence[Measurement]) -> IntervalMethod:
 
 
 def note_on_images(measurements: Iterable[Measurement]) -> str:
-    """A warning where intervals come from too few images; empty where none is needed."""
+    """Return a warning if intervals are based on too few images; otherwise empty."""
     return note_on_few(one.trials for one in measurements if one.kind != "people")

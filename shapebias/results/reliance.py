@@ -43,12 +43,12 @@ __all__ = [
 
 _STEM = "reliance"
 PICTURES = ("reliance", "reliance-curves", "reliance-images", "reliance-control")
-"""Stems of the pictures; the last two where the images are at hand."""
+"""Stems of the figures; the last two are drawn only if the images are available."""
 
 
 @dataclass(frozen=True)
 class RelianceFolder:
-    """Where the files lie: `<output>/shapebias/reliance`."""
+    """Paths of the files in `<output>/shapebias/reliance`."""
 
     root: Path
 
@@ -62,24 +62,24 @@ class RelianceFolder:
 
     @property
     def comparison(self) -> Path:
-        """The comparison of all networks."""
+        """Comparison of all networks."""
         return self.root / f"{_STEM}.json"
 
     def probabilities_of(self, name: str) -> Path:
-        """What the network answered (`shapebias.answers.suppressed`)."""
+        """Answers of a network (`shapebias.answers.suppressed`)."""
         return self.root / f"{file_stem(name)}.probabilities.npz"
 
     def partial_of(self, name: str) -> Path:
-        """Progress of an unfinished run."""
+        """Progress of an unfinished run of a network."""
         return self.root / f"{file_stem(name)}.probabilities.partial.npz"
 
     def files_of(self, name: str) -> list[Path]:
-        """What a run leaves of a network."""
+        """All files that a finished run leaves for a network."""
         return [self.json_of(name), self.probabilities_of(name)]
 
 
 def write_reliance(measured: Reliance, answers: SuppressedAnswers, answers_path: Path, path: Path) -> Path:
-    """Write `<model>.json`: what made the answers, their file, and the measures."""
+    """Write `<model>.json`: provenance of the answers, the file that holds them, and the measures."""
     content: RelianceResult = {
         **cast(RelianceProvenance, answers.provenance),
         "label": answers.label,
@@ -97,7 +97,7 @@ def write_reliance(measured: Reliance, answers: SuppressedAnswers, answers_path:
 def describe_comparison(
     answers: Sequence[SuppressedAnswers], files: Sequence[Path], head: RunHead, skipped: Sequence[SkippedNetwork]
 ) -> RelianceComparisonHead:
-    """What made a comparison: the run, and whose answers in which files were compared."""
+    """Describe the provenance of a comparison: the run, the networks, and the files of their answers."""
     identities = [cast(RelianceIdentity, one.provenance["config"]) for one in answers]
     return {
         **head,
@@ -113,7 +113,7 @@ def describe_comparison(
 
 
 def describe_control(points: Sequence[ControlPoint], *, images: int, size: tuple[int, int]) -> ControlContent:
-    """What suppressions do to the images themselves, for the comparison."""
+    """Describe what suppressions do to the images themselves, for the file of the comparison."""
     return {
         "images": images,
         "size_px": list(size),
@@ -131,7 +131,7 @@ def write_comparison(
     control: ControlContent | None = None,
     pictures: Sequence[Path] = (),
 ) -> list[Path]:
-    """Write the comparison of all networks: JSON, and tables as CSV and LaTeX; returns the files."""
+    """Write the comparison of all networks as JSON, and as tables in CSV and LaTeX; return the files."""
     target = folder.root / f"{_STEM}.json"
     pairs = [cast(RelianceDifferenceContent, difference.as_dict()) for difference in differences]
     content: RelianceComparison = {
@@ -169,9 +169,9 @@ def write_comparison(
 
 
 def read_comparison(path: Path) -> RelianceComparison:
-    """What `write_comparison` wrote.
+    """Read a comparison that `write_comparison` wrote.
 
-    Raises: UserError if the file cannot be read or is none of these.
+    Raises: UserError if the file cannot be read or does not hold a comparison.
     """
     content = load_json(path)
     try:
@@ -182,7 +182,7 @@ def read_comparison(path: Path) -> RelianceComparison:
 
 
 def comparison_files(folder: RelianceFolder, formats: Sequence[str]) -> list[Path]:
-    """What a run writes for all networks together."""
+    """List all files that a run may write for all networks together, including the figures."""
     tables = [f"{part}.{end}" for part in (_STEM, f"{_STEM}-differences", f"{_STEM}-control") for end in ("csv", "tex")]
     names = [f"{_STEM}.json", f"{_STEM}-cues.csv", *tables]
     return [folder.root / name for name in names + [f"{p}.{suffix}" for p in PICTURES for suffix in formats]]
@@ -201,7 +201,7 @@ def _describe_interval(measured: Sequence[Reliance]) -> IntervalMethod:
 
 
 def show_reliance(measured: Sequence[Reliance]) -> str:
-    """The comparison as text, one row per network."""
+    """Format the comparison as text, with one row per network."""
     table, note = format_table(*_table(measured)), note_on_few(one.images for one in measured)
     return f"{table}\n\n{note}" if note else table
 
@@ -240,7 +240,7 @@ def _difference_table(
 
 
 def control_table(control: ControlContent) -> tuple[list[str], list[list[str]]]:
-    """The control as a table, one row per variant."""
+    """Make a table (header and rows) of what suppressions do to the images, with one row per variant."""
     rows = []
     for variant in control["variants"]:
         row: Mapping[str, Any] = variant
@@ -250,14 +250,14 @@ def control_table(control: ControlContent) -> tuple[list[str], list[list[str]]]:
 
 
 def _summary_rows(one: Reliance) -> list[dict[str, Any]]:
-    """Area of each suppression and reliance on each cue, in one form."""
+    """Rows with the area of each suppression and the reliance on each cue, in the same columns."""
     areas = [("area", name, value) for name, value in one.areas.items()]
     cues = [("reliance", cue, value) for cue, value in one.reliance.items()]
     return [{"measure": kind, "of": name, **value.as_dict("value")} for kind, name, value in [*areas, *cues]]
 
 
 def _plain_row(network: str, point: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the CSV: the ends of an interval in columns of their own."""
+    """A row of the CSV, with the ends of intervals in separate columns."""
     row: dict[str, Any] = {"network": network} if network else {}
     for key, value in point.items():
         if key.endswith("_interval"):

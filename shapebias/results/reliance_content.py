@@ -1,4 +1,4 @@
-"""What the JSON files of reliance hold, as types; the JSON Schemas are generated from them."""
+"""Types of the content of the JSON files of reliance; the JSON Schemas are generated from them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypedDict
@@ -37,7 +37,7 @@ _Left = Annotated[float | None, Keywords(description="null where the images have
 
 
 class ImagesIdentity(TypedDict):
-    """Which images were shown."""
+    """Identity of the images."""
 
     number: Annotated[int, Keywords(minimum=1)]
     sha256: Annotated[str, Keywords(description="of the names and the content of the files")]
@@ -45,7 +45,7 @@ class ImagesIdentity(TypedDict):
 
 
 class RelianceIdentity(Normalisation):
-    """What determines a network's answers."""
+    """The settings that determine a network's answers."""
 
     model: str
     weights: WeightsIdentity
@@ -59,7 +59,7 @@ class RelianceIdentity(Normalisation):
 
 
 class RelianceData(TypedDict):
-    """The images, and what was done to them before any suppression."""
+    """The images, and their preprocessing."""
 
     name: str
     images_found: Count
@@ -75,7 +75,7 @@ class RelianceData(TypedDict):
 
 
 class RelianceProvenance(RunHead, Computation):
-    """What made a network's answers; stands in their file, too."""
+    """Provenance of a network's answers, which is also stored in their file."""
 
     config: RelianceIdentity
     seed: Annotated[int, Keywords(description="of random weights")]
@@ -86,7 +86,7 @@ class RelianceProvenance(RunHead, Computation):
 
 
 class VariantMeasures(TypedDict):
-    """A network's answers to one variant."""
+    """Measures of a network's answers to one variant."""
 
     variant: Annotated[str, Keywords(description="suppression and strength; 'none' for the images as they are")]
     suppression: str
@@ -103,21 +103,21 @@ class VariantMeasures(TypedDict):
 
 
 class SuppressionArea(TypedDict):
-    """A suppression summed up."""
+    """Summary of a suppression."""
 
     area: Annotated[float, Keywords(description="under the curve of relative accuracy, 1 if nothing is lost")]
     area_interval: Interval
 
 
 class CueReliance(TypedDict):
-    """A cue summed up."""
+    """Summary of a cue."""
 
     reliance: Annotated[float, Keywords(description="1 - mean area of the suppressions that remove this cue alone")]
     reliance_interval: Interval
 
 
 class RelianceMeasures(TypedDict):
-    """Every measure of a network (`shapebias.measures.reliance.Reliance`)."""
+    """All measures of a network (`shapebias.measures.reliance.Reliance`)."""
 
     name: str
     label: str
@@ -131,7 +131,7 @@ class RelianceMeasures(TypedDict):
 
 
 class RelianceResults(RelianceMeasures):
-    """The `results` of a network."""
+    """The `results` block of a network."""
 
     units: str
     interval: IntervalMethod
@@ -145,7 +145,7 @@ class SavedAnswers(TypedDict):
 
 
 class RelianceResult(RelianceProvenance):
-    """`<model>.json`."""
+    """Content of `<model>.json`."""
 
     label: str
     probabilities: SavedAnswers
@@ -153,7 +153,7 @@ class RelianceResult(RelianceProvenance):
 
 
 class RelianceDifferenceContent(TypedDict):
-    """A paired difference."""
+    """A paired difference in reliance."""
 
     kind: Annotated[
         Literal["networks", "cues"],
@@ -170,7 +170,7 @@ class RelianceDifferenceContent(TypedDict):
 
 
 class BootstrapTest(TypedDict):
-    """How the differences were tested."""
+    """Description of the test of the differences."""
 
     method: str
     resamples: Count
@@ -186,7 +186,7 @@ class RelianceDifferences(TypedDict):
 
 
 class ControlVariant(TypedDict):
-    """What one variant leaves of the images themselves (`shapebias.measures.suppression_control`)."""
+    """Properties of the images that are left under one variant (`shapebias.measures.suppression_control`)."""
 
     variant: str
     suppression: str
@@ -214,7 +214,7 @@ class ControlContent(TypedDict):
 
 
 class RelianceComparisonResults(TypedDict):
-    """The `results` of all networks of a run."""
+    """The `results` block of a comparison."""
 
     units: str
     interval: IntervalMethod
@@ -224,7 +224,7 @@ class RelianceComparisonResults(TypedDict):
 
 
 class ComparedNetworks(TypedDict):
-    """What was compared."""
+    """The networks, images and suppressions that were compared."""
 
     networks: Annotated[Sequence[str], Keywords(description="in the order of `results.networks`")]
     weights: Annotated[Sequence[WeightsIdentity], Keywords(description="of each network")]
@@ -233,7 +233,7 @@ class ComparedNetworks(TypedDict):
 
 
 class RelianceComparisonHead(RunHead):
-    """What made a comparison."""
+    """Provenance of a comparison."""
 
     config: ComparedNetworks
     probabilities: Annotated[Sequence[SavedAnswers], Keywords(description="of each network")]
@@ -241,17 +241,17 @@ class RelianceComparisonHead(RunHead):
 
 
 class RelianceComparison(RelianceComparisonHead):
-    """`reliance.json`."""
+    """Content of `reliance.json`."""
 
     pictures: Sequence[str]
     results: RelianceComparisonResults
 
 
 def reliance_schema() -> dict[str, Any]:
-    """The JSON Schema of a network's file."""
+    """Make the JSON Schema of a network's file."""
     return make_schema(RelianceResult, title="Result of a network of shapebias.reliance", description=_WORDS)
 
 
 def reliance_comparison_schema() -> dict[str, Any]:
-    """The JSON Schema of `reliance.json`."""
+    """Make the JSON Schema of `reliance.json`."""
     return make_schema(RelianceComparison, title="Comparison of shapebias.reliance", description=_WORDS)

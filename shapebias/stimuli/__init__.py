@@ -1,1 +1,1 @@
-"""What is shown: experiments, their images, and the 16 categories."""
+"""The stimuli: experiments, their images, the 16 categories, and the suppression of cues."""

@@ -22,7 +22,7 @@ NUM_IMAGENET_CLASSES = 1000
 
 
 def _expand(ranges: str) -> tuple[int, ...]:
-    """`"8 10-12"` -> (8, 10, 11, 12)."""
+    """Expand ranges of indices: `"8 10-12"` -> (8, 10, 11, 12)."""
     indices: list[int] = []
     for part in ranges.split():
         first, _, last = part.partition("-")
@@ -48,7 +48,7 @@ IMAGENET_INDICES: dict[str, tuple[int, ...]] = {
     "oven": _expand("766"),
     "truck": _expand("555 569 656 675 717 734 864 867"),
 }
-"""Category -> indices of its classes among the 1000 of ImageNet-1k; 207 classes belong to one, the others to none."""
+"""Category -> indices of its classes in ImageNet-1k. Of the 1000 classes, 207 belong to a category."""
 
 CATEGORIES: tuple[str, ...] = tuple(sorted(IMAGENET_INDICES))
 
@@ -58,9 +58,9 @@ class ClassMap:
     """Which outputs of a classification head belong to which of the 16 categories.
 
     Attributes:
-        name: What the head's classes are, in words; it is part of every result.
+        name: Description of the head's classes, in words; it is part of every result.
         num_classes: Number of outputs of the head.
-        indices: Category -> its outputs; a category that the head cannot answer is absent.
+        indices: Category -> its outputs. A category that the head cannot answer is absent.
     """
 
     name: str
@@ -74,25 +74,25 @@ class ClassMap:
 
     @property
     def complete(self) -> bool:
-        """Whether the head can answer all 16 categories, without which no number compares with published ones."""
+        """Whether the head can answer all 16 categories; otherwise no result is comparable with published ones."""
         return len(self.indices) == len(CATEGORIES)
 
     @property
     def label(self) -> str:
-        """What pictures and tables add to a network's name; nothing for the classes that the benchmark was made for."""
+        """Text that figures and tables add to a network's name; empty for ImageNet-1k with the toolbox's classes."""
         return "" if self == IMAGENET_1K else label_of_classes(self.name, len(self.indices))
 
     def can_answer(self, shape: str, texture: str) -> bool:
-        """Whether the categories of an image, with `texture` "" for one cue, are among those of the head."""
+        """Whether the head can answer all categories of an image; `texture` is "" for an image with one cue."""
         return shape in self.indices and (not texture or texture in self.indices)
 
 
 def label_of_classes(name: str, categories: int) -> str:
-    """What pictures and tables say of classes other than the toolbox's: what they are, and what they cannot answer."""
+    """Describe classes other than the toolbox's for figures and tables; says if they do not cover all categories."""
     if categories == len(CATEGORIES):
         return name
     return f"{name}: {categories} of {len(CATEGORIES)} categories, not comparable"
 
 
 IMAGENET_1K = ClassMap("ImageNet-1k, classes of the model-vs-human toolbox", NUM_IMAGENET_CLASSES, IMAGENET_INDICES)
-"""The head that the benchmark was made for."""
+"""The head for which the benchmark was designed."""

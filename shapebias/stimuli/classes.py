@@ -1,9 +1,9 @@
-"""Class maps of heads other than ImageNet-1k's: by WordNet, or by a text file that names each output.
+"""Class maps of heads other than ImageNet-1k's, made from WordNet or from a text file that names each output.
 
-The benchmark's 16 categories are defined on the 1000 classes of ImageNet-1k (`categories.IMAGENET_INDICES`). A head
-with other classes answers a category by those of its classes that are WordNet hyponyms of the category; the table
-`wordnet_categories.csv` lists them (WordNet 3.0, whose licence lies next to it; `scripts/wordnet_categories.py` wrote
-it). The classes of ImageNet-1k itself follow the toolbox, so the map of an ImageNet-1k head is exactly the toolbox's.
+The benchmark's 16 categories are defined on the 1000 classes of ImageNet-1k (`categories.IMAGENET_INDICES`). For a head
+with other classes, a category consists of those classes that are WordNet hyponyms of the category. They are listed in
+`wordnet_categories.csv` (from WordNet 3.0, whose licence is next to it; written by `scripts/wordnet_categories.py`).
+The classes of ImageNet-1k itself follow the toolbox, so the map of an ImageNet-1k head is exactly the toolbox's.
 """
 
 import csv
@@ -20,9 +20,9 @@ from shapebias.stimuli.categories import CATEGORIES, ClassMap
 __all__ = ["IMAGENET_HEADS", "NO_CATEGORY", "map_imagenet_1k_subset", "map_synsets", "map_words", "read_classes"]
 
 NO_CATEGORY = "-"
-"""What a class file says of an output that belongs to none of the categories."""
+"""The word in a class file for an output that belongs to none of the categories."""
 IMAGENET_HEADS = (1000, 11221, 11821, 21841, 21842, 21843)
-"""Numbers of outputs by which heads of ImageNet are known: 1k, 21k-P, 12k, 22k, Microsoft's 22k, Google's 21k."""
+"""Numbers of outputs that identify ImageNet heads: 1k, 21k-P, 12k, 22k, Microsoft's 22k, Google's 21k."""
 _SYNSET = re.compile(r"n\d{8}")
 
 
@@ -44,11 +44,11 @@ def _table() -> dict[str, _Synset]:
 
 
 def map_synsets(synsets: Sequence[str], *, name: str) -> ClassMap:
-    """The class map of a head whose outputs are WordNet synsets.
+    """Make the class map of a head whose outputs are WordNet synsets.
 
     Args:
-        synsets: One WordNet 3.0 noun id per output, such as "n02123045"; ids outside the categories belong to none.
-        name: What the classes are, in words.
+        synsets: One WordNet 3.0 noun id per output, such as "n02123045". Ids outside the categories are allowed.
+        name: Description of the classes, in words.
     Raises: UserError if the head can answer fewer than two categories.
     """
     table = _table()
@@ -56,7 +56,7 @@ def map_synsets(synsets: Sequence[str], *, name: str) -> ClassMap:
 
 
 def map_imagenet_1k_subset(synsets: Sequence[str], *, name: str) -> ClassMap:
-    """The class map of a larger head that uses only its outputs for the toolbox's ImageNet-1k classes.
+    """Make the class map of a larger head, using only its outputs for the toolbox's ImageNet-1k classes.
 
     Args and Raises: As for `map_synsets`.
     """
@@ -66,13 +66,13 @@ def map_imagenet_1k_subset(synsets: Sequence[str], *, name: str) -> ClassMap:
 
 
 def read_classes(path: Path) -> ClassMap:
-    """The class map that a text file describes: one line per output of the head, in the order of the outputs.
+    """Read a class map from a text file with one line per output of the head, in the order of the outputs.
 
     The first word of a line is a WordNet id (n02123045), one of the 16 categories, or `-` for an output that belongs to
-    none of them. Whatever follows the first word is a comment.
+    none of them. Anything after the first word is a comment.
 
-    Raises: UserError if the file cannot be read, a line says something else, or the head can answer fewer than two
-        categories.
+    Raises: UserError if the file cannot be read, a line begins with anything else, or the head can answer fewer than
+        two categories.
     """
     try:
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
@@ -84,9 +84,9 @@ def read_classes(path: Path) -> ClassMap:
 
 
 def map_words(words: Sequence[str], *, name: str) -> ClassMap:
-    """The class map of a head, from a word for each of its outputs, as `read_classes` reads them in a file.
+    """Make the class map of a head from one word per output; the words are those that `read_classes` accepts.
 
-    Raises: As for `read_classes`.
+    Raises: UserError for any other word, or if the head can answer fewer than two categories.
     """
     return _collect(
         [_category_of(word, where=f"{name}, output {index}") for index, word in enumerate(words)], name=name
@@ -94,9 +94,9 @@ def map_words(words: Sequence[str], *, name: str) -> ClassMap:
 
 
 def _category_of(word: str, *, where: str) -> str:
-    """The category that a word names, "" for none.
+    """The category that a word stands for, "" for none.
 
-    Raises: UserError if it names nothing.
+    Raises: UserError if the word is neither a WordNet id, nor a category, nor `NO_CATEGORY`.
     """
     if _SYNSET.fullmatch(word):
         table = _table()
@@ -110,7 +110,10 @@ def _category_of(word: str, *, where: str) -> str:
 
 
 def _collect(categories: Sequence[str], *, name: str) -> ClassMap:
-    """The class map from each output's category, "" for none."""
+    """Make a class map from the category of each output ("" for none).
+
+    Raises: UserError if there are fewer than two categories.
+    """
     indices = {
         category: tuple(index for index, one in enumerate(categories) if one == category)
         for category in CATEGORIES

@@ -2,9 +2,9 @@
 
 Geirhos et al., "Partial success in closing the gap between human and machine vision" (NeurIPS 2021, arXiv:2106.07411)
 measured people and networks on these datasets. Names, conditions and their order are those of the model-vs-human
-toolbox (bethgelab/model-vs-human, `modelvshuman/datasets/experiments.py`); which conditions count in the benchmark is
-its table `EXCLUDE_CONDITIONS` (`modelvshuman/plotting/plot.py`): the undistorted control does not, nor does a condition
-in which people's mean accuracy is below 0.2. (People reach exactly 0.2 on low-pass 15, which the toolbox leaves out.)
+toolbox (bethgelab/model-vs-human, `modelvshuman/datasets/experiments.py`). Its table `EXCLUDE_CONDITIONS`
+(`modelvshuman/plotting/plot.py`) defines which conditions count in the benchmark: all but the undistorted control and
+those in which people's mean accuracy is below 0.2. (It also excludes low-pass 15, where people reach exactly 0.2.)
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from functools import cached_property
 __all__ = ["CUE_CONFLICT", "EXPERIMENTS", "NO_CONDITION", "Condition", "Experiment", "parse_condition"]
 
 NO_CONDITION = ("", "0", "nan")
-"""What raw data have in the column `condition` where an experiment has none; in the form of `parse_condition`."""
+"""Values of `condition` in raw data of an experiment without conditions, in the form of `parse_condition`."""
 
 _IMAGENET = "ImageNet's own terms (research and education)"
 _CC_BY = "CC BY 4.0"
@@ -27,8 +27,8 @@ class Condition:
     """A condition of an experiment.
 
     Attributes:
-        token: Name in the raw data, in the form of `parse_condition`.
-        label: Label on the axis of a picture.
+        token: Name in the raw data, as `parse_condition` returns it.
+        label: Label on the axis of a figure.
         kept: Whether it counts in the benchmark.
     """
 
@@ -43,25 +43,25 @@ class Experiment:
 
     Attributes:
         name: Name in the toolbox.
-        title: Name in tables and pictures.
-        what: What the images are, for messages.
-        token: Abbreviation in the names of trials, between the first two underscores; the three eidolon experiments
-            have the same.
+        title: Name in tables and figures.
+        what: Words for the images, for messages.
+        token: Abbreviation in the names of trials, between the first two underscores. The three eidolon experiments
+            have the same one.
         images_per_category: Number of images of each of the 16 categories, over all conditions.
-        file_list_sha256: `sha256_of_lines` of the `<category>/<name>` of the published images, sorted by file name
-            where all lie in one folder (`in_one_folder`), else by category and file name: the order in which the
-            toolbox visits them.
-        content_sha256: `Stimuli.content_sha256` of the published images; None where they were never seen here.
+        file_list_sha256: `sha256_of_lines` of the `<category>/<name>` of the published images. They are sorted by file
+            name if all lie in one folder (`in_one_folder`), else by category and file name, which is the order in which
+            the toolbox visits them.
+        content_sha256: `Stimuli.content_sha256` of the published images; None if this project has never had them.
         people: Number of persons who took part.
         source: Paper that published the images.
         licence: Licence of the images.
-        two_cues: Whether an image has a shape and a texture of different objects, so that the question is which of the
-            two is named. Otherwise the question is how often the object is named.
-        conditions: In the toolbox's order, the undistorted control first; empty where there is a single kind of image.
-        axis: Words for the axis of the conditions.
+        two_cues: Whether an image has a shape and a texture of different objects. The measure is then which of the two
+            is named; otherwise it is how often the object is named.
+        conditions: In the toolbox's order, the undistorted control first; empty if there is a single kind of image.
+        axis: Label for the axis of the conditions.
         in_one_folder: The layout of the archive. False: `<name>/<category>/<image>`. True:
-            `<name>/dnn/session-1/<image>`, and of the pieces of a file name between underscores the fourth is the
-            condition, the fifth the category.
+            `<name>/dnn/session-1/<image>`, where a file name consists of pieces between underscores, of which the
+            fourth is the condition and the fifth the category.
     """
 
     name: str
@@ -81,12 +81,12 @@ class Experiment:
 
     @property
     def images(self) -> int:
-        """How many images there are, which is how many trials an observer has."""
+        """Number of images, which is also the number of trials of an observer."""
         return 16 * self.images_per_category
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """Positions of the conditions that count in the benchmark; one position, 0, where there are no conditions."""
+        """Positions of the conditions that count in the benchmark; (0,) if there are no conditions."""
         return tuple(i for i, condition in enumerate(self.conditions) if condition.kept) or (0,)
 
     @cached_property
@@ -94,9 +94,9 @@ class Experiment:
         return {condition.token: position for position, condition in enumerate(self.conditions)}
 
     def find_condition(self, text: str) -> int:
-        """Position of the condition that raw data call `text`; 0 where there are no conditions.
+        """Return the position of the condition with the name `text` in raw data; 0 if there are no conditions.
 
-        Raises: ValueError if there is none, and says which there are.
+        Raises: ValueError if there is no such condition; the message lists the known ones.
         """
         token = parse_condition(text)
         if not self.conditions:
@@ -110,9 +110,7 @@ class Experiment:
 
 
 def parse_condition(text: str) -> str:
-    """A condition's name in one form, whichever way it is written: `0.90` and `.9` are 0.9, `3` and `3.0` are 3, case
-    is nothing.
-    """
+    """Normalise the name of a condition: `0.90` and `.9` become 0.9, `3` and `3.0` become 3, and letters lower case."""
     token = text.strip().lower()
     try:
         return f"{float(token):g}"
@@ -121,7 +119,7 @@ def parse_condition(text: str) -> str:
 
 
 def _conditions(tokens: str, labels: str = "") -> tuple[Condition, ...]:
-    """Conditions from words; those that count in the benchmark have a star behind them."""
+    """Make conditions from words; a star after a word marks a condition that counts in the benchmark."""
     words = tokens.split()
     names = labels.split() or [word.rstrip("*") for word in words]
     return tuple(
@@ -131,7 +129,7 @@ def _conditions(tokens: str, labels: str = "") -> tuple[Condition, ...]:
 
 
 def _eidolon(numeral: str, coherence: int, kept: int, file_list_sha256: str) -> Experiment:
-    """One of the three eidolon experiments, of which the conditions 1 to `kept` of 0 to 7 count in the benchmark."""
+    """One of the three eidolon experiments, with conditions 0 to 7; conditions 1 to `kept` count in the benchmark."""
     tokens = " ".join(f"{2**step}-{coherence}-10{'*' if 1 <= step <= kept else ''}" for step in range(8))
     return _distortion(
         f"eidolon{numeral}",
@@ -319,4 +317,4 @@ EXPERIMENTS = {
         ),
     )
 }
-"""Name -> experiment: the three of which this project has seen the images, then the others."""
+"""Name -> experiment. The first three are those whose images this project has had."""

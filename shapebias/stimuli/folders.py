@@ -1,4 +1,4 @@
-"""Labelled images of the user: one folder per class, and the network's output for each class."""
+"""The user's labelled images, with one folder per class, and the network's output for each class."""
 
 import logging
 import re
@@ -19,11 +19,11 @@ _SYNSET = re.compile(r"n\d{8}")
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image and the class whose folder it lies in.
+    """An image and the class in whose folder it lies.
 
     Attributes:
         path: The file.
-        name: Its path below the image folder, with forward slashes; seeds and results go by it.
+        name: Its path below the image folder, with forward slashes; seeds and results refer to it.
         label: Name of the class folder; "" for images without labels.
     """
 
@@ -34,13 +34,13 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Chosen images of a folder.
+    """Images that were chosen from a folder.
 
     Attributes:
         root: The folder.
         images: The chosen images, class by class, sorted by name.
         classes: Names of all class folders, sorted; empty for images without labels.
-        found: How many images there were to choose from.
+        found: Number of images from which they were chosen.
     """
 
     root: Path
@@ -49,7 +49,7 @@ class ImageFolder:
     found: int
 
     def sha256(self) -> str:
-        """What the chosen files are, their names and content (`runkit.sha256_of_files`)."""
+        """SHA-256 of the names and contents of the chosen files (`runkit.sha256_of_files`)."""
         return sha256_of_files(self.root, [image.path for image in self.images])
 
 
@@ -57,12 +57,12 @@ def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = T
     """Find the images of a folder and choose some, evenly over classes and within each class.
 
     Args:
-        root: A folder of class folders, each of any depth; without labels any folder.
-        num_images: At most this many images, as many of each class as of every other (some classes, evenly spread over
-            all, may have one more); None for all.
-        labelled: Whether the folders right below `root` are classes.
+        root: A folder of class folders, each of any depth; without labels, any folder.
+        num_images: Maximal number of images, shared equally among the classes as by `share_evenly`; None for all.
+        labelled: Whether the folders directly below `root` are classes.
 
-    Raises: UserError if the folder is missing, holds no images, or holds images of fewer than two classes.
+    Raises: UserError if the folder is missing or holds no images, or if it is labelled and holds images of fewer than
+        two classes.
     """
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
@@ -98,15 +98,15 @@ def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = T
 def match_classes(
     classes: Sequence[str], outputs: int, names: Mapping[str, int], *, network: str
 ) -> tuple[dict[str, int], str]:
-    """Which output of a network answers each class folder.
+    """Find the output of a network that corresponds to each class folder.
 
     Args:
         classes: Names of the class folders, sorted.
         outputs: Number of the network's outputs.
-        names: WordNet ids or class names of the outputs, as far as they are known, to their index.
-        network: Its name, for messages.
-    Returns: Class -> output, and how the two were matched, in words.
-    Raises: UserError if a class fits no output.
+        names: WordNet ids or class names of the outputs, as far as they are known -> index of the output.
+        network: Name of the network, for messages.
+    Returns: Class -> output, and a description of how they were matched.
+    Raises: UserError if a class matches no output.
     """
     lower = {name.lower(): index for name, index in names.items()}
     known = {name: lower[_plain(name)] for name in classes if _plain(name) in lower}
@@ -130,9 +130,9 @@ def _plain(name: str) -> str:
 
 
 def share_evenly(total: int | None, sizes: Sequence[int]) -> list[int]:
-    """How many images to take of each class: equal shares, what small classes lack going to the others.
+    """Share `total` images among classes of the given sizes equally; what small classes lack goes to the others.
 
-    What is left when no equal share remains goes to classes that are evenly spread over all.
+    A remainder that cannot be shared equally goes to classes that are evenly spread over the list. None takes all.
     """
     if total is None or total >= sum(sizes):
         return list(sizes)

@@ -1,11 +1,10 @@
-"""The images of an experiment: find, download, check, list.
+"""Find, download, check and list the images of an experiment.
 
 A cue-conflict image has the shape of one object and the texture of another (style transfer), and its name says which:
-`cat7-elephant1.png` lies in the folder `cat` and wears elephant skin. In 80 of the 1280 both are the same category.
-Edge drawings and silhouettes (160 each) have a shape only: `cat7.png`.
-Geirhos et al., "ImageNet-trained CNNs are biased towards texture" (ICLR 2019, arXiv:1811.12231), images CC BY 4.0.
-The images of the other experiments lie in one folder, and their names say condition and category
-(`shapebias.stimuli.layouts`).
+`cat7-elephant1.png` in the folder `cat` shows a cat with elephant skin. In 80 of the 1280 images, both are of the same
+category. Edge drawings and silhouettes (160 each) have only a shape: `cat7.png`. These images are from Geirhos et al.,
+"ImageNet-trained CNNs are biased towards texture" (ICLR 2019, arXiv:1811.12231), CC BY 4.0. The images of each other
+experiment lie in one folder, and their names contain the condition and the category (`shapebias.stimuli.layouts`).
 """
 
 import logging
@@ -52,7 +51,7 @@ class _Chosen(TypedDict, total=False):
 
 
 class StimuliFiles(_Chosen):
-    """Which images those are, and whether they are the published ones."""
+    """Identity of an experiment's images, and whether they are the published ones."""
 
     name: str
     images: Count
@@ -84,20 +83,20 @@ class Stimuli(Sequence[Stimulus]):
         return len(self.items)
 
     def __getitem__(self, index):
-        """A stimulus, or for a slice the `Stimuli` with only those images."""
+        """Return a stimulus or, for a slice, the `Stimuli` with only those images."""
         if isinstance(index, slice):
             return Stimuli(self.folder, self.items[index], self.experiment)
         return self.items[index]
 
     def answerable(self, classes: ClassMap) -> "Stimuli":
-        """The images whose categories are among those that a network with these classes can answer."""
+        """Return the images whose categories a network with these classes can answer."""
         if classes.complete:
             return self
         items = tuple(item for item in self.items if classes.can_answer(item.shape, item.texture))
         return Stimuli(self.folder, items, self.experiment)
 
     def take(self, count: int) -> "Stimuli":
-        """At most `count` of the images, chosen at random but always the same ones.
+        """Take at most `count` of the images, chosen at random but always the same ones.
 
         They are spread evenly: the numbers of images of any two categories differ by at most one, as do, within a
         category, those of any two textures or conditions.
@@ -119,10 +118,10 @@ class Stimuli(Sequence[Stimulus]):
         return Stimuli(self.folder, tuple(self.items[i] for i in sorted(kept)), self.experiment, len(self))
 
     def _draw(self, places: Sequence[int], category: str) -> list[int]:
-        """The images of a category in an order whose beginnings have all textures, or all conditions, alike."""
+        """Order the images of a category so that the first n have all textures, or conditions, equally often."""
         shuffled = np.random.default_rng(zlib.crc32(category.encode())).permutation(places)
         counts: dict[tuple[str, str], int] = {}
-        rounds: list[int] = []  # how many images of the same kind come before
+        rounds: list[int] = []  # number of preceding images of the same kind
         for place in shuffled:
             kind = (self.items[place].texture, self.items[place].condition)
             rounds.append(counts.get(kind, 0))
@@ -138,17 +137,17 @@ class Stimuli(Sequence[Stimulus]):
     def content_sha256(self) -> str:
         """SHA-256 of the lines `<category>/<name> <SHA-256 of the file>` (`runkit.sha256_of_files`).
 
-        The category is missing where all images lie in one folder.
+        The category is omitted if all images lie in one folder.
         """
         return sha256_of_files(self.folder, (item.path for item in self.items))
 
     @property
     def is_published_list(self) -> bool:
-        """Whether the names are those of the published benchmark."""
+        """Whether the categories and names of the images are those of the published benchmark."""
         return self.file_list_sha256 == self.experiment.file_list_sha256
 
     def describe(self) -> StimuliFiles:
-        """The `data` block of a result file."""
+        """Describe the images for the `data` block of a result file."""
         described: StimuliFiles = {
             "name": self.experiment.name,
             "images": len(self),
@@ -179,7 +178,7 @@ def read_stimuli(folder: str | Path, experiment: Experiment = CUE_CONFLICT, *, c
 
 
 def cache_folder() -> Path:
-    """Where fetched data is kept: `$REPLKNET_CACHE`, else `replknet-analysis` in the user's cache folder."""
+    """Return the folder for downloaded data: `$REPLKNET_CACHE`, else `replknet-analysis` in the user's cache folder."""
     if chosen := os.environ.get("REPLKNET_CACHE"):
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -187,10 +186,10 @@ def cache_folder() -> Path:
 
 
 def find_stimuli(folder: str | Path | None = None, experiment: Experiment = CUE_CONFLICT) -> Stimuli:
-    """The benchmark's images: from `folder`, or else from the cache, which is filled by a download if necessary.
+    """Find the benchmark's images in `folder`, or else in the cache, which is filled by a download if necessary.
 
-    Raises: UserError if the folder is not the benchmark or holds the published images of another experiment, or if the
-        images are available nowhere.
+    Raises: UserError if the folder does not hold the benchmark or holds the published images of another experiment, or
+        if the images cannot be downloaded.
     """
     if folder is not None:
         stimuli = read_stimuli(folder, experiment)
@@ -199,7 +198,7 @@ def find_stimuli(folder: str | Path | None = None, experiment: Experiment = CUE_
     cached = cache_folder() / experiment.name
     if not cached.is_dir():
         with locked(cached):
-            if not cached.is_dir():  # another process may have made it meanwhile
+            if not cached.is_dir():  # another process may have created it in the meantime
                 _fetch_benchmark(cached, experiment)
     stimuli = read_stimuli(cached, experiment)
     check_remembered(cached, stimuli.content_sha256)
@@ -207,9 +206,11 @@ def find_stimuli(folder: str | Path | None = None, experiment: Experiment = CUE_
 
 
 def _check_content(stimuli: Stimuli) -> None:
-    """Look at the bytes of images whose names say nothing: those of edge drawings and silhouettes are the same.
+    """Check the content of the images: names alone do not tell edge drawings from silhouettes.
 
-    Raises: UserError if they are the published images of another experiment.
+    Warns if the names are those of the published images but the content is not.
+
+    Raises: UserError if the content is that of the published images of another experiment.
     """
     experiment = stimuli.experiment
     if experiment.content_sha256 is None or stimuli.content_sha256 == experiment.content_sha256:
@@ -233,12 +234,14 @@ def _check_content(stimuli: Stimuli) -> None:
 def find_all_stimuli(
     folders: Mapping[Experiment, Path | None], *, find: Callable[[Any, Experiment], Stimuli] = find_stimuli
 ) -> list[Stimuli]:
-    """As `find_stimuli` for several experiments; all are looked for before one that is absent is spoken of.
+    """As `find_stimuli` for several experiments. All are tried before an error reports those that are absent.
 
     Args:
         folders: Experiment -> the user's folder, if there is one.
-        find: How one is found; `read_stimuli`, where all have folders, looks at names and sizes only.
-    Raises: UserError as `find_stimuli`; where experiments are absent it names them, and those that are there.
+        find: Function that finds the images of one experiment. If all have folders, `read_stimuli` may be used, which
+            checks only names and image sizes.
+    Raises: UserError as `find_stimuli`. If several experiments were requested and some are absent, it names these, and
+        those that are there.
     """
     found: list[Stimuli] = []
     absent: dict[str, AbsentStimuli] = {}
@@ -258,7 +261,7 @@ def find_all_stimuli(
 
 
 def stimuli_at_hand(folder: str | Path | None = None, experiment: Experiment = CUE_CONFLICT) -> Stimuli | None:
-    """As `find_stimuli`, but None where the images would have to be downloaded."""
+    """As `find_stimuli`, but return None if the images would have to be downloaded."""
     if folder is None and not (cache_folder() / experiment.name).is_dir():
         return None
     return find_stimuli(folder, experiment)
@@ -281,9 +284,10 @@ def _fetch_benchmark(folder: Path, experiment: Experiment) -> None:
 def unpack_archive(archive: str | Path, folder: str | Path, experiment: Experiment = CUE_CONFLICT) -> None:
     """Unpack the official archive so that `folder` holds the checked benchmark; nothing is left behind after an error.
 
-    What the images are is remembered next to it, as for a downloaded file (see `runkit.fetch.manifest`).
+    The SHA-256 of the images is stored next to the folder, as for a downloaded file (see `runkit.fetch.manifest`).
 
-    Raises: UserError as `runkit.fetch.archive.unpack_tar`, or that says what is missing from the benchmark.
+    Raises: UserError as `runkit.fetch.archive.unpack_tar`, or if the benchmark is incomplete; it then says what is
+        missing.
     """
 
     def pick(unpacked: Path) -> Path:

@@ -1,9 +1,9 @@
-"""The two layouts in which the images of an experiment are published: names, folders, and the check of both.
+"""Names and folders of the two layouts in which the images of an experiment are published, and checks of both.
 
 In category folders, `<category>/<image>`, a name says what the image shows: `cat7-elephant1.png` (shape and texture) or
-`cat7.png` (shape alone). In one folder, `dnn/session-1/<image>`, it has pieces between underscores, of which the fourth
-is the condition and the fifth the category: `0001_cop_dnn_c30_knife_10_n03041632_7380.png`. The toolbox reads names in
-the same way (model-vs-human, `modelvshuman/datasets/info_mappings.py`).
+`cat7.png` (only a shape). In one folder, `dnn/session-1/<image>`, a name consists of pieces between underscores, of
+which the fourth is the condition and the fifth the category: `0001_cop_dnn_c30_knife_10_n03041632_7380.png`. The
+toolbox reads names in the same way (model-vs-human, `modelvshuman/datasets/info_mappings.py`).
 """
 
 import re
@@ -31,17 +31,17 @@ __all__ = [
 
 SIDE_PX = 224
 ONE_FOLDER = ("dnn", "session-1")
-"""Where the images lie in an archive without category folders."""
+"""Folder of the images in an archive without category folders."""
 
 _NAME = re.compile(r"(?P<shape>[a-z]+)\d+(-(?P<texture>[a-z]+)\d+)?\.png")
 _TRIAL = re.compile(r"[^_]+_[^_]+_[^_]+_(?P<condition>[^_]+)_(?P<category>[^_]+)_[^_]+_.+\.png")
 _SHOWN = 3
 _PIECES = 7
-"""Between underscores, of a trial's name: the second is the token of the experiment."""
+"""Number of pieces between underscores in the name of a trial; the second is the token of the experiment."""
 
 
 class AbsentStimuli(UserError):
-    """The images of an experiment are not there and cannot be fetched; the message says where they would be."""
+    """The images of an experiment are missing and cannot be fetched; the message says where they should be."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ class Stimulus:
 
 
 def names_category(name: str) -> bool:
-    """Whether a name is that of an image in a category folder: its last piece says shape or texture."""
+    """Whether the last piece of a name has the form of image names in category folders, with shape and texture."""
     return _NAME.fullmatch(name.rpartition("_")[2]) is not None
 
 
 def experiments_of_name(name: str) -> tuple[str, ...]:
-    """The experiments whose token the name of a trial carries, as `edg` in `0001_edg_s01_0_oven_00_oven10.png`.
+    """Return the experiments whose token is in the name of a trial, as `edg` in `0001_edg_s01_0_oven_00_oven10.png`.
 
-    Returns: Names of experiments, three for an eidolon image; none where the name has no token, or an unknown one.
+    Returns: Names of experiments, three for an eidolon image; empty if the name has no token or an unknown one.
     """
     pieces = name.split("_", _PIECES - 1)
     if len(pieces) < _PIECES:
@@ -83,15 +83,15 @@ def experiments_of_name(name: str) -> tuple[str, ...]:
 
 
 def is_named_by_trial(name: str) -> bool:
-    """Whether a name has the form of the images in one folder, of which the last piece does not say the category."""
+    """Whether a name has the form of images in one folder, whose last piece does not say the category."""
     return _TRIAL.fullmatch(name) is not None and not names_category(name)
 
 
 def parse_image_name(name: str) -> tuple[str, str]:
-    """Shape and texture category of an image or trial name, e.g. `"0001_x_cat_cat7-elephant1.png"`.
+    """Parse the shape and texture category from an image or trial name, e.g. `"0001_x_cat_cat7-elephant1.png"`.
 
-    If the part after the last underscore names them, everything before it (the number and condition of a trial) is
-    ignored, as in the toolbox. Otherwise the fifth part is the category.
+    If the piece after the last underscore contains them, everything before it (such as the number and condition of a
+    trial) is ignored, as in the toolbox. Otherwise the fifth piece is the category.
 
     Returns: Two of the 16 categories; the texture is "" for an image with one cue.
     Raises: ValueError if the name has none of the forms of this module, or an unknown category.
@@ -101,7 +101,7 @@ def parse_image_name(name: str) -> tuple[str, str]:
 
 
 def parse_stimulus(path: Path) -> Stimulus:
-    """What a file's name says of it.
+    """Parse the name of an image file into a stimulus.
 
     Raises: ValueError as `parse_image_name`.
     """
@@ -124,15 +124,16 @@ def parse_stimulus(path: Path) -> Stimulus:
 def list_images(folder: Path, experiment: Experiment, *, complete: bool) -> tuple[Path, list[Stimulus]]:
     """Check a folder of an experiment's images and list them in the order in which the toolbox visits them.
 
-    Hidden files are passed over; no pixels are decoded.
+    Hidden files are ignored; no pixels are decoded.
 
     Args:
-        folder: Holds a folder for each category, or the images themselves (also in `dnn/session-1`, as in the archive).
-        experiment: Says which of the two.
-        complete: Whether it must be the whole benchmark: as many images of each category, and in each condition, as
-            were published. Otherwise any part of it will do.
+        folder: Folder with one folder per category, or with the images themselves (also in `dnn/session-1`, as in the
+            archive).
+        experiment: The experiment that the images belong to; it determines the layout.
+        complete: Whether the folder must hold the whole benchmark: as many images of each category, and in each
+            condition, as were published. Otherwise any part of it is accepted.
 
-    Returns: The folder that holds the categories or the images, and the images.
+    Returns: The folder that directly holds the category folders or the images, and the images.
     Raises: UserError that says what is missing, unknown, or not a PNG of 224 × 224 pixels.
     """
     if experiment.in_one_folder:
@@ -191,7 +192,10 @@ def _list_one_folder(folder: Path, experiment: Experiment, *, complete: bool) ->
 
 
 def _count_conditions(folder: Path, items: Sequence[Stimulus], experiment: Experiment) -> None:
-    """Raises: UserError if there are not as many images of each category and condition as were published."""
+    """Check that there are as many images of each category and condition as were published.
+
+    Raises: UserError if there are not.
+    """
     conditions = [condition.token for condition in experiment.conditions] or [""]
     wanted = experiment.images_per_category // len(conditions)
     counts = Counter((experiment.find_condition(item.condition), item.shape) for item in items)
@@ -210,7 +214,10 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _refuse(folder: Path, experiment: Experiment, problems: Sequence[str]) -> None:
-    """Raises: UserError if there are problems; it guesses which folder was meant."""
+    """Raise an error if there are problems with a folder.
+
+    Raises: UserError that lists the problems and, if possible, suggests another folder.
+    """
     if problems:
         inside = folder / experiment.name
         hint = f"; did you mean {inside}?" if inside.is_dir() else ""
@@ -218,7 +225,10 @@ def _refuse(folder: Path, experiment: Experiment, problems: Sequence[str]) -> No
 
 
 def _check_image(path: Path, experiment: Experiment) -> Stimulus:
-    """The stimulus at `path`, by its name and its PNG header."""
+    """Check the name and the PNG header of an image, and return its stimulus.
+
+    Raises: UserError if the image does not belong to the experiment, or is not a PNG of 224 × 224 pixels.
+    """
     try:
         stimulus = parse_stimulus(path)
         if experiment.in_one_folder:
@@ -249,6 +259,6 @@ def _check_image(path: Path, experiment: Experiment) -> Stimulus:
 
 
 def _shorten(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and the number of further ones."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -1,6 +1,6 @@
-"""Making images under suppressions, and keeping them for further networks.
+"""Make images with suppressed cues, and keep them in memory for further networks.
 
-Images are read and resized as the released protocol does: a plain resize to the network's size by OpenCV's bilinear
+Images are read and resized as in the released protocol: a plain resize to the network's input size by OpenCV's bilinear
 filter, without a crop. All methods may be called from several threads at once.
 """
 
@@ -21,22 +21,22 @@ _Size = tuple[int, int]
 
 
 class SuppressedItem(NamedTuple):
-    """One image under one variant, by their positions."""
+    """Positions of a variant and of an image, which together define one image to make."""
 
     variant: int
     image: int
 
 
 class SuppressedImages:
-    """Makes images under suppressions, and keeps as many as memory allows for further networks of the same size.
+    """Makes images with suppressed cues, and keeps as many as memory allows for further networks of the same size.
 
-    What takes longest to make is kept first: a variant is kept for all images or for none.
+    A variant is kept either for all images or for none. The variants that take longest to make are kept first.
 
     Args:
-        images: What is shown.
-        variants: What is done to them.
+        images: The original images.
+        variants: The suppressions to apply to them.
         seed: Seed of random suppressions.
-        keep_bytes: Most memory that kept images may take; 0 keeps none.
+        keep_bytes: Maximal memory for kept images, in bytes; 0 keeps none.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class SuppressedImages:
         self._room, self._lock = keep_bytes, threading.Lock()
         self._kept_variants: dict[_Size, frozenset[int]] = {}
         self._made: dict[tuple[SuppressedItem, _Size], np.ndarray] = {}
-        self._last: dict[tuple[int, _Size], np.ndarray] = {}  # the images that were read last
+        self._last: dict[tuple[int, _Size], np.ndarray] = {}  # the most recently read images
 
     def make(self, item: SuppressedItem, size: _Size) -> np.ndarray:
-        """An image under a variant: uint8 (H, W, 3).
+        """Make an image under a variant, or return the kept one: uint8 (H, W, 3).
 
         Args:
-            item: Which image and variant.
-            size: Height and width that a network wants.
-        Raises: UserError if the file cannot be read, or a user's function is no suppression.
+            item: The image and the variant.
+            size: Height and width of the network's input.
+        Raises: UserError if the file cannot be read, or a user's function fails or returns something else.
         """
         kept = self._made.get((item, size))
         if kept is not None:
@@ -66,7 +66,7 @@ class SuppressedImages:
         return pixels
 
     def _read(self, index: int, size: _Size) -> np.ndarray:
-        """The image as it is; the last few are at hand, since a network is shown all variants of an image in a row."""
+        """Read an original image, caching the last few, since all variants of an image are made one after another."""
         pixels = self._last.get((index, size))
         if pixels is None:
             pixels = read_resized(self.images[index], size)
@@ -77,7 +77,7 @@ class SuppressedImages:
         return pixels
 
     def _choose_kept(self, size: _Size) -> frozenset[int]:
-        """The variants of a size that are kept: costly ones first, as many as there is room for."""
+        """Choose the variants to keep at a size: costly ones first, as many as there is room for."""
         with self._lock:
             if size not in self._kept_variants:
                 height, width = size
@@ -93,16 +93,16 @@ _LAST = 16
 
 
 def _cost(variant: Variant) -> int:
-    """Rank among variants by the time that making an image takes."""
+    """Rank of a variant by the time it takes to make an image; higher is slower."""
     if variant.suppression is None:
         return 0
     return 2 if variant.suppression.costly else 1
 
 
 def read_resized(image: LabelledImage, size: _Size) -> np.ndarray:
-    """An image file as RGB in a given size: uint8 (height, width, 3).
+    """Read an image file as RGB in a given size: uint8 (height, width, 3).
 
-    Grey images get three equal colours, transparency is dropped, and 16-bit images are scaled to 8 bits.
+    Grey images get three equal channels, transparency is dropped, and 16-bit images are scaled to 8 bits.
 
     Raises: UserError if the file cannot be read.
     """
@@ -118,11 +118,11 @@ def read_resized(image: LabelledImage, size: _Size) -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Greyscale of more than 8 bits is scaled, where Pillow would clip it: floating values are taken as 0..1."""
+    """Convert to RGB. Greyscale of more than 8 bits is scaled, which Pillow would clip; floats are taken as 0..1."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
         scaled = values * 255 if image.mode == "F" else values / 257
         image = Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:  # Pillow warns of the direct way
+    if image.mode == "P" and "transparency" in image.info:  # direct conversion causes a warning
         image = image.convert("RGBA")
     return image.convert("RGB")

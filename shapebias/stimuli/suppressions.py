@@ -1,12 +1,12 @@
-"""Suppressions: image filters that remove one cue (shape, texture or colour) and leave the others as far as they can.
+"""Suppressions: image filters that remove a cue (shape, texture or colour) and preserve the others as far as possible.
 
 The protocol is that of Burgert, Stoll, Rota & Demir, "ImageNet-trained CNNs are not biased towards texture: revisiting
 feature reliance through controlled suppression" (NeurIPS 2025, arXiv:2509.20234; code: tomburgert/feature-reliance,
-`transform.py` and `reliance_protocol.py`), with its filters, parameters and order. What is random there is seeded here
-by the name of the image, so that every network sees the same images.
+`transform.py` and `reliance_protocol.py`), with its filters, parameters and order. Random filters are seeded here with
+the name of the image, so that every network sees the same images.
 
-An entry of `SUPPRESSIONS` is a name, the cue it removes, its strengths, and a function. To add one, write the function
-and its entry. OpenCV does the filtering, as in the paper; it is loaded at the first use.
+An entry of `SUPPRESSIONS` has a name, the cues it removes, its strengths, and a function. To add a suppression, write
+the function and an entry. The filters use OpenCV, as in the paper; it is imported at the first use.
 """
 
 import hashlib
@@ -56,14 +56,15 @@ class Suppression:
     """A filter that removes a cue.
 
     Attributes:
-        name: As on the command line and in files.
-        cues: Cues that it removes, from `CUES`; two for a pair of filters, none for a function of the user.
-        axis: What the strength counts, for the axis of a plot.
+        name: Name on the command line and in files.
+        cues: Cues that it removes, from `CUES`: two for a pair of filters, none for a function of the user that does
+            not say its cue.
+        axis: Quantity that the strength stands for, as the label of a plot's axis.
         strengths: From weak to strong.
         function: `function(image, rng, **parameters)` for a uint8 image (H, W, 3); returns one of the same shape.
         random: Whether the function uses `rng`.
-        costly: Whether making an image takes longer than a small network's answer to it.
-        code_sha256: SHA-256 of the user's file that the function is from; empty for those of `SUPPRESSIONS`.
+        costly: Whether making an image takes longer than a small network takes to classify it.
+        code_sha256: SHA-256 of the user's file that defines the function; empty for entries of `SUPPRESSIONS`.
     """
 
     name: str
@@ -85,22 +86,22 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """Name in files: the suppression and its strength, "none" for the images as they are."""
+        """Name in files: the suppression and its strength, or "none" for the original images."""
         if self.suppression is None or self.strength is None:
             return "none"
         return f"{self.suppression.name}-{self.strength.value:g}"
 
 
 def suppress(image: np.ndarray, variant: Variant, *, image_name: str, seed: int = 0) -> np.ndarray:
-    """An image without the cue that the variant removes.
+    """Return an image without the cue that the variant removes.
 
     Args:
-        image: uint8 (H, W, 3), in the size that the network gets; not written to.
+        image: uint8 (H, W, 3), in the network's input size; not written to.
         variant: The suppression and its strength.
         image_name: Name of the image; it seeds random choices, together with `seed` and the variant.
         seed: Seed of random choices.
     Returns: uint8 (H, W, 3).
-    Raises: UserError if OpenCV is missing, or a user's function returns something else.
+    Raises: UserError if OpenCV is missing, or a user's function fails or returns something else.
     """
     if variant.suppression is None or variant.strength is None:
         return image
@@ -114,7 +115,7 @@ def suppress(image: np.ndarray, variant: Variant, *, image_name: str, seed: int 
 
 
 def choose_variants(names: Sequence[str]) -> list[Variant]:
-    """The original images, followed by every strength of the named suppressions.
+    """Return the variants for the named suppressions: the original images, then every strength of each suppression.
 
     Args:
         names: Names in `SUPPRESSIONS`; "all"; a cue, for all suppressions that remove only this cue; or
@@ -144,9 +145,12 @@ def choose_variants(names: Sequence[str]) -> list[Variant]:
 
 
 def _load_own(text: str) -> Suppression:
-    """A user's function of an image, which may have an attribute `strengths`: numbers that it takes as second argument.
+    """Load a user's function of an image as a suppression.
 
-    Another attribute, `cue`, says what it removes.
+    The function may have an attribute `strengths`, a list of numbers that it takes as second argument, and an attribute
+    `cue`, the cue that it removes.
+
+    Raises: UserError if it is not a function, its name is taken, or an attribute is invalid.
     """
     function = load_plugin(text)
     if not callable(function):
@@ -191,14 +195,14 @@ def _read_strengths(text: str, strengths: object) -> tuple[float, ...]:
 def _sha256_of_code(function: Callable[..., object]) -> str:
     try:
         source = inspect.getsourcefile(function)
-    except TypeError:  # an object that is called like a function
+    except TypeError:  # a callable object rather than a function
         source = inspect.getsourcefile(type(function))
     return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else "unknown"
 
 
 @lru_cache(maxsize=1)
 def opencv() -> Any:
-    """OpenCV, which an extra installs.
+    """Import and return OpenCV, which is an optional dependency.
 
     Raises: UserError if it is missing.
     """
@@ -213,7 +217,7 @@ def opencv() -> Any:
 
 
 def _patch_shuffle(image: np.ndarray, rng: np.random.Generator, *, grid: int) -> np.ndarray:
-    """Patches of a grid in random order; where the side is no multiple, patches of equal size exchange places."""
+    """Shuffle the patches of a grid; if a side is not a multiple of `grid`, only patches of equal size are swapped."""
     rows, columns = (np.linspace(0, side, grid + 1, dtype=np.int64) for side in image.shape[:2])
     places = [(rows[i], rows[i + 1], columns[j], columns[j + 1]) for i in range(grid) for j in range(grid)]
     of_size: dict[tuple[int, int], list[int]] = {}
@@ -228,7 +232,7 @@ def _patch_shuffle(image: np.ndarray, rng: np.random.Generator, *, grid: int) ->
 
 
 def _patch_rotation(image: np.ndarray, rng: np.random.Generator, *, grid: int) -> np.ndarray:
-    """Each patch of a grid turned by 0, 90, 180 or 270 degrees; resized for it where patches would not be squares."""
+    """Rotate each patch of a grid by 0, 90, 180 or 270 degrees; the image is resized if its patches are not square."""
     cv2 = opencv()
     height, width = image.shape[:2]
     whole = image
@@ -237,7 +241,7 @@ def _patch_rotation(image: np.ndarray, rng: np.random.Generator, *, grid: int) -
         whole = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
     patch = whole.shape[0] // grid
     turns = rng.integers(4, size=(grid, grid))
-    # rows of patches, columns of patches, then the pixels of a patch
+    # axes: rows of patches, columns of patches, pixels of a patch (height, width), colours
     patches = whole.reshape(grid, patch, grid, patch, 3).swapaxes(1, 2)
     turned = np.empty_like(patches)
     for turn in range(4):
@@ -263,7 +267,7 @@ def _non_local_means(
 
 
 def _greyscale(image: np.ndarray, rng: np.random.Generator, *, alpha: float) -> np.ndarray:
-    """Between the image (0) and its luminance (1); computed in float32 and cut off to whole numbers, as released."""
+    """Blend the image (alpha = 0) with its luminance (1), in float32 and truncated to integers, as in the original."""
     cv2 = opencv()
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32) / 255.0
     blended = (1 - alpha) * (image.astype(np.float32) / 255.0) + alpha * grey
@@ -271,7 +275,7 @@ def _greyscale(image: np.ndarray, rng: np.random.Generator, *, alpha: float) -> 
 
 
 def _channel_shuffle(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The three colours in a random order, which may be the order they had."""
+    """Permute the three colour channels randomly; the permutation may be the identity."""
     return image[:, :, rng.permutation(3)]
 
 
