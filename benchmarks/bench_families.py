@@ -1,9 +1,10 @@
 """Time of a contribution map for one small network of each family, against plain autograd, as keyed CSV rows.
 
 The question is whether this tool is slower than plain autograd for any of them. Both run in one process and take turns,
-every other round backwards, after an untimed map each; the clock is the time that the process had of the processor, so
-that other programs disturb little. The rows go to the table of `benchmarks.bench_erf`, as its experiment `families`:
-median, 20th and 80th percentile of seconds and of the ratio to `plain`, difference of the maps (relative L2).
+in reverse order in every second round, after an untimed map each. The clock is the wall clock, which needs an idle
+machine, or the processor time of the process (`--processor-time`), for one thread on a busy machine. The rows go to the
+table of `benchmarks.bench_erf`, as its experiment `families`: median, 20th and 80th percentile of the seconds and of
+the ratio to `plain`, and the difference of the maps (relative L2).
 
     python -m benchmarks.bench_families --out benchmarks/results/erf.csv
 """
@@ -69,8 +70,10 @@ NETWORKS = (
 """One a family, the ones of which maps are asked most first."""
 
 
-def measure(model: str, size: int, rounds: int) -> list[dict[str, str]]:
-    """A row of `plain` and one of `ours`."""
+def measure(
+    model: str, size: int, rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> list[dict[str, str]]:
+    """Time both ways of computing a network's map. Returns a row of `plain` and one of `ours`."""
     case = Case("families", model, size, providers=("plain", "ours"))
     image = torch.randn((1, 3, size, size), generator=torch.Generator().manual_seed(0))
     makers = {"plain": erf_worker.plain, "ours": erf_worker.ours}
@@ -84,9 +87,9 @@ def measure(model: str, size: int, rounds: int) -> list[dict[str, str]]:
     for number in range(rounds):
         for name in sorted(providers, reverse=number % 2 == 0):
             gc.collect()
-            begin = time.process_time()
+            begin = clock()
             providers[name](image)
-            seconds[name].append(time.process_time() - begin)
+            seconds[name].append(clock() - begin)
     return [as_row(case, name, seconds, maps, "cpu") for name in providers]
 
 
@@ -96,15 +99,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
     parser.add_argument("--model", nargs="+", default=NETWORKS, help="networks (default: one of each of 40 families)")
     parser.add_argument("--size", type=int, default=256, help="side of the image in pixels")
-    parser.add_argument("--rounds", type=int, default=5, help="maps a row")
+    parser.add_argument("--rounds", type=int, default=5, help="timed maps of each provider")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="time that the process had of the processor; take one thread"
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write; one line per network on stderr."""
     options = build_parser().parse_args(argv)
+    clock = time.process_time if options.processor_time else time.perf_counter
     for model in options.model:
-        rows = measure(model, options.size, options.rounds)
+        rows = measure(model, options.size, options.rounds, clock)
         merge_rows(options.out, rows, key=KEY, fields=FIELDS)
         sys.stderr.write("  ".join(f"{rows[1][name]}" for name in ("model", "time_s", *TIMES[3:], "difference")) + "\n")
         gc.collect()
