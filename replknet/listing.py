@@ -51,7 +51,7 @@ class ListedNetwork:
 
 
 def list_networks(pattern: str = "*", *, num_classes: Collection[int] = ()) -> list[ListedNetwork]:
-    """List the networks whose name matches, ordered by the source of their weights and by name.
+    """List the networks whose name matches, those with weights on this machine first, then by name.
 
     Nothing is fetched or built.
 
@@ -60,7 +60,7 @@ def list_networks(pattern: str = "*", *, num_classes: Collection[int] = ()) -> l
         num_classes: Restricts the list to networks whose head has one of these numbers of classes; empty for all.
     """
     wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
-    rows = {row.name: row for row in map(_list, timm.list_models(include_tags=True))}  # tags without weights are merged into one row
+    rows = {row.name: row for row in map(_list, timm.list_models(include_tags=True))}  # one row for all untrained tags
     trained = {name.partition(".")[0] for name, row in rows.items() if row.weights != SOURCES[None]}
     fitting = [
         row

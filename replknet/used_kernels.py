@@ -16,7 +16,7 @@ _LARGE_KERNEL = 11
 
 
 def large_depthwise(model: nn.Module, at_least: int = _LARGE_KERNEL) -> list[nn.Conv2d]:
-    """List the depthwise convolutions of a network whose kernel has a side of `at_least` pixels."""
+    """List the depthwise convolutions of a network whose longer kernel side has `at_least` pixels or more."""
     convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1)
     return [conv for conv in convolutions if max(conv.kernel_size) >= at_least]
 

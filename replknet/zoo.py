@@ -301,7 +301,7 @@ class _Misfit:
 def _rename_in_order(
     state_dict: dict[str, torch.Tensor], ours: Mapping[str, torch.Tensor], path: Path
 ) -> dict[str, torch.Tensor]:
-    """Rename the tensors of a packaged checkpoint to timm's names; they match by name or by order, with equal shapes."""
+    """Give the tensors of a packaged checkpoint timm's names: in order, unless the names agree; shapes are checked."""
     if len(ours) != len(state_dict):
         raise CheckpointError(f"{path} has {len(state_dict)} tensors, the network {len(ours)}")
     keys = ours.keys() if ours.keys() == state_dict.keys() else state_dict.keys()

@@ -14,7 +14,7 @@ class MovingAverage(ModelEmaV3):
 
     Args:
         model: The network; its tensors must not be replaced afterwards.
-        decay: Largest decay of the average, which it reaches after a warm-up over the first steps.
+        decay: Largest decay of the average, which is reached after a warm-up.
     """
 
     def __init__(self, model: nn.Module, decay: float):

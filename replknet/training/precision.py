@@ -26,7 +26,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 
 def keep_depthwise_in_float32(model: nn.Module) -> None:
-    """Exclude depthwise convolutions from autocast: on CPU, bfloat16 makes dense ones faster but these slower."""
+    """Exclude depthwise (grouped) convolutions from autocast: on CPU, bfloat16 slows them down, unlike dense ones."""
 
     def in_float32(forward: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", enabled=False):

@@ -25,7 +25,7 @@ class Recipe:
     Attributes:
         epochs: Passes over the training images.
         held_size: Side in pixels of the squares to which training images are scaled when they are read. They are kept
-            in memory in this form, so a photograph that is not square is distorted.
+            in memory in this form, so a photograph that is not square is squashed.
         start_size: Side of the training images in the first epochs, in pixels.
         size: Side of the training images in the last epochs, in pixels. Images are random crops of the squares, as in
             `RandomResizedCrop`.
