@@ -477,7 +477,7 @@ def _hub_config(repository: str) -> dict[str, Any]:
         path = huggingface_hub.hf_hub_download(repo, "config.json", revision=revision or None, etag_timeout=10)
     except errors.EntryNotFoundError as error:
         raise UserError(f"hf-hub:{repository} holds no config.json, so it is not a timm network") from error
-    except Exception as error:  # the errors of its HTTP library pass through, and that library changes
+    except Exception as error:  # errors of its HTTP library are passed on, and that library may change
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise WeightsUnavailable(f"hf-hub:{repository} cannot be obtained: {reason}") from error
     try:

@@ -300,7 +300,7 @@ class RepLKNet(nn.Module):
 
     @torch.jit.ignore
     def reparameterize(self) -> None:
-        """Merge the small kernels and their normalisations into the large kernels, in place; has no effect if merged."""
+        """Merge all small kernels and their normalisations into the large kernels, in place; no effect if merged."""
         for module in self.modules():
             if isinstance(module, ReparamLargeKernelConv):
                 module.reparameterize()

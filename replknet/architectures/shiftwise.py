@@ -68,7 +68,7 @@ class ShiftwiseConv(nn.Module):
         self.merged = False
         self.side = _SIDE
         self.parts = math.ceil(kernel_size / _SIDE)
-        self.before = kernel_size // 2  # taps left of the centre; right of it there are up to two more
+        self.before = kernel_size // 2  # taps on the left of the centre; there are up to two more on the right
         convolved = int(channels * (1 - ghost_ratio)) // 2 * 2
         self.LoRAs = nn.ModuleList(
             nn.Conv2d(convolved, convolved * self.parts, _SIDE, padding=1, groups=convolved, bias=False)
@@ -111,7 +111,7 @@ class ShiftwiseConv(nn.Module):
                 small = small + path.weight
         small = small.view(-1, self.parts, self.side, self.side)
         channel = torch.arange(small.shape[0], device=small.device).view(1, -1, 1)
-        # small[channel, order]: (shuffles, C, parts, 3, 3), which part of the strip each small kernel becomes
+        # small[channel, order]: (shuffles, C, parts, 3, 3), the small kernels in the order of the parts of a strip
         across = small[channel, self.order_across].sum(0).permute(0, 2, 1, 3).flatten(2)
         upright = small[channel, self.order_upright].sum(0).flatten(1, 2)
         square = small[channel[:, :, 0], self.centre].sum(0)

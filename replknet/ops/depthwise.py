@@ -69,7 +69,7 @@ def _depthwise_conv2d(x: Any, weight: Any, bias: Any) -> Any:
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return torch.ops.replknet.depthwise_conv2d(x, weight, bias)
-    if torch._C._len_torch_dispatch_stack():  # a counter of FLOPs may be at work
+    if torch._C._len_torch_dispatch_stack():  # a FLOP counter may be active
         flops.ensure_registered()
     elif type(x) is Tensor and x.is_cpu and _is_plain(weight) and not torch.is_autocast_enabled("cpu"):
         if bias is None:

@@ -193,7 +193,7 @@ def _fetch_from_hub(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
     for file in files:
         try:
             path = huggingface_hub.hf_hub_download(repo, file, revision=revision, etag_timeout=10)
-        except Exception as error:  # the errors of its HTTP library pass through, and that library changes
+        except Exception as error:  # errors of its HTTP library are passed on, and that library may change
             if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
                 continue
             if isinstance(error, OSError) and error.errno in _DISK_ERRORS:

@@ -24,7 +24,7 @@ class Branch(NamedTuple):
     """A branch that is multiplied by a parameter at or near zero.
 
     Attributes:
-        place: Name of the block it belongs to.
+        place: Name of the block that it belongs to.
         kind: 'norm', 'scale' or 'response'.
         parameter: Parameter that multiplies the branch.
         start: Its initial value.
