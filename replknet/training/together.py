@@ -51,7 +51,7 @@ def train_together(
     eval_every: int,
     command: Sequence[str],
 ) -> list[Trained]:
-    """Run several trainings, one step of each in turn; on CUDA each has its own stream, so that together they fill it.
+    """Run several trainings, one step of each in turn; on CUDA each has its own stream, so that they fill the GPU.
 
     The steps of a small network leave most of a GPU idle. The result of a training does not depend on the others.
 
