@@ -1,8 +1,8 @@
-"""The model zoo that both tools share: RepLKNet, every network of timm, and their weights.
+"""The model zoo that both tools share: RepLKNet, all networks of timm, and their weights.
 
-Importing this package registers the networks, so `timm.create_model("replknet31b")` works for anyone. Python imports
-this package before its commands `python -m replknet.train` and `python -m replknet.evaluate`; those two register the
-networks when they have read their arguments.
+Importing this package registers the networks, so that `timm.create_model("replknet31b")` works afterwards. Python also
+imports this package before it runs the commands `python -m replknet.train` and `python -m replknet.evaluate`; these two
+register the networks only after they have parsed their arguments.
 """
 
 import importlib
@@ -31,7 +31,7 @@ if TYPE_CHECKING or not {*_COMMANDS} & {*itertools.pairwise(sys.orig_argv)}:
 
 
 def __getattr__(name: str) -> Any:
-    """A public name in a command of this package: its help answers without PyTorch."""
+    """Import a public name on first use, so that the commands of this package show their help without PyTorch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     rooms = {"RepLKNet": "architectures.replknet", "optimize": "optimize", "preferred_memory_format": "optimize"}

@@ -1,9 +1,9 @@
 """`python -m replknet.evaluate`: evaluate weights that were trained elsewhere, and write their model card.
 
 Each file NAME.TAG.safetensors needs the record NAME.TAG.json and the learning curve NAME.TAG.csv that `replknet.train`
-wrote next to it. The weights stay as they are. The record and the card NAME.TAG.md are written again: top-1 on all
-validation images with its interval, and how many taps of the kernels the training images met. What the record says of
-the training is kept: recipe, commit, machine, time.
+wrote next to it. The weights are not changed. The record and the card NAME.TAG.md are written anew, with the top-1
+accuracy on all validation images, its interval, and the number of kernel taps that the training images reached. The
+record keeps its information on the training: recipe, commit, machine and time.
 """
 
 import argparse
@@ -27,7 +27,7 @@ _logger = logging.getLogger(_PROGRAM)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line."""
+    """Build the parser of the command line."""
     parser = Parser(
         prog=f"python -m {_PROGRAM}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -72,9 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """The record next to a file of weights.
+    """Read the record next to a weights file.
 
-    Raises: UserError if the file, its record or its learning curve is missing, or the record is of other weights.
+    Raises: UserError if the file, its record or its learning curve is missing, or the record belongs to other
+        weights.
     """
     if not path.is_file() or path.suffix != _ENDING:
         raise UserError(f"{path} is not a file NAME.TAG{_ENDING}; name weights that replknet.train wrote")
@@ -90,11 +91,11 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _evaluate(path: Path, record: dict[str, Any], options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    """Evaluate one file, and write its card.
+    """Evaluate one file and write its card.
 
     Raises: UserError if the classes of the images are not those of the training.
     """
-    # PyTorch is loaded when it is needed: help and wrong arguments answer at once
+    # PyTorch is imported only here, so that the help and argument errors appear at once
     import torch
 
     from replknet.training.data import open_folder

@@ -1,13 +1,13 @@
-"""Networks from elsewhere: the user's own code, torchvision, the Hugging Face hub and torch.hub.
+"""Networks from other sources: the user's own code, torchvision, the Hugging Face hub and torch.hub.
 
-| name | network | its weights by default |
+| name | network | default weights |
 |---|---|---|
-| `FILE.py:FACTORY`, `package.module:FACTORY` | what the function returns | as the function built them |
-| `torchvision/NAME`, `torchvision/NAME.WEIGHTS` | torchvision's | the enum's default, or the member named |
+| `FILE.py:FACTORY`, `package.module:FACTORY` | returned by the function | as the function built them |
+| `torchvision/NAME`, `torchvision/NAME.WEIGHTS` | torchvision's | the enum's default, or the named member |
 | `hf-hub:OWNER/NAME` | timm's, described by the hub's `config.json` | the hub's |
-| `torch.hub:OWNER/REPO[:REF]:ENTRY`, `torch.hub:FOLDER:ENTRY` | what the entry point returns | as it built them |
+| `torch.hub:OWNER/REPO[:REF]:ENTRY`, `torch.hub:FOLDER:ENTRY` | returned by the entry point | as it built them |
 
-The first and the last run the code that was named, and nothing else does.
+Only names of the first and the last row run the code that they name.
 """
 
 import copy
@@ -37,17 +37,17 @@ _TORCHVISION, _HF_HUB, _TORCH_HUB = "torchvision/", "hf-hub:", "torch.hub:"
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a network's name is one of this module's."""
+    """Whether a network's name has one of the forms of this module."""
     return name.startswith((_TORCHVISION, _HF_HUB, _TORCH_HUB)) or is_plugin(name)
 
 
 def is_code(name: str) -> bool:
-    """Whether a network's name is that of code, which gives the network its weights."""
+    """Whether a network's name refers to code, which then gives the network its weights."""
     return name.startswith(_TORCH_HUB) or (is_plugin(name) and not name.startswith((_TORCHVISION, _HF_HUB)))
 
 
 def resolve_foreign(name: str, weights: str, *, seed: int) -> ResolvedWeights:
-    """Decide which weights a network from elsewhere gets; arguments and errors as for `replknet.resolve_weights`."""
+    """Determine the weights of a network of this module; arguments and errors as for `replknet.resolve_weights`."""
     if name.startswith(_TORCHVISION):
         return _resolve_torchvision(name, weights, seed)
     if name.startswith(_HF_HUB):
@@ -57,13 +57,13 @@ def resolve_foreign(name: str, weights: str, *, seed: int) -> ResolvedWeights:
 
 
 def resolve_module(model: nn.Module, name: str | None = None) -> ResolvedWeights:
-    """A network that is there already, with the weights that it has.
+    """Resolve a network that already exists, with the weights that it has.
 
     Args:
-        model: Left as it is: each time it is loaded, a copy in eval mode is.
-        name: How results call it; None for the name of its class.
+        model: The network. It is left unchanged: each load returns a copy in eval mode.
+        name: Name of the network in results; None for the name of its class.
 
-    Raises: TypeError if it is no network; UserError, when it is loaded, if it cannot be copied.
+    Raises: TypeError if it is not a network; on loading, UserError if it cannot be copied.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"a network is a torch.nn.Module or a name, not {model!r:.60}")
@@ -78,17 +78,20 @@ def resolve_module(model: nn.Module, name: str | None = None) -> ResolvedWeights
 
 
 def _copied(said: str, model: nn.Module) -> nn.Module:
-    """Raises: UserError if a network cannot be copied."""
+    """Copy a network.
+
+    Raises: UserError if it cannot be copied.
+    """
     try:
         return copy.deepcopy(model)
-    except Exception as error:  # an attribute's own way of being copied, or none
+    except Exception as error:  # attributes may define how they are copied, or cannot be copied
         raise UserError(
             f"{said} cannot be copied ({words_of(error)}); name a function that builds it: FILE.py:FACTORY"
         ) from error
 
 
 def sha256_of_weights(model: nn.Module) -> str:
-    """SHA-256 of a network's state dict: names, types, shapes and bytes of all parameters and buffers."""
+    """SHA-256 of a network's state dict: names, dtypes, shapes and bytes of all parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if isinstance(tensor, torch.Tensor):
@@ -139,7 +142,7 @@ def _resolve_code(name: str, factory: Any, weights: str, seed: int) -> ResolvedW
 
 
 def _call(said: str, factory: Any, seed: int) -> nn.Module:
-    """The network, built with the seed of the run; the global random state is left as it was."""
+    """Build the network with the seed of the run; the global random state is restored afterwards."""
     if isinstance(factory, nn.Module):
         return _copied(said, factory)
     if not callable(factory):
@@ -158,7 +161,7 @@ def _call(said: str, factory: Any, seed: int) -> nn.Module:
 
 
 def _short(name: str) -> str:
-    """`folder/net.py:build` -> `net.py:build`: results do not depend on where a file or a folder lies."""
+    """Shorten `folder/net.py:build` to `net.py:build`, so that results do not depend on the location of files."""
     place, _, function = name.rpartition(":")
     if name.startswith(_TORCH_HUB):
         folder = Path(place.removeprefix(_TORCH_HUB))
@@ -178,7 +181,7 @@ def _sha256_of_code(factory: Any) -> str | None:
 
 
 def _with_file(model: nn.Module, record: WeightsRecord, file: WeightsFile) -> LoadedModel:
-    """A network with the weights of a file, loaded strictly but for a head of another number of classes, or none."""
+    """Load the weights of a file strictly, except that the head may have another number of classes or be missing."""
     ours = model.state_dict()
     checkpoint = strip_prefix(read_checkpoint(file.path, file.key), ours, file.path)
     head, classes = _fit_head(model, checkpoint)
@@ -192,12 +195,12 @@ def _with_file(model: nn.Module, record: WeightsRecord, file: WeightsFile) -> Lo
 
 
 def _fit_head(model: nn.Module, checkpoint: Checkpoint) -> tuple[tuple[str, ...], int | None]:
-    """Give a network's head as many outputs as that of a checkpoint that fits it in all else.
+    """Resize a network's head to the number of outputs in a checkpoint that otherwise fits the network.
 
-    The head is the last linear layer or convolution of 1 × 1 among the network's modules that have parameters.
+    The head is the last of the network's modules with parameters, if it is a linear layer or a 1 × 1 convolution.
 
-    Returns: Names of the head's parameters, and its number of outputs in the file: 0 if the file holds none; None, and
-        no names, if the head is the network's own, or what does not fit lies elsewhere.
+    Returns: Names of the head's parameters and its number of outputs in the file, 0 if the file has no head. If the
+        head fits already, or something else does not fit: no names, and None.
     """
     own = [(name, module) for name, module in model.named_modules() if any(True for _ in module.parameters(False))]
     place, module = own[-1] if own else ("", model)
@@ -240,15 +243,15 @@ def _load_strictly(model: nn.Module, checkpoint: Checkpoint, said: str) -> None:
 
 
 def preprocessing_of(model: nn.Module) -> Preprocessing:
-    """What a network says of its images: timm's `pretrained_cfg`, or attributes `mean`, `std` and `input_size`.
+    """Read a network's preprocessing from timm's `pretrained_cfg`, or from attributes `mean`, `std` and `input_size`.
 
-    What it does not say is 224 pixels, bicubic resizing, and of three channels ImageNet's mean and deviation, of one
-    channel their means; of any other number the values are taken as they are.
+    The defaults are 224 pixels and bicubic resizing. For three channels, mean and deviation default to those of
+    ImageNet, and for one channel to the averages of these; for other numbers of channels the images are not normalised.
 
     Args:
-        model: In eval mode.
+        model: The network, in eval mode.
 
-    Raises: UserError if it has not one mean or deviation for each channel.
+    Raises: UserError if the network's `mean` or `std` has neither one number nor one for each channel.
     """
     cfg: Any = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
     said: Mapping[str, Any] = cfg if isinstance(cfg, Mapping) else getattr(cfg, "to_dict", dict)()
@@ -270,11 +273,11 @@ def preprocessing_of(model: nn.Module) -> Preprocessing:
 _DEFAULTS: Mapping[str, tuple[float, ...]] = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
 _NEUTRAL = {"mean": 0.0, "std": 1.0}
 _CHANNELS = ("in_chans", "in_channels", "input_channels", "n_channels")
-"""Names under which networks keep how many channels their images have."""
+"""Attributes in which networks store the number of channels of their images."""
 
 
 def _of_channels(model: nn.Module, kind: str, values: Any, channels: int) -> tuple[float, ...]:
-    """Mean or deviation of each channel; of timm's networks with other channels than colours what fits them."""
+    """Mean or deviation of each channel; values for colours are adapted if the network takes other channels."""
     numbers = _numbers(values) if values is not None else _DEFAULTS[kind]
     if len(numbers) == channels:
         return numbers
@@ -286,7 +289,7 @@ def _of_channels(model: nn.Module, kind: str, values: Any, channels: int) -> tup
 
 
 def _channels_of(model: nn.Module, size: tuple[int, ...]) -> int:
-    """How many channels a network's images have: as it says, as its first convolution does if it takes no colours."""
+    """Number of image channels: from the network's attributes, else 3, or that of its first convolution if 3 fails."""
     for name in _CHANNELS:
         value = getattr(model, name, None)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
@@ -300,7 +303,7 @@ def _channels_of(model: nn.Module, size: tuple[int, ...]) -> int:
 
 
 def _takes_colours(model: nn.Module, size: tuple[int, ...]) -> bool:
-    """Whether a network runs on an image of three channels; its first convolution need not be the one that does."""
+    """Whether a network runs on an image of three channels; the first convolution it lists need not be its input."""
     try:
         with torch.no_grad():
             model(torch.zeros(1, 3, *size))
@@ -327,7 +330,7 @@ def _hub_entry(name: str) -> Callable[[], nn.Module]:
     def load() -> nn.Module:
         try:
             return torch.hub.load(place, entry, source="local" if local else "github", trust_repo=True, verbose=False)
-        except (OSError, RuntimeError) as error:  # what the download raises
+        except (OSError, RuntimeError) as error:  # raised by the download
             raise WeightsUnavailable(f"{name} cannot be obtained: {str(error).splitlines()[0]}") from error
 
     return load
@@ -352,7 +355,7 @@ def _resolve_torchvision(name: str, weights: str, seed: int) -> ResolvedWeights:
     def plain() -> nn.Module:
         options = {"weights": None}
         if "weights_backbone" in inspect.signature(models.get_model_builder(architecture)).parameters:
-            options["weights_backbone"] = None  # or it would be downloaded
+            options["weights_backbone"] = None  # else it would be downloaded
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return models.get_model(architecture, **options)
@@ -388,7 +391,7 @@ def _resolve_torchvision(name: str, weights: str, seed: int) -> ResolvedWeights:
 
 
 def _torchvision_preprocessing(weights: Any) -> Preprocessing:
-    """What the transforms of a weights enum's member do; ImageNet's numbers where they do not say."""
+    """Preprocessing by the transforms of a member of a weights enum; ImageNet's values where they specify none."""
     transforms = weights.transforms() if weights is not None else None
     size = getattr(transforms, "crop_size", None) or getattr(transforms, "resize_size", None) or [224]
     interpolation = getattr(getattr(transforms, "interpolation", None), "value", "bilinear")
@@ -407,7 +410,7 @@ def _torchvision_preprocessing(weights: Any) -> Preprocessing:
 
 
 def _resolve_hf_hub(name: str, weights: str, seed: int) -> ResolvedWeights:
-    """A network of timm that a repository of the hub describes; without the description there is nothing to build."""
+    """Resolve a timm network that a repository of the hub describes in its `config.json`."""
     repository = name.removeprefix(_HF_HUB)
     config = _hub_config(repository)
     architecture = config.get("architecture")
@@ -439,7 +442,7 @@ def _resolve_hf_hub(name: str, weights: str, seed: int) -> ResolvedWeights:
 def _build_described(
     config: Mapping[str, Any], record: WeightsRecord, file: WeightsFile | None, size: tuple[int, int] | None
 ) -> LoadedModel:
-    """A network of timm from the description in a hub's `config.json`, with the weights of a file or random ones."""
+    """Build a timm network from the hub's `config.json`, with the weights of a file or random ones."""
     cfg = dict(config.get("pretrained_cfg") or {})
     overlay = {key: value for key, value in cfg.items() if key not in ("architecture", "tag", "url", "file")}
     model_args = dict(config.get("model_args") or {})
@@ -460,12 +463,12 @@ def _build_described(
             f"{record.file or record.model} does not fit {config['architecture']}: {words_of(error)}"
         ) from error
     described: Any = model.pretrained_cfg
-    described["state_dict"] = None  # or the tensors would be kept a second time
+    described["state_dict"] = None  # else the tensors would be kept in memory twice
     return LoadedModel(model.eval(), preprocessing_of(model), record, model_args)
 
 
 def _hub_config(repository: str) -> dict[str, Any]:
-    """`config.json` of a repository of the hub, from its cache or fetched."""
+    """Read `config.json` of a repository of the hub, from the cache or by download."""
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -474,7 +477,7 @@ def _hub_config(repository: str) -> dict[str, Any]:
         path = huggingface_hub.hf_hub_download(repo, "config.json", revision=revision or None, etag_timeout=10)
     except errors.EntryNotFoundError as error:
         raise UserError(f"hf-hub:{repository} holds no config.json, so it is not a timm network") from error
-    except Exception as error:  # the errors of its HTTP library pass through, and that library changes
+    except Exception as error:  # errors of its HTTP library are passed on, and that library may change
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise WeightsUnavailable(f"hf-hub:{repository} cannot be obtained: {reason}") from error
     try:

@@ -1,4 +1,4 @@
-"""Listing networks and the sources of their trained weights; for `--list-models` of both tools."""
+"""List networks and the sources of their trained weights, for `--list-models` of both tools."""
 
 import fnmatch
 from collections import Counter
@@ -30,7 +30,7 @@ SOURCES = {
     "download": "downloadable",
     None: "random only",
 }
-"""Source of trained weights (None: there are none) -> the word for it, those at hand first."""
+"""Maps the source of trained weights (None: there are none) to its label; weights on this machine come first."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class ListedNetwork:
 
     Attributes:
         name: `arch.tag`, or the architecture alone where no weights are published.
-        weights: A word of `SOURCES`.
-        input_size_px: Side of the images that the weights were made for.
+        weights: One of the labels in `SOURCES`.
+        input_size_px: Side in pixels of the images that the weights were made for.
         num_classes: Number of classes of the head.
     """
 
@@ -51,14 +51,16 @@ class ListedNetwork:
 
 
 def list_networks(pattern: str = "*", *, num_classes: Collection[int] = ()) -> list[ListedNetwork]:
-    """Networks whose name fits, those with weights at hand first, then by name. Nothing is fetched or built.
+    """List the networks whose name matches, those with weights on this machine first, then by name.
+
+    Nothing is fetched or built.
 
     Args:
-        pattern: With `*` and `?`; a word without them stands for all names that contain it.
-        num_classes: Only those whose head has one of these numbers of classes; empty for all.
+        pattern: Pattern with the wildcards `*`, `?` and `[...]`; one without them matches all names that contain it.
+        num_classes: Restricts the list to networks whose head has one of these numbers of classes; empty for all.
     """
     wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
-    rows = {row.name: row for row in map(_list, timm.list_models(include_tags=True))}  # untrained tags come as one
+    rows = {row.name: row for row in map(_list, timm.list_models(include_tags=True))}  # one row for all untrained tags
     trained = {name.partition(".")[0] for name, row in rows.items() if row.weights != SOURCES[None]}
     fitting = [
         row
@@ -72,14 +74,14 @@ def list_networks(pattern: str = "*", *, num_classes: Collection[int] = ()) -> l
 
 
 def find_source(name: str, weights: str = "auto") -> str | None:
-    """Where `replknet.zoo.resolve_weights` would take weights from, without fetching or reading them.
+    """Determine where `replknet.zoo.resolve_weights` would take weights from, without fetching or reading them.
 
-    Returns: 'random', 'built' where code gives a network its weights, or a key of `SOURCES`.
+    Returns: 'random', 'built' if the user's code gives the network its weights, or a key of `SOURCES`.
     Raises: UserError for an unknown network or tag.
     """
     if is_code(name):
         return "built" if weights in ("auto", "pretrained", "random") else "file"
-    resolve_weights(name, "random")  # knows the names
+    resolve_weights(name, "random")  # raises for an unknown name
     if weights == "random":
         return weights
     if weights not in ("auto", "pretrained"):
@@ -91,12 +93,12 @@ def find_source(name: str, weights: str = "auto") -> str | None:
 
 @dataclass(frozen=True)
 class ForeseenWeights:
-    """What `--weights` would stand for, as far as it is known without a download.
+    """The weights that `--weights` would select, as far as they are known without a download.
 
     Attributes:
-        weights: A stand-in that only names the network, where they would be downloaded.
-        label: Where they would come from, in words.
-        at_hand: Whether they are here.
+        weights: The resolved weights; a placeholder with only the network's name if they would be downloaded.
+        label: Description of where they would come from.
+        at_hand: Whether they are available without a download.
     """
 
     weights: ResolvedWeights
@@ -105,7 +107,7 @@ class ForeseenWeights:
 
 
 def foresee_weights(name: str, weights: str = "auto", *, seed: int = 0) -> ForeseenWeights:
-    """As `replknet.zoo.resolve_weights`, but weights that would be downloaded stay unknown.
+    """Resolve weights like `replknet.zoo.resolve_weights`, but without downloading any.
 
     Raises: UserError as `replknet.zoo.resolve_weights`.
     """
@@ -132,7 +134,7 @@ def _describe_weights(name: str) -> Mapping[str, Any]:
 
 
 def show_networks(pattern: str, *, as_json: bool, num_classes: Collection[int] = ()) -> None:
-    """Write the networks that fit to stdout, as a table or as JSON; arguments as for `list_networks`.
+    """Write the matching networks to stdout, as a table or as JSON; arguments as for `list_networks`.
 
     Raises: UserError if there is none.
     """

@@ -1,4 +1,4 @@
-"""The fast form of a network for inference and input gradients: the same function, less work."""
+"""The fast form of a network for inference and input gradients: it computes the same function with less work."""
 
 import torch
 from torch import nn
@@ -13,13 +13,13 @@ __all__ = ["optimize", "preferred_memory_format", "use_stock_convolutions"]
 
 
 def optimize(model: nn.Module) -> nn.Module:
-    """Prepare a network in eval mode for speed, in place.
+    """Convert a network in eval mode to its fast form, in place.
 
-    RepLKNet's kernels are merged and its normalisations folded, equal up to rounding; of the other large-kernel
-    networks the merged form is taken, where they have one, and dilated depthwise convolutions are computed by phases
-    (`replknet.ops.phases`). A network with large depthwise kernels gets channels-last
-    weights; others keep their layout, and so give the same bits as before. Parameters no longer need a gradient. Feed
-    images in `preferred_memory_format(model)`.
+    In RepLKNet, kernels are merged and normalisations are folded; the outputs are equal up to rounding. The other
+    large-kernel networks are brought to their merged form, if they have one, and their dilated depthwise convolutions
+    are computed by phases (`replknet.ops.phases`). A network with large depthwise kernels gets channels-last weights.
+    All other networks keep their layout, and therefore give exactly the same results as before. Parameters no longer
+    require gradients. Feed images in `preferred_memory_format(model)`.
 
     Returns: `model` itself.
     Raises: ValueError if the network is in train mode.
@@ -36,16 +36,16 @@ def optimize(model: nn.Module) -> nn.Module:
 
 
 def preferred_memory_format(model: nn.Module) -> torch.memory_format:
-    """Layout in which a network runs faster: channels-last if it has large depthwise kernels."""
+    """Return the memory format in which a network is faster: channels-last if it has large depthwise kernels."""
     return torch.channels_last if has_large_depthwise(model) else torch.contiguous_format
 
 
 def use_stock_convolutions(model: nn.Module) -> nn.Module:
-    """Let PyTorch's own convolution compute the large depthwise kernels, in place: the published network to the bit.
+    """Compute all `DepthwiseConv2d` by PyTorch's own convolution, in place, as in the published networks.
 
     Returns: `model` itself; parameters and state dict are untouched.
     """
     for module in model.modules():
-        if type(module) is DepthwiseConv2d:  # not a class made from it, which may compute something else
-            setattr(module, "__class__", nn.Conv2d)  # noqa: B010  it has all of its attributes and parameters
+        if type(module) is DepthwiseConv2d:  # no subclass, which may compute something else
+            setattr(module, "__class__", nn.Conv2d)  # noqa: B010  same attributes and parameters
     return model

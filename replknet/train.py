@@ -1,8 +1,9 @@
 """`python -m replknet.train`: train networks on a folder of images, with components of timm and one recipe.
 
-Images are augmented, and the network optimised, scheduled and averaged (EMA) by timm. The folder has `train` and `val`
-with one folder per class, as torchvision's Imagenette download has. A run is saved as it goes on, and one that was
-interrupted ends in the same bits (`--resume`). The parts are in `replknet.training`.
+CutMix, the optimiser, the learning rate schedule and the moving average of the weights (EMA) come from timm. The folder
+contains `train` and `val` with one folder per class, like torchvision's download of Imagenette. Progress is saved
+during a run, and an interrupted run that is continued (`--resume`) ends in exactly the same weights. The parts are in
+`replknet.training`.
 """
 
 import argparse
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Folders", "Recipe", "Training", "build_parser", "main", "train", "train_together", "zero_unseen_taps"]
 
-_ROOMS = {  # public name -> its module in `replknet.training`, which loads PyTorch
+_ROOMS = {  # public name -> its module in `replknet.training`, which imports PyTorch
     "Folders": "data",
     "Training": "training",
     "train": "together",
@@ -59,11 +60,11 @@ _HELP = {
     "ema_decay": "decay of the moving average of the weights, which is evaluated and saved",
     "precision": "number format of the training; auto takes the faster one on the device",
 }
-"""Field of `Recipe` -> help of its option."""
+"""Maps each field of `Recipe` to the help text of its option."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line: the recipe's fields are its options."""
+    """Build the parser of the command line; each field of the recipe is an option."""
     parser = Parser(
         prog="python -m replknet.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -120,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--{error}")
 
     def work() -> int:
-        # PyTorch is loaded when it is needed: help and wrong arguments answer at once
+        # PyTorch is imported only here, so that the help and argument errors appear at once
         import replknet.zoo  # noqa: F401  registers the networks
         from replknet.training.data import Folders
         from replknet.training.together import train_together

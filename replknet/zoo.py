@@ -1,6 +1,6 @@
-"""Networks of timm, including RepLKNet, with known weights: both tools use `load_model`.
+"""Networks of timm, including RepLKNet, with known weights: both tools load networks by `load_model`.
 
-What a network's weights are is part of every result, so a network never comes without its `WeightsRecord`.
+Every result states which weights were used, so a network is always loaded together with its `WeightsRecord`.
 """
 
 import difflib
@@ -15,7 +15,7 @@ import timm
 import torch
 from torch import nn
 
-import replknet.architectures.moganet  # this and the other networks are registered by being imported
+import replknet.architectures.moganet  # importing these modules registers the networks
 import replknet.architectures.overlock
 import replknet.architectures.replknet
 import replknet.architectures.resnet_nano
@@ -60,8 +60,8 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
     Args:
         name: timm name, with or without a tag, such as 'replknet31b' or 'resnet101.tv_in1k'; or a network from
             elsewhere (`replknet.foreign`), such as 'net.py:build' or 'torchvision/resnet50'.
-        weights: 'auto' (trained weights, else random ones with a warning), 'pretrained', 'random', or the path of a
-            checkpoint, or `PATH#KEY` with the part of it that holds the weights.
+        weights: 'auto' (trained weights, else random ones with a warning), 'pretrained', 'random', the path of a
+            checkpoint, or `PATH#KEY`, where KEY names the part of the file that holds the weights.
         seed: Seed of random weights.
 
     Raises: UserError for an unknown network or tag; WeightsUnavailable for 'pretrained' weights that are not available;
@@ -142,14 +142,14 @@ def load_model(
 
 
 def is_registered(name: str) -> bool:
-    """Whether timm knows a network by this name, with or without a tag; this project's networks are among them."""
+    """Whether timm has a network of this name, with or without a tag; this includes the networks of this project."""
     return bool(timm.is_model(name))
 
 
 def count_feature_maps(name: str) -> int:
-    """How many feature maps a network of timm names: positions 0 to this number minus one are its stages or blocks.
+    """Count the feature maps that a timm network lists: its stages or blocks, at positions 0 to this number minus one.
 
-    Raises: UserError if it names none, or cannot be built.
+    Raises: UserError if it lists none, or cannot be built.
     """
     with torch.random.fork_rng(devices=[]):
         model = _build(name, {})
@@ -160,9 +160,10 @@ def count_feature_maps(name: str) -> int:
 
 
 def _build(name: str, model_args: Mapping[str, Any], **options: Any) -> nn.Module:
-    """A network of timm; `options` go to `timm.create_model` in addition to `model_args`.
+    """Build a timm network; `options` are passed to `timm.create_model` in addition to `model_args`.
 
-    Raises: UserError if it cannot be built, or what PyTorch says of weights among the options that do not fit.
+    Raises: UserError if it cannot be built. If the options include weights, PyTorch's and timm's own errors are passed
+        on.
     """
     try:
         return timm.create_model(name, **model_args, **options)
@@ -192,7 +193,7 @@ def _build_random(name: str, record: WeightsRecord, model_args: Mapping[str, Any
 def _build_from_file(
     name: str, record: WeightsRecord, model_args: Mapping[str, Any], file: WeightsFile
 ) -> tuple[nn.Module, WeightsRecord]:
-    """A network with the weights of a file, loaded strictly; a head of other classes than the default is kept.
+    """Build a network with the weights of a file, loaded strictly; a head with another number of classes is kept.
 
     Raises: CheckpointError if the weights do not fit.
     """
@@ -211,29 +212,29 @@ def _build_from_file(
             f"{record.file} does not fit {name}: {_Misfit.of(error)}; the file holds {list_keys(checkpoint.tensors)}"
         ) from error
     pretrained_cfg: Any = model.pretrained_cfg
-    pretrained_cfg["state_dict"] = None  # or the tensors would be kept a second time
+    pretrained_cfg["state_dict"] = None  # else the tensors would be kept in memory twice
     if record.source == "file":
         record = replace(record, part=checkpoint.part or None, averaged=checkpoint.averaged)
     return model, record
 
 
 def _loading(checkpoint: Checkpoint, **overlay: Any) -> dict[str, Any]:
-    """Options that make timm load a checkpoint: it applies the architecture's own key conversion, and is strict."""
+    """Options that make timm load a checkpoint strictly, with the key conversion of the architecture."""
     return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(checkpoint.tensors), **overlay}}
 
 
 def _parameter_names(name: str, model_args: Mapping[str, Any]) -> list[str]:
-    """Names of a network's parameters and buffers; no weights are drawn where the network can do without."""
+    """Names of a network's parameters and buffers; built without initial weights where the network allows it."""
     try:
         with torch.device("meta"):
             return list(timm.create_model(name, **model_args).state_dict())
-    except (RuntimeError, NotImplementedError, TypeError):  # its constructor computes with its weights
+    except (RuntimeError, NotImplementedError, TypeError):  # its constructor computes with the weights
         with torch.random.fork_rng(devices=[]):
             return list(_build(name, model_args).state_dict())
 
 
 def _other_head(name: str, error: RuntimeError) -> int | None:
-    """The number of classes of a checkpoint that fits but for its head, 0 if it has none; None if it does not fit."""
+    """Classes of a checkpoint that fits except for its head, 0 if it has no head; None if it differs elsewhere."""
     names = _head_parameters(name)
     misfit = _Misfit.of(error)
     concerned = {*misfit.missing, *misfit.unexpected, *misfit.shapes}
@@ -243,20 +244,20 @@ def _other_head(name: str, error: RuntimeError) -> int | None:
 
 
 def _head_parameters(name: str) -> set[str]:
-    """Names of the parameters of a network's classification head, as timm describes it."""
+    """Names of the parameters of a network's classification head, as described by timm."""
     heads = _pretrained_cfg(name).get("classifier") or ()
     return {f"{head}.{kind}" for head in ([heads] if isinstance(heads, str) else heads) for kind in ("weight", "bias")}
 
 
 @dataclass(frozen=True)
 class _Misfit:
-    """What PyTorch complains of when weights do not fit a network.
+    """The mismatches between weights and a network that an error of PyTorch reports.
 
     Attributes:
         missing: Names that the checkpoint lacks.
         unexpected: Names that the network lacks.
         shapes: Name -> shape in the checkpoint, shape in the network.
-        text: The whole complaint.
+        text: The whole message.
     """
 
     missing: tuple[str, ...]
@@ -285,7 +286,7 @@ class _Misfit:
         return cls(names("Missing"), names("Unexpected"), sizes, said)
 
     def __str__(self) -> str:
-        """The first name of each kind."""
+        """The first mismatch of each kind."""
 
         def more(count: int) -> str:
             return f" and {count - 1} more" if count > 1 else ""
@@ -300,7 +301,7 @@ class _Misfit:
 def _rename_in_order(
     state_dict: dict[str, torch.Tensor], ours: Mapping[str, torch.Tensor], path: Path
 ) -> dict[str, torch.Tensor]:
-    """Give a packaged checkpoint timm's names, if it has others: the same tensors in the same order, shapes checked."""
+    """Give the tensors of a packaged checkpoint timm's names: in order, unless the names agree; shapes are checked."""
     if len(ours) != len(state_dict):
         raise CheckpointError(f"{path} has {len(state_dict)} tensors, the network {len(ours)}")
     keys = ours.keys() if ours.keys() == state_dict.keys() else state_dict.keys()
@@ -314,7 +315,10 @@ def _rename_in_order(
 
 
 def _pretrained_cfg(name: str) -> dict[str, Any]:
-    """timm's description of a network's weights; a UserError with the nearest names for a name it does not know."""
+    """timm's description of a network's weights.
+
+    Raises: UserError for an unknown network, with the most similar names, or an unknown tag.
+    """
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.5)

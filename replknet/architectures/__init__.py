@@ -1,1 +1,1 @@
-"""Network architectures, one file for each, registered in timm; importing `replknet` registers them all."""
+"""Network architectures, one file each; importing `replknet` registers all of them in timm."""

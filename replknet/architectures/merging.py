@@ -1,7 +1,7 @@
-"""Merging parallel convolutions and their normalisations into one convolution that computes the same.
+"""Merge parallel convolutions and their normalisations into one convolution that computes the same function.
 
-Sums are formed in float64 and rounded once. A normalisation is folded with its running statistics, so a merged network
-is for inference: it no longer follows the statistics of its batches.
+Sums are computed in float64 and rounded once. A normalisation is folded with its running statistics, so a merged
+network is only for inference: it no longer uses the statistics of its batches.
 """
 
 from typing import Any
@@ -16,10 +16,11 @@ __all__ = ["affine_of", "conv_with", "dense_kernel", "folded", "padded_to"]
 
 
 def affine_of(norm: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and shift that a batch normalisation (or Identity) applies in eval mode.
+    """Return the scale and shift that a batch normalisation (or Identity) applies in eval mode.
 
     Args:
-        like: A vector (C,); the answer has its shape and device, in float64.
+        norm: The normalisation.
+        like: A vector (C,); the results have its shape and device, in float64.
 
     Raises: ValueError for a normalisation without running statistics.
     """
@@ -38,7 +39,7 @@ def affine_of(norm: nn.Module, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight and bias (float64) of the single convolution that equals `conv` followed by `norm`."""
+    """Return weight and bias (float64) of the convolution that equals `conv` followed by `norm`."""
     scale, shift = affine_of(norm, conv.weight[:, 0, 0, 0])
     if conv.bias is not None:
         shift = shift + scale * conv.bias.double()
@@ -46,9 +47,9 @@ def folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def conv_with(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    """A convolution of the kind, geometry, mode, device and dtype of `conv`, with the given weight and bias.
+    """Create a convolution like `conv` (type, geometry, mode, device and dtype) with the given weight and bias.
 
-    Of a `DepthwiseConv2d` the new one is as large as `weight`.
+    If `conv` is a `DepthwiseConv2d`, the new one has the kernel size of `weight`.
     """
     place: dict[str, Any] = dict(device=conv.weight.device, dtype=conv.weight.dtype)
     if isinstance(conv, DepthwiseConv2d):
@@ -66,7 +67,7 @@ def conv_with(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
 
 
 def dense_kernel(weight: Tensor, dilation: int) -> Tensor:
-    """The kernel without dilation, d·(k - 1) + 1 a side with zeros between its taps, that equals `weight` with one."""
+    """Convert a dilated kernel to the equivalent dense one, of side d·(k - 1) + 1, with zeros between its taps."""
     channels, _, height, width = weight.shape
     dense = weight.new_zeros((channels, 1, dilation * (height - 1) + 1, dilation * (width - 1) + 1))
     dense[:, :, ::dilation, ::dilation] = weight
@@ -74,7 +75,10 @@ def dense_kernel(weight: Tensor, dilation: int) -> Tensor:
 
 
 def padded_to(weight: Tensor, height: int, width: int) -> Tensor:
-    """A kernel of odd sides in the middle of one of height × width, zeros around it."""
+    """Pad a kernel with odd sides with zeros to height × width, so that it stays centred.
+
+    Raises: ValueError if it is larger than that.
+    """
     rows, columns = (height - weight.shape[2]) // 2, (width - weight.shape[3]) // 2
     if rows < 0 or columns < 0:
         raise ValueError(f"a kernel {tuple(weight.shape[2:])} does not fit into one of {height}×{width}")

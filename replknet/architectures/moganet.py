@@ -1,8 +1,8 @@
-"""MogaNet: gated depthwise convolutions with kernels of three sizes on parts of the channels, registered in timm.
+"""MogaNet: gated depthwise convolutions with kernels of three sizes on parts of the channels; registered in timm.
 
 Paper: Li, Wang, Liu, Tan, Lin, Wu, Chen, Zheng, Li, "MogaNet: Multi-order Gated Aggregation Network", ICLR 2024,
 arXiv:2211.03295, Section 4. Behaviour and parameter names follow the authors' code (Westlake-AI/MogaNet,
-`models/moganet.py`, Apache-2.0), so that their checkpoints load as they are; the classes are our own code.
+`models/moganet.py`, Apache-2.0), so that their checkpoints load unchanged; the classes are our own code.
 """
 
 from collections import OrderedDict
@@ -29,7 +29,7 @@ __all__ = ["MogaBlock", "MogaNet", "MultiOrderConv", "checkpoint_filter_fn"]
 
 
 class _Scale(nn.Module):
-    """One number for each channel."""
+    """Multiply each channel by a learned factor."""
 
     def __init__(self, dim: int, value: float):
         super().__init__()
@@ -40,11 +40,11 @@ class _Scale(nn.Module):
 
 
 class MultiOrderConv(nn.Module):
-    """A 5×5 depthwise convolution, then a 5×5 of dilation 2 on 3/8 and a 7×7 of dilation 3 on 4/8 of its channels.
+    """A 5×5 depthwise convolution, then 5×5 with dilation 2 on 3/8 and 7×7 with dilation 3 on 4/8 of its channels.
 
     A 1×1 convolution mixes the three parts (paper, Section 4.2).
 
-    Raises: ValueError for channels that are no multiple of 8.
+    Raises: ValueError if the number of channels is not a multiple of 8.
     """
 
     def __init__(self, dim: int):
@@ -64,7 +64,7 @@ class MultiOrderConv(nn.Module):
 
 
 class _GatedAggregation(nn.Module):
-    """The spatial half of a block: what each pixel has besides the image's mean, then values of three orders, gated."""
+    """Spatial half of a block: amplify each pixel's deviation from the image mean, then gate a `MultiOrderConv`."""
 
     def __init__(self, dim: int, layer_scale: float):
         super().__init__()
@@ -83,7 +83,7 @@ class _GatedAggregation(nn.Module):
 
 
 class _ChannelAggregation(nn.Module):
-    """The feed-forward half: a 3×3 depthwise convolution, and what each channel has besides one made of all of them."""
+    """Feed-forward half: 3×3 depthwise, then amplify each channel's deviation from one projection of all channels."""
 
     def __init__(self, dim: int, hidden_dim: int, layer_scale: float):
         super().__init__()
@@ -101,7 +101,7 @@ class _ChannelAggregation(nn.Module):
 
 
 class MogaBlock(nn.Module):
-    """Spatial and feed-forward half, each normalised before, scaled after, and parallel to a shortcut (Figure 4)."""
+    """Spatial and feed-forward half, each with a normalisation before, a scale after, and a shortcut (Figure 4)."""
 
     def __init__(self, dim: int, ffn_ratio: float, drop_path: float, layer_scale: float):
         super().__init__()
@@ -122,21 +122,21 @@ class MogaNet(NormAfterStages):
     """MogaNet (arXiv:2211.03295, Section 4.4).
 
     Args:
-        depths: Blocks in each of the four stages.
-        dims: Channels of each stage, multiples of 8.
-        ffn_ratios: Hidden channels of the feed-forward half over channels, stage by stage.
-        layer_scale: What the layer scales start at.
-        in_chans: Image channels.
-        num_classes: Outputs of the classifier; 0 for none.
-        global_pool: Pooling before the classifier, by timm's name for it, such as 'avg'; '' for none.
-        drop_rate: Dropout before the classifier.
-        drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
+        depths: Number of blocks in each of the four stages.
+        dims: Number of channels in each stage, multiples of 8.
+        ffn_ratios: Ratio of hidden channels to channels in the feed-forward half, for each stage.
+        layer_scale: Initial value of the layer scales.
+        in_chans: Number of image channels.
+        num_classes: Number of classes; 0 for no classifier.
+        global_pool: Pooling before the classifier, by its name in timm, such as 'avg'; '' for none.
+        drop_rate: Dropout rate before the classifier.
+        drop_path_rate: Rate of stochastic depth of the last block; it rises linearly from 0 in the first.
 
-    Raises: ValueError for channels that are no multiple of 8.
+    Raises: ValueError if a number of channels is not a multiple of 8.
     """
 
     blocks_name = "blocks"
-    layer_scale_at_random = 1e-2  # with 1 the products of features overflow in an untrained network
+    layer_scale_at_random = 1e-2  # with 1, products of features overflow in an untrained network
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class MogaNet(NormAfterStages):
         self.apply(init_fan_out)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Normalised last map (N, C, H / 32, W / 32)."""
+        """Compute the normalised last map (N, C, H / 32, W / 32)."""
         x = self.norm1(self.blocks1(self.patch_embed1(x)))
         x = self.norm2(self.blocks2(self.patch_embed2(x)))
         x = self.norm3(self.blocks3(self.patch_embed3(x)))
@@ -184,7 +184,7 @@ def _embed(in_chs: int, out_chs: int) -> nn.Sequential:
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: MogaNet) -> dict[str, Tensor]:
-    """Take the tensors of the authors' file out of what they are wrapped in; their names are ours."""
+    """Extract the tensors from a checkpoint of the authors; their names are the same as here."""
     return unwrapped(state_dict)
 
 

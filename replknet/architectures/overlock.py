@@ -1,15 +1,15 @@
-"""OverLoCK: large kernels, and kernels that each pixel gets from a first look at the whole image, registered in timm.
+"""OverLoCK: large kernels, and per-pixel kernels computed from an overview of the whole image; registered in timm.
 
 Paper: Lou, Yu, "OverLoCK: An Overview-first-Look-Closely-next ConvNet with Context-Mixing Dynamic Kernels", CVPR 2025,
 arXiv:2502.20087, Section 3. Behaviour and parameter names follow the authors' code (LMMMEng/OverLoCK,
-`models/overlock.py`, Apache-2.0), so that their checkpoints load as they are; the classes are our own code.
+`models/overlock.py`, Apache-2.0), so that their checkpoints load unchanged; the classes are our own code.
 
-Three parts: the base network down to an eighth of the image's side, the overview network that goes on to a coarse map
-of the context, and the focus network that looks again with this context next to it. The kernels of the focus network's
-dynamic convolution (ContMix) are made of the products of each pixel with 7×7 regions of the whole map, so every unit
-from its first block on depends on the whole image.
+The network has three parts: the base network, down to an eighth of the image's side; the overview network, which
+continues to a coarse map of the context; and the focus network, which takes the base network's map again, together with
+this context. The kernels of the focus network's dynamic convolution (ContMix) are computed from products of each pixel
+with 7×7 regions of the whole map. Therefore every unit from its first block on depends on the whole image.
 
-The merged form (`reparameterize()`) takes the dilated branches of the large kernels in, as in UniRepLKNet.
+In the merged form (`reparameterize()`), the dilated branches are merged into the large kernels, as in UniRepLKNet.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ from replknet.ops import neighbourhood_sum
 
 __all__ = ["ContMixBlock", "OverLoCK", "RepConvBlock", "checkpoint_filter_fn"]
 
-# Beside a kernel of the side on the left run kernels of (side, dilation); the authors' table.
+# Side of a large kernel -> (side, dilation) of its parallel branches; the table is the authors'.
 _BRANCHES = {
     17: ((5, 1), (7, 1), (9, 2), (3, 4), (3, 5), (3, 7)),
     15: ((5, 1), (7, 1), (7, 2), (3, 3), (3, 5), (3, 7)),
@@ -47,12 +47,12 @@ _BRANCHES = {
     9: ((5, 1), (7, 1), (5, 2), (3, 3), (3, 4)),
     7: ((5, 1), (3, 1), (3, 2), (3, 3)),
 }
-_REGIONS = 7  # regions of the context along each side
+_REGIONS = 7  # number of regions of the context along each side
 _SMALL_KERNEL = 5  # side of the dynamic kernels of the first half of the channels
 
 
 class _ResidualConv(nn.Conv2d):
-    """x + 3×3 depthwise convolution of x."""
+    """x + depthwise3×3(x)."""
 
     def __init__(self, dim: int):
         super().__init__(dim, dim, 3, padding=1, groups=dim)
@@ -62,7 +62,7 @@ class _ResidualConv(nn.Conv2d):
 
 
 class _Affine(nn.Module):
-    """A factor and a summand for each channel: the authors' layer scale, on the shortcut."""
+    """A learned scale and shift for each channel: the authors' layer scale, on the shortcut."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -105,13 +105,13 @@ def _conv_norm(in_dim: int, out_dim: int, side: int = 1, stride: int = 1) -> lis
 
 
 class RepConvBlock(nn.Module):
-    """Block of the base and overview networks: a large kernel, a gate from the image's mean, a feed-forward part.
+    """Block of the base and overview networks: a large kernel, squeeze-and-excitation, a feed-forward part.
 
     Args:
-        dim: Channels.
+        dim: Number of channels.
         kernel_size: Side of the large kernel.
-        mlp_ratio: Hidden channels of the feed-forward part over channels.
-        scaled: Whether the shortcut has a factor and a summand.
+        mlp_ratio: Ratio of hidden channels to channels in the feed-forward part.
+        scaled: Whether the shortcut has a scale and a shift for each channel.
         drop_path: Rate of stochastic depth.
     """
 
@@ -134,15 +134,15 @@ class RepConvBlock(nn.Module):
 
 
 class ContMixBlock(nn.Module):
-    """Block of the focus network: context-mixing dynamic convolution, and a feed-forward part (paper, Section 3.2).
+    """Block of the focus network: context-mixing dynamic convolution and a feed-forward part (paper, Section 3.2).
 
     Args:
-        dim: Channels of the map.
-        context_dim: Channels of the context next to it.
-        kernel_size: Side of the dynamic kernels of the second half of the channels.
-        num_heads: Sets of kernels for each half.
-        mlp_ratio: Hidden channels of the feed-forward part over channels.
-        first: Whether the context is still as it came, else the first context is added to it.
+        dim: Number of channels of the map.
+        context_dim: Number of channels of the context that accompanies the map.
+        kernel_size: Side of the dynamic kernels for the second half of the channels.
+        num_heads: Number of kernels per pixel for each half of the channels.
+        mlp_ratio: Ratio of hidden channels to `dim` in the feed-forward part.
+        first: Whether this is the first block, which uses the context as it is; others add the initial context to it.
         drop_path: Rate of stochastic depth.
     """
 
@@ -191,7 +191,7 @@ class ContMixBlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
     def forward(self, x: Tensor, context: Tensor, first_context: Tensor) -> Tensor:
-        """The map and, beside it, the context: (N, dim + context_dim, H, W)."""
+        """Compute the map and the context, concatenated: (N, dim + context_dim, H, W)."""
         if not self.first:
             context = self.x_scale(context) + self.h_scale(first_context)
         both = self.dwconv1(torch.cat([x, context], dim=1))
@@ -204,7 +204,7 @@ class ContMixBlock(nn.Module):
         return self.ls2(both) + self.drop_path(self.mlp(self.norm2(both)))
 
     def _dynamic_convolution(self, x: Tensor, both: Tensor) -> Tensor:
-        """Convolution of `x` with kernels that each pixel gets from its products with regions of the context."""
+        """Convolve `x` with kernels that are computed from the products of each pixel with regions of the context."""
         query, key = _enlarged(both, self.kernel_size).split(self.dims, dim=1)
         query = (self.weight_query(query) * self.scale).unflatten(1, (self.num_heads, -1)).flatten(3)
         key = self.weight_key(key).unflatten(1, (self.num_heads, -1)).flatten(3)
@@ -214,7 +214,7 @@ class ContMixBlock(nn.Module):
 
 @fx.wrap
 def _enlarged(x: Tensor, side: int) -> Tensor:
-    """A map of which a side is less than `side` in the size at which its smaller side is that."""
+    """Enlarge a map so that its smaller side is `side`, unless it is at least that already."""
     height, width = x.shape[2], x.shape[3]
     if min(height, width) >= side:
         return x
@@ -224,13 +224,13 @@ def _enlarged(x: Tensor, side: int) -> Tensor:
 
 @fx.wrap
 def _mixed(x: Tensor, weights: Tensor, small_bias: Tensor, large_bias: Tensor) -> Tensor:
-    """Both halves of the channels, each convolved with its own kernels.
+    """Convolve each half of the channels with its own kernels, of 5×5 and K×K.
 
     Args:
         x: (N, C, H, W).
-        weights: (N, 5·5 + K·K, G, h·w), the kernels before their softmax; h and w those of the enlarged map.
-        small_bias: (G, 9, 9), what is added to them, by the neighbour's position relative to the pixel.
-        large_bias: (G, 2K - 1, 2K - 1), likewise.
+        weights: (N, 5·5 + K·K, G, h·w), the kernels before their softmax; h and w are the sides of the enlarged map.
+        small_bias: (G, 9, 9), added to the 5×5 kernels by the neighbour's position relative to the pixel.
+        large_bias: (G, 2K - 1, 2K - 1), likewise for the K×K kernels.
     """
     side = (large_bias.shape[1] + 1) // 2
     large = _enlarged(x, side)
@@ -253,14 +253,14 @@ def _half(x: Tensor, kernels: Tensor, bias: Tensor, side: int) -> Tensor:
 
 
 def _places(size: int, side: int, device: torch.device) -> Tensor:
-    """Offset between each of `size` pixels and each of the `side` pixels in its window, from 0 to 2 · (side - 1)."""
+    """Offset between each of `size` pixels and the `side` pixels of its window, shifted to 0 to 2 · (side - 1)."""
     pixels = torch.arange(size, device=device)
     start = (pixels - side // 2).clamp(0, size - side)
     return start[:, None] + torch.arange(side, device=device) - pixels[:, None] + (side - 1)
 
 
 class _ContextDownsample(nn.Module):
-    """Halves the map and the context next to it."""
+    """Halve the sides of the map and of its context."""
 
     def __init__(self, dim: int, out_dim: int, context_dim: int):
         super().__init__()
@@ -275,23 +275,24 @@ class OverLoCK(StagedNetwork):
     """OverLoCK (arXiv:2502.20087, Section 3.3).
 
     Feature maps are those of the base network (1/4 and 1/8 of the side) and of the focus network (1/16, and 1/32 with
-    the context next to it). In train mode a network with an auxiliary head returns its logits, too: (main, auxiliary).
+    the context concatenated). In train mode, a network with an auxiliary head returns two logits: (main, auxiliary).
 
     Args:
-        depths: Blocks of the base network (two stages) and of the overview network (two).
-        focus_depths: Blocks of the two stages of the focus network.
-        dims: Channels of the four resolutions.
-        kernel_sizes: Side of the large kernels of each.
-        num_heads: Sets of dynamic kernels for each half of the channels, of the two focus stages.
-        mlp_ratio: Hidden channels over channels in base and overview network.
+        depths: Number of blocks in the two stages of the base network and the two stages of the overview network.
+        focus_depths: Number of blocks in the two stages of the focus network.
+        dims: Number of channels at each of the four resolutions.
+        kernel_sizes: Side of the large kernels at each resolution.
+        num_heads: Number of heads in the two focus stages; each half of the channels has twice as many kernels per
+            pixel.
+        mlp_ratio: Ratio of hidden channels to channels in the base and overview networks.
         focus_mlp_ratio: The same in the focus network.
-        projection: Channels before the classifier.
-        aux_head: Whether the overview network has a classifier of its own, for training.
-        in_chans: Image channels.
-        num_classes: Outputs of the classifier; 0 for none.
-        global_pool: Pooling before the classifier, by timm's name for it, such as 'avg'; '' for none.
-        drop_rate: Dropout before the classifier.
-        drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
+        projection: Number of channels before the classifier.
+        aux_head: Whether the overview network has its own classifier, for training.
+        in_chans: Number of image channels.
+        num_classes: Number of classes; 0 for no classifier.
+        global_pool: Pooling before the classifier, by its name in timm, such as 'avg'; '' for none.
+        drop_rate: Dropout rate before the classifier.
+        drop_path_rate: Rate of stochastic depth of the last block; it rises linearly from 0 in the first.
     """
 
     def __init__(
@@ -357,7 +358,7 @@ class OverLoCK(StagedNetwork):
     # --- classifier -----------------------------------------------------------------------------------------------
 
     def _make_head(self, num_classes: int, global_pool: str) -> None:
-        self._make_pool(num_classes, global_pool, flatten=False)  # the head is of 1×1 convolutions
+        self._make_pool(num_classes, global_pool, flatten=False)  # the head consists of 1×1 convolutions
         if isinstance(self.head, nn.Sequential):
             self.head[4] = self._classifier(self.head_hidden_size)
         if self.aux_head is not None:
@@ -372,11 +373,11 @@ class OverLoCK(StagedNetwork):
 
     @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
-        """The last 1×1 convolution, Identity where `num_classes` is 0."""
+        """Return the last 1×1 convolution; Identity if `num_classes` is 0."""
         return self.head[4] if isinstance(self.head, nn.Sequential) else self.head
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pooled features (`pre_logits`) or logits from the last map."""
+        """Compute pooled features (`pre_logits`) or logits from the last map."""
         x = self.head_drop(self.global_pool(self.head[2](self.head[1](self.head[0](x)))))
         if not pre_logits:
             x = self.head[4](x)
@@ -386,13 +387,13 @@ class OverLoCK(StagedNetwork):
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the blocks in the backward pass instead of keeping their activations."""
+        """Recompute activations of the blocks in the backward pass instead of storing them."""
         super().set_grad_checkpointing(enable)
         self.grad_checkpointing = enable
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups for layer-wise learning rates, as timm's optimisers ask for them."""
+        """Parameter groups for layer-wise learning rates, in the form that timm's optimisers expect."""
         base: Any = r"^(?:patch_embed|blocks)(\d+)"
         focus: Any = [(r"^high_level_proj", (0,)), (r"^sub_blocks(\d+)", None), (r"^patch_embedx", (4,))]
         if not coarse:
@@ -425,12 +426,12 @@ class OverLoCK(StagedNetwork):
         self.head, self.aux_head = nn.Identity(), None
 
     def _overview(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map at a sixteenth of the side, and the context at half of that."""
+        """Compute the map at 1/16 of the side, and the context at 1/32."""
         x = self.blocks3(self.patch_embed3(x))
         return x, self.blocks4(self.patch_embed4(x))
 
     def _focus(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map and context after the first focus stage, and the context that it began with, coarse."""
+        """Compute map and context after the first focus stage; also return the initial context, not enlarged."""
         first = self.high_level_proj(context)
         enlarged = F.interpolate(first, size=x.shape[2:], mode="bilinear", align_corners=False)
         context = enlarged
@@ -443,7 +444,7 @@ class OverLoCK(StagedNetwork):
         return x, context, first
 
     def _focus_last(self, x: Tensor, context: Tensor, first: Tensor) -> Tensor:
-        """The last map, context next to it."""
+        """Compute the last map, concatenated with its context."""
         x, context = self.patch_embedx(x, context)
         both = torch.cat([x, context], dim=1)
         for block in self.sub_blocks4:
@@ -455,20 +456,20 @@ class OverLoCK(StagedNetwork):
         return both
 
     def _both(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The last map, and the context that the auxiliary head takes."""
+        """Compute the last map, and the output of the overview network for the auxiliary head."""
         x = self.blocks2(self.patch_embed2(self.blocks1(self.patch_embed1(x))))
         x, overview = self._overview(x)
         x, context, first = self._focus(x, overview)
         return self._focus_last(x, context, first), overview
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Last map, context next to it (N, C, H / 32, W / 32)."""
+        """Compute the last map, concatenated with its context: (N, C, H / 32, W / 32)."""
         return self._both(x)[0]
 
-    def forward(self, x: Tensor):  # TorchScript reads off the code what it returns
+    def forward(self, x: Tensor):  # no return annotation: TorchScript infers the type
         x, overview = self._both(x)
         out = self.forward_head(x)
-        if not torch.jit.is_scripting():  # alone, or TorchScript compiles what is under it  # noqa: SIM102
+        if not torch.jit.is_scripting():  # a separate `if`, or TorchScript compiles its body  # noqa: SIM102
             if self.training and self.aux_head is not None:
                 return out, self.aux_head(overview).flatten(1)
         return out
@@ -487,10 +488,10 @@ def _stem(in_chans: int, dim: int) -> nn.Sequential:
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: OverLoCK) -> dict[str, Tensor]:
-    """Take the tensors of the authors' file out of what they are wrapped in; their names are ours.
+    """Extract the tensors from a checkpoint of the authors; their names are the same as here.
 
-    A checkpoint in merged form merges the network first, and one without auxiliary head takes the network's away, so
-    that loading can stay strict.
+    For a checkpoint in merged form, the network is merged first, and for one without auxiliary head, the network's is
+    removed, so that loading can be strict.
 
     Raises: ValueError for a checkpoint in training form when the network is already merged.
     """

@@ -1,15 +1,15 @@
-"""RepLKNet: a convolutional network with depthwise kernels as large as 31×31, registered in timm.
+"""RepLKNet: a convolutional network with depthwise kernels of up to 31×31, registered in timm.
 
 Paper: Ding, Zhang, Zhou, Han, Ding, Sun, "Scaling Up Your Kernels to 31x31: Revisiting Large Kernel Design in CNNs",
 CVPR 2022, arXiv:2203.06717, Section 4. Behaviour and parameter names follow the authors' code
-(DingXiaoH/RepLKNet-pytorch, `replknet.py`, MIT), so that their checkpoints load; the classes are our own code in the
-shape that timm asks for.
+(DingXiaoH/RepLKNet-pytorch, `replknet.py`, MIT), so that their checkpoints load; the classes are our own code and
+follow timm's conventions.
 
-A network has two forms that compute the same function:
+A network has two forms that compute the same function in eval mode:
 
 - training form: a 5×5 kernel runs parallel to each large kernel, each followed by its own batch normalisation;
 - merged form, after `reparameterize()`: one convolution with a bias. Folding the other normalisations as well
-  (`fold_batchnorm()`) is a separate step, and both may be called in either order and more than once.
+  (`fold_batchnorm()`) is a separate step. The two may be called in either order and more than once.
 """
 
 from collections import OrderedDict
@@ -51,7 +51,7 @@ def _conv_norm_act(in_chs: int, out_chs: int, kernel_size: int, *, stride: int =
 
 
 def _fold_conv_norm(conv_norm: nn.Sequential) -> None:
-    """Move the normalisation of a convolution into its weight and bias, in place; does nothing the second time."""
+    """Fold the normalisation after a convolution into its weight and bias, in place; has no effect if folded."""
     if isinstance(conv_norm.bn, nn.Identity):
         return
     conv_norm.conv = conv_with(conv_norm.conv, *folded(conv_norm.conv, conv_norm.bn))
@@ -59,7 +59,7 @@ def _fold_conv_norm(conv_norm: nn.Sequential) -> None:
 
 
 def _fold_norm_conv(norm: nn.BatchNorm2d | nn.Identity, conv_norm: nn.Sequential) -> nn.Identity:
-    """Move a normalisation into the 1×1 convolution that follows it (exact, since 1×1 needs no padding)."""
+    """Fold a normalisation into the 1×1 convolution that follows it (exact, since 1×1 needs no padding)."""
     _fold_conv_norm(conv_norm)
     if not isinstance(norm, nn.Identity):
         conv: nn.Conv2d = conv_norm.conv
@@ -74,8 +74,8 @@ class ReparamLargeKernelConv(nn.Module):
     """Large depthwise convolution with a parallel small one that can be merged into it (paper, Section 3, guideline 3).
 
     Args:
-        channels: Channels of input and output, one filter each.
-        kernel_size: Side K of the large kernel, odd; padding K // 2 keeps the map's size.
+        channels: Number of channels of input and output.
+        kernel_size: Side K of the large kernel, odd; a padding of K // 2 keeps the size of the map.
         small_kernel: Side of the parallel kernel, odd, at most K; None for none.
     """
 
@@ -101,7 +101,7 @@ class ReparamLargeKernelConv(nn.Module):
     def reparameterize(self) -> None:
         """Merge both kernels and their normalisations into one convolution with bias, in place.
 
-        Sums are formed in float64 and rounded once. Does nothing if already merged.
+        Sums are computed in float64 and rounded once. Has no effect if already merged.
         """
         if self.lkb_reparam is not None:
             return
@@ -143,7 +143,7 @@ class RepLKBlock(nn.Module):
 
 
 class ConvFFN(nn.Module):
-    """Residual feed-forward block of two 1×1 convolutions with GELU between (paper, Figure 2)."""
+    """Residual feed-forward block: two 1×1 convolutions with a GELU in between (paper, Figure 2)."""
 
     def __init__(self, dim: int, hidden_dim: int, drop_path: float = 0.0):
         super().__init__()
@@ -164,7 +164,7 @@ class ConvFFN(nn.Module):
 
 
 class RepLKNetStage(nn.Module):
-    """Optional downsampling (1×1, then 3×3 depthwise with stride 2), then RepLKBlock and ConvFFN in turn."""
+    """Optional downsampling (1×1, then 3×3 depthwise with stride 2), then alternating RepLKBlock and ConvFFN."""
 
     def __init__(
         self,
@@ -201,22 +201,22 @@ class RepLKNetStage(nn.Module):
 class RepLKNet(nn.Module):
     """RepLKNet (arXiv:2203.06717, Section 4.1).
 
-    Weights start as PyTorch's layers initialise themselves, as in the authors' code.
+    Weights have PyTorch's default initialisation, as in the authors' code.
 
     Args:
-        kernel_sizes: Side of the large kernel in each of the four stages, or one for all; odd.
+        kernel_sizes: Side of the large kernel in each of the four stages, or one side for all; odd.
         depths: Number of (RepLKBlock, ConvFFN) pairs in each stage.
-        dims: Channels of each stage.
-        small_kernel: Side of the parallel kernel, odd, or None. A stage whose large kernel is smaller has none.
-        dw_ratio: Channels of the depthwise convolution over channels of the stage.
-        ffn_ratio: Hidden channels of ConvFFN over channels of the stage.
-        in_chans: Image channels.
-        num_classes: Outputs of the classifier; 0 for none.
-        global_pool: Pooling before the classifier, by timm's name for it, such as 'avg'; '' for none.
-        drop_rate: Dropout before the classifier.
-        drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
+        dims: Number of channels in each stage.
+        small_kernel: Side of the parallel kernel, odd, or None. Stages whose large kernel is smaller have none.
+        dw_ratio: Ratio of the channels of the depthwise convolution to the channels of the stage.
+        ffn_ratio: Ratio of the hidden channels of ConvFFN to the channels of the stage.
+        in_chans: Number of image channels.
+        num_classes: Number of classes; 0 for no classifier.
+        global_pool: Pooling before the classifier, by its name in timm, such as 'avg'; '' for none.
+        drop_rate: Dropout rate before the classifier.
+        drop_path_rate: Rate of stochastic depth of the last block; it rises linearly from 0 in the first.
 
-    Raises: ValueError for an even kernel, or a list that has not one entry for each of the four stages.
+    Raises: ValueError for an even kernel, or a list that does not have one entry for each of the four stages.
     """
 
     def __init__(
@@ -272,7 +272,7 @@ class RepLKNet(nn.Module):
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups for layer-wise learning rates, as timm's optimisers ask for them."""
+        """Parameter groups for layer-wise learning rates, in the form that timm's optimisers expect."""
         blocks: Any = r"^stages\.(\d+)"
         if not coarse:
             blocks = [
@@ -284,23 +284,23 @@ class RepLKNet(nn.Module):
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the blocks in the backward pass instead of keeping their activations."""
+        """Recompute activations of the blocks in the backward pass instead of storing them."""
         for stage in self.stages:
             stage.grad_checkpointing = enable
 
     @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
-        """The last linear layer, Identity where `num_classes` is 0."""
+        """Return the last linear layer; Identity if `num_classes` is 0."""
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one; 0 classes for none, `global_pool=''` for no pooling either."""
+        """Replace the classifier; `num_classes=0` removes it, and `global_pool=''` also removes the pooling."""
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)
 
     @torch.jit.ignore
     def reparameterize(self) -> None:
-        """Merge every small kernel and its normalisations into its large kernel, in place and once."""
+        """Merge all small kernels and their normalisations into the large kernels, in place; no effect if merged."""
         for module in self.modules():
             if isinstance(module, ReparamLargeKernelConv):
                 module.reparameterize()
@@ -308,10 +308,10 @@ class RepLKNet(nn.Module):
     @torch.jit.ignore
     @torch.no_grad()
     def fold_batchnorm(self) -> None:
-        """Fold every batch normalisation before the final one into a neighbouring convolution, in place and once.
+        """Fold every batch normalisation except the final one into a neighbouring convolution, in place.
 
-        Only for inference: the folded network no longer follows the statistics of its batches. The final
-        normalisation stays, since feature maps are taken before it.
+        Only for inference: the folded network no longer uses the statistics of its batches. The final normalisation is
+        kept, since feature maps are taken before it. Has no effect if already folded.
         """
         for module in self.modules():
             if isinstance(module, (RepLKBlock, ConvFFN)):
@@ -329,15 +329,15 @@ class RepLKNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[torch.Tensor] | tuple[torch.Tensor, list[torch.Tensor]]:
-        """Outputs of the stages, in timm's calling convention.
+        """Compute the outputs of the stages, with the signature that timm uses.
 
         Args:
             x: Normalised images (N, 3, H, W).
-            indices: None for all stages, n for the last n, or a list of positions, negative ones from the end.
-            norm: Apply the final normalisation to the last stage's map.
-            stop_early: Do not compute stages after the last one asked for.
+            indices: None for all stages, n for the last n, or a list of positions; negative ones count from the end.
+            norm: Whether to apply the final normalisation to the last stage's map.
+            stop_early: Whether to skip the stages after the last requested one.
             output_fmt: Only 'NCHW'.
-            intermediates_only: Return the list without the final features.
+            intermediates_only: Whether to return only the list, without the final features.
 
         Returns: Maps (N, C, H / reduction, W / reduction), preceded by `forward_features(x)` unless
             `intermediates_only`.
@@ -360,7 +360,7 @@ class RepLKNet(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop what the given feature maps do not need, as timm's feature getter asks; returns the positions."""
+        """Remove everything that the given feature maps do not need, and return their positions (for timm's getter)."""
         take, last_needed = feature_take_indices(len(self.stages), indices)
         shortened = last_needed < len(self.stages) - 1
         self.stages = self.stages[: last_needed + 1]
@@ -372,11 +372,11 @@ class RepLKNet(nn.Module):
         return take
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised last map (N, C, H / 32, W / 32)."""
+        """Compute the normalised last map (N, C, H / 32, W / 32)."""
         return self.norm(self.stages(self.stem(x)))
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Pooled features (`pre_logits`) or logits from the last map."""
+        """Compute pooled features (`pre_logits`) or logits from the last map."""
         return self.head(x, pre_logits=pre_logits)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -401,11 +401,11 @@ def _check_arguments(
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: RepLKNet) -> dict[str, torch.Tensor]:
-    """Bring a checkpoint to this module's key layout.
+    """Convert a checkpoint to this module's key layout.
 
-    Understood are this layout, the authors' (`transitions.i`, `head.weight`), and OpenMMLab's (`backbone.`,
-    `backbone.stages.3.norm`), each bare or under `model` or `state_dict`, with or without a leading `module.`, in
-    training or merged form. A merged checkpoint merges the network first, so that loading can stay strict.
+    The supported layouts are this one, the authors' (`transitions.i`, `head.weight`), and OpenMMLab's (`backbone.`,
+    `backbone.stages.3.norm`), each either bare or under `model` or `state_dict`, with or without a leading `module.`,
+    in training or merged form. For a merged checkpoint, the network is merged first, so that loading can be strict.
 
     Raises: ValueError for a checkpoint in training form when the network is already merged.
     """
@@ -455,10 +455,10 @@ def _cfg(url: str = "", **kwargs: Any) -> dict[str, Any]:
     }
 
 
-# The authors evaluate at 384 by warping the whole image, below by a centre crop of 7/8 (their `datasets.py`).
+# The authors warp the whole image at 384 pixels, and take a centre crop of 7/8 below (their `datasets.py`).
 _AT_384 = dict(input_size=(3, 384, 384), pool_size=(12, 12), crop_pct=1.0, crop_mode="squash")
 _AT_320 = dict(input_size=(3, 320, 320), pool_size=(10, 10))
-# The authors' weights, served by OpenMMLab; the name ends in the first 8 digits of the file's SHA-256.
+# The authors' weights, hosted by OpenMMLab; the names end in the first 8 digits of the file's SHA-256.
 _MIRROR = "https://download.openmmlab.com/mmclassification/v0/replknet/"
 
 _NANO_NAMES = ("replknet31n", "replknet13n", "replknet7n", "replknet3n")
@@ -486,7 +486,7 @@ default_cfgs = generate_default_cfgs(
             std=IMAGENET_INCEPTION_STD,
             **_AT_320,
         ),
-        # no file that can be fetched by name: the authors' RepLKNet-13 is on Google Drive, give it by its path
+        # no file that can be downloaded: the authors' RepLKNet-13 is on Google Drive, so users give its path
         "replknet31s.untrained": _cfg(),
         "replknet13.untrained": _cfg(),
         "replknet3.untrained": _cfg(),
@@ -515,7 +515,7 @@ def replknet31b(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
 
 @register_model
 def replknet31l(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
-    """RepLKNet-31L: 31B one and a half times as wide; 172.2 M parameters merged, 96.0 GMACs at 384."""
+    """RepLKNet-31L: like 31B, but 1.5 times as wide; 172.2 M parameters merged, 96.0 GMACs at 384."""
     model_args = dict(dims=(192, 384, 768, 1536))
     return _create_replknet("replknet31l", pretrained, **dict(model_args, **kwargs))
 
@@ -529,14 +529,14 @@ def replknetxl(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
 
 @register_model
 def replknet31s(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
-    """RepLKNet-31Small of public re-implementations: 31B with kernels 31, 29, 15, 7; no published weights."""
+    """RepLKNet-31Small, known from public re-implementations: 31B with kernels 31, 29, 15, 7; no published weights."""
     model_args = dict(kernel_sizes=(31, 29, 15, 7))
     return _create_replknet("replknet31s", pretrained, **dict(model_args, **kwargs))
 
 
 @register_model
 def replknet13(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
-    """RepLKNet-13 of the paper's receptive-field figure: 31B with all kernels 13."""
+    """RepLKNet-13 of the paper's figure of receptive fields: 31B with all kernels 13."""
     model_args = dict(kernel_sizes=13)
     return _create_replknet("replknet13", pretrained, **dict(model_args, **kwargs))
 
@@ -548,14 +548,15 @@ def replknet3(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
     return _create_replknet("replknet3", pretrained, **dict(model_args, **kwargs))
 
 
-# The nano networks differ in their kernels alone. Every tap of these kernels meets images of 128 pixels, the largest of
-# the recipe by default, whose maps have sides of 32, 16, 8 and 4 pixels: a kernel reaches at most one less to a side.
+# The nano networks only differ in their kernels. Images of 128 pixels, the largest size of the default recipe, reach
+# every tap of these kernels: their maps have sides of n = 32, 16, 8 and 4 pixels, and no kernel extends further than
+# n - 1 pixels from its centre.
 _NANO = dict(dims=(32, 64, 128, 256), depths=(2, 2, 4, 2))
 
 
 @register_model
 def replknet31n(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
-    """Nano: a quarter of 31B's width, ten blocks; kernels 31, 29, 15, 7; 2.5 M parameters, 0.22 GMACs at 128."""
+    """Nano: a quarter of the width of 31B, ten blocks; kernels 31, 29, 15, 7; 2.5 M parameters, 0.22 GMACs at 128."""
     model_args = dict(_NANO, kernel_sizes=(31, 29, 15, 7))
     return _create_replknet("replknet31n", pretrained, **dict(model_args, **kwargs))
 
@@ -583,7 +584,7 @@ def replknet3n(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
 
 @register_model
 def replknet31n_224(pretrained: bool = False, **kwargs: Any) -> RepLKNet:
-    """`replknet31n` with the kernels of 31B, 31, 29, 27, 13, all taps of which only images of 224 pixels meet."""
+    """`replknet31n` with the kernels of 31B (31, 29, 27, 13), for images of 224 pixels, which reach all their taps."""
     model_args = dict(_NANO, kernel_sizes=(31, 29, 27, 13))
     return _create_replknet("replknet31n_224", pretrained, **dict(model_args, **kwargs))
 

@@ -1,14 +1,14 @@
-"""ShiftwiseConv: the reach of a 51×51 depthwise kernel by shifted 3×3 convolutions, registered in timm.
+"""ShiftwiseConv: the field of a 51×51 depthwise kernel from shifted 3×3 convolutions; registered in timm.
 
 Paper: Li, Li, Chen, Li, "ShiftwiseConv: Small Convolutional Kernel with Large Kernel Effect", CVPR 2025,
 arXiv:2401.12736, Section 3. Behaviour and parameter names follow the authors' code (lidc54/shift-wiseConv,
-`backbones/SW_v2_unirep.py` and `shiftadd/`, MIT), so that their checkpoints load as they are; the classes are written
-anew. The network around the operator is UniRepLKNet's.
+`backbones/SW_v2_unirep.py` and `shiftadd/`, MIT), so that their checkpoints load unchanged; the classes are our own
+code. The network around the operator is that of UniRepLKNet.
 
-The authors' operator convolves each channel with a row of 3×3 kernels and adds the results shifted, with a CUDA kernel.
-The sum is a convolution with strips, 3 by some 51 and some 51 by 3, whose 3×3 parts are those kernels in a shuffled
-order; that is how it is computed here. The shuffles are the first numbers of generators seeded with 123, which the
-authors' constructor sets for the whole process; here they are drawn from generators of their own.
+The authors' operator convolves each channel with a row of 3×3 kernels and adds the results with shifts, in a CUDA
+kernel. The sum equals a convolution with two strips, of about 3×51 and 51×3, whose 3×3 parts are these kernels in a
+shuffled order; it is computed in this way here. The shuffles are the first numbers of generators seeded with 123. The
+authors' constructor sets this seed for the whole process; here, separate generators are used.
 """
 
 import math
@@ -42,20 +42,20 @@ from replknet.ops import DepthwiseConv2d, depthwise_conv2d
 __all__ = ["ShiftwiseBlock", "ShiftwiseConv", "ShiftwiseNet", "checkpoint_filter_fn"]
 
 _SEED = 123
-_SIDE = 3  # of the small kernels
+_SIDE = 3  # side of the small kernels
 
 
 class ShiftwiseConv(nn.Module):
     """A depthwise convolution with two strips and a 3×3 kernel, each normalised, parallel to the identity.
 
-    Only some of the channels are convolved; the others pass, and come last.
+    Only some of the channels are convolved; the others are passed on unchanged and come last in the output.
 
     Args:
-        channels: Channels of input and output.
-        kernel_size: Long side of the strips, to the next multiple of 3.
-        ghost_ratio: Share of the channels that pass.
-        paths: Parallel sets of small kernels, which are summed.
-        shuffles: How many orders of the small kernels are laid over each other in a strip.
+        channels: Number of channels of input and output.
+        kernel_size: Long side of the strips; it is rounded up to a multiple of 3.
+        ghost_ratio: Share of the channels that are passed on unchanged.
+        paths: Number of parallel sets of small kernels, which are summed.
+        shuffles: Number of orders of the small kernels that are added up in a strip.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ShiftwiseConv(nn.Module):
         self.merged = False
         self.side = _SIDE
         self.parts = math.ceil(kernel_size / _SIDE)
-        self.before = kernel_size // 2  # taps left of the centre; right of it there are up to two more
+        self.before = kernel_size // 2  # taps on the left of the centre; there are up to two more on the right
         convolved = int(channels * (1 - ghost_ratio)) // 2 * 2
         self.LoRAs = nn.ModuleList(
             nn.Conv2d(convolved, convolved * self.parts, _SIDE, padding=1, groups=convolved, bias=False)
@@ -102,7 +102,7 @@ class ShiftwiseConv(nn.Module):
         return torch.cat([out, passing], dim=1)
 
     def kernels(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The strips (C, 1, 3, K) and (C, 1, K, 3) and the square (C, 1, 3, 3) that the small kernels make up."""
+        """Assemble the strips (C, 1, 3, K) and (C, 1, K, 3) and the square (C, 1, 3, 3) from the small kernels."""
         if self.LoRA is not None:
             small = self.LoRA.weight
         else:
@@ -111,7 +111,7 @@ class ShiftwiseConv(nn.Module):
                 small = small + path.weight
         small = small.view(-1, self.parts, self.side, self.side)
         channel = torch.arange(small.shape[0], device=small.device).view(1, -1, 1)
-        # small[channel, order]: (shuffles, C, parts, 3, 3), which part of the strip each small kernel becomes
+        # small[channel, order]: (shuffles, C, parts, 3, 3), the small kernels in the order of the parts of a strip
         across = small[channel, self.order_across].sum(0).permute(0, 2, 1, 3).flatten(2)
         upright = small[channel, self.order_upright].sum(0).flatten(1, 2)
         square = small[channel[:, :, 0], self.centre].sum(0)
@@ -124,7 +124,7 @@ class ShiftwiseConv(nn.Module):
     @torch.jit.ignore
     @torch.no_grad()
     def join_paths(self) -> None:
-        """Sum the parallel sets of small kernels into one, in place and once: what the authors call merged."""
+        """Sum the parallel sets of small kernels into one, in place; the authors call this form merged."""
         if self.LoRAs is None:
             return
         like: Any = self.LoRAs[0]
@@ -137,7 +137,7 @@ class ShiftwiseConv(nn.Module):
     @torch.jit.ignore
     @torch.no_grad()
     def reparameterize(self) -> None:
-        """Make two strip convolutions with a bias of all, in place and once."""
+        """Merge everything into two strip convolutions with biases, in place; has no effect if already merged."""
         if self.merged:
             return
         self.join_paths()
@@ -165,14 +165,14 @@ class ShiftwiseConv(nn.Module):
 
 
 def _choose_channels(channels: int, passing: int) -> tuple[Tensor, Tensor]:
-    """Which channels pass, and which are convolved."""
+    """Choose the channels that are passed on unchanged and those that are convolved."""
     legacy = np.random.RandomState(_SEED)
     passed = np.sort(legacy.choice(channels, passing, replace=False))
     return torch.from_numpy(passed), torch.from_numpy(np.setdiff1d(np.arange(channels), passed))
 
 
 def _shuffle(channels: int, parts: int, shuffles: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Orders of the parts of the two strips (shuffles, C, parts), and the part that is the square (shuffles, C)."""
+    """Draw the orders of the parts in the two strips (shuffles, C, parts) and the part for the square (shuffles, C)."""
     generator = torch.Generator().manual_seed(_SEED)
     options: dict[str, Any] = dict(generator=generator, device="cpu")
     orders = [torch.stack([torch.randperm(parts, **options) for _ in range(channels)]) for _ in range(2 * shuffles)]
@@ -201,19 +201,19 @@ class ShiftwiseBlock(nn.Module):
 
 
 class ShiftwiseNet(NormAfterPooling):
-    """SW-T (arXiv:2401.12736, Section 4): UniRepLKNet-T's body with the shiftwise operator in every block.
+    """SW-T (arXiv:2401.12736, Section 4): the network of UniRepLKNet-T with the shiftwise operator in every block.
 
     Args:
-        depths: Blocks in each of the four stages.
-        dims: Channels of each stage.
+        depths: Number of blocks in each of the four stages.
+        dims: Number of channels in each stage.
         kernel_sizes: Long side of the strips in each stage.
-        ghost_ratio: Share of the channels that are not convolved.
-        layer_scale: What the layer scales start at.
-        in_chans: Image channels.
-        num_classes: Outputs of the classifier; 0 for none.
-        global_pool: Pooling before the classifier, by timm's name for it, such as 'avg'; '' for none.
-        drop_rate: Dropout before the classifier.
-        drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
+        ghost_ratio: Share of the channels that are passed on without convolution.
+        layer_scale: Initial value of the layer scales.
+        in_chans: Number of image channels.
+        num_classes: Number of classes; 0 for no classifier.
+        global_pool: Pooling before the classifier, by its name in timm, such as 'avg'; '' for none.
+        drop_rate: Dropout rate before the classifier.
+        drop_path_rate: Rate of stochastic depth of the last block; it rises linearly from 0 in the first.
     """
 
     def __init__(
@@ -239,17 +239,17 @@ class ShiftwiseNet(NormAfterPooling):
 
     @torch.jit.ignore
     def join_paths(self) -> None:
-        """Bring the network to the form that the authors call merged: one set of small kernels in each block."""
+        """Convert the network to the form that the authors call merged: one set of small kernels in each block."""
         for module in self.modules():
             if isinstance(module, ShiftwiseConv):
                 module.join_paths()
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: ShiftwiseNet) -> dict[str, Tensor]:
-    """Take the tensors of the authors' file out of what they are wrapped in; their names are ours.
+    """Extract the tensors from a checkpoint of the authors; their names are the same as here.
 
-    A checkpoint in the authors' merged form, or in ours, brings the network to that form first, so that loading can
-    stay strict.
+    For a checkpoint in the authors' merged form, or in ours, the network is converted to that form first, so that
+    loading can be strict.
 
     Raises: ValueError for a checkpoint in training form when the network is already merged.
     """
@@ -273,7 +273,7 @@ def _cfg(tag: str, **kwargs: Any) -> dict[str, Any]:
     )
 
 
-# The authors' weights are on Google Drive: they are given by their path.
+# The authors' weights are on Google Drive, so users download them and give their path.
 default_cfgs = generate_default_cfgs({"shiftwise_tiny.in1k": _cfg("shiftwise_tiny.in1k")})
 
 
@@ -283,5 +283,5 @@ def _create_shiftwise(variant: str, pretrained: bool = False, **kwargs: Any) -> 
 
 @register_model
 def shiftwise_tiny(pretrained: bool = False, **kwargs: Any) -> ShiftwiseNet:
-    """SW-T: strips of 51, 49, 47 and 13; 31.8 M parameters in training form."""
+    """SW-T: strips of length 51, 49, 47 and 13; 31.8 M parameters in training form."""
     return _create_shiftwise("shiftwise_tiny", pretrained, **kwargs)

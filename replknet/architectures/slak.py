@@ -2,12 +2,12 @@
 
 Paper: Liu, Chen, Chen, Chen, Xiao, Wu, Kärkkäinen, Pechenizkiy, Mocanu, Wang, "More ConvNets in the 2020s: Scaling up
 Kernels Beyond 51x51 using Sparsity", ICLR 2023, arXiv:2207.03620, Sections 3 and 4. Behaviour and parameter names
-follow the authors' code (VITA-Group/SLaK, `models/SLaK.py`, MIT), so that their checkpoints load as they are; the
-classes are our own code. The authors train with many weights at zero; a checkpoint holds those zeros as numbers.
+follow the authors' code (VITA-Group/SLaK, `models/SLaK.py`, MIT), so that their checkpoints load unchanged; the
+classes are our own code. The authors train sparse weights; a checkpoint stores their zeros explicitly.
 
-A network has two forms that compute the same function in eval mode: the training form, in which two long kernels and a
-small one run side by side, each with its own batch normalisation, and after `reparameterize()` the merged one: two long
-kernels with a bias, one of which has taken the small one in.
+A network has two forms that compute the same function in eval mode. In the training form, two long kernels and a small
+one run in parallel, each with its own batch normalisation. In the merged form, after `reparameterize()`, there are two
+long kernels with a bias, and the small kernel is part of one of them.
 """
 
 from collections import OrderedDict
@@ -41,10 +41,10 @@ def _with_norm(conv: nn.Conv2d) -> nn.Sequential:
 
 
 class DecomposedKernelConv(nn.Module):
-    """Depthwise kernels K×k, k×K and k×k side by side, in the place of one K×K (paper, Section 3, step 1).
+    """Parallel depthwise kernels K×k, k×K and k×k, in place of one K×K (paper, Section 3, step 1).
 
     Args:
-        channels: Channels of input and output, one filter each.
+        channels: Number of channels of input and output.
         kernel_size: The long side K, odd.
         small_kernel: The short side k, odd, less than K.
     """
@@ -67,7 +67,7 @@ class DecomposedKernelConv(nn.Module):
 
     @torch.no_grad()
     def reparameterize(self) -> None:
-        """Fold the normalisations into the kernels and the small kernel into the upright one, in place and once."""
+        """Fold the normalisations into the kernels and the small kernel into K×k, in place; has no effect if merged."""
         if self.merged:
             return
         upright: Any = self.LoRA1
@@ -84,7 +84,7 @@ class DecomposedKernelConv(nn.Module):
 
 
 class SLaKBlock(nn.Module):
-    """x + gamma · linear(GELU(linear(LayerNorm(depthwise x)))), ConvNeXt's block with another depthwise part."""
+    """x + gamma · linear(GELU(linear(LayerNorm(depthwise x)))): ConvNeXt's block with another depthwise convolution."""
 
     def __init__(self, dim: int, kernel_size: int, small_kernel: int, drop_path: float, layer_scale: float):
         super().__init__()
@@ -106,16 +106,16 @@ class SLaK(NormAfterPooling):
     """SLaK (arXiv:2207.03620, Section 4).
 
     Args:
-        depths: Blocks in each of the four stages.
-        dims: Channels of each stage, the authors' widening by 1.3 included.
-        kernel_sizes: Long side of the depthwise kernels of each stage, odd.
-        small_kernel: Their short side, odd.
-        layer_scale: What the layer scales start at.
-        in_chans: Image channels.
-        num_classes: Outputs of the classifier; 0 for none.
-        global_pool: Pooling before the classifier, by timm's name for it, such as 'avg'; '' for none.
-        drop_rate: Dropout before the classifier.
-        drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
+        depths: Number of blocks in each of the four stages.
+        dims: Number of channels in each stage, including the authors' widening by 1.3.
+        kernel_sizes: Long side of the depthwise kernels in each stage, odd.
+        small_kernel: Short side of the depthwise kernels, odd.
+        layer_scale: Initial value of the layer scales.
+        in_chans: Number of image channels.
+        num_classes: Number of classes; 0 for no classifier.
+        global_pool: Pooling before the classifier, by its name in timm, such as 'avg'; '' for none.
+        drop_rate: Dropout rate before the classifier.
+        drop_path_rate: Rate of stochastic depth of the last block; it rises linearly from 0 in the first.
 
     Raises: ValueError for an even kernel.
     """
@@ -148,9 +148,9 @@ class SLaK(NormAfterPooling):
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: SLaK) -> dict[str, Tensor]:
-    """Take the tensors of the authors' file out of what they are wrapped in; their names are ours.
+    """Extract the tensors from a checkpoint of the authors; their names are the same as here.
 
-    A checkpoint in merged form merges the network first, so that loading can stay strict.
+    For a checkpoint in merged form, the network is merged first, so that loading can be strict.
 
     Raises: ValueError for a checkpoint in training form when the network is already merged.
     """
@@ -172,7 +172,7 @@ def _cfg(tag: str, **kwargs: Any) -> dict[str, Any]:
     )
 
 
-# The authors' weights are on Google Drive: they are given by their path.
+# The authors' weights are on Google Drive, so users download them and give their path.
 default_cfgs = generate_default_cfgs(
     {f"slak_{size}.in1k": _cfg(f"slak_{size}.in1k") for size in ("tiny", "small", "base")}
 )
@@ -184,19 +184,19 @@ def _create_slak(variant: str, pretrained: bool = False, **kwargs: Any) -> SLaK:
 
 @register_model
 def slak_tiny(pretrained: bool = False, **kwargs: Any) -> SLaK:
-    """SLaK-T: 50.7 M parameters, zeros counted (the authors count 30 M that are not), 8.71 GMACs at 224."""
+    """SLaK-T: 50.7 M parameters including zeros (the authors count 30 M non-zero ones), 8.71 GMACs at 224."""
     return _create_slak("slak_tiny", pretrained, **kwargs)
 
 
 @register_model
 def slak_small(pretrained: bool = False, **kwargs: Any) -> SLaK:
-    """SLaK-S: SLaK-T with 27 blocks in the third stage; 91.1 M parameters, zeros counted, 16.60 GMACs at 224."""
+    """SLaK-S: SLaK-T with 27 blocks in the third stage; 91.1 M parameters including zeros, 16.60 GMACs at 224."""
     model_args = dict(depths=(3, 3, 27, 3))
     return _create_slak("slak_small", pretrained, **dict(model_args, **kwargs))
 
 
 @register_model
 def slak_base(pretrained: bool = False, **kwargs: Any) -> SLaK:
-    """SLaK-B: SLaK-S a third wider; 158.0 M parameters, zeros counted, 28.51 GMACs at 224."""
+    """SLaK-B: SLaK-S a third wider; 158.0 M parameters including zeros, 28.51 GMACs at 224."""
     model_args = dict(depths=(3, 3, 27, 3), dims=(166, 332, 665, 1331))
     return _create_slak("slak_base", pretrained, **dict(model_args, **kwargs))

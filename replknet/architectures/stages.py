@@ -1,8 +1,8 @@
-"""What the large-kernel networks share: four stages, timm's hooks around them, and a few layers.
+"""Common parts of the large-kernel networks: four stages, timm's interface around them, and a few layers.
 
-A network says what its stages are (`_run_stage`, `_norm_of`, `_drop_stage`, or one of the two common forms below);
-feature maps, pruning, the classifier and gradient checkpointing are then the same for all. Parameter names are those of
-the authors' code, so that their checkpoints load as they are.
+A network defines its stages (by `_run_stage`, `_norm_of` and `_drop_stage`, or by one of the two common forms below).
+Feature maps, pruning, the classifier and gradient checkpointing are then the same for all. Parameter names are those of
+the authors' code, so that their checkpoints load unchanged.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,13 +39,13 @@ __all__ = [
 
 
 class Stage(nn.Sequential):
-    """Blocks one after the other; their activations are recomputed in the backward pass if `grad_checkpointing`."""
+    """A sequence of blocks; with `grad_checkpointing`, their activations are recomputed in the backward pass."""
 
     def __init__(self, *blocks: nn.Module):
         super().__init__(*blocks)
         self.grad_checkpointing = False
 
-    def forward(self, x: Tensor) -> Tensor:  # the name nn.Sequential gives it is `input`
+    def forward(self, x: Tensor) -> Tensor:  # nn.Sequential names it `input`
         if self.grad_checkpointing and not torch.jit.is_scripting():
             return checkpoint_seq(self, x)
         for block in self:
@@ -59,8 +59,8 @@ class GlobalResponseNorm(nn.Module):
     x · (1 + gamma · n) + beta, where n is the norm of each channel over the image, divided by its mean over channels.
 
     Args:
-        dim: Channels.
-        channels_last: Whether maps are (N, H, W, C), else (N, C, H, W).
+        dim: Number of channels.
+        channels_last: Whether maps are (N, H, W, C) instead of (N, C, H, W).
     """
 
     def __init__(self, dim: int, *, channels_last: bool):
@@ -80,7 +80,7 @@ class GlobalResponseNorm(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Squeeze-and-excitation (arXiv:1709.01507): each channel times a gate made from the means of all."""
+    """Squeeze-and-excitation (arXiv:1709.01507): each channel is scaled by a gate computed from all channel means."""
 
     def __init__(self, dim: int, hidden_dim: int):
         super().__init__()
@@ -93,7 +93,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Permute(nn.Module):
-    """Puts the dimensions into another order."""
+    """Permute the dimensions."""
 
     def __init__(self, *order: int):
         super().__init__()
@@ -104,18 +104,18 @@ class Permute(nn.Module):
 
 
 class StagedNetwork(nn.Module):
-    """A network of stages, with timm's hooks.
+    """A network of stages, with timm's interface.
 
-    A subclass sets `feature_info` and its stages, calls `_make_head`, and says what its stages are.
+    A subclass sets `feature_info`, creates its stages, calls `_make_head`, and implements the methods on stages.
 
     Args:
-        in_chans: Image channels.
-        drop_rate: Dropout before the classifier.
+        in_chans: Number of image channels.
+        drop_rate: Dropout rate before the classifier.
     """
 
     __jit_unused_properties__ = ("is_merged",)
 
-    if TYPE_CHECKING:  # TorchScript would take an annotation here for the type of a buffer
+    if TYPE_CHECKING:  # TorchScript would read these annotations as types of buffers
         feature_info: list[dict[str, Any]]
         num_features: int
         head: nn.Module
@@ -126,41 +126,41 @@ class StagedNetwork(nn.Module):
         self.stages_left = 4  # fewer when pruned
         self.head_drop = nn.Dropout(drop_rate)
 
-    # --- what a network says of itself ----------------------------------------------------------------------------
+    # --- stages, defined by a subclass -----------------------------------------------------------------------------
 
     def _maps(self, x: Tensor, count: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Position, map before its norm, and what goes on to the next stage, of the first `count` stages."""
+        """Yield position, map before its norm, and input of the next stage, for each of the first `count` stages."""
         for i in range(count):
             feat, norm = self._run_stage(i, x), self._norm_of(i)
             x = feat if norm is None else norm(feat)
             yield i, feat, x
 
     def _run_stage(self, index: int, x: Tensor) -> Tensor:
-        """Map of a stage, before its norm, from what the stage before it gave out."""
+        """Compute the map of a stage, before its norm, from the output of the previous stage."""
         raise NotImplementedError
 
     def _norm_of(self, index: int) -> nn.Module | None:
-        """The normalisation between a stage and the next, None if there is none."""
+        """Return the normalisation between a stage and the next, or None if there is none."""
         return None
 
     def _drop_stage(self, index: int) -> None:
-        """Put Identity in the place of a stage."""
+        """Replace a stage by Identity."""
         raise NotImplementedError
 
     def _normed(self, index: int, x: Tensor) -> Tensor:
-        """The map of a stage as `forward_intermediates(norm=True)` gives it."""
+        """Normalise the map of a stage, as `forward_intermediates(norm=True)` returns it."""
         norm = self._norm_of(index)
         return x if norm is None else norm(x)
 
     def _drop_norm(self, index: int) -> None:
-        """Take the normalisation after a stage away."""
+        """Remove the normalisation after a stage, if there is one."""
 
     # --- classifier -----------------------------------------------------------------------------------------------
 
     def _make_pool(self, num_classes: int, global_pool: str, *, flatten: bool) -> None:
-        """Pooling before the classifier; `flatten` takes the pixel's two dimensions away.
+        """Create the pooling before the classifier; with `flatten`, it removes the two spatial dimensions.
 
-        Raises: ValueError for classes without pooling, or pooling that doubles the channels.
+        Raises: ValueError for a classifier without pooling, or for pooling that doubles the channels.
         """
         if num_classes > 0 and not global_pool:
             raise ValueError(f"num_classes={num_classes} needs pooling before the classifier; global_pool='' has none")
@@ -176,26 +176,26 @@ class StagedNetwork(nn.Module):
 
     @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
-        """The last linear layer, Identity where `num_classes` is 0."""
+        """Return the last linear layer; Identity if `num_classes` is 0."""
         return self.head
 
     @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a new one; 0 classes for none, `global_pool=''` for no pooling either."""
+        """Replace the classifier; `num_classes=0` removes it, and `global_pool=''` also removes the pooling."""
         like = next(self.parameters())
         self._make_head(num_classes, self.global_pool.pool_type if global_pool is None else global_pool)
         self.head.to(device=like.device, dtype=like.dtype)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pooled features (`pre_logits`) or logits from the last map."""
+        """Compute pooled features (`pre_logits`) or logits from the last map."""
         x = self.head_drop(self.global_pool(x))
         return x if pre_logits else self.head(x)
 
-    # --- timm's hooks ---------------------------------------------------------------------------------------------
+    # --- timm's interface -----------------------------------------------------------------------------------------
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute the blocks in the backward pass instead of keeping their activations."""
+        """Recompute activations of the blocks in the backward pass instead of storing them."""
         for module in self.modules():
             if isinstance(module, Stage):
                 module.grad_checkpointing = enable
@@ -210,15 +210,15 @@ class StagedNetwork(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Outputs of the stages, in timm's calling convention.
+        """Compute the outputs of the stages, with the signature that timm uses.
 
         Args:
             x: Normalised images (N, 3, H, W).
-            indices: None for all stages, n for the last n, or a list of positions, negative ones from the end.
-            norm: Apply each stage's own normalisation to its map, where it has one.
-            stop_early: Do not compute stages after the last one asked for.
+            indices: None for all stages, n for the last n, or a list of positions; negative ones count from the end.
+            norm: Whether to apply each stage's own normalisation to its map, where it has one.
+            stop_early: Whether to skip the stages after the last requested one.
             output_fmt: Only 'NCHW'.
-            intermediates_only: Return the list without the final features.
+            intermediates_only: Whether to return only the list, without the final features.
 
         Returns: Maps (N, C, H / reduction, W / reduction), preceded by `forward_features(x)` unless
             `intermediates_only`.
@@ -238,7 +238,7 @@ class StagedNetwork(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop what the given feature maps do not need, as timm's feature getter asks; returns the positions."""
+        """Remove everything that the given feature maps do not need, and return their positions (for timm's getter)."""
         take, last_needed = feature_take_indices(len(self.feature_info), indices)
         last = len(self.feature_info) - 1
         for i in range(last_needed + 1, last + 1):
@@ -254,7 +254,7 @@ class StagedNetwork(nn.Module):
 
     @torch.jit.ignore
     def reparameterize(self) -> None:
-        """Bring the network to its merged form, in place and once; nothing where it has none."""
+        """Convert the network to its merged form, in place; has no effect if it is merged or has no such form."""
         for module in self.modules():
             merge: Any = getattr(module, "reparameterize", None)
             if module is not self and merge is not None:
@@ -267,7 +267,7 @@ class StagedNetwork(nn.Module):
 
 
 class NormAfterPooling(StagedNetwork):
-    """Downsampling layers and stages in turn, pooling, LayerNorm, classifier: ConvNeXt's form (arXiv:2201.03545)."""
+    """ConvNeXt's form (arXiv:2201.03545): alternating downsampling and stages, then pooling, LayerNorm, classifier."""
 
     def _assemble(
         self,
@@ -277,7 +277,7 @@ class NormAfterPooling(StagedNetwork):
         num_classes: int,
         global_pool: str,
     ) -> None:
-        """Put the parts in their places, under the authors' names."""
+        """Register the parts under the names that the authors use."""
         self.downsample_layers = nn.ModuleList(downsample_layers)
         self.stages = nn.ModuleList(stages)
         self.feature_info = [dict(num_chs=d, reduction=4 * 2**i, module=f"stages.{i}") for i, d in enumerate(dims)]
@@ -289,7 +289,7 @@ class NormAfterPooling(StagedNetwork):
         return self.stages[index](self.downsample_layers[index](x))
 
     def _normed(self, index: int, x: Tensor) -> Tensor:
-        """The authors normalise after pooling; on a map that is each pixel by itself."""
+        """Apply the final normalisation, which the authors apply after pooling, to each pixel of the last map."""
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if index == len(self.stages) - 1 else x
 
     def _drop_stage(self, index: int) -> None:
@@ -301,7 +301,7 @@ class NormAfterPooling(StagedNetwork):
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups for layer-wise learning rates, as timm's optimisers ask for them."""
+        """Parameter groups for layer-wise learning rates, in the form that timm's optimisers expect."""
         blocks: Any = r"^(?:stages|downsample_layers)\.(\d+)"
         if not coarse:
             blocks = [
@@ -312,13 +312,13 @@ class NormAfterPooling(StagedNetwork):
         return dict(stem=r"^downsample_layers\.0", blocks=blocks)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Last map (N, C, H / 32, W / 32); the normalisation is the head's."""
-        for downsample, stage in zip(self.downsample_layers, self.stages):  # noqa: B905  TorchScript knows no `strict`
+        """Compute the last map (N, C, H / 32, W / 32), without normalisation, which is part of the head."""
+        for downsample, stage in zip(self.downsample_layers, self.stages):  # noqa: B905  no `strict` in TorchScript
             x = stage(downsample(x))
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pooled and normalised features (`pre_logits`) or logits from the last map."""
+        """Compute pooled and normalised features (`pre_logits`) or logits from the last map."""
         x = self.global_pool(x)
         x = self.norm(x) if self.pooled else self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         x = self.head_drop(x)
@@ -329,15 +329,15 @@ class NormAfterPooling(StagedNetwork):
 
 
 class NormAfterStages(StagedNetwork):
-    """Stages of a patch embedding, blocks and a normalisation, under names that end in the stage's number, from 1.
+    """Stages of a patch embedding, blocks and a normalisation, whose names end in the stage's number, from 1.
 
-    A subclass says what its blocks are called, and writes `forward_features` out, since TorchScript needs fixed names.
+    A subclass sets `blocks_name` and implements `forward_features`, since TorchScript needs fixed names.
     """
 
     blocks_name: str
 
     def _assemble(self, stages: Sequence[tuple[nn.Module, Stage, nn.Module]], dims: Sequence[int]) -> None:
-        """Put the parts in their places, under the authors' names."""
+        """Register the parts under the names that the authors use."""
         for i, parts in enumerate(stages, start=1):
             for name, part in zip(("patch_embed", self.blocks_name, "norm"), parts, strict=True):
                 self.add_module(f"{name}{i}", part)
@@ -362,7 +362,7 @@ class NormAfterStages(StagedNetwork):
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Parameter groups for layer-wise learning rates, as timm's optimisers ask for them."""
+        """Parameter groups for layer-wise learning rates, in the form that timm's optimisers expect."""
         blocks: Any = rf"^(?:patch_embed|{self.blocks_name}|norm)(\d+)"
         if not coarse:
             blocks = [
@@ -386,7 +386,7 @@ def build_staged(
     filter_fn: Callable[[Mapping[str, Any], _Network], dict[str, Tensor]],
     **kwargs: Any,
 ) -> _Network:
-    """Build a registered network as timm does, with or without its weights; `filter_fn` reads the authors' files."""
+    """Build a registered network like timm, with or without weights; `filter_fn` converts the authors' checkpoints."""
     return build_model_with_cfg(
         cls,
         variant,
@@ -398,7 +398,7 @@ def build_staged(
 
 
 def staged_cfg(tag: str, **differs: Any) -> dict[str, Any]:
-    """timm's description of published weights: ImageNet at 224 pixels, but for what differs.
+    """timm's configuration of published weights: ImageNet at 224 pixels, except for the entries in `differs`.
 
     Raises: KeyError as `published_cfg`.
     """
@@ -415,7 +415,7 @@ def staged_cfg(tag: str, **differs: Any) -> dict[str, Any]:
 
 
 def check_form(model: StagedNetwork, *, merged: bool) -> None:
-    """Make ready for a checkpoint: one in merged form merges the network first, so that loading can stay strict.
+    """Prepare a network for a checkpoint: merge it if the checkpoint is in merged form, so that loading can be strict.
 
     Raises: ValueError for a checkpoint in training form when the network is already merged.
     """
@@ -429,7 +429,7 @@ def check_form(model: StagedNetwork, *, merged: bool) -> None:
 
 
 def halving_layers(in_chans: int, dims: Sequence[int]) -> list[nn.Sequential]:
-    """UniRepLKNet's downsampling: 3×3 convolutions of stride 2, each normalised; two of them make the stem."""
+    """UniRepLKNet's downsampling layers: 3×3 convolutions of stride 2, each normalised; the stem has two of them."""
 
     def halving(in_chs: int, out_chs: int) -> list[nn.Module]:
         return [nn.Conv2d(in_chs, out_chs, 3, stride=2, padding=1), LayerNorm2d(out_chs, eps=1e-6)]
@@ -439,15 +439,15 @@ def halving_layers(in_chans: int, dims: Sequence[int]) -> list[nn.Sequential]:
 
 
 def init_trunc_normal(module: nn.Module) -> None:
-    """Start of convolutions and linear layers of standard deviation 0.02, cut off at 2, with biases of 0."""
-    if isinstance(module, (nn.Conv2d, nn.Linear)) and not module.weight.is_meta:  # where it would take seconds
+    """Initialise convolutions and linear layers: normal with standard deviation 0.02, truncated at ±2; biases 0."""
+    if isinstance(module, (nn.Conv2d, nn.Linear)) and not module.weight.is_meta:  # there it would take seconds
         trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
 def init_fan_out(module: nn.Module) -> None:
-    """Start of convolutions of variance 2 / (taps · outputs of a group), biases 0; of linear layers as above."""
+    """Initialise convolutions: normal with variance 2 / (taps · outputs per group), bias 0; linear layers as above."""
     if isinstance(module, nn.Conv2d):
         taps = module.kernel_size[0] * module.kernel_size[1]
         nn.init.normal_(module.weight, 0.0, (2.0 * module.groups / (taps * module.out_channels)) ** 0.5)
@@ -458,14 +458,14 @@ def init_fan_out(module: nn.Module) -> None:
 
 
 def path_rates(drop_path_rate: float, depths: Sequence[int]) -> list[list[float]]:
-    """Rate of stochastic depth of each block of each stage: from 0 for the first to `drop_path_rate` for the last."""
+    """Rates of stochastic depth of the blocks of each stage, from 0 for the first to `drop_path_rate` for the last."""
     blocks = sum(depths)
     rates = [drop_path_rate * i / max(blocks - 1, 1) for i in range(blocks)]
     return [rates[sum(depths[:i]) : sum(depths[: i + 1])] for i in range(len(depths))]
 
 
 def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors of a checkpoint that may lie under `state_dict`, `model` or `model_ema`, names without `module.`."""
+    """Extract the tensors of a checkpoint, under `state_dict`, `model` or `model_ema` if present, without `module.`."""
     for wrapper in ("state_dict", "model", "model_ema"):
         if wrapper in state_dict and isinstance(state_dict[wrapper], Mapping):
             state_dict = state_dict[wrapper]

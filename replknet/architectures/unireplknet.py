@@ -1,13 +1,13 @@
-"""UniRepLKNet: 13×13 depthwise kernels trained with parallel dilated ones, registered in timm.
+"""UniRepLKNet: 13×13 depthwise kernels, trained with parallel dilated ones; registered in timm.
 
 Paper: Ding, Zhang, Ge, Zhao, Song, Yue, Shan, "UniRepLKNet: A Universal Perception Large-Kernel ConvNet for Audio,
 Video, Point Cloud, Time-Series and Image Recognition", CVPR 2024, arXiv:2311.15599, Sections 3.1 and 3.2. Behaviour and
 parameter names follow the authors' code (AILab-CVC/UniRepLKNet, `unireplknet.py`, Apache-2.0), so that their
-checkpoints load as they are; the classes are our own code.
+checkpoints load unchanged; the classes are our own code.
 
-A network has two forms that compute the same function in eval mode: the training form, and after `reparameterize()`
-the merged one, in which each large kernel has taken in its dilated branches and all normalisations, and the last
-normalisation, the layer scale and GRN's bias have gone into the second linear layer.
+A network has two forms that compute the same function in eval mode: the training form and, after `reparameterize()`,
+the merged form. There, the dilated branches and their normalisations are merged into the large kernels, and the last
+normalisation, the layer scale and GRN's bias into the second linear layer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ from replknet.ops import DepthwiseConv2d
 
 __all__ = ["DilatedReparamConv", "UniRepLKNet", "UniRepLKNetBlock", "checkpoint_filter_fn"]
 
-# Beside a kernel of the side on the left run kernels of (side, dilation); the authors' table.
+# Side of a large kernel -> (side, dilation) of its parallel branches; the table is the authors'.
 _BRANCHES = {
     17: ((5, 1), (9, 2), (3, 4), (3, 5), (3, 7)),
     15: ((5, 1), (7, 2), (3, 3), (3, 5), (3, 7)),
@@ -51,13 +51,13 @@ _BRANCHES = {
 class DilatedReparamConv(nn.ModuleDict):
     """A large depthwise kernel with parallel dilated ones, each followed by its own normalisation (Section 3.1).
 
-    Its layers are, in turn, a convolution of the input and the normalisation of its output; or, when merged, one
-    convolution with a bias.
+    The layers alternate between a convolution of the input and the normalisation of its output. After merging there is
+    a single convolution with a bias.
 
     Args:
-        channels: Channels of input and output, one filter each.
+        channels: Number of channels of input and output.
         kernel_size: Side of the large kernel, odd.
-        branches: (side, dilation) of the parallel kernels; none may reach beyond the large one.
+        branches: (side, dilation) of the parallel kernels; none may extend beyond the large one.
     """
 
     def __init__(self, channels: int, kernel_size: int, branches: Sequence[tuple[int, int]]):
@@ -91,7 +91,7 @@ class DilatedReparamConv(nn.ModuleDict):
 
     @torch.no_grad()
     def reparameterize(self) -> None:
-        """Merge all kernels and their normalisations into `lk_origin`, in place and once."""
+        """Merge all kernels and their normalisations into `lk_origin`, in place; has no effect if already merged."""
         if self.merged:
             return
         layers = list(self.values())
@@ -109,11 +109,11 @@ class DilatedReparamConv(nn.ModuleDict):
 
 
 class UniRepLKNetBlock(nn.Module):
-    """x + gamma · BN(linear(GRN(GELU(linear(SE(BN(depthwise x))))))), the first linear layer widening by 4 (Figure 2).
+    """x + gamma · BN(linear(GRN(GELU(linear(SE(BN(depthwise x))))))); the first linear layer widens by 4 (Figure 2).
 
     Args:
-        dim: Channels.
-        kernel_size: Side of the depthwise kernel; from 7 on it has dilated branches.
+        dim: Number of channels.
+        kernel_size: Side of the depthwise kernel; kernels of 7 and more have dilated branches.
         drop_path: Rate of stochastic depth.
         layer_scale: What gamma starts at.
     """
@@ -144,7 +144,10 @@ class UniRepLKNetBlock(nn.Module):
 
     @torch.no_grad()
     def reparameterize(self) -> None:
-        """Merge the depthwise part into one convolution and what follows GRN into one linear layer, in place, once."""
+        """Merge the depthwise part into one convolution, and the part after GRN into one linear layer, in place.
+
+        Has no effect if already merged.
+        """
         if self.merged:
             return
         dwconv: Any = self.dwconv
@@ -159,7 +162,7 @@ class UniRepLKNetBlock(nn.Module):
         self.merged = True
 
     def _merge_output(self) -> None:
-        """GRN's bias, the last normalisation and the layer scale, into the second linear layer."""
+        """Merge GRN's bias, the last normalisation and the layer scale into the second linear layer."""
         grn: Any = self.act[1]
         linear: Any = self.pwconv2[0]
         scale, shift = affine_of(self.pwconv2[2], linear.weight[:, 0])
@@ -179,17 +182,17 @@ class UniRepLKNet(NormAfterPooling):
     """UniRepLKNet (arXiv:2311.15599, Section 3.2 and Table 1).
 
     Args:
-        depths: Blocks in each of the four stages.
-        dims: Channels of each stage.
+        depths: Number of blocks in each of the four stages.
+        dims: Number of channels in each stage.
         kernel_sizes: Side of the depthwise kernel of every block, stage by stage.
-        layer_scale: What the layer scales start at.
-        in_chans: Image channels.
-        num_classes: Outputs of the classifier; 0 for none.
-        global_pool: Pooling before the classifier, by timm's name for it, such as 'avg'; '' for none.
-        drop_rate: Dropout before the classifier.
-        drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
+        layer_scale: Initial value of the layer scales.
+        in_chans: Number of image channels.
+        num_classes: Number of classes; 0 for no classifier.
+        global_pool: Pooling before the classifier, by its name in timm, such as 'avg'; '' for none.
+        drop_rate: Dropout rate before the classifier.
+        drop_path_rate: Rate of stochastic depth of the last block; it rises linearly from 0 in the first.
 
-    Raises: ValueError for an even kernel, or kernels that are not one for each block.
+    Raises: ValueError for an unsupported kernel side, or if there is not one kernel for each block.
     """
 
     block = UniRepLKNetBlock
@@ -218,7 +221,7 @@ class UniRepLKNet(NormAfterPooling):
 
 
 def _kernels(depths: Sequence[int]) -> list[list[int]]:
-    """The published kernels: 3 in the first stage, 13 after it, and in long third stages 3 between the 13s."""
+    """The published kernels: 3 in the first stage and 13 in the others; a long third stage has 3s between the 13s."""
     step = {18: 2, 27: 3}.get(depths[2], 1)
     third = [13 if i % step == 0 else 3 for i in range(depths[2])]
     return [[3] * depths[0], [13] * depths[1], third, [13] * depths[3]]
@@ -233,9 +236,9 @@ def _check_kernels(kernel_sizes: Sequence[Sequence[int]], depths: Sequence[int])
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: UniRepLKNet) -> dict[str, Tensor]:
-    """Take the tensors of the authors' file out of what they are wrapped in; their names are ours.
+    """Extract the tensors from a checkpoint of the authors; their names are the same as here.
 
-    A checkpoint in merged form merges the network first, so that loading can stay strict.
+    For a checkpoint in merged form, the network is merged first, so that loading can be strict.
 
     Raises: ValueError for a checkpoint in training form when the network is already merged.
     """
@@ -257,7 +260,7 @@ def _cfg(tag: str, *, crop_pct: float = 0.875, **kwargs: Any) -> dict[str, Any]:
     )
 
 
-# The authors evaluate at 384 by warping the whole image, below by a centre crop of 7/8 (their `datasets.py`).
+# The authors warp the whole image at 384 pixels, and take a centre crop of 7/8 below (their `datasets.py`).
 _AT_384 = dict(input_size=(3, 384, 384), pool_size=(12, 12), crop_pct=1.0, crop_mode="squash")
 _OF_22K = dict(num_classes=21841)
 

@@ -1,8 +1,8 @@
-"""VAN: attention from a large depthwise kernel, put together of 5×5 and a dilated 7×7, registered in timm.
+"""VAN: attention from a large depthwise kernel, composed of a 5×5 and a dilated 7×7 one; registered in timm.
 
 Paper: Guo, Lu, Liu, Cheng, Hu, "Visual Attention Network", Computational Visual Media 2023, arXiv:2202.09741,
 Section 3. Behaviour and parameter names follow the authors' code (Visual-Attention-Network/VAN-Classification,
-`models/van.py`, Apache-2.0), so that their checkpoints load as they are; the classes are our own code.
+`models/van.py`, Apache-2.0), so that their checkpoints load unchanged; the classes are our own code.
 """
 
 from collections import OrderedDict
@@ -29,7 +29,7 @@ __all__ = ["VAN", "LargeKernelAttention", "VANBlock", "checkpoint_filter_fn"]
 
 
 class LargeKernelAttention(nn.Module):
-    """The input times what a 5×5, a 7×7 of dilation 3 and a 1×1 convolution make of it: 23×23 pixels (Section 3.1)."""
+    """Attention from a 5×5, a 7×7 (dilation 3) and a 1×1 convolution in sequence: 23×23 pixels (Section 3.1)."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -67,7 +67,7 @@ class _FeedForward(nn.Module):
 
 
 class VANBlock(nn.Module):
-    """Attention and feed-forward part, each normalised before, scaled after, and parallel to a shortcut (Figure 3)."""
+    """Attention and feed-forward part, each with a normalisation before, a scale after, and a shortcut (Figure 3)."""
 
     def __init__(self, dim: int, mlp_ratio: float, drop_path: float, layer_scale: float):
         super().__init__()
@@ -88,19 +88,19 @@ class VAN(NormAfterStages):
     """Visual Attention Network (arXiv:2202.09741, Table 3).
 
     Args:
-        depths: Blocks in each of the four stages.
-        dims: Channels of each stage.
-        mlp_ratios: Hidden channels of the feed-forward part over channels, stage by stage.
-        layer_scale: What the layer scales start at.
-        in_chans: Image channels.
-        num_classes: Outputs of the classifier; 0 for none.
-        global_pool: Pooling before the classifier, by timm's name for it, such as 'avg'; '' for none.
-        drop_rate: Dropout before the classifier.
-        drop_path_rate: Stochastic depth of the last block; rises linearly from 0.
+        depths: Number of blocks in each of the four stages.
+        dims: Number of channels in each stage.
+        mlp_ratios: Ratio of hidden channels to channels in the feed-forward part, for each stage.
+        layer_scale: Initial value of the layer scales.
+        in_chans: Number of image channels.
+        num_classes: Number of classes; 0 for no classifier.
+        global_pool: Pooling before the classifier, by its name in timm, such as 'avg'; '' for none.
+        drop_rate: Dropout rate before the classifier.
+        drop_path_rate: Rate of stochastic depth of the last block; it rises linearly from 0 in the first.
     """
 
     blocks_name = "block"
-    layer_scale_at_random = 1e-2  # with 1 the products of features overflow in an untrained network
+    layer_scale_at_random = 1e-2  # with 1, products of features overflow in an untrained network
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class VAN(NormAfterStages):
         self.apply(init_fan_out)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Normalised last map (N, C, H / 32, W / 32)."""
+        """Compute the normalised last map (N, C, H / 32, W / 32)."""
         x = self.norm1(self.block1(self.patch_embed1(x)))
         x = self.norm2(self.block2(self.patch_embed2(x)))
         x = self.norm3(self.block3(self.patch_embed3(x)))
@@ -139,12 +139,12 @@ def _embed(in_chs: int, out_chs: int, side: int, stride: int) -> nn.Sequential:
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Any], model: VAN) -> dict[str, Tensor]:
-    """Take the tensors of the authors' file out of what they are wrapped in; their names are ours."""
+    """Extract the tensors from a checkpoint of the authors; their names are the same as here."""
     return unwrapped(state_dict)
 
 
 def _cfg(tag: str, **kwargs: Any) -> dict[str, Any]:
-    # the authors' configuration is that of vision transformers in timm 0.4.12, whose mean and deviation were 0.5
+    # the authors use the configuration of vision transformers in timm 0.4.12, with mean and deviation 0.5
     return staged_cfg(
         tag,
         crop_pct=0.9,

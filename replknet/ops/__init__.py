@@ -1,6 +1,6 @@
-"""Operations that stock PyTorch does slowly or not at all: large depthwise kernels, sums over neighbourhoods.
+"""Operations that stock PyTorch computes slowly or not at all: large depthwise kernels and sums over neighbourhoods.
 
-Importing this package starts neither Triton nor CUDA: kernels are compiled at the first call on a GPU.
+Importing this package initialises neither Triton nor CUDA: GPU kernels are compiled at the first call on a GPU.
 """
 
 from replknet.ops.depthwise import (

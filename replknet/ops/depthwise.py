@@ -2,11 +2,11 @@
 
     y[n, c, h, w] = bias[c] + sum over i, j of weight[c, 0, i, j] * x[n, c, h + i - kh // 2, w + j - kw // 2]
 
-RepLKNet (arXiv:2203.06717, section 3, guideline 1) rests on it with kernels up to 31×31, SLaK (arXiv:2207.03620) with
-51×51 and 51×5. Stock PyTorch is slow at these sizes, so this module registers an operator of its own,
-`replknet::depthwise_conv2d`, with a CPU path (`cpu.py`) and a CUDA path (`cuda.py`). Its gradients are
-operators too, `replknet::depthwise_conv2d_input_grad` (the convolution with filters turned by 180 degrees) and
-`replknet::depthwise_conv2d_weight_grad`; each is bilinear and has the other two for its own gradients.
+RepLKNet (arXiv:2203.06717, section 3, guideline 1) uses it with kernels up to 31×31, SLaK (arXiv:2207.03620) with 51×51
+and 51×5. Stock PyTorch is slow at these sizes, so this module registers its own operator,
+`replknet::depthwise_conv2d`, with a CPU path (`replknet.ops.cpu`) and a CUDA path (`replknet.ops.cuda`). Its gradients
+are operators too: `replknet::depthwise_conv2d_input_grad` (the convolution with filters rotated by 180 degrees) and
+`replknet::depthwise_conv2d_weight_grad`. Each of the three is bilinear, and its gradients are given by the other two.
 """
 
 from typing import Any
@@ -51,9 +51,9 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
         weight: Filters (C, 1, kh, kw), odd sides up to 63, dtype and device of `x`; not flipped, as in `F.conv2d`.
         bias: One number per channel (C,), or None.
     Returns: (N, C, H, W) of the dtype of `x`; accumulated in float32 for the 16-bit types. Channels-last if the
-        channels of `x` lie side by side in memory, else contiguous.
-    Raises: ValueError for a shape, dtype or device that does not fit; the message says which and what would.
-    Source: arXiv:2203.06717, section 3; same answer as `F.conv2d(x, weight, bias, padding="same", groups=C)`.
+        channels of `x` are adjacent in memory, else contiguous.
+    Raises: ValueError for an unsupported shape, dtype or device; the message names it and says what is expected.
+    Source: arXiv:2203.06717, section 3. Equivalent to `F.conv2d(x, weight, bias, padding="same", groups=C)`.
     """
     if torch.jit.is_scripting():
         y = torch.ops.replknet.depthwise_conv2d(x, weight, bias)
@@ -63,13 +63,13 @@ def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
 
 def _depthwise_conv2d(x: Any, weight: Any, bias: Any) -> Any:
-    """Python entry: to the operator, past it where nothing but the numbers is wanted of a plain CPU tensor.
+    """Call the operator, or compute directly where a plain CPU tensor needs none of the operator's features.
 
-    Going through the operator costs 10 to 20 microseconds, as much as a small convolution.
+    Calling the operator costs 10 to 20 microseconds, as much as a small convolution.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return torch.ops.replknet.depthwise_conv2d(x, weight, bias)
-    if torch._C._len_torch_dispatch_stack():  # a counter of FLOPs may be at work
+    if torch._C._len_torch_dispatch_stack():  # a FLOP counter may be active
         flops.ensure_registered()
     elif type(x) is Tensor and x.is_cpu and _is_plain(weight) and not torch.is_autocast_enabled("cpu"):
         if bias is None:
@@ -92,9 +92,10 @@ def _is_plain(tensor: Any) -> bool:
 
 
 def depthwise_conv2d_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The slow twin of `depthwise_conv2d`, one tap at a time, written to be read; differentiable by plain autograd.
+    """Slow reference implementation of `depthwise_conv2d`, one tap at a time; differentiable by ordinary autograd.
 
-    Args, Returns, Raises: as `depthwise_conv2d`; 16-bit types are accumulated in float32 and rounded once at the end.
+    Args, Returns, Raises: As for `depthwise_conv2d`; 16-bit types are accumulated in float32 and rounded once at the
+        end.
     """
     check_forward(x, weight, bias)
     height, width = x.shape[2:]
@@ -112,11 +113,11 @@ def depthwise_conv2d_reference(x: Tensor, weight: Tensor, bias: Tensor | None = 
 
 
 def depthwise_conv2d_input_grad(grad: Tensor, weight: Tensor) -> Tensor:
-    """Gradient of `depthwise_conv2d` to its input: the convolution with filters turned by 180 degrees.
+    """Gradient of `depthwise_conv2d` with respect to its input: the convolution with filters rotated by 180 degrees.
 
     Args:
-        grad: Gradient to the output (N, C, H, W).
-        weight: Filters (C, 1, kh, kw), as they were in the forward direction.
+        grad: Gradient with respect to the output (N, C, H, W).
+        weight: Filters (C, 1, kh, kw), as in the forward pass.
     Returns: (N, C, H, W), in the layout of `grad`; itself differentiable.
     Raises: ValueError as `depthwise_conv2d`.
     """
@@ -126,15 +127,15 @@ def depthwise_conv2d_input_grad(grad: Tensor, weight: Tensor) -> Tensor:
 
 
 def depthwise_conv2d_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
-    """Gradient of `depthwise_conv2d` to its filters, summed over images and pixels.
+    """Gradient of `depthwise_conv2d` with respect to its filters, summed over images and pixels.
 
     Args:
         x: Input (N, C, H, W).
-        grad: Gradient to the output, of the same shape.
+        grad: Gradient with respect to the output, of the same shape.
         kernel_height: Height of the filters, odd, at most 63.
         kernel_width: Width of the filters, likewise.
     Returns: (C, 1, kh, kw); itself differentiable.
-    Raises: ValueError for shapes or dtypes that do not fit.
+    Raises: ValueError for shapes, dtypes or devices that do not match.
     """
     if _only_numbers(x, grad):
         check_weight_grad(x, grad, kernel_height, kernel_width)
@@ -143,7 +144,7 @@ def depthwise_conv2d_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, ke
 
 
 def _only_numbers(*tensors: Tensor) -> bool:
-    """Whether a call on these needs no operator: plain CPU tensors, and nobody watches or differentiates."""
+    """Whether the operator can be bypassed: plain CPU tensors that nothing traces, intercepts or differentiates."""
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or torch._C._len_torch_dispatch_stack():
         return False
     return all(_is_plain(tensor) for tensor in tensors)
@@ -152,13 +153,13 @@ def _only_numbers(*tensors: Tensor) -> bool:
 class DepthwiseConv2d(nn.Conv2d):
     """`nn.Conv2d` with stride 1, same padding and one filter per channel, computed by `depthwise_conv2d`.
 
-    A drop-in: same parameters, same initialisation, same state dict, same attributes as
+    A drop-in replacement, with the same parameters, initialisation, state dict and attributes as
     `nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)`.
 
     Args:
-        channels: Number of channels, in and out.
-        kernel_size: Odd side, or (height, width), 1 to 63.
-        bias: Whether to add a number per channel.
+        channels: Number of input and output channels.
+        kernel_size: Side, or (height, width), of the kernel; odd, 1 to 63.
+        bias: Whether to add a learned bias, one number per channel.
     Raises: ValueError for an even or too large kernel.
     """
 
@@ -184,11 +185,11 @@ class DepthwiseConv2d(nn.Conv2d):
             dtype=dtype,
         )
 
-    def forward(self, input: Tensor) -> Tensor:  # the name nn.Conv2d gives it
+    def forward(self, input: Tensor) -> Tensor:  # named as in nn.Conv2d
         return depthwise_conv2d(input, self.weight, self.bias)
 
 
-# no default for the bias: the dispatcher would leave it out, and autograd then counts two inputs instead of three
+# no default for the bias: the dispatcher would omit it, and autograd would then count two inputs instead of three
 torch.library.define(_FORWARD, "(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
 torch.library.define(_INPUT_GRAD, "(Tensor grad, Tensor weight) -> Tensor")
 torch.library.define(_WEIGHT_GRAD, "(Tensor x, Tensor grad, int kernel_height, int kernel_width) -> Tensor")
@@ -248,7 +249,7 @@ def _weight_grad_fake(x: Tensor, grad: Tensor, kernel_height: int, kernel_width:
 
 def _forward_setup(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
     x, weight, _ = inputs
-    # a frozen network keeps no activation here, and a network whose input needs no gradient no second filter
+    # save only what is needed: no activation for frozen filters, no filters if the input needs no gradient
     ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None)
     ctx.kernel = tuple(weight.shape[2:])
     ctx.format = format_of(x)
@@ -274,7 +275,7 @@ def _input_grad_setup(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -
 
 
 def _input_grad_backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The input gradient is linear in grad and in weight, and the transpose of the convolution is the convolution."""
+    """The input gradient is linear in grad and in weight; its gradients are the other two operators applied to v."""
     grad, weight = ctx.saved_tensors
     grad_grad = grad_weight = None
     if ctx.needs_input_grad[0]:
@@ -290,7 +291,7 @@ def _weight_grad_setup(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output
 
 
 def _weight_grad_backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-    """The weight gradient is linear in x and in grad: each is a convolution with the incoming v (C, 1, kh, kw)."""
+    """The weight gradient is linear in x and in grad; both gradients are convolutions with v (C, 1, kh, kw)."""
     x, grad = ctx.saved_tensors
     grad_x = grad_grad = None
     if ctx.needs_input_grad[0]:
@@ -304,8 +305,8 @@ torch.library.register_autograd(_FORWARD, _forward_backward, setup_context=_forw
 torch.library.register_autograd(_INPUT_GRAD, _input_grad_backward, setup_context=_input_grad_setup)
 torch.library.register_autograd(_WEIGHT_GRAD, _weight_grad_backward, setup_context=_weight_grad_setup)
 
-# `torch.library.register_autocast` takes one fixed dtype; a convolution follows the one the user chose. The functional
-# interface has no autocast keys, so the kernels go in by the class, which must live as long as they do.
+# `torch.library.register_autocast` takes one fixed dtype, but a convolution follows the dtype that the user chose. The
+# functional interface has no autocast keys, so the kernels are registered by a `Library`, which must outlive them.
 _AUTOCAST = torch.library.Library("replknet", "IMPL")
 
 
@@ -313,7 +314,7 @@ def _register_autocast(device_type: str, key: str) -> None:
     def cast(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         dtype = torch.get_autocast_dtype(device_type)
 
-        def to(tensor: Tensor) -> Tensor:  # float64 stays, as for PyTorch's own convolution
+        def to(tensor: Tensor) -> Tensor:  # float64 is kept, as in PyTorch's own convolution
             return tensor if tensor.dtype == torch.float64 else tensor.to(dtype)
 
         with torch.autocast(device_type, enabled=False):

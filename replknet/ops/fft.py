@@ -1,7 +1,8 @@
 """Depthwise convolution and its weight gradient through the Fourier transform.
 
-A convolution is a product of spectra, so its cost does not grow with the kernel; PyTorch's direct forms win below some
-31×31 when there are enough channels for their vectors, and lose when there are few, or in float64.
+A convolution is a product of spectra, so its cost hardly grows with the kernel. PyTorch's direct convolutions are
+faster below about 31×31 if there are enough channels to fill their vectors; they are slower with few channels or in
+float64.
 """
 
 import torch
@@ -16,7 +17,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Same-padding convolution of (N, C, H, W) with (C, 1, kh, kw), in the layout of `x`; float32 or float64."""
     height, width = x.shape[2:]
     pad_h, pad_w = weight.shape[2] // 2, weight.shape[3] // 2
-    # a circle longer by half a kernel keeps what wraps around off the map
+    # the circular convolution is longer than the map by half a kernel, so that nothing wraps around into the map
     sides = (_fast_length(height + pad_h), _fast_length(width + pad_w))
     spectrum = torch.fft.rfft2(x.contiguous(), s=sides)
     spectrum *= _conjugate(torch.fft.rfft2(weight[:, 0], s=sides))
@@ -29,7 +30,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
-    """Gradient (C, 1, kh, kw) to the filters from input and output gradient (N, C, H, W); float32 or float64."""
+    """Gradient (C, 1, kh, kw) of the filters from input and output gradient (N, C, H, W); float32 or float64."""
     height, width = x.shape[2:]
     pad_h, pad_w = kernel_height // 2, kernel_width // 2
     sides = (_fast_length(max(height + pad_h, kernel_height)), _fast_length(max(width + pad_w, kernel_width)))
@@ -40,14 +41,14 @@ def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) 
 
 
 def _unrolled(length: int, pad: int, side: int) -> list[tuple[slice, slice]]:
-    """Where the answer lies on the circle: it begins `pad` before the circle's start, and goes on from there."""
+    """Slices of the result and of the circle; the result starts `pad` before the circle's origin and wraps around."""
     before = min(pad, length)
     parts = [(slice(0, before), slice(side - pad, side - pad + before))]
     return [*parts, (slice(before, length), slice(0, length - before))]
 
 
 def _conjugate(spectrum: Tensor) -> Tensor:
-    """Conjugate in place: `Tensor.conj` only sets a flag, which products overlook if AOTAutograd runs the operator."""
+    """Conjugate in place: `Tensor.conj` only sets a flag, which products ignore if AOTAutograd runs the operator."""
     return spectrum.conj_physical_()
 
 

@@ -1,9 +1,10 @@
 """FLOP counts of the operators for `torch.utils.flop_counter.FlopCounterMode`.
 
-The count is the nominal one of a convolution, two per tap and output including the taps that fall on padding, as
-PyTorch counts `aten.convolution`; so a network's count does not change with the operator it is built on.
+The count is the nominal one of a convolution, as PyTorch counts `aten.convolution`: two FLOPs per tap and output,
+including the taps that fall on padding. A network's count is therefore the same with either operator.
 
-Importing PyTorch's counter imports Triton, so it is left to the user; the formulas are handed over when it is there.
+Importing PyTorch's counter imports Triton, so this module does not import it; it registers the formulas once the user
+has.
 """
 
 import sys
@@ -23,18 +24,18 @@ def _forward_flops(x_shape: Any, weight_shape: Any, *_: Any, out_shape: Any = No
 def _weight_grad_flops(
     x_shape: Any, grad_shape: Any, kernel_height: int, kernel_width: int, *_: Any, out_shape: Any = None, **__: Any
 ) -> int:
-    """2 · N·C·H·W · kh·kw: each tap meets each output once."""
+    """2 · N·C·H·W · kh·kw: each tap is combined with each output once."""
     return 2 * prod(x_shape) * kernel_height * kernel_width
 
 
 def ensure_registered() -> None:
-    """Give the formulas to PyTorch's counter, if it is loaded, and to counters that are at work right now.
+    """Register the formulas with PyTorch's counter, if it is imported, and with counters that are currently active.
 
-    A counter copies the table of formulas when it is made, so one made before our operator was first called has to be
-    given them as well.
+    A counter copies the table of formulas when it is created, so a counter that was created before the first call of
+    our operator has to be given them as well.
     """
     counter = sys.modules.get("torch.utils.flop_counter")
-    if counter is None or not hasattr(counter, "register_flop_formula"):  # the latter while it is being imported
+    if counter is None or not hasattr(counter, "register_flop_formula"):  # still being imported
         return
     formulas = {
         torch.ops.replknet.depthwise_conv2d: _forward_flops,

@@ -1,6 +1,6 @@
-"""What every form of the depthwise convolution shares: which arguments it takes, and in which memory format it answers.
+"""Argument checks and memory formats that all forms of the depthwise convolution share.
 
-The fake kernel that `torch.compile` plans with and the kernels that run both ask here, so they cannot disagree.
+Both the fake kernel that `torch.compile` uses and the kernels that compute use this module, so they cannot disagree.
 """
 
 import torch
@@ -28,9 +28,9 @@ _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def check_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """Refuse what the operation does not take, with a message that says what would be right.
+    """Check that the operation supports these arguments.
 
-    Raises: ValueError naming the argument, its value, what is allowed and the next step.
+    Raises: ValueError that names the argument, its value, what is allowed and how to fix it.
     """
     if bias is None:
         check_shapes(x.shape, x.dtype, weight.shape, weight.dtype)
@@ -49,7 +49,7 @@ def check_shapes(
     bias_shape: tuple[int, ...] | None = None,
     bias_dtype: torch.dtype | None = None,
 ) -> None:
-    """The part of `check_forward` that shapes and dtypes decide.
+    """Check shapes and dtypes, as a part of `check_forward`.
 
     Raises: ValueError.
     """
@@ -76,7 +76,7 @@ def check_shapes(
 
 
 def check_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> None:
-    """The same for the gradient to the weight: x and grad have one shape (N, C, H, W), dtype and device.
+    """Check the arguments of the weight gradient: x and grad need the same shape (N, C, H, W), dtype and device.
 
     Raises: ValueError.
     """
@@ -96,7 +96,7 @@ def check_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width:
 
 
 def check_kernel(height: int, width: int) -> None:
-    """Refuse a kernel that is even or too large.
+    """Check that the sides of a kernel are odd and not too large.
 
     Raises: ValueError.
     """
@@ -109,10 +109,10 @@ def check_kernel(height: int, width: int) -> None:
 
 
 def format_of(x: Tensor) -> torch.memory_format:
-    """Memory format of the answer: channels-last where the channels of `x` lie side by side, else contiguous.
+    """Memory format of the result: channels-last where the channels of `x` are adjacent in memory, else contiguous.
 
-    PyTorch's own test asks for the exact strides of a channels-last batch, so the batch of one that
-    `image.permute(2, 0, 1)[None]` makes falls to its slow path. Here the stride of the channels decides.
+    PyTorch's own test requires the exact strides of a channels-last batch, so the batch of one image that
+    `image.permute(2, 0, 1)[None]` creates would take its slow path. Here the stride of the channels decides.
     """
     if x.is_contiguous() or x.stride(1) != 1 or x.shape[1] == 1:
         return torch.contiguous_format
@@ -120,37 +120,37 @@ def format_of(x: Tensor) -> torch.memory_format:
 
 
 def format_of_strides(shape: tuple[int, ...], strides: tuple[int, ...]) -> torch.memory_format:
-    """`format_of` for a tensor of this shape and these strides."""
+    """`format_of` for a tensor with this shape and these strides."""
     return format_of(torch.empty_strided(shape, strides, device="meta"))
 
 
 def channels_last_strides(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """The one set of strides that PyTorch's kernels recognise as channels-last."""
+    """The only strides that PyTorch's kernels recognise as channels-last."""
     _, channels, height, width = shape
     return channels * height * width, 1, width * channels, channels
 
 
 def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """The strides of a contiguous tensor; those of a single channel or image tell PyTorch's kernels the format, too."""
+    """The strides of a contiguous tensor; PyTorch's kernels read the format off them even for one channel or image."""
     _, channels, height, width = shape
     return channels * height * width, height * width, width, 1
 
 
 def as_format(x: Tensor, memory_format: torch.memory_format) -> Tensor:
-    """`x` with exactly the strides that PyTorch's kernels recognise as `memory_format`; a view where one exists."""
+    """Return `x` with exactly the strides that PyTorch's kernels recognise as `memory_format`; a view if possible."""
     if memory_format is torch.channels_last:
         strides = channels_last_strides(x.shape)
         if x.stride() == strides:
             return x
-        # restrided, since `contiguous` leaves the odd batch stride of a single image
+        # `as_strided`, since `contiguous` keeps the unusual batch stride of a single image
         return x.permute(0, 2, 3, 1).contiguous().as_strided(x.shape, strides)
-    # restrided, since `contiguous` leaves a single channel with the strides of channels-last
+    # `as_strided`, since `contiguous` leaves a single channel with channels-last strides
     x = x.contiguous()
     return x if x.shape[1] != 1 else x.as_strided(x.shape, contiguous_strides(x.shape))
 
 
 def crop(weight: Tensor, height: int, width: int) -> Tensor:
-    """Filters without the taps that only ever meet padding: on a map of side s at most 2s - 1 taps a side count."""
+    """Remove the taps that only ever meet padding: on a map of side s, only the central 2s - 1 taps a side count."""
     if weight.shape[2] < 2 * height and weight.shape[3] < 2 * width:
         return weight.contiguous()
     rim_h = max(0, weight.shape[2] // 2 - (height - 1))
@@ -159,11 +159,11 @@ def crop(weight: Tensor, height: int, width: int) -> Tensor:
 
 
 def turned(weight: Tensor) -> Tensor:
-    """Filters turned by 180 degrees; by index, which is many times faster than `flip` on two cores."""
+    """Rotate filters by 180 degrees, by indexing, which is many times faster than `flip` on two cores."""
     last = weight.shape[2] * weight.shape[3] - 1
     return weight.flatten(1).index_select(1, torch.arange(last, -1, -1, device=weight.device)).view(weight.shape)
 
 
 def empty_output(x: Tensor) -> Tensor:
-    """Uninitialised tensor like the answer to `x`: its shape, dtype and device, in the format of `format_of`."""
+    """Uninitialised tensor for the result: shape, dtype and device of `x`, in the memory format of `format_of`."""
     return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=format_of(x))

@@ -2,10 +2,11 @@
 
     y[n, g, c, i, j] = sum over a, b of weights[n, a * k + b, g, i, j] * x[n, g, c, top(i) + a, left(j) + b]
 
-where top(i) is i - k // 2, moved inside the map where the window would reach over its rim: the windows of NATTEN's
-`na2d_av` (Hassani et al., "Neighborhood Attention Transformer", CVPR 2023, arXiv:2204.07143), which OverLoCK's dynamic
-convolution uses. Written with PyTorch's own functions for any device. Forward and backward go through the k² places of
-a window one at a time and keep nothing but the inputs, since all windows side by side are k² times the map.
+where top(i) is i - k // 2, shifted into the map where the window would cross its edge. These are the windows of
+NATTEN's `na2d_av` (Hassani et al., "Neighborhood Attention Transformer", CVPR 2023, arXiv:2204.07143), which OverLoCK's
+dynamic convolution uses. The code uses only PyTorch's functions and runs on any device. Forward and backward pass
+process the k² positions of a window one at a time and save only the inputs, since all windows together are k² times as
+large as the map.
 """
 
 from typing import Any
@@ -22,20 +23,20 @@ def _window_start(size: int, kernel_size: int, device: torch.device) -> Tensor:
 
 
 def neighbourhood_sum(weights: Tensor, x: Tensor) -> Tensor:
-    """Weighted sum of each pixel's neighbourhood; differentiable once, in TorchScript and `torch.compile`, too.
+    """Weighted sum of each pixel's neighbourhood; differentiable once. Works in TorchScript and `torch.compile`.
 
     Args:
-        weights: (N, k·k, G, H, W) with k odd, at most H and W; of each group of channels a set of its own.
+        weights: (N, k·k, G, H, W) with k odd, at most H and W; one set for each of G groups of channels.
         x: (N, C, H, W), C a multiple of G, dtype and device of `weights`.
 
     Returns: (N, C, H, W), contiguous.
-    Raises: ValueError for shapes that do not fit.
+    Raises: ValueError for shapes that do not match.
     """
     return torch.ops.replknet.neighbourhood_sum(weights, x)
 
 
 def _check(weights: Tensor, x: Tensor) -> int:
-    """The side k of the windows."""
+    """Check the shapes and return the side k of the windows."""
     side = round(weights.shape[1] ** 0.5)
     n, places, groups, height, width = weights.shape
     fits = places == side * side and side % 2 == 1 and side <= min(height, width)
@@ -52,7 +53,7 @@ def _starts(x: Tensor, side: int) -> tuple[Tensor, Tensor]:
 
 
 def _grouped(x: Tensor, groups: int) -> Tensor:
-    """(N, G, C / G, H, W), contiguous."""
+    """Reshape (N, C, H, W) to (N, G, C / G, H, W), contiguous."""
     return x.contiguous().unflatten(1, (groups, -1))
 
 

@@ -1,9 +1,9 @@
-"""Depthwise convolution with dilation, as dense ones of the map's phases.
+"""Depthwise convolution with dilation, computed as undilated convolutions of the map's phases.
 
-With dilation d an output pixel sees every d-th row and column. So the d × d maps that are made of every d-th row and
-column of the input do not meet, and each is convolved by the same kernel without dilation, for which processors have
-fast code: 7×7 with dilation 3 takes a half to a quarter of the time of PyTorch's dilated kernel (AVX2, one thread, 64
-to 320 channels, maps of 128 to 32 pixels).
+With dilation d, an output pixel depends only on every d-th row and column of the input. The input therefore splits into
+d × d independent maps, its phases, and each of them is convolved with the same kernel without dilation, for which there
+is fast code. A 7×7 kernel with dilation 3 takes a half to a quarter of the time of PyTorch's dilated kernel (AVX2, one
+thread, 64 to 320 channels, maps of 128 to 32 pixels).
 """
 
 import torch
@@ -18,11 +18,11 @@ __all__ = ["PhasedConv2d", "use_phases"]
 class PhasedConv2d(nn.Conv2d):
     """`nn.Conv2d` with one filter per channel, stride 1, same padding and dilation, computed by phases.
 
-    On another device than the CPU it computes as `nn.Conv2d` does, and so it does where its steps are recorded or
-    traced: those who read them are to see one convolution.
+    On devices other than the CPU it computes like `nn.Conv2d`. The same holds where its operations are traced, compiled
+    or intercepted, so that a single convolution is recorded.
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # the name nn.Conv2d gives it
+    def forward(self, input: Tensor) -> Tensor:  # named as in nn.Conv2d
         if not input.is_cpu or _is_watched(input):
             return super().forward(input)
         rows, columns = self.dilation
@@ -36,20 +36,22 @@ class PhasedConv2d(nn.Conv2d):
 
 
 def _is_watched(input: Tensor) -> bool:
-    """Whether more than the numbers of a convolution is asked for."""
+    """Whether the operations are traced, compiled or intercepted, rather than only computed."""
     if torch.jit.is_tracing() or torch.compiler.is_compiling():
         return True
     return type(input) is not Tensor or torch._C._len_torch_dispatch_stack() > 0
 
 
 def use_phases(model: nn.Module) -> nn.Module:
-    """Let every dilated depthwise convolution of a network be computed by phases, in place.
+    """Compute the dilated depthwise convolutions of a network by phases, in place.
+
+    This concerns convolutions with stride 1, odd kernels and same padding with zeros.
 
     Returns: `model` itself; parameters and state dict are untouched.
     """
     for module in model.modules():
-        if type(module) is nn.Conv2d and _can_be_phased(module):  # not a class made from it
-            setattr(module, "__class__", PhasedConv2d)  # noqa: B010  it has all of its attributes and parameters
+        if type(module) is nn.Conv2d and _can_be_phased(module):  # no subclass
+            setattr(module, "__class__", PhasedConv2d)  # noqa: B010  same attributes and parameters
     return model
 
 

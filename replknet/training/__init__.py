@@ -1,1 +1,1 @@
-"""Training the small networks of the zoo, and the card of what was trained."""
+"""Training of the small networks of the zoo, and the model cards of the trained weights."""

@@ -1,7 +1,7 @@
-"""The images of a training: a folder of classes, decoded once, kept in memory, cut out at random on the device.
+"""Training and validation images: read from class folders, decoded once, kept in memory, cropped on the device.
 
-Everything that is random about an image follows from the recipe's seed, the epoch and the image's number alone, so it
-does not depend on where in an epoch a run was interrupted.
+The random order, crop and mirroring of the images follow from the recipe's seed and the epoch alone, so they do not
+depend on whether and where in an epoch a run was interrupted.
 """
 
 import math
@@ -25,12 +25,12 @@ from runkit import UserError, sha256_of_lines
 __all__ = ["Folders", "cut_out", "draw_boxes", "open_folder", "seed_of"]
 
 _DECODED_AT_ONCE = 64  # images
-_ATTEMPTS = 10  # boxes drawn for an image until one lies within it, as in torchvision's RandomResizedCrop
-_RATIO = (3 / 4, 4 / 3)  # of a box's width and height, likewise
+_ATTEMPTS = 10  # boxes drawn per image; the first that fits into it is used, as in torchvision's RandomResizedCrop
+_RATIO = (3 / 4, 4 / 3)  # range of a box's width over its height, likewise
 
 
 def seed_of(recipe: Recipe, epoch: int, number: int) -> int:
-    """A seed for one thing of an epoch, such as a step: 63 bits that differ for any two arguments in practice."""
+    """Seed for one part of an epoch, such as a step: 63 bits that in practice differ for different arguments."""
     return random.Random(f"{recipe.seed} {epoch} {number}").getrandbits(63)
 
 
@@ -38,8 +38,8 @@ class Folders:
     """Training and validation images: `<data>/train` and `<data>/val`, each with one folder per class.
 
     Args:
-        data: The folder.
-        workers: Processes that decode images.
+        data: Folder that holds `train` and `val`.
+        workers: Number of processes that decode images.
     Raises: UserError if a folder is missing or the classes differ.
     """
 
@@ -49,12 +49,12 @@ class Folders:
         self.workers = workers
         self._held: Tensor | None = None
         self._held_whole: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        """Side in pixels -> the validation images as bytes, in batches with their labels."""
+        """Maps the side in pixels to the validation images as bytes, in batches with their labels."""
         if self.classes != self.val_set.classes:
             raise UserError(f"{data}: train and val have not the same class folders")
 
     def describe(self) -> dict[str, Any]:
-        """Classes, numbers of images, and the SHA-256 of their names."""
+        """Return the classes, the numbers of images, and the SHA-256 of the image names."""
         sets = {"train": self.train_set, "val": self.val_set}
         names = [Path(path).name for images in sets.values() for path, _ in images.samples]
         counts = {f"{part}_images": len(images) for part, images in sets.items()}
@@ -63,7 +63,7 @@ class Folders:
     def train_batches(
         self, recipe: Recipe, epoch: int, *, device: torch.device, first: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch, from the one numbered `first`: images (N, 3, S, S), normalised, and labels (N,)."""
+        """Yield the batches of an epoch, from number `first` on: normalised images (N, 3, S, S) and labels (N,)."""
         images = self._hold(recipe, device)
         labels = torch.tensor(self.train_set.targets, device=device)
         generator = torch.Generator().manual_seed(seed_of(recipe, epoch, -1))
@@ -79,9 +79,9 @@ class Folders:
             yield (batch - mean) / std, labels[chosen]
 
     def val_batches(self, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
-        """All validation images in order, whole, scaled to the recipe's `test_size`; as `read_whole`, but decoded once.
+        """Yield all validation images in order, like `read_whole` at the recipe's `test_size`, but decoded only once.
 
-        Yields: Images (N, 3, S, S), normalised, and labels (N,), on the CPU.
+        Yields: Normalised images (N, 3, S, S) and labels (N,), on the CPU.
         """
         if recipe.test_size not in self._held_whole:
             self._held_whole[recipe.test_size] = list(decode_whole(self.val_set, recipe.test_size, self.workers))
@@ -89,24 +89,24 @@ class Folders:
             yield normalize(pixels.float().div(255), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, inplace=True), labels
 
     def _hold(self, recipe: Recipe, device: torch.device) -> Tensor:
-        """The training images (N, 3, side, side), bytes, on the device; decoded when they are first asked for."""
+        """Return the training images (N, 3, side, side) as bytes on the device; they are decoded at the first call."""
         if self._held is None:
             files = _Decoded(self.train_set, recipe.held_size)
             batches = DataLoader(files, batch_size=_DECODED_AT_ONCE, num_workers=self.workers)
             self._held = torch.cat([batch.to(device) for batch in batches])
             if device.type == "cuda":
-                torch.cuda.synchronize(device)  # trainings that run side by side read them on their own streams
+                torch.cuda.synchronize(device)  # concurrent trainings read them on other streams
         return self._held
 
 
 def draw_boxes(count: int, min_scale: float, generator: torch.Generator) -> Tensor:
-    """Random boxes in squares, drawn as torchvision's `RandomResizedCrop` draws them, and whether they are mirrored.
+    """Draw random boxes in squares, like torchvision's `RandomResizedCrop`, and decide whether to mirror them.
 
     Args:
-        count: How many.
-        min_scale: Smallest share of the area, up to 1.
-        generator: On the CPU.
-    Returns: (count, 5): left, top, width and height as shares of the side; and -1 to mirror the box, else 1.
+        count: Number of boxes.
+        min_scale: Smallest area of a box as a fraction of the square; the largest is 1.
+        generator: Random number generator on the CPU.
+    Returns: (count, 5): left, top, width and height as fractions of the side; and -1 to mirror the box, else 1.
     """
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -116,7 +116,7 @@ def draw_boxes(count: int, min_scale: float, generator: torch.Generator) -> Tens
     ratio = uniform(math.log(_RATIO[0]), math.log(_RATIO[1]), _ATTEMPTS).exp()
     width, height = (area * ratio).sqrt(), (area / ratio).sqrt()
     fits = (width <= 1) & (height <= 1)
-    first = fits.int().argmax(1, keepdim=True)  # of several largest ones, the first
+    first = fits.int().argmax(1, keepdim=True)  # `argmax` returns the first of equal values
     some = fits.any(1)
     width, height = (torch.where(some, side.gather(1, first)[:, 0], 1.0) for side in (width, height))
     left, top = uniform(0.0, 1.0) * (1 - width), uniform(0.0, 1.0) * (1 - height)
@@ -125,18 +125,18 @@ def draw_boxes(count: int, min_scale: float, generator: torch.Generator) -> Tens
 
 
 def cut_out(images: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Boxes of images, scaled by cubic interpolation; where an image may shrink, every pixel is the mean of several.
+    """Crop images to boxes and resize them by bicubic interpolation; if they may shrink, pixels are averaged.
 
     Args:
-        images: Squares (N, 3, side, side), bytes.
-        boxes: (N, 5), of `draw_boxes`.
-        size: Side of the result, in pixels.
+        images: Square images (N, 3, side, side), bytes.
+        boxes: (N, 5), from `draw_boxes`.
+        size: Side of the result in pixels.
     Returns: (N, 3, size, size), float32 from 0 to 255.
     """
     left, top, width, height, mirrored = boxes.unbind(1)
     zero = torch.zeros_like(left)
     rows = [width * mirrored, zero, 2 * left + width - 1, zero, height, 2 * top + height - 1]
-    samples = -(-images.shape[-1] // size)  # on a side, for each pixel of the result
+    samples = -(-images.shape[-1] // size)  # per side, for each pixel of the result
     shape = [len(images), 3, size * samples, size * samples]
     grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), shape, align_corners=False)
     cut = F.grid_sample(images.float(), grid, mode="bicubic", padding_mode="border", align_corners=False)
@@ -144,7 +144,7 @@ def cut_out(images: Tensor, boxes: Tensor, size: int) -> Tensor:
 
 
 class _Decoded(Dataset[Tensor]):
-    """The images of a folder as bytes (3, side, side), whatever their form was."""
+    """The images of a folder as bytes (3, side, side), resized to squares whatever their shape."""
 
     def __init__(self, images: ImageFolder, side: int):
         self.images, self.side = images, side
@@ -161,9 +161,9 @@ class _Decoded(Dataset[Tensor]):
 
 
 def open_folder(data: Path, part: str) -> ImageFolder:
-    """The images of `<data>/<part>`, by class.
+    """Open the images of `<data>/<part>`, by class.
 
-    Raises: UserError if there is no such folder, or it has no classes or a class without images.
+    Raises: UserError if there is no such folder, it has no classes, or a class has no images.
     """
     try:
         return ImageFolder(str(data / part))

@@ -1,4 +1,4 @@
-"""Weights that the project trained, as files: float16 safetensors, with a record of how they were made."""
+"""Files of trained weights: float16 safetensors, with a record of how they were made and a model card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class Trained:
     """A finished training.
 
     Attributes:
-        model: timm name.
+        model: Name of the network in timm.
         tag: Tag of the weights.
-        correct: How many validation images the weights as they are in the file answer rightly.
+        correct: Number of validation images that are classified correctly with the weights as stored in the file.
         recipe: Fields of `replknet.train.Recipe`.
-        data: Classes, numbers of images, SHA-256 of their names.
-        log: A row an epoch; accuracy is None where it was not measured.
-        run: `runkit.describe_run`, device and threads.
+        data: Classes, numbers of images, SHA-256 of the image names.
+        log: One row per epoch; the accuracy is None where it was not measured.
+        run: Result of `runkit.describe_run`, the device and the number of threads.
     """
 
     model: str
@@ -46,7 +46,7 @@ class Trained:
 def write_trained(folder: Path, trained: Trained, network: nn.Module) -> list[Path]:
     """Write `<model>.<tag>.safetensors`, `.csv` (the learning curve), `.json` and `.md` (the model card).
 
-    Returns: The files.
+    Returns: The paths of the files.
     """
     stem = folder / f"{trained.model}.{trained.tag}"
     weights, curve = (stem.with_name(f"{stem.name}.{end}") for end in ("safetensors", "csv"))
@@ -73,7 +73,7 @@ def write_trained(folder: Path, trained: Trained, network: nn.Module) -> list[Pa
 
 
 def write_card(stem: Path, about: dict[str, Any]) -> list[Path]:
-    """Write the record `<stem>.json` and the model card `<stem>.md`; returns both files."""
+    """Write the record `<stem>.json` and the model card `<stem>.md`, and return the paths of both."""
     record, card = (stem.with_name(f"{stem.name}.{end}") for end in ("json", "md"))
     save_json(record, about)
     with atomic_write(card) as temporary:
@@ -82,7 +82,7 @@ def write_card(stem: Path, about: dict[str, Any]) -> list[Path]:
 
 
 def model_card(about: dict[str, Any]) -> str:
-    """The record for people, as Markdown."""
+    """Format the record as a Markdown model card."""
     data, recipe, versions, file = about["data"], about["recipe"], about["versions"], about["file"]
     evaluated = about.get("evaluation", {})
     side = evaluated.get("size_px", recipe["test_size"])
@@ -116,7 +116,7 @@ alone, and was trained at {recipe["size"]} pixels. Taps of its kernels that no t
 
 
 def _images_in_words(recipe: dict[str, Any], note: str | None) -> str:
-    """How the photographs became training images, as far as the recipe says it, and what is noted of them."""
+    """Describe how the photographs became training images, from the note and the recipe."""
     held = recipe.get("held_size")
     read = f"read as squares of {held}×{held} pixels; a photograph that was none was squashed" if held else ""
     return "; ".join(filter(None, (note, read)))

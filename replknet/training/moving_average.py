@@ -8,13 +8,13 @@ __all__ = ["MovingAverage"]
 
 
 class MovingAverage(ModelEmaV3):
-    """timm's moving average of one network, whose tensors are looked up once and not for every step.
+    """timm's moving average of a network, which looks up the network's tensors once instead of in every step.
 
-    Looking them up took longer than a step of a small network on a GPU. The numbers are timm's.
+    The lookup took longer than a training step of a small network on a GPU. The values are the same as timm's.
 
     Args:
-        model: The network, whose tensors stay where they are from now on.
-        decay: Largest decay of the average; it rises to that over the first steps.
+        model: The network; its tensors must not be replaced afterwards.
+        decay: Largest decay of the average, which is reached after a warm-up.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -26,8 +26,8 @@ class MovingAverage(ModelEmaV3):
         )
 
     def apply_update_(self, model: nn.Module, decay: float) -> None:
-        """Move every tensor towards the network's; counters are copied."""
-        del model  # the tensors are known
+        """Update every averaged tensor towards that of the network; copy integer tensors such as counters."""
+        del model  # its tensors are held already
         torch._foreach_lerp_(self._averaged[0], self._averaged[1], weight=1.0 - decay)
         if self._copied[0]:
             torch._foreach_copy_(self._copied[0], self._copied[1])

@@ -1,6 +1,6 @@
-"""A training in a reduced precision: the network's forward pass, and Muon's matrix products.
+"""Training in reduced precision: the network's forward pass and Muon's matrix products.
 
-Which precision is fast on a device is measured in `runkit.compute.precision`.
+`runkit.compute.precision` determines which precision is fast on a device.
 """
 
 import inspect
@@ -15,18 +15,18 @@ from torch import nn
 
 __all__ = ["autocast", "keep_depthwise_in_float32", "orthogonalise_in"]
 
-_ORTHOGONALISE = "zeropower_via_newtonschulz"  # timm's name
+_ORTHOGONALISE = "zeropower_via_newtonschulz"  # its name in timm
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The surroundings of a forward pass in `precision`."""
+    """Context manager for a forward pass in `precision`."""
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, getattr(torch, precision))
 
 
 def keep_depthwise_in_float32(model: nn.Module) -> None:
-    """Take depthwise convolutions out of autocast: on CPU bfloat16 speeds up the dense ones and slows these down."""
+    """Exclude depthwise (grouped) convolutions from autocast: on CPU, bfloat16 slows them down, unlike dense ones."""
 
     def in_float32(forward: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", enabled=False):
@@ -39,10 +39,10 @@ def keep_depthwise_in_float32(model: nn.Module) -> None:
 
 @contextmanager
 def orthogonalise_in(precision: str) -> Iterator[None]:
-    """While it lasts, timm's Muon multiplies its matrices in `precision`.
+    """Context manager within which timm's Muon multiplies its matrices in `precision`.
 
-    Its function takes the type as an argument, bfloat16 if nothing is said, and its optimiser has no option that says
-    anything; so the function is replaced by itself with the argument given.
+    timm's function takes the dtype as an argument (bfloat16 by default), but the optimiser has no option for it.
+    Therefore the function is temporarily replaced by a version with this argument set.
     """
     original = getattr(timm.optim.muon, _ORTHOGONALISE)
     assert "dtype" in inspect.signature(original).parameters

@@ -1,4 +1,4 @@
-"""The recipe: what determines the trained weights, besides the network and the data."""
+"""The recipe: the settings that, with the network and the data, determine the trained weights."""
 
 import math
 from collections.abc import Sequence
@@ -11,41 +11,43 @@ _RANGES: Sequence[tuple[Sequence[str], float, float]] = (
     (("warmup_epochs", "weight_decay", "seed"), 0, math.inf),
     (("label_smoothing", "min_scale", "cutmix_prob", "ema_decay"), 0, 1),
 )
-"""Fields of `Recipe`, and the least and the largest value of each."""
+"""Fields of `Recipe` with their smallest and largest allowed value."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What determines the trained weights, besides the network and the data.
+    """Settings that, with the network and the data, determine the trained weights.
 
-    The defaults are for a CPU: images of at most 128 pixels, which every tap of the nano networks' kernels meets.
+    The defaults are meant for a CPU: images of at most 128 pixels, which every tap of the nano networks' kernels
+    reaches.
 
     Attributes:
         epochs: Passes over the training images.
-        held_size: Side of the squares to which the training images are scaled when they are read, in pixels; they are
-            kept in memory in this form, so a photograph that is not square is squashed.
-        start_size: Side of the training images at first, in pixels.
-        size: Side of the training images in the end, in pixels. Images are cut out of the squares at random, as by
+        held_size: Side in pixels of the squares to which training images are scaled when they are read. They are kept
+            in memory in this form, so a photograph that is not square is squashed.
+        start_size: Side of the training images in the first epochs, in pixels.
+        size: Side of the training images in the last epochs, in pixels. Images are random crops of the squares, as in
             `RandomResizedCrop`.
-        size_step: Pixels by which the side rises from one to the other, each side for as many epochs. With a side that
-            is no multiple of 32 maps are odd before they are halved.
-        test_size: Side of the image that is evaluated, in pixels.
-        batch_size: Images per step; the last, smaller batch of an epoch is left out.
-        lr: Highest learning rate; it falls by a half cosine to zero.
-        warmup_epochs: Epochs over which it rises.
-        opt: Optimiser, by its name in timm. Its Muon (nmuon: with Nesterov momentum) takes matrices (1×1 and dense
-            convolutions) and leaves depthwise kernels, biases and normalisations to AdamW at the same rate.
-        weight_decay: The optimiser's, on weights alone.
+        size_step: Pixels by which the side grows from `start_size` to `size`; the sides share the epochs equally. If a
+            side is not a multiple of 32, some feature maps have an odd side before they are halved.
+        test_size: Side of the images in evaluation, in pixels.
+        batch_size: Images per step; the last, smaller batch of an epoch is dropped.
+        lr: Highest learning rate; it decays to zero along a half cosine.
+        warmup_epochs: Epochs over which the learning rate rises.
+        opt: Optimiser, by its name in timm. timm's Muon (nmuon: with Nesterov momentum) updates matrices (1×1 and dense
+            convolutions) and leaves depthwise kernels, biases and normalisations to AdamW with the same learning rate.
+        weight_decay: Weight decay of the optimiser, applied to weights only.
         label_smoothing: Share of the target that is spread over all classes.
-        min_scale: Smallest share of an image's area that is cut out.
-        cutmix_prob: Share of the images that get a rectangle of another one, whose label they share in proportion.
-        ema_decay: Decay of the moving average of the weights, which is what is evaluated and kept.
-        precision: Number format of the training, 'float32', or 'bfloat16' for autocast and for Muon's matrix products;
-            evaluation is in float32. 'auto' takes what is fast on the device (`runkit.compute.precision`).
-        seed: Of weights, order and augmentation.
+        min_scale: Smallest share of an image's area that a random crop keeps.
+        cutmix_prob: Share of the images in which CutMix pastes a rectangle of another image; labels are mixed in
+            proportion to the area.
+        ema_decay: Decay of the moving average of the weights, which is evaluated and saved.
+        precision: Number format of the training: 'float32', or 'bfloat16' for autocast and for Muon's matrix products.
+            Evaluation is always in float32. 'auto' takes the faster one on the device (`runkit.compute.precision`).
+        seed: Seed of the initial weights, the order of the images and the augmentation.
 
-    Raises: ValueError for a number out of its range.
+    Raises: ValueError for a number outside its range.
     """
 
     epochs: int = 18
@@ -76,6 +78,6 @@ class Recipe:
             raise ValueError(f"lr must be above 0, not {self.lr:g}")
 
     def size_at(self, epoch: int) -> int:
-        """Side of the training images in an epoch, counted from 0."""
+        """Return the side of the training images in an epoch; epochs are counted from 0."""
         sizes = [*range(self.start_size, self.size, self.size_step), self.size]
         return sizes[epoch * len(sizes) // self.epochs]

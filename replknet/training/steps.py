@@ -1,4 +1,4 @@
-"""A step of training as one CUDA graph: the launches of a small network cost more than its arithmetic."""
+"""Training steps as CUDA graphs: launching the kernels of a small network takes longer than running them."""
 
 from collections.abc import Callable
 
@@ -7,15 +7,15 @@ from torch import Tensor, nn
 
 __all__ = ["GraphedStep", "make_capturable"]
 
-_EAGER_STEPS = 3  # before a graph is captured: libraries make their plans and optimisers their state in the first ones
+_EAGER_STEPS = 3  # before capture, since libraries make their plans and optimisers their state in the first steps
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_capturable(optimizer: torch.optim.Optimizer) -> bool:
-    """Let a CUDA graph hold the optimiser's step, which needs its state on the device.
+    """Make an optimiser's step capturable by a CUDA graph, for which its state must be on the device.
 
-    Returns: Whether it can; if not, the optimiser is left as it is.
+    Returns: Whether the optimiser supports this; if not, it is left unchanged.
     """
     if "capturable" not in optimizer.defaults:
         return False
@@ -25,14 +25,13 @@ def make_capturable(optimizer: torch.optim.Optimizer) -> bool:
 
 
 class GraphedStep:
-    """A step that is captured for each shape of images, after a few that run as they are, and replayed from then on.
+    """A training step that is captured as a CUDA graph and replayed, after a few eager steps for each shape of images.
 
     Args:
-        step: Function of images and targets that returns the loss. It takes the gradients away first, so that they
-            belong to the graph, and reads nothing else that changes from step to step but what lies in tensors that
-            stay.
-        optimizer: Capturable; its learning rates become tensors.
-        model: Whose gradients the step computes.
+        step: Function of images and targets that returns the loss. It must reset the gradients to None, so that they
+            are allocated by the graph. Anything else that changes between steps must be in tensors that persist.
+        optimizer: A capturable optimiser; its learning rates become tensors.
+        model: The network whose gradients the step computes.
     """
 
     def __init__(self, step: Step, optimizer: torch.optim.Optimizer, model: nn.Module):
@@ -46,9 +45,9 @@ class GraphedStep:
         self._images = self._target = self._loss = torch.empty(0)
 
     def __call__(self, images: Tensor, target: Tensor) -> Tensor:
-        """The loss of a step, a number on the device."""
+        """Run a step and return its loss, a scalar on the device."""
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            if group["lr"] is not rate:  # the scheduler puts numbers in
+            if group["lr"] is not rate:  # the scheduler sets plain numbers
                 group["lr"] = rate.fill_(group["lr"])
         if images.shape != self._shape:
             self._shape, self._eager, self._graph = images.shape, 0, None
@@ -73,8 +72,8 @@ class GraphedStep:
         self._images, self._target = images.clone(), target.clone()
         self._model.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
-        # on a stream of its own: graphs that are captured on one stream share the workspace of its matrix products, and
-        # trainings side by side would write over each other's
+        # on its own stream: graphs captured on the same stream share its workspace for matrix products, and concurrent
+        # trainings would overwrite each other's
         with torch.cuda.graph(graph, stream=self._stream):
             self._loss = self._step(self._images, self._target)
         return graph

@@ -1,8 +1,8 @@
-"""Taps of kernels that no training image reaches.
+"""Kernel taps that no training image reaches.
 
-On a map of n pixels a tap d pixels from the middle of its kernel meets an image if d < n; beyond, it meets nothing but
-padding. Such a tap would keep its random start, and at a larger size pass for a trained one: it starts, and so stays,
-at zero.
+On a map with a side of n pixels, a tap d pixels from the centre of its kernel meets a pixel of the map only if d < n;
+otherwise it only meets padding. Such a tap would keep its random initial value, and at a larger image size it would act
+like a trained one. It is therefore set to zero at the start, and stays zero.
 """
 
 from typing import Any
@@ -15,9 +15,9 @@ __all__ = ["count_unreached_taps", "describe_taps", "taps_in_words", "zero_unsee
 
 @torch.no_grad()
 def zero_unseen_taps(model: nn.Module, size: int) -> int:
-    """Set to zero the taps of convolutions that meet nothing but padding on images of `size` pixels; in place.
+    """Set the taps of convolutions that only meet padding on images of `size` pixels to zero, in place.
 
-    Returns: How many weights were set to zero.
+    Returns: Number of weights that this changed.
     """
     changed = 0
     for conv, axis, index in _unseen(model, size):
@@ -28,9 +28,9 @@ def zero_unseen_taps(model: nn.Module, size: int) -> int:
 
 @torch.no_grad()
 def count_unreached_taps(model: nn.Module, size: int) -> dict[str, int]:
-    """How many taps of each convolution no image of `size` pixels reaches: the number of positions in its kernel.
+    """Count the taps (positions in the kernel) of each convolution that no image of `size` pixels reaches.
 
-    Returns: From the convolution's name; convolutions whose taps are all reached are left out.
+    Returns: Convolution name -> number of taps; convolutions whose taps are all reached are left out.
     """
     names = {module: name for name, module in model.named_modules()}
     unreached: dict[nn.Module, torch.Tensor] = {}
@@ -42,16 +42,16 @@ def count_unreached_taps(model: nn.Module, size: int) -> dict[str, int]:
 
 @torch.no_grad()
 def describe_taps(model: nn.Module, size: int) -> dict[str, Any]:
-    """How many taps the network's kernels have, and how many of them were of no use in its training.
+    """Count the taps of the network's kernels, and those of them that had no effect in its training.
 
     A tap is a position in the kernel of one convolution, for all of its channels. Convolutions of 1×1 are left out.
 
     Args:
         model: The network, on any device.
         size: Side of the largest training images, in pixels.
-    Returns: `size_px`; of all convolutions together `taps`, `unreached` (they meet nothing but padding on these images)
-        and `zero` (the weights of every channel are exactly zero); and under `kernels` the same of each size of kernel,
-        such as '31x31', the largest first.
+    Returns: `size_px`; the counts over all convolutions: `taps`, `unreached` (taps that only meet padding on these
+        images) and `zero` (taps whose weights are exactly zero in every channel); and under `kernels` the same counts
+        for each kernel size, such as '31x31', largest first.
     """
     unreached = count_unreached_taps(model, size)
     kernels: dict[tuple[int, int], dict[str, int]] = {}
@@ -69,7 +69,7 @@ def describe_taps(model: nn.Module, size: int) -> dict[str, Any]:
 
 
 def taps_in_words(taps: dict[str, Any]) -> str:
-    """One sentence for a model card, from `describe_taps`."""
+    """Summarise the result of `describe_taps` in one sentence, for a model card."""
     sizes = ", ".join(size.replace("x", "×") for size in taps["kernels"])
     if not taps["unreached"] and not taps["zero"]:
         return f"all {taps['taps']} taps of its kernels ({sizes}) meet images of {taps['size_px']} pixels; none is zero"
@@ -80,7 +80,7 @@ def taps_in_words(taps: dict[str, Any]) -> str:
 
 
 def _unseen(model: nn.Module, size: int) -> list[tuple[nn.Conv2d, int, torch.Tensor]]:
-    """Convolutions, axis of their weight (2 or 3) and positions on it that meet only padding; none with stride."""
+    """Convolutions of stride 1, an axis of their weight (2 or 3), and the positions on it that only meet padding."""
     convs = {m: (0, 0) for m in model.modules() if isinstance(m, nn.Conv2d) and m.stride == (1, 1)}
     handles = [
         conv.register_forward_pre_hook(lambda conv, args: convs.update({conv: args[0].shape[2:]})) for conv in convs

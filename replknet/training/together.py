@@ -1,4 +1,4 @@
-"""One training, or several side by side, from beginning to end: progress is saved, and the weights get their card."""
+"""One training, or several at once, from start to finish: save progress, write the weights and their model card."""
 
 import logging
 import time
@@ -18,23 +18,25 @@ __all__ = ["train", "train_together"]
 
 _logger = logging.getLogger("replknet.train")
 _SAVE_EVERY = 300.0  # seconds
-_SAVE_AFTER_EPOCH = 20.0  # seconds after the last time, at the end of an epoch; short epochs are not worth the writing
+_SAVE_AFTER_EPOCH = 20.0  # seconds since the last save, at the end of an epoch; short epochs are not all saved
 
 
 def train(
     training: Training, folder: Path, *, resume: bool, overwrite: bool, eval_every: int, command: Sequence[str]
 ) -> Trained:
-    """Train to the recipe's end, saving as it goes on, and write the weights with their card.
+    """Train for all epochs of the recipe, saving progress meanwhile, and write the weights with their model card.
 
     Args:
-        training: At its beginning.
-        folder: `<model>.progress.pt` while it lasts, then the files of `replknet.training.model_card.write_trained`.
-        resume: Whether to go on from the progress file, if there is one.
-        overwrite: Whether to pass over it instead.
-        eval_every: Epochs from one evaluation to the next; the weights do not depend on it.
-        command: Arguments, for the card.
+        training: A training that has not started.
+        folder: Where to write `<model>.<tag>.progress.pt` while the training runs, and in the end the files of
+            `replknet.training.model_card.write_trained`.
+        resume: Whether to continue from the progress file, if there is one.
+        overwrite: Whether to ignore the progress file instead.
+        eval_every: Number of epochs between evaluations; the weights do not depend on it.
+        command: Command line arguments, for the model card.
 
-    Raises: UserError if there is a progress file and neither is asked for, or it is of another run.
+    Raises: UserError if there is a progress file but neither `resume` nor `overwrite` is set, or if the file to resume
+        from belongs to another run.
     """
     options = {"resume": resume, "overwrite": overwrite, "eval_every": eval_every, "command": command}
     return train_together([training], folder, **options)[0]  # type: ignore[arg-type]
@@ -49,12 +51,12 @@ def train_together(
     eval_every: int,
     command: Sequence[str],
 ) -> list[Trained]:
-    """Several trainings, a step of each in turn; on CUDA each on a stream of its own, so that they fill the device.
+    """Run several trainings, one step of each in turn; on CUDA each has its own stream, so that they fill the GPU.
 
-    The steps of a small network leave most of a GPU idle. What a training ends in does not depend on the others.
+    The steps of a small network leave most of a GPU idle. The result of a training does not depend on the others.
 
     Args, Raises: As for `train`.
-    Returns: In the order of the trainings.
+    Returns: The results, in the order of the trainings.
     """
     courses = [
         _course(one, folder, resume=resume, overwrite=overwrite, eval_every=eval_every, command=command)
@@ -63,12 +65,12 @@ def train_together(
     alone = len(trainings) == 1 or trainings[0].device.type != "cuda"
     streams = [None if alone else torch.cuda.Stream(one.device) for one in trainings]
     if not alone:
-        torch.cuda.synchronize()  # wait until the tensors made on the default stream are there for the other streams
+        torch.cuda.synchronize()  # tensors that were created on the default stream must be ready for the other streams
     done: dict[int, Trained] = {}
     while len(done) < len(courses):
         for number, (course, stream) in enumerate(zip(courses, streams, strict=True)):
             if number not in done:
-                with torch.cuda.stream(stream):  # none: the current one
+                with torch.cuda.stream(stream):  # None means the current stream
                     try:
                         next(course)
                     except StopIteration as end:
@@ -79,7 +81,7 @@ def train_together(
 def _course(
     training: Training, folder: Path, *, resume: bool, overwrite: bool, eval_every: int, command: Sequence[str]
 ) -> Generator[None, None, Trained]:
-    """The course of one training, for `train_together`: stops after every step."""
+    """Run one training as a generator that pauses after every step, for `train_together`."""
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     progress = folder / f"{training.stem}.progress.pt"
     if progress.exists() and not overwrite:
@@ -99,7 +101,7 @@ def _course(
             saved = time.monotonic()
         row = (f"{key} {value:.4g}" for key, value in training.log[-1].items() if value is not None)
         _logger.info("%s %s", training.stem, ", ".join(row))
-    network = training.ema.module.half().float()  # as the file holds it
+    network = training.ema.module.half().float()  # as stored in the file
     correct = training.evaluate(network)
     trained = Trained(
         model=training.name,

@@ -1,4 +1,4 @@
-"""The state of a training: its steps, its evaluation, and the file from which it continues bit-identically."""
+"""A training run: its state, steps and evaluation, and the file from which it resumes bit-identically."""
 
 import math
 import time
@@ -31,20 +31,20 @@ __all__ = ["Training"]
 
 _LOG_FIELDS = ("epoch", "size", "lr", "train_loss", "val_top1", "seconds")
 _READ_AT_ONCE = 32  # losses
-_SEEDS = 1 << 32  # as many as NumPy's generator takes
+_SEEDS = 1 << 32  # number of seeds that NumPy's generator accepts
 
 
 class Training:
-    """A network on its way: everything that must be kept to go on with it.
+    """A network in training, with the state that is needed to continue.
 
     Args:
-        name: Name of a network of timm.
+        name: Name of a timm network.
         folders: The images; several trainings may share them.
-        recipe: Its precision 'auto' is settled here; the attribute `recipe` has what was taken.
+        recipe: The recipe. The precision 'auto' is resolved here, and the attribute `recipe` has the chosen one.
         tag: Tag of the weights.
-        device: Where it is trained.
-        place: Number of its progress bar, from the top.
-    Raises: UserError if there is no such network, optimiser or data, or too little of it.
+        device: Device to train on.
+        place: Position of the progress bar, counted from the top.
+    Raises: UserError if the network or the optimiser is unknown, or there are too few images for a batch.
     """
 
     def __init__(self, name: str, folders: Folders, recipe: Recipe, *, tag: str, device: torch.device, place: int = 0):
@@ -93,26 +93,26 @@ class Training:
         self.loss = SoftTargetCrossEntropy()
         self.log: list[dict[str, float | None]] = []
         self.begun = {"step": 0, "loss": 0.0, "seconds": 0.0}
-        """The current epoch so far: the number of steps, the sum of their losses, and the time that they took."""
+        """Progress of the current epoch: the number of steps, the sum of their losses, and the time they took."""
         self._unread: list[torch.Tensor] = []
-        """Losses that are not in that sum yet, because reading one means waiting for the device."""
+        """Losses that have not been added to that sum yet, because reading a loss means waiting for the device."""
 
     @property
     def stem(self) -> str:
-        """Beginning of the files' names."""
+        """Common beginning of the file names."""
         return f"{self.name}.{self.tag}"
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What determines the result."""
+        """Everything that determines the result: the network, the recipe and the data."""
         return {"model": self.name, "recipe": asdict(self.recipe), "data": self.folders.describe()}
 
     def run_epoch(self, *, evaluate: bool = True) -> Iterator[None]:
-        """Train on every image once, or on those left of an epoch under way, and perhaps evaluate the moving average.
+        """Train for one epoch, or for the rest of an interrupted one, and optionally evaluate the moving average.
 
         Args:
-            evaluate: Whether to.
-        Yields: After every step, when `save` may be called.
+            evaluate: Whether to evaluate it after the epoch.
+        Yields: None after every step; `save` may be called then.
         Raises: UserError if the loss is not finite.
         """
         epoch, before, started = len(self.log), self.begun["seconds"], time.perf_counter()
@@ -144,7 +144,7 @@ class Training:
         self.begun = {"step": 0, "loss": 0.0, "seconds": 0.0}
 
     def _step(self, images: torch.Tensor, target: torch.Tensor, epoch: int, step: int) -> torch.Tensor:
-        """One step of the optimiser; returns the loss, on the device."""
+        """Do one training step and return the loss, on the device."""
         random_seed(seed_of(self.recipe, epoch, -2 - step) % _SEEDS, 0)
         number = epoch * self.steps + step
         self.scheduler.step_update(number)
@@ -154,7 +154,7 @@ class Training:
         return loss
 
     def _learn_from(self, images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Forward pass, backward pass and the optimiser's step; nothing here waits for the device."""
+        """Do the forward pass, the backward pass and the optimiser's step, without waiting for the device."""
         with autocast(self.recipe.precision, self.device):
             logits = self.model(images)
         loss = self.loss(logits.float(), target)
@@ -165,7 +165,10 @@ class Training:
         return loss.detach()
 
     def _read_losses(self) -> None:
-        """Raises: UserError if one is not finite."""
+        """Add the unread losses to the sum of the epoch.
+
+        Raises: UserError if one is not finite.
+        """
         for loss in torch.stack(self._unread).tolist() if self._unread else ():
             if not math.isfinite(loss):
                 raise UserError(f"the loss is not finite in epoch {len(self.log) + 1}; lower --lr")
@@ -173,11 +176,11 @@ class Training:
         self._unread.clear()
 
     def evaluate(self, model: nn.Module) -> int:
-        """How many validation images have their label as the first answer."""
+        """Count the validation images whose most probable class is their label."""
         return count_correct(model, self.folders.val_batches(self.recipe), self.device)
 
     def save(self, path: Path) -> None:
-        """Write everything that `load` needs, whole or not at all."""
+        """Write everything that `load` needs to a file, atomically."""
         self._read_losses()
         state = {
             "identity": self.identity,
@@ -191,9 +194,9 @@ class Training:
             torch.save(state, temporary)
 
     def load(self, path: Path) -> None:
-        """Go on from a file of `save`.
+        """Continue from a file that `save` wrote.
 
-        Raises: UserError if it is of another run.
+        Raises: UserError if the file belongs to another run.
         """
         state = torch.load(path, map_location=self.device, weights_only=True)
         if differences := list_differences(state["identity"], self.identity):

@@ -1,1 +1,1 @@
-"""Weights of networks: their files, the verification and reading of these, and the record of the weights."""
+"""Weights of networks: finding, verifying and reading their files, and the record of the weights."""

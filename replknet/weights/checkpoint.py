@@ -1,8 +1,8 @@
-"""Reading checkpoints in common layouts: safely, unwrapped, and with the names of the network's tensors.
+"""Read checkpoints in common layouts: safely, unwrapped, and with the names of the network's tensors.
 
 A file is only ever read as tensors and plain data (`torch.load(weights_only=True)` or safetensors), never as a pickle
-that may run code. Training programs wrap the weights in many ways: under `state_dict`, `model`, `params`, beside their
-moving average, with the prefixes of DataParallel, `torch.compile`, Lightning or a detector in front of every name.
+that may run code. Training programs wrap the weights in many ways: under `state_dict`, `model` or `params`, next to
+their moving average, or with prefixes of DataParallel, `torch.compile`, Lightning or a detector before every name.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from runkit.checkpoint_files import fault_of_content
 __all__ = ["Checkpoint", "CheckpointError", "list_keys", "read_checkpoint", "strip_prefix"]
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "teacher")
-"""Where files keep a moving average of the weights; it is preferred to the raw weights next to it, as timm does."""
+"""Keys under which files keep a moving average of the weights; as in timm, it is preferred to the raw weights."""
 RAW = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "student", "weights")
-"""Where files keep the weights themselves."""
+"""Keys under which files keep the weights themselves."""
 _WRAPPERS = (*AVERAGED, *RAW)
 _PARALLEL = re.compile(r"^(module\.|_orig_mod\.)+")
 _COUNTERS = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
-"""Numbers that tools leave among the weights: the count of averaged models (SWA), thop's counts of operations."""
+"""Counters that tools store among the weights: the number of averaged models (SWA), thop's counts of operations."""
 _NO_PICKLE = "its pickle cannot be read"
 
 
@@ -47,7 +47,8 @@ class Checkpoint:
     """The weights that a file holds.
 
     Attributes:
-        tensors: Name -> tensor on the CPU, with names as in the file, without the prefixes of DataParallel and compile.
+        tensors: Name -> tensor on the CPU; names are those of the file, without the prefixes of DataParallel and
+            `torch.compile`.
         part: The part of the file they come from, such as "state_dict_ema"; "" if the file is the state dict itself.
         averaged: Whether they are a moving average of the weights.
     """
@@ -61,11 +62,11 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
     """Read the weights of a file.
 
     Args:
-        path: `.safetensors`, or anything that `torch.save` wrote.
-        key: The part of the file that holds the weights, dots between nested parts; or the first part of the names of
-            the wanted tensors. None looks in the usual places: a moving average first, then the weights themselves.
+        path: A `.safetensors` file, or any file written by `torch.save`.
+        key: The part of the file that holds the weights, with dots between nested parts, or the prefix of the wanted
+            tensors' names. None looks in the usual places: a moving average first, then the weights themselves.
 
-    Raises: CheckpointError for a file that is no checkpoint, wants to run code, or holds no tensors (there).
+    Raises: CheckpointError if the file is not a checkpoint, would run code, or holds no tensors (in this part).
     """
     content = _load(path)
     if key is not None:
@@ -85,16 +86,17 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
 
 
 def strip_prefix(checkpoint: Checkpoint, names: Iterable[str], path: Path) -> Checkpoint:
-    """Take off the prefix before the network's own names, such as Lightning's `model.` or a detector's `backbone.`.
+    """Remove the prefix before the network's own names, such as Lightning's `model.` or a detector's `backbone.`.
 
-    The prefix with which most of the network's names are found is taken off, and tensors without it are left out; if
-    that is less than half of the names, the file has names of its own and is returned as it is.
+    The prefix under which most of the network's names are found is removed, and tensors without it are dropped. If
+    less than half of the names are found, the file uses other names, and the checkpoint is returned unchanged.
 
     Args:
+        checkpoint: The weights of the file.
         names: The network's names for its parameters and buffers.
         path: The file, for messages.
 
-    Raises: CheckpointError if two prefixes fit equally well and neither is a moving average's.
+    Raises: CheckpointError if several prefixes match equally well and not exactly one of them is a moving average's.
     """
     wanted = set(names)
     found: Counter[str] = Counter()
@@ -124,14 +126,14 @@ def strip_prefix(checkpoint: Checkpoint, names: Iterable[str], path: Path) -> Ch
 
 
 def list_keys(content: Iterable[Any], most: int = 8) -> str:
-    """The first keys of a mapping, for messages."""
+    """List the first keys of a mapping, for messages."""
     keys = [str(key) for key in content]
     more = f" and {len(keys) - most} more" if len(keys) > most else ""
     return ", ".join(keys[:most]) + more
 
 
 def _wrapper_of(content: Any) -> str | None:
-    """The key under which a file keeps its weights; None if it keeps them at hand, or nowhere."""
+    """The key under which a mapping keeps its weights; None if they are at its top level, or nowhere."""
     if not isinstance(content, Mapping):
         return None
     return next((key for key in _WRAPPERS if _holds_tensors(content.get(key))), None)
@@ -152,12 +154,12 @@ def _tensors(content: Any) -> dict[str, torch.Tensor]:
 
 
 def _without_parallel(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Names without the prefixes of DataParallel and `torch.compile`, in whichever order they were put on."""
+    """Remove the prefixes of DataParallel and `torch.compile` from the names, in whichever order they were added."""
     return {_PARALLEL.sub("", key).replace("._orig_mod.", "."): value for key, value in tensors.items()}
 
 
 def _choose(content: Any, key: str, path: Path) -> Checkpoint:
-    """The part of a file that the user names."""
+    """Select the part of a file that the user names."""
     part, rest = content, key
     while rest and isinstance(part, Mapping):
         word = rest if rest in part else next((w for w in _heads(rest) if isinstance(part.get(w), Mapping)), None)
@@ -200,7 +202,7 @@ def _load(path: Path) -> Any:
             "save its state dict alone: torch.save(model.state_dict(), ...)"
         ) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, UnicodeError) as error:
-        # PyTorch takes the bytes for a pickle and stumbles over one of them, which is all that such an error tells
+        # PyTorch read the bytes as a pickle and failed at one of them; the error says nothing more
         raise CheckpointError(f"{path} is damaged or no PyTorch file: {_NO_PICKLE}") from error
     except Exception as error:  # torch and safetensors raise many kinds of errors for a damaged file
         text = str(error).strip()
@@ -209,9 +211,9 @@ def _load(path: Path) -> Any:
 
 
 def _plain_data() -> list[Any]:
-    """What training scripts save with the weights and what cannot run code: arguments, paths, numbers, arrays.
+    """Types that training scripts save with the weights and that cannot run code: arguments, paths, numbers, arrays.
 
-    Pickle names a class by the module it lay in when the file was written, so NumPy's are listed under both names.
+    Pickle stores the module that a class had when the file was written, so those of NumPy are listed under both names.
     """
     core = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray  # type: ignore[attr-defined]
     numpy_names = [
@@ -230,7 +232,7 @@ def _plain_data() -> list[Any]:
         argparse.Namespace,
         types.SimpleNamespace,
         (_empty_dict, "collections.defaultdict"),
-        codecs.encode,  # how an old pickle writes bytes
+        codecs.encode,  # used for bytes in old pickles
         np.ndarray,
         np.dtype,
         *paths,
@@ -242,12 +244,15 @@ def _plain_data() -> list[Any]:
 
 
 def _empty_dict(*_: Any) -> dict[Any, Any]:
-    """Stands for a `defaultdict`, which PyTorch's safe reader knows how to make but not how to fill."""
+    """Replacement for `defaultdict`, which PyTorch's safe reader can create but not fill."""
     return {}
 
 
 def _check_zip(path: Path) -> None:
-    """Find the damage of a checkpoint that is a zip file; PyTorch looks at no checksum, and other forms have none."""
+    """Detect damage in a checkpoint that is a zip file; PyTorch checks no checksums, and other formats have none.
+
+    Raises: ValueError naming the damaged part.
+    """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             # if an entry is marked as a folder, PyTorch reads nothing and returns uninitialised memory

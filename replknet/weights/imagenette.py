@@ -1,6 +1,6 @@
 """timm's description of networks for the ten classes of Imagenette, and of the weights that this project ships.
 
-`replknet.train` makes such weights; their files lie in `replknet/checkpoints`, each with its model card.
+These weights were trained with `replknet.train`; the files are in `replknet/checkpoints`, each with its model card.
 """
 
 from pathlib import Path
@@ -13,8 +13,8 @@ TAG = "imagenette"
 
 
 def imagenette_cfg(**kwargs: Any) -> dict[str, Any]:
-    """How a network is trained and evaluated (`replknet.train.Recipe`); `kwargs` are what differs between networks."""
-    from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # the tag of the weights needs no timm
+    """timm's configuration of a network for Imagenette; `kwargs` are the entries that differ between networks."""
+    from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # not needed for `TAG`
 
     return {
         "num_classes": 10,
@@ -28,6 +28,6 @@ def imagenette_cfg(**kwargs: Any) -> dict[str, Any]:
 
 
 def shipped_cfg(architecture: str, **kwargs: Any) -> dict[str, Any]:
-    """The same for `architecture.imagenette`, whose file comes with this package and is evaluated at 128 pixels."""
+    """The same for weights `architecture.imagenette`, whose file is in this package and is evaluated at 128 pixels."""
     file = CHECKPOINTS / f"{architecture}.{TAG}.safetensors"
     return imagenette_cfg(file=str(file), input_size=(3, 128, 128), pool_size=(4, 4), license="mit", **kwargs)

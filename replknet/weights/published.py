@@ -1,7 +1,8 @@
-"""What timm needs to know of weights that other projects publish, read from the manifest of files.
+"""timm's configuration of weights that other projects publish, read from the manifest of files.
 
-The manifest (`runkit.fetch.manifest`, section `published_weights`) has the address, the published accuracy and the
-licences of each checkpoint of the large-kernel networks; a network's file adds how its images are prepared.
+The manifest (`runkit.fetch.manifest`, section `published_weights`) lists the address, the published accuracy and the
+licences of each checkpoint of the large-kernel networks. The module of each network adds the preprocessing of its
+images.
 """
 
 import re
@@ -15,12 +16,12 @@ _HUB_ADDRESS = re.compile(r"https://huggingface\.co/([^/]+/[^/]+)/resolve/([^/]+
 
 
 def published_cfg(tag: str) -> dict[str, Any]:
-    """Where timm finds the weights `arch.tag`, and their licence.
+    """Return where timm finds the weights `arch.tag`, and their licence.
 
-    Files on the Hugging Face hub are named as such, since the hub tells their hash. A file on Google Drive, which no
-    program can fetch, has no address here.
+    Files on the Hugging Face hub are given by repository and name, since the hub publishes their hash. A file on Google
+    Drive, which cannot be fetched automatically, has no address here.
 
-    Raises: KeyError if the manifest does not know the weights.
+    Raises: KeyError if the weights are not in the manifest.
     """
     file = known_files("published_weights")[tag]
     cfg: dict[str, Any] = {"license": file.weights_license.lower()}

@@ -1,4 +1,4 @@
-"""What is known of a network and its weights; a part of every result."""
+"""Records of networks and their weights, which are part of every result."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,8 +22,8 @@ class WeightsRecord:
         source: 'random', 'file', 'package', 'cache' or 'download'; 'built' if the user's own code gave the network its
             weights, 'given' if the network was handed over from Python.
         file: Name of the checkpoint file, None for random weights.
-        sha256: SHA-256 of that file, 64 hexadecimal digits; of weights from the user's code, that of the state dict.
-        sha256_verified: How much of it was compared with a published one ('full', 'prefix', 'none'); None for random
+        sha256: SHA-256 of that file, 64 hexadecimal digits; for weights from the user's code, that of the state dict.
+        sha256_verified: How much of it was compared with a published hash ('full', 'prefix', 'none'); None for random
             weights.
         seed: Seed of random weights, else None.
         init: How random weights were drawn, else None.
@@ -67,7 +67,7 @@ class WeightsRecord:
 
     @property
     def identity(self) -> WeightsIdentity:
-        """What determines the tensors, wherever they came from: two equal identities are the same weights."""
+        """The facts that determine the tensors, wherever they came from: equal identities mean the same weights."""
         identity: WeightsIdentity = {
             "model": self.model,
             "random": self.random,
@@ -81,7 +81,7 @@ class WeightsRecord:
         return identity
 
     def as_dict(self) -> Weights:
-        """For JSON; `random` and `label` are spelt out, so that no reader has to infer them."""
+        """Convert to a dictionary for JSON, with `random` and `label` included so that readers need not infer them."""
         return cast(Weights, {**asdict(self), "random": self.random, "label": self.label})
 
 
@@ -90,7 +90,7 @@ class Preprocessing:
     """Preprocessing of a network's images.
 
     Attributes:
-        mean: Mean of each channel (red, green, blue) in 0..1, which is subtracted.
+        mean: Mean of each channel (such as red, green, blue) in 0..1, which is subtracted.
         std: Standard deviation of each channel, by which the difference is divided.
         input_size: (height, width) in pixels that the weights were evaluated at.
         interpolation: Name of the resizing filter in timm.
@@ -109,9 +109,9 @@ class Preprocessing:
         return len(self.mean)
 
     def normalised_by(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> "Preprocessing":
-        """The same with another mean or deviation: one number, or one per channel; None keeps the present one.
+        """Return a copy with another mean or deviation, given as one number or one per channel; None keeps the value.
 
-        Raises: UserError for another number of them.
+        Raises: UserError for another count of numbers.
         """
 
         def of_channels(name: str, values: Sequence[float]) -> tuple[float, ...]:
@@ -137,7 +137,7 @@ class LoadedModel:
         model: The network, in eval mode.
         preprocessing: Preprocessing of its images.
         record: Record of its weights.
-        model_args: Arguments that it was built with.
+        model_args: Arguments with which it was built.
         head: Names of the parameters of its classification head, if the head of the checkpoint differs from that of the
             architecture (`record.head`); if the checkpoint has no head, these parameters are as built.
     """
@@ -149,7 +149,7 @@ class LoadedModel:
     head: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """One line; the network itself shows all its modules."""
+        """One line, unlike the representation of the network itself, which lists all its modules."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         height, width = self.preprocessing.input_size
         kind, size = type(self.model).__name__, f"{height} x {width} pixels"
@@ -158,14 +158,15 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class ResolvedWeights:
-    """Which weights a network will get, before it is built.
+    """The weights that a network will get, determined before it is built.
 
     Attributes:
         name: Name of the network.
-        record: What the weights are.
-        file: The checkpoint; None for random weights, and for networks that `build` makes.
-        warning: Why they are not the trained ones.
-        build: Makes a network that is not timm's, for images of a size (height, width) or of its own (None).
+        record: Record of the weights.
+        file: The checkpoint; None for random weights and for weights that the user's code gives the network.
+        warning: Why the weights are not the trained ones; None if they are, or if random ones were requested.
+        build: For networks not created by timm's registry: builds the network for images of a size (height, width), or
+            of its own size if None.
     """
 
     name: str

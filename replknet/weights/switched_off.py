@@ -1,4 +1,4 @@
-"""Residual branches that start at or near zero in an untrained network: finding and enabling them."""
+"""Find and enable residual branches that start at or near zero in an untrained network."""
 
 import math
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from torch import nn
 __all__ = ["Branch", "describe_branches", "find_branches", "switch_on"]
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
-# Layer scales start at 1e-6 (ConvNeXt, UniRepLKNet) to 1e-2 (VAN); others at 1, and then mean it.
+# Layer scales start at 1e-6 (ConvNeXt, UniRepLKNet) to 1e-2 (VAN); those that start at 1 do not disable the branch.
 _LAYER_SCALE = 0.1
 _KINDS = {
     "norm": ("zero-initialised normalisation weights", "weight of the last normalisation"),
     "scale": ("layer scales", "layer scale"),
     "response": ("weights of global response normalisation", "weight of the response normalisation"),
 }
-"""Kind -> what results call it, and what log messages say of it."""
+"""Maps each kind to its names in results and in log messages."""
 _SHOWN = 3
 
 
@@ -24,7 +24,7 @@ class Branch(NamedTuple):
     """A branch that is multiplied by a parameter at or near zero.
 
     Attributes:
-        place: Name of the block it belongs to.
+        place: Name of the block that it belongs to.
         kind: 'norm', 'scale' or 'response'.
         parameter: Parameter that multiplies the branch.
         start: Its initial value.
@@ -39,13 +39,13 @@ class Branch(NamedTuple):
 
 
 def find_branches(model: nn.Module) -> list[Branch]:
-    """The branches of a network that start at or near zero.
+    """Find the branches of a network that start at or near zero.
 
-    Of normalisation weights and the weights of global response normalisation those that are zero everywhere, and layer
-    scales: one number for each channel, all the same and at most 0.1. A network whose blocks multiply features by
-    features names a smaller layer scale for random weights, `layer_scale_at_random`. Products grow from block to
-    block, untrained batch normalisation does not hold them, and with layer scales of 1 the last map of most VANs and
-    MogaNets is not a number.
+    These are branches with normalisation weights, or weights of global response normalisation, that are all zero, and
+    branches with layer scales: one number for each channel, all equal and at most 0.1. The target of layer scales is 1,
+    or the attribute `layer_scale_at_random` of a network whose blocks multiply features by features. Such products grow
+    from block to block, and untrained batch normalisation does not limit them: with layer scales of 1, the last map of
+    most VANs and MogaNets is NaN.
     """
     scale = getattr(model, "layer_scale_at_random", 1.0)
     found = []
@@ -73,7 +73,7 @@ def find_branches(model: nn.Module) -> list[Branch]:
 def switch_on(branches: Sequence[Branch]) -> str:
     """Set the parameters to their targets, in place.
 
-    Returns: How many of each kind there were and what they were set to, in words; empty if there was nothing to do.
+    Returns: Description of how many of each kind were set to which value; empty if there was nothing to do.
     """
     words: dict[float, list[str]] = {}
     for branch in branches:
@@ -86,7 +86,7 @@ def switch_on(branches: Sequence[Branch]) -> str:
 
 
 def describe_branches(branches: Sequence[Branch]) -> str:
-    """Text for the log: which branches were enabled, and how."""
+    """Describe which branches were enabled and how, for the log."""
     said = []
     for kind, (_, what) in _KINDS.items():
         of_kind = [branch for branch in branches if branch.kind == kind]

@@ -1,16 +1,17 @@
-"""Machine code of a direct depthwise convolution, written as LLVM's intermediate form with explicit vectors.
+"""A direct depthwise convolution, written as LLVM's intermediate representation with explicit vectors.
 
-One vector holds one pixel of as many channels as a vector register has lanes, so that no sum crosses lanes and every
-load is aligned. A tile of `ROWS` × up to `columns` outputs stays in registers while the filter passes over it: for
-each tap there is one load of it a row of the tile and one of a pixel a column, and their products all go to different
-sums. Images are first copied to such blocks with zeros around them. Three functions result:
+A vector holds one pixel in as many channels as a vector register has lanes, so that no sum crosses lanes and every load
+is aligned. A tile of `ROWS` × up to `columns` outputs stays in registers while the filter passes over it. Each step
+loads one tap per row of the tile and one pixel per column, and adds each of their products to a different sum. Images
+are first copied into blocks of this layout, with zeros around them.
 
-`forward` (also the gradient to the input, by filters read backwards) and `weight_grad`, each over a range of blocks of
-channels; both consist of copying in, `accumulate` and copying out, where `accumulate` is
+The module has two public functions: `forward` (also for the input gradient, with filters read backwards), over a range
+of pairs of a block of channels and an image, and `weight_grad`, over a range of blocks of channels. Both copy the data
+in, call `accumulate` and copy the result out, where `accumulate` computes
 
     out[r, s] += sum over i, j of taps[i, j] · image[r + i, s + j]
 
-and for the gradient to the filters the output gradient stands for the taps.
+For the weight gradient, the output gradient takes the place of the taps.
 """
 
 from collections.abc import Sequence
@@ -22,15 +23,15 @@ from replknet.ops.cpu.direct_writer import BOOL, F32, I64, PTR, Function, Writer
 __all__ = ["ROWS", "build"]
 
 ROWS = 2
-"""Rows of outputs that are held in registers at once."""
+"""Number of output rows that are held in registers at once."""
 _BAND = 16
-"""Rows of an output gradient that are taken at a time, so that they and the rows of the image stay in the cache."""
+"""Number of output gradient rows processed at a time, so that they and the image rows stay in the cache."""
 
 _MAPS: tuple[tuple[str, ir.Type], ...] = (("", PTR), ("_n", I64), ("_c", I64), ("_h", I64), ("_w", I64))
 
 
 class _Module:
-    """The functions, for vectors of `lanes` numbers and tiles of up to `columns` columns."""
+    """The LLVM module under construction, for vectors of `lanes` numbers and tiles of up to `columns` columns."""
 
     def __init__(self, lanes: int, columns: int):
         self.module = ir.Module("depthwise")
@@ -60,7 +61,10 @@ class _Module:
     # ------------------------------------------------------------ one tile
 
     def _tile(self, rows: int, columns: int) -> ir.Function:
-        """Sums of `rows` × `columns` outputs, over taps [0, tap_rows) × [0, tap_columns); strides count vectors."""
+        """Write the function that sums `rows` × `columns` outputs over taps [0, tap_rows) × [0, tap_columns).
+
+        The strides of image and taps count vectors, those of the outputs count numbers.
+        """
         f = self.function(
             f"tile_{rows}_{columns}",
             [
@@ -98,7 +102,7 @@ class _Module:
             phi.add_incoming(value, held_block)
             sums.append(phi)
         one = number(1)
-        # the first and the last row of pixels meet one row of outputs only
+        # the first and the last rows of pixels contribute to some of the output rows only
         for r in range(rows - 1):
             sums = self._pass(f, sums, columns, number(r), {q: number(r - q) for q in range(r + 1)})
         head, body, end = (w.append_basic_block(name) for name in ("rows", "row", "done"))
@@ -130,7 +134,10 @@ class _Module:
     def _pass(
         self, f: Function, sums: list[ir.Value], columns: int, row: ir.Value, tap_rows: dict[int, ir.Value]
     ) -> list[ir.Value]:
-        """Add what one row of pixels gives: to each row of outputs that is named, by the row of taps that it meets."""
+        """Add the contribution of one row of pixels to the sums.
+
+        `tap_rows` maps each output row that the pixels contribute to, counted within the tile, to its row of taps.
+        """
         w = f.writer
         pixels = w.at(f["image"], w.mul(row, f["image_row"]), self.vector)
         taps = {r: w.at(f["taps"], w.mul(i, f["taps_row"]), self.vector) for r, i in tap_rows.items()}
@@ -162,9 +169,9 @@ class _Module:
     # ------------------------------------------------------------ all tiles of a block
 
     def _accumulate(self) -> ir.Function:
-        """All outputs of one block; taps that meet none but the zeros around the image are left out.
+        """Write the function for all outputs of one block. Taps that only meet the zeros around the image are skipped.
 
-        Pixels other than zero lie in rows [row_low, row_high) and columns [column_low, column_high) of the block.
+        The pixels of the image are in rows [row_low, row_high) and columns [column_low, column_high) of the block.
         """
         f = self.function(
             "accumulate",
@@ -192,7 +199,7 @@ class _Module:
         most = number(self.columns)
         count = w.sdiv(w.sub(w.add(f["out_columns"], most), number(1)), most)
         base = w.sdiv(f["out_columns"], count)
-        extra = w.srem(f["out_columns"], count)  # so many tiles are a column wider
+        extra = w.srem(f["out_columns"], count)  # number of tiles that are one column wider
         with w.loop(number(0), f["out_rows"], ROWS) as r:
             pair = w.icmp_signed("<=", w.add(r, number(ROWS)), f["out_rows"])
             rows = w.select(pair, number(ROWS), number(1))
@@ -205,7 +212,7 @@ class _Module:
                 j_low = w.larger(number(0), w.sub(f["column_low"], last_column))
                 j_high = w.smaller(f["tap_columns"], w.sub(f["column_high"], s))
                 n, m = w.sub(i_high, i_low), w.sub(j_high, j_low)
-                # where nothing is to be added, one row of no taps still sets the outputs
+                # where there is nothing to add, one row without taps still sets the outputs
                 some = w.and_(w.icmp_signed(">", n, number(0)), w.icmp_signed(">", m, number(0)))
                 n, m = w.select(some, n, number(1)), w.select(some, m, number(0))
                 pixel = w.total(w.mul(w.add(r, i_low), f["image_row"]), s, j_low)
@@ -244,7 +251,7 @@ class _Module:
     # ------------------------------------------------------------ copies
 
     def _copy(self, name: str, *, into_block: bool) -> ir.Function:
-        """Between maps with any strides and a block; lanes from `channels` on are left as they are."""
+        """Write a copy between maps with any strides and a block; lanes from `channels` on are left unchanged."""
         f = self.function(
             name,
             [
@@ -282,10 +289,10 @@ class _Module:
         w.ret_void()
         return f.function
 
-    # ------------------------------------------------------------ what is called from outside
+    # ------------------------------------------------------------ public functions
 
     def forward(self) -> None:
-        """`forward`: see `build`."""
+        """Write the public function `forward`; see the module docstring."""
         f = self.function(
             "forward",
             [
@@ -332,7 +339,7 @@ class _Module:
         w.ret_void()
 
     def weight_grad(self) -> None:
-        """`weight_grad`: see `build`."""
+        """Write the public function `weight_grad`; see the module docstring."""
         f = self.function(
             "weight_grad",
             [
@@ -372,10 +379,10 @@ class _Module:
         w.ret_void()
 
     def _room(self, f: Function) -> tuple[ir.Value, ...]:
-        """What lies in a thread's room, and how large the image is with the zeros around it.
+        """Layout of a thread's scratch memory, and the size of the zero-padded image.
 
-        Returns: Zeros above and to the left, height and width with zeros on all sides; a vector to start from, the
-        taps, the image, and one more map.
+        Returns: Padding at the top and on the left; height and width of the padded image; then addresses in the scratch
+            memory, of a vector of initial values, the taps, the padded image and one more map.
         """
         w = f.writer
         one = number(1)
@@ -393,7 +400,7 @@ class _Module:
 
 
 def build(lanes: int, columns: int) -> str:
-    """LLVM's intermediate form of the functions `forward` and `weight_grad`."""
+    """Return LLVM's intermediate representation of the functions `forward` and `weight_grad`."""
     module = _Module(lanes, columns)
     module.forward()
     module.weight_grad()

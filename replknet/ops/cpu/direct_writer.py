@@ -1,4 +1,4 @@
-"""An instruction builder of llvmlite with what loops over maps need; all whole numbers are 64 bits wide."""
+"""An instruction builder of llvmlite, extended for loops over feature maps; all integers have 64 bits."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +12,16 @@ I64, F32, BOOL, PTR = ir.IntType(64), ir.FloatType(), ir.IntType(1), ir.PointerT
 
 
 def number(value: int) -> ir.Constant:
-    """A whole number that is known when the code is written."""
+    """An integer constant."""
     return ir.Constant(I64, value)
 
 
 class Writer(ir.IRBuilder):
-    """An instruction builder with loops, bounds and addresses."""
+    """An instruction builder with loops, minimum and maximum, sums and addresses."""
 
     @contextmanager
     def loop(self, start: ir.Value, stop: ir.Value, step: int = 1) -> Iterator[ir.Value]:
-        """`for index in range(start, stop, step)`."""
+        """Write the loop `for index in range(start, stop, step)`; the `with` block writes its body."""
         head, body, end = (self.append_basic_block(name) for name in ("head", "body", "end"))
         before = self.block
         self.branch(head)
@@ -53,7 +53,7 @@ class Writer(ir.IRBuilder):
 
 
 class Function:
-    """A function being written; its arguments by name."""
+    """A function under construction; its arguments are accessed by name."""
 
     def __init__(self, function: ir.Function):
         self.function = function

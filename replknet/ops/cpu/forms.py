@@ -1,17 +1,18 @@
-"""Depthwise convolution on CPU: several exact formulations, of which `replknet.ops.cpu.tables` chooses by shape.
+"""Depthwise convolution on CPU: several exact formulations, from which `replknet.ops.cpu.tables` chooses by shape.
 
-Where llvmlite is installed and the processor has AVX2 or AVX-512, most shapes go to a kernel of our own
-(`replknet.ops.cpu.direct`). What follows is for all others. PyTorch has two compiled kernels worth calling. Up to 13
-taps a row oneDNN generates one in either memory format; beyond, only channels-last has a fast one, and contiguous
-tensors fall to a kernel that is 10 to 20 times slower. All forms here are built on those two, on matrix products, or on
-the Fourier transform, and need no compiler. Where none of them is clearly faster than PyTorch's own call, that call is
-made, and nothing is put around it.
+If llvmlite is installed and the processor has AVX2 or AVX-512, most shapes are computed by our own kernel
+(`replknet.ops.cpu.direct`). The rest of this text is about all other shapes. PyTorch has two fast compiled kernels. Up
+to 13 taps a row, oneDNN generates one in either memory format. For longer rows only channels-last has a fast one, and
+contiguous tensors fall back to a kernel that is 10 to 20 times slower. The forms in this module build on these two
+kernels, on matrix products or on the Fourier transform, and need no compiler. Where none of them is clearly faster than
+PyTorch's own call, that call is made without any overhead.
 
-The weight gradient has no fast kernel beyond 3×3. It is computed by the forward kernel with changed roles: an image is
-convolved with its own output gradient as the filter, one channel at a time, and the answer has the size of the filter.
+PyTorch has no fast kernel for weight gradients beyond 3×3. By default they are computed by the forward kernel with
+exchanged roles: each image is convolved with its own output gradient as the filter, channel by channel, and the output
+has the size of the filter.
 
-What a call has to do follows from shapes, strides and dtype alone; it is settled once for each (`plan_forward`,
-`plan_input_grad`), since asking again would cost as much as a small convolution.
+How to compute a call depends on shapes, strides and dtype alone. It is decided once for each combination
+(`plan_forward`, `plan_input_grad`), since deciding again would cost as much as a small convolution.
 """
 
 import math
@@ -49,17 +50,18 @@ __all__ = [
 ]
 
 _NCHW, _NHWC = torch.contiguous_format, torch.channels_last
-# Up to this many products the gradient costs less in PyTorch's compiled code, slow kernels included, than the way
-# through an operator written in Python. Measured as the crossing of the two on 2 cores of an AMD EPYC (Zen 4).
+# Up to this many products, the gradient costs less in PyTorch's compiled code, even with its slow kernels, than in an
+# operator written in Python. Measured as the break-even point of the two on 2 cores of an AMD EPYC (Zen 4).
 _SMALL_WORK = 1 << 19
-# Channels that "channel_blocks" converts and convolves at a time: the copies stay in the cache and reuse their memory,
-# where copies of a whole map of 1024×1024 images would be new pages each time.
+# Channels that "channel_blocks" converts and convolves at a time. The copies of a block stay in the cache and reuse
+# their memory, whereas copies of whole maps of 1024×1024 images would need newly mapped pages each time.
 _FORWARD_BLOCK = 32
-# Numbers of one image block in "map_as_filter": with more channels at once, neighbouring pixels lie so far apart that a
-# few of them fill their part of the first-level cache. Few channels at once cost more calls than that saves.
+# Numbers of one image block in "map_as_filter". With more channels at once, neighbouring pixels are so far apart in
+# memory that a few of them fill their sets of the L1 cache. With fewer channels, the additional calls cost more than
+# that saves.
 _BLOCK_NUMBERS, _BLOCK_CHANNELS = 1 << 17, 512
 _VECTOR = 16
-# Numbers that lie a multiple of 2 KiB apart share a few places of the first-level cache.
+# Addresses that differ by a multiple of 2 KiB (512 numbers) compete for a few sets of the L1 cache.
 _CROWDED = 512
 
 Form = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -67,13 +69,13 @@ Form = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 @dataclass(frozen=True)
 class Plan:
-    """How one shape is computed.
+    """How to compute inputs of one shape.
 
     Attributes:
-        run: From input (or output gradient), filters and bias to the answer in the layout that `format_of` gives.
-        stock: PyTorch's own call, with its own gradients.
-        native: That call and its gradient to the input are the fastest.
-        small: So little work that its gradients are faster than any way through Python.
+        run: Function of input (or output gradient), filters and bias; its result has the layout that `format_of` gives.
+        stock: PyTorch's own call, which brings its own gradients.
+        native: Whether that call and its input gradient are the fastest.
+        small: Whether there is so little work that its gradients are faster than any that pass through Python.
     """
 
     run: Form
@@ -95,7 +97,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def input_grad(grad: Tensor, weight: Tensor) -> Tensor:
-    """Gradient (N, C, H, W) to the input, in the layout of `grad`, for CPU tensors.
+    """Gradient (N, C, H, W) of the input, in the layout of `grad`, for CPU tensors.
 
     Raises: ValueError as `check_shapes`.
     """
@@ -112,7 +114,7 @@ def plan_forward(
     bias_shape: tuple[int, ...] | None = None,
     bias_dtype: torch.dtype | None = None,
 ) -> Plan:
-    """What to do for an input of these shapes and strides.
+    """Decide how to compute an input of these shapes and strides.
 
     Raises: ValueError as `check_shapes`.
     """
@@ -144,7 +146,9 @@ def plan_input_grad(
     weight_shape: tuple[int, ...],
     weight_dtype: torch.dtype,
 ) -> Form:
-    """What to do for an output gradient of these shapes and strides; the form takes None for the bias.
+    """Decide how to compute the input gradient for an output gradient of these shapes and strides.
+
+    The returned form takes None for the bias.
 
     Raises: ValueError as `check_shapes`.
     """
@@ -153,29 +157,29 @@ def plan_input_grad(
         return _nothing
     layout, kernel = format_of_strides(shape, strides), weight_shape[2:]
     form = select_form("input_grad", dtype, layout, shape, *kernel)
-    taken = {"transposed": layout, "transposed_channels_last": _NHWC}.get(form)  # the format that PyTorch is handed
+    taken = {"transposed": layout, "transposed_channels_last": _NHWC}.get(form)  # the format that PyTorch receives
     if taken is not None and _plain_strides(shape, strides, taken):
         return _transposed_of(kernel, shape[1])
     return _INPUT_GRAD[form]
 
 
 def _plain_strides(shape: tuple[int, ...], strides: tuple[int, ...], layout: torch.memory_format) -> bool:
-    """Whether PyTorch's kernels recognise exactly these strides; a single channel may lie in either format."""
+    """Whether PyTorch's kernels recognise exactly these strides; a single channel may be in either format."""
     if layout is _NHWC or (shape[1] == 1 and strides[1] == 1):
         return strides == channels_last_strides(shape)
     return strides == contiguous_strides(shape)
 
 
 def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
-    """Gradient (C, 1, kh, kw) to the filters, for checked CPU tensors."""
+    """Gradient (C, 1, kh, kw) of the filters, for CPU tensors whose shapes have been checked."""
     channels, (height, width) = x.shape[1], x.shape[2:]
     if x.numel() == 0:
         return x.new_zeros((channels, 1, kernel_height, kernel_width))
-    # on a map of side s at most 2s - 1 taps a side ever meet a pixel; the others are zero
+    # on a map of side s, at most 2s - 1 taps a side ever meet a pixel; the gradient of the others is zero
     kh, kw = min(kernel_height, 2 * height - 1), min(kernel_width, 2 * width - 1)
     form = _WEIGHT_GRAD[select("weight_grad", x, kh, kw)]
     if 2 * kh * kw > kernel_height * kernel_width:
-        return form(x, grad, kernel_height, kernel_width).contiguous()  # a narrow rim costs less to compute than to pad
+        return form(x, grad, kernel_height, kernel_width).contiguous()  # computing a narrow rim is cheaper than padding
     rim_h, rim_w = (kernel_height - kh) // 2, (kernel_width - kw) // 2
     return F.pad(form(x, grad, kh, kw), (rim_w, rim_w, rim_h, rim_h))
 
@@ -189,7 +193,7 @@ def _same(weight: Tensor) -> tuple[int, int]:
 
 
 def _stock_of(kernel: tuple[int, ...], channels: int) -> Form:
-    """PyTorch's own call with nothing left to work out."""
+    """PyTorch's own call, with all arguments worked out in advance."""
     padding = (kernel[0] // 2, kernel[1] // 2)
     return lambda x, weight, bias: torch.conv2d(x, weight, bias, 1, padding, 1, channels)
 
@@ -227,7 +231,7 @@ def _channel_blocks(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _transposed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The stride-1 transposed convolution with turned filters is the same sum, by oneDNN's backward-data kernel."""
+    """Compute the same sum as a transposed convolution with rotated filters (oneDNN's backward-data kernel)."""
     return _plain_transposed(x, turned(weight), bias)
 
 
@@ -239,7 +243,7 @@ def _plain_transposed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _stock_input_grad(grad: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     grad = as_format(grad, format_of(grad))
-    return _stock_backward(grad, grad, weight, [True, False, False])[0]  # of the input only the shape matters
+    return _stock_backward(grad, grad, weight, [True, False, False])[0]  # only the shape of the input matters
 
 
 def _transposed_channels_last(grad: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -266,7 +270,7 @@ def _stock_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width
 
 
 def _stock_backward(grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
-    """What autograd calls for `F.conv2d`: gradients to input, filters and bias, those that are wanted."""
+    """The backward function of `F.conv2d` in autograd: gradients of input, filters and bias, as far as `wanted`."""
     return torch.ops.aten.convolution_backward(
         grad, x, weight, None, [1, 1], list(_same(weight)), [1, 1], False, [0, 0], x.shape[1], wanted
     )
@@ -281,11 +285,11 @@ def _float32_weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_wid
 
 
 def _map_as_filter(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
-    """Convolve each image with its own output gradient, in blocks of images and channels that suit the cache."""
+    """Convolve each image with its own output gradient, in blocks of images and channels that fit the cache."""
     n, channels, height, width = x.shape
     room = min(max(_BLOCK_NUMBERS // (height * width), _VECTOR), _BLOCK_CHANNELS)
     images = max(1, room // channels)
-    part = math.ceil(channels / math.ceil(channels / room) / _VECTOR) * _VECTOR  # no small block is left over
+    part = math.ceil(channels / math.ceil(channels / room) / _VECTOR) * _VECTOR  # so that no small block is left over
     taps = x.new_empty((channels, kernel_height, kernel_width))
     for start in range(0, channels, part):
         blocks = [(slice(first, first + images), slice(start, start + part)) for first in range(0, n, images)]
@@ -295,14 +299,15 @@ def _map_as_filter(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: in
 
 
 def _convolve_with_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
-    """Weight gradient as (kh, kw, C): images times channels are the channels of one convolution, summed over images.
+    """Weight gradient (kh, kw, C), from one convolution whose channels are all channels of all images.
 
-    The output gradient is its filter, and with a padding of kh // 2, kw // 2 there are kh × kw numbers in its answer.
+    Its filter is the output gradient, and with a padding of kh // 2 and kw // 2 its output has kh × kw pixels. They are
+    summed over images.
     """
     n, channels, height, width = x.shape
     filters = grad.reshape(n * channels, 1, height, width)
     maps = x if n == 1 else x.permute(2, 3, 0, 1).reshape(1, height, width, n * channels).permute(0, 3, 1, 2)
-    spare = -(n * channels) % _VECTOR  # oneDNN's kernel wants whole vectors of channels
+    spare = -(n * channels) % _VECTOR  # oneDNN's kernel needs full vectors of channels
     if spare:
         filters, maps = F.pad(filters, (0, 0, 0, 0, 0, 0, 0, spare)), F.pad(maps, (0, 0, 0, 0, 0, spare))
     padding = (kernel_height // 2, kernel_width // 2)
@@ -312,11 +317,11 @@ def _convolve_with_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_widt
 
 
 def _put_channels_first(source: Tensor, target: Tensor) -> None:
-    """Copy (h, w, C) to (C, h, w), by the faster of the two ways that PyTorch has."""
+    """Copy (h, w, C) to (C, h, w) by the faster of PyTorch's two ways."""
     if source.shape[2] % _CROWDED:
         target.copy_(source.permute(2, 0, 1))  # row by row, on all cores
     else:
-        target.flatten(1).copy_(source.flatten(0, 1).t())  # a matrix: block by block, on one core
+        target.flatten(1).copy_(source.flatten(0, 1).t())  # as a matrix, block by block, on one core
 
 
 _FORWARD: dict[str, Form] = {

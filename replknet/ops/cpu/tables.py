@@ -1,6 +1,6 @@
-"""Which form of the depthwise convolution is fastest on CPU, by shape: one table for each direction.
+"""The fastest form of the depthwise convolution on CPU, by shape: one table for each direction.
 
-The first row that fits is used. The forms themselves are in `replknet.ops.cpu.forms`.
+The first matching row is used. The forms themselves are in `replknet.ops.cpu.forms`.
 """
 
 from dataclasses import dataclass, replace
@@ -26,14 +26,14 @@ __all__ = [
 _ANY = (-(1 << 62), 1 << 62)
 _BF16 = (torch.bfloat16,)
 CAPABILITY = direct.CAPABILITY
-# Types without a fast kernel of their own, computed in float32. oneDNN has one for bfloat16 (sums in float32) where
-# the processor has AVX-512; for float16 PyTorch's kernels were up to 300 times slower than float32.
+# Types without a fast kernel, which are computed in float32. oneDNN has a kernel for bfloat16 (with sums in float32) on
+# processors with AVX-512; for float16, PyTorch's kernels were up to 300 times slower than for float32.
 WIDENED = (torch.float16,) if CAPABILITY.startswith("AVX512") else (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: the form to use where every condition holds; ranges are inclusive."""
+    """One row of a table: the form to use if all conditions hold. Ranges are inclusive."""
 
     form: str
     dtype: tuple[torch.dtype, ...] = (torch.float32,)
@@ -44,21 +44,23 @@ class Row:
     maps: tuple[int, int] = _ANY  # N · C
     batch: tuple[int, int] = _ANY
     area: tuple[int, int] = _ANY  # H · W
-    overhang: tuple[int, int] = _ANY  # padding minus the map's side, the larger of both axes
+    overhang: tuple[int, int] = _ANY  # padding minus the side of the map, on the axis where it is larger
     products: tuple[int, int] = _ANY  # N · C · H · W · kh · kw
-    capability: str | None = None  # of the processor, as PyTorch calls it; None: any
+    capability: str | None = None  # CPU capability as PyTorch names it; None: any
 
 
 _NCHW, _NHWC = torch.contiguous_format, torch.channels_last
-# The first row that fits is used. Measured with PyTorch 2.15 (oneDNN 3.13, MKL) on two cores of an AMD EPYC (Zen 4,
-# AVX-512); a form stands here only where it is a tenth faster than PyTorch's own call, or saves a small one more than
-# the 3 microseconds that the way to it costs. Another processor moves the borders a little; none changes the answer.
-# Rows with a capability were measured where vectors are half as long (PyTorch 2.14, one core of an AMD EPYC with AVX2):
-# the direct kernels take twice the time there, the Fourier transform and the matrix product much the same.
-# The kernel that is compiled on the spot comes first where it is the fastest: from as much work on as can pay half a
-# second of compiling, and with at least a vector's channels. oneDNN's contiguous kernel for up to 9 taps a row and
-# small matrix products are as fast. The borders for AVX-512 were measured on one core of an AMD EPYC of the generation
-# Zen 5 (PyTorch 2.14), whose vectors are whole: there oneDNN reaches half of the processor's rate.
+# The first matching row is used. The limits were measured with PyTorch 2.15 (oneDNN 3.13, MKL) on two cores of an AMD
+# EPYC (Zen 4, AVX-512). A form is listed only where it is 10% faster than PyTorch's own call or, for a small call,
+# saves more than the 3 microseconds that dispatching to it costs. On other processors the best limits differ a little,
+# but the results do not depend on them.
+# Rows with the capability AVX2 were measured on one core of an AMD EPYC with AVX2 (PyTorch 2.14), whose vectors are
+# half as long: PyTorch's direct kernels take twice the time there, the Fourier transform and the matrix product about
+# the same.
+# The kernel that is compiled at run time comes first where it is the fastest: with enough work to make up for half a
+# second of compiling, and at least as many channels as a vector holds. oneDNN's contiguous kernel for up to 9 taps a
+# row and small matrix products are as fast. The limits for AVX-512 were measured on one core of an AMD EPYC of the
+# generation Zen 5 (PyTorch 2.14), which has full-width vectors: there oneDNN reaches half of the processor's peak rate.
 _DIRECT = tuple(
     Row("direct", capability=capability, channels=(lanes, 1 << 62), products=(1 << 20, 1 << 62))
     for capability, lanes in direct.LANES.items()
@@ -75,7 +77,7 @@ FORWARD_TABLE = (
     Row("stock_contiguous", dtype=(torch.float64,), taps=(0, 48)),
     Row("fft", dtype=(torch.float64,)),
     Row("float32", dtype=WIDENED),
-    # oneDNN's contiguous kernel refuses padding that is longer than the map: 6 to 400 times slower
+    # oneDNN's contiguous kernel does not take padding larger than the map; the fallback is 6 to 400 times slower
     Row(
         "cropped",
         dtype=(torch.float32, torch.bfloat16),
@@ -84,12 +86,12 @@ FORWARD_TABLE = (
         channels=(16, 1 << 62),
         overhang=(1, 1 << 62),
     ),
-    # with up to 16 channels and more than 13 taps a row PyTorch's own call never returns (oneDNN 3.13)
+    # with up to 16 channels and more than 13 taps a row, PyTorch's own call hangs (oneDNN 3.13)
     Row("float32", dtype=_BF16, channels=(0, 31), kernel_width=(14, 1 << 62)),
     Row("stock", dtype=_BF16, layout=_NHWC),
     Row("stock", dtype=_BF16, kernel_width=(0, 13)),
     Row("channels_last", dtype=_BF16),
-    # few channels leave the direct kernels' vectors empty
+    # few channels do not fill the vectors of the direct kernels
     Row("fft", channels=(0, 15), taps=(700, 1 << 62), area=(1000, 1 << 62)),
     Row("fft", channels=(0, 4), taps=(169, 1 << 62), area=(10000, 1 << 62)),
     Row("fft", taps=(2000, 1 << 62), area=(4096, 1 << 62)),
@@ -104,9 +106,9 @@ FORWARD_TABLE = (
     Row("channel_blocks", channels=(64, 1 << 62), area=(4096, 1 << 62)),
     Row("channels_last"),
 )
-# For the gradient to the input: "turned" is the forward table with turned filters, which costs a copy of the filters;
-# "transposed" is the kernel that PyTorch has for it, in the layout of the gradient, "transposed_channels_last" the same
-# after conversion, "stock" what autograd calls.
+# For the input gradient: "turned" uses the forward table with rotated filters, which costs a copy of the filters;
+# "transposed" is PyTorch's transposed convolution in the layout of the gradient; "transposed_channels_last" is the same
+# after conversion to channels-last; "stock" is the function that autograd calls.
 INPUT_GRAD_TABLE = (
     *_DIRECT_CONVOLUTIONS,
     replace(_AVX2_TOEPLITZ, form="turned"),
@@ -114,7 +116,7 @@ INPUT_GRAD_TABLE = (
     Row("turned", dtype=(torch.float64, *WIDENED)),
     Row("turned", dtype=_BF16, kernel_width=(14, 1 << 62), area=(1000, 1 << 62)),
     Row("transposed", dtype=_BF16),
-    # a single channel lies in both formats at once, and the converted form costs a change of strides only
+    # a single channel is in both formats at once, so conversion only changes the strides
     Row("transposed", channels=(0, 1), batch=(0, 1), taps=(0, 9), area=(0, 499)),
     Row("stock", channels=(0, 1), batch=(0, 1), taps=(0, 9)),
     Row("transposed_channels_last", channels=(0, 1), taps=(0, 49)),
@@ -157,11 +159,13 @@ WEIGHT_GRAD_TABLE = (
 
 
 def select(purpose: str, x: Tensor, kernel_height: int, kernel_width: int) -> str:
-    """Name of the form that a table gives for input `x`.
+    """Return the name of the form that the table lists for input `x`.
 
     Args:
-        purpose: "forward", "input_grad" or "weight_grad"; for the last the kernel counts without the taps that only
-            ever meet padding.
+        purpose: "forward", "input_grad" or "weight_grad".
+        x: Input, or output gradient for "input_grad".
+        kernel_height: Height of the kernel; for "weight_grad", without the taps that only ever meet padding.
+        kernel_width: Width of the kernel, likewise.
     """
     return select_form(purpose, x.dtype, format_of(x), tuple(x.shape), kernel_height, kernel_width)
 
@@ -175,7 +179,7 @@ def select_form(
     kernel_height: int,
     kernel_width: int,
 ) -> str:
-    """`select` for an input of this type, layout and shape (N, C, H, W)."""
+    """`select` for an input with this dtype, layout and shape (N, C, H, W)."""
     n, channels, height, width = shape
     facts = {
         "kernel_width": kernel_width,

@@ -1,12 +1,14 @@
-"""Depthwise convolution on CUDA: kernels compiled at run time, and PyTorch's own where none fits.
+"""Depthwise convolution on CUDA: kernels compiled at run time, or PyTorch's own where these do not apply.
 
-Order of choice for the forward pass and the gradient to the input: CUDA C++ through NVRTC (`source.py`), Triton
-(`triton_kernels.py`), `F.conv2d`. What cannot be compiled or launched, or does not compute what it should
-(`proof.py`), is left out from then on, which is logged once. REPLKNET_CUDA_KERNELS=0 in the environment turns both off.
-The weight gradient goes through the Fourier transform in float32, which costs about as much as the direct sum at the
-float32 peak and needs no kernel. All kernels read contiguous tensors; channels-last ones are converted and back.
+The forward pass and the input gradient use the first of these that works: CUDA C++ through NVRTC (`source.py`), Triton
+(`triton_kernels.py`), `F.conv2d`. A kernel that cannot be compiled or launched, or whose result is wrong (`proof.py`),
+is not used again; this is logged once. REPLKNET_CUDA_KERNELS=0 in the environment turns both kinds of kernels off. The
+weight gradient is computed by the Fourier transform in float32 (float64 for float64 tensors), which costs about as much
+as the direct sum at the peak rate of float32 and needs no kernel. All kernels read contiguous tensors; channels-last
+tensors are converted there and back.
 
-The tiles are the fastest of 350 that were compiled and timed on an H200, kernels of 7 to 31 on maps of 7 to 256 pixels.
+The tiles are the fastest of 350 that were compiled and timed on an H200, with kernels of 7 to 31 on maps of 7 to 256
+pixels.
 """
 
 import ctypes
@@ -28,21 +30,21 @@ __all__ = ["Tile", "choose_tile", "direct_tile", "forward", "launch_tile", "mma_
 _LOG = logging.getLogger(__name__)
 _SCALARS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _TF32 = 3
-_SHARED_BYTES = 64 << 10  # of a block: two blocks on every architecture since sm_80
-_SHARED_LIMIT = 99 << 10  # the smallest limit of a block since sm_80
-_SMALL_TAPS = 25  # up to 5×5, PyTorch's kernels are made for the case
-_SMALL_MAP = 16  # pixels a side: PyTorch's kernels were 1.2 to 4 times as fast on maps of 14 and 7 pixels
-_ROWS = 4  # outputs of a thread in depthwise_direct, one below the other; 4 or 8 side by side
+_SHARED_BYTES = 64 << 10  # per block, so that two blocks fit on every architecture since sm_80
+_SHARED_LIMIT = 99 << 10  # per block: the smallest limit of the architectures since sm_80
+_SMALL_TAPS = 25  # up to 5×5, PyTorch's kernels are specialised
+_SMALL_MAP = 16  # pixels a side; on maps of 14 and 7 pixels PyTorch's kernels were 1.2 to 4 times as fast
+_ROWS = 4  # rows of outputs per thread in depthwise_direct; there are 4 or 8 columns
 _NARROW = 32  # pixels
 _FEW_TAPS = 81
 _THREADS = 64
-_SPECTRUM_NUMBERS = 1 << 27  # complex numbers of one image chunk in the weight gradient: 1 GiB
+_SPECTRUM_NUMBERS = 1 << 27  # complex numbers per chunk of images in the weight gradient: 1 GiB
 _left_out: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A compiled variant: kernel name, macros, and how it covers planes × height × width."""
+    """A variant of a kernel: its name and macros, and the planes × rows × columns that a block of threads covers."""
 
     kernel: str
     defines: tuple[str, ...]
@@ -54,13 +56,13 @@ class Tile:
 
 
 def choose_tile(scalar: int, *, tensor_cores: bool, planes: int, height: int, width: int, kh: int, kw: int) -> Tile:
-    """Tile for maps of height × width and a cropped kernel; `scalar` as SCALAR in `source.py`."""
+    """Choose a tile for maps of height × width and a cropped kernel; `scalar` is SCALAR in `source.py`."""
     if tensor_cores:
         warps = _cover(height, 16, (1, 2, 4, 8))
         tiles_n = _cover(width, 8, (1, 2, 4) if scalar == _TF32 and warps == 8 else (1, 2, 4, 8))
         while (one := _mma_shared_bytes(scalar, tiles_n, warps, kh, kw)) > _SHARED_LIMIT and (warps > 1 or tiles_n > 1):
             warps, tiles_n = (warps // 2, tiles_n) if warps > 1 else (warps, tiles_n // 2)
-        if one > _SHARED_LIMIT:  # the fragments alone: kernels above some 51×51 in tf32
+        if one > _SHARED_LIMIT:  # the fragments alone are too large: kernels above about 51×51 in tf32
             return choose_tile(0, tensor_cores=False, planes=planes, height=height, width=width, kh=kh, kw=kw)
         return mma_tile(scalar, kh, kw, tiles_n=tiles_n, warps=warps, planes=_planes(one, 32 * warps, planes))
     narrow = width <= _NARROW or kh * kw <= _FEW_TAPS
@@ -73,7 +75,7 @@ def choose_tile(scalar: int, *, tensor_cores: bool, planes: int, height: int, wi
 
 
 def direct_tile(kh: int, kw: int, *, rows: int, cols: int, tx: int, ty: int, planes: int, scalar: int = 0) -> Tile:
-    """`depthwise_direct` with `rows` × `cols` outputs a thread and `tx` × `ty` threads for each of `planes` maps."""
+    """`depthwise_direct` with `rows` × `cols` outputs per thread and `tx` × `ty` threads for each of `planes` maps."""
     pitch = -(-(cols * tx + kw - 1) // 4) * 4
     shared = ((rows * ty + kh - 1) * pitch + kh * (-(-kw // 4) * 4)) * 4
     names = {"TX": tx, "TY": ty, "ROWS": rows, "COLS": cols, "PLANES": planes, "SCALAR": scalar, "KH": kh, "KW": kw}
@@ -82,7 +84,7 @@ def direct_tile(kh: int, kw: int, *, rows: int, cols: int, tx: int, ty: int, pla
 
 
 def mma_tile(scalar: int, kh: int, kw: int, *, tiles_n: int, warps: int, planes: int) -> Tile:
-    """`depthwise_mma` with 16 rows × `tiles_n` times 8 columns a warp, and `warps` warps for each of `planes` maps."""
+    """`depthwise_mma` with 16 rows × `8 * tiles_n` columns per warp, and `warps` warps for each of `planes` maps."""
     shared = _mma_shared_bytes(scalar, tiles_n, warps, kh, kw)
     names = {"NT": tiles_n, "WARPS": warps, "PLANES": planes, "SCALAR": scalar, "KH": kh, "KW": kw}
     defines = ("MMA", *(f"{name}={value}" for name, value in names.items()))
@@ -90,7 +92,7 @@ def mma_tile(scalar: int, kh: int, kw: int, *, tiles_n: int, warps: int, planes:
 
 
 def _mma_shared_bytes(scalar: int, tiles_n: int, warps: int, kh: int, kw: int) -> int:
-    """Shared memory of one plane in `depthwise_mma`: the fragments of all filter rows, then the rows of the input."""
+    """Bytes of shared memory per plane in `depthwise_mma`: the fragments of all filter rows, then the input rows."""
     depth, chunk_tiles, size = (8, 1, 4) if scalar == _TF32 else (16, 2, 2)
     chunks = -(-(8 + kw - 1) // depth)
     tiles = tiles_n + chunk_tiles * chunks - 1
@@ -99,18 +101,18 @@ def _mma_shared_bytes(scalar: int, tiles_n: int, warps: int, kh: int, kw: int) -
 
 
 def _planes(shared_bytes: int, threads: int, planes: int) -> int:
-    """Planes of one block: enough for two warps, a power of two to compile few variants; more only made it slower."""
+    """Planes per block: enough for two warps (more were slower), and a power of two, so that there are few variants."""
     room = max(1, min(_SHARED_BYTES // shared_bytes, _THREADS // threads, planes))
     return 1 << (room.bit_length() - 1)
 
 
 def _cover(side: int, unit: int, counts: tuple[int, ...]) -> int:
-    """The smallest count of units that cover a side, or the largest there is."""
+    """The smallest of the counts whose units cover a side, or the largest count if none does."""
     return next((count for count in counts if unit * count >= side), counts[-1])
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`depthwise_conv2d` for checked CUDA tensors."""
+    """`depthwise_conv2d` for CUDA tensors that have been checked."""
     if x.numel() == 0:
         return empty_output(x)
     cropped = crop(weight, x.shape[2], x.shape[3])
@@ -126,7 +128,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             if proof.can_prove_now(x):
                 proof.prove(name, kernel, *arguments)
             y = kernel(*arguments)
-        except Exception as error:  # a failure to compile or launch; it can have many types
+        except Exception as error:  # failures to compile or launch have many types
             _left_out.add(name)
             _LOG.warning(
                 "depthwise_conv2d leaves out its %s kernels on this machine and goes on with the next best: %s: %s",
@@ -136,7 +138,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             )
             continue
         return as_format(y, format_of(x))
-    # for channels-last tensors cuDNN has a kernel that took 7 times as long at 27×27
+    # cuDNN's kernel for channels-last tensors took 7 times as long at 27×27
     layout = format_of(x) if cropped.shape[2] * cropped.shape[3] <= _SMALL_TAPS else torch.contiguous_format
     y = F.conv2d(
         as_format(x, layout),
@@ -149,7 +151,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def weight_grad(x: Tensor, grad: Tensor, kernel_height: int, kernel_width: int) -> Tensor:
-    """Gradient (C, 1, kh, kw) to the filters, for checked CUDA tensors; float64 in float64, all else in float32."""
+    """Gradient (C, 1, kh, kw) of the filters, for checked CUDA tensors; float64 in float64, all others in float32."""
     n, channels, height, width = x.shape
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     total = torch.zeros((channels, 1, kernel_height, kernel_width), dtype=dtype, device=x.device)
@@ -169,7 +171,7 @@ def _forward_nvrtc(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     n, channels, height, width = x.shape
     kh, kw = weight.shape[2:]
     scalar = _SCALARS[x.dtype]
-    # the switch of PyTorch's matrix products: off unless asked for, so that float32 stays float32
+    # PyTorch's setting for matrix products; by default float32 stays float32
     if x.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
         scalar = _TF32
     tensor_cores = scalar != 0 and major >= 8
@@ -184,7 +186,7 @@ def _forward_nvrtc(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def launch_tile(
     tile: Tile, function: ctypes.c_void_p, x: Tensor, weight: Tensor, bias: Tensor | None, y: Tensor
 ) -> None:
-    """Queue a loaded tile on the current stream: the convolution of contiguous (N, C, H, W) goes to `y`.
+    """Queue a loaded kernel on the current stream; it writes the convolution of contiguous (N, C, H, W) to `y`.
 
     Raises: nvrtc.KernelUnavailable if the driver refuses the launch.
     """
@@ -220,7 +222,7 @@ def _function(tile: Tile, architecture: str, device: int) -> ctypes.c_void_p:
 
 
 def _forward_triton(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    from replknet.ops.cuda import triton_kernels  # Triton takes a second to import, and is not everywhere
+    from replknet.ops.cuda import triton_kernels  # Triton takes a second to import, and is not always installed
 
     with torch.cuda.device(x.device):  # Triton launches on the current device
         return triton_kernels.forward(x, weight, bias)

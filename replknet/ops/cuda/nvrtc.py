@@ -1,7 +1,7 @@
-"""NVRTC and the CUDA driver through ctypes: CUDA C++ to machine code to a launch, with no toolkit and no GPU at build.
+"""Compile, load and launch CUDA C++ by calling NVRTC and the CUDA driver through ctypes; no CUDA toolkit is needed.
 
-NVRTC comes with PyTorch's CUDA build as a wheel of NVIDIA's. Compiling needs no GPU, so a test can prove that a kernel
-compiles for every architecture; loading and launching need the driver.
+NVRTC is installed with CUDA builds of PyTorch, as one of NVIDIA's wheels. Compiling needs no GPU, so a test can check
+that a kernel compiles for every architecture; loading and launching need the driver.
 """
 
 import ctypes
@@ -17,12 +17,12 @@ _MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 
 class KernelUnavailable(RuntimeError):
-    """A kernel cannot be compiled, loaded or launched here; the message says which step failed and why."""
+    """A kernel cannot be compiled, loaded or launched on this machine; the message says which step failed and why."""
 
 
 @lru_cache(maxsize=1)
 def find_nvrtc() -> str | None:
-    """Path of the NVRTC library in NVIDIA's wheels, or the system's; None if there is neither."""
+    """Return the path of the NVRTC library in NVIDIA's wheels, else the system's library; None if there is neither."""
     spec = importlib.util.find_spec("nvidia")
     for folder in spec.submodule_search_locations or () if spec else ():
         found = sorted(path for path in Path(folder).glob("*/lib/libnvrtc.so*") if "builtins" not in path.name)
@@ -43,7 +43,7 @@ def _nvrtc() -> ctypes.CDLL:
 
 
 def supported_architectures() -> list[str]:
-    """Real architectures that this NVRTC compiles for, such as ["sm_80", "sm_90"].
+    """List the real architectures that this NVRTC compiles for, such as ["sm_80", "sm_90"].
 
     Raises: KernelUnavailable.
     """
@@ -55,10 +55,10 @@ def supported_architectures() -> list[str]:
 
 
 def compile_source(source: str, *, architecture: str, defines: Sequence[str] = ()) -> bytes:
-    """Machine code (cubin) of CUDA C++ `source`.
+    """Compile CUDA C++ `source` to machine code (cubin).
 
     Args:
-        source: Translation unit that includes nothing.
+        source: Translation unit without includes.
         architecture: Real architecture, such as "sm_90".
         defines: Macros as "NAME" or "NAME=value".
     Raises: KernelUnavailable with the compiler's log.
@@ -97,7 +97,7 @@ def _driver() -> ctypes.CDLL:
 
 @lru_cache(maxsize=16)
 def _primary_context(device: int) -> ctypes.c_void_p:
-    """The context that PyTorch uses on a device; retained for the life of the process, as PyTorch does."""
+    """The context that PyTorch uses on a device; retained for the lifetime of the process, as PyTorch does."""
     context = ctypes.c_void_p()
     _expect(_driver().cuDevicePrimaryCtxRetain(ctypes.byref(context), device), "primary context")
     return context
@@ -129,7 +129,7 @@ def launch(
 ) -> None:
     """Queue a kernel on a stream.
 
-    Raises: KernelUnavailable if the driver refuses the launch; what goes wrong later shows at the next synchronisation.
+    Raises: KernelUnavailable if the driver refuses the launch. Later errors appear at the next synchronisation.
     """
     driver = _driver()
     _expect(driver.cuCtxSetCurrent(_primary_context(device)), "current context")

@@ -1,7 +1,7 @@
-"""Verification of a kernel that was compiled on this machine, before it is used.
+"""Verification of kernels that were compiled on this machine, before they are used.
 
-Each variant is run on a small random input of its own kernel size, type and tile, and compared with `F.conv2d` in
-float64, once in a process. The input is so large that the tile that is chosen for it is that of the tensors to come.
+Each variant is run on a small random input with its kernel size, dtype and tile, and compared with `F.conv2d` in
+float64, once per process. The input is just large enough that the same tile is chosen for it as for the actual tensors.
 """
 
 import os
@@ -16,10 +16,10 @@ __all__ = ["SWITCH", "WrongResult", "can_prove_now", "prove", "small_shape", "tu
 
 SWITCH = "REPLKNET_CUDA_KERNELS"
 """Environment variable: 0 turns the kernels off."""
-_SIDE = 71  # more than the rows and columns of any tile
+_SIDE = 71  # pixels; from this side on, the tile does not depend on the side
 _PLANES = 33  # more than the planes of any tile
 _TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
-"""Largest error over the largest number of the result; a number in the wrong place gives an error of about 1."""
+"""Largest error divided by the largest value of the result; a value in the wrong place gives an error of about 1."""
 _TF32_TOLERANCE = 1e-2
 _proven: set[tuple[Any, ...]] = set()
 
@@ -27,16 +27,16 @@ Kernel = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class WrongResult(RuntimeError):
-    """A kernel computes something else than it should."""
+    """The result of a kernel is wrong."""
 
 
 def turned_off() -> bool:
-    """Whether the user turned the kernels off."""
+    """Whether the user has turned the kernels off."""
     return os.environ.get(SWITCH, "1") == "0"
 
 
 def can_prove_now(x: Tensor) -> bool:
-    """False while a CUDA graph is captured, which allows no comparison."""
+    """Whether a comparison is possible now; it is not while a CUDA graph is captured."""
     return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
@@ -45,10 +45,10 @@ def prove(name: str, kernel: Kernel, x: Tensor, weight: Tensor, bias: Tensor | N
 
     Args:
         name: Name of the kernel.
-        kernel: Function of images (N, C, H, W), filters (C, 1, kh, kw) and shifts (C,) or None; all contiguous.
-        x, weight, bias: What it is to be used for; only their shapes, type and device count.
+        kernel: Function of images (N, C, H, W), filters (C, 1, kh, kw) and biases (C,) or None; all contiguous.
+        x, weight, bias: Tensors that the kernel is to be used for; only their shapes, dtype and device matter.
 
-    Raises: WrongResult if the two differ by more than rounding; what the kernel raises.
+    Raises: WrongResult if the two differ by more than rounding; also any error that the kernel raises.
     """
     shape = small_shape(tuple(x.shape))
     taps = tuple(weight.shape[2:])
@@ -72,7 +72,7 @@ def prove(name: str, kernel: Kernel, x: Tensor, weight: Tensor, bias: Tensor | N
 
 
 def small_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """Shape (N, C, H, W) of the images that stand for images of another shape, in that they get the same tile."""
+    """Shape (N, C, H, W) of small images for which the same tile is chosen as for images of the given shape."""
     n, channels, height, width = shape
     few = min(channels, _PLANES)
     return (min(n, -(-_PLANES // few)), few, min(height, _SIDE), min(width, _SIDE))
@@ -81,7 +81,7 @@ def small_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
 def _inputs(
     shape: tuple[int, int, int, int], taps: tuple[int, ...], like: Tensor, with_bias: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Random images, filters and shifts; the filters such that sums are about 1."""
+    """Random images, filters and biases; the filters are scaled so that the outputs are about 1."""
     generator = torch.Generator().manual_seed(0)
 
     def noise(*size: int) -> Tensor:

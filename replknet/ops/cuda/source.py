@@ -1,20 +1,19 @@
-"""CUDA C++ of the depthwise convolution, compiled at run time by NVRTC; no header and no toolkit is needed.
+"""CUDA C++ source of the depthwise convolution, compiled at run time by NVRTC; it needs no header and no toolkit.
 
-Two kernels, both for contiguous (N, C, H, W) seen as planes = N · C maps, with float32 accumulation:
+There are two kernels, both for contiguous (N, C, H, W), seen as planes = N · C maps, with float32 accumulation:
 
-`depthwise_direct`: each thread keeps ROWS × COLS outputs in registers and passes over the input rows; a row of the
-input feeds ROWS filter rows, so that 31×31 costs 42 shared loads of four numbers for 992 multiply-adds. Exact float32.
+`depthwise_direct`: Each thread keeps ROWS × COLS outputs in registers and passes over the input rows. An input row is
+used with ROWS filter rows, so at 31×31 it takes 42 shared loads of four numbers for 992 multiply-adds. Exact float32.
 
-`depthwise_mma`: for every filter row i, Y += X[rows + i] · T_i with the banded Toeplitz matrix T_i of that row, on
+`depthwise_mma`: For every filter row i, Y += X[rows + i] · T_i with the banded Toeplitz matrix T_i of that row, on
 tensor cores (`mma.sync`, as inline PTX because `mma.h` cannot be included). T_i is the same for every tile of 8
-columns, so its fragments are laid out once in shared memory; neighbouring tiles share the fragments of X, and so do
-filter rows that are 8 apart. At 31×31 a warp runs 96 tensor instructions for 84 shared loads, and 31 of 48 products
-count. For float16, bfloat16, and float32
-rounded to tf32.
+columns, so its fragments are stored only once in shared memory. Neighbouring tiles share the fragments of X, and so do
+filter rows that are 8 apart. At 31×31 in 16 bits, a warp runs 96 tensor instructions for 89 shared loads, and 31 of 48
+products are useful. This kernel is for float16, bfloat16, and float32 rounded to tf32.
 
-Compile-time constants: KH, KW, SCALAR (0 float32, 1 float16, 2 bfloat16, 3 tf32), and the tile: ROWS, COLS, TX, TY,
-PLANES for the first, NT, WARPS, PLANES for the second. The source is also valid C++ with EMULATE defined, which the
-tests use to prove its arithmetic without a GPU.
+Compile-time constants are KH, KW, SCALAR (0 float32, 1 float16, 2 bfloat16, 3 tf32) and the tile: ROWS, COLS, TX, TY
+and PLANES for the first kernel, NT, WARPS and PLANES for the second. With EMULATE defined, the source is also valid
+C++, which the tests use to verify its arithmetic without a GPU.
 """
 
 __all__ = ["DEVICE_HEADER", "SOURCE"]
@@ -265,7 +264,7 @@ depthwise_mma(const scalar* __restrict__ x, const scalar* __restrict__ w, const 
 #endif
 """
 
-# What differs between a GPU and the emulation: conversions and the tensor instruction.
+# The part that differs between a GPU and the emulation: conversions and the tensor core instruction.
 DEVICE_HEADER = r"""
 __device__ __forceinline__ float half_to_float(unsigned short v) {
   float f;

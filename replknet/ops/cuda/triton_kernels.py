@@ -1,8 +1,9 @@
 """Depthwise convolution in Triton: the portable form for GPUs on which the CUDA C++ kernels do not run.
 
-Row-Toeplitz: for every filter row i, Y += X[rows + i] · T_i, where T_i[s, w] is the tap that leads from input column s
-to output column w. The matrix is gathered from the filter on the fly; with 16 or 32 columns a side, half of its entries
-count. Accumulation in float32; float32 products are exact ("ieee") unless PyTorch's matrix products may use tf32.
+Row-Toeplitz form: for every filter row i, Y += X[rows + i] · T_i, where T_i[s, w] is the tap that connects input column
+s with output column w. The matrix is gathered from the filter on the fly. With tiles of 16 or 32 columns, about half of
+its entries are taps, at kernel sides of about the same size. Sums are accumulated in float32; float32 products are
+exact ("ieee") unless PyTorch's matrix products may use tf32.
 """
 
 import os
@@ -34,7 +35,7 @@ def _row_toeplitz(
     COLS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    """One tile of ROWS × COLS outputs of one plane; DEPTH input columns in a product."""
+    """Compute one tile of ROWS × COLS outputs of one plane, with DEPTH input columns per matrix product."""
     plane = tl.program_id(0).to(tl.int64)
     channel = plane % channels
     row = (tl.program_id(1) // tiles_x) * ROWS + tl.arange(0, ROWS)
@@ -46,7 +47,7 @@ def _row_toeplitz(
         source_row = row + i - KH // 2
         row_inside = (source_row >= 0) & (source_row < height)
         for start in range(0, COLS + KW - 1, DEPTH):
-            # column of the padded map, counted from the left edge of what this tile needs
+            # column of the padded map, counted from the left edge of this tile's input
             offset = start + tl.arange(0, DEPTH)
             source_col = (tl.program_id(1) % tiles_x) * COLS + offset - KW // 2
             inside = row_inside[:, None] & (source_col >= 0)[None, :] & (source_col < width)[None, :]
@@ -68,7 +69,7 @@ def _row_toeplitz(
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Same-padding convolution of contiguous (N, C, H, W) with (C, 1, kh, kw); float32, float16 or bfloat16.
 
-    With TRITON_INTERPRET=1 in the environment it runs on CPU tensors, element by element.
+    With TRITON_INTERPRET=1 in the environment, Triton's interpreter runs it on CPU tensors.
     """
     n, channels, height, width = x.shape
     y = torch.empty_like(x)
@@ -89,7 +90,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         KW=weight.shape[3],
         HAS_BIAS=bias is not None,
         PRECISION="tf32" if tf32 else "ieee",
-        # the interpreter multiplies the bits of bfloat16 as if they were integers
+        # the interpreter multiplies the bits of bfloat16 numbers as integers
         UPCAST=os.environ.get("TRITON_INTERPRET") == "1",
         ROWS=rows,
         COLS=columns,
