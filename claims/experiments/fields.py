@@ -30,7 +30,7 @@ __all__ = [
 FIELD_OF_TRAINED = ("size_px", "area_ratio_50", "mass_area_ratio_50", "mass_side_50_px")
 """The entries of `field_row` that claims about trained networks keep."""
 SIZE_OF_TRAINED = 592
-"""Side in pixels of images for the nano networks: 4.6 times that of the training images, as 1024 to 224 in the paper."""
+"""Image side in pixels for the nano networks: 4.6 times that of the training images, as 1024 to 224 in the paper."""
 
 _logger = logging.getLogger(__name__)
 
