@@ -1,9 +1,10 @@
-"""Time of a contribution map for one small network of each family, against plain autograd, as keyed CSV rows.
+"""Time a contribution map for one small network of each family, against plain autograd, as keyed CSV rows.
 
-The question is whether this tool is slower than plain autograd for any of them. Both run in one process and take turns,
-every other round backwards, after an untimed map each; the clock is the time that the process had of the processor, so
-that other programs disturb little. The rows go to the table of `benchmarks.bench_erf`, as its experiment `families`:
-median, 20th and 80th percentile of seconds and of the ratio to `plain`, difference of the maps (relative L2).
+The question is whether this tool is slower than plain autograd for any family. Both run in one process, each after an
+untimed map, and take turns with the order reversed in every other round. Processor time of the process is measured, so
+that other programs have little influence. The rows are added to the table of `benchmarks.bench_erf`, as its experiment
+`families`: median, 20th and 80th percentile of the seconds and of the speed-up over `plain`, and the relative L2
+difference of the maps.
 
     python -m benchmarks.bench_families --out benchmarks/results/erf.csv
 """
@@ -66,11 +67,11 @@ NETWORKS = (
     "hiera_tiny_224",
     "coatnet_nano_rw_224",
 )
-"""One a family, the ones of which maps are asked most first."""
+"""One network of each family, in order of how often maps of the family are requested."""
 
 
 def measure(model: str, size: int, rounds: int) -> list[dict[str, str]]:
-    """A row of `plain` and one of `ours`."""
+    """Measure a row of `plain` and one of `ours`."""
     case = Case("families", model, size, providers=("plain", "ours"))
     image = torch.randn((1, 3, size, size), generator=torch.Generator().manual_seed(0))
     makers = {"plain": erf_worker.plain, "ours": erf_worker.ours}
@@ -91,7 +92,7 @@ def measure(model: str, size: int, rounds: int) -> list[dict[str, str]]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
     parser.add_argument("--model", nargs="+", default=NETWORKS, help="networks (default: one of each of 40 families)")
@@ -101,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write; one line per network on stderr."""
+    """Measure and write the rows, with a line on stderr for each network."""
     options = build_parser().parse_args(argv)
     for model in options.model:
         rows = measure(model, options.size, options.rounds)

@@ -200,8 +200,7 @@ def relate(
 
 
 def read_people(paths: Sequence[Path]) -> Estimate | None:
-    """Read people's shape bias from a comparison (`shape-bias.json`) among the files or folders; None if there is none.
-    """
+    """Read people's shape bias from a comparison (`shape-bias.json`) among files or in folders; None if there is none."""
     for path in _list_files(paths):
         results = load_json(path).get("results", {})
         for row in results.get("observers", ()):
@@ -302,7 +301,7 @@ def _read_cues(content: Mapping[str, Any]) -> dict[str, Estimate]:
 
 
 def _read_field(path: Path, content: Mapping[str, Any], field: str, threshold: float) -> Estimate:
-    """Read the area ratio of a field: interpolated and with an interval if the file has both, else to whole pixels."""
+    """Read the area ratio of a field, with its interval if there is one; interpolated if the file has such a value."""
     entries = content["results"]["mass_area_ratio" if field == "mass" else "area_ratio"]
     entry = next((entry for entry in entries if entry["threshold"] == threshold), None)
     if entry is None:

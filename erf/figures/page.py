@@ -150,7 +150,7 @@ def _picture(contribution: np.ndarray) -> str:
     height, width = (round(n / factor) for n in contribution.shape)
     shares = Image.fromarray((contribution / contribution.max()).astype(np.float32))
     blocks = np.asarray(shares.resize((width, height), Image.Resampling.BILINEAR))
-    levels = np.log10(np.maximum(blocks, 10.0**_LOWEST)) / -_LOWEST + 1  # relative to the largest pixel, not the largest block
+    levels = np.log10(np.maximum(blocks, 10.0**_LOWEST)) / -_LOWEST + 1  # over the largest pixel, not the largest block
     image = Image.fromarray(np.rint(levels * 255).clip(0, 255).astype(np.uint8))
     image.putpalette(colour_map()(np.arange(256), bytes=True)[:, :3].tobytes())
     file = io.BytesIO()

@@ -87,7 +87,7 @@ class Window:
         return Box(self.top - 0.5, self.left - 0.5, self.top + self.height - 0.5, self.left + self.width - 0.5)
 
     def corner(self, corner: Corner, *, room: float = 0.0) -> Box:
-        """The place of the inset in a corner, extended by its margin and by `room`, a fraction of the window's sides."""
+        """The place of the inset in a corner, with its margin and with `room`, a fraction of the window's sides."""
         high, wide = (n * (INSET + _MARGIN) for n in (self.height, self.width))
         box, down, across = self.box, room * self.height, room * self.width
         if corner[0] == "top":
@@ -163,8 +163,9 @@ def hidden_share(levels: np.ndarray, window: Window, corner: Corner) -> float:
 
 
 def choose_corner(panels: Sequence[tuple[np.ndarray, Window, Centre, Sequence[Box]]]) -> Corner | None:
-    """The corner in which the insets of all panels hide least; None if in every corner one hides a line, the centre or
-    too much of a map.
+    """The corner in which the insets of all panels hide least; None if there is no suitable corner.
+
+    A corner is unsuitable if an inset there would hide a line, the centre pixel or too much of a map.
 
     Args:
         panels: For each panel, the map's colours (H, W) in 0..1, the window, the centre pixel, and the boxes of the
