@@ -200,7 +200,7 @@ def relate(
 
 
 def read_people(paths: Sequence[Path]) -> Estimate | None:
-    """Read people's shape bias from a comparison (`shape-bias.json`) among files or in folders; None if there is none."""
+    """Read people's shape bias from a comparison (`shape-bias.json`) among files or in folders; None without people."""
     for path in _list_files(paths):
         results = load_json(path).get("results", {})
         for row in results.get("observers", ()):
