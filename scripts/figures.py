@@ -52,7 +52,7 @@ def draw_fields(options: argparse.Namespace) -> None:
 
 
 def _measure_seeds(folder: Path) -> None:
-    """Measure the fields of further trainings of these networks; only the JSON files are kept, for the tables' spread."""
+    """Measure the fields of further trainings of these networks and keep their JSON files, for the spread in tables."""
     for weights in [path for name in FIELDS for path in sorted(folder.glob(f"{name}.*_seed*.safetensors"))]:
         with tempfile.TemporaryDirectory() as scratch:
             name = weights.name.partition(".")[0]
