@@ -49,7 +49,7 @@ def code_blocks(page: Path) -> list[Block]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each command of a shell block, without comments, `&&`, a closing `&`, `> file` and variables set."""
+    """The words of each command of a shell block, without comments, `&&`, a final `&`, `> file` and variables."""
     for line in text.replace("\\\n", " ").splitlines():
         for part in re.split(r" && ", line):
             words = shlex.split(part, comments=True)

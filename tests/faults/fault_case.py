@@ -1,4 +1,4 @@
-"""One row of the fault table: what is wrong, how the command is called, and what the user sees."""
+"""One row of the table of faults: what is wrong, how the command is called, and what the user sees."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ __all__ = ["Case", "table"]
 
 @dataclass(frozen=True)
 class Case:
-    """A command line that meets something bad.
+    """A call of a command line that encounters a fault.
 
     Attributes:
         group: Heading it stands under.
