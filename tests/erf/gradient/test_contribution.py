@@ -11,7 +11,7 @@ from replknet import optimize
 
 
 class Stack(nn.Module):
-    """Convolutions with all weights equal to `value` and no padding effects in the middle; the map has a closed form."""
+    """Convolutions with all weights equal to `value`; away from the borders, the map has a closed form."""
 
     def __init__(self, kernels, value=1.0, channels=3):
         super().__init__()

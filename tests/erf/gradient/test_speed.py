@@ -12,7 +12,7 @@ from replknet.optimize import use_stock_convolutions
 
 
 def quickest_ratio(plain, fast, rounds):
-    """Time of the fastest plain run over that of the fastest lean run; they take turns, as the machine may be busy."""
+    """Shortest time of `plain` over that of `fast`; they take turns, because the machine may be busy."""
     seconds = {plain: [], fast: []}
     for _ in range(rounds):
         for work, taken in seconds.items():

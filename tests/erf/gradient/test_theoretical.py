@@ -101,7 +101,7 @@ def test_field_of_replknet_by_the_formula():
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "regnetx_002"])
 @pytest.mark.parametrize("layer", ["last", 2])
 def test_the_field_is_where_nan_reaches_the_unit(name, layer):
-    """NaN spreads to everything that depends on it: NaN outside the field leaves the unit finite, one row inside not."""
+    """NaN spreads to everything that depends on it: a row of NaN reaches the unit only if it lies in the field."""
     model = timm.create_model(name).eval()
     height = 1024
     field = theoretical_field(model, (height, 64), layer=layer)

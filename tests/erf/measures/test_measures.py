@@ -89,7 +89,7 @@ def test_threshold_that_is_not_reached():
 
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40)])
 def test_maps_that_are_not_square(shape):
-    """Squares are cut off at the map's shorter side; in a uniform map, any share is held by an equal share of the area."""
+    """Squares are cut off at the map's shorter side; in a uniform map, a share is held by an equal share of area."""
     low, high = mass_area(np.ones(shape), (0.2, 0.5))
     assert low.side_px == 27
     assert low.ratio == pytest.approx(27 * 27 / 3600)

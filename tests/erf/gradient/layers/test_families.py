@@ -25,7 +25,7 @@ ROWS = {row[0]: row for row in families.read_rows()}
 
 
 def reference(model, x, row):
-    """Map of the central unit by hooks and autograd, from a batch with the same image twice, of which the first counts."""
+    """Map of the central unit by hooks and autograd, from the first of two equal images in a batch."""
     _, _, _, module, layout, size, _ = row
     h, w = map(int, size.split(" × "))
     x = torch.cat([x, x]).requires_grad_()

@@ -137,7 +137,7 @@ def test_train_mode_is_refused():
 
 
 def test_geometry_on_paper():
-    """A 3×3 convolution with stride 2 and padding 1 on 9 pixels has 5 outputs; output i sees pixels 2i - 1 to 2i + 1."""
+    """A 3×3 convolution with stride 2 and padding 1 on 9 pixels has 5 outputs; output i sees 2i - 1 to 2i + 1."""
     geometry = Geometry(kernel=3, stride=2, padding=(1, 1))
     assert geometry.output_size(9) == 5
     assert geometry.crop((1, 3), 9) == ((1, 6), (0, 0), 0)

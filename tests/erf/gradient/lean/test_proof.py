@@ -41,7 +41,7 @@ def test_a_lean_form_that_is_right_is_used_without_a_word(caplog):
 @pytest.mark.parametrize("off", [1.001, 1.00001])
 @pytest.mark.parametrize("make", [lambda: randomize_norms(timm.create_model("resnet18")).eval(), replknet])
 def test_a_lean_form_that_is_wrong_is_left_out_with_one_warning(make, off, monkeypatch, caplog):
-    """With a ReLU whose backward pass is slightly wrong, every map is the plain one, also for other sizes and positions."""
+    """With a slightly wrong backward pass of ReLU, every map is the plain one, also for other sizes and positions."""
     right = ReLU.backward
     monkeypatch.setattr(ReLU, "backward", lambda self, grad, kept: (right(self, grad, kept)[0] * off,))
     model = make()
