@@ -29,7 +29,7 @@ STATE = {
 
 
 def try_all(reader, path: Path, contents):
-    """What the reader returns, for every content that it does not refuse; a refusal must be one line that names it."""
+    """Return the reader's result for every content that it accepts; a refusal must be one line that names the file."""
     accepted, refusals = [], []
     for content in contents:
         path.write_bytes(content)

@@ -29,7 +29,7 @@ def make_observer() -> Callable[..., Observer]:
 
 @pytest.fixture(scope="session")
 def people_folder(tmp_path_factory, names) -> Path:
-    """Two people who saw a tenth of the images: one names every shape, the other every texture."""
+    """Two people who saw a tenth of the images: one always names the shape, the other always the texture."""
     folder = tmp_path_factory.mktemp("people")
     stimuli = [Stimulus(Path(name), *parse_image_name(name)) for name in names[::10]]
     write_raw_data(folder / "1.csv", "subject-01", stimuli, [item.shape for item in stimuli])
@@ -39,14 +39,14 @@ def people_folder(tmp_path_factory, names) -> Path:
 
 @pytest.fixture
 def tenth() -> Iterator[None]:
-    """Experiments of 80 images of each category have eight, as many as `few_images`."""
+    """Experiments with 80 images of each category have only eight, as in `few_images`."""
     with tenth_of_the_images():
         yield
 
 
 @pytest.fixture(scope="session")
 def link_images(tmp_path_factory) -> Callable[[Path, Iterable[str]], Path]:
-    """Fill a folder with grey PNGs of 224 × 224 pixels of the given names, which cost a link each; returns it."""
+    """Fill a folder with grey PNGs of 224 × 224 pixels with the given names, by links to one file; return the folder."""
     seed = tmp_path_factory.mktemp("seed") / "grey.png"
     Image.new("RGB", (224, 224), "grey").save(seed)
 
@@ -83,7 +83,7 @@ def made_up_archive(link_images, tmp_path) -> Callable[[str], Path]:
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    """Answers without asking the network: probabilities that depend on its name only."""
+    """Replace the network's answers by probabilities that depend only on its name."""
 
     def predict(model, stimuli, *, name, **_):
         draws = np.random.default_rng(len(name)).random((len(stimuli), 1000), np.float32)

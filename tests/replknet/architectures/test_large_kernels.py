@@ -579,7 +579,7 @@ def test_shiftwise_strips_reach_as_far_as_the_shifts(side, first, last):
 
 
 def test_shuffles_are_those_of_the_authors_seeds():
-    """They use the streams of `torch.manual_seed(123)` and `np.random.seed(123)`; global generators are not affected."""
+    """They use the streams of `torch.manual_seed(123)` and `np.random.seed(123)`, without changing global state."""
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     conv = ShiftwiseConv(80, 51)
     with torch.random.fork_rng():

@@ -317,7 +317,7 @@ def official_layout(state_dict: dict) -> dict:
 
 
 def openmmlab_layout(state_dict: dict) -> dict:
-    """A state dict with the keys of OpenMMLab's converted files: the official ones, moved by `replknet_to_mmpretrain.py`."""
+    """A state dict with the keys of OpenMMLab's files, which their `replknet_to_mmpretrain.py` converts."""
     renamed = {}
     for key, value in official_layout(state_dict).items():
         if key.startswith("head."):

@@ -274,7 +274,7 @@ def test_tiles_cover_the_map_and_fit_the_hardware():
 
 
 def test_failing_kernels_fall_back_with_one_warning(monkeypatch, caplog):
-    """The launcher on CPU tensors: both kernels fail, PyTorch computes the output, and each failure is reported once."""
+    """The launcher on CPU tensors: both kernels fail, PyTorch computes the output, each failure is reported once."""
 
     def fail(*_: Tensor) -> Tensor:
         raise nvrtc.KernelUnavailable("no such kernel")

@@ -64,7 +64,7 @@ def cases(device: str) -> list[tuple[int, ...]]:
 
 
 def draw(generator, shape, dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Draw input, filters, bias and gradient of the output, on the CPU; outputs have a standard deviation of about 1."""
+    """Draw input, filters, bias and gradient of the output on the CPU; outputs have a deviation of about 1."""
     n, c, h, w, kh, kw = shape
     sizes = ((n, c, h, w), (c, 1, kh, kw), (c,), (n, c, h, w))
     x, weight, bias, grad = (torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes)

@@ -45,7 +45,7 @@ def test_a_network_that_loses_nothing_relies_on_nothing():
 
 
 def test_areas_and_reliance_by_hand():
-    """Full accuracy without suppression, chance under every strength: the first trapezoid alone has an area."""
+    """Full accuracy without suppression and chance at every strength: only the first trapezoid has an area."""
     labels = np.zeros(100, int)
     wrong = np.arange(100) % 10  # right for one in ten
     first = np.tile(wrong, (len(VARIANTS), 1))
@@ -82,7 +82,7 @@ def test_a_network_at_chance_has_no_relative_accuracy():
 
 
 def test_a_network_that_reads_the_mean_colour():
-    """Shuffled patches keep the mean colour; grey pixels have none: closed form for a real filter and network."""
+    """Shuffled patches keep the mean colour, grey pixels have none: a closed form with actual filters and a network."""
     pytest.importorskip("cv2")
     variants = choose_variants(["patch-shuffle", "greyscale"])
     rng = np.random.default_rng(0)
@@ -107,7 +107,7 @@ def test_a_network_that_reads_the_mean_colour():
 
 
 def test_intervals_cover_the_truth():
-    """Networks that are right with probability 0.8 and 0.6: 95% intervals of 300 simulated studies."""
+    """95% intervals of 300 simulated studies, with networks that are right with probability 0.8 and 0.6."""
     variants = [Variant(), choose_variants(["channel-shuffle"])[1]]
     rng = np.random.default_rng(0)
     labels = np.zeros(200, int)
