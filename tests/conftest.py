@@ -1,7 +1,7 @@
 """Fixtures shared by all tests.
 
-What takes seconds to import is imported where it is used: with pytest-xdist, the process that hands out the tests reads
-this file, too.
+Packages that take seconds to import are imported where they are used, because with pytest-xdist the process that
+distributes the tests reads this file, too.
 """
 
 import os

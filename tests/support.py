@@ -67,7 +67,7 @@ def fits(expected: str, text: str) -> bool:
 
 
 def spoil(content: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
-    """`content` damaged in `count` ways: truncated, bits flipped, bytes replaced, a part removed, inserted or zeroed."""
+    """Damage `content` in `count` ways: truncate it, flip bits, replace bytes, or remove, insert or zero a part."""
     rng = random.Random(seed)
     for _ in range(count):
         spoilt = bytearray(content)

@@ -1,6 +1,6 @@
 """Runs that are killed at random moments and resumed give the same files as an uninterrupted run.
 
-`KILLS=20 pytest tests/test_kill_and_resume.py` kills each tool twenty times; by default it is done once.
+`KILLS=20 pytest tests/test_kill_and_resume.py` kills each tool twenty times; the default is once.
 """
 
 import json

@@ -34,8 +34,8 @@ PLOTS = re.compile(r"\berf\.plot\(|\.draw_\w+\(|\bsubplots\(")
 def asking_often(get_msg: Callable[..., Awaitable]) -> Callable[..., Awaitable]:
     """A channel's `get_msg` that checks for a message every two seconds.
 
-    pyzmq may miss the event that announces a message. The message is then found when the wait ends, and not before:
-    with one wait of 300 seconds, a notebook of five seconds took five minutes.
+    pyzmq may miss the event that announces a message. The message is then found only when the wait ends: with a single
+    wait of 300 seconds, a notebook of five seconds took five minutes.
     """
 
     async def get(timeout: float | None = None):
@@ -54,7 +54,7 @@ def asking_often(get_msg: Callable[..., Awaitable]) -> Callable[..., Awaitable]:
 def execute(tmp_path_factory) -> Iterator[Callable]:
     """Run all cells of a notebook in a folder, and return the notebook with its outputs.
 
-    All notebooks share one kernel, whose names are forgotten in between: most cells take less time than imports do.
+    All notebooks share one kernel, whose names are deleted in between, because most cells take less time than imports.
     """
     environment = {
         "HF_HUB_OFFLINE": "1",  # these are read once

@@ -1,6 +1,6 @@
 """The packages' public names: those shown by `dir`, those that an editor sees, and that both are the same.
 
-What a type checker knows of them is tested by `tests/test_static.py`.
+The types that a type checker infers for them are tested in `tests/test_static.py`.
 """
 
 import ast

@@ -39,7 +39,7 @@ def test_imports_keep_their_directions():
 
 
 def test_rooms_without_torch_are_imported_without_it():
-    """The exceptions in the import contract are imports within functions; importing the modules loads no torch or timm."""
+    """The contract's exceptions are imports within functions; importing the modules loads neither torch nor timm."""
     contracts = PROJECT["tool"]["importlinter"]["contracts"]
     (contract,) = (contract for contract in contracts if contract["id"] == "no-torch")
     rooms = [re.escape(room).replace(r"\*\*", r".+").replace(r"\*", r"[^.]+") for room in contract["source_modules"]]

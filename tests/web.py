@@ -12,7 +12,7 @@ Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 class Web:
     """Serves `files` by path. Each GET uses the next of `answers`; when these are used up, answers are correct.
 
-    `requests` keeps the headers of every GET.
+    `requests` records the headers of every GET.
     """
 
     def __init__(self) -> None:

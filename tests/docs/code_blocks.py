@@ -20,8 +20,8 @@ class Block:
     Attributes:
         line: Number of its first line on the page.
         language: The word after the fence.
-        text: Without the fence's indentation.
-        not_run: The reason that `<!-- not run: ... -->` right before the block gives; empty if it is to be run.
+        text: Its text without the indentation of the fence.
+        not_run: The reason given by `<!-- not run: ... -->` directly before the block; empty if the block is run.
     """
 
     line: int

@@ -1,8 +1,8 @@
 """All commands and Python blocks in the README and the documentation work: each of them is run.
 
-Names that a reader would replace are there (`photos/`, `mine.pth`, ...), networks are exchanged for small ones, and
-images are made small. A block behind `<!-- not run: reason -->` needs what a test has not (a download, a GPU, minutes):
-its commands are parsed by the program's own parser, its Python is compiled.
+Files that a reader would replace exist (`photos/`, `mine.pth`, ...), networks are replaced by small ones, and images
+are reduced. A block after `<!-- not run: reason -->` needs something that a test lacks (a download, a GPU, minutes):
+its commands are only parsed by the program's own parser, and its Python is only compiled.
 """
 
 import contextlib

@@ -46,7 +46,7 @@ def tenth() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def link_images(tmp_path_factory) -> Callable[[Path, Iterable[str]], Path]:
-    """Fill a folder with grey PNGs of 224 × 224 pixels with the given names, by links to one file; return the folder."""
+    """Fill a folder with grey PNGs of 224 × 224 pixels with the given names (links to one file) and return it."""
     seed = tmp_path_factory.mktemp("seed") / "grey.png"
     Image.new("RGB", (224, 224), "grey").save(seed)
 
@@ -61,7 +61,7 @@ def link_images(tmp_path_factory) -> Callable[[Path, Iterable[str]], Path]:
 
 @pytest.fixture
 def made_up_archive(link_images, tmp_path) -> Callable[[str], Path]:
-    """Make the folder of a dataset whose archive has one folder: as many images as published, with made-up names.
+    """Make the folder of a dataset whose archive has one folder, with the published number of images and made-up names.
 
     `made_up_archive("rotation")` returns `.../rotation`, which holds `dnn/session-1`.
     """
@@ -103,15 +103,16 @@ def drawing_arguments(few_images, people_folder, tenth, tmp_path) -> list[str]:
 
 @pytest.fixture
 def arguments(drawing_arguments, no_pictures) -> list[str]:
-    """Options of such a run, which draws nothing."""
+    """Options of such a run without pictures."""
     return drawing_arguments
 
 
 @pytest.fixture(scope="session")
 def write_answers() -> Callable[..., Path]:
-    """Write made-up answers to a dataset, 16 images a condition: `write_answers(folder, "edge", "net", 0.7)`.
+    """Write made-up answers to a dataset, 16 images per condition: `write_answers(folder, "edge", "net", 0.7)`.
 
-    The images are the same for everyone; an observer is right with the given probability. Returns the CSV.
+    The images are the same for all observers, and an observer is right with the given probability. Returns the path of
+    the CSV.
     """
 
     def build(folder: Path, dataset: str, subject: str, accuracy: float, *, seed: int = 0) -> Path:
@@ -136,7 +137,7 @@ def write_answers() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def raw_folder(tmp_path_factory, write_answers) -> Path:
-    """Answers of two networks and three persons to two datasets of 16 images a condition."""
+    """Answers of two networks and three persons to two datasets of 16 images per condition."""
     folder = tmp_path_factory.mktemp("raw")
     for dataset in ("edge", "rotation"):
         for subject, accuracy in (("good_net", 0.9), ("bad_net", 0.4)):

@@ -24,7 +24,7 @@ PETS = ["-", "bear", "n02123045", "dog", "bird"]  # n02123045 is a tabby
 
 
 class Levels(nn.Module):
-    """A network that names the shape of a test image from its grey level, 10 times the index; output i means words[i]."""
+    """A network that names a test image's shape by its grey level, 10 times the index; output i means words[i]."""
 
     mean, std = (0.0,), (1.0,)
 

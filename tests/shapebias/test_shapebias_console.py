@@ -147,7 +147,7 @@ def test_a_device_is_checked_with_the_other_options(run, capsys):
 
 @pytest.fixture
 def no_work(monkeypatch):
-    """Fail if a network is asked."""
+    """Fail if the measurement of networks begins."""
 
     def fail(config):
         raise AssertionError("the work began")

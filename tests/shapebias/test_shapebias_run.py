@@ -43,7 +43,7 @@ def kept(tmp_path_factory) -> dict[str, Any]:
 
 @pytest.fixture
 def finished(kept, quick, arguments, tmp_path, capsys) -> str:
-    """Provide the files of a run with these arguments in `tmp_path / "out"`, run once for all tests; return its output."""
+    """Provide the files of a run with these arguments in `tmp_path / "out"`, made once for all; return its output."""
     if "printed" not in kept:
         assert run_random(arguments) == 0
         kept["printed"] = capsys.readouterr().out

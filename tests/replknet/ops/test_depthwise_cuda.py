@@ -1,8 +1,8 @@
 """The CUDA kernels of the depthwise convolution, compiled for each architecture and emulated on the CPU.
 
-The emulation compiles the very source that NVRTC compiles as plain C++, with the threads of a block as coroutines that
-switch at every barrier and a tensor instruction that follows the PTX manual's table of fragments. It proves indices,
-borders and layouts, not speed. `test_on_a_gpu.py` runs the kernels themselves.
+The emulation compiles the same source as NVRTC, but as plain C++. The threads of a block are coroutines that switch at
+every barrier, and the tensor instruction follows the table of fragments in the PTX manual. This tests indices, borders
+and layouts, but not speed. `test_on_a_gpu.py` runs the kernels themselves.
 """
 
 import ctypes
@@ -244,7 +244,7 @@ def disassembler() -> Path | None:
 def test_machine_code_is_as_designed(scalar, products, loads, tmp_path):
     """31×31 on Hopper: the inner loop has the intended numbers of products and shared loads, and spills no register.
 
-    On tensor cores the loop takes four filter rows, 8 apart: 24 products each, 60 loads of input and 24 of filters.
+    On tensor cores, the loop processes four filter rows, 8 apart: 24 products each, 60 loads of input and 24 of filters.
     """
     tile = tile_for(scalar, (1, 128, 256, 256, 31, 31))
     image = tmp_path / "kernel.cubin"

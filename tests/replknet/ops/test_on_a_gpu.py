@@ -1,7 +1,7 @@
 """The depthwise convolution on a GPU against float64 on the CPU, and PyTorch's compilers on the GPU.
 
-Each test also runs on the CPU with its smallest cases, so that the tests themselves are known to work where there is no
-GPU. On a GPU the inputs are new in each run; a failure names the seed.
+Each test also runs on the CPU with its smallest cases, so that the tests themselves are tested without a GPU. On a GPU,
+inputs are different in each run, and a failure names the seed.
 """
 
 import sys

@@ -125,10 +125,10 @@ def test_intervals_cover_the_truth():
 
 
 def test_intervals_of_reliance_and_of_paired_differences_cover_the_truth():
-    """Two networks that find the same images hard, over two steps of a suppression of 150 images in 300 studies.
+    """300 studies of two networks that find the same images hard, with 150 images and two strengths of a suppression.
 
-    Each is right for 0.85 of the images as they are. Of those that it names, the first one still names 0.8 and 0.6
-    under the two steps, the second one 0.7 and 0.4; chance is 0.1, and an image that is lost is guessed.
+    Each network is right for 0.85 of the unchanged images. Of these, the first one still recognises 0.8 and 0.6 at the
+    two strengths, and the second one 0.7 and 0.4. Other images are guessed, with a chance of 0.1.
     """
     step = Strength(1, {})
     suppression = Suppression("mine", ("colour",), "", (step, Strength(2, {})), lambda image, rng: image)

@@ -29,10 +29,10 @@ def write(folder: Path, dataset: str, subject: str, right: set[str]) -> None:
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory) -> dict:
-    """Two persons are right on the first 8 categories. A network is right on `a` of these and on `b` of the other 8.
+    """Two persons are right on the first 8 categories; a network is right on `a` of these and on `b` of the other 8.
 
-    Its accuracy p is (a + b) / 16 and its observed consistency with either (a + 8 - b) / 16, of which 1/2 is expected
-    whatever p is; so kappa is (a - b) / 8 and the accuracy difference (p - 1/2)².
+    The network's accuracy p is (a + b) / 16, and its observed consistency with either person is (a + 8 - b) / 16. The
+    expected consistency is 1/2 for any p. Therefore kappa is (a - b) / 8, and the accuracy difference (p - 1/2)².
     """
     folder = tmp_path_factory.mktemp("ranks")
     right = {

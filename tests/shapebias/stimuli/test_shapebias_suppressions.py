@@ -1,9 +1,8 @@
 """Suppressions: equal to the released code's where they are deterministic, of the stated form where they are random.
 
-`suppressions.npz` holds a small made-up picture and what `transform.py` of tomburgert/feature-reliance (commit bdb101b,
-OpenCV 4.11) makes of it. `suppressions_random.json` holds what the same code chose at random (which patch goes where,
-how far each is turned, the order of the colours) with albumentations 1.4.1, and the SHA-256 of what it made of the
-picture.
+`suppressions.npz` contains a small made-up picture and the results of `transform.py` of tomburgert/feature-reliance
+(commit bdb101b, OpenCV 4.11) for it. `suppressions_random.json` contains the random choices of the same code with
+albumentations 1.4.1 (the places and turns of patches, the order of the colours), and the SHA-256 of its results.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The last map of every family of timm: the layer that docs/families.md names, and its map against plain autograd.
 
-The reference uses nothing of this package but the page's words: a hook on the named module, or timm's own
-`forward_intermediates` where the page names no layout, and autograd in float64.
+The reference uses nothing of this package but the text of the page: a hook on the named module, or timm's own
+`forward_intermediates` if the page names no layout, and autograd in float64.
 """
 
 import time

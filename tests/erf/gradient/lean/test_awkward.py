@@ -1,6 +1,6 @@
 """Networks that are not what they seem: every map equals plain autograd in float64, whichever form was chosen.
 
-Each case also says which form it gets: 'lean' where the steps are known for what they do, 'plain' where they are not.
+Each case also states the expected form: 'lean' if the effect of all steps is known, else 'plain'.
 """
 
 import logging
