@@ -14,7 +14,7 @@ class Case:
     Attributes:
         group: Heading of the table that contains the case.
         what: What is wrong, in words.
-        call: Receives an empty folder (with the preparations of `group`) and returns the arguments; `--output` is added.
+        call: Receives an empty folder (prepared for `group`) and returns the arguments, to which `--output` is added.
         sees: The line on stderr, where "…" stands for parts that differ between machines and versions. Empty if there
             is no message.
         code: Exit code.

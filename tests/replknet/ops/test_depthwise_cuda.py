@@ -244,7 +244,7 @@ def disassembler() -> Path | None:
 def test_machine_code_is_as_designed(scalar, products, loads, tmp_path):
     """31×31 on Hopper: the inner loop has the intended numbers of products and shared loads, and spills no register.
 
-    On tensor cores, the loop processes four filter rows, 8 apart: 24 products each, 60 loads of input and 24 of filters.
+    On tensor cores, the loop handles four filter rows, 8 apart: 24 products each, 60 loads of input and 24 of filters.
     """
     tile = tile_for(scalar, (1, 128, 256, 256, 31, 31))
     image = tmp_path / "kernel.cubin"

@@ -119,7 +119,7 @@ def test_a_difference_is_paired():
 
 
 def simulate(design: list[str], spread: float, draws: int, rng) -> tuple[np.ndarray, np.ndarray, float]:
-    """Simulate shape and texture decisions (N, draws) with effects of both images on the log-odds; and the true bias."""
+    """Shape and texture decisions (N, draws) with effects of both images on the log-odds, and the true bias."""
 
     def chances(of_shape, of_texture):
         weight = np.exp(np.array([-1.0, 0.2]) + of_shape + of_texture)  # of naming the shape, the texture; 1 of neither
