@@ -42,7 +42,8 @@ CHANNELS = 16
 SEEDS = 3
 EXPONENTS = {"kernel": 1.0, "depth": 0.5}
 TOLERANCE = 0.1
-_WIDTHS = 6.0  # side of the image over the width of the linear stack's map, at least; or the theoretical field
+# the image's side is at least this many widths of the linear stack's map, unless the theoretical field is smaller
+_WIDTHS = 6.0
 
 
 class Stack(nn.Module):

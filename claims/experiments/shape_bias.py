@@ -172,7 +172,7 @@ def _reliance_rows(trained: Sequence[_Trained], variants: Sequence[Variant]) -> 
     images = len(trained[0].answers.images)
     draws = Draws.of(images)
     rows: list[Row] = []
-    for measure_names, shown in ((CUES, variants), ((GLOBAL,), _coarse(variants))):  # measured as the first cue
+    for measure_names, shown in ((CUES, variants), ((GLOBAL,), _coarse(variants))):  # GLOBAL is measured as CUES[0]
         for one in trained:
             found = measure_reliance(_restrict(one.answers, shown), shown, draws=draws).reliance
             for name, cue in zip(measure_names, CUES, strict=False):
