@@ -1,7 +1,7 @@
-"""All benchmarks of this machine, one after the other, and their plots: `python -m benchmarks --stimuli cue-conflict`.
+"""Run the main benchmarks on this machine and draw their plots: `python -m benchmarks --stimuli cue-conflict`.
 
-Half an hour to an hour on two cores, without other load. Each table can be had alone, with more options, from its own
-module; a rerun replaces the rows of this machine.
+This takes half an hour to an hour on two cores without other load. Each table can also be produced by its own module,
+with more options. A rerun replaces the rows of this machine.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from benchmarks import bench_depthwise, bench_erf, bench_shapebias, plot_depthwi
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run everything."""
+    """Run the benchmarks one after the other and draw the plots."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of tables and plots")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -1,16 +1,16 @@
-"""Time of the large-kernel depthwise convolution against stock PyTorch, as keyed CSV rows.
+"""Time the large-kernel depthwise convolution against stock PyTorch, as keyed CSV rows.
 
-Three experiments: `table1`, the one of RepLKNet's Table 1 (arXiv:2203.06717: 24 layers of 384 channels, batch 64, input
-side 16 to 256, kernel 3 to 31); `stages`, the four stages of RepLKNet-31B at 224 and at 1024 pixels; `training`, the
-layers of a small network at 96 pixels. A fourth, `peak`, is a matrix product, for the roofline. The 24 layers are
-alike, so one is timed. On CPU a batch of 1 replaces the 64.
+There are three experiments: `table1`, that of RepLKNet's Table 1 (arXiv:2203.06717: 24 layers of 384 channels, batch
+64, input side 16 to 256, kernel 3 to 31); `stages`, the four stages of RepLKNet-31B at 224 and at 1024 pixels; and
+`training`, the layers of a small network at 96 pixels. A fourth, `peak`, times a matrix product, for the roofline. The
+24 layers of `table1` are identical, so only one is timed. On CPU, `table1` and `stages` use a batch of 1 instead of 64.
 
-Method: all providers of a case and memory format run in turn, round after round, in one process; each timed call
-follows an untimed one of its own, so that none finds the caches as another left them. The row holds the median and the
-20th and 80th percentile. On CPU, calls that the system interrupted for another process are left out where three others
-remain; the column `calls` counts what was used. On CUDA a call is timed by events and the second-level cache is
-overwritten before it. A call that takes over `--patience` seconds is timed once. A rerun replaces the row of the same
-key.
+Method: all providers of a case and memory format run in turn, round after round, in one process. Each timed call
+follows an untimed call of the same provider, so that the caches are not in the state that another provider left. A row
+holds the median and the 20th and 80th percentile. On CPU, calls that the system interrupted for another process are
+left out if at least three others remain; the column `calls` counts the calls that were used. On CUDA, calls are timed
+by events, and the second-level cache is overwritten before each. A call that takes longer than `--patience` seconds is
+timed once. A rerun replaces the rows of the same key.
 
     python -m benchmarks.bench_depthwise --out benchmarks/results/depthwise.csv
     python -m benchmarks.bench_depthwise --out d.csv --experiment stages --dtype bfloat16 --device cuda
@@ -58,12 +58,12 @@ class Case:
 
     @property
     def gflop_nominal(self) -> float:
-        """Two per tap and output, padding included, as FLOP counters count."""
+        """GFLOP of the case, two per tap and output, including taps on padding, as FLOP counters count them."""
         return 2e-9 * self.n * self.c * self.side_px**2 * self.k**2
 
 
 def cases(experiment: str, on_cpu: bool) -> Iterator[Case]:
-    """Shapes of an experiment."""
+    """The shapes of an experiment."""
     if experiment == "table1":
         for side in (16, 32, 64, 112, 256):
             for k in KERNELS:
@@ -78,7 +78,7 @@ def cases(experiment: str, on_cpu: bool) -> Iterator[Case]:
 
 
 def call(provider: str, mode: str, x: Tensor, grad: Tensor, weight: Tensor) -> Callable[[], Tensor]:
-    """The work of one row; `x` and `grad` carry the memory format."""
+    """Return the call to be timed for one row. `x` and `grad` determine the memory format."""
     k, channels = weight.shape[2], weight.shape[0]
     pad = k // 2
     if provider == "ours":
@@ -109,18 +109,18 @@ def time_calls(
     device: str,
     processor_time: bool = False,
 ) -> dict[str, list[float]]:
-    """Milliseconds of every provider's call, in turn, every other round backwards.
+    """Time every provider's call in milliseconds, in turn, with the order reversed in every other round.
 
-    A call that outlasts `patience` is run once. The turn matters: what a call finds in the caches, and whether threads
-    are awake, depends on its neighbour; so the neighbours use one memory format, since a slow call in the other one
-    would take up to two fifths off the next one's speed.
+    A call that takes longer than `patience` seconds is timed once. The state of the caches and of the threads depends
+    on the preceding call. All providers therefore use the same memory format: a slow call in another one would reduce
+    the speed of the next by up to two fifths.
     """
     clean: dict[str, list[float]] = {name: [] for name in calls}
     every: dict[str, list[float]] = {name: [] for name in calls}
     once = set()
     for name, work in calls.items():
         if name in ("ours", "forms") or device == "cuda":
-            work()  # the first call of a shape compiles or chooses: ours and cuDNN on CUDA, oneDNN's code on CPU
+            work()  # the first call of a shape compiles or selects code: ours and cuDNN on CUDA, oneDNN on CPU
         first, interrupted = _time(work, device, processor_time)
         if first > 1e3 * patience:
             once.add(name)
@@ -139,7 +139,7 @@ def time_calls(
 
 
 def _time(work: Callable[[], Tensor], device: str, processor_time: bool) -> tuple[float, bool]:
-    """Milliseconds of a call, and whether another process took the processor away during it and that counts."""
+    """Milliseconds of a call, and whether another process interrupted it (never for CUDA or processor time)."""
     if device == "cuda":
         torch.empty(1 << 28, dtype=torch.uint8, device="cuda").zero_()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -157,7 +157,7 @@ def _time(work: Callable[[], Tensor], device: str, processor_time: bool) -> tupl
 
 
 def stock_settings(device: str) -> dict[str, Callable[[], None]]:
-    """Stock providers and how to switch to each: cuDNN and PyTorch's own kernels on CUDA, oneDNN's choice on CPU."""
+    """Stock providers with a function that switches to each: cuDNN and PyTorch's own kernels on CUDA, oneDNN on CPU."""
 
     def use_cudnn(enabled: bool) -> Callable[[], None]:
         return lambda: setattr(torch.backends.cudnn, "enabled", enabled)
@@ -166,7 +166,7 @@ def stock_settings(device: str) -> dict[str, Callable[[], None]]:
 
 
 def use_kernels(on: bool) -> None:
-    """Let the operator use its compiled CPU kernels where the tables say so, or none."""
+    """Let the operator use its compiled CPU kernels according to its tables, or not at all."""
     wanted = _READY if on else _never
     if direct.ready is not wanted:
         direct.ready = wanted  # type: ignore[assignment]
@@ -179,7 +179,7 @@ def _never() -> bool:
 
 
 def measure(case: Case, mode: str, options: argparse.Namespace) -> Iterator[dict[str, str]]:
-    """Rows of one case and mode, for every provider and layout."""
+    """Measure the rows of one case and mode, for every provider and layout."""
     device, dtype = options.device, getattr(torch, options.dtype)
     generator = torch.Generator().manual_seed(0)
     shape = (case.n, case.c, case.side_px, case.side_px)
@@ -209,7 +209,7 @@ def measure(case: Case, mode: str, options: argparse.Namespace) -> Iterator[dict
 def as_row(
     case: Case, provider: str, layout: str, mode: str, options: argparse.Namespace, values: Sequence[float]
 ) -> dict[str, str]:
-    """One row of the table from the milliseconds of its calls."""
+    """Build one row of the table from the milliseconds of its calls."""
     return {
         **{name: str(value) for name, value in asdict(case).items()},
         "provider": provider,
@@ -227,7 +227,7 @@ def as_row(
 
 
 def measure_peak(options: argparse.Namespace) -> Iterator[dict[str, str]]:
-    """One row: a matrix product of 2048 × 2048, the rate that the roofline of the plot is drawn at."""
+    """Measure the row of a 2048 × 2048 matrix product, whose rate is the roofline of the plot."""
     side = 2048
     a, b = (torch.randn(side, side).to(options.device, getattr(torch, options.dtype)) for _ in range(2))
     calls = {"stock": lambda: a @ b}
@@ -238,7 +238,7 @@ def measure_peak(options: argparse.Namespace) -> Iterator[dict[str, str]]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
     parser.add_argument("--experiment", choices=("peak", "table1", "stages", "training"), nargs="+", default=None)
@@ -262,7 +262,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write; one line of progress a case on stderr."""
+    """Measure and write the rows, with a line of progress on stderr for each case and mode."""
     options = build_parser().parse_args(argv)
     torch.set_grad_enabled(False)
     if options.stock_limit_gflop is None:

@@ -1,12 +1,12 @@
-"""Time and memory of contribution maps, as keyed CSV rows: this tool and the released script's steps; growth.
+"""Measure time and memory of contribution maps, as keyed CSV rows: comparison with other implementations, and growth.
 
-Experiments: `compare`, each network by every provider (`benchmarks.erf_worker` says what they are); `growth`, this tool
-against image size, batch size, number of images and network size.
+Experiments: `compare` runs each network by every provider, as described in `benchmarks.erf_worker`. `growth` measures
+this tool against image size, batch size, number of images and network size.
 
-Method: each provider is a process of its own; they take turns, one map each a round, after an untimed one. A row holds
-the median and the 20th and 80th percentile of the seconds, the same of the ratio to `plain` in the same round, the
-peak resident memory of the process as the operating system counts it, and by how much the map differs from the plain
-one (relative L2). A rerun replaces the row of the same key.
+Method: each provider is a separate process. After an untimed map, they take turns, one measurement per round. A row
+holds the median and the 20th and 80th percentile of the seconds, and of the speed-up over `plain` in the same round. It
+also holds the peak memory (resident memory of the process, or PyTorch's memory on CUDA) and the relative L2 difference
+from the plain map. A rerun replaces the rows of the same key.
 
     python -m benchmarks.bench_erf --out benchmarks/results/erf.csv
     python -m benchmarks.bench_erf --out erf.csv --experiment compare --model replknet31b --released RepLKNet-pytorch
@@ -38,7 +38,7 @@ FIELDS = (*KEY, *TIMES, "peak_gb", "difference", "gflop", "rounds", *VERSIONS)
 
 @dataclass(frozen=True)
 class Case:
-    """A network, a size of images in pixels, how many at a time, how many in all, and by whom."""
+    """A network, the side of the images in pixels, the batch size, the number of images, and the providers."""
 
     experiment: str
     model: str
@@ -50,7 +50,7 @@ class Case:
 
 
 def provider_command(provider: str, case: Case, options: argparse.Namespace) -> list[str]:
-    """How to start a provider for a case."""
+    """The arguments of Python that start a provider for a case."""
     precision = case.precision if provider == "ours" else "float32"
     command = ["-m", "benchmarks.erf_worker", provider, "--model", case.model, "--size", str(case.size_px)]
     command += ["--batch", str(case.batch), "--precision", precision, "--device", options.device]
@@ -58,7 +58,7 @@ def provider_command(provider: str, case: Case, options: argparse.Namespace) -> 
 
 
 def cases(experiment: str, options: argparse.Namespace) -> Iterator[Case]:
-    """What an experiment measures."""
+    """The cases of an experiment."""
     if experiment == "compare":
         for model in options.model or (*MODELS, *TRANSFORMERS):
             providers = ["plain", "ours"]
@@ -80,7 +80,7 @@ def cases(experiment: str, options: argparse.Namespace) -> Iterator[Case]:
 
 
 def measure(case: Case, options: argparse.Namespace) -> list[dict[str, str]]:
-    """Rows of a case, one a provider."""
+    """Measure the rows of a case, one for each provider."""
     with tempfile.TemporaryDirectory() as scratch:
         files = {provider: Path(scratch) / f"{provider}.npy" for provider in case.providers}
         workers = {provider: Worker(provider_command(provider, case, options)) for provider in case.providers}
@@ -105,7 +105,7 @@ def measure(case: Case, options: argparse.Namespace) -> list[dict[str, str]]:
 def as_row(
     case: Case, provider: str, times: Mapping[str, Sequence[float]], maps: Mapping[str, np.ndarray], device: str
 ) -> dict[str, str]:
-    """One row of the table, but for the memory: of one provider, by the seconds and the maps of all."""
+    """Build the row of one provider, without its memory, from the seconds and the maps of all providers."""
     seconds = times[provider]
     ratios: Sequence[float] = ()
     if "plain" in times:
@@ -132,7 +132,7 @@ def as_row(
 
 
 def gflop(case: Case) -> float:
-    """Nominal work of the whole forward pass of all images, in GFLOP, on a network without data."""
+    """Nominal GFLOP of complete forward passes for all images, counted on a network without data."""
     with torch.device("meta"):
         model = create_model(**resolve_model_input_args(case.model.partition(".")[0], dict(img_size=case.size_px)))
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -141,7 +141,7 @@ def gflop(case: Case) -> float:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
     parser.add_argument("--experiment", choices=("compare", "growth"), nargs="+", default=["compare", "growth"])
@@ -158,7 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write; one line per row on stderr."""
+    """Measure and write the rows, with a line on stderr for each."""
     options = build_parser().parse_args(argv)
     for experiment in options.experiment:
         for case in cases(experiment, options):

@@ -1,4 +1,4 @@
-"""Time of a contribution map for one small network of each family, against plain autograd, as keyed CSV rows.
+"""Time a contribution map for one small network of each family, against plain autograd, as keyed CSV rows.
 
 The question is whether this tool is slower than plain autograd for any of them. Both run in one process and take turns,
 in reverse order in every second round, after an untimed map each. The clock is the wall clock, which needs an idle
@@ -67,7 +67,7 @@ NETWORKS = (
     "hiera_tiny_224",
     "coatnet_nano_rw_224",
 )
-"""One a family, the ones of which maps are asked most first."""
+"""One network of each family, in order of how often maps of the family are requested."""
 
 
 def measure(
@@ -94,7 +94,7 @@ def measure(
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
     parser.add_argument("--model", nargs="+", default=NETWORKS, help="networks (default: one of each of 40 families)")
@@ -107,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write; one line per network on stderr."""
+    """Measure and write the rows, with a line on stderr for each network."""
     options = build_parser().parse_args(argv)
     clock = time.process_time if options.processor_time else time.perf_counter
     for model in options.model:

@@ -1,9 +1,10 @@
-"""Throughput on the cue-conflict images, as keyed CSV rows: this tool against the model-vs-human toolbox's loop.
+"""Measure the throughput on the cue-conflict images, as keyed CSV rows: this tool against the toolbox model-vs-human.
 
-Method: each provider (`benchmarks.shapebias_worker` says what they are) is a process of its own; they take turns, all
-images per round, after an untimed one. A row holds the median and the 20th and 80th percentile of the images per
-second, the same of the ratio to the toolbox's loop in the same round, how many decisions differ from its, and what
-decoding alone would do on one thread. A rerun replaces the row of the same key.
+Method: each provider is a separate process, as described in `benchmarks.shapebias_worker`. After an untimed round, they
+take turns, each with all images in every round. A row holds the median and the 20th and 80th percentile of the images
+per second, and of the speed-up over the toolbox's loop in the same round. It also holds the number of decisions that
+differ from the toolbox's, and the images per second of decoding alone on one thread. A rerun replaces the rows of the
+same key.
 
     python -m benchmarks.bench_shapebias --stimuli cue-conflict --out benchmarks/results/shapebias.csv
 """
@@ -23,7 +24,7 @@ TOOLBOX = "toolbox"
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, str]]:
-    """A row for the toolbox's loop and for each precision of this tool."""
+    """Measure a row for the toolbox's loop and one for each precision of this tool."""
     common = ["--stimuli", str(options.stimuli), "--model", options.model, "--weights", options.weights]
     common += ["--images", str(options.images), "--device", options.device]
     program = ["-m", "benchmarks.shapebias_worker"]
@@ -64,7 +65,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, str]]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
     parser.add_argument("--stimuli", type=Path, required=True, help="the 16 category folders")
@@ -80,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write; one line per row on stderr."""
+    """Measure and write the rows, with a line on stderr for each."""
     options = build_parser().parse_args(argv)
     rows = measure(options)
     merge_rows(options.out, rows, key=KEY, fields=FIELDS)

@@ -1,8 +1,8 @@
-"""Which tile of a CUDA kernel is fastest for a shape: candidates are compiled side by side, checked and timed.
+"""Find the fastest tile of a CUDA kernel for each shape: candidates are compiled in parallel, checked and timed.
 
-`replknet.ops.cuda.kernels.choose_tile` follows from this table. A tile is a compiled variant: how many outputs a thread
-or a warp computes, and how threads or warps cover a map. Every one is compared with `F.conv2d` in float64 before it is
-timed; a wrong or failing one is named on stderr and left out.
+`replknet.ops.cuda.kernels.choose_tile` is based on this table. A tile is a compiled variant of the kernel, defined by
+the number of outputs that a thread or a warp computes and by how threads or warps cover a map. Every tile is compared
+with `F.conv2d` in float64 before it is timed. Tiles that fail or give wrong results are named on stderr and left out.
 
     python -m benchmarks.bench_tiles --out benchmarks/results/tiles.csv
 """
@@ -39,7 +39,7 @@ FIELDS = (*KEY, "tile_threads", "shared_bytes", "time_ms", "tflops_nominal", "re
 
 
 def candidates(dtype: str, side: int, k: int) -> Iterator[Tile]:
-    """Tiles that neither cover far more than a map nor cut it into many more pieces than there need be."""
+    """Tiles that neither cover much more than a map nor divide it into many more pieces than necessary."""
 
     def fits(unit: int, count: int) -> bool:
         return unit * count < 2 * side and 2 * unit * count > min(side, 32)
@@ -57,7 +57,7 @@ def candidates(dtype: str, side: int, k: int) -> Iterator[Tile]:
 
 
 def prepare(tile: Tile, image: bytes, x: Tensor, weight: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
-    """The result of one compiled tile, not a number until it is written, and what launches the kernel."""
+    """The output tensor of one compiled tile, filled with NaN, and a function that launches the kernel."""
     function = nvrtc.load_function(image, tile.kernel, device=x.device.index, shared_bytes=tile.shared_bytes)
     y = torch.full_like(x, float("nan"))
 
@@ -69,11 +69,11 @@ def prepare(tile: Tile, image: bytes, x: Tensor, weight: Tensor) -> tuple[Tensor
 
 
 def measure(shape: Sequence[int], dtype: str, images: dict[Tile, bytes]) -> Iterator[dict[str, str]]:
-    """Rows of one shape and type."""
+    """Measure the rows of one shape and data type."""
     n, c, side, k = shape
     device = torch.device("cuda", torch.cuda.current_device())
     number_type = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
-    kernel = min(k, 2 * side - 1)  # the taps beyond meet padding alone
+    kernel = min(k, 2 * side - 1)  # the taps beyond meet nothing but padding
     x = torch.randn(n, c, side, side, device=device).to(number_type)
     weight = (torch.randn(c, 1, kernel, kernel, device=device) / kernel).to(number_type)
     expected = F.conv2d(x[:1].double(), weight.double(), padding=kernel // 2, groups=c)
@@ -108,7 +108,7 @@ def measure(shape: Sequence[int], dtype: str, images: dict[Tile, bytes]) -> Iter
 
 
 def compile_all(tiles: Sequence[Tile]) -> dict[Tile, bytes]:
-    """Machine code for this device; the compiler runs in as many threads as there are processors."""
+    """Compile tiles to machine code for this device, in as many threads as there are processors."""
     major, minor = torch.cuda.get_device_capability()
 
     def build(tile: Tile) -> bytes:
@@ -119,7 +119,7 @@ def compile_all(tiles: Sequence[Tile]) -> dict[Tile, bytes]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write; one line for each shape and type on stderr."""
+    """Measure and write the rows, with a line on stderr for each shape and data type."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
     parser.add_argument("--dtype", choices=tuple(SCALARS), nargs="+", default=list(SCALARS))

@@ -1,14 +1,15 @@
-"""One way of making contribution maps, in a process that `bench_erf` starts and asks for maps by lines on stdin.
+"""A provider of contribution maps, in a process that `bench_erf` starts and that computes a map for each line on stdin.
 
-A process for each provider, so that its peak memory is its own; a line for each map, so that several can take turns.
+Each provider has its own process, so that its peak memory can be measured, and one line per map lets providers take
+turns.
 
 - `plain`: the steps of the RepLKNet authors' ERF script (`erf/visualize_erf.py`, `get_input_grad`): the network as
-  published, neither merged nor folded, contiguous, PyTorch's own convolutions, autograd, up to the layer that this tool
-  takes.
-- `ours`: what `erf.visualize` does between the batch and the maps.
-- `released`: the authors' own RepLKNet-31B and function, from a checkout of theirs.
-- `openerf`: the package of that name (PyPI), on the network as published; its map is another one (it averages the
-  gradient over colours before rectifying it, and normalises).
+  published, neither merged nor folded, in contiguous memory format, with PyTorch's own convolutions and autograd, up to
+  the layer that this tool uses.
+- `ours`: the steps of `erf.visualize` from the batch to the maps.
+- `released`: the authors' own RepLKNet-31B and function, from a checkout of their repository.
+- `openerf`: the package of this name on PyPI, on the network as published. Its map is defined differently: it averages
+  the gradient over colours before rectifying it, and normalises.
 """
 
 import argparse
@@ -34,9 +35,9 @@ Maps = Callable[[Tensor], np.ndarray]
 
 
 def plain(model: str, size: int, precision: str, device: str) -> Maps:
-    """The released script's steps on the zoo's network; sums over the batch, as the script does.
+    """The steps of the released script on the zoo's network. Maps are summed over the batch, as in the script.
 
-    The feature map is the one that this tool takes, so that both are asked the same.
+    The feature map is the same as in this tool, so that both solve the same task.
     """
     from erf.gradient.layers.find import is_module_name, resolve
     from replknet import load_model
@@ -53,13 +54,13 @@ def plain(model: str, size: int, precision: str, device: str) -> Maps:
 
 
 class _Reached(BaseException):
-    """The layer that is hooked has run, so the rest of the network need not."""
+    """The hooked layer has run, so that the rest of the network can be skipped."""
 
 
 def hooked(network: nn.Module, layer: Layer, size: int) -> Callable[[Tensor], Tensor]:
-    """What a submodule gives out, or gets, as a map (N, C, h, w), by a plain hook.
+    """Get the output or the input of a submodule as a map (N, C, h, w), by a plain hook.
 
-    Its layout is found out beforehand, and so is no part of the time.
+    Its layout is detected in advance and therefore not included in the time.
     """
     from erf.gradient.layers.find import find_feature_map
     from erf.gradient.layers.layout import Layout
@@ -91,7 +92,7 @@ def hooked(network: nn.Module, layer: Layer, size: int) -> Callable[[Tensor], Te
 
 
 def input_gradient(features: Callable[[Tensor], Tensor], images: Tensor) -> np.ndarray:
-    """Rectified gradient of the rectified central unit, summed over the batch and the colours."""
+    """The rectified gradient of the rectified central unit, summed over the batch and the colours."""
     x = images.clone().requires_grad_()
     feat = features(x)
     central = feat[:, :, feat.shape[2] // 2, feat.shape[3] // 2].relu().sum()
@@ -100,7 +101,7 @@ def input_gradient(features: Callable[[Tensor], Tensor], images: Tensor) -> np.n
 
 
 def ours(model: str, size: int, precision: str, device: str) -> Maps:
-    """The tool's own way."""
+    """The steps of this tool."""
     from erf.gradient.contribution import contribution_maps
     from erf.gradient.lean.prepare import prepare
     from replknet import load_model
@@ -116,17 +117,17 @@ def ours(model: str, size: int, precision: str, device: str) -> Maps:
 
 
 def released(checkout: Path) -> Maps:
-    """The authors' RepLKNet-31B from their repository, with weights as they come out of the constructor.
+    """The authors' RepLKNet-31B from a checkout of their repository, with the weights that its constructor draws.
 
-    Their ResNets need a torchvision of 2022.
+    The ResNets of the repository are not included, because they need a torchvision of 2022.
     """
     for name in [name for name in sys.modules if name.partition(".")[0] == "replknet"]:
-        del sys.modules[name]  # theirs has the name of ours
+        del sys.modules[name]  # their module has the same name as ours
     sys.path.insert(0, str(checkout))
-    theirs = ModuleType("erf")  # a folder without __init__, which our package of that name would hide
+    theirs = ModuleType("erf")  # a folder without __init__, which our package of the same name would hide
     theirs.__path__ = [str(checkout / "erf")]
     sys.modules["erf"] = theirs
-    sys.modules["timm.models.layers"] = timm.layers  # its place in the timm of then
+    sys.modules["timm.models.layers"] = timm.layers  # the module's name in the timm of 2022
     from erf.replknet_for_erf import RepLKNetForERF
 
     sizes = dict(large_kernel_sizes=[31, 29, 27, 13], layers=[2, 2, 18, 2], channels=[128, 256, 512, 1024])
@@ -136,7 +137,7 @@ def released(checkout: Path) -> Maps:
 
 
 def openerf(model: str, size: int, precision: str, device: str) -> Maps:
-    """OpenERF's `compute_erf`, which reads its image from a folder."""
+    """OpenERF's `compute_erf`, which reads its images from a folder; only the first image of a batch is used."""
     from openerf import compute_erf
 
     from replknet import load_model
@@ -155,7 +156,7 @@ def openerf(model: str, size: int, precision: str, device: str) -> Maps:
 
 
 def main() -> int:
-    """Answer each line on stdin, a file, by saving a map in it (see `benchmarks.turns.serve`)."""
+    """For each line on stdin, which names a file, save a map in this file (see `benchmarks.turns.serve`)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("provider", choices=("plain", "ours", "released", "openerf"))
     parser.add_argument("--model", required=True)

@@ -1,10 +1,10 @@
-"""Everything that is checked and measured on a GPU, one step after the other, in one command.
+"""Run all checks and measurements on a GPU, one step after the other.
 
-First what must be right (the tests, a memory checker, a run under torchrun and one that is killed and resumed against
-one without, memory that does not suffice), then what is measured.
-Each step is a process with a time limit; what it prints goes to a file of its name, and `steps.csv` says how it ended.
-A step that fails or runs out of time does not keep the others from running. Rows are added to copies of the tables in
-`benchmarks/results`, so an interrupted command leaves whole tables, and repeating it replaces its own rows.
+The checks come first: tests, a memory checker, runs under torchrun and with kill and resume compared with a plain run,
+and a run without enough memory. The measurements follow.
+Each step is a process with a time limit. Its output goes to a file of its name, and `steps.csv` records how it ended. A
+step that fails or runs out of time does not stop the others. Rows are added to copies of the tables in
+`benchmarks/results`, so an interrupted command leaves complete tables, and repeating it replaces its own rows.
 
     python -m benchmarks.on_gpu --out /tmp/gpu --stimuli cue-conflict --images photographs
     python -m benchmarks.on_gpu --out /tmp/trial --stimuli cue-conflict --images photographs --trial   # small, on a CPU
@@ -30,7 +30,7 @@ FAMILIES = ("resnet152.tv_in1k", "swin_base_patch4_window7_224.ms_in1k", "convne
 
 @dataclass(frozen=True)
 class Step:
-    """One process: a name, what follows `python`, and the most seconds that it may take."""
+    """One process: its name, its arguments of Python, and its time limit in seconds."""
 
     name: str
     arguments: tuple[str, ...]
@@ -38,7 +38,7 @@ class Step:
 
 
 def checks(options: argparse.Namespace) -> Iterator[Step]:
-    """What must be right before anything is measured."""
+    """The checks that precede the measurements."""
     device = "cpu" if options.trial else "cuda"
     tests = ("tests/replknet/ops/test_on_a_gpu.py", "tests/runkit/compute/test_precision_choice.py")
     yield Step("tests", ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not sweep", *tests), 240)
@@ -74,7 +74,7 @@ def checks(options: argparse.Namespace) -> Iterator[Step]:
 
 
 def measurements(options: argparse.Namespace) -> Iterator[Step]:
-    """What is measured, the most wanted first."""
+    """The measurements, the most important ones first."""
     device = "cpu" if options.trial else "cuda"
     tables = {name: ("--out", str(options.out / name), "--device", device) for name in TABLES}
     yield from _maps(options, tables["erf.csv"], device)
@@ -95,7 +95,7 @@ def measurements(options: argparse.Namespace) -> Iterator[Step]:
 def _training(options: argparse.Namespace, device: str) -> Step:
     """Further trainings of the networks with the largest and the smallest kernels, all in one process.
 
-    Several processes would share the card in turns, which is slower for each of them.
+    Several processes would share the GPU in turns, which is slower for each of them.
     """
     train = ("-m", "replknet.train", "--data", str(options.imagenette), "--output", str(options.out / "training"))
     train += ("--device", device, "--precision", "float32", "--resume")
@@ -145,7 +145,7 @@ def _depthwise(options: argparse.Namespace, table: tuple[str, ...]) -> Iterator[
 
 
 def run(step: Step, folder: Path, limit_s: float) -> dict[str, str]:
-    """Run a step; its output goes to a file. Returns a row of `steps.csv`."""
+    """Run a step with its output in a file, and return its row of `steps.csv`."""
     begin = time.monotonic()
     with (folder / f"{step.name}.txt").open("w", encoding="utf-8") as file:
         try:
@@ -164,7 +164,7 @@ def run(step: Step, folder: Path, limit_s: float) -> dict[str, str]:
 
 
 def same_maps(one: Path, other: Path) -> int:
-    """Exit code 0 if two folders of results hold the same maps, to the bit."""
+    """Compare the maps of two folders of results. Returns exit code 0 if they are bit-identical, else 1."""
     import numpy as np
 
     files = sorted(path.relative_to(one) for path in one.rglob("*.npz"))
@@ -178,7 +178,7 @@ def same_maps(one: Path, other: Path) -> int:
 
 
 def sanitize(arguments: Sequence[str]) -> int:
-    """Run Python under NVIDIA's memory checker."""
+    """Run Python with these arguments under NVIDIA's memory checker, and return the exit code."""
     checker = shutil.which("compute-sanitizer")
     if checker is None:
         raise SystemExit("compute-sanitizer is not installed; it comes with the CUDA toolkit")
@@ -186,7 +186,7 @@ def sanitize(arguments: Sequence[str]) -> int:
 
 
 def killed(arguments: Sequence[str]) -> int:
-    """Run Python, kill it once it has saved its progress, and run it again with --resume."""
+    """Run Python with these arguments, kill it once it has saved its progress, and run it again with --resume."""
     folder = Path(arguments[arguments.index("--output") + 1])
     shutil.rmtree(folder, ignore_errors=True)
     first = subprocess.Popen([sys.executable, *arguments])
@@ -200,9 +200,9 @@ def killed(arguments: Sequence[str]) -> int:
 
 
 def crowded(left_gb: float, arguments: Sequence[str]) -> int:
-    """Run `erf.visualize` on a GPU on which other tensors leave this much memory.
+    """Run `erf.visualize` on a GPU on which other tensors leave only `left_gb` GB of memory.
 
-    Returns: Its exit code, or 1 if it never ran out of memory.
+    Returns: Its exit code, or 1 if it succeeded without ever running out of memory.
     """
     import torch
 
@@ -223,7 +223,7 @@ def crowded(left_gb: float, arguments: Sequence[str]) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for tables, results and what the steps print")
     parser.add_argument(
@@ -238,7 +238,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the steps. Returns 0 if all were done."""
+    """Run the steps, or the subcommand that a step calls. Returns exit code 0 if all of them succeeded."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["same"]:
         return same_maps(Path(argv[1]), Path(argv[2]))

@@ -1,8 +1,8 @@
-"""Time of a depthwise layer against its kernel, from the rows of `bench_depthwise`; no network and no kernel is run.
+"""Plot the time of a depthwise layer against its kernel, from the rows of `bench_depthwise`; nothing is measured.
 
-Above: one layer of Table 1 (384 channels, one map side), ours and stock, with the roofline: the time of its nominal
-products at the rate of a matrix product. Below: what share of a block's FLOPs the depthwise layer has, the rest being
-the two 1×1 layers around it and the feed-forward pair of four times the width (arXiv:2203.06717, figure 3).
+Top: the time of one layer of Table 1 (384 channels, one map side), ours and stock, with the roofline, which is the time
+of its nominal FLOPs at the rate of a matrix product. Bottom: the depthwise layer's share of a block's FLOPs. The rest
+belongs to the two 1×1 layers around it and the feed-forward pair of four times the width (arXiv:2203.06717, figure 3).
 
     python -m benchmarks.plot_depthwise benchmarks/results/depthwise.csv --out benchmarks/results/depthwise.png
 """
@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from runkit.figures import axes_or_new, new_figure, save_figure
 
-# Okabe and Ito's colours, apart also for colour-blind readers; markers say the same again.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; markers repeat the distinction.
 STYLES = {
     ("stock", "contiguous"): ("stock, contiguous", "#D55E00", "s"),
     ("cudnn", "contiguous"): ("cuDNN, contiguous", "#D55E00", "s"),
@@ -28,11 +28,11 @@ STYLES = {
     ("ours", "contiguous"): ("ours, contiguous", "#56B4E9", "v"),
     ("ours", "channels_last"): ("ours, channels-last", "#0072B2", "o"),
 }
-BLOCK_FACTOR = 2 + 8  # numbers of products per channel and position in the 1×1 layers, in units of the width
+BLOCK_FACTOR = 2 + 8  # number of multiplications per channel and position in the 1×1 layers, over the width
 
 
 def plot_times(rows: pd.DataFrame, *, side_px: int, mode: str, ax: Axes | None = None) -> Axes:
-    """Lines of time against K for one map side and mode, with the roofline where a `peak` row exists."""
+    """Plot lines of time against K for one map side and mode, with the roofline if there is a `peak` row."""
     chosen = rows.query("experiment == 'table1' and side_px == @side_px and mode == @mode")
     with axes_or_new(ax) as ax:
         for (provider, layout), (label, colour, marker) in STYLES.items():
@@ -55,7 +55,7 @@ def plot_times(rows: pd.DataFrame, *, side_px: int, mode: str, ax: Axes | None =
 
 
 def plot_share(kernels: Sequence[int], *, channels: int = 384, ax: Axes | None = None) -> Axes:
-    """Bars: percentage of a block's FLOPs that the depthwise layer has."""
+    """Plot bars of the depthwise layer's share of a block's FLOPs, in percent."""
     shares = [100 * k * k / (k * k + BLOCK_FACTOR * channels) for k in kernels]
     with axes_or_new(ax) as ax:
         ax.bar(list(kernels), shares, width=1.2, color="#999999")
@@ -71,7 +71,7 @@ def plot_share(kernels: Sequence[int], *, channels: int = 384, ax: Axes | None =
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw and save."""
+    """Draw the figure and save it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path)
     parser.add_argument("--out", type=Path, required=True)

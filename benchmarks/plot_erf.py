@@ -1,8 +1,8 @@
-"""Growth of time and memory of contribution maps, from the rows of `bench_erf`, with the fitted exponents.
+"""Plot the growth of time and memory of contribution maps, from the rows of `bench_erf`, with fitted exponents.
 
-A panel for each experiment: seconds and peak memory against its quantity, on logarithmic axes. Exponents e of
-y ~ quantity^e are fitted by least squares on the logarithms. One of time above that of the FLOPs (dotted, through the
-first point) would be a step that grows faster than the network's own work.
+For each experiment, one panel shows seconds (on logarithmic axes) and one peak memory (on a linear axis) against the
+varied quantity. Exponents e of y ~ quantity^e are fitted by least squares on the logarithms. An exponent of time above
+that of the FLOPs (dotted, through the first point) would mean that a step grows faster than the network's own work.
 
     python -m benchmarks.plot_erf benchmarks/results/erf.csv --out benchmarks/results/erf-growth.png
 """
@@ -31,12 +31,12 @@ TIME, MEMORY, WORK = "time_s", "peak_gb", "gflop"
 
 
 def exponent(x: Sequence[float], y: Sequence[float]) -> float:
-    """e of y ~ x^e, by least squares on the logarithms."""
+    """Fit e of y ~ x^e by least squares on the logarithms."""
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
 def exponents(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each experiment and network (one line for `growth-network`), e of seconds, memory and FLOPs."""
+    """Exponents of seconds, memory and FLOPs for each experiment and network (one row for `growth-network`)."""
     found = []
     for experiment, (quantity, _) in EXPERIMENTS.items():
         for name, line in _lines(rows, experiment):
@@ -54,7 +54,7 @@ def _lines(rows: pd.DataFrame, experiment: str) -> list[tuple[str, pd.DataFrame]
 
 
 def plot_growth(rows: pd.DataFrame, experiment: str, *, y: str, ax: Axes | None = None) -> Axes:
-    """One panel: a line for each network, labelled with its exponent and that of the FLOPs."""
+    """Plot one panel: a line for each network, labelled with its exponent; for time also a line of the FLOPs."""
     quantity, label = EXPERIMENTS[experiment]
     with axes_or_new(ax) as ax:
         for (name, line), colour in zip(_lines(rows, experiment), COLOURS, strict=False):
@@ -83,7 +83,7 @@ def plot_growth(rows: pd.DataFrame, experiment: str, *, y: str, ax: Axes | None 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw, save, and print the exponents."""
+    """Draw the figure, save it, and print the exponents."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("csv", type=Path)
     parser.add_argument("--out", type=Path, required=True)

@@ -1,9 +1,9 @@
-"""Where the time of a contribution map goes, against its floor, as keyed CSV rows.
+"""Profile a contribution map by kind of operation, with lower bounds of the times, as keyed CSV rows.
 
-PyTorch's profiler sums up the operations of one map, after an untimed one, by kind. The compiled depthwise kernel
-(`replknet.ops.cpu.direct`) is none of PyTorch's operations and has a line of its own. The floor of the convolutions is
-their nominal FLOPs (taps on padding included) at the rate of a matrix product of 2048×2048, measured just before; the
-rest has none.
+PyTorch's profiler records the operations of one map, after a map without profiling, and their times are summed by kind.
+The compiled depthwise kernel (`replknet.ops.cpu.direct`) is not an operation of PyTorch and has a row of its own. The
+lower bound of convolutions, `floor_s`, is the time of their nominal FLOPs (including taps on padding) at the rate of a
+2048×2048 matrix product, which is measured just before. Other operations have no lower bound.
 
     python -m benchmarks.profile_erf --out benchmarks/results/erf-profile.csv
 """
@@ -31,7 +31,8 @@ KEY = ("model", "size_px", "kind", "device")
 FIELDS = (*KEY, "calls", "time_s", "share", "gflop", "floor_s", *VERSIONS)
 OTHER = "everything else"
 COMPILED = "large depthwise convolutions, compiled kernel"
-# Where the work of a convolution is booked: the transposed form under the general name, that of others only wraps them.
+# Names under which the profiler records the work of convolutions. Of `_convolution`, only transposed ones do work
+# themselves; for others it is a wrapper.
 _CONVOLUTIONS = (
     "aten::mkldnn_convolution",
     "aten::_convolution",
@@ -53,7 +54,7 @@ _KINDS = {
 
 
 def gemm_gflops() -> float:
-    """Rate of a float32 matrix product of 2048×2048, in GFLOP/s: the best of ten."""
+    """Rate of a 2048×2048 matrix product in float32, in GFLOP/s; the best of ten."""
     a, b = torch.randn(2, 2048, 2048).unbind()
     seconds = []
     for _ in range(10):
@@ -64,7 +65,7 @@ def gemm_gflops() -> float:
 
 
 def convolution_kind(x: Sequence[int], weight: Sequence[int]) -> tuple[str, float]:
-    """Kind, and nominal GFLOP with stride 1, of a convolution or its transpose by the shapes of input and weight."""
+    """Kind and nominal GFLOP (with stride 1) of a convolution or its transpose, from the shapes of input and weight."""
     taps = weight[2] * weight[3]
     if taps == 1:
         return "1×1 convolutions", 2e-9 * x[0] * x[2] * x[3] * weight[0] * weight[1]
@@ -76,7 +77,7 @@ def convolution_kind(x: Sequence[int], weight: Sequence[int]) -> tuple[str, floa
 
 @contextmanager
 def compiled_kernel_shown() -> Iterator[list[float]]:
-    """Let the profiler see the compiled kernel, under the name `COMPILED`; gives the nominal GFLOP of each call."""
+    """Let the profiler record the compiled kernel under the name `COMPILED`; yields the nominal GFLOP of each call."""
     convolve = direct._convolve
     work: list[float] = []
 
@@ -93,7 +94,7 @@ def compiled_kernel_shown() -> Iterator[list[float]]:
 
 
 def measure(model: str, size: int) -> list[dict[str, str]]:
-    """One row per kind of operation."""
+    """Measure one row for each kind of operation."""
     network, memory_format = prepare(load_model(model, "random", input_size=size).model)
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     image = image.contiguous(memory_format=memory_format)
@@ -129,7 +130,7 @@ def measure(model: str, size: int) -> list[dict[str, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write; the table also on stderr."""
+    """Measure and write the rows, and print them on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
     parser.add_argument("--model", nargs="+", default=["replknet31b"])

@@ -1,10 +1,10 @@
-"""One way of asking a network for decisions, in a process that `bench_shapebias` starts (see `benchmarks.turns`).
+"""A provider of a network's decisions, in a process that `bench_shapebias` starts (see `benchmarks.turns`).
 
-- `toolbox`: the loop of the model-vs-human toolbox, written after its `modelvshuman/model_evaluator.py`,
-  `datasets/dataloaders.py` and `evaluation/evaluate.py`: batches of 16 from a DataLoader with 4 workers, its fixed
-  transforms, the network as published (contiguous, kernels not merged, PyTorch's own convolutions) under `no_grad`,
-  softmax, the mapping to 16 categories over all classes for each batch, and rows appended to a CSV batch by batch.
-- `ours`: what `shapebias.run` does between the loaded network and the CSV.
+- `toolbox`: the loop of the toolbox model-vs-human, written after its `modelvshuman/model_evaluator.py`,
+  `datasets/dataloaders.py` and `evaluation/evaluate.py`. It uses batches of 16 from a DataLoader with 4 workers, the
+  toolbox's fixed transforms, and the network as published (contiguous, kernels not merged, PyTorch's own convolutions)
+  under `no_grad`. Then follow softmax, the mapping of each batch to 16 categories, and rows appended to a CSV file.
+- `ours`: the steps of `shapebias.run` from the loaded network to the CSV file.
 """
 
 import argparse
@@ -36,7 +36,7 @@ Decide = Callable[[Stimuli, Path], list[str]]
 
 
 class ToolboxImages(Dataset):
-    """Images with their path, decoded and transformed one by one as `ImageFolder` does."""
+    """Images with their paths, decoded and transformed one by one as in `ImageFolder`."""
 
     def __init__(self, stimuli: Stimuli):
         self.stimuli = stimuli
@@ -56,8 +56,8 @@ class ToolboxImages(Dataset):
 
 
 def toolbox_loop(model: nn.Module, device: torch.device) -> Decide:
-    """The toolbox's loop."""
-    warnings.filterwarnings("ignore", message="This DataLoader will create")  # four workers, whatever the machine has
+    """The loop of the toolbox."""
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # four workers on any machine
     model = use_stock_convolutions(model).to(device)
 
     def answer(stimuli: Stimuli, folder: Path) -> list[str]:
@@ -86,7 +86,7 @@ def toolbox_loop(model: nn.Module, device: torch.device) -> Decide:
 
 
 def this_tool(model: nn.Module, device: torch.device, dtype: torch.dtype) -> Decide:
-    """This tool's way."""
+    """The steps of this tool."""
     if device.type == "cpu":
         keep_freed_memory()
     model = optimize(model).to(device, dtype)
@@ -100,7 +100,7 @@ def this_tool(model: nn.Module, device: torch.device, dtype: torch.dtype) -> Dec
 
 
 def main() -> int:
-    """Answer the line 'decide' by the decisions, 'decode' by the number of images decoded on one thread."""
+    """Answer the line 'decide' with the decisions, and 'decode' with the number of images decoded on one thread."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("provider", choices=("toolbox", "ours"))
     parser.add_argument("--stimuli", type=Path, required=True)

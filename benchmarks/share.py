@@ -1,7 +1,7 @@
-"""What share of RepLKNet's inference its large depthwise convolutions take, as keyed CSV rows.
+"""Measure the share of the large depthwise convolutions in RepLKNet's inference time, as keyed CSV rows.
 
 The paper reports 49.5% with PyTorch's convolutions and 12.3% with the authors' (arXiv:2203.06717, Section 3.1,
-guideline 1). The network has merged kernels and takes a batch of images; the times are those of the device.
+guideline 1). The network has merged kernels and processes a batch of images; times are measured on the device.
 
     python -m benchmarks.share --out benchmarks/results/share.csv --device cuda
 """
@@ -27,14 +27,14 @@ FIELDS = (*KEY, "time_s", "share", "share_low", "share_high", "rounds", *VERSION
 
 
 class Clock:
-    """Times of what runs on a device: by events in its stream, or by the clock of the CPU."""
+    """Measures times on a device, by events in its stream on CUDA or by the clock on a CPU."""
 
     def __init__(self, device: str):
         self._on_cuda = device == "cuda"
         self.spans: list[tuple[Any, Any]] = []
 
     def now(self) -> Any:
-        """A moment, which need not have come yet on a GPU."""
+        """A point in time; on a GPU it may still lie in the future."""
         if not self._on_cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -42,7 +42,7 @@ class Clock:
         return event
 
     def seconds(self, begin: Any, end: Any) -> float:
-        """Time between two moments; waits for the later one."""
+        """Seconds between two points in time; waits for the later one."""
         if not self._on_cuda:
             return float(end - begin)
         end.synchronize()
@@ -50,9 +50,9 @@ class Clock:
 
 
 def time_large_kernels(model: nn.Module, clock: Clock, at_least: int = 13) -> int:
-    """Let each depthwise convolution with a kernel of `at_least` pixels add its span to `clock.spans`.
+    """Let each depthwise convolution with a kernel side of `at_least` or more add its time span to `clock.spans`.
 
-    Returns: How many there are.
+    Returns: The number of these convolutions.
     """
     large = large_depthwise(model, at_least)
     for module in large:
@@ -63,7 +63,7 @@ def time_large_kernels(model: nn.Module, clock: Clock, at_least: int = 13) -> in
 
 
 def times(model: nn.Module, images: torch.Tensor, clock: Clock) -> tuple[float, float]:
-    """Seconds of one forward pass: in all, and in the large depthwise convolutions."""
+    """Seconds of one forward pass: in total, and in the large depthwise convolutions."""
     clock.spans.clear()
     with torch.inference_mode():
         begin = clock.now()
@@ -73,7 +73,7 @@ def times(model: nn.Module, images: torch.Tensor, clock: Clock) -> tuple[float, 
 
 
 def measure(provider: str, precision: str, options: argparse.Namespace) -> dict[str, str]:
-    """One row: PyTorch's convolutions ('stock') or this project's ('ours')."""
+    """Measure one row, with PyTorch's convolutions ('stock') or this project's ('ours')."""
     dtype = getattr(torch, precision)
     model = load_model(options.model, "random", input_size=options.size).model
     model = optimize(model)
@@ -104,7 +104,7 @@ def measure(provider: str, precision: str, options: argparse.Namespace) -> dict[
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Command line."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of the same key are replaced")
     parser.add_argument("--model", default="replknet31b")
@@ -117,7 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write; one line per row on stderr."""
+    """Measure and write the rows, with a line on stderr for each."""
     options = build_parser().parse_args(argv)
     for precision in options.precision:
         for provider in ("stock", "ours"):

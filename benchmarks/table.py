@@ -1,4 +1,4 @@
-"""Benchmark tables: CSV rows keyed by what was measured and on what, so that a rerun replaces its own."""
+"""Benchmark tables: CSV rows with a key of measurement and device, so that a rerun replaces its own rows."""
 
 import csv
 import platform
@@ -15,26 +15,26 @@ from runkit.provenance import processor_name
 __all__ = ["SHARES", "VERSIONS", "describe_versions", "device_name", "merge_rows", "percentile"]
 
 SHARES = (0.5, 0.2, 0.8)
-"""What is reported of repeated measurements: the median, and the 20th and 80th percentile."""
+"""Quantiles reported for repeated measurements: the median, and the 20th and 80th percentile."""
 
 VERSIONS = ("threads", "torch", "timm", "triton", "when")
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Value below which `share` of the sorted values lie, without interpolation."""
+    """The value below which a share of the sorted values lies, without interpolation."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def device_name(device: str) -> str:
-    """Name of the GPU, or of the processor with the widest vectors that PyTorch uses on it."""
+    """The name of the GPU, or of the processor followed by the widest vector instructions that PyTorch uses on it."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"{processor_name() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def describe_versions(device: str) -> dict[str, str]:
-    """The columns `VERSIONS` of a row that is measured now; threads on the CPU only."""
+    """The columns `VERSIONS` of a row measured now. The number of threads is empty unless the device is a CPU."""
     packages = {name: _version(name) for name in ("timm", "triton")}
     return {
         "threads": str(torch.get_num_threads()) if device == "cpu" else "",
@@ -45,12 +45,12 @@ def describe_versions(device: str) -> dict[str, str]:
 
 
 def merge_rows(path: Path, new: Sequence[dict[str, str]], *, key: Sequence[str], fields: Sequence[str]) -> None:
-    """Write the table with `new` rows in place of those of the same key; the rest stays.
+    """Write `new` rows to a table, where they replace rows of the same key; other rows are kept.
 
     Args:
-        path: CSV file; columns it has besides `fields` are dropped, those it lacks are left empty.
+        path: CSV file. Existing columns that are not in `fields` are dropped, and missing ones are left empty.
         new: Rows with the columns `fields`.
-        key: The columns that say what was measured, and on what.
+        key: The columns that identify a measurement.
         fields: All columns, in order.
     """
     rows: dict[tuple[str, ...], dict[str, str]] = {}
@@ -65,7 +65,7 @@ def merge_rows(path: Path, new: Sequence[dict[str, str]], *, key: Sequence[str],
 
 
 def _version(package: str) -> str:
-    """Installed version, empty if there is none."""
+    """The installed version of a package; empty if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,6 +1,6 @@
-"""Providers that take turns: each in a separate process, with its own memory and allocator.
+"""Providers that take turns, each in a separate process with its own memory and allocator.
 
-A provider's program calls `serve`; the benchmark holds a `Worker` for each and asks them in turn, a line at a time.
+The program of a provider calls `serve`. The benchmark has a `Worker` for each provider and sends them lines in turn.
 """
 
 import json
@@ -19,10 +19,14 @@ __all__ = ["Worker", "serve", "take_turns"]
 
 
 class Worker:
-    """A provider's process.
+    """The process of a provider.
 
     Args:
-        command: Arguments of Python that start it, such as ['-m', 'benchmarks.erf_worker', 'plain'].
+        command: Arguments of Python that start the process, such as ['-m', 'benchmarks.erf_worker', 'plain'].
+
+    Attributes:
+        seconds: Seconds of each timed piece of work.
+        peak_bytes: Peak memory of the process so far.
     """
 
     def __init__(self, command: Sequence[str]):
@@ -33,7 +37,7 @@ class Worker:
         )
 
     def ask(self, line: str, *, timed: bool = True) -> Any:
-        """One piece of work: what the provider answers; its seconds are added to `seconds` if `timed`."""
+        """Request one piece of work and return the answer. Its seconds are added to `seconds` if `timed`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with suppress(BrokenPipeError):  # then there is nothing to read either
@@ -49,16 +53,18 @@ class Worker:
         return reply["answer"]
 
     def close(self) -> None:
-        """End the process."""
+        """Close the input of the process and wait for its end."""
         self._process.communicate()
 
 
 def take_turns(
     workers: Mapping[str, Worker], work: Callable[[str, Worker], Any], *, rounds: int, limit_s: float = float("inf")
 ) -> dict[str, Any]:
-    """Call `work(name, worker)` for every worker, round after round; stop after three rounds once `limit_s` is over.
+    """Call `work(name, worker)` for every worker in each round.
 
-    Returns: The last answer of each.
+    Stops before the last round once `limit_s` seconds have passed, but not before three rounds.
+
+    Returns: The last answer of each worker.
     """
     answers: dict[str, Any] = {}
     begin = time.monotonic()
@@ -71,7 +77,9 @@ def take_turns(
 
 
 def serve(work: Callable[[str], Any], device: str) -> int:
-    """A provider's side: answer each line on stdin by a line of JSON with seconds, peak memory so far, and the answer.
+    """Serve as a provider: answer each line on stdin with a line of JSON.
+
+    An answer holds the seconds of the work, the peak memory so far (of CUDA if used, else resident) and the result.
 
     Returns: 0, once stdin ends.
     """

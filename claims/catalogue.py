@@ -1,4 +1,4 @@
-"""The claims in the paper's order. Tables, figures and guidelines are those of arXiv:2203.06717."""
+"""The claims, in the paper's order. References to tables, figures and guidelines are to arXiv:2203.06717."""
 
 from claims.claim import Claim
 
@@ -145,5 +145,5 @@ CLAIMS: tuple[Claim, ...] = (
 
 
 def names() -> list[str]:
-    """Names of all claims."""
+    """The names of all claims, in the paper's order."""
     return [claim.name for claim in CLAIMS]

@@ -1,6 +1,6 @@
-"""What a claim and its experiment are: measured rows, a verdict that follows from the rows alone, and a picture.
+"""Types of a claim and its experiment: measured rows, a verdict that follows from the rows alone, and a picture.
 
-Loads neither torch nor matplotlib: the list of claims answers at once.
+This module imports neither torch nor matplotlib, so that listing the claims is immediate.
 """
 
 import importlib
@@ -16,29 +16,29 @@ __all__ = ["Claim", "Experiment", "Measurement", "Options", "Row", "Verdict", "r
 
 Row = dict[str, Any]
 _TABLE = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "depthwise.csv"
-"""The table of this repository; if the package was installed without it, `--table` has to name one."""
+"""The table in this repository. If the package was installed without it, `--table` must name another table."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for; None leaves a choice to the experiment.
+    """Options of the command line. None leaves the choice to the experiment.
 
     Attributes:
-        output: Folder of the results; maps and networks of a claim go to a folder of its name within.
+        output: Folder for the results. Maps and networks of a claim go to a subfolder.
         arguments: The command line, for the provenance.
         images: Folder of photographs; None for the bundled ones.
-        num_images: At most this many of them.
+        num_images: Maximum number of images to use.
         size: Side of the images in pixels.
-        seeds: How often random weights are drawn, or a network is trained.
-        weights: 'auto', 'pretrained' or 'random', where a claim holds for either.
-        table: CSV of `benchmarks.bench_depthwise`.
-        data: Folder with `train` and `val`, for the claims that train classifiers.
+        seeds: Number of draws of random weights, or of trainings of each network.
+        weights: 'auto', 'pretrained' or 'random', for claims that can be tested with either kind of weights.
+        table: CSV file written by `benchmarks.bench_depthwise`.
+        data: Folder with `train` and `val`, for the claims that train or test classifiers.
         camvid: Folder with `images` and `masks`, for the claim that trains dense prediction.
         answers: Folders and CSVs of recorded answers to the cue-conflict images, for the claim about shape bias.
-        trained: Folder of more trainings of the nano networks, for a claim about those that are shipped.
-        epochs: Number of epochs of a training.
+        trained: Folder with further trainings of the nano networks, for the claim about shape bias.
+        epochs: Number of training epochs.
         device: As for `erf.visualize`.
-        overwrite: Whether maps of another configuration are replaced.
+        overwrite: Whether to replace results that were computed with another configuration.
     """
 
     output: Path = Path("figures/claims")
@@ -60,12 +60,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured.
+    """The result of a measurement.
 
     Attributes:
-        rows: At least one, all with the same keys.
-        settings: What decided them besides the code: sizes, seeds, networks.
-        weights: Record of each network's weights, where networks were measured.
+        rows: At least one row; all rows have the same keys.
+        settings: Settings on which the rows depend, such as sizes, seeds and networks.
+        weights: Record of the weights of each measured network.
     """
 
     rows: Sequence[Row]
@@ -74,18 +74,18 @@ class Measurement:
 
 
 def rows_of(rows: Sequence[Row], **wanted: Any) -> list[Row]:
-    """The rows in which every given key has the given value."""
+    """Return the rows in which every given key has the given value."""
     return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rows say of the claim.
+    """The conclusion from the rows of an experiment.
 
     Attributes:
-        holds: Whether its direction holds; None if the rows do not decide it.
-        ours: Our figure, as text, next to the paper's.
-        findings: Numbers that were derived from the rows.
+        holds: Whether the claim's direction holds; None if the rows do not decide it.
+        ours: Our figure, as text, to be shown next to the paper's.
+        findings: Numbers derived from the rows.
     """
 
     holds: bool | None
@@ -99,7 +99,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Experiment:
-    """How a claim is put to the test; `judge` and `draw` work from the rows alone."""
+    """How a claim is tested. `judge` and `draw` use nothing but the measured rows."""
 
     measure: Callable[[Options], Measurement]
     judge: Callable[[Sequence[Row]], Verdict]
@@ -111,15 +111,16 @@ class Claim:
     """A claim of the paper.
 
     Attributes:
-        name: Name of the command and its files.
-        statement: What is claimed.
-        source: Where in the paper.
+        name: Name of the claim on the command line and of its files.
+        statement: What the paper claims.
+        source: Where the paper makes the claim.
         paper: The paper's own figure.
-        criterion: When its direction counts as holding here.
+        criterion: Condition under which the claim's direction counts as holding here.
         limits: What was scaled down, and what the experiment does not show.
-        experiment_path: `module:name` of the `Experiment`, loaded when it runs.
-        needs: Option that names the images that it needs besides the bundled ones, 'data' or 'camvid'; None if none.
-        trains: Whether it trains networks.
+        experiment_path: `module:name` of the `Experiment`, which is imported only when it runs.
+        needs: Name of the option for the images that the experiment needs besides the bundled ones, 'data' or
+            'camvid'; None if it needs none.
+        trains: Whether the experiment trains networks, if it needs such images.
     """
 
     name: str
@@ -133,6 +134,6 @@ class Claim:
     trains: bool = True
 
     def experiment(self) -> Experiment:
-        """Load what puts the claim to the test."""
+        """Import and return the experiment that tests the claim."""
         module, _, name = self.experiment_path.partition(":")
         return getattr(importlib.import_module(module), name)

@@ -1,7 +1,7 @@
 """Command line: `python -m erf.claims cost`, `all`, `--list`.
 
-Options, files and exit codes follow `erf.visualize`. A claim that does not hold is a result, and ends with exit code 0;
-one that cannot be tested, for want of weights or data, with 2.
+Options, files and exit codes follow `erf.visualize`. A claim that does not hold is a valid result, with exit code 0. A
+claim that cannot be tested, because weights or data are missing, leads to exit code 2.
 """
 
 import argparse
@@ -36,7 +36,7 @@ _EXAMPLES = """examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser; its defaults are those of `Options`."""
+    """Build the parser. Its defaults are those of `Options`."""
     default = Options()
     parser = Parser(
         prog="python -m erf.claims",
@@ -113,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code (0: done, 2: an input or environment error)."""
+    """Run the command and return the exit code (0: done, 2: an input or environment error)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     parsed = vars(parser.parse_args(arguments))
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _choose(asked: Sequence[str], options: Options) -> list[Claim]:
-    """The claims that were named; `all` takes those that need data only where it is given."""
+    """Return the named claims. `all` includes a claim that needs data only if that data is given."""
 
     def can_run(claim: Claim) -> bool:
         return claim.needs is None or getattr(options, claim.needs) is not None
@@ -157,18 +157,18 @@ USED: Mapping[str, tuple[str, ...]] = {
         ("shortcut", "reparameterization", "last-stage", "dilation"), (*_FIELDS, "data", "epochs", "seeds")
     ),
 }
-"""Claim -> the options that its experiment reads, besides those that every claim has."""
+"""Claim -> the options that its experiment reads, besides those that are common to all claims."""
 
 
 def _unused(claims: Sequence[Claim], options: Options) -> list[str]:
-    """Options that the user gave and that none of the claims reads."""
+    """Return the options that the user gave but that none of the claims reads."""
     known = dict.fromkeys(name for names in USED.values() for name in names)
     given = [name for name in known if getattr(options, name) != getattr(Options(), name)]
     return [name for name in given if not any(name in USED[claim.name] for claim in claims)]
 
 
 def _run(claims: Sequence[Claim], options: Options, formats: Sequence[str], *, bare: bool = False) -> int:
-    """Put claims to the test, one after the other; one that cannot be tested does not stop the others."""
+    """Test claims one after the other. A claim that cannot be tested does not stop the others."""
     refuse_unwritable(options.output)
     if unused := _unused(claims, options):
         names = " and ".join(f"--{name.replace('_', '-')}" for name in unused)

@@ -1,4 +1,4 @@
-"""Intervals of few repeated measurements, by Student's t, and of accuracies."""
+"""Confidence intervals: of the mean of few repetitions (Student's t) and of accuracies; and fits of power laws."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ LEVEL = 0.95
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean of repetitions, and the ends of its interval: None for a single one."""
+    """Mean of repetitions and the ends of its 95% interval, which are None for a single value."""
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return mean, None, None
@@ -24,7 +24,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float |
 
 
 def power_law(values: Sequence[float], *variables: Sequence[float]) -> list[float]:
-    """Exponents of the product of powers of `variables` that fits `values` best, by least squares of logarithms."""
+    """Exponents of the product of powers of `variables` that best fits `values`, by least squares on the logarithms."""
     logs = [np.log(variable) for variable in variables]
     design = np.column_stack([*logs, np.ones(len(values))])
     solution, *_ = np.linalg.lstsq(design, np.log(values), rcond=None)
@@ -32,6 +32,6 @@ def power_law(values: Sequence[float], *variables: Sequence[float]) -> list[floa
 
 
 def top1_half_interval(row: Row) -> float:
-    """Half of the 95% interval of a row's `top1` over its `val_images`, in points."""
+    """Half the width of the 95% interval of a row's `top1` over its `val_images`, in percentage points."""
     share = row["top1"] / 100
     return normal_quantile() * 100 * math.sqrt(share * (1 - share) / row["val_images"])

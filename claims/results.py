@@ -1,4 +1,4 @@
-"""Files and text of a tested claim."""
+"""Files and text output for a tested claim."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,12 +26,12 @@ def write_result(
     formats: Sequence[str],
     caption: bool = True,
 ) -> None:
-    """Write `<name>.csv` (the rows), `<name>.json` (rows, verdict, what made them) and the picture.
+    """Write `<name>.csv` (the rows), `<name>.json` (rows, verdict and provenance) and the picture.
 
     Args:
-        caption: Whether the picture says how it was made.
-        run: Head of the JSON.
+        run: Head of the JSON file.
         formats: File formats of the picture.
+        caption: Whether to write below the picture how it was made.
     """
     from runkit.figure_text import add_caption
     from runkit.figures import save_figure
@@ -59,7 +59,7 @@ def write_result(
 
 
 def _caption(claim: Claim, measurement: Measurement, verdict: Verdict, run: RunHead) -> str:
-    """What stands under the picture of a claim."""
+    """The caption of a claim's picture."""
     from runkit.figure_text import software_words
 
     labels = list(dict.fromkeys(str(record["label"]) for record in measurement.weights if record.get("label")))
@@ -75,7 +75,7 @@ def _caption(claim: Claim, measurement: Measurement, verdict: Verdict, run: RunH
 
 
 def describe_verdict(claim: Claim, verdict: Verdict, folder: Path) -> str:
-    """The paper's figure, ours, and whether the direction holds."""
+    """Text with the paper's figure, ours, and whether the direction holds."""
     ours = verdict.ours.replace("; ", "\n         ")
     return "\n".join(
         [
@@ -91,5 +91,5 @@ def describe_verdict(claim: Claim, verdict: Verdict, folder: Path) -> str:
 
 
 def summary_table(tested: Sequence[tuple[Claim, Verdict]]) -> str:
-    """A line for each claim."""
+    """Table with one line for each claim."""
     return format_table(["claim", "direction"], [[claim.name, verdict.word] for claim, verdict in tested])

@@ -1,6 +1,7 @@
-"""Griffe extension: docstrings here say `Returns: ...` and `Raises: ...` in running text, Griffe wants headings.
+"""Griffe extension for docstrings with `Returns: ...`, `Raises: ...` and `Source: ...` in running text.
 
-Such a line becomes a paragraph of its own; sections with indented entries (`Args:`) are Griffe's.
+Griffe expects such sections as headings. Each such line becomes a separate paragraph with a bold title. Sections with
+indented entries (`Args:`) are left to Griffe.
 """
 
 import re
@@ -14,7 +15,7 @@ _INLINE = re.compile(r"^(Returns|Raises|Source): (?=\S)", re.MULTILINE)
 
 
 class InlineSections(griffe.Extension):
-    """Rewrites the docstring of every object that is loaded."""
+    """Rewrites the docstring of every loaded object."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring:

@@ -1,8 +1,9 @@
-"""Tables of options: `<!-- options: MODULE -->` to `<!-- end of options -->` on a page holds those of a command line.
+"""Update the tables of options between `<!-- options: MODULE -->` and `<!-- end of options -->` on all pages.
 
-A table is read from the parser itself (`MODULE.build_parser()`). MkDocs makes it again whenever the site is built, so
-the site cannot differ from the program. For readers of the repository's own pages, `python docs/option_tables.py`
-writes the tables into the pages; `--check` changes nothing and exits with 1 where a table is out of date.
+A table is generated from the parser itself (`MODULE.build_parser()`). MkDocs generates it whenever the site is built,
+so that the site cannot differ from the program. For readers of the pages in the repository,
+`python docs/option_tables.py` writes the tables into the pages. `--check` changes nothing and exits with 1 if a table
+is out of date.
 """
 
 import argparse
@@ -20,12 +21,12 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """MkDocs calls this with the text of every page."""
+    """Update the tables in the text of a page; MkDocs calls this for every page."""
     return _MARK.sub(lambda mark: f"{mark[1]}\n{option_table(mark['module'])}\n\n{mark[3]}", markdown)
 
 
 def option_table(module: str) -> str:
-    """Markdown table of a command line's arguments, in the order of its `--help`."""
+    """Markdown table of the arguments of a command line, in the order of its `--help`."""
     if str(_ROOT) not in sys.path:
         sys.path.insert(0, str(_ROOT))  # the checkout, whether it is installed or not
     parser = importlib.import_module(module).build_parser()
@@ -38,7 +39,7 @@ def option_table(module: str) -> str:
 
 
 def _name(action: argparse.Action) -> str:
-    """As the usage shows it: `--size S ...`."""
+    """The name of an argument as in the usage, such as `--size S ...`."""
     value = str(action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper())
     words = [
         ", ".join(action.option_strings),
@@ -49,7 +50,7 @@ def _name(action: argparse.Action) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the tables into the pages, or compare; returns the exit code."""
+    """Write the tables into the pages, or only compare them with --check, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a table is out of date")
     check = parser.parse_args(arguments).check

@@ -1,12 +1,12 @@
 """How far a network looks: effective receptive fields, measured and drawn.
 
-The way of the data: images -> network -> contribution maps -> mean map (`.npz`) -> measures -> `.json`, picture, table.
-Everything after the `.npz` works from the file alone; importing this package loads neither torch nor matplotlib.
+Data flow: images -> network -> contribution maps -> mean map (`.npz`) -> measures -> `.json`, picture, table.
+All steps after the `.npz` file need nothing but this file. Importing this package loads neither torch nor matplotlib.
 
 In Python, for any `nn.Module` or the name of a network:
 
-    result = erf.analyze(model, "photos", size=512)  # what the command line measures
-    result.side(0.5)  # pixels that hold half of the contribution, with the interval over images
+    result = erf.analyze(model, "photos", size=512)  # the same measurement as on the command line
+    result.side(0.5)  # side in pixels of the square that holds half of the contribution, with its interval over images
     result.plot()
 """
 

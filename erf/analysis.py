@@ -1,4 +1,4 @@
-"""One receptive field from Python, by the same steps as on the command line, with bit-identical results."""
+"""Measure a receptive field from Python, in the same steps as on the command line and with bit-identical results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,20 +53,20 @@ def analyze(
         layer: Feature map: "last", the index of a stage, the name of a module, or a `Layer` with further options.
         position: Position of the unit: "centre", "average", or two fractions of the image (down, across).
         weights: For a name: "auto", "pretrained", "random", or the path of a checkpoint. A module keeps its own.
-        num_images: At most this many, spread evenly over the sorted files.
+        num_images: Maximum number of images, spread evenly over the sorted files.
         until: Stop at the first image, from the tenth on, after which the 95% interval of `result.side(0.5)` is
-            narrower than this share of it; images then come in a shuffled order. None measures them all.
+            narrower than this share of the side. Images are then taken in a shuffled order. None measures all images.
         mean, std: Mean and standard deviation for normalising images with values between 0 and 1: one number, or one
             per channel; None for the network's own.
         device: "auto", "cpu", "cuda", ...
-        batch_size: Images at a time; None for as many as keep the device busy and fit.
+        batch_size: Number of images per batch; None for as many as keep the device busy and fit into memory.
         precision: "float32", "float64", "bfloat16"; on CUDA also "float16" and "tf32"; "auto" for bfloat16 where the
             device multiplies faster in it, else float32.
-        plain: Whether to run the network as it is, with no layers merged or reordered.
+        plain: Whether to run the network unmodified, with no layers merged or reordered.
         seed: Seed of random weights.
         keep_maps: Whether the result keeps the map of every single image in float16, for `erf.draw_sheet`.
         name: Name of the result and its files; None for the name of the model, or of the class of a module.
-        progress: Whether to show a bar on stderr.
+        progress: Whether to show a progress bar on stderr.
 
     Returns: The mean map, its measures with their intervals over images, and its provenance. `result.save(path)` saves
         the result, and `result.plot()` draws it.
@@ -137,7 +137,7 @@ def _per_channel(values: float | Sequence[float] | None) -> tuple[float, ...] | 
 
 
 def _call_in_words(model: "nn.Module | str", images: Any, options: Mapping[str, Any]) -> str:
-    """The call that made a result, for its provenance; options that were left at their defaults are left out."""
+    """The call as text, for the provenance of its result; options at their defaults are left out."""
     first = repr(model) if isinstance(model, str) else f"<{type(model).__name__}>"
     shown = [f"{key}={options[key]!r}" for key, default in _DEFAULTS.items() if options[key] != default]
     return f"erf.analyze({', '.join([first, *([_images_in_words(images)] if images is not None else []), *shown])})"

@@ -1,4 +1,4 @@
-"""`python -m erf.claims`: the command of the `claims` package under the name of this tool."""
+"""Entry point for `python -m erf.claims`, which runs the command of the package `claims`."""
 
 import runpy
 

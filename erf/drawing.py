@@ -1,6 +1,6 @@
 """Options of the pictures of receptive fields: width, colours, squares, window and text.
 
-Nothing here loads matplotlib, so the command line can check its options before any work begins.
+This module does not import matplotlib, so that the command line can check its options before any work begins.
 """
 
 import re
@@ -24,44 +24,44 @@ __all__ = [
 ]
 
 SCALES = ("decades", "published")
-"""Scales of the colours, which `erf.figures.maps` describes."""
+"""Colour scales, as described in `erf.figures.maps`."""
 SQUARES = ("published", "mass")
-"""What squares can hold shares of: log10(score + 1), as the paper's table has it, or the score itself."""
+"""Quantities of which squares hold shares: log10(score + 1), as in the paper's table, or the score itself."""
 OUTLINES = ("theoretical", "gaussian")
-"""What can be drawn around a unit besides the squares, as `erf.figures.outlines` describes."""
+"""Outlines that can be drawn around a unit besides the squares, as described in `erf.figures.outlines`."""
 WIDTHS: Mapping[str, float] = {"column": COLUMN_WIDTH, "page": PAGE_WIDTH}
-"""Widths with a name, in inches."""
+"""Named widths, in inches."""
 _INCH = 2.54  # centimetres
-_NARROWEST = 2.0  # inches: below, the words of a picture do not fit
+_NARROWEST = 2.0  # inches; the text of a narrower picture would not fit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """How results are drawn; each attribute is an option of the drawing functions and of the command line.
+    """How results are drawn. Each attribute is an option of the drawing functions and of the command line.
 
     Attributes:
-        scale: Scale of the colours: 'decades' (four powers of ten below the maximum) or 'published' (log10(score + 1) /
-            max).
-        squares: What the squares hold shares of, in the map and in the table: 'published' for log10(score + 1), which
-            depends on the scale of the gradients, or 'mass' for the score itself, which does not.
-        thresholds: Shares whose squares are drawn and listed, each between 0 and 1; None for the published ones (20,
+        scale: Colour scale: 'decades' (four powers of ten below the maximum) or 'published' (log10(score + 1) / max).
+        squares: Quantity of which the squares hold shares, in the map and in the table: 'published' for
+            log10(score + 1), which depends on the scale of the gradients, or 'mass' for the score itself, which does
+            not.
+        thresholds: Shares whose squares are drawn and listed, each between 0 and 1. None for the published ones (20,
             30, 50 and 99%), empty for no squares.
         cmap: Name of a colour map of matplotlib or seaborn.
-        crop: The part of each map that is shown. 'auto': the whole map, or a window around the unit if the largest
-            square covers less than a quarter of each map; a number: a window of that many pixels; 'none': all of it. A
-            window has the whole map as an inset.
+        crop: The part of each map that is shown. 'none' shows the whole map, and a number a window of that many pixels
+            around the unit. 'auto' shows a window if the square that holds 99% covers less than a quarter of each map,
+            and otherwise the whole map. The whole map is added as an inset to a window.
         width: Width of the figure: 'column' (8.6 cm), 'page' (17.8 cm), a number of centimetres, or None for a width
             that gives every panel its usual size.
-        columns: Panels in a row, or networks with `before_after`; None to choose.
-        before_after: Whether each network of a comparison has a column, with random weights above trained ones. This is
-            always so for results of a run with `--before-after`.
-        labels: Name of a result -> what it is called in the picture.
+        columns: Number of panels in a row, or of networks with `before_after`; None to choose automatically.
+        before_after: Whether to draw each network of a comparison as a column, with random weights above trained ones.
+            Results of a run with `--before-after` are always drawn in this way.
+        labels: Name of a result -> its name in the picture.
         table: Whether to draw the table of area ratios below the panels of a comparison.
         caption: Whether to write at the foot of the figure how it was made.
-        outlines: What else is drawn around the unit: 'theoretical' for the theoretical field, 'gaussian' for a circle
-            with the width (one standard deviation) of the fitted Gaussian as its radius.
+        outlines: Further outlines around the unit: 'theoretical' for the theoretical field, 'gaussian' for a circle
+            whose radius is one standard deviation of the fitted Gaussian.
 
-    Raises: ValueError for a value that is none of these.
+    Raises: ValueError for an invalid value.
     """
 
     scale: str = "decades"
@@ -97,18 +97,18 @@ class Drawing:
 
     @property
     def width_in(self) -> float | None:
-        """Width of the figure in inches; None to choose."""
+        """Width of the figure in inches; None to choose automatically."""
         return None if self.width is None else read_width(self.width)
 
     def name_of(self, name: str) -> str:
-        """What a result is called in the picture."""
+        """The name of a result in the picture."""
         return self.labels.get(name, name)
 
 
 def read_width(width: str | float) -> float:
-    """A width in inches, from 'column', 'page' or a number of centimetres.
+    """Convert 'column', 'page' or a number of centimetres to a width in inches.
 
-    Raises: ValueError for anything else, and for less than 5.1 cm.
+    Raises: ValueError for anything else, and for widths below 5.1 cm.
     """
     if width in WIDTHS:
         return WIDTHS[str(width)]
@@ -124,7 +124,7 @@ def read_width(width: str | float) -> float:
 
 
 def read_crop(crop: str | int) -> int | None:
-    """Side of the window in pixels; 0 for 'none', None for 'auto'.
+    """Parse the option `crop`: the side of the window in pixels, 0 for 'none', None for 'auto'.
 
     Raises: ValueError for anything else.
     """
@@ -142,13 +142,13 @@ def read_crop(crop: str | int) -> int | None:
 
 
 def check_crop(crop: str | int, shapes: Sequence[tuple[int, ...]]) -> None:
-    """Whether every map has the window that is asked for.
+    """Check that no map is smaller than the requested window.
 
     Args:
-        crop: As `read_crop` takes it.
+        crop: As for `read_crop`.
         shapes: Height and width of each map.
 
-    Raises: ValueError if a window of a number of pixels is larger than a map.
+    Raises: ValueError if the window is larger than the longer side of a map.
     """
     side = read_crop(crop) or 0
     for height, width in shapes:
@@ -160,13 +160,13 @@ def check_crop(crop: str | int, shapes: Sequence[tuple[int, ...]]) -> None:
 
 
 def check_labels(labels: Mapping[str, str], names: Sequence[str]) -> None:
-    """Whether every label is one of a result.
+    """Check that every label belongs to a result.
 
     Args:
-        labels: Name of a result -> what it is called in the picture.
+        labels: Name of a result -> its name in the picture.
         names: Names of the results.
 
-    Raises: ValueError if no result has the name of a label.
+    Raises: ValueError if a label names no result.
     """
     for name in labels:
         if name not in names:

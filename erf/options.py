@@ -46,31 +46,30 @@ Sides, radii and widths are in pixels of the resized image, areas in pixels or a
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RunOptions):
-    """What the command line asked for; the names are those of the options.
+    """Configuration of a run. Attributes have the names of the command-line options.
 
     Attributes:
-        images: Folder of images, a text file that lists them, or several of these and of images; None for the bundled
-            photographs.
-        num_images: At most this many of them.
-        num_images_said: Whether the user gave that number, and is told if there are fewer.
-        until: Width of the interval of the side that holds half of the contribution, as a share of the side, that ends
-            a run before all images are measured; None to measure them all.
-        size: Size of the images in pixels: sides of squares, or (height, width).
-        layer: Feature maps: "last", a stage's position, a module's name, or "all" for every stage.
-        layout: Layout of the layers' outputs, such as "NHWC"; None to find it out.
-        call: Which call of a layer that runs several times; None for its only one.
-        prefix_tokens: How many tokens come before those of the map; None to find it out.
+        images: Folder of images, text file that lists images, or several folders, text files and images; None for the
+            bundled photographs.
+        num_images: Maximum number of images.
+        num_images_said: Whether the user gave `num_images`, and should be warned if there are fewer images.
+        until: Stop early once the interval of the side that holds half of the contribution is narrower than this share
+            of the side; None to measure all images.
+        size: Sizes of the images in pixels: sides of squares, or (height, width).
+        layer: Feature maps: "last", the index of a stage, the name of a module, or "all" for every stage.
+        layout: Layout of the layers' outputs, such as "NHWC"; None to detect it.
+        call: Index of the call, for a layer that is called several times; None for a layer that is called once.
+        prefix_tokens: Number of tokens before those of the map; None to detect it.
         position: Position of the unit: "centre", "average", or two fractions of the image (down, across).
-        plain: Whether the network runs as published, nothing merged or reordered.
+        plain: Whether to run the network as published, with no layers merged or reordered.
         scale, squares, thresholds, cmap, crop, width, columns, labels, no_table, no_caption: How the pictures are
             drawn, as in `erf.drawing.Drawing`.
-        before_after: Whether each network is also measured with random weights, drawn above the trained ones.
-        outlines: What is drawn around the unit besides the squares, of `erf.drawing.OUTLINES`.
-        keep_maps: Whether the maps of single images are kept and drawn as a sheet.
-        tex_columns: Measures in the table for LaTeX, as `erf.results.tables.read_columns` reads them; none for the
-            usual ones.
-        overlay: Whether they are kept and drawn over their photographs.
-        from_npz: Saved results to be measured and drawn again, instead of networks.
+        before_after: Whether to measure each network with random weights as well, drawn above the trained ones.
+        outlines: Outlines to draw around the unit besides the squares, from `erf.drawing.OUTLINES`.
+        keep_maps: Whether to keep the maps of single images and draw them as a sheet.
+        tex_columns: Measures in the LaTeX table, as for `erf.results.tables.read_columns`; empty for the default ones.
+        overlay: Whether to keep the maps of single images and draw each over its photograph.
+        from_npz: Saved results to measure and draw again, instead of networks.
     """
 
     images: Path | tuple[Path, ...] | None = None
@@ -103,12 +102,12 @@ class Config(RunOptions):
 
     @property
     def folder(self) -> Path:
-        """Where the files of the run go."""
+        """Folder for the files of the run."""
         return self.output / "erf"
 
     @property
     def drawing(self) -> Drawing:
-        """How the pictures are drawn."""
+        """The options of the pictures."""
         return Drawing(
             scale=self.scale,
             squares=self.squares,
@@ -126,12 +125,12 @@ class Config(RunOptions):
 
     @property
     def sheets(self) -> tuple[str, ...]:
-        """Which sheets of the maps of single images are drawn."""
+        """The sheets of single images' maps to draw: 'maps', 'overlay', both or none."""
         return ("maps",) * self.keep_maps + ("overlay",) * self.overlay
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser; its defaults are those of `Config`."""
+    """Build the parser. Its defaults are those of `Config`."""
     parser = Parser(
         prog=program_name("erf.visualize", "erf"),
         description="Measure and draw the effective receptive field of networks: how much each input pixel contributes "
@@ -284,7 +283,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_drawing(drawn: Any, default: Config) -> None:
-    """Options of the pictures."""
+    """Add the options of the pictures."""
     drawn.add_argument(
         "--scale",
         choices=SCALES,
@@ -314,7 +313,7 @@ def _add_drawing(drawn: Any, default: Config) -> None:
         default=default.crop,
         metavar="auto|none|PIXELS",
         help="show only the central part of each map, the same for all, with the whole map as an inset: a side in "
-        "pixels, none, or auto, which crops where the largest square covers less than a quarter of each map "
+        "pixels, none, or auto, which crops where the 99%% square covers less than a quarter of each map "
         "(default: auto)",
     )
     drawn.add_argument(
@@ -352,7 +351,7 @@ def _add_drawing(drawn: Any, default: Config) -> None:
 
 
 def parse_config(arguments: Sequence[str]) -> Config:
-    """The configuration that arguments ask for; wrong usage ends the program with exit code 2."""
+    """Parse arguments into a configuration. Wrong usage ends the program with exit code 2."""
     parser = build_parser()
     options = read_options(parser, arguments)
     if options["from_npz"]:
@@ -384,11 +383,11 @@ _MEASURING = (
     *("weights", "images", "num_images", "until", "size", "layer", "layout", "call", "prefix_tokens", "position"),
     *("mean", "std", "seed", "precision", "plain"),
 )
-"""Options that say what a network is asked: none is, where results are read."""
+"""Options about measuring a network. They are refused together with `--from-npz`, which runs no network."""
 
 
 def _refuse_with_saved(parser: argparse.ArgumentParser, options: Mapping[str, Any]) -> None:
-    """End the program if saved results are to be measured in a way that needs the network."""
+    """End the program if `--from-npz` is combined with an option that requires running a network."""
 
     def as_parsed(value: object) -> object:
         return tuple(value) if isinstance(value, list) else value
@@ -400,7 +399,7 @@ def _refuse_with_saved(parser: argparse.ArgumentParser, options: Mapping[str, An
 
 
 def _size(text: str) -> Size:
-    """Type of `--size`, for argparse, which reports its error."""
+    """Parse the value of `--size` for argparse, which reports the error."""
     try:
         return read_size(text)
     except ValueError as error:
@@ -408,7 +407,7 @@ def _size(text: str) -> Size:
 
 
 def _share(text: str) -> float:
-    """Type of `--until`, for argparse, which reports its error."""
+    """Parse the value of `--until` for argparse, which reports the error."""
     try:
         return read_share(text)
     except ValueError as error:
@@ -416,9 +415,9 @@ def _share(text: str) -> float:
 
 
 def _before_after(weights: tuple[str, ...]) -> tuple[str, ...]:
-    """Random weights and those that were asked for, by default the published ones.
+    """Random weights followed by the requested ones, where 'auto' becomes 'pretrained'.
 
-    Raises: ValueError if random ones were asked for already.
+    Raises: ValueError if random weights were requested already.
     """
     if "random" in weights:
         raise ValueError("--before-after compares trained weights with random ones; leave --weights random out")
@@ -426,9 +425,9 @@ def _before_after(weights: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _read_labels(pairs: Sequence[str]) -> dict[str, str]:
-    """Name -> text.
+    """Parse labels of the form NAME=TEXT into a dictionary.
 
-    Raises: ValueError for what is no NAME=TEXT.
+    Raises: ValueError for a label of another form.
     """
     labels = {}
     for pair in pairs:
@@ -440,9 +439,9 @@ def _read_labels(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def read_position(values: str | Sequence[str | float]) -> str | tuple[float, float]:
-    """`Config.position` from what was said: one word, or two numbers.
+    """Parse a position: one word or two numbers.
 
-    Raises: ValueError if it is neither 'centre' nor 'average', nor two fractions.
+    Raises: ValueError if it is neither 'centre' nor 'average', nor two fractions of at least 0 and below 1.
     """
     words = [values] if isinstance(values, str) else list(values)
     if words in (["centre"], ["average"]):
@@ -452,7 +451,7 @@ def read_position(values: str | Sequence[str | float]) -> str | tuple[float, flo
         if 0 <= down < 1 and 0 <= across < 1:
             return (down, across)
     except ValueError:
-        pass  # the message below says what would be right
+        pass  # the message below names the valid values
     raise ValueError(
         f"--position {' '.join(map(str, words))}: take centre, average, or two fractions of the image below 1"
     )

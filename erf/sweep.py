@@ -1,7 +1,7 @@
-"""Contribution maps of networks as files: the hooks of the receptive-field tool for `runkit.sweep`.
+"""Contribution maps of networks as files: the receptive-field tool's hooks for `runkit.sweep`.
 
-Images -> network -> mean map (`.npz`) -> measures (`.json`) -> picture. torch is loaded when a network has to run; what
-is on disk is measured and drawn without it.
+Data flow: images -> network -> mean map (`.npz`) -> measures (`.json`) -> picture. torch is imported only when a
+network has to run; maps on disk are measured and drawn without it.
 """
 
 import logging
@@ -40,7 +40,7 @@ from runkit.progress import SavedProgress
 from runkit.sizes import pixels_of
 from runkit.sweep import Preview, Swept, Tool, run_sweep
 
-if TYPE_CHECKING:  # these load torch
+if TYPE_CHECKING:  # these import torch
     import torch
 
     from erf.gradient.accumulate import Progress
@@ -54,37 +54,43 @@ __all__ = ["FieldTool", "measure_networks"]
 
 _logger = logging.getLogger(__name__)
 _STAGES = 4
-"""Nearly every network has as many feature maps, so only for a later one is it worth building one to count them."""
-_PHOTOGRAPH = 384  # pixels: the longer side of the photographs that are kept with the maps of single images
+"""Nearly every network has at least this many feature maps. They are counted only if a later map is requested."""
+_PHOTOGRAPH = 384  # pixels: longer side of the photographs that are saved with the maps of single images
 
 
 def measure_networks(config: Config, folder: Path | None = None) -> Swept[ErfResult]:
-    """Contribution maps of all networks asked for, computed or, where they are there already, read.
+    """Compute the contribution maps of all requested networks, or read those that exist already.
 
-    Under torchrun the ranks share the images, and rank 0 alone writes and has results; a failing network does not stop
-    the others.
+    Under torchrun, the ranks share the images, and only rank 0 writes files and returns results. A failing network does
+    not stop the others.
 
     Args:
-        folder: Where their files go; None for `config.folder`.
+        folder: Folder for the files; None for `config.folder`.
 
-    Raises: UserError for what concerns all networks, or if the only one fails.
+    Raises: UserError for an error that concerns all networks, or if there is only one network and it fails.
     """
     return run_sweep(FieldTool(config, folder or config.folder))
 
 
 class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
-    """Receptive fields; a job is one map, of one network with some weights at one size and layer."""
+    """The receptive-field tool. A job is one map: of one network with one set of weights, at one size and layer."""
 
     program = "erf.visualize"
     basis = "from runs with one image at a half and a quarter of the side, by multiplications and pixels"
 
     def __init__(self, config: Config, folder: Path, *, command: str | None = None):
-        """`command` is what asked, for the provenance, where it was not the command line."""
+        """Create the tool for a run.
+
+        Args:
+            config: Configuration of the run.
+            folder: Folder for the files.
+            command: Command for the provenance; None for the command line.
+        """
         self.config: Config = config
         self.folder = folder
         self.command = command
 
-    # what is asked
+    # the jobs of the run
 
     @cached_property
     def images(self) -> "ImageSet":
@@ -139,9 +145,9 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         return self.jobs_of(weights, resolve_weights(name, weights, seed=self.config.seed))
 
     def _refuse_positions(self, name: str) -> None:
-        """Refuse a feature map that a network of timm does not have, before its weights are downloaded.
+        """Refuse a feature map that a timm network does not have, before its weights are downloaded.
 
-        Raises: UserError if it has fewer than a layer asks for.
+        Raises: UserError if the network has fewer feature maps than a layer requires.
         """
         positions = [layer.position for layer in map(self._asked, self.config.layer) if layer.position is not None]
         unusual = [position for position in positions if not -_STAGES <= position < _STAGES]
@@ -156,14 +162,23 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
                     raise UserError(f"{name}: layer {position}: the network has feature maps 0 to {count - 1}")
 
     def jobs_of(self, option: str, weights: "ResolvedWeights", *, name: str | None = None) -> list[Job]:
-        """The maps asked for of a network with the weights that the option stands for; `name` is None for its own."""
+        """The requested maps of a network.
+
+        Args:
+            option: The value of `--weights` that `weights` were resolved from.
+            weights: The network's weights.
+            name: Name of the results; None for the network's own.
+        """
         from replknet.zoo import count_feature_maps
 
         stages = count_feature_maps(weights.name) if "all" in self.config.layer else 0
         return list_jobs(self.config, option, weights, stages, name=name)
 
     def identify(self, job: Job) -> FieldIdentity:
-        """The device and the batch size do not decide a map; the centre has no word, as in older results."""
+        """Everything that determines a map, which excludes the device and the batch size.
+
+        The position 'centre' is left out, for compatibility with older results.
+        """
         position = self.config.position
         identity: FieldIdentity = {
             "model": job.weights.name,
@@ -188,7 +203,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
             identity["until"] = self.config.until
         return identity
 
-    # what is on disk
+    # files on disk
 
     def files(self, job: Job) -> list[Path]:
         files = result_files(self.folder, job.name, self.config.formats, self.config.sheets)
@@ -201,22 +216,22 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         return finished_identity(self.folder / file_stem(job.name))
 
     def is_whole(self, job: Job) -> bool:
-        """Whether the maps of single images are there, where this run asks for them."""
+        """Whether the maps of single images exist, if this run needs them."""
         whole = not self.config.sheets or maps_file(self.folder, job.name).exists()
         if not whole:
             _logger.info("%s: the finished result has no maps of single images and is computed again", job.name)
         return whole
 
     def read_result(self, job: Job) -> ErfResult:
-        """The map as it is, measured and drawn again as this run asks."""
+        """Read a map, then measure and draw it again with the options of this run."""
         return self.write_result(job, load_result(self.files(job)[0], maps=bool(self.config.sheets)))
 
-    # what is computed
+    # computation
 
     def _asked(self, layer: str) -> Layer:
-        """A layer with all that the options say of it.
+        """The layer with all options that concern it.
 
-        Raises: UserError if that is no layout, or no number of tokens.
+        Raises: UserError if the layout or the number of tokens is invalid.
         """
         try:
             return Layer(layer, self.config.layout, self.config.call, self.config.prefix_tokens)
@@ -250,7 +265,10 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         return accumulate(network.ready, self.images, self._question(job), loop, **options)
 
     def conclude(self, job: Job, network: "LoadedNetwork", state: "Progress", loop: "Loop") -> ErfResult:
-        """Raises: UserError if no image could be used, or the map cannot be measured."""
+        """Build the result from the last state of the run.
+
+        Raises: UserError if no image could be used, or the map cannot be measured.
+        """
         from erf.gradient.provenance import describe_map
 
         about = describe_map(job, self.config, network, self.images, state, loop, command=self.command)
@@ -262,7 +280,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         return result if self.config.until is None else self._stopped(result, self.config.until, reached=state.enough)
 
     def _single_maps(self, job: Job, network: "LoadedNetwork", state: "Progress") -> SingleMaps | None:
-        """The maps of single images with their photographs, if they are kept."""
+        """The maps of single images with their photographs; None if they are not kept."""
         if state.maps is None:
             return None
         part = min(1.0, _PHOTOGRAPH / max(job.pixels))
@@ -272,7 +290,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         return SingleMaps(np.stack(state.maps), np.array(state.maxima), state.names, np.stack(photographs))
 
     def _stopped(self, result: ErfResult, until: float, *, reached: bool) -> ErfResult:
-        """The result with a word on how its run ended."""
+        """The result, with a record of whether `until` was reached in its provenance."""
         side = result.side(0.5)
         width = (side.high - side.low) / side
         _logger.log(
@@ -291,7 +309,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         }
         return replace(result, provenance={**result.provenance, "stopping": stopping})
 
-    # what is written
+    # output
 
     def save_outputs(self, job: Job, outputs: ErfResult) -> None:
         save_result(outputs, self.files(job)[0])
@@ -306,7 +324,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         save_csv(manifest_file(self.folder, job.name), self.images.list_used(outputs.image_names))
         return outputs
 
-    # what a dry run asks
+    # dry runs
 
     def begin_dry(self, device: "torch.device") -> None:
         self.begin(device)

@@ -1,15 +1,15 @@
-"""The option `--until`: the width of an interval, as a share of the value, at which enough images are measured."""
+"""The option `--until`: stop measuring once an interval is narrower than a given share of its value."""
 
 from runkit.intervals import FEW
 
 __all__ = ["MIN_IMAGES", "read_share"]
 
 MIN_IMAGES = FEW
-"""The smallest number of images that are measured: intervals from fewer are unreliable."""
+"""Smallest number of images to measure. Intervals from fewer images are unreliable."""
 
 
 def read_share(text: str) -> float:
-    """`5%` or `0.05` as a share.
+    """Parse a share such as `5%` or `0.05`.
 
     Raises: ValueError if it is not a share between 0 and 1.
     """

@@ -1,7 +1,7 @@
 """Command line of the receptive-field tool: `python -m erf.visualize --model replknet31b`.
 
-Options, files and exit codes are a contract that people script against; see the README. Torch is loaded only when a
-network has to run: help, wrong arguments and drawing from saved results answer at once.
+Options, files and exit codes are a stable interface for scripts; see the README. Torch is imported only when a network
+has to run, so that help, argument errors and drawing from saved results need not wait for it.
 """
 
 import logging
@@ -27,14 +27,14 @@ _logger = logging.getLogger("erf.visualize")  # under `python -m` this module is
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code (0: done, 2: an input or environment error)."""
+    """Run the command and return the exit code (0: done, 2: an input or environment error)."""
     config = parse_config(sys.argv[1:] if argv is None else argv)
     level = config.console.level
     return run_main(lambda: _run(config), program="erf.visualize", arguments=config.arguments, level=level)
 
 
 def _run(config: Config) -> int:
-    """Do what `config` asks; under torchrun, rank 0 prints and writes for all ranks."""
+    """Carry out `config`. Under torchrun, rank 0 prints and writes for all ranks."""
     if config.console.list_models is not None or config.console.dry_run:
         return _tell(config) if is_main_process() else 0
     _refuse_repetitions(config)
@@ -67,7 +67,7 @@ def _run(config: Config) -> int:
 
 
 def _tell(config: Config) -> int:
-    """List networks, or say what the run would do; nothing is written."""
+    """List networks, or print what the run would do. No files are written."""
     if config.console.list_models is not None:
         from replknet.listing import show_networks
 
@@ -87,7 +87,7 @@ def _tell(config: Config) -> int:
 
 
 def _foresee_saved(config: Config) -> DryRun:
-    """What would be done with results that were saved."""
+    """Foresee a run on saved results."""
     results = _load_results(config)
     _check_labels(config, results)
     jobs = [
@@ -104,7 +104,7 @@ def _foresee_saved(config: Config) -> DryRun:
 
 
 def _load_results(config: Config) -> list[ErfResult]:
-    """The results that `--from-npz` names; there is nothing to share, so ranks other than 0 have none."""
+    """Load the results that `--from-npz` names, on rank 0 only: there is no work to share with other ranks."""
     paths = find_results(config.from_npz) if is_main_process() else []
     results = [load_result(path, maps=bool(config.sheets)) for path in paths]
     _refuse_same_stem([result.name for result in results])
@@ -113,7 +113,7 @@ def _load_results(config: Config) -> list[ErfResult]:
 
 
 def _files_of(result: ErfResult, config: Config) -> list[str]:
-    """The files of a result; its map lies elsewhere where it was read by `--from-npz`."""
+    """The existing files of a result in the output folder, which lacks its map if that was read by `--from-npz`."""
     files = [*_paths_of(result, config), manifest_file(config.folder, result.name)]
     return [str(path) for path in files if path.exists()]
 
@@ -123,7 +123,10 @@ def _paths_of(result: ErfResult, config: Config) -> list[Path]:
 
 
 def _refuse_repetitions(config: Config) -> None:
-    """Raises: UserError if two results of the run would share their files."""
+    """Check that no two results of the run would share their files.
+
+    Raises: UserError if two of them would.
+    """
     _refuse_same_stem(config.model)
     _refuse_twice("weights", [file_stem(name) for name in names_of_weights(config.weights).values()], config.weights)
     _refuse_twice("size", config.size)
@@ -131,7 +134,10 @@ def _refuse_repetitions(config: Config) -> None:
 
 
 def _check_colours(name: str) -> None:
-    """Raises: UserError if there is no colour map of that name."""
+    """Check that a colour map exists.
+
+    Raises: UserError if neither seaborn nor matplotlib has a colour map of that name.
+    """
     if name == Config.cmap:
         return
     from erf.figures.maps import colour_map
@@ -143,7 +149,10 @@ def _check_colours(name: str) -> None:
 
 
 def _check_labels(config: Config, results: Sequence[ErfResult]) -> None:
-    """Raises: UserError if a label is of no result."""
+    """Check on rank 0 that every label belongs to a result.
+
+    Raises: UserError if one does not.
+    """
     if is_main_process():
         try:
             check_labels(config.labels, [result.name for result in results])
@@ -152,7 +161,10 @@ def _check_labels(config: Config, results: Sequence[ErfResult]) -> None:
 
 
 def _check_crop(config: Config, shapes: Sequence[tuple[int, ...]]) -> None:
-    """Raises: UserError if a map has not as many pixels as the window that is asked for."""
+    """Check that no map is smaller than the requested window.
+
+    Raises: UserError if one is.
+    """
     try:
         check_crop(config.crop, shapes)
     except ValueError as error:
@@ -170,18 +182,26 @@ def _refuse_same_stem(names: Sequence[str]) -> None:
 
 
 def _refuse_twice(option: str, values: Sequence[object], given: Sequence[object] = ()) -> None:
-    """Raises: UserError if a value comes twice; `given` is what the user wrote, where it is something else."""
+    """Check that no value of an option is repeated.
+
+    Args:
+        option: Name of the option.
+        values: The values to compare.
+        given: The values as the user wrote them, if they differ from `values`.
+
+    Raises: UserError if a value is repeated.
+    """
     asked = given or values
     if len(set(values)) < len(asked):
         raise UserError(f"--{option} {' '.join(map(str, asked))}: named more than once; results share their files")
 
 
 def _write_results(results: Sequence[ErfResult], config: Config) -> None:
-    """Measure and draw saved results, all with the same window."""
+    """Measure and draw saved results again, all with the same window."""
     from erf.figures.files import write_result
     from erf.figures.window import settle_crop
 
-    if not results:  # of ranks other than 0
+    if not results:  # on ranks other than 0
         return
     drawing = settle_crop([(result.contribution, result.centre) for result in results], config.drawing)
     for result in results:
@@ -189,7 +209,7 @@ def _write_results(results: Sequence[ErfResult], config: Config) -> None:
 
 
 def _redraw_alike(results: Sequence[ErfResult], config: Config) -> None:
-    """Draw again what was drawn as soon as it was measured, with another window than the others of the run."""
+    """Draw results again that were drawn right after their measurement and with another window than the whole run's."""
     from erf.figures.files import redraw_alike
 
     redraw_alike(results, config.folder, drawing=config.drawing, formats=config.formats, sheets=config.sheets)
@@ -203,7 +223,7 @@ def _write_comparison(results: Sequence[ErfResult], config: Config) -> list[Path
 
 
 def _write_report(results: Sequence[ErfResult], config: Config) -> Path:
-    """Write `report.html` on the results of this run; returns its path."""
+    """Write `report.html` with the results of this run, and return its path."""
     from erf.figures.page import describe_maps
     from runkit.html.page import write_page
 

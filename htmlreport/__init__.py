@@ -1,8 +1,8 @@
-"""Everything in a results folder on one HTML page: `python -m htmlreport figures`.
+"""All results of a folder on one HTML page: `python -m htmlreport figures`.
 
-It stands above both tools, as a notebook does, and they know nothing of it: each describes its own results
-(`erf.figures.page`, `shapebias.figures.page`), and the page itself is `runkit.html.page`. Saved results are read;
-torch is not loaded.
+This package uses both tools, and neither of them depends on it. Each tool describes its own results
+(`erf.figures.page`, `shapebias.figures.page`), and `runkit.html.page` assembles the page. Only saved results are read;
+torch is not imported.
 """
 
 from htmlreport.command import build_parser, main

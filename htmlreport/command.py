@@ -22,7 +22,7 @@ examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = Parser(
         prog="python -m htmlreport",
         description="Put all results of a folder on one self-contained HTML page: maps with a threshold slider, plots "
@@ -43,16 +43,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; see `runkit.run_main` for the exit codes."""
+    """Run the command and return its exit code, as explained in `runkit.run_main`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = build_parser().parse_args(arguments)
     return run_main(lambda: _execute(options.folder, options.output, arguments), program="htmlreport")
 
 
 def _execute(folder: Path, output: Path | None, arguments: Sequence[str]) -> int:
-    """Describe what the folder holds and write the page.
+    """Describe the results in the folder and write the page.
 
-    Raises: UserError if it holds no results, or damaged ones.
+    Raises: UserError if the folder holds no results, or damaged ones.
     """
     from erf.figures.page import describe_maps, read_folder
     from htmlreport.relation_page import describe_relation

@@ -1,4 +1,4 @@
-"""`python -m shapebias.relate`: effective receptive field against shape bias and reliance, over networks with both."""
+"""`python -m shapebias.relate`: effective receptive field against shape bias and reliance, over networks."""
 
 import argparse
 import logging
@@ -15,7 +15,7 @@ from runkit.options import add_formats, add_no_caption
 from runkit.parser import Parser
 from runkit.sizes import Size, read_size
 
-if TYPE_CHECKING:  # loads scipy, which --help need not wait for
+if TYPE_CHECKING:  # imports scipy, which would delay --help
     from htmlreport.relation import Network
     from shapebias.measures.bootstrap import Estimate
 
@@ -36,7 +36,7 @@ Area ratios and shape bias are fractions in [0, 1].
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the parser of the command line."""
     parser = Parser(
         prog="python -m shapebias.relate",
         description="Do networks with larger effective receptive fields rely more on shape? Plots the receptive field "
@@ -98,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _size(text: str) -> Size:
-    """Type of `--size`, for argparse, which reports its error."""
+    """Parse the value of `--size` for argparse, which reports the error."""
     try:
         return read_size(text)
     except ValueError as error:
@@ -106,9 +106,9 @@ def _size(text: str) -> Size:
 
 
 def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
-    """Pair, correlate, and write `relation.json`, `.csv`, `.tex` and the picture `relation` into the output folder.
+    """Pair results, correlate them, and write `relation.json`, `.csv`, `.tex` and the picture into the output folder.
 
-    Raises: UserError for an input or environment error; its line names the problem and the fix.
+    Raises: UserError for an input or environment error; its message names the problem and the fix.
     """
     from htmlreport.relation import FIELDS, read_people, relate
     from htmlreport.relation_plot import caption_relation, draw_relation
@@ -189,7 +189,7 @@ def _flat_row(network: "Network", cues: Iterable[str]) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; see `runkit.run_main` for the exit codes."""
+    """Run the command and return its exit code, as explained in `runkit.run_main`."""
     command = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     options = parser.parse_args(command)
@@ -201,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _format(estimate: "Estimate | None") -> tuple[str, str]:
-    """Value and interval for a table."""
+    """The value and the interval of an estimate, as text for a table."""
     if estimate is None or estimate.value is None:
         return "-", "-"
     written = FRACTION.write(estimate.value, estimate.low, estimate.high)

@@ -1,9 +1,10 @@
-"""Do networks with larger receptive fields rely more on shape? Receptive field against shape bias.
+"""Do networks with larger receptive fields rely more on shape? Rank correlation of receptive field and shape bias.
 
-arXiv:2203.06717 conjectures that large effective receptive fields make for shape bias. Here a network's field (a JSON
-of `erf.visualize`) and its shape bias (a JSON of `shapebias.run`) are set side by side where both are of the very same
-weights, and their order is compared. What a network relies on (a JSON of `shapebias.reliance`) can be compared with
-both, or in place of shape bias where a network has no head of ImageNet. Only the files are read.
+arXiv:2203.06717 conjectures that large effective receptive fields lead to shape bias. This module pairs the receptive
+field of each network (a JSON file of `erf.visualize`) with its shape bias (a JSON file of `shapebias.run`), if both
+belong to exactly the same weights, and computes their rank correlation. The reliance of networks on cues (JSON files of
+`shapebias.reliance`) can be added, or can replace shape bias for networks without an ImageNet head. Only these files
+are read.
 """
 
 import dataclasses
@@ -28,24 +29,24 @@ FIELDS = {
     "mass": "area ratio of the square holding {threshold:.0%} of the contribution",
     "published": "area ratio at t = {threshold:g} of log10(score + 1) / max",
 }
-"""How the size of a field is read from a file: scale-free, or as published."""
+"""The two measures of a field's size: independent of the scale of the gradients, or as published."""
 FEW = 10
-"""With fewer networks than this, a rank correlation says almost nothing."""
+"""Number of networks below which a rank correlation is too uncertain for a conclusion."""
 _FEWEST = 3
-_SAME = ("model", "weights", "precision", "plain")  # in which the fields of networks may differ
+_SAME = ("model", "weights", "precision", "plain")  # parts of the identity in which compared fields may differ
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network measured by both tools, or by receptive field and reliance.
+    """A network with a receptive field and at least one of shape bias and reliance.
 
     Attributes:
-        name: As both tools were given it.
-        label: How tables call it; random weights are named.
-        random: Whether it is untrained: drawn hollow, and left out of the correlation.
-        field: Area ratio of its effective receptive field; without an interval where the file has none.
-        shape_bias: With its interval; without a value where only reliance was measured.
-        reliance: Cue -> reliance with its interval; empty where it was not measured.
+        name: Name under which the tools measured it.
+        label: Name in tables; includes the weights if they are random.
+        random: Whether the network is untrained. It is then drawn hollow and left out of the correlation.
+        field: Area ratio of its effective receptive field; without an interval if the file has none.
+        shape_bias: Shape bias with its interval; without a value if only reliance was measured.
+        reliance: Cue -> reliance on it with its interval; empty if reliance was not measured.
     """
 
     name: str
@@ -66,17 +67,18 @@ class Network:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Rank correlation over networks, in [-1, 1], with its 95% bootstrap interval.
+    """Rank correlations over networks, in [-1, 1], with their 95% bootstrap intervals.
 
-    The interval accounts for the choice of networks, which are drawn with replacement, and for the uncertainty of each,
-    whose field and shape bias are drawn from normal distributions as wide as their intervals. The networks are drawn
-    independently of each other, so the interval is wider than necessary if they saw the same images.
+    The intervals account for the choice of networks and for the uncertainty of their measures. Networks are drawn with
+    replacement, and the measures of each are drawn from normal distributions that correspond to their intervals. These
+    draws are independent between networks, so the intervals are wider than necessary if all networks saw the same
+    images.
 
     Attributes:
         networks: Number of networks.
-        spearman, kendall: Spearman's rho and Kendall's tau-b; None where they are not defined.
-        spearman_interval, kendall_interval: [low, high], None likewise.
-        kendall_p: Two-sided p value of Kendall's tau; exact for few networks without ties.
+        spearman, kendall: Spearman's rho and Kendall's tau-b; None if they are not defined.
+        spearman_interval, kendall_interval: Their intervals [low, high]; None if they are not defined.
+        kendall_p: Two-sided p-value of Kendall's tau; exact for few networks without ties. None if it is not defined.
     """
 
     networks: int
@@ -91,7 +93,7 @@ class Correlation:
         return {**asdict(self), "networks_are_few": self.networks < FEW}
 
     def describe(self) -> str:
-        """A sentence with the correlations, their intervals, and the number of networks, which may be too small."""
+        """The correlations, their intervals and the number of networks as text, with a remark if these are too few."""
         few = ": too few for a conclusion" if self.networks < FEW else ""
         if self.spearman is None or self.kendall is None or not self.spearman_interval or not self.kendall_interval:
             return f"no rank correlation: {self.networks} trained networks{few}"
@@ -104,15 +106,15 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Relation:
-    """Networks measured by both tools, in the order of their names.
+    """Networks with paired results, and the correlations over them.
 
     Attributes:
-        networks: The networks, with untrained ones only if asked for.
-        correlation: Correlation over the trained networks.
-        unpaired: Name -> reason, for networks that only one of the tools measured, or with other weights.
-        measured: What all fields have in common: images, size, layer.
-        of_reliance: Cue -> correlation of the field with reliance on it, over the trained networks; empty where
-            reliance was not asked for.
+        networks: The networks, ordered by name; untrained ones only on request.
+        correlation: Correlation of field and shape bias over the trained networks.
+        unpaired: Name -> reason, for every result that was left out.
+        measured: Settings that all fields have in common: images, size, layer.
+        of_reliance: Cue -> correlation of the field with the reliance on this cue, over the trained networks; empty
+            without results on reliance.
     """
 
     networks: tuple[Network, ...]
@@ -133,19 +135,19 @@ def relate(
     random: bool = False,
     reliance: Sequence[Path] = (),
 ) -> Relation:
-    """Pair the results of the tools by network and weights.
+    """Pair the results of the tools by network and weights, and correlate them.
 
     Args:
         erf: JSON files of `erf.visualize`, or folders of them.
         shape_bias: JSON files of `shapebias.run`, or folders of them.
         field: "mass" or "published", as in `FIELDS`.
-        threshold: Share of the mass, or of the published score; it must be among those in the files.
-        layer: Name of the layer whose fields are taken; only fields of the central unit are.
-        size: Side or (height, width) in pixels of the images whose fields are taken; None if there is only one size.
-        random: Whether to show untrained networks.
-        reliance: JSON files of `shapebias.reliance`, or folders of them; a network then needs a field and one of the
-            two other results.
-    Raises: UserError if files cannot be read, fields were measured in different ways, or no network has both results.
+        threshold: Share of the mass or of the published score. The files must contain it.
+        layer: Name of the layer whose fields are used. Only fields of the central unit are used.
+        size: Image size in pixels, a side or (height, width), of the fields to use; None if there is only one size.
+        random: Whether to include untrained networks.
+        reliance: JSON files of `shapebias.reliance`, or folders of them. A network then needs a field and at least one
+            of the two other results.
+    Raises: UserError if files cannot be read, fields were measured in different ways, or no results can be paired.
     """
     fields = _read_results(erf, "identity", "mass_area_ratio", lambda identity: _is_chosen(identity, layer, size))
     biases = _read_results(shape_bias, "config", "shape_bias")
@@ -198,7 +200,7 @@ def relate(
 
 
 def read_people(paths: Sequence[Path]) -> Estimate | None:
-    """People's shape bias out of the comparisons (`shape-bias.json`) among files or in folders; None without people."""
+    """Read people's shape bias from a comparison (`shape-bias.json`) among files or in folders; None without people."""
     for path in _list_files(paths):
         results = load_json(path).get("results", {})
         for row in results.get("observers", ()):
@@ -210,10 +212,10 @@ def read_people(paths: Sequence[Path]) -> Estimate | None:
 def correlate(
     first: Sequence[Estimate], second: Sequence[Estimate], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Correlation:
-    """Rank correlations of two measures of the same networks, and their intervals as `Correlation` says.
+    """Rank correlations of two measures of the same networks, with the intervals described in `Correlation`.
 
-    An estimate without an interval counts as exact. Fewer than three networks, or equal values only, give no
-    correlation; draws of equal values only are left out.
+    An estimate without an interval counts as exact. The correlation is not defined for fewer than three networks, or if
+    all values of a measure are equal. Bootstrap draws in which all values of a measure are equal are left out.
     """
     (x, x_deviation), (y, y_deviation) = _values(first), _values(second)
     count = len(x)
@@ -237,7 +239,7 @@ def correlate(
 
 @dataclass(frozen=True)
 class _Weights:
-    """What tells two sets of weights apart (`replknet.zoo.WeightsRecord.identity`)."""
+    """Identity of a network's weights (`replknet.zoo.WeightsRecord.identity`)."""
 
     model: str
     random: bool
@@ -248,8 +250,8 @@ class _Weights:
 
 
 def _is_chosen(identity: Mapping[str, Any], layer: str, size: Size | None) -> bool:
-    """Whether a field is of the layer and size asked for, and of the central unit."""
-    asked = list(size) if isinstance(size, tuple) else size  # as JSON has it
+    """Whether a field has the requested layer and size, and belongs to the central unit."""
+    asked = list(size) if isinstance(size, tuple) else size  # as in JSON
     return "position" not in identity and identity.get("layer") == layer and asked in (None, identity.get("size"))
 
 
@@ -259,9 +261,9 @@ def _read_results(
     measure: str,
     is_chosen: Callable[[Mapping[str, Any]], bool] = lambda identity: True,
 ) -> dict[_Weights, tuple[Path, dict[str, Any]]]:
-    """Results of networks by their weights: the JSONs whose `block` says model and weights. Others are passed over.
+    """Read results by weights, from the JSON files whose `block` names the weights. Other files are ignored.
 
-    Raises: UserError if a file cannot be read, one has no such `measure`, or two are of the same weights.
+    Raises: UserError if a file cannot be read, lacks `measure`, or has the same weights as another one.
     """
     found: dict[_Weights, tuple[Path, dict[str, Any]]] = {}
     for path in _list_files(paths):
@@ -293,13 +295,13 @@ def _list_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _read_cues(content: Mapping[str, Any]) -> dict[str, Estimate]:
-    """Reliance on each cue that was measured."""
+    """Read the reliance on each cue that was measured."""
     cues = content["results"]["cues"]
     return {cue: Estimate.from_dict("reliance", cues[cue]) for cue in CUES if cue in cues}
 
 
 def _read_field(path: Path, content: Mapping[str, Any], field: str, threshold: float) -> Estimate:
-    """The area ratio of a field: interpolated and with an interval where the file has them, else to a whole pixel."""
+    """Read the area ratio of a field, with its interval if there is one; interpolated if the file has such a value."""
     entries = content["results"]["mass_area_ratio" if field == "mass" else "area_ratio"]
     entry = next((entry for entry in entries if entry["threshold"] == threshold), None)
     if entry is None:
@@ -313,21 +315,21 @@ def _read_field(path: Path, content: Mapping[str, Any], field: str, threshold: f
 
 
 def _values(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray]:
-    """Values (n,) and the standard deviations that their intervals stand for (n,), 0 without an interval."""
+    """Values (n,) and the standard deviations (n,) that correspond to their intervals; 0 without an interval."""
     widths = [0.0 if e.low is None or e.high is None else e.high - e.low for e in estimates]
     deviations = np.array(widths) / (2 * normal_quantile(CONFIDENCE))
     return np.array([estimate.value for estimate in estimates], dtype=float), deviations
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's rho of each row (B, n); NaN where a row has equal values only."""
+    """Spearman's rho of each pair of rows (B, n); NaN if all values of a row are equal."""
     one, other = (stats.rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (x, y))
     with np.errstate(invalid="ignore"):
         return (one * other).sum(axis=1) / np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
 
 
 def _kendall(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b of each row (B, n); NaN as above."""
+    """Kendall's tau-b of each pair of rows (B, n); NaN if all values of a row are equal."""
     one, other = (np.sign(values[:, :, None] - values[:, None, :]) for values in (x, y))
     with np.errstate(invalid="ignore"):
         return (one * other).sum(axis=(1, 2)) / np.sqrt((one**2).sum(axis=(1, 2)) * (other**2).sum(axis=(1, 2)))

@@ -1,4 +1,4 @@
-"""The relation's part of an HTML report: receptive field against shape bias, as `shapebias.relate` wrote it."""
+"""The section of an HTML report on receptive field against shape bias, from the files of `shapebias.relate`."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -22,13 +22,13 @@ __all__ = ["describe_relation"]
 
 
 def describe_relation(path: Path, page: Path) -> Section:
-    """The section of a page.
+    """Build the section of a page.
 
     Args:
-        path: `relation.json`.
-        page: Where the page will be, for its links.
+        path: Path of `relation.json`.
+        page: Future path of the page, to which its links are relative.
 
-    Raises: UserError if the file cannot be read or is none of `shapebias.relate`.
+    Raises: UserError if the file cannot be read or was not written by `shapebias.relate`.
     """
     content = load_json(path)
     try:
@@ -84,7 +84,7 @@ def _read_network(row: Mapping[str, Any]) -> Network:
 
 
 def _picture(relation: Relation, people: Estimate | None, field: str) -> Markup:
-    """The relation's figure, in which every point says its values."""
+    """The figure of the relation, in which every point has a text with its values."""
     says: dict[str, str | list[str]] = {}
     for index, one in enumerate(relation.networks):
         key, words = choose_style(index).key, f"{one.label}\narea ratio {say_value(one.field, full=True)}"

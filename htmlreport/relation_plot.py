@@ -1,4 +1,4 @@
-"""The picture of `shapebias.relate`: receptive field across; shape bias, and reliance where it was measured, up."""
+"""The picture of `shapebias.relate`: shape bias, and reliance if it was measured, against receptive field."""
 
 import itertools
 import textwrap
@@ -21,15 +21,16 @@ __all__ = ["caption_relation", "draw_relation"]
 def draw_relation(
     relation: Relation, *, people: Estimate | None = None, field: str, width_in: float | None = None
 ) -> Figure:
-    """A point for each network with its intervals; people's shape bias is a line, since nobody knows their field.
+    """Draw a point with its intervals for each network.
 
-    With reliance there is one panel per cue next to that of shape bias.
+    The shape bias of people is drawn as a line, because their receptive field is unknown. With reliance, the figure
+    also has one panel for each cue.
 
     Args:
-        relation: Networks in the order of the legend; untrained ones are grey and hollow.
-        people: Their shape bias and its interval.
-        field: Words for the horizontal axis.
-        width_in: Width in inches; None for 5, with reliance for a page.
+        relation: Networks, in the order of the legend; untrained ones are grey and hollow.
+        people: Shape bias of people with its interval.
+        field: Label of the horizontal axis.
+        width_in: Width in inches; None for 5 inches, or for the width of a page with reliance.
     """
     if relation.of_reliance:
         return _draw_panels(relation, people=people, field=field, width_in=width_in or PAGE_WIDTH)
@@ -45,10 +46,10 @@ def draw_relation(
 
 
 def caption_relation(relation: Relation, head: Mapping[str, Any]) -> str:
-    """What stands under the picture; `head` is that of the run, as `runkit.describe_run` makes it."""
+    """The caption of the picture. `head` describes the run, as returned by `runkit.describe_run`."""
     networks = relation.networks
     names = list_names([network.label for network in networks])
-    # the images are known by a SHA-256, whose first digits tell two sets apart
+    # the images are identified by a SHA-256, of which the first digits suffice
     short = {name: str(value)[:12] if name == "images" else value for name, value in relation.measured.items()}
     fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in short.items())
     first = f"{count_words(len(networks), 'network', 'networks')}: {names}."
@@ -56,7 +57,7 @@ def caption_relation(relation: Relation, head: Mapping[str, Any]) -> str:
 
 
 def _draw_panels(relation: Relation, *, people: Estimate | None, field: str, width_in: float) -> Figure:
-    """Shape bias where a network has it, and reliance on each cue, over the same horizontal axis."""
+    """Draw a panel for shape bias, if any network has it, and one for each cue, with the same horizontal axis."""
     has_bias = any(network.shape_bias.value is not None for network in relation.networks)
     panels = [*(["shape bias"] if has_bias else []), *relation.of_reliance]
     columns = min(2, len(panels)) if len(panels) != 3 else 3
@@ -125,9 +126,9 @@ def _plot_reliance(ax: Axes, relation: Relation, cue: str) -> None:
 
 
 def _plot_network(ax: Axes, network: Network, y: Estimate, style: Style, gid: str) -> None:
-    """A point with its intervals both ways; nothing without a value."""
+    """Draw a point with its horizontal and vertical interval, or nothing if `y` has no value."""
     x = network.field
-    assert x.value is not None  # others are left out by `relate`
+    assert x.value is not None  # `relate` requires a value
     if y.value is None:
         return
     if x.low is not None and x.high is not None:

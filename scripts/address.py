@@ -1,7 +1,7 @@
 """Write the repository's address into every file that shows it: notebooks, `CITATION.cff`, the README's BibTeX entry.
 
-The address stands in `pyproject.toml` alone (`project.urls.Repository`). Change it there, then run
-`python scripts/address.py`. `--check` changes nothing and exits with 1 where a file shows another address.
+The source of the address is `project.urls.Repository` in `pyproject.toml`. Change it there, then run
+`python scripts/address.py`. `--check` changes nothing and exits with 1 if a file shows another address.
 """
 
 import argparse
@@ -21,7 +21,7 @@ if "google.colab" in sys.modules:  # elsewhere the package is installed already
 
 
 def repository_address() -> str:
-    """The address in `pyproject.toml`, without a slash at its end."""
+    """Read the address from `pyproject.toml`, without a trailing slash."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     found = re.search(r'^Repository = "(https://github\.com/[^/"]+/[^/"]+)"$', text, re.MULTILINE)
     if found is None:
@@ -30,7 +30,7 @@ def repository_address() -> str:
 
 
 def badge(address: str, notebook: str) -> str:
-    """Markdown of the badge that opens a notebook in Colab."""
+    """Markdown of a badge that opens a notebook in Colab."""
     path = address.removeprefix("https://github.com/")
     picture = "https://colab.research.google.com/assets/colab-badge.svg"
     return (
@@ -40,7 +40,7 @@ def badge(address: str, notebook: str) -> str:
 
 
 def notebook_with_address(text: str, address: str, name: str) -> str:
-    """A notebook's text with the badge and the cell that installs the package on Colab, new or renewed."""
+    """Add or replace a notebook's Colab badge and the cell that installs the package on Colab; return its text."""
     notebook = json.loads(text)
     ours = ("colab-badge", "colab-install")
     cells = [cell for cell in notebook["cells"] if cell.get("id") not in ours]
@@ -59,7 +59,7 @@ def notebook_with_address(text: str, address: str, name: str) -> str:
 
 
 def wanted(address: str) -> dict[Path, str]:
-    """File -> its text with the address in it."""
+    """Text of each file with the current address."""
     texts = {}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         texts[path] = notebook_with_address(path.read_text(encoding="utf-8"), address, path.stem)
@@ -77,7 +77,7 @@ def wanted(address: str) -> dict[Path, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the address, or compare; returns the exit code."""
+    """Write the address, or only compare it with --check, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a file differs")
     check = parser.parse_args(arguments).check

@@ -1,9 +1,9 @@
-"""Take finished trainings into the repository: `python scripts/adopt_trained.py DIR`.
+"""Add finished trainings to the repository: `python scripts/adopt_trained.py DIR`.
 
-DIR holds what `replknet.train` wrote, with cards by `replknet.evaluate`. Weights without a seed in their name (seed 0)
-are shipped: their files go into replknet/checkpoints, and their hashes into the manifest. Of every other training the
-record, the card and the curve go into figures/reference/trainings; weights of several seeds would be too large.
-Afterwards `scripts/figures` makes pictures, tables and pages anew.
+DIR is a folder written by `replknet.train`, with cards from `replknet.evaluate`. Weights without a seed in their name
+(seed 0) are shipped: their files are copied to replknet/checkpoints, and their hashes are added to the manifest. For
+all other trainings, only record, card and learning curve are copied, to figures/reference/trainings, because the
+weights of several seeds would be too large. Run `scripts/figures` afterwards to update pictures, tables and pages.
 """
 
 import argparse
@@ -24,9 +24,10 @@ _ENDINGS = ("json", "csv", "md")
 
 
 def adopt(folder: Path) -> list[Path]:
-    """Copy the files and write the manifest; returns what was written.
+    """Copy the files, write the manifest, and return the paths of all written files.
 
-    Raises: UserError if there are no trainings, a file is missing, or a tap met no image.
+    Raises: UserError if there are no trainings, or one cannot be adopted: a file is missing, it was not evaluated, a
+        kernel tap met no image or is zero, or a network without shipped weights has the tag of shipped ones.
     """
     manifest = load_json(MANIFEST)
     packaged = manifest["packaged_weights"]
@@ -53,7 +54,10 @@ def adopt(folder: Path) -> list[Path]:
 
 
 def _check(weights: Path, packaged: Mapping[str, Any]) -> None:
-    """Raises: UserError if a file is missing, or the training cannot be taken."""
+    """Check that a training can be adopted.
+
+    Raises: UserError as `adopt`.
+    """
     for ending in _ENDINGS:
         if not weights.with_suffix(f".{ending}").is_file():
             raise UserError(f"{weights.with_suffix(f'.{ending}')} is missing; replknet.evaluate writes it")
@@ -71,7 +75,7 @@ def _check(weights: Path, packaged: Mapping[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="DIR", help="what replknet.train wrote, with evaluated cards")
     folder = parser.parse_args(arguments).folder

@@ -1,7 +1,7 @@
-"""Update the table of docs/families.md: which layer is the last map of each family of timm's networks.
+"""Update the table of docs/families.md, which lists the layer of the last map for each family of timm networks.
 
-Each family is looked at by one small network, without weights that had to be fetched: the network is run once on an
-image without data (`erf.gradient.fields.follow`). A test compares the page with what this gives.
+Each family is represented by one small network. No weights are downloaded: the network runs once on an image without
+data (`erf.gradient.fields.follow`). A test compares the page with the output of this script.
 """
 
 import argparse
@@ -23,7 +23,7 @@ __all__ = ["NETWORKS", "PAGE", "find_row", "read_rows"]
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "families.md"
 COLUMNS = ("family", "network", "image", "layer", "laid out as", "map", "remarks")
-_OTHER_SIZES = {"deepseek_vit_412m": (126,)}  # in patches of 14 pixels
+_OTHER_SIZES = {"deepseek_vit_412m": (126,)}  # has patches of 14 pixels
 _SIZES = (64, 96, 128, 160, 192, 224, 240, 256, 384, 512)
 
 NETWORKS = {
@@ -126,13 +126,13 @@ NETWORKS = {
     "xception_aligned": "xception41p",
     "xcit": "xcit_tiny_12_p8_224",
 }
-"""A small network of each of timm's files."""
+"""A small network from each of timm's model files."""
 
 
 def find_row(family: str) -> tuple[str, ...]:
-    """What the page says of a family, in the order of its columns.
+    """The row of a family, with the columns of the table on the page.
 
-    Raises: RuntimeError if its network takes no image of the sizes that are tried.
+    Raises: RuntimeError if the network accepts none of the image sizes that are tried.
     """
     name = NETWORKS[family]
     for size in _sizes(name):
@@ -152,14 +152,14 @@ def find_row(family: str) -> tuple[str, ...]:
 
 
 def _sizes(name: str) -> Sequence[int]:
-    """Small sizes, but the only one of a network that is made for one."""
+    """The image sizes to try: small ones, or the only one of a network with a fixed input size."""
     cfg = timm.get_pretrained_cfg(name)
     assert cfg is not None
     return (cfg.input_size[1],) if cfg.fixed_input_size else _OTHER_SIZES.get(name, _SIZES)
 
 
 def _build(name: str, size: int) -> nn.Module:
-    """A network without memory for its weights, where its constructor can do without their values."""
+    """Build a network, without memory for its weights if its constructor does not need their values."""
     try:
         with torch.device("meta"):
             return load_model(name, "random", input_size=(size, size)).model
@@ -179,7 +179,7 @@ def _look(model: nn.Module, size: int) -> FeatureMap:
 
 
 def read_rows() -> list[tuple[str, ...]]:
-    """The rows of the page."""
+    """Read the rows of the table on the page."""
     lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines[1:]]
 

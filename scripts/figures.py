@@ -1,8 +1,8 @@
-"""The reference figures and their numbers, into figures/reference, and the README's pictures, into docs/images.
+"""Produce the reference figures and their numbers in figures/reference, and the pictures of the docs in docs/images.
 
-Receptive fields and claims need nothing but the installation; the shape-bias benchmark fetches its images and people's
-answers once, or takes them from --stimuli and --humans. Reliance needs the photographs of Imagenette (--imagenette),
-and the claim about dense prediction those of CamVid (--camvid).
+Receptive fields and most claims need nothing but the installation. The shape-bias benchmark downloads its images and
+people's answers once, or reads them from --stimuli and --humans. Reliance and the claim about shape bias need the
+photographs of Imagenette (--imagenette), and the claim about dense prediction those of CamVid (--camvid).
 """
 
 import argparse
@@ -29,12 +29,12 @@ FIELDS = ["replknet31n", "replknet13n", "replknet7n", "replknet3n", "resnet18n"]
 CLAIMS = ["cost", "latency", "small-maps", "growth", "depth", "training"]
 WIDTH = 1600
 FIRST = str(SIZE_OF_TRAINED)
-"""Side of the images of the first picture."""
+"""Side in pixels of the images of the first picture."""
 _PHOTOGRAPHS = ["--size", "512", "--num-images", "5"]
 _GALLERY = [*_PHOTOGRAPHS, "--width", "page", "--no-table"]
 _STAGES = ["--size", "256", "--num-images", "5", "--width", "page", "--no-table", "--no-caption"]
 _SCRATCH = re.compile(r" --(?:output \S+|overwrite|quiet)")
-"""Options of a command that say nothing of the picture that it made."""
+"""Options of a command that do not affect its picture, and are removed from the command in a copied picture."""
 _OUTLINES = ["--outlines", "theoretical", "gaussian"]
 
 
@@ -52,7 +52,7 @@ def draw_fields(options: argparse.Namespace) -> None:
 
 
 def _measure_seeds(folder: Path) -> None:
-    """The fields of more trainings of these networks; of each only the JSON is kept, for the tables' spread."""
+    """Measure the fields of further trainings of these networks and keep their JSON files, for the spread in tables."""
     for weights in [path for name in FIELDS for path in sorted(folder.glob(f"{name}.*_seed*.safetensors"))]:
         with tempfile.TemporaryDirectory() as scratch:
             name = weights.name.partition(".")[0]
@@ -64,7 +64,7 @@ def _measure_seeds(folder: Path) -> None:
 
 
 def draw_large_kernels(options: argparse.Namespace) -> None:
-    """The untrained networks of the large-kernel family; an hour on two cores, so only where it is asked for."""
+    """Measure the untrained large-kernel networks. This takes an hour on two cores and runs only on request."""
     with tempfile.TemporaryDirectory() as scratch:
         size = ["--size", "512", "--num-images", "2", "--width", "page", "--no-table"]
         _run(erf.visualize.main, ["--model", "@large-kernels", "--weights", "random", *size], output=Path(scratch))
@@ -76,7 +76,7 @@ def draw_large_kernels(options: argparse.Namespace) -> None:
 
 
 def draw_gallery(options: argparse.Namespace) -> None:
-    """The gallery's pictures of receptive fields, and copies of reference figures."""
+    """Draw the gallery's pictures of receptive fields, and copy reference figures."""
     pictures = {
         "comparison": (["before-after", "curves"], ["--model", *FIELDS[::3], "resnet18n", "--before-after", *_GALLERY]),
         "stages": (["stages"], ["--model", FIELDS[0], "--weights", "pretrained", "random", "--layer", "all", *_STAGES]),
@@ -139,7 +139,7 @@ def draw_reliance(options: argparse.Namespace) -> None:
 
 
 def draw_trained(options: argparse.Namespace) -> None:
-    """The page about the trained networks, with their learning curves, and the tables of them on other pages."""
+    """Update the page about the trained networks, with their learning curves, and the tables on other pages."""
     trained_networks.main([])
     trained_tables.main([])
 
@@ -163,7 +163,7 @@ def _run(tool: Callable[[Sequence[str]], int], arguments: Sequence[str], *, outp
 
 
 def _shrink(source: Path, target: Path, *, width: int = WIDTH) -> None:
-    """A copy for the web: at most this many pixels wide, with the text chunks that say what made it."""
+    """Copy a picture for the web, at most `width` pixels wide, with the text chunks that describe how it was made."""
     with Image.open(source) as image:
         text = PngImagePlugin.PngInfo()
         for key, value in image.text.items():

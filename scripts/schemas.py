@@ -1,4 +1,4 @@
-"""Generate the JSON Schemas of both tools' results from the types of the results."""
+"""Generate the JSON Schemas of both tools' result files from the Python types of the results."""
 
 import json
 from pathlib import Path

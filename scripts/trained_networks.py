@@ -1,8 +1,9 @@
 """Update docs/trained-networks.md and its picture of the learning curves, from the records of the trainings.
 
-Each training leaves a record (JSON) and a learning curve (CSV), by `replknet.train` or `replknet.evaluate`. Those of
-the shipped weights are in replknet/checkpoints; those of more trainings, whose weights are too large to be shipped, in
-figures/reference/trainings. Nothing on the page is typed by hand: its text is here, its numbers are in the records.
+Each training has a record (JSON) and a learning curve (CSV), written by `replknet.train` or `replknet.evaluate`. Those
+of the shipped weights are in replknet/checkpoints. Those of further trainings, whose weights are too large to be
+shipped, are in figures/reference/trainings. The page is never edited by hand: its text is in this file, and its numbers
+are in the records.
 """
 
 import argparse
@@ -31,7 +32,7 @@ PAGE = _ROOT / "docs" / "trained-networks.md"
 PICTURE = _ROOT / "docs" / "images" / "learning-curves.png"
 MORE = _ROOT / "figures" / "reference" / "trainings"
 _ELSEWHERE = ("seed", "test_size")
-"""Parts of a recipe that the page gives elsewhere; accuracy may have been measured again at another size."""
+"""Entries of a recipe that the page shows elsewhere. Accuracy may have been measured again at another size."""
 ORDER = ("replknet31n", "replknet13n", "replknet7n", "replknet3n", "resnet18n")
 
 _TEXT = """<!-- made by scripts/trained_networks.py; do not edit -->
@@ -67,9 +68,10 @@ the records.
 
 
 def read_records(folders: Sequence[Path] = (CHECKPOINTS, MORE)) -> list[dict[str, Any]]:
-    """Records of all trainings, by network and seed; `stem` is where their files lie, and `shipped` says if they are.
+    """Read the records of all trainings, sorted by network and seed.
 
-    Interval and taps are worked out for records of older versions, which do not have them.
+    `stem` is added as the path of a training's files without suffix, and `shipped` as whether its weights are shipped.
+    Interval and taps are computed for records of older versions, which lack them.
     """
     records = []
     for folder in folders:
@@ -88,7 +90,7 @@ def read_records(folders: Sequence[Path] = (CHECKPOINTS, MORE)) -> list[dict[str
 
 
 def page(records: Sequence[dict[str, Any]]) -> str:
-    """The page's text."""
+    """The text of the page."""
     more = ", those of the other trainings in `figures/reference/trainings`" * any(
         not one["shipped"] for one in records
     )
@@ -133,7 +135,7 @@ def _table(records: Sequence[dict[str, Any]]) -> str:
 
 
 def _spread(records: Sequence[dict[str, Any]]) -> str:
-    """Top-1 over the seeds of each network that was trained several times."""
+    """A sentence on the top-1 accuracy over seeds of each network that was trained several times."""
     parts = []
     for name in ORDER:
         top1 = [record["top1"] for record in records if record["model"] == name]
@@ -143,7 +145,7 @@ def _spread(records: Sequence[dict[str, Any]]) -> str:
 
 
 def _recipes(records: Sequence[dict[str, Any]]) -> str:
-    """The recipe, once if all trainings share it; the seed is in the table."""
+    """The recipe as text, once if all trainings share it. The seed is in the table instead."""
     words: dict[str, list[str]] = {}
     for record in records:
         recipe = ", ".join(f"{key} {value}" for key, value in record["recipe"].items() if key not in _ELSEWHERE)
@@ -155,7 +157,7 @@ def _recipes(records: Sequence[dict[str, Any]]) -> str:
 
 
 def draw_curves(records: Sequence[dict[str, Any]]) -> "Figure":
-    """Loss and top-1 by epoch; a colour for each network, a line for each training."""
+    """Draw loss and top-1 accuracy by epoch, with a colour for each network and a line for each training."""
     from matplotlib.ticker import MaxNLocator
 
     from runkit.figures import COLOURS, new_figure
@@ -174,7 +176,7 @@ def draw_curves(records: Sequence[dict[str, Any]]) -> "Figure":
             if not seen or seen[-1][0] < len(rows):
                 seen.append((len(rows), record["top1"]))
             look: dict[str, Any] = {"marker": "o", "markersize": 3}
-            if len(seen) == 1:  # a dot by itself would look as if its line had been forgotten
+            if len(seen) == 1:  # a single dot would look as if its line were missing
                 look = {"marker": "D", "markersize": 6, "markerfacecolor": "none", "linestyle": "none"}
                 look["label"] = f"{name}: measured at the end only"
             top1.plot(*zip(*seen, strict=True), **look, **style)
@@ -194,7 +196,7 @@ def _curve(path: Path) -> list[dict[str, float | None]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write page and picture, or compare the page; returns the exit code."""
+    """Write page and picture, or only compare the page with --check, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--check", action="store_true", help="change nothing; exit with 1 where the page is out of date"

@@ -1,8 +1,8 @@
-"""Write the tables about the trained nano networks anew, on every page that has one, from figures/reference.
+"""Update the tables about the trained nano networks on all pages, from figures/reference.
 
-A table stands between `<!-- numbers: NAME -->` and `<!-- end of numbers -->`; `BLOCKS` says which there are. The output
-of the README's example is replaced, too. The sentences around them and the table in docs/how-to/claims.md are typed:
-read them again after the numbers have changed.
+A table stands between `<!-- numbers: NAME -->` and `<!-- end of numbers -->`, where NAME is a key of `BLOCKS`. The
+output of the README's example is updated, too. The text around the tables and the table in docs/how-to/claims.md are
+written by hand: check them after the numbers have changed.
 """
 
 import argparse
@@ -30,7 +30,7 @@ REFERENCE = _ROOT / "figures" / "reference"
 MORE = REFERENCE / "trainings"
 FIRST, LARGE = SIZE_OF_TRAINED, 1024
 SIDE = 128
-"""Of the images on which accuracy is measured, in pixels."""
+"""Side in pixels of the images on which accuracy is measured."""
 _PERCENT = Form(decimals=1, factor=100, unit="%")
 KERNELS = {
     "replknet31n": "31, 29, 15, 7",
@@ -50,7 +50,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _networks() -> str:
-    """Size and accuracy of each network; where there are more trainings, of all of them."""
+    """Table of each network's size, accuracy and training time, and the accuracy of further trainings, if any."""
     rows = []
     more = any(MORE.glob("*.json"))
     for name, kernels in KERNELS.items():
@@ -86,17 +86,17 @@ def _networks() -> str:
 
 
 def _result(name: str, size: int) -> Path:
-    """The JSON of a network's receptive field at a size."""
+    """Path of the JSON file with a network's receptive field at a size."""
     return REFERENCE / "erf" / f"{name}.size-{size}.json"
 
 
 def _at_half(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The row of the square that holds half."""
+    """The row for the threshold of one half."""
     return next(row for row in rows if row["threshold"] == 0.5)
 
 
 def _field(path: Path) -> dict[str, Any]:
-    """Published ratios at 20, 30, 50, 99%; the square that holds half of the contribution, with intervals."""
+    """Read the published ratios at 20, 30, 50 and 99%, and the square that holds half of the contribution."""
     results = load_json(path)["results"]
     half = _at_half(results["mass_area_ratio"])
     share, pixels = half["ratio_interpolated"], half["side_interpolated_px"]
@@ -110,7 +110,7 @@ def _field(path: Path) -> dict[str, Any]:
 
 
 def _fields(size: int) -> str:
-    """Receptive fields of each network; over all of its trainings where there are several."""
+    """Table of each network's receptive field, and for the size `FIRST` its range over several trainings, if any."""
     seeds = size == FIRST and (REFERENCE / "erf" / "seeds").is_dir()
     rows = []
     for name, kernels in KERNELS.items():
@@ -126,7 +126,7 @@ def _fields(size: int) -> str:
 
 
 def _spread(name: str, shipped: dict[str, Any]) -> list[str]:
-    """Smallest and largest value over all trainings of a network."""
+    """The smallest and the largest value over all trainings of a network, as text."""
     fields = [shipped, *map(_field, sorted((REFERENCE / "erf" / "seeds").glob(f"{name}.*.json")))]
     if len(fields) == 1:
         return ["one training"] * 2
@@ -145,7 +145,7 @@ def _readme() -> str:
 
 
 def _squares() -> str:
-    """The three squares of the README's example."""
+    """Table of the three squares of the README's example."""
     results = load_json(_result("replknet31n", FIRST))["results"]
     half, published = (_at_half(results[measure]) for measure in ("mass_area_ratio", "area_ratio"))
     sides = {
@@ -184,12 +184,12 @@ PAGES = ("README.md", "docs/zoo.md", "docs/concepts/reliance.md")
 
 
 def rewrite(text: str) -> str:
-    """A page's text with its tables made anew."""
+    """Return a page's text with updated tables."""
     return _BLOCK.sub(lambda block: f"{block[1]}\n{BLOCKS[block['name']]()}\n\n{block[3]}", text)
 
 
 def _example(text: str) -> str:
-    """What the README's example prints."""
+    """Return the README's text with an updated output of its example."""
     found = _field(_result("replknet31n", FIRST))
     side = found["side"]
     printed = (
@@ -201,7 +201,7 @@ def _example(text: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the pages, or compare them; returns the exit code."""
+    """Write the pages, or only compare them with --check, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a page is out of date")
     check = parser.parse_args(arguments).check

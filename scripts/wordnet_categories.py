@@ -1,14 +1,14 @@
 """Write `shapebias/stimuli/wordnet_categories.csv`: the WordNet 3.0 noun synsets that belong to the 16 categories.
 
-Run it once per change of the rules below; the table is part of the repository. WordNet's noun file comes with Debian's
-package wordnet-base:
+Run this script after a change of the rules below; the table is part of the repository. WordNet's noun file comes with
+Debian's package wordnet-base:
 
     python scripts/wordnet_categories.py /usr/share/wordnet/data.noun
 
 A synset belongs to a category if it is the category's root or one of its hyponyms (`@` and `@i` pointers). The classes
-of ImageNet-1k follow the model-vs-human toolbox instead, which leaves out some of them (a cock is no "bird" there) and
-adds others (a cougar is a "cat"). The column `rule` says which of the two decided, and `imagenet_1k` is the index of
-the synset among the 1000 classes, if it is one of them.
+of ImageNet-1k follow the toolbox model-vs-human instead, which leaves out some of them (a cock is not a "bird" there)
+and adds others (a cougar is a "cat"). The column `rule` is 'toolbox' if the toolbox decides differently from
+WordNet, else 'wordnet'. `imagenet_1k` is the index of the synset among the 1000 classes, if it is one of them.
 """
 
 import csv
@@ -42,7 +42,7 @@ ROOTS = {
 
 
 def read_nouns(path: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """First word of each synset, and the synsets right above it, from WordNet's `data.noun`."""
+    """Read the first word of each synset, and the synsets directly above it, from WordNet's `data.noun`."""
     words: dict[str, str] = {}
     above: dict[str, list[str]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -61,7 +61,7 @@ def read_nouns(path: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
 
 
 def ancestors(synset: str, above: dict[str, list[str]]) -> Iterator[str]:
-    """The synset itself, then all above it, nearest first."""
+    """The synset itself, then all synsets above it, nearest first."""
     level, seen = [synset], {synset}
     while level:
         yield from level

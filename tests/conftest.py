@@ -1,7 +1,7 @@
 """Fixtures shared by all tests.
 
-What takes seconds to import is imported where it is used: with pytest-xdist, the process that hands out the tests reads
-this file, too.
+Packages that take seconds to import are imported where they are used, because with pytest-xdist the process that
+distributes the tests reads this file, too.
 """
 
 import os
@@ -25,7 +25,7 @@ settings.load_profile("repeatable")
 
 @pytest.fixture
 def data_dir() -> Path:
-    """Folder of test data (stimuli, human answers, photographs); CONTRIBUTING says what is in it."""
+    """Folder of test data (stimuli, human answers, photographs), described in CONTRIBUTING."""
     folder = Path(os.environ.get("REPLKNET_TEST_DATA", ROOT / "../shared/data")).resolve()
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set REPLKNET_TEST_DATA")
@@ -41,7 +41,7 @@ def _seed() -> None:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every host is out of reach, at once; and no cache of an earlier download is seen."""
+    """Make every host unreachable immediately, and hide the caches of earlier downloads."""
     reason = lambda url, **kwargs: "the test has no network"  # noqa: E731
     monkeypatch.setattr("runkit.fetch.download.cannot_reach", reason)
     monkeypatch.setattr("replknet.weights.sources.cannot_reach", reason)
@@ -50,7 +50,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
-    """A local HTTP server whose answers the test chooses."""
+    """A local HTTP server whose answers are chosen by the test."""
     monkeypatch.setenv("no_proxy", "*")
     with Web() as server:
         yield server
@@ -58,7 +58,7 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 
 @pytest.fixture
 def photo_folder(tmp_path: Path) -> Path:
-    """Four small colour images, two levels deep."""
+    """A folder of four small colour images, two levels deep."""
     rng = np.random.default_rng(0)
     for i in range(4):
         folder = tmp_path / "photos" / f"class{i // 2}"
@@ -69,7 +69,7 @@ def photo_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_pictures(monkeypatch) -> None:
-    """Pictures are empty files: drawing takes a third of the time of a run, and has tests of its own."""
+    """Write pictures as empty files: drawing takes a third of the time of a run and has its own tests."""
     from matplotlib.figure import Figure
 
     save = Figure.savefig
@@ -85,7 +85,7 @@ def no_pictures(monkeypatch) -> None:
 
 @pytest.fixture(scope="session")
 def names() -> list[str]:
-    """80 image names for each of the 16 shapes: textures take turns, so each shape meets each texture five times."""
+    """80 image names for each of the 16 shapes; each pair of shape and texture occurs five times."""
     return [
         f"{shape}{number // 16 + 1}-{CATEGORIES[number % 16]}{number % 3 + 1}.png"
         for shape in CATEGORIES
@@ -95,7 +95,7 @@ def names() -> list[str]:
 
 @pytest.fixture(scope="session")
 def benchmark_folder(tmp_path_factory, names) -> Path:
-    """16 folders of 80 PNGs, 224 × 224; the grey level of an image is 10 times the index of its shape."""
+    """16 folders of 80 PNGs of 224 × 224 pixels; the grey level of an image is 10 times the index of its shape."""
     folder = tmp_path_factory.mktemp("benchmark") / "cue-conflict"
     for index, shape in enumerate(CATEGORIES):
         (folder / shape).mkdir(parents=True)
@@ -110,7 +110,7 @@ def benchmark_folder(tmp_path_factory, names) -> Path:
 
 @pytest.fixture(scope="session")
 def few_images(tmp_path_factory, benchmark_folder, names) -> Path:
-    """A tenth of the fixture's benchmark: eight images of each category."""
+    """A tenth of `benchmark_folder`: eight images of each category."""
     folder = tmp_path_factory.mktemp("few") / "cue-conflict"
     for name in names[::10]:
         (path,) = benchmark_folder.glob(f"*/{name}")

@@ -1,4 +1,4 @@
-"""Results made without a network, for tests of what is made of results."""
+"""Results made without a network, for tests of code that uses results."""
 
 from datetime import datetime, timezone
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def load_script(name: str) -> ModuleType:
-    """The module of a file in `scripts/`, which is no package."""
+    """Import a file in `scripts/`, which is not a package, and return the module."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -24,7 +24,7 @@ def load_script(name: str) -> ModuleType:
 
 
 class Function(torch.nn.Module):
-    """A function as a layer."""
+    """A module that applies a function."""
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]):
         super().__init__()
@@ -35,7 +35,7 @@ class Function(torch.nn.Module):
 
 
 def randomize_norms(model: torch.nn.Module) -> torch.nn.Module:
-    """Give every batch normalisation statistics and weights as after training, so that folding has something to do."""
+    """Give every batch normalisation statistics and weights as after training, so that folding has an effect."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             if module.track_running_stats:
@@ -50,7 +50,7 @@ def randomize_norms(model: torch.nn.Module) -> torch.nn.Module:
 
 @contextmanager
 def tenth_of_the_images() -> Iterator[None]:
-    """Experiments of 80 images of each category have eight meanwhile: a run is done in a fraction of the time."""
+    """Reduce experiments with 80 images of each category to eight in this context, to shorten runs."""
     large = [experiment for experiment in EXPERIMENTS.values() if experiment.images_per_category == 80]
     for experiment in large:
         object.__setattr__(experiment, "images_per_category", 8)
@@ -62,12 +62,12 @@ def tenth_of_the_images() -> Iterator[None]:
 
 
 def fits(expected: str, text: str) -> bool:
-    """Whether `text` is what `expected` says, "…" standing for anything within a line."""
+    """Whether `text` matches `expected`, where "…" stands for anything within a line."""
     return re.fullmatch(".*".join(map(re.escape, expected.split("…"))), text) is not None
 
 
 def spoil(content: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
-    """`content` damaged in `count` ways: cut off, bits flipped, bytes replaced, a stretch removed, put in or zeroed."""
+    """Damage `content` in `count` ways: truncate it, flip bits, replace bytes, or remove, insert or zero a part."""
     rng = random.Random(seed)
     for _ in range(count):
         spoilt = bytearray(content)

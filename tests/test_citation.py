@@ -1,4 +1,4 @@
-"""What surrounds the code: the citation file and the README's BibTeX entry, the address, the Dockerfile."""
+"""Files around the code: the citation file and the README's BibTeX entry, the address, the Dockerfile."""
 
 import re
 import shutil
@@ -45,7 +45,7 @@ def test_citation_file_has_what_its_format_requires(citation):
 
 
 def test_every_file_shows_the_same_address():
-    """Notebooks, citation file and README: written by scripts/address.py from pyproject.toml."""
+    """scripts/address.py writes it to notebooks, citation file and README from pyproject.toml."""
     command = [sys.executable, str(ROOT / "scripts" / "address.py"), "--check"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
@@ -60,7 +60,7 @@ def test_the_dockerfile_has_no_faults():
 
 
 def test_the_address_is_only_in_files_that_the_script_writes():
-    """One command replaces it everywhere: no page may spell it out by hand."""
+    """One command replaces it everywhere, so no other file may contain it."""
     address = load_script("address")
     shown = address.repository_address().removeprefix("https://github.com/")
     written = {path.relative_to(ROOT) for path in address.wanted(address.repository_address())}

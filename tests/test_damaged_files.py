@@ -1,7 +1,7 @@
 """Files damaged at random: a reader refuses them in one line, or returns exactly what was saved; nothing in between.
 
-Formats without checksums (CSV, safetensors, PyTorch's old pickle) cannot tell that a value was changed into another
-possible one: of them only the form of what comes back is asked, and that no part of it is missing.
+In formats without checksums (CSV, safetensors, PyTorch's old pickle), the change of a value to another valid one cannot
+be detected. For these, only the form of the result is checked, and that no part of it is missing.
 """
 
 import zipfile
@@ -29,7 +29,7 @@ STATE = {
 
 
 def try_all(reader, path: Path, contents):
-    """What the reader returns, for every content that it does not refuse; a refusal must be one line that names it."""
+    """Return the reader's result for every content that it accepts; a refusal must be one line that names the file."""
     accepted, refusals = [], []
     for content in contents:
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""A checkpoint that is not there, or is none, is refused by every command before PyTorch is loaded."""
+"""Every command refuses a missing or invalid checkpoint before it imports PyTorch."""
 
 import pytest
 import torch

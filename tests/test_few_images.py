@@ -1,4 +1,4 @@
-"""The note on intervals from few images: when there is one, and that every table and result shows it."""
+"""The note on intervals from few images: when it appears, and that every table and result shows it."""
 
 import numpy as np
 import pandas as pd

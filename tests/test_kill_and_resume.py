@@ -1,6 +1,6 @@
-"""Runs killed at random moments and continued end in the files of a run that was never interrupted.
+"""Runs that are killed at random moments and resumed give the same files as an uninterrupted run.
 
-`KILLS=20 pytest tests/test_kill_and_resume.py` kills each tool twenty times; by default it is done once.
+`KILLS=20 pytest tests/test_kill_and_resume.py` kills each tool twenty times; the default is once.
 """
 
 import json
@@ -53,7 +53,7 @@ def start(command: list[str], output: Path) -> Python:
 
 
 def finish(command: list[str], output: Path) -> float:
-    """Let a run come to its end; returns the seconds it took."""
+    """Run a command to its end and return the seconds it took."""
     started = time.monotonic()
     done = start(command, output).wait()
     assert done.returncode == 0, done.stderr
@@ -61,7 +61,7 @@ def finish(command: list[str], output: Path) -> float:
 
 
 def content(output: Path) -> dict[str, object]:
-    """What the files of a run say, without when, how fast and by which command it was made."""
+    """The content of a run's files, without times, speed and command."""
     found: dict[str, object] = {}
     for path in sorted(output.rglob("*")):
         name = path.relative_to(output).as_posix()

@@ -32,10 +32,10 @@ PLOTS = re.compile(r"\berf\.plot\(|\.draw_\w+\(|\bsubplots\(")
 
 
 def asking_often(get_msg: Callable[..., Awaitable]) -> Callable[..., Awaitable]:
-    """A channel's `get_msg` that looks for the message every two seconds.
+    """A channel's `get_msg` that checks for a message every two seconds.
 
-    pyzmq may miss the event that announces a message. The message is then found when the wait ends, and not before:
-    with one wait of 300 seconds, a notebook of five seconds took five minutes.
+    pyzmq may miss the event that announces a message. The message is then found only when the wait ends: with a single
+    wait of 300 seconds, a notebook of five seconds took five minutes.
     """
 
     async def get(timeout: float | None = None):
@@ -52,9 +52,9 @@ def asking_often(get_msg: Callable[..., Awaitable]) -> Callable[..., Awaitable]:
 
 @pytest.fixture(scope="module")
 def execute(tmp_path_factory) -> Iterator[Callable]:
-    """Run all cells of a notebook, in a folder; returns it with its outputs.
+    """Run all cells of a notebook in a folder, and return the notebook with its outputs.
 
-    All notebooks share one kernel, whose names are forgotten in between: most cells take less time than imports do.
+    All notebooks share one kernel, whose names are deleted in between, because most cells take less time than imports.
     """
     environment = {
         "HF_HUB_OFFLINE": "1",  # these are read once
@@ -85,7 +85,7 @@ def execute(tmp_path_factory) -> Iterator[Callable]:
 
 
 def count_pictures(cell, notebook) -> int:
-    """How many pictures a cell shows, by itself or in its widget."""
+    """Count the pictures that a cell shows, by itself or in a widget."""
     outputs = list(cell.outputs)
     if "interact(" in cell.source:  # the widget that shows outputs belongs to the notebook
         state = notebook.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
@@ -132,7 +132,7 @@ def test_it_runs(path, tmp_path, execute, request):
 
 @pytest.mark.slow
 def test_pictures_show_without_a_word_about_the_backend(tmp_path, execute):
-    """Axes by pyplot, a result and a figure as values of cells; and what the user draws afterwards."""
+    """Covers pyplot Axes, a result and a figure as values of cells, and what the user draws afterwards."""
     save_result(make_erf_result("net", 5), tmp_path / "net.npz")
     cells = [
         "import erf\nresult = erf.load_result('net.npz')\nresult",

@@ -1,6 +1,6 @@
-"""The packages' public names: what `dir` shows, what an editor sees, and that both are the same.
+"""The packages' public names: those shown by `dir`, those that an editor sees, and that both are the same.
 
-What a type checker knows of them is tested by `tests/test_static.py`.
+The types that a type checker infers for them are tested in `tests/test_static.py`.
 """
 
 import ast
@@ -32,7 +32,7 @@ def test_the_stub_exports_what_it_imports(package):
 
 
 def test_a_room_does_not_hide_a_function():
-    """`erf.measures` is a room and `erf.measure` a function, whichever is imported first."""
+    """`erf.measures` is a subpackage and `erf.measure` a function, whichever is imported first."""
     code = (
         "import erf.measures.summary, erf; assert callable(erf.measure) and erf.measures.summary.measure is erf.measure"
     )

@@ -1,4 +1,4 @@
-"""What tools say about the source: the directions of imports, types, style, and what pyproject.toml declares."""
+"""Static checks of the source: directions of imports, types, style, and the declarations of pyproject.toml."""
 
 import ast
 import itertools
@@ -39,7 +39,7 @@ def test_imports_keep_their_directions():
 
 
 def test_rooms_without_torch_are_imported_without_it():
-    """The contract's exceptions are imports within functions: importing the modules loads neither torch nor timm."""
+    """The contract's exceptions are imports within functions; importing the modules loads neither torch nor timm."""
     contracts = PROJECT["tool"]["importlinter"]["contracts"]
     (contract,) = (contract for contract in contracts if contract["id"] == "no-torch")
     rooms = [re.escape(room).replace(r"\*\*", r".+").replace(r"\*", r"[^.]+") for room in contract["source_modules"]]
@@ -107,7 +107,7 @@ erf.nothing
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="NumPy and pandas for older Pythons have other type hints")
 def test_types(tmp_path):
-    """Of our code, and as a user's type checker sees it: one run of mypy, which reads all libraries, for both."""
+    """Types of our code, and as seen by a user's type checker: one run of mypy for both, as it reads all libraries."""
     (tmp_path / "user_of_both_tools.py").write_text(USER, encoding="utf-8")
     command = [sys.executable, "-m", "mypy", "--no-error-summary", "-m", "user_of_both_tools"]
     command += [part for package in PACKAGES for part in ("-p", package)]
@@ -135,7 +135,7 @@ def test_contracts_and_mypy_know_every_package():
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names of what a file imports, on whichever line."""
+    """The top-level names of all imports in a file, on any line."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -151,12 +151,12 @@ def names_of(requirements: Iterable) -> set[str]:
 
 @cache
 def installed() -> Mapping[str, list[str]]:
-    """Top-level module -> the distributions that it may come from."""
+    """Top-level module -> the distributions that may provide it."""
     return packages_distributions()
 
 
 def undeclared(folders: list[str], declared: set[str], known: set[str]) -> dict[str, list[str]]:
-    """Imported name -> files, of what comes neither with Python nor with a declared distribution."""
+    """Imported name -> files, for names that neither Python nor a declared distribution provides."""
     owners = installed()
     missing: dict[str, list[str]] = {}
     for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
@@ -180,7 +180,7 @@ def test_what_is_imported_is_declared():
 
 
 def test_what_is_published_names_no_repository():
-    """An index refuses a wheel whose metadata hold a direct reference."""
+    """An index refuses a wheel whose metadata contain a direct reference."""
     project = PROJECT["project"]
     published = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
     assert [text for text in published if Requirement(text).url] == []

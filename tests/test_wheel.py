@@ -1,4 +1,4 @@
-"""The wheel holds what the checkout holds: every module and every data file."""
+"""The wheel contains every module and every data file of the checkout."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ run("erf.visualize", "--model", "tf_efficientnet_lite0.in1k", "--num-images", "1
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built from a copy of the tracked files, so that nothing that lies about gets in; without a network."""
+    """The wheel, built offline from a copy of the tracked files, so that no other files get in."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for name in tracked("pyproject.toml", "README.md", "LICENSE", *PACKAGES):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def test_every_module_and_data_file_is_inside(wheel):
 
 
 def test_an_index_takes_it(wheel):
-    """What an index checks before it takes a wheel: the metadata and whether the README can be rendered."""
+    """Tests what an index checks before it accepts a wheel: the metadata, and whether the README can be rendered."""
     twine = [sys.executable, "-m", "twine", "--no-color", "check", "--strict", str(wheel)]
     checked = subprocess.run(twine, capture_output=True, encoding="utf-8")
     assert checked.returncode == 0, checked.stdout + checked.stderr

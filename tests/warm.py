@@ -1,8 +1,8 @@
-"""Processes of Python that start at once: forks of a server that has PyTorch, timm and matplotlib loaded already.
+"""Python processes that start immediately: forks of a server that has already imported PyTorch, timm and matplotlib.
 
-A test that needs a process of its own (to kill it, to make ranks of it) spends some seven seconds of processor time on
-imports otherwise. A test of the imports themselves, or of what the environment decides while a library loads, starts
-Python by `subprocess`.
+Without it, a test that needs a separate process (to kill it, or to run several ranks) spends some seven seconds of
+processor time on imports. Tests of the imports themselves, or of environment variables that libraries read when they
+are imported, start Python by `subprocess`.
 """
 
 import multiprocessing
@@ -27,10 +27,10 @@ _context.set_forkserver_preload(LOADED)
 
 
 class Python:
-    """`python ARGUMENTS` at the root of the project: `-m module ...`, `-c code ...` or `script ...`.
+    """A process `python ARGUMENTS` at the root of the project: `-m module ...`, `-c code ...` or `script ...`.
 
     Args:
-        environment: Variables besides those of this process.
+        environment: Environment variables in addition to those of this process.
     """
 
     def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None):
@@ -49,7 +49,7 @@ class Python:
         self._folder.cleanup()
 
     def wait(self, timeout: float | None = None) -> "subprocess.CompletedProcess[str] | None":
-        """What came of it; None if it runs still after `timeout` seconds."""
+        """Wait for the process and return its result; None if it is still running after `timeout` seconds."""
         self._process.join(timeout)
         code = self._process.exitcode
         if code is None:
@@ -72,7 +72,7 @@ def run_python(
 
 
 def _become(arguments: tuple[str, ...], environment: dict[str, str], stdout: str, stderr: str) -> None:
-    """What a new process does: redirect its output, and run its program."""
+    """Redirect the output of a new process and run its program."""
     for path, descriptor in ((stdout, 1), (stderr, 2)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, descriptor)

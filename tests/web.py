@@ -1,4 +1,4 @@
-"""A local HTTP server that answers well, or in whichever wrong way a test asks for."""
+"""A local HTTP server that answers correctly, or in any wrong way that a test chooses."""
 
 import contextlib
 import hashlib
@@ -10,9 +10,9 @@ Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 
 
 class Web:
-    """Serves `files` by path. Each GET takes the next of `answers`; when they are used up, it is answered well.
+    """Serves `files` by path. Each GET uses the next of `answers`; when these are used up, answers are correct.
 
-    `requests` keeps the headers of every GET.
+    `requests` records the headers of every GET.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Web:
         return f"http://127.0.0.1:{self._server.server_address[1]}{path}"
 
     def stall(self, sent: int) -> Answer:
-        """Sends the first bytes, nothing until `release`, then the rest."""
+        """Send the first bytes, then nothing until `release`, then the rest."""
 
         def answer(handler: BaseHTTPRequestHandler, content: bytes) -> None:
             start_of_answer(handler, content)
@@ -82,7 +82,7 @@ def etag_of(content: bytes) -> str:
 
 
 def serve(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-    """What a good server does, with ranges, as RFC 9110 has it."""
+    """Answer as a correct server does, with ranges according to RFC 9110."""
     span, condition = handler.headers.get("Range"), handler.headers.get("If-Range")
     if span is None or condition not in (None, etag_of(content)):
         start_of_answer(handler, content)
@@ -112,7 +112,7 @@ def without_length(handler: BaseHTTPRequestHandler, content: bytes) -> None:
 
 
 def truncated(sent: int, *, etag: bool = True) -> Answer:
-    """Promises the whole file, sends its first bytes, and hangs up."""
+    """Promise the whole file, send its first bytes, and close the connection."""
 
     def answer(handler: BaseHTTPRequestHandler, content: bytes) -> None:
         start_of_answer(handler, content, etag=etag)

@@ -1,1 +1,1 @@
-"""The experiments behind the claims, one file for each, and what several of them share."""
+"""The experiments behind the claims, and the modules that several of them share."""

@@ -1,7 +1,7 @@
-"""What large kernels cost: parameters and FLOPs of RepLKNets that differ only in their kernels, counted exactly.
+"""The cost of large kernels: exact parameter and FLOP counts of RepLKNets that differ only in their kernels.
 
-A network is built without memory for its weights, and PyTorch counts the operations of one forward pass. FLOPs are
-multiply-accumulates, as in the paper.
+Networks are built without allocating memory for their weights, and PyTorch counts the operations of one forward pass.
+FLOPs are multiply-accumulates, as in the paper.
 """
 
 import re
@@ -28,7 +28,13 @@ SIZE = 224
 
 
 def count(kernels: Sequence[int], size: int, *, merged: bool) -> tuple[int, int]:
-    """Parameters, and multiply-accumulates for one image of `size` pixels, of RepLKNet-31B with other kernels."""
+    """Count parameters and multiply-accumulates of RepLKNet-31B with the given kernels.
+
+    Args:
+        kernels: Kernel sides of the four stages.
+        size: Side in pixels of the single image for which multiply-accumulates are counted.
+        merged: Whether to merge the parallel small kernels into the large ones first.
+    """
     import timm
     import torch
     from torch.utils.flop_counter import FlopCounterMode

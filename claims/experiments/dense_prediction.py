@@ -1,8 +1,8 @@
-"""Large kernels in dense prediction and in classification: what they gain in each.
+"""The gain from large kernels in dense prediction, compared with their gain in classification.
 
-The trained quartet of nano RepLKNets, which differ in their kernels alone, is fine-tuned on CamVid with one decoder.
-What the largest kernels gain over the smallest in mean intersection over union is compared with what they gain in
-top-1. A finished fine-tuning is kept in `<output>/dense-prediction` and is not made again.
+Four trained nano RepLKNets, which differ only in their kernels, are fine-tuned on CamVid with the same decoder. The
+gain in mean intersection over union from the smallest to the largest kernels is compared with the gain in top-1
+accuracy. A finished fine-tuning is kept in `<output>/dense-prediction` and is not repeated.
 """
 
 import json
@@ -79,7 +79,7 @@ def _card(name: str) -> dict[str, Any]:
 
 
 def _iou(confusion: np.ndarray) -> dict[str, float]:
-    """Mean IoU in points, and its 95% interval over test images."""
+    """Mean IoU in percentage points, with its 95% interval over test images."""
     from claims.experiments.segmentation import mean_iou, resampled_iou
 
     tail = 50 * (1 - LEVEL)
@@ -90,9 +90,11 @@ def _iou(confusion: np.ndarray) -> dict[str, float]:
 def _confusion(
     name: str, seed: int, photographs: "dict[str, Photographs]", schedule: "Schedule", options: Options
 ) -> np.ndarray:
-    """Pixels of each test image by true and predicted class, from the file of a finished fine-tuning or a new one.
+    """Confusion matrix of each test image in pixels, (images, true class, predicted class).
 
-    Raises: UserError if the file is of another fine-tuning.
+    It is read from the file of a finished fine-tuning if there is one; otherwise the network is fine-tuned.
+
+    Raises: UserError if the file belongs to a different fine-tuning and may not be overwritten.
     """
     import torch
 
@@ -105,7 +107,7 @@ def _confusion(
     loaded = load_model(name, "pretrained")
     identity: dict[str, Any] = {
         "network": loaded.record.identity,
-        "schedule": json.loads(json.dumps(asdict(schedule))),  # lists for tuples, as the file has them
+        "schedule": json.loads(json.dumps(asdict(schedule))),  # lists instead of tuples, as in the file
         "seed": seed,
         "data": {split: images.sha256_of_names for split, images in photographs.items()},
     }
@@ -134,7 +136,7 @@ def _judge(rows: Sequence[Row]) -> Verdict:
     top1 = large[0]["top1"] - small[0]["top1"]
     leads = [one["miou"] - other["miou"] - top1 for one, other in zip(large, small, strict=True)]
     mean, low, high = mean_interval(leads)
-    if low is not None and high is not None:  # the interval of the seeds; that of the images of top-1 is added
+    if low is not None and high is not None:  # combine the interval over seeds with that of top-1 over images
         half = math.hypot(high - mean, *(top1_half_interval(one[0]) for one in (large, small)))
         low, high = mean - half, mean + half
     holds = None if low is None or high is None else True if low > 0 else False if high < 0 else None

@@ -1,7 +1,7 @@
 """How the effective receptive field of ResNets grows with their depth.
 
-What widens a field is a layer with a kernel above 1×1. A bottleneck has one in three layers, a basic block no
-other: ResNet-18 and ResNet-50 have 17 each. So widths are fitted against the number of these.
+Only layers with kernels above 1×1 widen a field. In a bottleneck block this is one layer in three, in a basic block it
+is every layer, so that ResNet-18 and ResNet-50 both have 17 of them. Widths are therefore fitted against their number.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPERIMENT"]
 
-# layers by name, and how many of them have kernels above 1×1, shortcuts aside
+# network -> number of layers, and number of layers with kernels above 1×1, without shortcuts
 LAYERS = {
     "resnet18.tv_in1k": (18, 17),
     "resnet34.tv_in1k": (34, 33),
@@ -49,7 +49,7 @@ def _measure(options: Options) -> Measurement:
 
 
 def _judge(rows: Sequence[Row]) -> Verdict:
-    """Fit a power of the number of spatial layers to the width; its interval is that of the regression."""
+    """Fit the width as a power of the number of spatial layers. The exponent's interval is that of the regression."""
     layers, spatial, sides = (
         np.array([row[key] for row in rows]) for key in ("layers", "spatial_layers", "mass_side_50_px")
     )

@@ -1,4 +1,4 @@
-"""Receptive fields for claims, measured as by the tool: finished maps are kept, unfinished ones are continued."""
+"""Receptive fields for claims, measured as by `erf.visualize`. Finished maps are reused, unfinished ones resumed."""
 
 import logging
 from collections.abc import Sequence
@@ -28,17 +28,17 @@ __all__ = [
 ]
 
 FIELD_OF_TRAINED = ("size_px", "area_ratio_50", "mass_area_ratio_50", "mass_side_50_px")
-"""What a claim that trains networks keeps of `field_row`."""
+"""The entries of `field_row` that claims about trained networks keep."""
 SIZE_OF_TRAINED = 592
-"""Side of the images for the nano networks: 4.6 times that of the training images, as 1024 to 224 in the paper."""
+"""Image side in pixels for the nano networks: 4.6 times that of the training images, as 1024 to 224 in the paper."""
 
 _logger = logging.getLogger(__name__)
 
 
 def trained_or_random(networks: Sequence[str], weights: str) -> str:
-    """What 'auto' means for networks that are to be compared: 'pretrained' if all have trained weights, else 'random'.
+    """Resolve 'auto' for networks that are compared: 'pretrained' if all have trained weights, otherwise 'random'.
 
-    Anything else is returned as it is.
+    Other values of `weights` are returned unchanged.
     """
     if weights != "auto":
         return weights
@@ -54,12 +54,16 @@ def trained_or_random(networks: Sequence[str], weights: str) -> str:
 def measure_fields(
     options: Options, claim: str, networks: Sequence[str], weights: str, *, size: int, num_images: int, seed: int = 0
 ) -> list[ErfResult]:
-    """Receptive fields of networks, in their order; their files go to `<output>/<claim>/<weights>-<seed>`.
+    """Measure the receptive fields of networks and return them in the same order.
+
+    The files go to `<output>/<claim>/<weights>-<seed>`, where `<weights>` is 'trained' for a checkpoint.
 
     Args:
-        weights: 'pretrained', 'random', or a checkpoint's path for a single network.
+        weights: 'pretrained', 'random', or the path of a checkpoint for a single network.
+        size: Side of the images in pixels, unless `options` gives one.
+        num_images: Maximum number of images, unless `options` gives one.
 
-    Raises: UserError if any of them cannot be measured.
+    Raises: UserError if any network cannot be measured.
     """
     config = Config(
         model=tuple(networks),
@@ -82,12 +86,12 @@ def measure_fields(
 
 
 def area_at_half(result: ErfResult) -> Resampled:
-    """The published area ratio at 50%."""
+    """The area ratio at 50% as published, which depends on the scale of the gradients."""
     return _at(result.measured.values["area_ratio"], LOG_THRESHOLDS.index(0.5))
 
 
 def mass_area_at_half(result: ErfResult) -> Resampled:
-    """Area ratio of the square that holds half of the map itself: free of the gradients' scale."""
+    """Area ratio of the square that holds half of the map itself, independent of the scale of the gradients."""
     return _at(result.measured.values["mass_area_ratio"], MASS_THRESHOLDS.index(0.5))
 
 
@@ -96,7 +100,7 @@ def _at(value: Resampled, index: int) -> Resampled:
 
 
 def field_row(result: ErfResult, seed: int) -> Row:
-    """Measures of one receptive field; intervals of 95% over images, None where there is none."""
+    """Measures of one receptive field. `low` and `high` are the 95% interval of the side over images, or None."""
     side = _at(result.measured.values["mass_side_px"], MASS_THRESHOLDS.index(0.5))
     low, high = side.interval()
     return {
@@ -117,12 +121,12 @@ def field_row(result: ErfResult, seed: int) -> Row:
 
 
 def field_interval(field: Row) -> Row:
-    """The interval over images of the side in a `field_row`, under names that do not meet those of other measures."""
+    """The interval of the side in a `field_row`, under names that do not clash with other intervals of a row."""
     return {"mass_side_50_low_px": field["low"], "mass_side_50_high_px": field["high"]}
 
 
 def field_errors(row: Row) -> list[list[float]] | None:
-    """What matplotlib's `errorbar` takes as the side's interval; None of a single image, and of rows without it."""
+    """The interval of the side in the form of matplotlib's `errorbar`; None if the row has no interval."""
     low, high = row.get("mass_side_50_low_px"), row.get("mass_side_50_high_px")
     if low is None or high is None:
         return None

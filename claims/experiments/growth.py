@@ -1,15 +1,16 @@
-"""How effective receptive fields grow with kernel and depth: contribution maps of plain stacks (Luo et al. 2016).
+"""Growth of effective receptive fields with kernel and depth: contribution maps of plain stacks (Luo et al. 2016).
 
-A stack has L layers, each a 1×1 convolution of all channels and a K×K depthwise one, followed by a ReLU if it is not
-linear. Three kinds:
+A stack has L layers. Each layer is a 1×1 convolution across channels and a K×K depthwise convolution, followed by a
+ReLU in stacks of the kind 'relu'. There are three kinds:
 
-- 'uniform': one channel, all weights alike, linear. Its map is the K×K box convolved with itself L times, whose
-  standard deviation along an axis is sqrt(L·(K² - 1) / 12).
+- 'uniform': one channel, equal weights, linear. Its map is the convolution of L boxes of K×K, whose standard deviation
+  along an axis is sqrt(L·(K² - 1) / 12).
 - 'linear': weights drawn from a normal distribution, no ReLU. The gradient is then a sum of random terms whose
-  variances form the map of 'uniform', so the map itself is the root of that: wider by sqrt(2) for many layers.
-- 'relu': the same weights with a ReLU after each layer, a plain network at its initialisation.
+  variances form the map of 'uniform'. The map is therefore the square root of that one, and wider by sqrt(2) for many
+  layers.
+- 'relu': weights drawn likewise, with a ReLU after each layer: a plain network at initialisation.
 
-Width is the standard deviation of the map along an axis: its RMS radius over sqrt(2).
+The width of a map is its standard deviation along an axis, which is its RMS radius over sqrt(2).
 """
 
 import math
@@ -36,21 +37,22 @@ __all__ = ["EXPERIMENT", "Stack", "map_width", "uniform_width"]
 KINDS = ("uniform", "linear", "relu")
 KERNELS = (3, 7, 13, 31)
 LAYERS = (1, 4, 16, 64)
-EQUAL_FIELDS = (7, 31)  # one kernel of this side against a stack of 3×3 with the same theoretical field
+EQUAL_FIELDS = (7, 31)  # sides of single kernels that are compared with 3×3 stacks of the same theoretical field
 CHANNELS = 16
 SEEDS = 3
 EXPONENTS = {"kernel": 1.0, "depth": 0.5}
 TOLERANCE = 0.1
-_WIDTHS = 6.0  # the image is at least this many widths of the linear stack's map wide, or the whole theoretical field
+# the image's side is at least this many widths of the linear stack's map, unless the theoretical field is smaller
+_WIDTHS = 6.0
 
 
 class Stack(nn.Module):
-    """A plain stack; its feature map `layers` is as large as its image.
+    """A plain stack. The feature map of its module `layers` has the size of the image.
 
     Args:
         kind: 'uniform', 'linear' or 'relu'.
-        kernel: Side K of the depthwise kernels, odd.
-        layers: L.
+        kernel: Side K of the depthwise kernels; odd.
+        layers: Number of layers L.
     """
 
     def __init__(self, kind: str, kernel: int, layers: int):
@@ -65,24 +67,24 @@ class Stack(nn.Module):
             if kind == "uniform":
                 nn.init.constant_(mix.weight, 1 / mix.in_channels)
                 nn.init.constant_(reach.weight, 1 / kernel**2)
-            else:  # a variance that keeps the size of signals, of which a ReLU drops half
+            else:  # a variance that preserves the scale of signals; a ReLU halves it
                 nn.init.normal_(mix.weight, std=(1 / mix.in_channels) ** 0.5)
                 nn.init.normal_(reach.weight, std=((2 if kind == "relu" else 1) / kernel**2) ** 0.5)
             modules += [mix, reach, *([nn.ReLU()] if kind == "relu" else [])]
         self.layers = nn.Sequential(*modules)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) to (N, channels, H, W)."""
+        """Map images (N, 3, H, W) to features (N, channels, H, W)."""
         return self.layers(x)
 
 
 def uniform_width(kernel: int, layers: int) -> float:
-    """Standard deviation along an axis of the map of a uniform stack, in pixels."""
+    """Standard deviation along an axis of a uniform stack's map, in pixels."""
     return math.sqrt(layers * (kernel**2 - 1) / 12)
 
 
 def map_width(kind: str, kernel: int, layers: int, seed: int) -> float:
-    """Standard deviation along an axis of the contribution map of a stack on noise, in pixels."""
+    """Standard deviation along an axis of a stack's contribution map on an image of noise, in pixels."""
     field = layers * (kernel - 1) + 1
     side = min(field, 2 * math.ceil(_WIDTHS / 2 * math.sqrt(2) * uniform_width(kernel, layers)) + 1)
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,7 @@
-"""Latency against FLOPs of large depthwise convolutions, from the table of `benchmarks.bench_depthwise`; no torch."""
+"""Latency against FLOPs of large depthwise convolutions, from the table of `benchmarks.bench_depthwise`.
+
+This module does not import torch.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +34,7 @@ _COLUMNS = (
 
 
 def _measure(options: Options) -> Measurement:
-    """Forward passes of the layers of the paper's Table 1, each provider in the memory format that suits it best."""
+    """Read the forward passes of the layers of the paper's Table 1, each in the provider's fastest memory format."""
     table = _read(options.table)
     chosen = table[(table["experiment"] == "table1") & (table["mode"] == "forward") & (table["dtype"] == "float32")]
     if chosen.empty:
@@ -70,7 +73,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _judge(rows: Sequence[Row]) -> Verdict:
-    """Times are those of our operator, because PyTorch's is the one that the paper improves on."""
+    """Decide by our operator alone, because PyTorch's is the implementation that the paper improves on."""
     exponents: dict[str, dict[str, float]] = {}
     spans: dict[str, list[float]] = {}
     slower: list[bool] = []

@@ -1,8 +1,8 @@
-"""Claims about training, on a small scale: MobileNetV2s that differ only in their depthwise kernels.
+"""Claims about training, on a small scale: MobileNetV2s that differ only in their depthwise convolutions and shortcuts.
 
-Each network is trained by `replknet.train` with one recipe, and its receptive field measured. A finished network is
-kept in `<output>/networks` and serves every claim that needs it; an unfinished one is gone on with. The direction
-follows from a contrast of accuracies: a sum of top-1 accuracies, each with a weight, that is above zero if the paper is
+All networks are trained by `replknet.train` with the same recipe, and their receptive fields are measured. A finished
+network is kept in `<output>/networks` and reused by every claim that needs it; an unfinished training is resumed. The
+direction follows from a contrast of accuracies: a weighted sum of top-1 accuracies that is positive if the paper is
 right.
 """
 
@@ -65,9 +65,9 @@ def _measure(claim: str, networks: Sequence[str], options: Options) -> Measureme
 
 
 def _trained(name: str, options: Options, epochs: int, seed: int) -> tuple[Path, dict[str, Any]]:
-    """Weights of a network and their card, from the file if it is finished, else trained now.
+    """Return the path of a network's weights and the content of their card; train the network if it is not finished.
 
-    Raises: UserError if a finished network of these files is of another recipe or other data.
+    Raises: UserError if finished files exist, but with another recipe or other data.
     """
     from replknet.train import Folders, Recipe, Training, train
     from runkit.compute.device import choose_device
@@ -91,10 +91,10 @@ def _trained(name: str, options: Options, epochs: int, seed: int) -> tuple[Path,
 
 
 def _contrast(rows: Sequence[Row], weights: Mapping[str, float]) -> tuple[float, float, float]:
-    """The weighted sum of accuracies in points, and its 95% interval.
+    """The weighted sum of accuracies in percentage points, with its 95% interval.
 
-    The interval is over seeds; with a single one it is that of the validation images alone, which leaves out how much
-    one training differs from the next.
+    The interval is over seeds. With a single seed it is over the validation images alone, and does not include the
+    variation between trainings.
     """
     seeds = list(dict.fromkeys(row["seed"] for row in rows))
     top1 = {(row["network"], row["seed"]): row["top1"] for row in rows}
@@ -156,7 +156,7 @@ def _draw(rows: Sequence[Row]) -> "Figure":
 
 
 def _experiment(claim: str, weights: Mapping[str, float], meaning: str) -> Experiment:
-    """A claim about the networks in `weights`, which stand for it with these signs."""
+    """Experiment about the networks in `weights`, with the contrast of their accuracies that these weights define."""
     weights = {f"mobilenetv2n_{name}": weight for name, weight in weights.items()}
     return Experiment(partial(_measure, claim, list(weights)), partial(_judge, weights, meaning), _draw)
 

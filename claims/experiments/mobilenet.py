@@ -1,8 +1,8 @@
 """MobileNetV2 at half width with other depthwise kernels, registered in timm: the networks of the miniatures.
 
-The network is timm's (Sandler et al., arXiv:1801.04381) but for three things: its stem has stride 1, so that images of
-96 pixels give maps of 96 to 6, near the paper's 112 to 7; the depthwise kernels of all blocks, or of the last stage,
-are of another side or dilation; and shortcuts may be missing.
+The network is timm's (Sandler et al., arXiv:1801.04381), with four differences. The stem has stride 1, so that images
+of 96 pixels give maps of 96 to 6, close to the paper's 112 to 7. The depthwise kernels of all blocks, or of the last
+stage, have another side or dilation. Shortcuts may be missing. The head has 640 features instead of 1280.
 """
 
 from collections import OrderedDict
@@ -21,7 +21,7 @@ from replknet.weights.imagenette import imagenette_cfg
 __all__ = ["VARIANTS", "Variant"]
 
 _WIDTH = 0.5
-# blocks of MobileNetV2: repetitions, stride of the first, expansion and channels
+# groups of blocks of MobileNetV2: repetitions, stride of the first block, expansion and channels
 _BLOCKS = (
     "ds_r1_k3_s1_c16",
     "ir_r2_k3_s2_e6_c24",
@@ -31,19 +31,19 @@ _BLOCKS = (
     "ir_r3_k3_s2_e6_c160",
     "ir_r1_k3_s1_e6_c320",
 )
-_LAST_STAGE = 5  # from this group of blocks on, maps are the smallest
+_LAST_STAGE = 5  # index of the first group of blocks whose maps are the smallest
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What is changed in the depthwise convolutions.
+    """Changes to MobileNetV2: its depthwise convolutions and its shortcuts.
 
     Attributes:
-        kernel: Side, odd.
-        dilation: Pixels between the taps.
-        small_kernel: Side of a parallel kernel with a normalisation of its own, None for none (re-parameterisation).
+        kernel: Side of the depthwise kernels; odd.
+        dilation: Distance between neighbouring taps in pixels.
+        small_kernel: Side of a parallel kernel with its own normalisation (re-parameterisation); None for none.
         shortcut: Whether blocks keep their identity shortcuts.
-        last_stage: Whether the other stages keep plain 3×3 kernels.
+        last_stage: Whether only the last stage is changed, while the others keep plain 3×3 kernels.
     """
 
     kernel: int = 3
@@ -69,7 +69,10 @@ VARIANTS = {
 
 
 def _branch(channels: int, kernel: int, stride: int, dilation: int) -> nn.Sequential:
-    """A depthwise convolution and its normalisation; where our operator computes it, a stride drops pixels after it."""
+    """A depthwise convolution and its normalisation.
+
+    Kernels above 3×3 use our operator, which has no strides; pixels are dropped after it instead.
+    """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if kernel > 3:
         layers["conv"] = DepthwiseConv2d(channels, kernel, bias=False)
@@ -83,7 +86,7 @@ def _branch(channels: int, kernel: int, stride: int, dilation: int) -> nn.Sequen
 
 
 class DepthwiseBranches(nn.Module):
-    """A depthwise convolution and, where there is one, a smaller one parallel to it, each normalised, then summed."""
+    """The sum of a depthwise convolution and an optional smaller one in parallel, each with its own normalisation."""
 
     def __init__(self, channels: int, stride: int, variant: Variant):
         super().__init__()
@@ -118,7 +121,7 @@ class MobileNetVariant(EfficientNet):
                 block.has_skip = block.has_skip and depthwise.shortcut
                 norm = "bn1" if index == 0 else "bn2"  # the first block has no expansion before its depthwise kernel
                 block.conv_dw = DepthwiseBranches(block.conv_dw.in_channels, block.conv_dw.stride[0], changed)
-                setattr(block, norm, nn.ReLU6())  # the branches bring their own normalisations
+                setattr(block, norm, nn.ReLU6())  # the branches have their own normalisations
         efficientnet_init_weights(self)
 
 

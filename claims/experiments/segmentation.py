@@ -1,8 +1,9 @@
-"""Fine-tuning of a backbone for dense prediction: one light decoder for all backbones, on CamVid or a folder like it.
+"""Fine-tuning of a backbone with a light decoder for dense prediction, on CamVid or a folder with the same layout.
 
-The decoder is a feature pyramid of one level (after Kirillov et al., arXiv:1901.02446): the last map of each of the
-four stages goes through a 1×1 convolution to 64 channels, is scaled to the first one's size and added to it; a 3×3 and
-a 1×1 convolution make the classes. Backbone and decoder are trained together.
+The decoder is a feature pyramid of one level (after Kirillov et al., arXiv:1901.02446). The last map of each of the
+four stages goes through a 1×1 convolution to 64 channels and is scaled to the size of the first stage's map. The sum of
+these maps goes through a 3×3 and a 1×1 convolution, which gives the scores of the classes. Backbone and decoder are
+trained together.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ __all__ = ["CLASSES", "Photographs", "Schedule", "Segmenter", "confusions", "fin
 
 CLASSES = (
     *("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"),
-)  # the values of a mask's pixels, from 0 on; any other value is not labelled
+)  # index = value of a mask's pixel; pixels with any other value are unlabelled
 _IGNORED = 255
 _STAGES = 4
 _WIDTH = 64  # channels of the decoder
@@ -30,15 +31,15 @@ _WIDTH = 64  # channels of the decoder
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a backbone is fine-tuned; the same for all that are compared.
+    """How a backbone is fine-tuned. Backbones that are compared share one schedule.
 
     Attributes:
-        epochs: Passes over the training images.
-        batch_size: Images a step.
-        lr: Highest learning rate of AdamW, by PyTorch's one-cycle schedule.
-        weight_decay: AdamW's.
-        crop: Height and width of the training images, in pixels, cut out at random.
-        scales: Smallest and largest factor by which a batch is scaled before, at random.
+        epochs: Number of passes over the training images.
+        batch_size: Number of images per step.
+        lr: Peak learning rate of AdamW in PyTorch's one-cycle schedule.
+        weight_decay: Weight decay of AdamW.
+        crop: Height and width in pixels of the random crops.
+        scales: Smallest and largest factor by which a batch is randomly scaled before cropping.
     """
 
     epochs: int = 30
@@ -50,13 +51,13 @@ class Schedule:
 
 
 class Photographs:
-    """Photographs and masks of a split: `<folder>/images/<split>` and `<folder>/masks/<split>`, of equal names.
+    """Photographs and masks of a split, from files of equal names in `<folder>/images/<split>` and `.../masks/<split>`.
 
     Attributes:
-        images: (N, 3, H, W), bytes.
-        masks: (N, H, W), whole numbers; 255 where a pixel is not labelled.
-        sha256_of_names: SHA-256 of the files' names.
-    Raises: UserError if there are none, a mask is missing, or sizes differ.
+        images: Photographs (N, 3, H, W), uint8.
+        masks: Class of each pixel (N, H, W), int64; 255 for unlabelled pixels.
+        sha256_of_names: SHA-256 of the names of the photographs' files.
+    Raises: UserError if there are no photographs, a mask is missing, or sizes differ.
     """
 
     def __init__(self, folder: Path, split: str):
@@ -82,12 +83,12 @@ class Photographs:
 
 
 class Segmenter(nn.Module):
-    """A backbone of timm with the decoder.
+    """A timm backbone with the decoder.
 
     Args:
-        backbone: With `forward_intermediates`, as timm's have it.
+        backbone: Network with `forward_intermediates`, as in timm.
         channels: Numbers of channels of its last four stages.
-        mean, std: Mean and standard deviation of the images that it was trained on, three numbers each.
+        mean, std: Mean and standard deviation for normalising images, per channel and for values in 0..1.
     """
 
     def __init__(self, backbone: nn.Module, channels: Sequence[int], mean: Sequence[float], std: Sequence[float]):
@@ -106,7 +107,7 @@ class Segmenter(nn.Module):
             self.register_buffer(name, 255 * torch.tensor(numbers)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores (N, classes, H, W) of images (N, 3, H, W), from 0 to 255."""
+        """Class scores (N, classes, H, W) for images (N, 3, H, W) with values from 0 to 255."""
         x = (images.float() - self.mean) / self.std  # type: ignore[operator]
         maps = self.backbone.forward_intermediates(x, indices=_STAGES, intermediates_only=True)  # type: ignore[operator]
         first = maps[0].shape[2:]
@@ -118,11 +119,13 @@ class Segmenter(nn.Module):
 
 
 def fine_tune(model: Segmenter, photographs: Photographs, schedule: Schedule, *, seed: int, title: str) -> None:
-    """Train backbone and decoder, in place, on the device that the model is on.
+    """Train backbone and decoder in place, on the model's device.
 
     Args:
-        seed: Seed of the order, the scales, the crops and the mirroring.
+        seed: Seed for the order of the images and their random scales, crops and flips.
         title: Title of the progress bar.
+
+    Raises: UserError if there are fewer photographs than a batch has.
     """
     device = next(model.parameters()).device
     steps = len(photographs) // schedule.batch_size
@@ -149,7 +152,7 @@ def fine_tune(model: Segmenter, photographs: Photographs, schedule: Schedule, *,
 def _augmented(
     photographs: Photographs, chosen: Tensor, schedule: Schedule, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Scaled, cut out and perhaps mirrored: images (N, 3, h, w) from 0 to 255 and masks (N, h, w)."""
+    """Randomly scale, crop and flip a batch: images (N, 3, h, w) with values from 0 to 255, and masks (N, h, w)."""
     images, masks = photographs.images[chosen].float(), photographs.masks[chosen]
     low, high = schedule.scales
     draws = torch.rand(4, generator=generator).tolist()
@@ -169,7 +172,10 @@ def _augmented(
 
 @torch.no_grad()
 def confusions(model: Segmenter, photographs: Photographs, *, batch_size: int = 8) -> np.ndarray:
-    """Counts of pixels (images, true class, predicted class) over whole photographs; unlabelled pixels are left out."""
+    """Confusion matrix in pixels of each whole photograph, (images, true class, predicted class).
+
+    Unlabelled pixels are left out.
+    """
     device = next(model.parameters()).device
     model.eval()
     counts = []
@@ -183,9 +189,9 @@ def confusions(model: Segmenter, photographs: Photographs, *, batch_size: int = 
 
 
 def mean_iou(confusion: np.ndarray) -> np.ndarray:
-    """Mean over classes of intersection over union, of pixels (..., true class, predicted class); from 0 to 1.
+    """Mean intersection over union, in 0..1, from confusion matrices (..., true class, predicted class).
 
-    A class that neither occurs nor is predicted is left out of the mean.
+    Classes that neither occur nor are predicted are left out of the mean.
     """
     hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(float)
     union = confusion.sum(-1) + confusion.sum(-2) - hits
@@ -194,7 +200,7 @@ def mean_iou(confusion: np.ndarray) -> np.ndarray:
 
 
 def resampled_iou(confusion: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> np.ndarray:
-    """`mean_iou` of images drawn with replacement, (resamples,); equal seeds draw the same images."""
+    """Bootstrap resamples over images of `mean_iou`, (resamples,). Equal seeds draw the same images."""
     count = len(confusion)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     return mean_iou(np.tensordot(draws, confusion, axes=1))

@@ -1,14 +1,14 @@
-"""Do large kernels make a network rely more on shape? Recorded answers, and the trained quartet in miniature.
+"""Do large kernels make a network rely more on shape? Recorded answers, and four trained nano RepLKNets in miniature.
 
-The paper's own networks cannot be had everywhere, so the claim is looked at from two sides:
+The paper's own networks are not available everywhere, so the claim is tested in two ways:
 
-- **Recorded answers** to the cue-conflict images (`--answers`), whoever gave them: the shape bias of each network, and
-  of people. A network whose weights are at hand is added by running it: `shapebias.run` records its answers.
-- **In miniature** (`--data`): how much accuracy the trained quartet of nano RepLKNets, which differ in their kernels
-  alone, and the ResNet next to it lose when shape, texture or colour is suppressed (`shapebias.reliance`). More
-  trainings of these networks, of other seeds, are taken from `--trained`.
+- **Recorded answers** to the cue-conflict images (`--answers`) from any source: the shape bias of each network, and of
+  people. To add a network whose weights are available, run it with `shapebias.run`, which records its answers.
+- **In miniature** (`--data`): the accuracy that four trained nano RepLKNets, which differ only in their kernels, and a
+  ResNet lose when shape, texture or colour is suppressed (`shapebias.reliance`). Further trainings of these networks,
+  with other seeds, are read from `--trained`.
 
-The criterion is about the second: the networks there differ in nothing but their kernels. It was written before the
+The criterion applies to the miniature, because its RepLKNets differ only in their kernels. It was fixed before the
 networks were measured.
 """
 
@@ -41,7 +41,7 @@ NETWORKS = ("replknet31n", "replknet13n", "replknet7n", "replknet3n", "resnet18n
 LARGE, SMALL = NETWORKS[0], NETWORKS[3]
 NUM_IMAGES = 500
 COARSE = 4
-"""Grids of up to this many patches per side keep everything that is smaller than a quarter of the image."""
+"""Grids of up to this many patches per side leave structures smaller than a quarter of the image's side intact."""
 GLOBAL = "global shape"
 MEASURES = (*CUES, GLOBAL)
 ANSWERS, RELIANCE, DIFFERENCE = "recorded answers", "reliance", "difference of reliance"
@@ -49,7 +49,7 @@ ANSWERS, RELIANCE, DIFFERENCE = "recorded answers", "reliance", "difference of r
 
 @dataclass(frozen=True)
 class _Trained:
-    """A network's answers, and the seed of its training."""
+    """The answers of one trained network, with the seed of its training."""
 
     network: str
     seed: int
@@ -85,7 +85,7 @@ def _row(part: str, name: str, value: float, low: float | None, high: float | No
 
 
 def _recorded(paths: Sequence[Path]) -> list[Row]:
-    """Shape bias of every network among recorded answers, and of all people together; in ascending order.
+    """Shape bias of every trained network among the recorded answers, and of all people pooled, in ascending order.
 
     Raises: UserError as `read_observers`.
     """
@@ -104,7 +104,9 @@ def _recorded(paths: Sequence[Path]) -> list[Row]:
 
 
 def _ask(options: Options, data: Path) -> tuple[list[_Trained], list[Variant]]:
-    """Answers of all trainings to the same suppressed images; finished ones are kept, unfinished ones gone on with.
+    """Collect the answers of all trainings to the same suppressed images.
+
+    Finished answers are reused, unfinished ones are resumed.
 
     Raises: UserError if a network cannot be measured.
     """
@@ -132,9 +134,15 @@ def _ask(options: Options, data: Path) -> tuple[list[_Trained], list[Variant]]:
 
 
 def _trainings(folder: Path | None) -> list[tuple[str, tuple[str, ...], str, int]]:
-    """What is asked: a name for its files, networks, weights and the seed; the shipped weights first, all at once.
+    """The trainings to measure, each as (name for its files, networks, weights, seed).
 
-    Raises: UserError if the folder holds none of the networks, or weights without their record.
+    The shipped weights of all networks come first, as one entry.
+
+    Args:
+        folder: Folder with further trainings; None for none. Files that equal shipped weights are skipped.
+
+    Raises: UserError if the folder holds none of the networks, weights without their record, or two trainings of the
+        same network with the same seed.
     """
     asked: list[tuple[str, tuple[str, ...], str, int]] = [("shipped", NETWORKS, "pretrained", 0)]
     if folder is None:
@@ -157,11 +165,14 @@ def _trainings(folder: Path | None) -> list[tuple[str, tuple[str, ...], str, int
 
 
 def _reliance_rows(trained: Sequence[_Trained], variants: Sequence[Variant]) -> list[Row]:
-    """Reliance of each training on each cue, and what the large kernels rely on more, paired by seed and image."""
+    """Reliance of each training on each cue, and the difference between the largest and the smallest kernels.
+
+    Differences are paired by seed and image.
+    """
     images = len(trained[0].answers.images)
     draws = Draws.of(images)
     rows: list[Row] = []
-    for measure_names, shown in ((CUES, variants), ((GLOBAL,), _coarse(variants))):  # the second is of the first cue
+    for measure_names, shown in ((CUES, variants), ((GLOBAL,), _coarse(variants))):  # GLOBAL is measured as CUES[0]
         for one in trained:
             found = measure_reliance(_restrict(one.answers, shown), shown, draws=draws).reliance
             for name, cue in zip(measure_names, CUES, strict=False):
@@ -170,7 +181,7 @@ def _reliance_rows(trained: Sequence[_Trained], variants: Sequence[Variant]) -> 
                         f"{one.network}, seed {one.seed}, is no better than chance on {images} images; take more images"
                     )
                 estimate = found[cue]
-                assert estimate.value is not None  # it is defined wherever there is one
+                assert estimate.value is not None  # every reliance that is found has a value
                 values = (estimate.value, estimate.low, estimate.high, images)
                 rows.append(_row(RELIANCE, one.network, *values, seed=one.seed, measure=name))
         rows += _difference_rows(trained, shown, draws, dict(zip(CUES, measure_names, strict=False)))
@@ -197,7 +208,7 @@ def _difference_rows(
 
 
 def _coarse(variants: Sequence[Variant]) -> list[Variant]:
-    """The images as they are, and those whose shape is suppressed by few large patches."""
+    """The variants with unchanged images, and those whose shape is suppressed by few large patches."""
     return [
         one
         for one in variants
@@ -207,7 +218,7 @@ def _coarse(variants: Sequence[Variant]) -> list[Variant]:
 
 
 def _restrict(answers: SuppressedAnswers, variants: Sequence[Variant]) -> SuppressedAnswers:
-    """The answers to some of the variants."""
+    """Restrict answers to some of the variants."""
     labels = tuple(variant.label for variant in variants)
     index = [answers.variants.index(label) for label in labels]
     assert answers.label_probability is not None
@@ -249,9 +260,10 @@ def _judge(rows: Sequence[Row]) -> Verdict:
 
 
 def _over_seeds(rows: Sequence[Row]) -> tuple[float, float, float, int]:
-    """Mean difference over seeds and its 95% interval: over seeds and over images, or with one seed over images alone.
+    """Mean difference over seeds, the ends of its 95% interval, and the number of seeds.
 
-    The seeds share the images, so the images' part is not narrowed by their number.
+    The interval combines the variation over seeds with that over images; with one seed it is over images alone. All
+    seeds share the same images, so the part of the images does not shrink with the number of seeds.
     """
     mean, low, high = mean_interval([row["value"] for row in rows])
     below = float(np.mean([row["value"] - row["low"] for row in rows]))

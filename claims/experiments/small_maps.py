@@ -1,7 +1,7 @@
-"""Large kernels on small maps: what neighbouring outputs share, and what is left of shift equivariance.
+"""Large kernels on small maps: the taps that neighbouring outputs share, and the loss of shift equivariance.
 
-On a map of n×n pixels a unit applies only those taps of its kernel that meet the map. With a kernel of side 2n - 1 each
-unit sees the whole map, and each by other taps.
+On a map of n×n pixels, a unit applies only those taps of its kernel that lie within the map. With a kernel of side
+2n - 1, each unit sees the whole map, but each through different taps.
 """
 
 from collections.abc import Sequence
@@ -26,31 +26,31 @@ SEEDS = 5
 
 
 def _taps(kernel: int, side: int, position: int) -> set[int]:
-    """Offsets along an axis at which the kernel of the unit at `position` meets the map."""
+    """Offsets along an axis of those taps of the unit at `position` that lie within the map."""
     reach = kernel // 2
     return {offset for offset in range(-reach, reach + 1) if 0 <= position + offset < side}
 
 
 def shared_taps(kernel: int, side: int) -> float:
-    """Share of the taps applied by either of two neighbouring units that both apply; mean over all neighbours.
+    """Share of common taps among all taps that two neighbouring units apply, averaged over all pairs of neighbours.
 
-    Along the other axis two neighbours apply the same taps, so one axis decides.
+    Two neighbours apply the same taps along the other axis, so a single axis determines the share.
     """
     pairs = [(_taps(kernel, side, i), _taps(kernel, side, i + 1)) for i in range(side - 1)]
     return sum(len(a & b) / len(a | b) for a, b in pairs) / len(pairs)
 
 
 def connected_pairs(kernel: int, side: int) -> float:
-    """Share of all pairs of an output and an input that a kernel connects."""
+    """Share of connected pairs among all pairs of an output pixel and an input pixel."""
     along_axis = sum(len(_taps(kernel, side, i)) for i in range(side)) / side**2
     return along_axis**2
 
 
 def shift_error(kernel: int, side: int, seed: int) -> float:
-    """Relative L2 difference between the output of a shifted image and the shifted output, one pixel to the right.
+    """Relative L2 difference between the output for a shifted image and the shifted output, one pixel to the right.
 
-    Both images are cut out of one canvas of noise; only outputs that have a counterpart are compared. 0 for a
-    convolution on an endless image.
+    Both images are crops of the same noise, and only outputs that have a counterpart are compared. The difference would
+    be 0 for a convolution on an infinite image.
     """
     generator = torch.Generator().manual_seed(seed)
     canvas = torch.randn(1, CHANNELS, side, side + 1, generator=generator)

@@ -1,4 +1,4 @@
-"""Trained against random weights: which of a large-kernel network and a ResNet of its cost looks farther."""
+"""Whether a large-kernel network or a ResNet of similar cost looks farther, with trained and with random weights."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ MEASURES = {
 
 def _measure(options: Options) -> Measurement:
     for name in NETWORKS:
-        resolve_weights(name, "pretrained")  # random weights never stand in for trained ones
+        resolve_weights(name, "pretrained")  # never substitute random weights for trained ones
     seeds = options.seeds or SEEDS
     rows: list[Row] = []
     records = []
@@ -38,7 +38,7 @@ def _measure(options: Options) -> Measurement:
 
 
 def _difference_rows(large: ErfResult, small: ErfResult, *, seed: int) -> list[Row]:
-    """Both networks in each measure, and the difference with its interval over images, paired."""
+    """Both networks' values of each measure, and their paired difference with its interval over images."""
     rows: list[Row] = []
     for measure, (value_of, _) in MEASURES.items():
         ours, theirs = value_of(large), value_of(small)
@@ -60,7 +60,10 @@ def _difference_rows(large: ErfResult, small: ErfResult, *, seed: int) -> list[R
 
 
 def _judge(rows: Sequence[Row]) -> Verdict:
-    """The measures may disagree: the published ratio depends on the scale of the gradients, which training changes."""
+    """Decide by both measures; if they disagree, the claim is undecided.
+
+    They may disagree because the published ratio depends on the scale of the gradients, which training changes.
+    """
     words = {True: "the order flips", False: "the order does not flip", None: "not decided"}
     flips, parts = {}, []
     for measure, (_, title) in MEASURES.items():
@@ -73,7 +76,7 @@ def _judge(rows: Sequence[Row]) -> Verdict:
 
 
 def _flips(rows: Sequence[Row]) -> bool | None:
-    """Whether the first network looks farther trained, and less far for every draw of weights; None if undecided."""
+    """Whether the first network looks farther if trained, but less far for every draw of weights; None if undecided."""
     trained, random = rows_of(rows, weights="trained"), rows_of(rows, weights="random")
     if all(row["low"] > 0 for row in trained) and all(row["high"] < 0 for row in random):
         return True

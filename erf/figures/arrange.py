@@ -1,6 +1,6 @@
-"""The order of the panels of a comparison: rows and columns of results that differ in two things, or one after another.
+"""Arrangement of the panels of a comparison: a grid if results differ in two properties, or one after another.
 
-Where networks are compared before and after their training, each has a column, with random weights above trained ones.
+If networks are compared before and after training, each has a column, with random weights above trained ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ from erf.results.files import ErfResult, random_above
 __all__ = ["LEFT", "RIGHT", "arrange"]
 
 LEFT, RIGHT = 0.42, 0.72
-"""Inches left and right of the panels, for the numbers of the axis and for the colour bar."""
+"""Space in inches left and right of the panels, for the tick labels and the colour bar."""
 _USUAL_COLUMNS, _MOST_COLUMNS = 4, 6
 
 
 def arrange(results: Sequence[ErfResult], drawing: Drawing) -> Sequence[Sequence[ErfResult | None]]:
-    """Rows of panels.
+    """Arrange results in rows of panels.
 
     Args:
-        results: At least one.
-        drawing: Its `columns`, `width` and `before_after` decide.
+        results: At least one result.
+        drawing: Options, of which `columns`, `width` and `before_after` are used.
 
-    Returns: Rows; None is a place that stays empty, since a network was measured with one kind of weights only.
+    Returns: The rows. None marks a place that stays empty because a network lacks results with one kind of weights.
     """
     before_after = drawing.before_after or all(result.of_before_after for result in results)
     ordered = random_above(results) if before_after else results
@@ -37,9 +37,10 @@ def arrange(results: Sequence[ErfResult], drawing: Drawing) -> Sequence[Sequence
 
 
 def _stack(results: Sequence[ErfResult], columns: int) -> list[list[ErfResult | None]] | None:
-    """A column for each network, random weights above trained ones, and at most so many columns in a block of rows.
+    """Arrange results with a column for each network, random weights above trained ones.
 
-    Of a single network each stage has a column, or each size. None if there is but one column, or one kind of weights.
+    A block of rows has at most `columns` columns. For a single network, each stage or each size has a column. Returns
+    None if there is only one column, or only one kind of weights.
     """
     if len({result.random_weights for result in results}) < 2:
         return None
@@ -60,14 +61,18 @@ def _stack(results: Sequence[ErfResult], columns: int) -> list[list[ErfResult | 
 
 
 def _columns_for(width: float | None) -> int:
-    """How many panels of at least an inch fit side by side."""
+    """Number of panels of at least an inch that fit side by side, at most six; four if the width is None."""
     if width is None:
         return _USUAL_COLUMNS
     return max(1, min(_MOST_COLUMNS, int((width - LEFT - RIGHT) / 1.0)))
 
 
 def _cross(results: Sequence[ErfResult]) -> list[list[ErfResult]] | None:
-    """Rows and columns of results that differ in two things, if every pair is there; networks or stages across."""
+    """A grid of results that differ in two properties; None if a combination is missing or repeated.
+
+    The property that comes first in `_kinds` varies across the columns. If results do not differ in exactly two
+    properties, they are arranged by network.
+    """
     kinds = [_kinds(result) for result in results]
     varying = [name for name in kinds[0] if len({str(kind[name]) for kind in kinds}) > 1]
     if len(varying) != 2:
@@ -81,7 +86,7 @@ def _cross(results: Sequence[ErfResult]) -> list[list[ErfResult]] | None:
 
 
 def _by_network(results: Sequence[ErfResult], kinds: Sequence[Mapping[str, Any]]) -> list[list[ErfResult]] | None:
-    """A column for each network, if there are several and each has as many results, and more than one."""
+    """A column for each network, if there are several networks with equal numbers of results, above one; else None."""
     networks: dict[str, list[ErfResult]] = {}
     for result, kind in zip(results, kinds, strict=True):
         networks.setdefault(kind["model"], []).append(result)
@@ -92,7 +97,7 @@ def _by_network(results: Sequence[ErfResult], kinds: Sequence[Mapping[str, Any]]
 
 
 def _kinds(result: ErfResult) -> Mapping[str, Any]:
-    """What distinguishes a result from others; of two that vary the first goes across."""
+    """The properties in which results can differ. If two of them vary, the first varies across the columns."""
     identity = result.provenance.get("identity", {})
     return {
         "model": identity.get("model", result.name),
@@ -103,7 +108,7 @@ def _kinds(result: ErfResult) -> Mapping[str, Any]:
 
 
 def _weights(identity: object, label: str) -> str:
-    """Weights, published ones without the network that they are of."""
+    """The kind of weights as text, without the name of the network."""
     if not isinstance(identity, Mapping) or "random" not in identity:
         return label
     return "random" if identity["random"] else str(identity.get("file", "trained"))

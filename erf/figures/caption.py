@@ -1,4 +1,4 @@
-"""Text in a figure: the names of results, and a caption that says how the figure was made."""
+"""Text in figures: the names of results, and a caption that describes how the figure was made."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,15 +17,15 @@ __all__ = [
 ]
 
 WARNING_COLOUR = "#d1495b"
-"""Colour of the words that mark random weights."""
+"""Colour of text that marks random weights."""
 SQUARE_NAMES = {"published": "published squares", "mass": "squares of the mass"}
-"""What captions and legends call the squares."""
+"""Names of the squares in captions and legends."""
 _HELD = {"published": "log10(score + 1) / max", "mass": "the contribution itself"}
-"""What the squares hold shares of."""
+"""Quantity of which the squares hold shares, in words."""
 
 
 def weights_words(result: ErfResult, drawing: Drawing | None = None) -> str:
-    """The label of the weights, without the name of the network where the name that is shown says it already."""
+    """The label of the weights, without the name of the network if the displayed name already contains it."""
     label, shown = result.weights_label, drawing.name_of(result.name) if drawing else result.name
     if result.random_weights or result.provenance["weights"].get("source") == "file":
         return label
@@ -36,7 +36,7 @@ def weights_words(result: ErfResult, drawing: Drawing | None = None) -> str:
 
 
 def row_name(result: ErfResult, drawing: Drawing | None = None) -> str:
-    """The network's name, with its weights where the name does not say them."""
+    """The name of a result, with its weights unless the name already contains them."""
     weights = result.provenance["weights"]
     shown = drawing.name_of(result.name) if drawing else result.name
     published = weights.get("source") != "file" and not result.random_weights
@@ -57,18 +57,18 @@ def caption(
     notes: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
 ) -> str:
-    """What made the figure, shortly; the JSON has it whole.
+    """A short description of how the figure was made. The JSON file has all details.
 
     Args:
-        results: At least one.
-        shares: Which the squares in the figure hold; empty for a figure without squares, None for the published ones
-            that a square of some result holds.
+        results: At least one result.
+        shares: Shares that the squares in the figure hold. Empty for a figure without squares, None for the published
+            shares that a square reaches in at least one result.
         outside: Shares of squares that lie outside the window of every panel.
         window: Whether the figure shows windows of the maps.
-        each: Whether the figure shows the map of each image, not their mean.
-        squares: What they hold shares of, of `erf.drawing.SQUARES`.
-        notes: More sentences, such as what was asked for and is not to be seen.
-        labels: Name of a result -> what it is called in the figure.
+        each: Whether the figure shows the maps of single images instead of their mean.
+        squares: Quantity of which the squares hold shares, from `erf.drawing.SQUARES`.
+        notes: Further sentences, such as on requested elements that are not visible.
+        labels: Name of a result -> its name in the figure.
     """
     first = results[0].provenance
     counts = sorted({result.num_images for result in results})
@@ -108,7 +108,7 @@ def caption(
 
 
 def _name_layers(results: Sequence[ErfResult], labels: Mapping[str, str]) -> str:
-    """The layers, and of which network each is, unless every network has all of them."""
+    """The names of the layers; with the networks that each belongs to, unless every network has all layers."""
     networks: dict[str, dict[str, None]] = {}
     for result in results:
         model = str(result.provenance.get("identity", {}).get("model", result.name))
@@ -122,7 +122,7 @@ def _name_layers(results: Sequence[ErfResult], labels: Mapping[str, str]) -> str
 
 
 def _say_skipped(results: Sequence[ErfResult]) -> str:
-    """A sentence on images that were skipped; empty if there were none."""
+    """A sentence on skipped images; empty if there were none."""
     counts = {(len(result.provenance.get("skipped", ())), result.num_images) for result in results}
     most = max(skipped for skipped, _ in counts)
     if not most:
@@ -136,7 +136,7 @@ def _say_skipped(results: Sequence[ErfResult]) -> str:
 
 
 def _position(result: ErfResult) -> str:
-    """Where the unit is, if it is not the central one."""
+    """The position of the unit in words; empty for the central unit."""
     position = result.provenance.get("config", {}).get("position", "centre")
     if position == "centre":
         return ""
@@ -147,7 +147,7 @@ def _position(result: ErfResult) -> str:
 
 
 def reached(results: Sequence[ErfResult], thresholds: Sequence[float], squares: str = "published") -> list[float]:
-    """The shares that a square within the map holds in at least one of the results, in rising order."""
+    """The thresholds that a square within the map reaches in at least one of the results, in ascending order."""
     maps = ((result.contribution, result.centre) for result in results)
     found = [area for values, at in maps for area in square_areas(values, thresholds, of=squares, centre=at)]
     return sorted({area.threshold for area in found if area.reached})

@@ -1,4 +1,4 @@
-"""Curves of receptive fields, several networks in one picture: mass against side, and the radial profile."""
+"""Curves of the receptive fields of several networks in one figure: mass against side, and the radial profile."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,28 +26,28 @@ __all__ = ["draw_curves", "plot_mass_curves", "plot_radial_profiles", "profile_o
 _LINES: tuple[Any, ...] = ("-", "-.", ":", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _RANDOM: Any = "--"
 _MOST_LINES = 8  # in one panel
-_BESIDE = 5.0  # inches from which both panels fit side by side
+_BESIDE = 5.0  # inches: width from which both panels fit side by side
 _AXIS = 0.42  # inches below a panel
-_LEGEND_ROW = 1.5  # of a line of a legend, over the size of its words
+_LEGEND_ROW = 1.5  # height of a row of a legend over its font size
 _LOWEST_SIDE = 5  # pixels at the left end of a logarithmic axis
 _EVEN: dict[str, Any] = dict(color="0.5", linewidth=0.8, linestyle=":", zorder=1)
 _LEGEND: dict[str, Any] = dict(handlelength=2.6, borderaxespad=0.0, labelspacing=0.35, columnspacing=1.2)
 _KEY_SIZE = 6.5  # points
-_HANDLE = 5.0  # what an entry of a legend needs besides its words, over their size
-_FIRST_RING = 2  # pixels: nearer to the centre a ring has fewer than ten pixels, which say little of a density
+_HANDLE = 5.0  # width of an entry of a legend without its text, over its font size
+_FIRST_RING = 2  # pixels: nearer to the centre, a ring has fewer than ten pixels, too few to estimate a density
 
 
 def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes | None = None) -> Axes:
-    """Share of the mass in centred squares against their side, with bands of 95% intervals over images.
+    """Plot the share of the mass in centred squares against their side, with bands of 95% intervals over images.
 
-    Each network has a colour, and so has each size or stage of a single network. Lines are solid for trained weights
-    and dashed for random ones; where only sizes or stages of several networks differ, each has a line style. A grey
-    dotted line, one for each image size, is a map that is even over the image. Where all fields are small compared with
-    the image, the axis of the sides is logarithmic.
+    Each network has a colour, or each size or stage of a single network. Lines are solid for trained weights and dashed
+    for random ones. If several networks have the same sizes or stages, the line style shows these instead. A grey
+    dotted line for each image size shows a map that is uniform over the image. The axis of the sides is logarithmic if
+    all fields are small compared with the image.
 
     Args:
-        results: At least one.
-        ax: Where to draw; new Axes of pyplot if None.
+        results: At least one result.
+        ax: Axes to draw on; new pyplot Axes if None.
     """
     with axes_or_new(ax) as ax:
         _draw_masses(ax, results, _choose_looks(results), results)
@@ -55,14 +55,15 @@ def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes | None = None) ->
 
 
 def plot_radial_profiles(results: Sequence[ErfResult], *, ax: Axes | None = None, decades: float = 2.0) -> Axes:
-    """Mean of the map at each distance from the centre, over the mean of the whole map, on a logarithmic axis.
+    """Plot the mean of the map at each distance from the centre, over that of the whole map, on a logarithmic axis.
 
-    Lines begin two pixels from the centre: the centre pixel and the eight around it are too few for a density.
+    Lines begin two pixels from the centre, because the centre pixel and the eight around it are too few to estimate a
+    density.
 
     Args:
-        results: At least one.
-        ax: Where to draw; new Axes of pyplot if None.
-        decades: Powers of ten shown, at most, below the peak of the flattest profile.
+        results: At least one result.
+        ax: Axes to draw on; new pyplot Axes if None.
+        decades: Largest number of powers of ten shown below the peak of the flattest profile.
     """
     with axes_or_new(ax) as ax:
         _draw_profiles(ax, results, _choose_looks(results), results, decades)
@@ -72,7 +73,7 @@ def plot_radial_profiles(results: Sequence[ErfResult], *, ax: Axes | None = None
 def _draw_masses(
     ax: Axes, results: Sequence[ErfResult], looks: Sequence["_Look"], together: Sequence[ErfResult]
 ) -> None:
-    """Draw the curves of `results`, with the axes that suit all results of the figure, which are `together`."""
+    """Draw the curves of `results`, with axis limits that fit all results of the figure, `together`."""
     for index, (result, look) in enumerate(zip(results, looks, strict=True)):
         curve = result.measured.mass_curve
         _draw_curve(ax, 2 * np.arange(len(curve.estimate)) + 1, curve, result, look, f"mass-{index}")
@@ -98,7 +99,7 @@ def _draw_profiles(
     together: Sequence[ErfResult],
     decades: float = 2.0,
 ) -> None:
-    """Draw the profiles of `results`, with the axes that suit all results of the figure, which are `together`."""
+    """Draw the profiles of `results`, with axis limits that fit all results of the figure, `together`."""
     profiles = {id(result): _from_first_ring(profile_of(result)) for result in together}
     for index, (result, look) in enumerate(zip(results, looks, strict=True)):
         profile = profiles[id(result)]
@@ -117,7 +118,7 @@ def _draw_profiles(
 
 
 def _from_first_ring(profile: Resampled) -> Resampled:
-    """A profile without the rings next to the centre, unless nothing is left of it then."""
+    """Remove the rings next to the centre from a profile, unless nothing positive would be left."""
     kept = np.arange(len(profile.estimate)) >= _FIRST_RING
     if not (profile.estimate[kept] > 0).any():
         return profile
@@ -126,19 +127,19 @@ def _from_first_ring(profile: Resampled) -> Resampled:
 
 
 def profile_of(result: ErfResult) -> Resampled:
-    """Density at 0, 1, 2, ... pixels from the centre over that of an even map, as far as circles lie in the image."""
+    """Density at 0, 1, 2, ... pixels from the centre over that of a uniform map, for circles within the image."""
     profile, inside = result.measured.radial_profile, slice(0, min(result.contribution.shape) // 2)
     return Resampled(profile.estimate[inside], profile.resamples[:, inside], profile.num_images)
 
 
 def draw_curves(results: Sequence[ErfResult], *, most: int = _MOST_LINES, **options: Any) -> Figure:
-    """Figure of the mass curves and the radial profiles, with a legend and a caption; at most eight results per row.
+    """Draw a figure of the mass curves and the radial profiles, with a legend and a caption.
 
-    All rows have the same axes, and about as many results each.
+    Results are divided into rows of panels of about equal numbers of results; all rows have the same axis limits.
 
     Args:
-        results: At least one.
-        most: Lines in one panel.
+        results: At least one result.
+        most: Largest number of lines in one panel.
         options: `width`, `labels` and `caption` as in `erf.drawing.Drawing`.
 
     Raises: ValueError for an invalid option.
@@ -186,7 +187,7 @@ def draw_curves(results: Sequence[ErfResult], *, most: int = _MOST_LINES, **opti
 
 
 def _divide(results: Sequence[ErfResult], most: int) -> list[slice]:
-    """Rows of at most `most` results, as even as can be where the sizes or stages of a network stay together."""
+    """Divide results into rows of at most `most`, as evenly as possible with a network's sizes or stages together."""
     kinds = len(_kinds(results)) if _lines_are_kinds(results) else 1
     rows = -(-len(results) // most)
     each = -(-len(results) // rows)
@@ -195,11 +196,11 @@ def _divide(results: Sequence[ErfResult], most: int) -> list[slice]:
 
 
 def _key(results: Sequence[ErfResult], points: float) -> dict[str, Any]:
-    """Arguments of a legend in grey that says what lines and bands are.
+    """Arguments of a grey legend that explains line styles and bands.
 
     Args:
-        results: What the lines are of.
-        points: Width that it may take.
+        results: The results that are drawn.
+        points: Available width in points.
     """
     grey: dict[str, Any] = {"color": "0.35", "linewidth": 1.2}
     handles: list[Any] = []
@@ -221,7 +222,7 @@ def _key(results: Sequence[ErfResult], points: float) -> dict[str, Any]:
 
 
 def _columns_for(labels: Sequence[str], points: float, size: float) -> int:
-    """Columns of a legend, which fills one after the other, that fit a width in points."""
+    """Number of columns of a legend, filled one after the other, that fit into a width in points."""
     widths = [text_width(label) + _HANDLE for label in labels]
     for columns in range(len(labels), 1, -1):
         if size * sum(max(column) for column in np.array_split(widths, columns)) <= points:
@@ -230,7 +231,7 @@ def _columns_for(labels: Sequence[str], points: float, size: float) -> int:
 
 
 def _height_of(count: int, columns: int, size: float) -> float:
-    """Inches of a legend with this many entries."""
+    """Height in inches of a legend with this many entries."""
     return -(-count // columns) * _LEGEND_ROW * size / 72
 
 
@@ -243,7 +244,7 @@ class _Look:
 
 
 def _kind(result: ErfResult) -> tuple[Any, ...]:
-    """What distinguishes the results of one network with one set of weights: size, stage, position of the unit."""
+    """Properties in which results of a network with the same weights differ: size, stage, position of the unit."""
     provenance = result.provenance
     return (result.contribution.shape, provenance["layer"], str(provenance.get("config", {}).get("position", "centre")))
 
@@ -253,14 +254,14 @@ def _kinds(results: Sequence[ErfResult]) -> list[tuple[Any, ...]]:
 
 
 def _name_kind(kind: tuple[Any, ...], kinds: Sequence[tuple[Any, ...]]) -> str:
-    """A kind in words: what distinguishes it from the others."""
+    """Describe a kind by the properties in which the kinds differ."""
     (height, width), layer, position = kind
     words = (f"{height} × {width} pixels", f"layer {layer}", f"position {position}")
     return ", ".join(word for i, word in enumerate(words) if len({one[i] for one in kinds}) > 1)
 
 
 def _network(result: ErfResult) -> str:
-    """The network, whatever its weights are."""
+    """The name of the network, regardless of its weights."""
     return str(result.provenance.get("identity", {}).get("model", result.name))
 
 
@@ -269,16 +270,16 @@ def _weights_vary(results: Sequence[ErfResult]) -> bool:
 
 
 def _lines_are_kinds(results: Sequence[ErfResult]) -> bool:
-    """Whether the line style is that of the size or stage: where several networks have the same few of them."""
+    """Whether line styles show the size or stage, which is so if several networks share the same few of them."""
     networks, kinds = {_network(result) for result in results}, _kinds(results)
     crossed = len(networks) * len(kinds) >= len(results) > len(networks) > 1
     return crossed and 1 < len(kinds) <= len(_LINES) and not _weights_vary(results)
 
 
 def _choose_looks(results: Sequence[ErfResult]) -> list[_Look]:
-    """A colour for each network, dashes for random weights; for one network a colour for each size or stage of it.
+    """Choose a colour for each network, or for each size or stage of a single network; dashes mark random weights.
 
-    Results that still would look alike (two checkpoints of a network) have colours of their own.
+    If results would still look alike, such as two checkpoints of a network, each result gets its own colour.
     """
     networks = list(dict.fromkeys(map(_network, results)))
     kinds = _kinds(results)
@@ -301,7 +302,7 @@ def _choose_looks(results: Sequence[ErfResult]) -> list[_Look]:
 
 
 def _draw_curve(ax: Axes, at: np.ndarray, curve: Resampled, result: ErfResult, look: _Look, gid: str) -> None:
-    """A line with its band; `gid` is its id in an SVG."""
+    """Draw a line with its band. `gid` is the id of the line in an SVG."""
     ax.plot(at, curve.estimate, color=look.colour, linestyle=look.line, label=row_name(result), gid=gid)
     if len(curve.resamples):
         low, high = curve.interval()

@@ -1,4 +1,4 @@
-"""Pictures as files: of a single result, and of a comparison of several results, with their tables."""
+"""Writing pictures to files: those of a single result, and of a comparison of several results with its tables."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -24,7 +24,7 @@ def write_result(
     """Measure a result and write its `.json` and its pictures into `folder`.
 
     Args:
-        sheets: Of 'maps' and 'overlay': sheets of the maps of single images, which the result has to have then.
+        sheets: Sheets of single images' maps to draw, from 'maps' and 'overlay'. They require a result with these maps.
 
     Raises: UserError as `erf.results.files.check_result`.
     """
@@ -36,10 +36,10 @@ def write_result(
 def redraw_alike(
     results: Sequence[ErfResult], folder: Path, *, drawing: Drawing, formats: Sequence[str], sheets: Sequence[str] = ()
 ) -> None:
-    """Draw the pictures of single results again whose window is not the one of all results of the run.
+    """Draw those single results again whose window differs from the common window of all results of the run.
 
     Args:
-        results: With pictures that `write_result` drew, each with the window that suits it alone.
+        results: Results that `write_result` has drawn, each with a window chosen for it alone.
         folder, drawing, formats, sheets: As for `write_result`.
     """
     maps = [(result.contribution, result.centre) for result in results]
@@ -67,7 +67,7 @@ def write_comparison(
     formats: Sequence[str],
     tex_columns: Columns | None = None,
 ) -> list[Path]:
-    """Write the tables and pictures `comparison*` of several results into `folder`; returns the files."""
+    """Write the tables and pictures `comparison*` of several results into `folder` and return the files."""
     written = write_tables(results, folder / "comparison", tex_columns=tex_columns)
     description = " | ".join(dict.fromkeys(result.provenance["command"] for result in results))
     options = _options(drawing)
@@ -78,6 +78,6 @@ def write_comparison(
 
 
 def _options(drawing: Drawing) -> dict[str, Any]:
-    """What was asked for, as options of the drawing functions; what was not asked for is theirs to choose."""
+    """The options of a drawing that are not None, as keyword arguments of the drawing functions."""
     options = {field.name: getattr(drawing, field.name) for field in fields(drawing)}
     return {name: value for name, value in options.items() if value is not None}

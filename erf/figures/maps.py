@@ -1,13 +1,13 @@
-"""A contribution map drawn on Axes, with the squares that hold shares of it.
+"""Drawing a contribution map on Axes, with the squares that hold shares of it.
 
-The colour scale 'decades' is log10(score / max), from -4 to 0: four powers of ten, whatever the gradients' scale. The
-scale 'published' is log10(score + 1) divided by its maximum, from 0 to 1, as in the paper's figure; where gradients are
-small it is all but linear, and shows little compared with the peak. Either way maps of several networks share their
-limits. The default colour map (seaborn's 'mako') rises evenly in lightness, so it survives greyscale printing and
-colour blindness.
+The colour scale 'decades' is log10(score / max) from -4 to 0: four powers of ten, independent of the scale of the
+gradients. The scale 'published' is log10(score + 1) divided by its maximum, from 0 to 1, as in the paper's figure. For
+small gradients it is almost linear, and shows little besides the peak. With either scale, the maps of several networks
+share their limits. The default colour map (seaborn's 'mako') increases evenly in lightness, so that it remains readable
+in greyscale and for colour-blind readers.
 
-Squares have a shade each, paler for a smaller share, and a legend names those that are seen, so no label ever lies on a
-square. A window has the whole map as an inset, in a corner in which it covers no line and nothing of the map.
+Each square has its own shade, paler for smaller shares. A legend names the visible squares, so that no label covers a
+square. A window has the whole map as an inset, in a corner where it covers no line and no visible part of the map.
 """
 
 import logging
@@ -52,17 +52,17 @@ _SCALES = {
     "decades": (r"contribution: $\log_{10}$(score / max)", -4.0, 0.0, 1.0),
     "published": (r"contribution: $\log_{10}$(score + 1) / max", 0.0, 1.0, 0.2),
 }
-_BLACK = 0.1  # of the published scale: what is below looks black in print
-_LEAST_VISIBLE = 0.01  # of the pixels
+_BLACK = 0.1  # value of the published scale below which a pixel looks black in print
+_LEAST_VISIBLE = 0.01  # share of the pixels
 
 
 def plot(shown: Any, *, ax: Axes | None = None, **options: Any) -> Axes:
     """Draw a map or a result.
 
     Args:
-        shown: Contribution map (H, W), an array or a tensor on the CPU; or an `ErfResult`, which brings its centre and
-            a title with its weights.
-        ax, options: As for `plot_contribution`; `outlines` of a result are names of `erf.drawing.OUTLINES`.
+        shown: Contribution map (H, W) as an array or a tensor on the CPU, or an `ErfResult`. A result also determines
+            the centre and a title with its weights.
+        ax, options: As for `plot_contribution`. For a result, `outlines` are names from `erf.drawing.OUTLINES`.
     """
     if not isinstance(shown, ErfResult):
         return plot_contribution(np.asarray(shown), ax=ax, **options)
@@ -89,19 +89,20 @@ def plot_contribution(
     """Draw one contribution map with the squares that hold shares of it.
 
     Args:
-        contribution: (H, W), >= 0, unscaled.
+        contribution: Contribution map (H, W), >= 0, unscaled.
         ax: Axes to draw on; new ones if None.
-        scale: Scale of the colours: 'decades' or 'published', which does not change the squares.
-        squares: What the squares hold shares of: 'published' for log10(score + 1), 'mass' for the score itself.
-        thresholds: Shares whose squares are drawn, those left out that no square reaches or that lie outside the
-            window; empty for none.
+        scale: Colour scale, 'decades' or 'published'; it does not affect the squares.
+        squares: Quantity of which the squares hold shares: 'published' for log10(score + 1), 'mass' for the score.
+        thresholds: Shares whose squares are drawn; empty for none. Squares that do not exist or lie outside the window
+            are left out.
         centre: Pixel at the centre of the squares, (down, across); (H // 2, W // 2) if None.
-        cbar: Add a colour bar with the scale's name on the right.
-        legend: Name the squares' shares below the map.
+        cbar: Whether to add a colour bar with the name of the scale on the right.
+        legend: Whether to add a legend with the squares' shares below the map.
         cmap: Name of a colour map of matplotlib or seaborn.
         crop: 'none' for the whole map, 'auto' or a number of pixels for a window, as in `erf.drawing.Drawing`. A window
-            has the whole map as an inset, unless that would cover a line or a part of the map in every corner.
-        outlines: Drawn over the map and named in the legend, as `erf.figures.outlines.outlines_of` makes them.
+            has the whole map as an inset, unless the inset would cover a line or a part of the map in every corner.
+        outlines: Outlines to draw over the map and name in the legend, as `erf.figures.outlines.outlines_of` returns
+            them.
 
     Returns: The Axes, with limits in pixels and the origin at the upper left.
     Raises: ValueError as `erf.measures.squares.check_map`, or for an option that does not exist.
@@ -129,14 +130,14 @@ def plot_contribution(
 
 @dataclass(frozen=True)
 class Panel:
-    """What one panel shows.
+    """The content of one panel.
 
     Attributes:
-        contribution: (H, W).
-        centre: Pixel that the squares lie round.
+        contribution: Contribution map (H, W).
+        centre: Pixel at the centre of the squares.
         window: The part of the map that is shown.
-        squares: Of the map, the smallest first, whether they lie in the window or not.
-        outlines: Drawn over the map.
+        squares: All squares of the map, smallest first, including those outside the window.
+        outlines: Outlines drawn over the map.
     """
 
     contribution: np.ndarray
@@ -147,27 +148,27 @@ class Panel:
 
     @property
     def seen(self) -> list[Square]:
-        """The squares of which a line lies in the window."""
+        """The squares whose edges are at least partly inside the window."""
         return [square for square in self.squares if square.box.has_edge_in(self.window.box)]
 
     @property
     def seen_outlines(self) -> list[Outline]:
-        """The outlines of which a line lies in the window."""
+        """The outlines that are at least partly inside the window."""
         return [outline for outline in self.outlines if outline.is_seen(self.window)]
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of the map is shown."""
+        """Whether the whole map is shown."""
         return self.window.is_whole(self.contribution.shape)
 
     def alternate(self, points: float) -> list[float]:
-        """Shares of squares that cover each other where a pixel of the map is this many points wide; else empty."""
+        """Shares of the first squares whose lines coincide; empty if none do. `points` is a pixel's width in points."""
         groups = close_squares(self.seen, points)
         return next(([square.share for square in group] for group in groups if len(group) > 1), [])
 
 
 def inset_corner(panels: Sequence[Panel], drawing: Drawing) -> Corner | None:
-    """The corner of every panel in which the whole map is best shown; None if there is none, or no panel needs it."""
+    """The common corner of all panels that suits the inset best; None if no corner does, or no panel needs an inset."""
     low, high = scale_limits(drawing.scale)
     parts = [
         (
@@ -183,10 +184,10 @@ def inset_corner(panels: Sequence[Panel], drawing: Drawing) -> Corner | None:
 
 
 def show_map(ax: Axes, panel: Panel, drawing: Drawing, *, inset: Corner | None = None) -> Any:
-    """The window of a map with its squares and outlines; of a part, the whole as an inset. Returns the image.
+    """Draw the window of a map with its squares and outlines, and return the image.
 
     Args:
-        inset: The corner of the inset; None for no inset.
+        inset: Corner for an inset with the whole map, if the window is only a part of it; None for no inset.
     """
     shown, window = scaled_map(panel.contribution, drawing.scale), panel.window
     low, high = scale_limits(drawing.scale)
@@ -207,7 +208,7 @@ def show_map(ax: Axes, panel: Panel, drawing: Drawing, *, inset: Corner | None =
 
 
 def show_whole(ax: Axes, panel: Panel, drawing: Drawing, *, colour: str = "black") -> None:
-    """The whole map on small Axes, with the window marked in white; `colour` is that of the frame."""
+    """Draw the whole map on small Axes with a frame of this colour, and mark the window in white."""
     shown, window = scaled_map(panel.contribution, drawing.scale), panel.window
     low, high = scale_limits(drawing.scale)
     ax.imshow(shown, cmap=colour_map(drawing.cmap), vmin=low, vmax=high, interpolation="antialiased")
@@ -221,7 +222,7 @@ def show_whole(ax: Axes, panel: Panel, drawing: Drawing, *, colour: str = "black
 
 
 def warn_of_black(name: str, contribution: np.ndarray, window: Window, drawing: Drawing) -> bool:
-    """Log a warning if a window in the published scale shows next to nothing; returns whether it does."""
+    """Log a warning if a window in the published scale is almost completely black, and return whether it is."""
     if drawing.scale != "published":
         return False
     shown = scaled_map(contribution, "published")
@@ -239,7 +240,7 @@ def warn_of_black(name: str, contribution: np.ndarray, window: Window, drawing: 
 
 
 def scaled_map(contribution: np.ndarray, scale: str) -> np.ndarray:
-    """What the colours show of a map (H, W): from -4 to 0 in 'decades', from 0 to 1 as 'published'.
+    """Convert a map (H, W) to a colour scale: from -4 to 0 for 'decades', from 0 to 1 for 'published'.
 
     Raises: ValueError as `erf.measures.squares.check_map`.
     """
@@ -250,13 +251,13 @@ def scaled_map(contribution: np.ndarray, scale: str) -> np.ndarray:
 
 
 def scale_limits(scale: str) -> tuple[float, float]:
-    """Lower and upper end of the colours of a scale."""
+    """Lower and upper limit of a colour scale."""
     _, low, high, _ = _SCALES[scale]
     return low, high
 
 
 def colour_map(name: str = "mako") -> Colormap:
-    """The colours of every map.
+    """The colour map of this name.
 
     Raises: ValueError if neither seaborn nor matplotlib has a colour map of that name.
     """
@@ -264,7 +265,7 @@ def colour_map(name: str = "mako") -> Colormap:
 
 
 def add_colour_bar(image: Any, cax: Axes, scale: str, *, short: bool = False) -> None:
-    """The colour bar of a map, on its own Axes; a `short` one has the formula alone for a label."""
+    """Add the colour bar of a map on its own Axes. The label of a `short` bar is the formula alone."""
     label, low, high, step = _SCALES[scale]
     step *= 2 if short else 1
     label = label.removeprefix("contribution: ") if short else label

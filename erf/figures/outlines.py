@@ -1,7 +1,7 @@
-"""Outlines around the unit of a map: the theoretical field, and the width of the Gaussian that fits the map best.
+"""Outlines around the unit of a map: the theoretical field, and the width of the Gaussian that best fits the map.
 
-The theoretical field is a dashed rectangle: all pixels that the unit can depend on, whatever the weights. The Gaussian
-is a dotted circle round the centre pixel, whose radius is one standard deviation of the fit.
+The theoretical field is a dashed rectangle around all pixels that the unit can depend on, whatever the weights. The
+Gaussian is a dotted circle around the centre pixel, whose radius is one standard deviation of the fit.
 """
 
 import logging
@@ -32,16 +32,16 @@ _LOOKS: dict[str, dict[str, Any]] = {
 _NAMES = {"theoretical": "theoretical field", "gaussian": "Gaussian, one standard deviation"}
 _ABOVE = 2.5  # zorder: above the squares, which would hide a small circle
 _LINE = 1.1  # points
-_POINTS = 128  # of a circle
+_POINTS = 128  # number of points that stand for a circle
 
 
 @dataclass(frozen=True)
 class Outline:
-    """One outline of a map, in pixels of it.
+    """One outline on a map, in pixels of the map.
 
     Attributes:
         kind: 'theoretical' or 'gaussian'.
-        top, left, bottom, right: Edges of the rectangle, or of the square round the circle.
+        top, left, bottom, right: Edges of the rectangle, or of the circle's bounding square.
     """
 
     kind: str
@@ -52,13 +52,13 @@ class Outline:
 
     @classmethod
     def around(cls, centre: Centre, radius: float) -> "Outline":
-        """The circle round a pixel."""
+        """The circle around a pixel, of the kind 'gaussian'."""
         down, across = centre
         return cls("gaussian", down - radius, across - radius, down + radius, across + radius)
 
     @property
     def boxes(self) -> list[Box]:
-        """The line as boxes: the rectangle, or points of the circle."""
+        """The outline as boxes: one for the rectangle, or one for each of many points on the circle."""
         if self.kind != "gaussian":
             return [Box(self.top, self.left, self.bottom, self.right)]
         radius, down, across = (self.bottom - self.top) / 2, (self.top + self.bottom) / 2, (self.left + self.right) / 2
@@ -67,11 +67,11 @@ class Outline:
         return [Box(y, x, y, x) for y, x in points]
 
     def is_seen(self, window: Window) -> bool:
-        """Whether a part of the line lies in a window."""
+        """Whether a part of the outline lies in a window."""
         return any(box.has_edge_in(window.box) for box in self.boxes)
 
     def draw(self, ax: Axes, *, width: float = _LINE) -> None:
-        """Draw it on Axes that show the map; `width` is that of the line in points."""
+        """Draw the outline on Axes that show the map, with a line of this width in points."""
         high, wide = self.bottom - self.top, self.right - self.left
         look: dict[str, Any] = dict(_LOOKS[self.kind], fill=False, linewidth=width, zorder=_ABOVE)
         shape: Patch = Rectangle((self.left, self.top), wide, high, **look)
@@ -82,10 +82,11 @@ class Outline:
 
 
 def outlines_of(result: ErfResult, kinds: Sequence[str]) -> list[Outline]:
-    """The outlines of a result, those that it does not have left out with a warning.
+    """The outlines of a result. Those that it does not have are left out with a warning.
 
     Args:
-        kinds: Of `erf.drawing.OUTLINES`.
+        result: The result.
+        kinds: Names from `erf.drawing.OUTLINES`.
     """
     found = []
     for kind in dict.fromkeys(kinds):
@@ -100,11 +101,13 @@ def outlines_of(result: ErfResult, kinds: Sequence[str]) -> list[Outline]:
 def note_on_outlines(
     results: Sequence[ErfResult], windows: Sequence[Window], kinds: Sequence[str], *, names: Sequence[str]
 ) -> list[str]:
-    """Which of the outlines that were asked for a figure does not show, and why, as sentences for its caption.
+    """Sentences for the caption on requested outlines that the figure does not show, with the reasons.
 
     Args:
-        results: In the figure, each with its window and its name in the figure.
-        kinds: Of `erf.drawing.OUTLINES`.
+        results: The results in the figure.
+        windows: The window of each result.
+        kinds: Names of the requested outlines, from `erf.drawing.OUTLINES`.
+        names: The name of each result in the figure.
     """
     notes = []
     for kind in dict.fromkeys(kinds):
@@ -123,18 +126,18 @@ def note_on_outlines(
 
 
 def _find(result: ErfResult, kind: str) -> tuple[Outline | None, str]:
-    """An outline, or None and the reason."""
+    """An outline of a result, or None with the reason."""
     return _theoretical(result) if kind == "theoretical" else _gaussian(result)
 
 
 @cache
 def _warn_once(text: str) -> None:
-    """Log a warning, but not again for every figure of the same result."""
+    """Log a warning once, not for every figure of the same result."""
     _logger.warning(text)
 
 
 def outline_legend(outlines: Sequence[Outline], *, size: float = 7.0) -> dict[str, Any]:
-    """Arguments of `legend` that name the kinds of outlines in one row; `size` is that of the text in points."""
+    """Arguments of `legend` that name the kinds of outlines in one row, with this font size in points."""
     handles = []
     for kind in dict.fromkeys(outline.kind for outline in outlines):
         handle = Line2D([], [], linewidth=1.4, label=_NAMES[kind], **_LOOKS[kind])

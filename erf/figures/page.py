@@ -1,9 +1,9 @@
-"""The receptive fields' part of an HTML report: maps under one colour scale, squares at any share, curves, tables.
+"""The section of an HTML report on receptive fields: maps on one colour scale, squares at any share, curves, tables.
 
-Everything comes from saved results (`.npz`). The curves are the figure of `erf.figures.curves`. The maps are the one
-thing that the page draws by itself, as pictures in a grid with squares over them: the slider moves the squares, and the
-grid follows the width of the window. Squares at the shares of the slider are found here, by the functions that find
-those of the JSON: the page's script looks them up and computes none.
+Everything is derived from saved results (`.npz`). The curves are the figure of `erf.figures.curves`. The maps are
+pictures in a grid that adapts to the width of the browser window, with squares on top that a slider changes. The
+squares for all positions of the slider are computed here, by the functions that also compute those of the JSON file;
+the page's script only looks them up.
 """
 
 import base64
@@ -43,17 +43,17 @@ from runkit.html.picture import embed_figure
 __all__ = ["SHARES", "describe_maps", "read_folder"]
 
 SHARES = tuple(percent / 100 for percent in range(1, 100))
-"""Shares that the slider can be set to."""
+"""Shares that can be chosen with the slider."""
 _START = 0.5
 _LOWEST = -4  # decades, as in the figures
-_MAX_SIDE = 320  # pixels of an embedded map: about as many as a page shows, so that a browser scales it but little
-_READINGS = 64  # places at which a curve can be read off, at most
+_MAX_SIDE = 320  # pixels of an embedded map: about its size on the page, so that a browser scales it little
+_READINGS = 64  # largest number of places at which a curve can be read off
 
 
 def read_folder(folder: Path) -> list[ErfResult]:
-    """The finished results in a folder: in the order of the last comparison, the others after it by their names.
+    """Load the finished results in a folder, in the order of the last comparison, followed by all others.
 
-    Raises: UserError if one is damaged.
+    Raises: UserError if a result is damaged.
     """
     results = [load_result(path) for path in results_in(folder)]
     comparison = folder / "comparison.json"
@@ -63,12 +63,12 @@ def read_folder(folder: Path) -> list[ErfResult]:
 
 
 def describe_maps(results: Sequence[ErfResult], folder: Path, page: Path) -> Section:
-    """The section of a page.
+    """Build the section of a page.
 
     Args:
-        results: At least one, in the order of the page.
-        folder: Where their files are.
-        page: Where the page will be, for its links.
+        results: At least one result, in the order of the page.
+        folder: Folder with their files.
+        page: Future path of the page, to which its links are relative.
 
     Raises: UserError as `erf.results.files.check_result`.
     """
@@ -110,7 +110,7 @@ def describe_maps(results: Sequence[ErfResult], folder: Path, page: Path) -> Sec
 
 
 def _describe_map(result: ErfResult) -> dict[str, Any]:
-    """Picture and squares of one map, for the template and (without the picture) the script."""
+    """Picture and squares of one map, for the template and, without the picture, for the script."""
     height, width = result.contribution.shape
     squares = {
         "mass": mass_area(result.contribution, SHARES, centre=result.centre),
@@ -129,7 +129,7 @@ def _describe_map(result: ErfResult) -> dict[str, Any]:
 
 
 def _numbers(area: SquareArea) -> dict[str, Any]:
-    """What the page says of a square at first; its script says it likewise of others."""
+    """The initial numbers of a square on the page; its script formats those of other squares in the same way."""
     if area.side_px is None or area.ratio is None:
         return {"side": "not reached", "side_px": None, "ratio": "–", "ratio_value": None}
     return {
@@ -141,16 +141,16 @@ def _numbers(area: SquareArea) -> dict[str, Any]:
 
 
 def _picture(contribution: np.ndarray) -> str:
-    """The map as a PNG of 256 colours in a data URI, in decades.
+    """The map as a PNG of 256 colours in a data URI, on the scale 'decades'.
 
-    Large maps are made smaller by a whole factor and smoothed on the way: their fine grid, which comes from the strides
-    of the network, would make a cross-hatch with the pixels of a screen.
+    Large maps are reduced by a whole factor and thereby smoothed. Otherwise their fine grid, which comes from the
+    strides of the network, would produce a moiré pattern on the screen.
     """
     factor = -(-max(contribution.shape) // _MAX_SIDE)
     height, width = (round(n / factor) for n in contribution.shape)
     shares = Image.fromarray((contribution / contribution.max()).astype(np.float32))
     blocks = np.asarray(shares.resize((width, height), Image.Resampling.BILINEAR))
-    levels = np.log10(np.maximum(blocks, 10.0**_LOWEST)) / -_LOWEST + 1  # of the largest pixel, not the largest block
+    levels = np.log10(np.maximum(blocks, 10.0**_LOWEST)) / -_LOWEST + 1  # over the largest pixel, not the largest block
     image = Image.fromarray(np.rint(levels * 255).clip(0, 255).astype(np.uint8))
     image.putpalette(colour_map()(np.arange(256), bytes=True)[:, :3].tobytes())
     file = io.BytesIO()
@@ -164,8 +164,8 @@ def _describe_scale() -> dict[str, Any]:
 
 
 def _describe_curves(results: Sequence[ErfResult]) -> dict[str, Any]:
-    """The figure of the curves, read off at every place, with a line at the share of the slider."""
-    figure = draw_curves(results, most=len(results))  # the page has one pair of panels to be read off
+    """The figure of the curves, with values that can be read off and a line at the share of the slider."""
+    figure = draw_curves(results, most=len(results))  # one pair of panels, from which values are read off
     left, right = figure.axes
     names = [row_name(result) for result in results]
     shares = [result.measured.mass_curve.estimate for result in results]
@@ -191,15 +191,16 @@ def _add_readings(
     curves: Sequence[np.ndarray],
     form: str,
 ) -> dict[str, str]:
-    """Cover the Axes with invisible stripes, at most `_READINGS`, that say each curve's value in their middle.
+    """Cover the Axes with at most `_READINGS` invisible stripes, which show each curve's value at their middle.
 
     Args:
-        name: What the stripes' ids begin with.
-        places: Where the curves' values are.
-        where, form: Format of a place and of a value.
-        names, curves: Name of each curve, and its values at the first of the places.
+        ax: The Axes with the curves.
+        name: Prefix of the stripes' ids.
+        places: Positions of the curves' values on the horizontal axis.
+        where, form: Formats of a place and of a value.
+        names, curves: Name of each curve, and its values from the first place on.
 
-    Returns: Id of a stripe -> what it says.
+    Returns: Id of a stripe -> its text.
     """
     chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), _READINGS)).round().astype(int))
     middles = [float(places[index]) for index in chosen]

@@ -1,6 +1,6 @@
-"""Whole figures of receptive fields: one result, or several side by side with their area ratios as a table.
+"""Complete figures of receptive fields: one result, or several side by side with a table of their area ratios.
 
-Figures are laid out in inches from the top down: rows of panels, the legend of the squares, the table, the caption.
+Figures are laid out in inches, from top to bottom: rows of panels, legend of the squares, table, caption.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,23 +26,23 @@ from runkit.figures import STYLE, new_figure
 
 __all__ = ["draw_comparison", "draw_result", "plot_comparison"]
 
-_PANEL = 2.3  # inches, where the width is not asked for
+_PANEL = 2.3  # inches, if no width is given
 _BAR, _BAR_GAP, _SHORT_BAR = 0.08, 0.08, 1.7
-_NARROW, _WIDE = 0.12, 0.4  # inches between panels, without and with the numbers of the axis
+_NARROW, _WIDE = 0.12, 0.4  # inches between panels, without and with tick labels
 _BETWEEN_TITLES = 0.07  # inches at least
 _TICKS, _LEGEND, _FOOT = 0.22, 0.24, 0.08
-_TICK_GAP = 4.0  # points at least between the numbers of an axis
-_LEAST_WHOLE = 0.25  # inches: side of the picture of the whole map
-_LINE, _DESCENT = 1.25, 0.24  # of the titles: line spacing, and depth below the base line, over the size
-_ROW = 0.19  # of the table
-_CELL = 8.2  # width of a column of the table over the size of its words
+_TICK_GAP = 4.0  # points at least between the tick labels of an axis
+_LEAST_WHOLE = 0.25  # inches: least side of the picture of the whole map
+_LINE, _DESCENT = 1.25, 0.24  # titles: line spacing, and depth below the baseline, over the font size
+_ROW = 0.19  # inches: height of a row of the table
+_CELL = 8.2  # width of a column of the table over its font size
 
 
 def draw_result(result: ErfResult, **options: Any) -> Figure:
-    """Figure of one result: heat map, squares, and a caption that says how it was made.
+    """Draw a figure of one result: heat map, squares, and a caption that describes how it was made.
 
     Args:
-        result: What was measured.
+        result: The result.
         options: Attributes of `erf.drawing.Drawing`, such as `scale="published"` or `width="column"`.
 
     Raises: ValueError for an invalid option.
@@ -51,12 +51,13 @@ def draw_result(result: ErfResult, **options: Any) -> Figure:
 
 
 def draw_comparison(results: Sequence[ErfResult], **options: Any) -> Figure:
-    """Figure of several results side by side on one colour scale, with a table of the area ratios below.
+    """Draw a figure of several results side by side on one colour scale, with a table of their area ratios below.
 
     Args:
-        results: At least one; drawn in this order, four in a row. If results differ in two things (networks and
-            sizes, stages and weights, ...), each value of one gets a column, and each value of the other a row. Results
-            of `before_after` have a column for each network, random weights above trained ones.
+        results: At least one result; drawn in this order, four in a row unless `columns` or `width` is given. If
+            results differ in two properties (networks and sizes, stages and weights, ...), each value of one has a
+            column, and each value of the other a row. With `before_after`, each network has a column, with random
+            weights above trained ones.
         options: Attributes of `erf.drawing.Drawing`, such as `scale="published"` or `width="column"`.
 
     Raises: ValueError for an invalid option.
@@ -66,7 +67,7 @@ def draw_comparison(results: Sequence[ErfResult], **options: Any) -> Figure:
 
 
 plot_comparison = draw_comparison
-"""The older name of `draw_comparison`, which stays."""
+"""Older name of `draw_comparison`, kept for compatibility."""
 
 
 # --- the figure ---------------------------------------------------------------------------------------------------
@@ -83,11 +84,11 @@ class _Title:
 
     @classmethod
     def of(cls, results: Sequence[ErfResult], drawing: Drawing, width: float) -> list["_Title"]:
-        """Titles that fit panels of a width in inches, all in the size of the one that needs the smallest letters."""
+        """Titles for panels of a width in inches, all in the largest font size in which each of them fits."""
         points = 72 * (width + _NARROW - _BETWEEN_TITLES)
         size, weights_size = STYLE["axes.titlesize"], 7.0
         labelled = [(result, weights_words(result, drawing)) for result in results]
-        for _ in range(2):  # the second time in the sizes that the first one found
+        for _ in range(2):  # the second time with the font sizes found the first time
             names = [fit_words(drawing.name_of(r.name), points, size=size, bold=True) for r in results]
             weights = [fit_words(w, points, size=weights_size, bold=r.random_weights) for r, w in labelled]
             size, weights_size = min(found for _, found in names), min(found for _, found in weights)
@@ -95,7 +96,7 @@ class _Title:
 
     @property
     def heights(self) -> tuple[float, float]:
-        """Inches of the name and of the weights."""
+        """Heights of the name and of the weights in inches."""
         lines = ((self.name, self.size), (self.weights, self.weights_size))
         name, weights = ((text.count("\n") + 1) * size * _LINE / 72 for text, size in lines)
         return name, weights
@@ -104,17 +105,17 @@ class _Title:
 def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult | None]], drawing: Drawing) -> Figure:
     columns = max(map(len, rows))
     panels = _make_panels(results, drawing)
-    alike = len({panel.window for panel in panels.values()}) == 1  # then the outer panels' numbers are those of all
+    alike = len({panel.window for panel in panels.values()}) == 1  # then only the outer panels need tick labels
     gap = _NARROW if alike else _WIDE
     width = drawing.width_in or max(6.4, LEFT + RIGHT + columns * _PANEL + (columns - 1) * gap)
     panel_width = min(_PANEL * 1.4, (width - LEFT - RIGHT - (columns - 1) * gap) / columns)
     titles = dict(zip(map(id, results), _Title.of(results, drawing, panel_width), strict=True))
     heads = [_Head.of([titles[id(result)] for result in row if result is not None]) for row in rows]
-    # a map that is higher than wide is drawn narrower, so that its panel is no higher than those of square maps
+    # a map that is taller than wide is drawn narrower, so that its panel is no taller than those of square maps
     tallest = panel_width * max(min(1.0, panel.window.height / panel.window.width) for panel in panels.values())
     side = min(panel_width, max(_LEAST_WHOLE, INSET * panel_width))
     outside = 0.0 if all(panel.is_whole for panel in panels.values()) else side + 0.06
-    group = columns * panel_width + (columns - 1) * gap  # inches of the panels, in the middle of the figure
+    group = columns * panel_width + (columns - 1) * gap  # inches: width of the panels, which are centred in the figure
     edge = (width - LEFT - group - RIGHT) / 2 + LEFT
     legend = _Legend.of(results, panels, drawing, width, panel_width)
     words = wrap_caption(_words(results, panels, legend, drawing), width - 0.3)
@@ -164,7 +165,7 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult | None
 
 
 def _make_panels(results: Sequence[ErfResult], drawing: Drawing) -> dict[int, Panel]:
-    """What the panel of each result shows, by the result's `id`."""
+    """The panel of each result, keyed by the result's `id`."""
     windows = choose_window([(result.contribution, result.centre) for result in results], drawing)
     return {
         id(result): Panel(
@@ -179,7 +180,7 @@ def _make_panels(results: Sequence[ErfResult], drawing: Drawing) -> dict[int, Pa
 
 
 def _words(results: Sequence[ErfResult], panels: Mapping[int, Panel], legend: "_Legend", drawing: Drawing) -> str:
-    """The caption: what made the figure, and which squares and outlines are not to be seen."""
+    """The caption: how the figure was made, and which squares and outlines are not visible."""
     there = sorted({square.share for panel in panels.values() for square in panel.squares})
     outside = [share for share in there if share not in legend.shares]
     whole = all(panel.is_whole for panel in panels.values())
@@ -204,11 +205,13 @@ def _words(results: Sequence[ErfResult], panels: Mapping[int, Panel], legend: "_
 def _note_on_hidden(
     results: Sequence[ErfResult], panels: Mapping[int, Panel], shares: Sequence[float], names: Sequence[str]
 ) -> list[str]:
-    """Which squares lie outside the window of some panels only, as sentences for the caption.
+    """Sentences for the caption on squares that lie outside the window of some panels, but not of all.
 
     Args:
-        shares: Of the squares that are seen in some panel.
-        names: Of the results in the figure.
+        results: The results in the figure.
+        panels: The panel of each result, by the result's `id`.
+        shares: Shares of the squares that are visible in at least one panel.
+        names: Names of the results in the figure.
     """
     hidden: dict[tuple[str, ...], list[str]] = {}
     for result, name in zip(results, names, strict=True):
@@ -227,15 +230,15 @@ def _note_on_hidden(
 
 
 def _number_axis(ax: Axes, points: float, *, within: bool) -> None:
-    """Make the numbers below a panel fit its width in points: without the middle one where three do not.
+    """Fit the tick labels below a panel into its width in points, by removing the middle one if necessary.
 
     Args:
-        within: Whether the outer numbers stay within the panel.
+        within: Whether the outer labels are kept within the panel.
     """
     first, middle, end = ax.get_xticklabels()
     size = float(first.get_fontsize())
     a, b, c = (text_width(label.get_text()) for label in (first, middle, end))
-    outer = 1.0 if within else 0.5  # of an outer number, what lies within the panel
+    outer = 1.0 if within else 0.5  # share of an outer label that lies within the panel
     if size * (b / 2 + outer * max(a, c)) + _TICK_GAP > points / 2:
         ax.set_xticks(ax.get_xticks()[::2], [first.get_text(), end.get_text()])
     if within:
@@ -245,14 +248,14 @@ def _number_axis(ax: Axes, points: float, *, within: bool) -> None:
 
 
 def _width_of(entries: Mapping[str, Any]) -> float:
-    """Inches of a row of a legend."""
+    """Width in inches of a row of a legend."""
     labels = entries.get("labels") or [handle.get_label() for handle in entries["handles"]]
     each = entries["handlelength"] + entries["handletextpad"] + entries["columnspacing"]
     return entries["fontsize"] * (sum(map(text_width, labels)) + each * len(labels)) / 72
 
 
 def _add_whole(figure: Figure, panel: Panel, drawing: Drawing, right: float, top: float, side: float) -> None:
-    """The whole map below a panel that shows a window; `right`, `top` and `side` are inches of the figure."""
+    """Draw the whole map below a panel that shows a window; `right`, `top` and `side` are in inches of the figure."""
     width, height = figure.get_size_inches()
     place = ((right - side) / width, (top - side) / height, side / width, side / height)
     ax = figure.add_axes(place, anchor="NE", label="whole map")
@@ -268,8 +271,8 @@ class _Legend:
     """The rows of a figure's legend.
 
     Attributes:
-        shares: Of the squares that are seen in some panel.
-        rows: Arguments of `Figure.legend`.
+        shares: Shares of the squares that are visible in at least one panel.
+        rows: Arguments of `Figure.legend` for each row.
     """
 
     shares: Sequence[float]
@@ -279,7 +282,7 @@ class _Legend:
     def of(
         cls, results: Sequence[ErfResult], panels: Mapping[int, Panel], drawing: Drawing, width: float, panel: float
     ) -> "_Legend":
-        """What panels of a width in inches show, in a figure of another."""
+        """Legend for panels of width `panel` in a figure of width `width`, both in inches."""
         shares = sorted({square.share for one in panels.values() for square in one.seen})
         alternate = [one.alternate(72 * panel / max(one.window.width, one.window.height)) for one in panels.values()]
         outlines = [outline for one in panels.values() for outline in one.seen_outlines]
@@ -293,20 +296,20 @@ class _Legend:
 
     @property
     def height(self) -> float:
-        """Inches."""
+        """Height in inches."""
         return len(self.rows) * _LEGEND
 
 
 @dataclass(frozen=True)
 class _Head:
-    """Room above a row of panels in inches: for the names, and for the weights below them."""
+    """Space above a row of panels in inches: for the names, and for the weights below them."""
 
     name: float
     weights: float
 
     @classmethod
     def of(cls, titles: Sequence[_Title]) -> "_Head":
-        """Room for the titles of a row, whose lines are level."""
+        """Space for the titles of a row, whose lines are aligned."""
         return cls(max(title.heights[0] for title in titles), max(title.heights[1] for title in titles))
 
     @property
@@ -315,7 +318,10 @@ class _Head:
 
 
 def _write_title(ax: Axes, result: ErfResult, title: _Title, head: _Head) -> None:
-    """Network and its weights below it, their last lines level with those of the row; random weights in bold colour."""
+    """Write the network's name and, below it, its weights; random weights are bold and coloured.
+
+    Their last lines are aligned with those of the other titles in the row.
+    """
     offset: dict[str, Any] = dict(textcoords="offset points", ha="center", va="baseline", linespacing=_LINE)
     weights = 2 + _DESCENT * title.weights_size
     above = 72 * head.weights + 3 + _DESCENT * title.size
@@ -333,14 +339,14 @@ def _write_title(ax: Axes, result: ErfResult, title: _Title, head: _Head) -> Non
 
 
 class _Table:
-    """Area ratios, one row for each result, ruled as tables are in print.
+    """Table of area ratios with one row for each result and rules as in print.
 
-    Where name and numbers do not fit side by side, the name has a line of its own.
+    If name and numbers do not fit side by side, the name has a line of its own.
 
     Args:
-        results: At least one.
-        drawing: Its thresholds are the columns, and its squares what is listed.
-        width: Inches.
+        results: At least one result.
+        drawing: Options, of which the thresholds determine the columns and `squares` the kind of area ratio.
+        width: Width in inches.
     """
 
     def __init__(self, results: Sequence[ErfResult], drawing: Drawing, width: float):
@@ -361,7 +367,7 @@ class _Table:
 
     @property
     def height(self) -> float:
-        """Inches."""
+        """Height in inches."""
         return (self._head + self._body + 0.4) * _ROW
 
     @property
@@ -373,7 +379,7 @@ class _Table:
         return len(self.results) * (1.9 if self.stacked else 1.2)
 
     def draw(self, ax: Axes) -> None:
-        """Draw it on Axes of its width and height."""
+        """Draw the table on Axes of its width and height."""
         ax.set_axis_off()
         ax.set(xlim=(0, 1), ylim=(self._head + self._body + 0.4, 0))  # in rows, from the top
         ax.text(0, 0, self.heading, fontsize=7.0, va="top")

@@ -1,4 +1,4 @@
-"""The maps of single images as one sheet: each map by itself, or laid over its photograph, with the unit marked."""
+"""The maps of single images on one sheet: each map by itself, or overlaid on its photograph, with the unit marked."""
 
 from typing import Any
 
@@ -20,26 +20,26 @@ from runkit.figures import STYLE, new_figure
 
 __all__ = ["draw_sheet"]
 
-_MOST = 48  # images on a sheet
+_MOST = 48  # largest number of images on a sheet
 _USUAL_COLUMNS, _LEAST_PANEL = 5, 0.75
-_PANEL = 1.5  # inches, where the width is not asked for
+_PANEL = 1.5  # inches, if no width is given
 _EDGE, _RIGHT, _GAP, _HEAD, _NAME, _LEGEND = 0.1, 0.62, 0.06, 0.3, 0.16, 0.24  # inches
 _BAR, _BAR_GAP = 0.08, 0.08
-_LABEL = 6.0  # size of the images' names in points
+_LABEL = 6.0  # font size of the images' names in points
 _STRONGEST = 0.9  # opacity of the map's maximum over a photograph
-_GREY, _SHADES = 0.5, 256  # of the colour bar of maps over photographs
+_GREY, _SHADES = 0.5, 256  # colour bar of maps over photographs: background, and number of colours
 
 
 def draw_sheet(result: ErfResult, *, overlay: bool = False, **options: Any) -> Figure:
-    """Figure of the maps of single images, at most 48, each on the scale of its own maximum.
+    """Draw a figure of the maps of at most 48 single images, each scaled to its own maximum.
 
     Args:
-        result: With `maps`: measured with `keep_maps`, or loaded with `maps=True`.
-        overlay: Lay each map over its photograph in grey, the more opaque the larger the contribution.
+        result: Result with `maps`: measured with `keep_maps`, or loaded with `maps=True`.
+        overlay: Whether to draw each map over its photograph in grey, with an opacity that grows with the contribution.
         options: `scale`, `cmap`, `crop`, `width`, `columns`, `labels`, `caption` and `outlines`, as attributes of
             `erf.drawing.Drawing`; its other attributes are not used.
 
-    Raises: ValueError if the result has no maps of single images, or for an invalid option.
+    Raises: ValueError if the result has no maps of single images, if all of them are zero, or for an invalid option.
     """
     drawing, kept = Drawing(**options), result.maps
     if kept is None:
@@ -121,12 +121,12 @@ def _draw(result: ErfResult, kept: SingleMaps, shown: list[int], drawing: Drawin
 
 
 def _opacity(heights: np.ndarray) -> np.ndarray:
-    """Opacity of a map over a photograph; `heights` are its values in the limits of the scale, 0..1."""
+    """Opacity of a map over a photograph; `heights` are its values relative to the limits of the scale, 0..1."""
     return _STRONGEST * np.clip(heights, 0.0, 1.0)
 
 
 def _over_grey(colours: Colormap) -> ListedColormap:
-    """The colours as they look over medium grey, with the transparency that they have over a photograph."""
+    """The colours as they appear over medium grey, with the same transparency as over a photograph."""
     heights = np.linspace(0.0, 1.0, _SHADES)
     opacity = _opacity(heights)[:, None]
     return ListedColormap(opacity * colours(heights)[:, :3] + (1 - opacity) * _GREY)
@@ -139,7 +139,7 @@ def _columns_for(width: float | None) -> int:
 
 
 def _short(name: str, room: float) -> str:
-    """As much of the end of an image's path as fits a width, which is given over the size of the letters."""
+    """Shorten an image's path from the start to fit a width, which is given in units of the font size."""
     if text_width(name) <= room:
         return name
     start = next(i for i in range(1, len(name) + 1) if text_width("…" + name[i:]) <= room)
@@ -147,7 +147,7 @@ def _short(name: str, room: float) -> str:
 
 
 def _show(ax: Axes, contribution: np.ndarray, photograph: np.ndarray | None, drawing: Drawing) -> None:
-    """A map, or the map over its photograph."""
+    """Draw a map, over its photograph if one is given."""
     height, width = contribution.shape
     low, high = scale_limits(drawing.scale)
     values = scaled_map(contribution, drawing.scale)

@@ -1,7 +1,7 @@
-"""The squares of a map as lines: one shade each, thin where they are close, alternating dashes where they coincide.
+"""The squares of a map as lines: one shade each, thinner if they are close, with alternating dashes if they coincide.
 
-A square that holds a larger share is never smaller. Where several coincide on paper, each is dashed, and its dashes
-stand in the gaps of the others; the legend then names such lines.
+A square that holds a larger share is never smaller. If several squares coincide on paper, each is dashed, with its
+dashes in the gaps of the others, and the legend has an entry for such lines.
 """
 
 from collections.abc import Sequence
@@ -36,16 +36,16 @@ __all__ = [
 ]
 
 COINCIDE = "squares that coincide"
-"""What the legend calls lines that alternate."""
+"""Name of alternating lines in the legend."""
 _SHADES = ("#ffffff", "#ffe9a8", "#ffb347", "#ff6f52")
 _LINE, _THINNEST = 1.0, 0.4  # points: width of a line
-_SAME = 0.3  # points: lines that are nearer to each other coincide
-_DASH = 2.5  # points: the usual length of dashes that alternate
+_SAME = 0.3  # points: lines that are closer than this coincide
+_DASH = 2.5  # points: usual length of alternating dashes
 
 
 @dataclass(frozen=True)
 class Square:
-    """A square that is there: the share that it holds, where it is drawn, and its shade."""
+    """A square to draw: the share that it holds, its place and its shade."""
 
     share: float
     box: Box
@@ -53,22 +53,22 @@ class Square:
 
 
 def shares_of(drawing: Drawing) -> list[float]:
-    """The shares whose squares are drawn, in rising order, each once."""
+    """The distinct shares whose squares are drawn, in ascending order."""
     return sorted(set(LOG_THRESHOLDS if drawing.thresholds is None else drawing.thresholds))
 
 
 def find_squares(contribution: np.ndarray, centre: Centre, drawing: Drawing) -> list[Square]:
-    """The squares of a map that are reached, the smallest first."""
+    """The squares of a map, smallest first, without shares that no square reaches."""
     areas = square_areas(contribution, shares_of(drawing), of=drawing.squares, centre=centre)
     boxes = ((area.threshold, square_box(area, centre, contribution.shape)) for area in areas)
     return [Square(share, box, _shade(share, drawing)) for share, box in boxes if box is not None]
 
 
 def close_squares(squares: Sequence[Square], points: float) -> list[list[Square]]:
-    """The squares in groups that coincide on paper; one that lies apart is a group by itself.
+    """Group squares that coincide on paper. A square that coincides with no other is a group by itself.
 
     Args:
-        squares: The smallest first.
+        squares: Squares, smallest first.
         points: Width of a pixel of the map in points.
     """
     groups: list[list[Square]] = []
@@ -81,12 +81,12 @@ def close_squares(squares: Sequence[Square], points: float) -> list[list[Square]
 
 
 def _distance(one: Box, other: Box) -> float:
-    """The largest distance of two boxes' edges."""
+    """The largest distance between corresponding edges of two boxes."""
     return max(abs(getattr(one, edge) - getattr(other, edge)) for edge in ("top", "left", "bottom", "right"))
 
 
 def show_squares(ax: Axes, squares: Sequence[Square], window: Window) -> None:
-    """Draw squares on Axes that show a window, all above black lines that set them off from the map."""
+    """Draw squares on Axes that show a window, on top of black lines that set them off from the map."""
     points = points_per_pixel(ax, window)
     if not squares:
         return
@@ -102,7 +102,10 @@ def show_squares(ax: Axes, squares: Sequence[Square], window: Window) -> None:
 
 
 def _line(square: Square, thickness: float, place: int, count: int, points: float) -> Rectangle:
-    """A square as a line, or as every `count`-th of the dashes that go round it, which begin in the middle of one."""
+    """A square as a solid line, or as every `count`-th of the dashes around it, starting with number `place`.
+
+    The dashes begin in the middle of one.
+    """
     box = square.box
     high, wide = box.bottom - box.top, box.right - box.left
     style: Any = "-"
@@ -116,7 +119,7 @@ def _line(square: Square, thickness: float, place: int, count: int, points: floa
 
 
 def points_per_pixel(ax: Axes, window: Window) -> float:
-    """Width of a pixel of the map in points, where Axes show a window of it."""
+    """Width in points of a pixel of the map on Axes that show this window."""
     place = ax.get_window_extent()
     return min(place.width / window.width, place.height / window.height) * 72 / ax.figure.dpi
 
@@ -124,13 +127,13 @@ def points_per_pixel(ax: Axes, window: Window) -> float:
 def square_legend(
     shares: Sequence[float], drawing: Drawing, *, alternate: Sequence[float] = (), width: float = np.inf
 ) -> dict[str, Any]:
-    """Arguments of `legend` that name the squares in one row, first what they hold shares of.
+    """Arguments of `legend` for one row that names the squares, beginning with the quantity of which they hold shares.
 
     Args:
-        shares: Of the squares that are seen; may be empty.
-        drawing: What was asked for.
-        alternate: Shares of two squares whose lines alternate somewhere; empty if none do.
-        width: Points that the row may take.
+        shares: Shares of the visible squares; may be empty.
+        drawing: Options of the figure.
+        alternate: Shares of squares whose lines alternate somewhere, of which two are shown; empty if none do.
+        width: Available width in points.
     """
     handles: list[Any] = [_handle(_shade(share, drawing), "-") for share in shares]
     labels = [f"{100 * share:.4g}%" for share in shares]
@@ -162,5 +165,5 @@ def _shade(share: float, drawing: Drawing) -> str:
 
 
 def _outline(width: float) -> list[Any]:
-    """A black line of a width in points behind another one."""
+    """Path effects that draw a black line of a width in points behind a line."""
     return [path_effects.Stroke(linewidth=width, foreground="black"), path_effects.Normal()]

@@ -1,4 +1,4 @@
-"""The part of a map that a panel shows: which squares lie in it, and where the whole map finds room as an inset."""
+"""The part of a map that a panel shows, the boxes of squares in it, and the place of an inset with the whole map."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,18 +28,18 @@ Corner = tuple[str, str]
 """'top' or 'bottom', and 'left' or 'right'."""
 
 INSET = 0.17
-"""Side of the inset over that of its panel."""
+"""Side of the inset as a fraction of its panel's."""
 CORNERS: tuple[Corner, ...] = tuple(product(("top", "bottom"), ("right", "left")))
-"""Where the inset may be, the first preferred."""
-_MARGIN = 0.01  # of the panel, between the inset and the panel's edge
-_ROOM = 0.02  # of the panel, between the inset and a line
-_WINDOW_ROOM = 1.6  # side of a chosen window over that of its largest square, which the inset then does not meet
-_MOST_HIDDEN = 0.02  # of an inset's area, where the map is not black: more than that is not covered
+"""Possible places of the inset, in order of preference."""
+_MARGIN = 0.01  # between the inset and the panel's edge, as a fraction of the panel
+_ROOM = 0.02  # between the inset and a line, as a fraction of the panel
+_WINDOW_ROOM = 1.6  # side of an automatic window over that of the largest square, which then does not meet the inset
+_MOST_HIDDEN = 0.02  # largest share of an inset's area that may cover pixels of the map that are not black
 
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels of a map; pixel number i reaches from i - 0.5 to i + 0.5."""
+    """A rectangle in pixels of a map, where pixel i extends from i - 0.5 to i + 0.5."""
 
     top: float
     left: float
@@ -47,23 +47,23 @@ class Box:
     right: float
 
     def meets(self, other: "Box") -> bool:
-        """Whether the two share a point."""
+        """Whether the two boxes share a point."""
         down = self.top <= other.bottom and other.top <= self.bottom
         return down and self.left <= other.right and other.left <= self.right
 
     def holds(self, other: "Box") -> bool:
-        """Whether the other lies within this one, and touches none of its edges."""
+        """Whether the other box lies within this one without touching its edges."""
         down = self.top < other.top and other.bottom < self.bottom
         return down and self.left < other.left and other.right < self.right
 
     def has_edge_in(self, other: "Box") -> bool:
-        """Whether a part of this one's edge lies in the other."""
+        """Whether a part of this box's edges lies in the other box."""
         return self.meets(other) and not self.holds(other)
 
 
 @dataclass(frozen=True)
 class Window:
-    """The part of a map that is shown, in whole pixels of it."""
+    """The part of a map that is shown, in whole pixels of the map."""
 
     top: int
     left: int
@@ -72,7 +72,7 @@ class Window:
 
     @classmethod
     def around(cls, centre: Centre, side: int, shape: tuple[int, ...]) -> "Window":
-        """A square window round a pixel, moved so that it lies within the map, and no larger than the map."""
+        """A square window around a pixel, cut to the size of the map and moved to lie within it."""
         height, width = min(side, shape[0]), min(side, shape[1])
         top = int(np.clip(centre[0] - height // 2, 0, shape[0] - height))
         left = int(np.clip(centre[1] - width // 2, 0, shape[1] - width))
@@ -83,11 +83,11 @@ class Window:
 
     @property
     def box(self) -> Box:
-        """Its outer edges."""
+        """The outer edges of the window."""
         return Box(self.top - 0.5, self.left - 0.5, self.top + self.height - 0.5, self.left + self.width - 0.5)
 
     def corner(self, corner: Corner, *, room: float = 0.0) -> Box:
-        """Where the inset lies in a corner, and `room` (of the window's sides) around it."""
+        """The place of the inset in a corner, with its margin and with `room`, a fraction of the window's sides."""
         high, wide = (n * (INSET + _MARGIN) for n in (self.height, self.width))
         box, down, across = self.box, room * self.height, room * self.width
         if corner[0] == "top":
@@ -100,14 +100,14 @@ class Window:
 
 
 def choose_window(maps: Sequence[tuple[np.ndarray, Centre]], drawing: Drawing) -> list[Window]:
-    """The window of each map: one side in pixels for all, so that fields can be compared by eye.
+    """Choose the window of each map, with the same side in pixels for all, so that fields can be compared by eye.
 
     Args:
-        maps: Contribution map (H, W) and the pixel that its squares lie round.
-        drawing: Its `crop` decides; 'auto' takes a window where the largest square of each map is known and covers less
-            than a quarter of each.
+        maps: Contribution maps (H, W), each with the pixel at the centre of its squares.
+        drawing: Options, of which `crop` and `squares` are used. 'auto' chooses a window if every map has a square that
+            holds 99%, with a side below half of the shortest side of all maps.
 
-    Raises: ValueError for a window that is larger than a map.
+    Raises: ValueError for a window that is larger than the longer side of a map.
     """
     check_crop(drawing.crop, [contribution.shape for contribution, _ in maps])
     side = read_crop(drawing.crop)
@@ -123,10 +123,11 @@ def choose_window(maps: Sequence[tuple[np.ndarray, Centre]], drawing: Drawing) -
 
 
 def settle_crop(maps: Sequence[tuple[np.ndarray, Centre]], drawing: Drawing) -> Drawing:
-    """The drawing with the window that `choose_window` chooses for all maps, so that a picture of one map has it, too.
+    """Replace an automatic `crop` by the window that all maps have in common, for drawing them one by one.
 
     Args:
         maps: As for `choose_window`; at least one.
+        drawing: Options of the figures.
     """
     if read_crop(drawing.crop) is not None:
         return drawing
@@ -138,7 +139,7 @@ def settle_crop(maps: Sequence[tuple[np.ndarray, Centre]], drawing: Drawing) -> 
 
 
 def square_box(area: SquareArea, centre: Centre, shape: tuple[int, ...]) -> Box | None:
-    """Where a square is drawn: of one larger than the map's shorter side the part within the map. None: no square."""
+    """The place of a square, cut to the map if it is larger than the map's shorter side; None if there is no square."""
     if area.side_px is None:
         return None
     high, wide = min(area.side_px, shape[0]), min(area.side_px, shape[1])
@@ -148,24 +149,27 @@ def square_box(area: SquareArea, centre: Centre, shape: tuple[int, ...]) -> Box 
 
 
 def inset_place(corner: Corner) -> tuple[float, float, float, float]:
-    """Left, bottom, width and height of the inset, in fractions of its panel."""
+    """Left, bottom, width and height of the inset, as fractions of its panel."""
     up = 1 - INSET - _MARGIN if corner[0] == "top" else _MARGIN
     across = 1 - INSET - _MARGIN if corner[1] == "right" else _MARGIN
     return across, up, INSET, INSET
 
 
 def hidden_share(levels: np.ndarray, window: Window, corner: Corner) -> float:
-    """Share of the pixels under an inset that are not black; `levels` (H, W) are the map's colours, 0..1."""
+    """Share of the pixels under an inset that are not black. `levels` (H, W) are the map's colours in 0..1."""
     box = window.corner(corner)
     top, left, bottom, right = (round(edge + 0.5) for edge in (box.top, box.left, box.bottom, box.right))
     return float((levels[top:bottom, left:right] > 0.1).mean())
 
 
 def choose_corner(panels: Sequence[tuple[np.ndarray, Window, Centre, Sequence[Box]]]) -> Corner | None:
-    """The corner in which the insets of all panels hide least; None if each hides a line, the centre or the map.
+    """The corner in which the insets of all panels hide least; None if there is no suitable corner.
+
+    A corner is unsuitable if an inset there would hide a line, the centre pixel or too much of a map.
 
     Args:
-        panels: The map's colours (H, W) in 0..1, the window, the unit's pixel, and the boxes of the lines drawn.
+        panels: For each panel, the map's colours (H, W) in 0..1, the window, the centre pixel, and the boxes of the
+            lines that are drawn.
     """
     best: tuple[float, Corner] | None = None
     for corner in CORNERS:

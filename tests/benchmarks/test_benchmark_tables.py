@@ -1,4 +1,4 @@
-"""Benchmarks: tables that keep other machines' rows, providers that take turns, exponents of what grows as is known."""
+"""Benchmarks: tables that keep other machines' rows, providers that take turns, and exponents of known growth."""
 
 import csv
 import sys
@@ -74,7 +74,7 @@ def test_providers_take_turns():
 
 @pytest.fixture
 def growth():
-    """Rows as of `bench_erf`, of a tool whose time grows as the square of the side and whose memory as the side."""
+    """Rows as from `bench_erf`, for a tool with time proportional to the square of the side and memory to the side."""
     rows = []
     for experiment, (quantity, _) in EXPERIMENTS.items():
         for n in (1, 2, 4):

@@ -1,4 +1,4 @@
-"""The paper's claims as commands: what is counted, what is known on paper, and verdicts that can come out both ways."""
+"""The paper's claims as commands: exact counts, closed forms, and verdicts that can turn out either way."""
 
 import ast
 import csv
@@ -24,7 +24,7 @@ from runkit import UserError
 
 @pytest.fixture
 def run(tmp_path, capsys, caplog):
-    """Call the command; returns exit code, stdout, and the log with stderr."""
+    """Call the command and return the exit code, stdout, and the log with stderr."""
 
     def call(*arguments):
         code = main([*arguments, "--output", str(tmp_path / "out")])
@@ -37,7 +37,7 @@ def run(tmp_path, capsys, caplog):
 
 
 def with_values(rows, **values):
-    """The rows, with some of their values replaced."""
+    """Return the rows with some of their values replaced."""
     return [{**row, **values} for row in rows]
 
 
@@ -138,7 +138,7 @@ def test_every_claim_has_an_experiment_and_says_its_limits():
 
 
 def test_cost_is_counted_exactly():
-    """Widening a depthwise kernel from 3 to K adds K² - 9 weights, and as many products a pixel, for each channel."""
+    """Widening a depthwise kernel from 3 to K adds K² - 9 weights per channel and as many products per pixel."""
     blocks = ((2, 128, 56), (2, 256, 28), (18, 512, 14), (2, 1024, 7))  # blocks, channels and map side of each stage
     small, large = (cost.count(kernels, 224, merged=True) for kernels in ((3, 3, 3, 3), (31, 29, 27, 13)))
     more = [k * k - 9 for k in (31, 29, 27, 13)]
@@ -160,7 +160,7 @@ def test_cost_verdict_goes_both_ways():
 
 @pytest.mark.parametrize(("kernel", "layers"), [(3, 1), (3, 15), (7, 1), (5, 4)])
 def test_width_of_a_uniform_stack_is_known_on_paper(kernel, layers):
-    """A box of side K has variance (K² - 1) / 12 along an axis, and variances of convolutions add."""
+    """A box of side K has variance (K² - 1) / 12 along an axis, and variances add under convolution."""
     width = growth.map_width("uniform", kernel, layers, seed=0)
     assert width == pytest.approx(math.sqrt(layers * (kernel**2 - 1) / 12), rel=2e-3)
 
@@ -171,7 +171,7 @@ def test_one_random_linear_layer_is_as_wide_as_its_kernel():
 
 
 def test_a_random_linear_stack_is_the_root_of_a_variance():
-    """Its gradient's variance is the uniform stack's map, a Gaussian, whose root is wider by sqrt(2)."""
+    """The variance of its gradient is the uniform stack's map, a Gaussian, whose square root is wider by sqrt(2)."""
     widths = [growth.map_width("linear", 5, 12, seed) for seed in range(6)]
     assert np.mean(widths) == pytest.approx(math.sqrt(2) * growth.uniform_width(5, 12), rel=0.1)
 
@@ -183,7 +183,7 @@ def test_stacks_have_the_field_they_say(kind):
 
 
 def growth_rows(width):
-    """Rows of the widths that a function of kernel and layers gives, three seeds."""
+    """Rows for three seeds, with widths given by a function of kernel and layers."""
     shapes = [("grid", k, n) for k in (3, 7, 31) for n in (1, 4, 16)]
     shapes += [("equal field", *shape) for side in growth.EQUAL_FIELDS for shape in ((side, 1), (3, side // 2))]
     return [
@@ -274,7 +274,7 @@ def test_trained_and_random_networks_are_measured_on_the_same_images(run, photo_
 
 
 def training_rows(trained, random):
-    """Rows of differences, with intervals of ±0.01."""
+    """Rows with the given differences and intervals of ±0.01."""
     kinds = [("trained", None, trained), *(("random", seed, value) for seed, value in enumerate(random))]
     return [
         {
@@ -339,7 +339,7 @@ def test_small_maps_verdict_goes_both_ways():
 
 @pytest.fixture
 def timings(tmp_path):
-    """Write a table of timings: latency as a power of the FLOPs."""
+    """Write a table of timings in which latency is a power of the FLOPs."""
 
     def write(exponent):
         path = tmp_path / "depthwise.csv"

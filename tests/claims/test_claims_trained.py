@@ -1,4 +1,4 @@
-"""Miniatures of the claims about training: their networks, their contrasts, and one short training of each kind."""
+"""The claims about training in miniature: their networks, their contrasts, and one short training of each kind."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from runkit import UserError
 
 
 def rows_of_accuracies(**top1):
-    """Rows of networks, a list of accuracies of each over seeds."""
+    """Rows of networks, from a list of each network's accuracies over seeds."""
     return [
         {"network": f"mobilenetv2n_{name}", "seed": seed, "epochs": 5, "top1": value, "val_images": 3925}
         for name, values in top1.items()

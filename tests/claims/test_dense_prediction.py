@@ -14,7 +14,7 @@ from runkit import UserError
 
 @pytest.fixture
 def streets(tmp_path):
-    """A folder as CamVid's, of 8 training and 2 test images whose upper half is sky and whose lower half is road."""
+    """A folder in CamVid's layout, with 8 training and 2 test images whose upper half is sky and lower half road."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("test", 2)):
         for kind in ("images", "masks"):
@@ -31,7 +31,7 @@ def streets(tmp_path):
 
 
 def test_mean_iou_in_closed_form():
-    """One class right, one half right and taken for the first, one that is not there: (2/3 + 1/2) / 2."""
+    """One class correct, one half confused with the first, and one absent: (2/3 + 1/2) / 2."""
     confusion = np.array([[2, 0, 0], [1, 1, 0], [0, 0, 0]])
     assert mean_iou(confusion) == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert mean_iou(np.stack([confusion, 5 * confusion])) == pytest.approx([7 / 12, 7 / 12])
@@ -39,7 +39,7 @@ def test_mean_iou_in_closed_form():
 
 
 def rows_of_gains(large, small, *, top1=(86.0, 85.0)):
-    """Rows of two networks over seeds."""
+    """Rows of two networks over several seeds."""
     return [
         {"network": name, "seed": seed, "miou": miou, "top1": accuracy, "val_images": 3925}
         for name, values, accuracy in ((NETWORKS[0], large, top1[0]), (NETWORKS[-1], small, top1[1]))

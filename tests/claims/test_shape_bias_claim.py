@@ -1,4 +1,4 @@
-"""The claim about shape bias: its verdict from answers that are known, and both of its sides in small."""
+"""The claim about shape bias: its verdict from known answers, and both of its parts on a small scale."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ IMAGES, OUTPUTS = 200, 10
 
 
 def answers(name, seed=0, **lost):
-    """Answers of a network that is always right, but for a share of the images where the cue named is suppressed."""
+    """Answers of a network that is wrong only for a given share of the images without the named cue."""
     variants = choose_variants(CUES)
     labels = np.arange(IMAGES) % OUTPUTS
     top = np.tile(labels, (len(variants), 1)).astype(np.int32)
@@ -44,7 +44,7 @@ def answers(name, seed=0, **lost):
 
 
 def rows_for(large, small, seeds=1):
-    """Rows of two networks that lose these shares without shape."""
+    """Rows of two networks that lose these shares of accuracy without shape."""
     trained = [
         shape_bias._Trained(name, seed, answers(name, seed, shape=share, texture=0.1))
         for seed in range(seeds)
@@ -86,7 +86,7 @@ def test_the_verdict_is_of_the_reliance_on_shape(large, small, seeds, holds):
 
 
 def test_trainings_that_differ_decide_less():
-    """Three seeds with differences of +0.2, 0 and -0.1 decide nothing, though each is sure of itself."""
+    """Three seeds with differences of +0.2, 0 and -0.1 decide nothing, although each alone has a narrow interval."""
     rows = []
     for seed, (large, small) in enumerate(((0.4, 0.2), (0.3, 0.3), (0.2, 0.3))):
         rows += [{**row, "seed": seed} for row in rows_for(large, small)]

@@ -20,8 +20,8 @@ class Block:
     Attributes:
         line: Number of its first line on the page.
         language: The word after the fence.
-        text: Without the fence's indentation.
-        not_run: The reason that `<!-- not run: ... -->` right before the block gives; empty if it is to be run.
+        text: Its text without the indentation of the fence.
+        not_run: The reason given by `<!-- not run: ... -->` directly before the block; empty if the block is run.
     """
 
     line: int
@@ -49,7 +49,7 @@ def code_blocks(page: Path) -> list[Block]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each command of a shell block, without comments, `&&`, a closing `&`, `> file` and variables set."""
+    """The words of each command of a shell block, without comments, `&&`, a final `&`, `> file` and variables."""
     for line in text.replace("\\\n", " ").splitlines():
         for part in re.split(r" && ", line):
             words = shlex.split(part, comments=True)

@@ -1,8 +1,8 @@
-"""README and documentation show nothing that does not work: every command is run, every Python block too.
+"""All commands and Python blocks in the README and the documentation work: each of them is run.
 
-Names that a reader would replace are there (`photos/`, `mine.pth`, ...), networks are exchanged for small ones, and
-images are made small. A block behind `<!-- not run: reason -->` needs what a test has not (a download, a GPU, minutes):
-its commands are parsed by the program's own parser, its Python is compiled.
+Files that a reader would replace exist (`photos/`, `mine.pth`, ...), networks are replaced by small ones, and images
+are reduced. A block after `<!-- not run: reason -->` needs something that a test lacks (a download, a GPU, minutes):
+its commands are only parsed by the program's own parser, and its Python is only compiled.
 """
 
 import contextlib
@@ -67,14 +67,14 @@ pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.m
 
 
 def guess(model, stimuli, *, name, classes=IMAGENET_1K, **_) -> np.ndarray:
-    """Instead of `shapebias.network.inference.predict`: probabilities that depend on the network's name only."""
+    """Stand-in for `shapebias.network.inference.predict`: probabilities that depend only on the network's name."""
     draws = np.random.default_rng(len(name)).random((len(stimuli), classes.num_classes), np.float32)
     return draws / draws.sum(axis=1, keepdims=True)
 
 
 @pytest.fixture(scope="module")
 def things(tmp_path_factory, benchmark_folder) -> Path:
-    """A folder with everything that the pages take for granted, results of both tools among it."""
+    """A folder with everything that the pages assume, including results of both tools."""
     folder = tmp_path_factory.mktemp("reader")
     rng = np.random.default_rng(0)
     (folder / "photos").mkdir()
@@ -134,7 +134,7 @@ def things(tmp_path_factory, benchmark_folder) -> Path:
 
 @pytest.fixture
 def reader(things, tmp_path, monkeypatch) -> None:
-    """The reader of a page stands in a folder of their own."""
+    """Run as the reader of a page, in a separate folder."""
     for path in things.iterdir():
         if path.name != "figures":
             (tmp_path / path.name).symlink_to(path)
@@ -146,7 +146,7 @@ def reader(things, tmp_path, monkeypatch) -> None:
 
 
 def touch(figure: Figure, target, **options) -> None:
-    """Make a picture's file without drawing, which has tests of its own and would take half of the time."""
+    """Create a picture's file without drawing, which has its own tests and would take half of the time."""
     if isinstance(target, str | Path):
         Path(target).touch()
     else:  # a figure for the HTML page
@@ -154,7 +154,7 @@ def touch(figure: Figure, target, **options) -> None:
 
 
 def run(program: str, arguments: list[str]) -> None:
-    """Run a command in this process, small."""
+    """Run a command in this process, on a small scale."""
     if "--model" in arguments:
         small = SMALL[:2] if "--until" in arguments else SMALL  # which needs ten images
         arguments = [*arguments, *(small if program == "erf.visualize" else []), *GOES_ON]
@@ -171,12 +171,12 @@ def smaller(text: str) -> str:
 
 
 def expand(word: str) -> list[str]:
-    """What the shell makes of a word with a star."""
+    """Expand a word with a star as the shell does."""
     return sorted(map(str, Path().glob(word))) or [word] if "*" in word else [word]
 
 
 def program_of(words: list[str]) -> tuple[str, list[str]] | None:
-    """Program and arguments of `python -m program ...`, `torchrun ... -m program ...`, and of a console script."""
+    """Program and arguments of `python -m program ...`, `torchrun ... -m program ...`, or a console script."""
     if words[0] in CONSOLE_SCRIPTS:
         return CONSOLE_SCRIPTS[words[0]], words[1:]
     if words[0] in ("python", "torchrun") and "-m" in words:
@@ -186,7 +186,7 @@ def program_of(words: list[str]) -> tuple[str, list[str]] | None:
 
 
 def check(words: list[str]) -> None:
-    """What can be known of a command without running it."""
+    """Check a command as far as possible without running it."""
     program, arguments = program_of(words) or ("", [])
     if program in PARSERS:
         options = importlib.import_module(PARSERS[program]).build_parser().parse_args(arguments)
@@ -197,7 +197,7 @@ def check(words: list[str]) -> None:
 
 
 def run_block(block: Block, names: dict[str, object]) -> str:
-    """Run a block; returns what it printed."""
+    """Run a block and return its output."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         if block.language == "python":
@@ -214,7 +214,7 @@ def run_block(block: Block, names: dict[str, object]) -> str:
 
 
 def pairs(blocks: list[Block]) -> Iterator[tuple[Block, Block | None]]:
-    """Each block that is code, and the `text` block after it, which is what it prints."""
+    """Each code block, with the `text` block after it, which shows its output."""
     for block, after in zip_longest(blocks, blocks[1:]):
         if block.language in ("sh", "console", "python"):
             yield block, after if after and after.language == "text" else None

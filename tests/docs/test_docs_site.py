@@ -26,7 +26,7 @@ def test_the_site_builds_strictly(tmp_path):
 
 
 def test_the_tables_of_options_on_the_pages_are_those_of_the_programs():
-    """For readers of the repository; `python docs/option_tables.py` writes them anew."""
+    """If this fails, run `python docs/option_tables.py`, which writes the tables for readers of the repository."""
     command = [sys.executable, str(ROOT / "docs" / "option_tables.py"), "--check"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, f"run python docs/option_tables.py: {done.stderr}"

@@ -1,4 +1,4 @@
-"""`erf.analyze`: what the command line measures, from Python, and how its result is asked."""
+"""`erf.analyze`: the measurement of the command line from Python, and the methods of its result."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ NOT_OF_THE_MAP = ("command", "started", "seconds", "config", "peak_memory")
 
 
 class Net(nn.Module):
-    """Rows are seen farther than columns."""
+    """A network whose field is larger along one axis than along the other."""
 
     mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
@@ -38,7 +38,7 @@ def result(photo_folder):
 
 
 def equal(ours: erf.ErfResult, theirs: erf.ErfResult) -> None:
-    """Equal to the bit: the map, the sums of each image, the images."""
+    """Assert that two results have bit-identical maps and sums of each image, and the same images."""
     assert np.array_equal(ours.contribution, theirs.contribution)
     assert ours.image_names == theirs.image_names
     for name, values in ours.sums.as_arrays().items():

@@ -1,4 +1,4 @@
-"""Receptive fields from Python: any `nn.Module`, and what a notebook shows."""
+"""Receptive fields from Python: any `nn.Module`, and the display in a notebook."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +13,7 @@ from runkit import UserError
 
 @pytest.fixture
 def network() -> nn.Module:
-    """Two convolutions of 5 x 5 whose field has a side of 9 pixels."""
+    """Two 5 x 5 convolutions, whose field has a side of 9 pixels."""
     model = nn.Sequential(nn.Conv2d(3, 4, 5, padding=2), nn.Conv2d(4, 4, 5, padding=2)).eval()
     for parameter in model.parameters():
         nn.init.constant_(parameter, 0.1)

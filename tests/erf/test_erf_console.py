@@ -1,4 +1,4 @@
-"""The receptive-field tool's console: JSON, silence, lists, and dry runs that keep what they say."""
+"""The console of the receptive-field tool: JSON, --quiet, lists, and dry runs that predict correctly."""
 
 import json
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("no_network", "no_pictures")
 
 @pytest.fixture
 def run(photo_folder, tmp_path, capsys, caplog):
-    """Call the command on four small images; returns exit code, stdout, and the log with stderr."""
+    """Call the command on four small images and return the exit code, stdout, and the log with stderr."""
 
     def call(*arguments, images=True):
         base = ["--images", str(photo_folder), "--size", "64", "--output", str(tmp_path / "out")] if images else []
@@ -136,7 +136,7 @@ def test_a_dry_run_of_saved_results(run, tmp_path):
 
 
 def test_an_estimate_of_a_network_of_fixed_input_size(run):
-    """ViT takes sides that its patches divide: probes that it refuses are left out."""
+    """ViT accepts only sides that are multiples of its patches; probes of other sizes are left out."""
     code, out, _ = run("--model", "test_vit", "--weights", "random", "--size", "144", "--dry-run", "--json")
     assert code == 0
     (planned,) = json.loads(out)["runs"]
@@ -144,7 +144,7 @@ def test_an_estimate_of_a_network_of_fixed_input_size(run):
 
 
 def test_random_stands_above_trained_whatever_the_order_of_the_files(run, tmp_path):
-    """A shell names `pretrained` before `random`; saved results of `--before-after` are in the order of the run."""
+    """A shell sorts `pretrained` before `random`; saved results of `--before-after` keep the order of the run."""
     name = "tf_efficientnet_lite0.in1k"
     again = ["--output", str(tmp_path / "again"), "--json"]
 

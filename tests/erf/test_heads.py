@@ -1,4 +1,4 @@
-"""Checkpoints with another head than the network's: the map does not depend on it, and the result says so."""
+"""Checkpoints whose head differs from the network's: the map does not depend on it, and the result mentions it."""
 
 import json
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("no_network", "no_pictures")
 
 
 class Segmenter(nn.Module):
-    """Its output is a map, which its head makes."""
+    """A network whose output is a map that its head computes."""
 
     def __init__(self, classes=3):
         super().__init__()
@@ -44,7 +44,7 @@ def trained(**options):
 
 
 def test_a_finetuned_network_with_its_average(run, tmp_path):
-    """Ten classes, raw weights beside their average: the average is taken, and the map is that of its backbone."""
+    """A checkpoint of ten classes with raw and averaged weights: the average is used, with its backbone's map."""
     raw, average = trained(num_classes=10), trained(num_classes=10)
     torch.save({"state_dict": raw.state_dict(), "state_dict_ema": average.state_dict()}, tmp_path / "best.pth.tar")
     code, result = run("--model", "test_resnet", "--weights", str(tmp_path / "best.pth.tar"))
@@ -90,7 +90,7 @@ def test_a_network_of_torchvision(run, tmp_path, classes):
 
 
 def test_a_head_that_makes_the_map_is_used(run, tmp_path):
-    """A segmentation network of five classes in the file: its output is a map of these, by the file's head."""
+    """A segmentation network with five classes in the file: its output is a map of these, from the file's head."""
     network = Segmenter(5)
     torch.save(network.state_dict(), tmp_path / "five.pth")
     code, result = run("--model", f"{__file__}:Segmenter", "--weights", str(tmp_path / "five.pth"))

@@ -1,4 +1,4 @@
-"""A layer on the command line: which module, which of its calls, how it is laid out, and what the result says of it."""
+"""A layer on the command line: its module, the call, the layout of its output, and their record in the result."""
 
 import json
 import re
@@ -51,7 +51,7 @@ class Grey(Net):
 
 @pytest.fixture
 def run(photo_folder, tmp_path, capsys, caplog):
-    """Call the command on a network; returns exit code, what was said, and the JSON of the result."""
+    """Call the command on a network and return the exit code, its messages, and the JSON of the result."""
     (tmp_path / "net.py").write_text(NETWORK)
 
     def call(*arguments, name="Net", size="64"):
@@ -167,7 +167,7 @@ def test_errors_of_a_networks_own_forward_pass(run):
 
 
 def test_the_cost_of_a_layer_counts_the_network_once(run):
-    """Finding out how the layer is laid out runs the network, too; a dry run does not count that."""
+    """Detecting the layer's layout also runs the network; a dry run does not count that run."""
     macs = {}
     for layer in ("layer4", "last"):
         code = main(["--model", "test_resnet", "--size", "64", "--layer", layer, "--dry-run", "--json"])

@@ -1,4 +1,4 @@
-"""Images that are not square, and of other channels than colours, from the command line to the files."""
+"""Images that are not square, or have other channels than colours, from the command line to the files."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from runkit import UserError
 
 
 class Stack(nn.Module):
-    """Sees a square of 21 pixels."""
+    """A network whose field is a square of 21 pixels."""
 
     def __init__(self, channels=3, **attributes):
         super().__init__()
@@ -94,7 +94,7 @@ def test_a_rectangle_is_the_map_of_that_input(photo_folder):
 
 @pytest.mark.parametrize("shape", [(96, 32), (32, 96), (64, 64)])
 def test_pictures_of_rectangles(shape):
-    """Squares stay within the picture, those larger than its shorter side too, and the title within the figure."""
+    """Squares stay within the picture, even those larger than its shorter side, and the title within the figure."""
     data, versions = {"images_used": 1, "name": "ones"}, {"replknet-analysis": None, "torch": "2", "timm": "1"}
     weights = {"label": "weights x", "random": False, "model": "x", "source": "cache"}
     about = {"weights": weights, "data": data, "layer": "last", "precision": "float32", "versions": versions}
@@ -138,7 +138,7 @@ def test_grey_and_further_channels(run, photo_folder, tmp_path):
 
 
 def test_four_channels_by_hand(tmp_path):
-    """The map sums the rectified gradient over all channels, each normalised by its own numbers."""
+    """The map is the sum of the rectified gradient over all channels, each with its own normalisation."""
     torch.manual_seed(0)
     model, values = deep().eval(), np.random.default_rng(0).random((32, 32, 4))
     np.save(tmp_path / "a.npy", values)
@@ -167,7 +167,7 @@ def test_what_a_network_says_of_its_channels(make, channels, mean):
 
 
 class HeadFirst(nn.Module):
-    """Its first module is not the first that runs."""
+    """A network whose first module is not the first to run."""
 
     def __init__(self):
         super().__init__()

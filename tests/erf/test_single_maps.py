@@ -1,4 +1,4 @@
-"""Maps of single images: kept bit for bit through interruptions, drawn as sheets, refused where they are missing."""
+"""Maps of single images: kept bit for bit through interruptions, drawn as sheets, and refused if they are missing."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ NETWORK = ("--model", "test_resnet", "--weights", "random")
 
 @pytest.fixture
 def run(photo_folder, tmp_path, capsys, monkeypatch):
-    """Call the command on four small images, its pictures empty files; returns the exit code and what it said."""
+    """Call the command on four small images, with empty picture files; return the exit code and the messages."""
     monkeypatch.setattr(Figure, "savefig", lambda self, target, **_: Path(target).touch())
 
     def call(*arguments):
@@ -33,7 +33,7 @@ def run(photo_folder, tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def interrupt_third_image(monkeypatch):
-    """What is returned has the third image from then on interrupt the run, once."""
+    """Return a function after whose call the third image interrupts the run, once."""
     from erf.gradient import accumulate
 
     calls, original = [], accumulate.central_gradients

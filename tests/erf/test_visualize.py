@@ -23,7 +23,7 @@ from erf.visualize import main
 
 @pytest.fixture
 def draw(photo_folder, tmp_path, capsys, caplog):
-    """Call the command on four small images; returns exit code, stdout, and the log with stderr."""
+    """Call the command on four small images and return the exit code, stdout, and the log with stderr."""
 
     def call(*arguments, images=True):
         base = ["--images", str(photo_folder), "--size", "64"] if images else []
@@ -38,7 +38,7 @@ def draw(photo_folder, tmp_path, capsys, caplog):
 
 @pytest.fixture
 def run(draw, no_pictures):
-    """The same, but pictures are empty files."""
+    """The same, but with empty picture files."""
     return draw
 
 
@@ -88,7 +88,7 @@ def test_random_weights_are_named_everywhere(run):
 
 
 def test_map_equals_the_plain_definition(run, photo_folder):
-    """What the tool writes is the mean over images of `contribution_map` of the same network on the same input."""
+    """The tool writes the mean over images of `contribution_map`, for the same network and the same inputs."""
     from erf.gradient.images import read_image
     from erf.gradient.ready import to_input
     from replknet import load_model
@@ -126,7 +126,7 @@ def test_comparison(draw):
 
 
 def test_every_stage_trained_beside_untrained(run):
-    """One run, a file for each map, all compared; squares and theory are those of each stage."""
+    """One run writes a file for each map and compares all; squares and theoretical fields are those of each stage."""
     name = "tf_efficientnet_lite0.in1k"
     code, out, _ = run("--model", name, "--weights", "pretrained", "random", "--layer", "all", "--num-images", "2")
     assert code == 0
@@ -288,7 +288,7 @@ def test_two_checkpoints_of_one_file_name(run, tmp_path):
 
 
 def test_files_of_schema_1_are_read(run, tmp_path):
-    """Such a file has ring sums alone: everything is measured but the intervals."""
+    """Such a file has only ring sums, so that everything but the intervals is measured."""
     assert run("--model", "resnet18", "--weights", "random")[0] == 0
     now = erf.load_result(run.folder / "resnet18.npz")
     provenance = np.array(json.dumps({"name": now.name, **now.provenance, "schema": 1}))
@@ -309,7 +309,7 @@ def test_skipped_images_are_named(run, photo_folder):
 
 
 def test_a_map_of_zeros_is_an_error_with_its_cause(run, monkeypatch):
-    """A network whose central unit is never positive: nothing to measure, and nothing is written."""
+    """If the central unit of a network is never positive, there is nothing to measure, and no file is written."""
     import timm
 
     original = timm.create_model

@@ -17,7 +17,7 @@ RANDOM = ["--model", NET, "--weights", "random", "--size", "64"]
 
 
 def photos(place: Path) -> list[str]:
-    """Two sound photographs, and the arguments that name them."""
+    """Two valid photographs, and the arguments that name them."""
     (place / "photos").mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     for name in ("a.png", "b.png"):
@@ -26,12 +26,12 @@ def photos(place: Path) -> list[str]:
 
 
 def options(*more: str):
-    """A sound call but for `more`."""
+    """A valid call with `more` arguments."""
     return lambda place: [*RANDOM, *photos(place), *more]
 
 
 def weights(make, name: str = "weights.pth"):
-    """A sound call with the checkpoint that `make` writes."""
+    """A valid call with the checkpoint that `make` writes."""
 
     def call(place: Path) -> list[str]:
         make(place / name)
@@ -41,7 +41,7 @@ def weights(make, name: str = "weights.pth"):
 
 
 def with_image(name: str, make):
-    """A sound call in which a third image is bad or unusual."""
+    """A valid call in which a third image is bad or unusual."""
 
     def call(place: Path) -> list[str]:
         arguments = photos(place)
@@ -52,7 +52,7 @@ def with_image(name: str, make):
 
 
 def images(make):
-    """A call whose image folder is what `make` leaves."""
+    """A call with the image folder that `make` creates."""
 
     def call(place: Path) -> list[str]:
         make(place / "photos")
@@ -62,7 +62,7 @@ def images(make):
 
 
 def earlier(*before: str, after: tuple[str, ...] = ()):
-    """A second call, with `after`, on what a first one, with `before`, has left in the output folder."""
+    """A second call, with `after`, on the output folder of a first call, with `before`."""
     from erf.visualize import main
 
     def call(place: Path) -> list[str]:
@@ -113,7 +113,7 @@ def from_npz(make):
 
 
 def full_disk(monkeypatch) -> None:
-    """Nothing more can be written."""
+    """Let all further writing fail, as on a full disk."""
 
     def refuse(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -135,7 +135,7 @@ def one_infinite_gradient(monkeypatch) -> None:
 
 
 def little_memory(monkeypatch) -> None:
-    """One image does not fit."""
+    """Leave too little memory for one image."""
 
     def refuse(*_, **__):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")

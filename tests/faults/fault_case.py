@@ -1,4 +1,4 @@
-"""One row of the fault table: what is wrong, how the command is called, and what the user sees."""
+"""One row of the table of faults: what is wrong, how the command is called, and what the user sees."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ __all__ = ["Case", "table"]
 
 @dataclass(frozen=True)
 class Case:
-    """A command line that meets something bad.
+    """A call of a command line that encounters a fault.
 
     Attributes:
-        group: Heading it stands under.
+        group: Heading of the table that contains the case.
         what: What is wrong, in words.
-        call: Gets an empty folder (with what `group` prepares) and returns the arguments; `--output` is added.
-        sees: The line on stderr; "…" stands for what differs between machines and versions. Empty if nothing is said.
+        call: Receives an empty folder (prepared for `group`) and returns the arguments, to which `--output` is added.
+        sees: The line on stderr, where "…" stands for parts that differ between machines and versions. Empty if there
+            is no message.
         code: Exit code.
-        patch: Changes the running program where a fault cannot be made from outside (a full disk).
+        patch: Modifies the running program for faults that cannot be produced from outside (such as a full disk).
         existing: Whether `call` itself fills the output folder.
     """
 

@@ -16,7 +16,7 @@ IMAGE = "cat/cat1-airplane1.png"
 
 
 def data(place: Path) -> list[str]:
-    """The benchmark that the test put here, people, and the arguments that name both."""
+    """The benchmark that the test provides, answers of people, and the arguments that name both."""
     (place / "people").mkdir(exist_ok=True)
     names = sorted(path.name for path in (place / "cue-conflict").glob("*/*.png"))
     stimuli = [Stimulus(Path(name), *parse_image_name(name)) for name in names]
@@ -25,12 +25,12 @@ def data(place: Path) -> list[str]:
 
 
 def options(*more: str):
-    """A sound call but for `more`."""
+    """A valid call with `more` arguments."""
     return lambda place: ["--model", NET, "--weights", "random", *data(place), *more]
 
 
 def weights(make):
-    """A sound call with the checkpoint that `make` writes."""
+    """A valid call with the checkpoint that `make` writes."""
 
     def call(place: Path) -> list[str]:
         make(place / "weights.pth")
@@ -40,7 +40,7 @@ def weights(make):
 
 
 def network(outputs: int, channels: int = 3, classes: tuple[str, str] | None = None):
-    """A call on a network of the user's own; `classes` are the name and the text of a class file."""
+    """A call on the user's own network; `classes` are the name and the text of a class file."""
 
     def call(place: Path) -> list[str]:
         layers = f"nn.Conv2d({channels}, {outputs}, 8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten()"
@@ -55,7 +55,7 @@ def network(outputs: int, channels: int = 3, classes: tuple[str, str] | None = N
 
 
 def stimuli(change):
-    """A call on a benchmark that `change` has spoilt."""
+    """A call on a benchmark that `change` has damaged."""
 
     def call(place: Path) -> list[str]:
         arguments = options()(place)
@@ -66,7 +66,7 @@ def stimuli(change):
 
 
 def replaced(make, name: str = IMAGE):
-    """A call on a benchmark in which one image is another file."""
+    """A call on a benchmark in which one image has been replaced by another file."""
 
     def change(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)  # it is a link to the benchmark that all tests share
@@ -76,7 +76,7 @@ def replaced(make, name: str = IMAGE):
 
 
 def earlier(after: tuple[str, ...] = ()):
-    """A second call on what an interrupted one has left."""
+    """A second call on the output folder of an interrupted one."""
 
     def call(place: Path) -> list[str]:
         from shapebias.network import inference
@@ -100,7 +100,7 @@ def earlier(after: tuple[str, ...] = ()):
 
 
 def csv(change):
-    """`--from-csv` of answers that `change` has spoilt; it gets and returns their text."""
+    """`--from-csv` with answers that `change` has damaged; it receives and returns their text."""
 
     def call(place: Path) -> list[str]:
         people = data(place)[2:4]
@@ -120,13 +120,13 @@ def from_probabilities(make):
 
 
 def damaged(path: Path) -> None:
-    """A PNG that is sound in its header only."""
+    """A PNG of which only the header is valid."""
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:5000])
 
 
 def answers_of_someone(folder: Path) -> list[str]:
-    """A folder with a network's CSV only."""
+    """A folder with nothing but the CSV of a network."""
     (folder / "people" / "1.csv").write_text(
         (folder / "people" / "1.csv").read_text(encoding="utf-8").replace("subject-01", "net")
     )

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with what the user gives, through both command lines; the table is `docs/faults.md`."""
+"""Everything that can be wrong with the user's input, through both command lines; the table is `docs/faults.md`."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 @pytest.fixture
 def few_asked():
-    """The benchmark has a tenth of its images, as `few_images`."""
+    """The benchmark has a tenth of its images, as in `few_images`."""
     with tenth_of_the_images():
         yield
 

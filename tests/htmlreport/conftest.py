@@ -1,4 +1,4 @@
-"""A results folder of both tools."""
+"""A folder with results of both tools."""
 
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,7 +16,7 @@ from shapebias.stimuli.images import Stimulus, parse_image_name
 
 @pytest.fixture(scope="session")
 def results_folder(tmp_path_factory, names) -> Path:
-    """Three receptive fields, one of random weights, and the answers of a network and a person."""
+    """Three receptive fields, one with random weights, and the answers of a network and a person."""
     folder = tmp_path_factory.mktemp("figures")
     for name, sigma in {"wide": 14, "narrow": 5, "untrained": 9}.items():
         result = make_erf_result(name, sigma, random=name == "untrained")

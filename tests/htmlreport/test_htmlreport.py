@@ -1,4 +1,4 @@
-"""One page over a results folder."""
+"""The page over a results folder."""
 
 import re
 import subprocess

@@ -32,7 +32,7 @@ def report(results_folder) -> Path:
 
 @pytest.fixture
 def page(browser, report) -> Iterator:
-    """The report, opened offline; at the end no error and no request but that for the file may have occurred."""
+    """The report, opened offline; fails if there was any error, or any request besides that for the file."""
     context = browser.new_context(offline=True, viewport={"width": 1100, "height": 900}, color_scheme="light")
     page = context.new_page()
     problems: list[str] = []
@@ -67,7 +67,7 @@ def test_the_slider_moves_squares_and_numbers(page, results_folder):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_lines_and_bars_stand_out_from_the_paper(page, scheme):
-    """Contrast of at least 3 to 1, as WCAG 2.2 asks of graphics; the browser paints the colours, a pixel each."""
+    """Contrast is at least 3 to 1, as WCAG 2.2 requires for graphics; the browser paints a pixel of each colour."""
     page.emulate_media(color_scheme=scheme)
     painted = page.evaluate(
         """() => {
@@ -93,7 +93,7 @@ def test_lines_and_bars_stand_out_from_the_paper(page, scheme):
 
 
 def test_no_text_of_a_plot_is_cut_off(page):
-    """Not even at the end of an axis, with the four digits of a map of 1024 pixels."""
+    """This includes the end of an axis, with the four digits of a map of 1024 pixels."""
     cut, texts = page.evaluate(
         """() => {
             const plots = Array.from(document.querySelectorAll("svg.plot"));

@@ -36,7 +36,7 @@ def write(path: Path, content: dict) -> None:
 
 @pytest.fixture
 def results(tmp_path):
-    """Folders of both tools: fields of a, b, c, d grow, their shape bias does, too; e is random, f has no field."""
+    """Folders of both tools: field and shape bias increase from a to d, e is random, and f has no field."""
 
     def field(name: str, ratio: float, *, random=False, size=64, interval=True, file="", **more) -> None:
         entry = {"threshold": 0.5, "side_px": 9, "ratio": round(ratio, 1)}
@@ -157,7 +157,7 @@ def test_the_interval_of_many_networks_holds_the_truth_and_few_prove_little():
 
 
 def test_networks_that_differ_less_than_their_errors_have_no_order():
-    """Three networks in perfect order: exact, the draws know nothing else; measured badly, anything may be true."""
+    """Three networks in perfect order: if exact, all draws agree; with large errors, any order is possible."""
     falling = exact([0.3, 0.2, 0.1])
     assert correlate(exact(range(3)), falling).spearman_interval == (-1, -1)
     vague = [Estimate(e.value, e.value - 0.3, e.value + 0.3) for e in falling]
@@ -234,7 +234,7 @@ def test_help_shows_runnable_examples():
 
 @pytest.fixture
 def relied(results):
-    """Reliance of a to c, and of g, which has a field but no head for cue-conflict images."""
+    """Reliance of a to c, and of g, which has a field but no ImageNet head for the cue-conflict images."""
     folder, field, _ = results
     field("g", 0.6)
     for index, name in enumerate("abcg"):

@@ -1,4 +1,4 @@
-"""Reliance on the page over a results folder, from its files alone."""
+"""The section on reliance of the page over a results folder, from its files alone."""
 
 import re
 from datetime import datetime, timezone
@@ -19,7 +19,7 @@ VARIANTS = choose_variants(["all"])
 
 
 def write_results(output: Path, *, labelled: bool) -> RelianceFolder:
-    """Two networks, one of random weights that is no better than chance, and their comparison."""
+    """Write the results of two networks, one random and no better than chance, and their comparison."""
     rng = np.random.default_rng(0)
     folder, labels = RelianceFolder.of(output), np.arange(40) % 10
     folder.root.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Evaluating weights that were trained elsewhere: the training's numbers are found again, the card is written anew."""
+"""Evaluation of weights that were trained elsewhere: it reproduces the training's numbers and rewrites the card."""
 
 import json
 
@@ -26,7 +26,7 @@ RECIPE += ["0", "--workers", "0"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder of two classes of noise, and one of weights that were trained on it."""
+    """A folder with two classes of noise, and a folder with weights that were trained on them."""
     root, rng = tmp_path_factory.mktemp("evaluate"), np.random.default_rng(0)
     for part, count in (("train", 4), ("val", 5)):
         for label in range(2):

@@ -175,7 +175,7 @@ def test_torchvision_weights(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A repository of the hub: resnet18 with five classes and a mean of its own."""
+    """A repository of the hub: resnet18 with five classes and its own mean."""
     source = timm.create_model("resnet18", num_classes=5).eval()
     save_file(source.state_dict(), tmp_path / "model.safetensors")
     cfg = {"num_classes": 5, "mean": [0.1, 0.2, 0.3], "input_size": [3, 160, 160], "tag": "mine"}

@@ -1,4 +1,4 @@
-"""Lists of networks: what is at hand, what would be fetched, and that nothing is."""
+"""Lists of networks: which weights are available, which would be downloaded, and that none is downloaded."""
 
 import json
 

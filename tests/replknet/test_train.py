@@ -1,4 +1,4 @@
-"""Training: the recipe ends in a checkpoint that loads, goes on after an interruption, and leaves no untrained tap."""
+"""Training: it gives a checkpoint that loads, resumes after an interruption, and leaves no untrained tap."""
 
 import json
 
@@ -34,7 +34,7 @@ RECIPE = [
 
 @pytest.fixture
 def two_colours(tmp_path):
-    """A folder of two classes, told apart by their colour: 12 training and 4 validation images."""
+    """A folder of two classes that differ in colour: 12 training and 4 validation images."""
     rng = np.random.default_rng(0)
     for part, count in (("train", 6), ("val", 2)):
         for label in range(2):

@@ -1,4 +1,4 @@
-"""The page about the trained networks says what their records say."""
+"""The page about the trained networks agrees with their records."""
 
 import json
 import shutil
@@ -12,13 +12,13 @@ script = load_script("trained_networks")
 
 
 def test_the_page_is_up_to_date():
-    """Else run `python scripts/trained_networks.py`."""
+    """If this fails, run `python scripts/trained_networks.py`."""
     assert script.main(["--check"]) == 0
 
 
 @pytest.fixture
 def more(tmp_path):
-    """Records of two more trainings of one network, without their weights."""
+    """Records of two further trainings of one network, without their weights."""
     for seed, top1 in ((1, 84.0), (2, 86.0)):
         record = json.loads((CHECKPOINTS / "replknet3n.imagenette.json").read_text(encoding="utf-8"))
         record["recipe"]["seed"], record["top1"] = seed, top1

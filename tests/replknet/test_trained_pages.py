@@ -1,4 +1,4 @@
-"""Trainings taken into the repository, and the tables about the shipped networks on the pages."""
+"""Adding trainings to the repository, and the tables about the shipped networks on the pages."""
 
 import json
 
@@ -11,7 +11,7 @@ adopt_trained, trained_tables = load_script("adopt_trained"), load_script("train
 
 
 def test_the_tables_on_the_pages_are_up_to_date():
-    """Else run `python scripts/trained_tables.py`."""
+    """If this fails, run `python scripts/trained_tables.py`."""
     assert trained_tables.main(["--check"]) == 0
 
 
@@ -24,7 +24,7 @@ def test_every_table_has_its_place():
 
 @pytest.fixture
 def trainings(tmp_path, monkeypatch):
-    """A folder with a training to ship and another seed of it, and a repository that has an older one."""
+    """A folder with a training to ship and one with another seed, and a repository that has an older training."""
     (tmp_path / "new").mkdir()
     for tag in ("imagenette", "imagenette_seed1"):
         stem = tmp_path / "new" / f"replknet3n.{tag}"

@@ -1,4 +1,4 @@
-"""What results say of the code that computed large depthwise convolutions."""
+"""The record in results of the code that computed large depthwise convolutions."""
 
 import importlib.util
 from importlib import metadata

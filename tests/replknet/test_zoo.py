@@ -1,4 +1,4 @@
-"""`load_model`: which weights a network gets, and that it says so."""
+"""`load_model`: which weights a network gets, and their record."""
 
 import logging
 
@@ -45,7 +45,7 @@ def test_random_weights_follow_the_seed_and_leave_the_global_state():
 
 
 def test_random_residual_branches_take_part(caplog):
-    """timm starts them at zero: without them a random ResNet sees a few pixels."""
+    """timm initialises them to zero; without them, a random ResNet sees only a few pixels."""
     with caplog.at_level(logging.INFO):
         loaded = load_model("resnet18", "random")
     assert caplog.messages == [
@@ -86,7 +86,7 @@ def test_trained_weights_offline(caplog):
 
 @pytest.mark.slow
 def test_trained_weights_classify_photographs(data_dir):
-    """At least 85 of the 100 ImageNet samples, one for every tenth class, are recognised."""
+    """At least 85 of 100 ImageNet samples, one of every tenth class, are recognised."""
     loaded = load_model("tf_efficientnet_lite0.in1k", "pretrained")
     transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=loaded.model))
     folders = sorted((data_dir / "imagenet-samples").iterdir())

@@ -1,4 +1,4 @@
-"""What both command lines share: loudness, stdout, completion, dry runs."""
+"""Features that both command lines share: verbosity, stdout, completion, dry runs."""
 
 import argparse
 import json

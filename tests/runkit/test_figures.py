@@ -1,4 +1,4 @@
-"""One way to draw: the user's backend and settings stay, fonts are TrueType, text is text."""
+"""Drawing of figures: the user's backend and settings are kept, fonts are TrueType, and text stays text."""
 
 import importlib
 import inspect
@@ -55,7 +55,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture
 def figure():
-    """A line, a title in the style's font, and a name in bold."""
+    """A figure with a line, a title in the style's font, and a name in bold."""
     with new_figure(3, 2) as figure:
         ax = figure.subplots()
         ax.plot([0, 1], label="net")
@@ -94,7 +94,7 @@ def test_the_backend_stays_the_users_and_no_display_is_needed(saved, tmp_path, b
 
 
 def font_types(pdf: bytes) -> list[str]:
-    """The kinds of fonts of a PDF; matplotlib packs its objects into streams."""
+    """The types of fonts in a PDF, whose objects matplotlib stores in compressed streams."""
     packed = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, flags=re.DOTALL)
     texts = [pdf]
     for stream in packed:
@@ -165,7 +165,7 @@ def test_new_axes_are_pyplots_and_drawn_in_the_style():
 
 
 def public_functions(prefix):
-    """Functions of this project whose name begins so."""
+    """The public functions of this project whose name has this prefix."""
     for package in ("erf", "shapebias", "htmlreport", "claims", "benchmarks"):
         for found in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             if "figures" in found.name or "plot" in found.name:

@@ -1,4 +1,4 @@
-"""Numbers with an interval: as many digits as half of the interval calls for."""
+"""Numbers with an interval: the number of digits is determined by half of the interval."""
 
 import pytest
 

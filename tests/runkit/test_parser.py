@@ -1,4 +1,4 @@
-"""Mistakes on a command line: short messages that name what was meant, for every command."""
+"""Mistakes on a command line: short messages that suggest the intended name, for every command."""
 
 import importlib
 import subprocess

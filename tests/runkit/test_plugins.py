@@ -1,4 +1,4 @@
-"""Code that a user names: files and modules, and what is said where there is none."""
+"""Code named by the user: files and modules, and messages if there is none."""
 
 import sys
 
@@ -28,7 +28,7 @@ def test_what_names_code(text, plugin):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A file that needs its neighbour, as people's networks do."""
+    """A folder with a file that imports its neighbour, as users' networks do."""
     (tmp_path / "neighbour_of_net.py").write_text("FACTOR = 3\n", encoding="utf-8")
     (tmp_path / "net_that_is_mine.py").write_text(
         "from dataclasses import dataclass\nfrom neighbour_of_net import FACTOR\n\n\n"

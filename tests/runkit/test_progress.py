@@ -1,4 +1,4 @@
-"""Progress files: refused where they are of another run, and when they are written."""
+"""Progress files: refused if they belong to another run, and times at which they are written."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_only_the_progress_of_the_finished_run_is_removed(path):
 
 
 class Time:
-    """A clock that stands still unless it is moved."""
+    """A clock that stands still unless it is advanced."""
 
     now = 100.0
 
@@ -72,7 +72,7 @@ def time(monkeypatch):
 
 
 def batches_between_saves(time, *, batch, save, count):
-    """How many batches of `batch` seconds lie between saves that take `save` seconds."""
+    """Number of batches of `batch` seconds between saves that take `save` seconds."""
     clock, count_at_saves = SaveClock(), [0]
     for done in range(1, count + 1):
         time.now += batch

@@ -1,4 +1,4 @@
-"""Exit codes, whole files, provenance."""
+"""Exit codes, complete files, provenance."""
 
 import argparse
 import hashlib
@@ -299,7 +299,7 @@ def test_an_unknown_device_is_called_so_in_few_words():
 
 
 def test_intervals_of_shares():
-    """Wilson's interval of 8 in 10, and what is left of it where all or none succeed."""
+    """Wilson's interval of 8 in 10, and intervals if all or none succeed."""
     assert share_interval(8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
     assert share_interval(0, 10) == pytest.approx((0.0, 0.2775328), abs=1e-6)
     assert share_interval(10, 10) == pytest.approx((0.7224672, 1.0), abs=1e-6)

@@ -1,4 +1,4 @@
-"""One life of a run, by a tool that counts: which hook is called when, what is kept, what is refused, what is left."""
+"""The life of a run, with a tool that counts: the order of hooks, and what is kept, refused and left."""
 
 import json
 from dataclasses import dataclass, replace

@@ -29,7 +29,7 @@ def make_observer() -> Callable[..., Observer]:
 
 @pytest.fixture(scope="session")
 def people_folder(tmp_path_factory, names) -> Path:
-    """Two people who saw a tenth of the images: one names every shape, the other every texture."""
+    """Two people who saw a tenth of the images: one always names the shape, the other always the texture."""
     folder = tmp_path_factory.mktemp("people")
     stimuli = [Stimulus(Path(name), *parse_image_name(name)) for name in names[::10]]
     write_raw_data(folder / "1.csv", "subject-01", stimuli, [item.shape for item in stimuli])
@@ -39,14 +39,14 @@ def people_folder(tmp_path_factory, names) -> Path:
 
 @pytest.fixture
 def tenth() -> Iterator[None]:
-    """Experiments of 80 images of each category have eight, as many as `few_images`."""
+    """Experiments with 80 images of each category have only eight, as in `few_images`."""
     with tenth_of_the_images():
         yield
 
 
 @pytest.fixture(scope="session")
 def link_images(tmp_path_factory) -> Callable[[Path, Iterable[str]], Path]:
-    """Fill a folder with grey PNGs of 224 × 224 pixels of the given names, which cost a link each; returns it."""
+    """Fill a folder with grey PNGs of 224 × 224 pixels with the given names (links to one file) and return it."""
     seed = tmp_path_factory.mktemp("seed") / "grey.png"
     Image.new("RGB", (224, 224), "grey").save(seed)
 
@@ -61,7 +61,7 @@ def link_images(tmp_path_factory) -> Callable[[Path, Iterable[str]], Path]:
 
 @pytest.fixture
 def made_up_archive(link_images, tmp_path) -> Callable[[str], Path]:
-    """Make the folder of a dataset whose archive has one folder: as many images as published, with made-up names.
+    """Make the folder of a dataset whose archive has one folder, with the published number of images and made-up names.
 
     `made_up_archive("rotation")` returns `.../rotation`, which holds `dnn/session-1`.
     """
@@ -83,7 +83,7 @@ def made_up_archive(link_images, tmp_path) -> Callable[[str], Path]:
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    """Answers without asking the network: probabilities that depend on its name only."""
+    """Replace the network's answers by probabilities that depend only on its name."""
 
     def predict(model, stimuli, *, name, **_):
         draws = np.random.default_rng(len(name)).random((len(stimuli), 1000), np.float32)
@@ -103,15 +103,16 @@ def drawing_arguments(few_images, people_folder, tenth, tmp_path) -> list[str]:
 
 @pytest.fixture
 def arguments(drawing_arguments, no_pictures) -> list[str]:
-    """Options of such a run, which draws nothing."""
+    """Options of such a run without pictures."""
     return drawing_arguments
 
 
 @pytest.fixture(scope="session")
 def write_answers() -> Callable[..., Path]:
-    """Write made-up answers to a dataset, 16 images a condition: `write_answers(folder, "edge", "net", 0.7)`.
+    """Write made-up answers to a dataset, 16 images per condition: `write_answers(folder, "edge", "net", 0.7)`.
 
-    The images are the same for everyone; an observer is right with the given probability. Returns the CSV.
+    The images are the same for all observers, and an observer is right with the given probability. Returns the path of
+    the CSV.
     """
 
     def build(folder: Path, dataset: str, subject: str, accuracy: float, *, seed: int = 0) -> Path:
@@ -136,7 +137,7 @@ def write_answers() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def raw_folder(tmp_path_factory, write_answers) -> Path:
-    """Answers of two networks and three persons to two datasets of 16 images a condition."""
+    """Answers of two networks and three persons to two datasets of 16 images per condition."""
     folder = tmp_path_factory.mktemp("raw")
     for dataset in ("edge", "rotation"):
         for subject, accuracy in (("good_net", 0.9), ("bad_net", 0.4)):

@@ -1,4 +1,4 @@
-"""Shape bias from Python: any `nn.Module`, decisions made elsewhere, and what a notebook shows."""
+"""Shape bias from Python: any `nn.Module`, decisions made elsewhere, and the display in a notebook."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ import shapebias
 
 
 class Grey(nn.Module):
-    """Names a class by the grey level of the image."""
+    """A network that chooses a class by the grey level of the image."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits = torch.zeros(len(x), 1000)

@@ -1,4 +1,4 @@
-"""The benchmark's command line: files, tables, what is left out and what is refused."""
+"""The benchmark's command line: files, tables, and what is left out or refused."""
 
 import csv
 import hashlib
@@ -79,7 +79,7 @@ def test_files_and_what_they_say(raw_folder, tmp_path, capsys):
 
 
 def test_the_schema_is_that_of_the_types():
-    """If not, `python scripts/schemas.py` writes it anew."""
+    """If this fails, run `python scripts/schemas.py` to write it again."""
     assert benchmark_schema() == SCHEMA
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
@@ -99,7 +99,7 @@ def test_without_intervals(raw_folder, tmp_path, capsys, caplog):
 
 @pytest.mark.parametrize("damaged", [False, True])
 def test_pictures_and_page_of_an_older_benchmark_go(raw_folder, tmp_path, damaged):
-    """Whatever its file says of them: it may be damaged, and may name what is not the tool's."""
+    """This does not depend on its file, which may be damaged or name files of other tools."""
     folder = tmp_path / "out/shapebias"
     older = run(tmp_path, raw_folder, "--report", "--pictures", "all", "--formats", "png", "pdf")
     ours = {*older["pictures"], "benchmark-report.html"}
@@ -203,7 +203,7 @@ def people_alone(raw_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_the_same_bytes_in_two_datasets_are_a_fault(raw_folder, tmp_path, caplog):
-    """Images of edge drawings and silhouettes have the same names, so nothing else tells that one of them is wrong."""
+    """Edge drawings and silhouettes have the same image names, so that only their content shows a mix-up."""
     folder = Path(shutil.copytree(raw_folder, tmp_path / "raw"))
     for path in (folder / "edge").iterdir():
         path.write_text(re.sub(r",0001_x_\w+_00_", ",", path.read_text(encoding="utf-8")), encoding="utf-8")
@@ -232,7 +232,7 @@ def test_people_alone_are_measured_and_it_is_said(raw_folder, tmp_path, caplog):
 
 
 def test_published_networks_and_the_printed_table(raw_folder, tmp_path, write_answers, web, monkeypatch, capsys):
-    """The toolbox's networks from a server; a network of the user's that has the same name comes first."""
+    """The toolbox's networks come from a server; the user's own network of the same name takes precedence."""
     source, known = tmp_path / "source", {"networks": {}, "people": {}}
     for name in EXPERIMENTS:
         for section, subjects in (("networks", ["toolbox_net", "good_net"]), ("people", ["subject-01", "subject-02"])):
@@ -282,7 +282,7 @@ def test_the_printed_table_is_as_printed(data_dir):
 
 @pytest.mark.data
 def test_the_nine_networks_beside_the_toolbox(data_dir, tmp_path):
-    """Ranks and numbers, through the file; memory and time have a test of their own."""
+    """Ranks and numbers, from the file; memory and time have their own test."""
     main([str(data_dir / "networks"), str(data_dir / "human"), "--output", str(tmp_path), "--no-intervals", "-q"])
     content = read_benchmark(tmp_path / "shapebias/benchmark.json")
     toolbox = json.loads((data_dir / "networks" / "benchmark.json").read_text(encoding="utf-8"))["content"]
@@ -313,7 +313,7 @@ def test_the_nine_networks_beside_the_toolbox(data_dir, tmp_path):
 @pytest.mark.timing
 @pytest.mark.data
 def test_it_is_quick_and_needs_little_memory(data_dir, tmp_path):
-    """Processor time, which other programs do not change much: 60 s on two cores with intervals are far away."""
+    """Measures processor time, which other programs hardly influence; the limit of 60 s on two cores is generous."""
     code = (
         "import sys, time; from shapebias.benchmark import main; code = main(sys.argv[1:]);"
         "lines = open('/proc/self/status').read().splitlines();"
@@ -350,7 +350,7 @@ def test_datasets_that_no_network_has_are_named(raw_folder, tmp_path, write_answ
 
 
 def test_what_is_there_is_checked_before_people_are_downloaded(raw_folder, tmp_path, capsys, web, monkeypatch):
-    """There are no answers of a network to sketches, so those of people are of no use."""
+    """There are no answers of networks to sketches, so that people's answers would be useless."""
     known = KnownFile("sketch_subject-01_session_1.csv", "test", "0" * 64, 1, web.url("/people"))
     monkeypatch.setattr(datasets, "known_files", lambda section: {known.name: known})
     monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""Other heads than that of ImageNet-1k, and networks of other channels than colours, from the network to the files."""
+"""Heads other than that of ImageNet-1k, and networks with other channels than colours, from network to files."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ PETS = ["-", "bear", "n02123045", "dog", "bird"]  # n02123045 is a tabby
 
 
 class Levels(nn.Module):
-    """Names the shape of a test image, whose grey level is 10 times the shape's index; output i stands for words[i]."""
+    """A network that names a test image's shape by its grey level, 10 times the index; output i means words[i]."""
 
     mean, std = (0.0,), (1.0,)
 
@@ -60,13 +60,13 @@ def class_file(tmp_path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch) -> None:
-    """They have tests of their own."""
+    """Write no pictures; they have their own tests."""
     monkeypatch.setattr("shapebias.figures.files.write_pictures", lambda *_, **__: [])
 
 
 @pytest.fixture
 def arguments(benchmark_folder, names, tmp_path) -> list[str]:
-    """Options of a run on the whole benchmark: class lists leave few of its images."""
+    """Options of a run on the whole benchmark, of which class lists leave few images."""
     stimuli = [Stimulus(Path(name), *parse_image_name(name)) for name in names]
     for person, cue in (("subject-01", "shape"), ("subject-02", "texture")):
         answers = [getattr(item, cue) for item in stimuli]
@@ -200,7 +200,7 @@ def test_a_head_of_a_thousand_classes_is_the_toolboxs():
 
 
 def test_a_head_of_21k_classes_against_a_mapping_made_by_hand(benchmark_folder):
-    """Trucks of the head are what its own WordNet ids say: a pickup, a fire engine; the toolbox's eight, and more."""
+    """The head's trucks follow from its WordNet ids: a pickup, a fire engine; the toolbox's eight, and more."""
     stimuli = shapebias.read_stimuli(benchmark_folder)[::80]
     synsets = ImageNetInfo("imagenet-22k").label_names()
     one_of = {name: ImageNetInfo("imagenet-1k").label_names()[IMAGENET_INDICES[name][0]] for name in CATEGORIES}

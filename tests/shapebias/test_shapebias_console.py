@@ -1,4 +1,4 @@
-"""The shape-bias tool's console: JSON, silence, lists, and dry runs that keep what they say."""
+"""The console of the shape-bias tool: JSON, --quiet, lists, and dry runs that predict correctly."""
 
 import json
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("no_network")
 
 @pytest.fixture
 def run(arguments, tmp_path, capsys, caplog):
-    """Call the command on the fixture's benchmark; returns exit code, stdout, and the log with stderr."""
+    """Call the command on the fixture's benchmark and return the exit code, stdout, and the log with stderr."""
 
     def call(*more):
         code = main([*arguments, *more])
@@ -147,7 +147,7 @@ def test_a_device_is_checked_with_the_other_options(run, capsys):
 
 @pytest.fixture
 def no_work(monkeypatch):
-    """No network may be asked."""
+    """Fail if the measurement of networks begins."""
 
     def fail(config):
         raise AssertionError("the work began")
@@ -169,7 +169,7 @@ def test_wrong_images_are_refused_before_people_are_looked_for(people_folder, tm
 
 @pytest.mark.usefixtures("no_work")
 def test_people_of_another_experiment_are_refused_before_the_work(link_images, people_folder, tmp_path, capsys):
-    """Their names alone tell: these people saw cue-conflict images."""
+    """The images' names show that these people saw cue-conflict images."""
     for category in CATEGORIES:
         link_images(tmp_path / "edge" / category, [f"{category}{number}.png" for number in range(1, 11)])
     given = ["--model", NETWORK, "--stimuli", str(tmp_path / "edge"), "--output", str(tmp_path / "out")]

@@ -1,4 +1,4 @@
-"""`--num-images`: which images are asked, and that every part of a run keeps to them."""
+"""`--num-images`: which images are used, and that every part of a run uses the same ones."""
 
 import json
 from collections import Counter

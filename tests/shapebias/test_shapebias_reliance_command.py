@@ -1,4 +1,4 @@
-"""`python -m shapebias.reliance`: the whole way from a folder of classes to files, tables and pictures."""
+"""`python -m shapebias.reliance`: all steps from a folder of classes to files, tables and pictures."""
 
 import json
 
@@ -25,7 +25,7 @@ COMPARISON_SCHEMA = json.loads((FOLDER / "reliance-comparison.schema.json").read
 
 
 def test_the_schemas_are_those_of_the_types():
-    """If not, `python scripts/schemas.py` writes them anew."""
+    """If this fails, run `python scripts/schemas.py` to write them again."""
     assert reliance_schema() == SCHEMA
     assert reliance_comparison_schema() == COMPARISON_SCHEMA
     for schema in (SCHEMA, COMPARISON_SCHEMA):
@@ -34,7 +34,7 @@ def test_the_schemas_are_those_of_the_types():
 
 @pytest.fixture
 def classes(tmp_path):
-    """Ten folders, as the nano networks have outputs, with two images each."""
+    """Ten folders, one for each output of the nano networks, with two images each."""
     rng = np.random.default_rng(0)
     for index in range(10):
         folder = tmp_path / "images" / f"class{index}"

@@ -37,13 +37,13 @@ def run_random(arguments: list[str], *more: str) -> int:
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory) -> dict[str, Any]:
-    """What `finished` has kept of its first run."""
+    """Files that `finished` keeps of its first run."""
     return {"folder": tmp_path_factory.mktemp("finished") / "out"}
 
 
 @pytest.fixture
 def finished(kept, quick, arguments, tmp_path, capsys) -> str:
-    """`tmp_path / "out"` holds what the run of these arguments leaves, made once for all; returns what it printed."""
+    """Provide the files of a run with these arguments in `tmp_path / "out"`, made once for all; return its output."""
     if "printed" not in kept:
         assert run_random(arguments) == 0
         kept["printed"] = capsys.readouterr().out
@@ -180,7 +180,7 @@ def test_answers_that_were_touched_are_not_taken_for_finished(finished, argument
 
 @pytest.fixture
 def uniform(monkeypatch) -> list[int]:
-    """Probabilities that depend on the image alone, without the network; the size of each batch is noted."""
+    """Replace the network by probabilities that depend on the image alone; the size of each batch is recorded."""
     sizes: list[int] = []
 
     def ask(model, images, *_):
@@ -240,7 +240,7 @@ def test_a_run_killed_between_its_answers_and_its_result_is_continued(finished, 
 
 
 def test_overwriting_is_continued_too(uniform, arguments, tmp_path, monkeypatch):
-    """An interrupted --overwrite leaves the old result; its --resume goes on, and keeps what it has done already."""
+    """An interrupted --overwrite leaves the old result; --resume continues it and keeps its progress."""
     assert run_random(arguments) == 0
     more = ["--overwrite", "--aggregation", "max"]
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Sensitivity to choices, on probabilities for which every choice gives another answer."""
+"""Sensitivity to choices, on probabilities for which every choice gives a different answer."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ IMAGES = ["cat1-dog1.png", "dog1-knife1.png", "knife1-cat1.png", "cat2-cat1.png"
 
 
 def probabilities(preprocessing: str = "model", **config) -> Probabilities:
-    """The mean says knife (one class), the sum dog (109 classes), the maximum cat; the best class is of no category."""
+    """The mean gives knife (one class), the sum dog (109 classes), the maximum cat; the best class has no category."""
     values = np.full((4, 1000), 1e-6, np.float32)
     values[:, list(DOGS)] = 0.002  # sum .218
     values[:, CATS[0]] = 0.11  # mean over 6: .018

@@ -1,4 +1,4 @@
-"""One run over several experiments: networks are loaded once, images decoded once, and a dataset is resumed alone."""
+"""One run over several experiments: networks are loaded once, images decoded once, and datasets resumed alone."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ PEOPLE = ("subject-01", "subject-02")
 
 @pytest.fixture
 def stimuli(link_images, tmp_path) -> Path:
-    """A folder that holds ten images of each category for two experiments."""
+    """A folder with ten images of each category for two experiments."""
     for name in ONE_CUE:
         for category in CATEGORIES:
             link_images(tmp_path / "stimuli" / name / category, [f"{category}{number}.png" for number in range(1, 11)])
@@ -35,7 +35,7 @@ def stimuli(link_images, tmp_path) -> Path:
 
 
 def write_people(folder: Path, stimuli: Stimuli) -> None:
-    """Two persons: one is always right, the other says cat."""
+    """Write answers of two persons: one is always right, the other always says cat."""
     name = stimuli.experiment.name
     for person, answers in zip(PEOPLE, ([item.shape for item in stimuli], ["cat"] * len(stimuli)), strict=True):
         write_raw_data(folder / name / f"{name}_{person}_session_1.csv", person, stimuli, answers)
@@ -43,7 +43,7 @@ def write_people(folder: Path, stimuli: Stimuli) -> None:
 
 @pytest.fixture
 def people(stimuli, tmp_path) -> Path:
-    """A folder that holds two persons' answers to both experiments."""
+    """A folder with the answers of two persons to both experiments."""
     for name in ONE_CUE:
         write_people(tmp_path / "people", read_stimuli(stimuli / name, EXPERIMENTS[name]))
     return tmp_path / "people"
@@ -60,7 +60,7 @@ def command(stimuli, people, tmp_path) -> list[str]:
 
 @pytest.fixture
 def guess(monkeypatch) -> list[str]:
-    """Probabilities that depend on the image's path alone; the paths asked are noted."""
+    """Replace the network by probabilities that depend on the image's path alone; the paths are recorded."""
     asked: list[str] = []
 
     def ask(model, images, *_):
@@ -182,7 +182,7 @@ def test_precision_is_reported_for_each_experiment(command, tmp_path, caplog, mo
     real, batches = inference._ask, []
 
     def ask(model, images, *more):
-        """The network answers to the 16 images of the comparison alone: many processors are slow at bfloat16."""
+        """The network answers only the 16 images of the comparison, because many processors are slow at bfloat16."""
         batches.append(len(images))
         return real(model, images, *more) if len(images) == 16 else np.full((len(images), 1000), 1e-3, np.float32)
 

@@ -1,4 +1,4 @@
-"""The bridge to the model-vs-human toolbox: alone, against a stand-in of its registry, and with the toolbox itself."""
+"""The bridge to the toolbox model-vs-human: alone, with a stand-in for its registry, and with the toolbox itself."""
 
 import importlib.util
 import os
@@ -162,9 +162,9 @@ modelvshuman.Evaluate()(list(names), datasets, batch_size=16, num_workers=0, pri
 
 @pytest.mark.slow
 def test_the_toolbox_itself_gives_the_same_answers(tmp_path):
-    """Its `Evaluate` on 32 images of noise in each of three datasets, of both layouts, gives our CSVs byte for byte.
+    """Its `Evaluate` on 32 noise images in each of three datasets, of both layouts, gives our CSVs byte for byte.
 
-    It runs in a process of its own, for it asks for its folder when it is imported.
+    It runs in a separate process, because it looks up its folder when it is imported.
     """
     spec = importlib.util.find_spec("modelvshuman")
     if spec is None or spec.origin is None:

@@ -1,4 +1,4 @@
-"""The receptive fields' part of a report says what the measures say."""
+"""The section of a report on receptive fields agrees with the measures."""
 
 import base64
 import io
@@ -62,7 +62,7 @@ def test_pictures_share_one_scale_of_four_decades(results, body):
 
 
 def test_a_large_map_is_shown_smoothed_and_measured_in_full(results, tmp_path):
-    """Also: a file of schema 1 has no sums of each image, hence no intervals and no bands."""
+    """Also covers files of schema 1, which lack the sums of each image and therefore have no intervals and no bands."""
     contribution = np.full((1024, 1024), 1e-3)
     contribution[512:516, 512:516] = 1.0
     large = replace(results[0], contribution=contribution, sums=None, image_names=())

@@ -1,4 +1,4 @@
-"""Pictures for a paper: nothing overlaps at any width, panels in their places, windows on small fields, options."""
+"""Pictures for a paper: no overlaps at any width, places of panels, windows for small fields, and options."""
 
 import itertools
 import logging
@@ -38,7 +38,7 @@ def result_at(name, side):
 
 
 def text_boxes(figure):
-    """Boxes of all words of a figure in pixels; those of the numbers of an axis may touch their own axis only."""
+    """Boxes in pixels of all texts of a figure; tick labels may touch nothing but their own axis."""
     figure.draw_without_rendering()
     renderer = figure._get_renderer()
     hidden = set()  # labels of ticks beyond the ends of an axis are there, and are not drawn
@@ -246,7 +246,7 @@ def test_stages_by_weights_are_rows_and_columns():
 
 
 def before_after(*names):
-    """Results in the order of a run with `--before-after`; of a name with a minus only the trained ones."""
+    """Results in the order of a run with `--before-after`; for a name with a minus, only trained ones."""
 
     def of(name, random):
         result = make_erf_result(name, 10.0, side=65, images=2, random=random)
@@ -259,7 +259,7 @@ def before_after(*names):
 
 
 def rows_of(figure):
-    """Titles of the panels, row by row from the top, each with its place from the left."""
+    """Titles of the panels, row by row from the top, each with its horizontal position."""
     rows = {}
     for ax in (ax for ax in figure.axes if ax.images and ax.get_title()):
         place = ax.get_position()
@@ -350,7 +350,7 @@ def test_curves_of_several_sizes_share_a_colour_and_have_a_reference_each():
 
 
 def stages(*names, layers="01", weights=(False, True)):
-    """Results of networks at stages, trained and random."""
+    """Results of networks at several stages, with trained and random weights."""
 
     def at(name, layer, random):
         result = make_erf_result(name, 6.0, side=65, images=2, random=random)
@@ -414,7 +414,7 @@ def test_a_square_that_lies_outside_the_window_of_one_panel_is_named_with_it():
 
 
 def lines_of(ax):
-    """Boxes of the squares and rectangles of a panel in pixels of the figure."""
+    """Boxes of a panel's squares and rectangles, in pixels of the figure."""
     return [patch.get_window_extent() for patch in ax.patches]
 
 

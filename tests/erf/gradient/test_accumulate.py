@@ -1,4 +1,4 @@
-"""The long loop: batch size, interruption and bad images change nothing that they should not."""
+"""The loop over images: batch size, interruptions and bad images do not affect the result more than they should."""
 
 import logging
 
@@ -134,7 +134,7 @@ def test_a_layer_that_is_not_there_is_the_users_error(run):
 
 
 def test_a_run_ends_at_the_image_that_is_enough(run, monkeypatch):
-    """Whatever the batch size, and for good: going on takes no more images."""
+    """This holds for any batch size, and resuming takes no more images."""
     monkeypatch.setattr("erf.gradient.accumulate.MIN_IMAGES", 2)
     monkeypatch.setattr("erf.gradient.accumulate.shuffled", lambda count: [3, 1, 0, 2])
     asked = []

@@ -58,7 +58,7 @@ def test_what_pytorch_gets_right_keeps_its_bits(of_input, of_gradient):
 
 
 class Flattened(nn.Module):
-    """A normalisation, then tokens, as at the end of a stage of VAN."""
+    """A normalisation followed by tokens, as at the end of a stage of VAN."""
 
     def __init__(self):
         super().__init__()

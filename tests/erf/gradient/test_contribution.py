@@ -1,4 +1,4 @@
-"""Contribution maps against answers known on paper, and against plain autograd."""
+"""Contribution maps compared with closed forms and with plain autograd."""
 
 import pytest
 import timm
@@ -11,7 +11,7 @@ from replknet import optimize
 
 
 class Stack(nn.Module):
-    """Convolutions with all weights `value`, no padding effects in the middle: its map is known on paper."""
+    """Convolutions with all weights equal to `value`; away from the borders, the map has a closed form."""
 
     def __init__(self, kernels, value=1.0, channels=3):
         super().__init__()
@@ -76,7 +76,7 @@ def test_images_average_and_do_not_mix():
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0", "mobilenetv2_100", "convnext_atto"])
 def test_equal_to_the_definition(name):
-    """The released script's steps, in its words: relu of the central unit, autograd, relu, sum over colours."""
+    """The steps of the released script, written out: relu of the central unit, autograd, relu, sum over colours."""
     model = timm.create_model(name).eval()
     x = torch.randn(1, 3, 96, 96)
     contribution, feature_size = central_gradients(model, x)
@@ -96,7 +96,7 @@ def test_transformers(name):
 
 
 def test_fast_form_against_plain_form():
-    """In float64, where no ReLU changes sides, the merged and folded network gives the map of the published one."""
+    """In float64, where rounding flips no ReLU, the merged and folded network gives the map of the published one."""
     model = randomize_norms(timm.create_model("replknet31b", dims=(8, 16, 24, 32), depths=(1, 1, 1, 1))).double().eval()
     x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
     plain = contribution_map(model, x)
@@ -106,7 +106,7 @@ def test_fast_form_against_plain_form():
 
 
 def test_colours_are_not_interchangeable():
-    """Logits hardly show swapped colours; the map must."""
+    """Swapped colours hardly change the logits, but they must change the map."""
     model = timm.create_model("resnet18").eval()
     x = torch.randn(1, 3, 64, 64)
     a, b = contribution_map(model, x), contribution_map(model, x.flip(1))
@@ -181,7 +181,7 @@ def test_not_finite_gradients_are_an_error():
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_the_gradient_of_a_unit_that_is_not_finite_is_no_map(plain):
-    """A ReLU passes a NaN over, so that the gradient alone looks sound."""
+    """The gradient of ReLU ignores NaN, so that the gradient alone looks valid."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)).eval()
     x = torch.randn(3, 3, 32, 32)
     x[0, :, 16, 16] = float("nan")

@@ -35,7 +35,7 @@ def test_images_come_from_all_classes(photo_folder):
 
 
 def test_hidden_files_are_no_images(photo_folder, tmp_path):
-    """macOS leaves `._name` beside a copied file; the folder itself may lie in a hidden one."""
+    """macOS leaves `._name` next to a copied file; the folder itself may lie in a hidden one."""
     hidden = photo_folder.rename(tmp_path / ".cache")
     for path in (hidden / "class0" / "._0.png", hidden / ".thumbnails" / "0.png"):
         path.parent.mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def test_bundled_photographs():
 
 
 def test_bundled_photographs_are_the_files_that_scikit_image_ships():
-    """To the bit and with the same fingerprint as when the files were read; nothing is downloaded."""
+    """They are bit-identical, with the same fingerprint as when the files were read, and nothing is downloaded."""
     shipped = Path(importlib.util.find_spec("skimage").origin).parent / "data"
     images = find_images(None, 50)
     for path in images.paths:
@@ -119,7 +119,7 @@ def test_every_kind_of_image_becomes_rgb(tmp_path, name, save, expected):
 
 
 def test_input_is_the_released_pipelines_to_the_bit(tmp_path):
-    """Resize((S, S), bicubic), ToTensor, Normalize of torchvision, as the released script composes them."""
+    """The pipeline of the released script: Resize((S, S), bicubic), ToTensor, Normalize of torchvision."""
     transforms = pytest.importorskip("torchvision.transforms")
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(tmp_path / "a.png")
@@ -250,6 +250,6 @@ def test_what_has_other_channels_is_skipped_with_the_reason(tmp_path, save, word
 
 
 def test_arrays_beside_pictures_are_no_images(photo_folder):
-    """A folder of photographs may hold masks or features as arrays; what it gave so far stays."""
+    """A folder of photographs may hold masks or features as arrays; its images stay the same as before."""
     np.save(photo_folder / "class0" / "0.npy", np.zeros((9, 9)))
     assert find_images(photo_folder, 9).found == 4

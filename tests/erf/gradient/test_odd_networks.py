@@ -1,4 +1,4 @@
-"""Networks of several types, that cannot be copied, that hold on to themselves, or whose gradient cannot be had."""
+"""Networks with several data types, that cannot be copied, that refer to themselves, or that have no gradient."""
 
 import threading
 from typing import ClassVar
@@ -18,7 +18,7 @@ from runkit import UserError
 
 
 def reference(model, x):
-    """Plain autograd in float64."""
+    """The map by plain autograd in float64."""
     x = x.double().clone().requires_grad_()
     feat = model(x)
     (gradient,) = torch.autograd.grad(feat[:, :, feat.shape[2] // 2, feat.shape[3] // 2].relu().sum(), x)
@@ -48,7 +48,7 @@ def photo():
 
 
 class Scaled(Net):
-    """A first parameter of another type than the convolutions, which take float32."""
+    """A network whose first parameter has another data type than the convolutions, which take float32."""
 
     other: ClassVar[torch.dtype]
 
@@ -73,7 +73,7 @@ def test_a_network_of_several_types_takes_images_as_they_are(other, plain):
 
 
 class HalfBody(Net):
-    """Its first convolution is float16, its second float32."""
+    """A network whose first convolution is float16, and its second float32."""
 
     def __init__(self):
         super().__init__()
@@ -172,7 +172,7 @@ def test_a_network_with_a_scripted_module():
 
 
 class Closure(Net):
-    """Its forward pass is a function that holds on to this network, and so also runs it in a copy."""
+    """A network whose forward pass is a function that refers to this very network, even in a copy."""
 
     def __init__(self):
         super().__init__()

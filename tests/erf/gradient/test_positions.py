@@ -1,4 +1,4 @@
-"""Units beside the central one: the right unit, the right pixel, and maps laid over each other without a seam."""
+"""Units other than the central one: the right unit, the right pixel, and maps superimposed without a seam."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_places_units_and_pixels():
 
 
 class Blur(nn.Module):
-    """One convolution of stride 4: every unit has the same field, cut off by the image's border alone."""
+    """One convolution of stride 4: every unit has the same field, except where the border of the image cuts it off."""
 
     def __init__(self):
         super().__init__()

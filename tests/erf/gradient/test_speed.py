@@ -1,4 +1,4 @@
-"""The default form must stay faster than the plain one: ratios of neighbouring runs, with generous margins."""
+"""The default form must stay faster than the plain one: ratios of adjacent runs, with generous margins."""
 
 import time
 
@@ -12,7 +12,7 @@ from replknet.optimize import use_stock_convolutions
 
 
 def quickest_ratio(plain, fast, rounds):
-    """Time of the quickest plain run over that of the quickest fast one; they take turns, the machine may be busy."""
+    """Shortest time of `plain` over that of `fast`; they take turns, because the machine may be busy."""
     seconds = {plain: [], fast: []}
     for _ in range(rounds):
         for work, taken in seconds.items():
@@ -24,7 +24,7 @@ def quickest_ratio(plain, fast, rounds):
 
 @pytest.fixture
 def one_thread():
-    """Threads that wait for each other on a busy machine would be all that is measured."""
+    """Use one thread: on a busy machine, the time would be dominated by threads that wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Theoretical receptive fields: known on paper, published, and found again by what a network does with NaN."""
+"""Theoretical receptive fields: closed forms, published values, and the spread of NaN through networks."""
 
 import pytest
 import timm
@@ -16,7 +16,7 @@ from replknet.ops import DepthwiseConv2d
 
 
 class Features(nn.Module):
-    """Any layers as a network: its map is their output."""
+    """A network of any layers, whose map is their output."""
 
     def __init__(self, *layers):
         super().__init__()
@@ -101,7 +101,7 @@ def test_field_of_replknet_by_the_formula():
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "regnetx_002"])
 @pytest.mark.parametrize("layer", ["last", 2])
 def test_the_field_is_where_nan_reaches_the_unit(name, layer):
-    """NaN spreads to all that depends on it: rows up to the field's edge leave the unit whole, one more does not."""
+    """NaN spreads to everything that depends on it: a row of NaN reaches the unit only if it lies in the field."""
     model = timm.create_model(name).eval()
     height = 1024
     field = theoretical_field(model, (height, 64), layer=layer)
@@ -148,7 +148,7 @@ def test_the_network_is_left_as_it_was():
 
 
 class OtherwiseWithoutData(nn.Module):
-    """Takes another way for tensors that are not what they seem."""
+    """A network that takes another path for tensors without data."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Intervals over images: they cover the truth as often as they say, and differences are paired."""
+"""Intervals over images: they have their nominal coverage, and differences are paired."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ CENTRE = (SIZE // 2, SIZE // 2)
 
 
 def random_maps(rng, count, *, noise=1.0):
-    """Fields of random size, place and mass under pixel noise, as gradients have it."""
+    """Fields of random size, place and mass with pixel noise like that of gradients."""
     distance = np.arange(SIZE) - SIZE // 2
     sigma = rng.uniform(3, 7, (count, 1, 1))
     down, right = rng.normal(0, 1.5, (2, count, 1, 1))
@@ -49,7 +49,7 @@ def test_interval_of_a_mean_is_that_of_student():
 
 
 def test_intervals_cover_the_truth():
-    """500 draws of 40 images from a population whose measures are known: 95% ± 2 of the intervals hold them."""
+    """Over 500 draws of 40 images from a population with known measures, 95% ± 2 of the intervals contain these."""
     rng = np.random.default_rng(0)
     population = sums_of(random_maps(rng, 4000, noise=0))
 
@@ -70,7 +70,7 @@ def test_intervals_cover_the_truth():
 
 
 def test_the_noise_of_a_mean_is_taken_out_of_its_areas():
-    """Areas of a mean of 20 noisy maps are too small by a tenth and more; those reported are not."""
+    """The areas of a mean of 20 noisy maps are too small by a tenth or more; the reported ones are corrected."""
     rng = np.random.default_rng(0)
     without_noise = random_maps(rng, 1, noise=0)[0]
     truth = np.array([participation_area(without_noise), entropy_area(without_noise)])
@@ -87,7 +87,7 @@ def test_the_noise_of_a_mean_is_taken_out_of_its_areas():
 
 
 def test_resampled_areas_are_those_of_resampled_maps():
-    """Blocks of one pixel leave nothing to approximate but the noise, which is taken out."""
+    """With blocks of one pixel, there is no approximation except for the noise, which is removed."""
     rng = np.random.default_rng(0)
     maps = random_maps(rng, 12, noise=0)
     weights = choices(12, resamples=50)
@@ -101,7 +101,7 @@ def test_resampled_areas_are_those_of_resampled_maps():
 
 @pytest.mark.parametrize(("images", "distinct"), [(2, 3), (4, 35), (9, 300)])
 def test_resamples_that_repeat_take_their_logarithms_once(images, distinct, monkeypatch):
-    """Of few images there are few resamples; what is known of one is taken over, to the bit."""
+    """Few images have few distinct resamples; repeated ones are reused and bit-identical."""
     maps = random_maps(np.random.default_rng(0), images)
     given = maps.mean(0), sums_of(maps), choices(images, resamples=299), CENTRE
     rows, log1p = [], np.log1p

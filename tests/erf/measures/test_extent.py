@@ -1,4 +1,4 @@
-"""Extent and form on maps whose answer is known on paper."""
+"""Extent and shape of maps with closed forms."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def square(half, size=513):
 
 
 def tilted(major, minor, degrees, size=513):
-    """Gaussian whose long axis is turned anticlockwise, as seen, from the horizontal."""
+    """A Gaussian whose long axis is turned anticlockwise from the horizontal, as displayed."""
     y, x = grid(size)
     angle = np.radians(degrees)
     along, beside = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
@@ -82,7 +82,7 @@ def test_gaussian_wider_than_the_image_is_still_one():
 
 
 def test_disc():
-    """A fit of a Gaussian has sigma = R / sqrt(2u) with 2u exp(-u) = 1 - exp(-u), and explains 2(1 - exp(-u))²/u."""
+    """The Gaussian fit has sigma = R / sqrt(2u), where 2u exp(-u) = 1 - exp(-u), and explains 2(1 - exp(-u))²/u."""
     radius, u = 60.4999, 1.256431  # the edge lies between two circular rings
     results = measure(disc(radius))
     assert results["participation_area_of_mean_map_px"] == pytest.approx(np.pi * radius**2, rel=2e-3)
@@ -182,7 +182,7 @@ def test_measures_are_free_of_the_scale():
 
 
 def test_published_ratio_under_scaling():
-    """The published ratio of a Gaussian goes from .06 at a peak of .1 to .33 at a peak of a million."""
+    """The published ratio of a Gaussian increases from .06 for a peak of .1 to .33 for a peak of a million."""
     ratios = [log_area(peak * gaussian(120, 1024), [0.5])[0].ratio for peak in (0.1, 1e6)]
     assert [round(ratio, 2) for ratio in ratios] == [0.06, 0.33]
     peak = 10.0

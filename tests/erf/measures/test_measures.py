@@ -1,4 +1,4 @@
-"""Measures on maps whose answer is known on paper."""
+"""Measures of maps with closed forms."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from erf.measures.summary import measure
 
 
 def released_rectangle(data, threshold):
-    """The published definition word for word, written down again: grow i until the share is exceeded."""
+    """The published definition, written out: increase i until the share is exceeded."""
     height, width = data.shape
     for i in range(1, height // 2):
         square = data[height // 2 - i : height // 2 + 1 + i, width // 2 - i : width // 2 + 1 + i]
@@ -55,7 +55,7 @@ def test_square_of_known_side():
 
 
 def test_gaussian_has_the_side_that_the_error_function_gives():
-    """A centred square of half side a holds erf(a / (sigma sqrt 2))² of a Gaussian."""
+    """A centred square with half side a holds a share erf(a / (sigma sqrt 2))² of a Gaussian."""
     from scipy.special import erf
 
     sigma = 25.0
@@ -89,7 +89,7 @@ def test_threshold_that_is_not_reached():
 
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40)])
 def test_maps_that_are_not_square(shape):
-    """A square is cut off at the borders of the shorter side, so an even map holds a share in a like share of area."""
+    """Squares are cut off at the map's shorter side; in a uniform map, a share is held by an equal share of area."""
     low, high = mass_area(np.ones(shape), (0.2, 0.5))
     assert low.side_px == 27
     assert low.ratio == pytest.approx(27 * 27 / 3600)
@@ -104,7 +104,7 @@ def test_maps_that_are_not_square(shape):
 
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40)])
 def test_a_field_that_lies_within_a_square_has_the_same_side_in_any_image(shape):
-    """What the image is cut to does not matter, as long as the field is not cut."""
+    """The size of the image does not matter as long as the field lies within it."""
     rng = np.random.default_rng(0)
     field = np.zeros((90, 90))
     field[30:60, 30:60] = rng.random((30, 30))

@@ -1,4 +1,4 @@
-"""What holds for the measures of every contribution map."""
+"""Properties of the measures of all contribution maps."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def rms_radius(contribution):
 
 
 def sides(contribution, area=mass_area):
-    """Sides of the squares; infinity where no square holds enough."""
+    """Sides of the squares; infinity if no square holds enough."""
     return [np.inf if a.side_px is None else a.side_px for a in area(contribution, THRESHOLDS)]
 
 
@@ -38,7 +38,7 @@ def test_squares_on_the_score_do_not_depend_on_its_scale(contribution, power):
 @several
 @given(SQUARE_ODD_MAPS.map(np.round), st.sampled_from(range(8)))
 def test_turning_or_mirroring_a_map_changes_no_measure(contribution, way):
-    """An odd map has its centre in the middle; whole numbers add up exactly in any order."""
+    """A map with odd sides has its centre in the middle, and integers add up exactly in any order."""
     if not contribution.any():
         return
     turned = np.rot90(contribution if way < 4 else contribution.T, way % 4)

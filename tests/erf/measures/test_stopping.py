@@ -1,4 +1,4 @@
-"""As many images as needed: when it is enough, and what stopping does to an interval."""
+"""As many images as needed: when to stop, and the effect of stopping on the interval."""
 
 from functools import lru_cache
 
@@ -56,7 +56,7 @@ def test_the_order_is_shuffled_and_the_same_again():
 
 
 def test_what_stopping_does_to_an_interval(monkeypatch):
-    """The documentation says these numbers: 95% intervals hold the truth in about 90% of the runs that stop."""
+    """The documentation states these numbers: 95% intervals cover the truth in about 90% of the runs that stop."""
     monkeypatch.setattr(stopping, "choices", lru_cache(stopping.choices))
     truth = float(half_side(random_rings(np.random.default_rng(99), 100_000).mean(0)[None], SHAPE, resamples=2))
     runs, stopped, fixed = 150, [], []

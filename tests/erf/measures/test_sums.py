@@ -1,4 +1,4 @@
-"""Sums of each image's map: right on maps whose sums are known, and linear in the map."""
+"""Sums of each image's map: correct for maps with known sums, and linear in the map."""
 
 import numpy as np
 import pytest

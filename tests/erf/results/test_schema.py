@@ -1,4 +1,4 @@
-"""A result is what the JSON Schema and the documentation say."""
+"""Results agree with the JSON Schema and the documentation."""
 
 import json
 
@@ -17,7 +17,7 @@ DOCUMENTATION = (ROOT / "docs" / "file-formats.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Results of a network with a bounded field and of one without, of several images and of one."""
+    """Results of networks with bounded and unbounded fields, from several images and from one."""
     folder = tmp_path_factory.mktemp("results")
     for images, name in (("3", "tf_efficientnet_lite0.in1k"), ("1", "efficientnet_b0")):
         arguments = ["--model", name, "--weights", "random", "--num-images", images, "--size", "64"]
@@ -26,7 +26,7 @@ def results(tmp_path_factory):
 
 
 def test_the_file_is_made_of_the_types():
-    """If not, `python scripts/schemas.py` writes it anew."""
+    """If this fails, run `python scripts/schemas.py` to write it again."""
     assert schema() == SCHEMA
 
 

@@ -29,7 +29,7 @@ SIZE, IMAGES = 65, 12
 
 
 def make(name, sigma, *, seed=0, random=False, images="0" * 64, sums=True):
-    """A result of Gaussian fields whose widths vary from image to image, alike for every network of one seed."""
+    """A result of Gaussian fields whose widths vary between images, in the same way for networks of the same seed."""
     distance = np.arange(SIZE) - SIZE // 2
     squared = distance[:, None] ** 2 + distance[None, :] ** 2
     widths = sigma * np.random.default_rng(seed).uniform(0.8, 1.2, IMAGES)

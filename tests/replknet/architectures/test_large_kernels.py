@@ -1,4 +1,4 @@
-"""The large-kernel networks beside RepLKNet: the released layouts and counts, timm's checks, merged forms."""
+"""The large-kernel networks other than RepLKNet: the released layouts and counts, timm's checks, merged forms."""
 
 import copy
 import importlib
@@ -93,7 +93,7 @@ def small(name: str, **kwargs) -> nn.Module:
 
 
 def awake(model: nn.Module) -> nn.Module:
-    """Give normalisations, layer scales and biases values as after training, so that each part has something to do."""
+    """Give normalisations, layer scales and biases values as after training, so that each part has an effect."""
     randomize_norms(model)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -155,7 +155,7 @@ def layout(model: nn.Module) -> dict[str, list[int]]:
 @pytest.mark.data
 @pytest.mark.parametrize("name", EACH)
 def test_state_dict_is_the_released_one(name, data_dir):
-    """The names and shapes of the authors' state dict, in its order, in training and in merged form."""
+    """Names and shapes are those of the authors' state dict, in the same order, in training and in merged form."""
     released = released_layouts(data_dir / "zoo" / "large_kernel_keys.json")[name]
     with torch.device("meta"):
         model = timm.create_model(name)
@@ -166,7 +166,7 @@ def test_state_dict_is_the_released_one(name, data_dir):
 
 
 def to_released_merged_form(model: nn.Module) -> None:
-    """The merged form of the authors' files; ShiftwiseConv's is short of ours."""
+    """Convert to the merged form of the authors' files, which for ShiftwiseConv is less merged than ours."""
     model.join_paths() if hasattr(model, "join_paths") else model.reparameterize()
 
 
@@ -350,7 +350,7 @@ def test_fx_trace(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_group_matcher(name):
-    """Every parameter has a group, also coarsely, and the head is in the last one."""
+    """Every parameter has a group, also in the coarse grouping, and the head is in the last group."""
     model = small(name)
     for coarse in (False, True):
         groups = group_parameters(model, model.group_matcher(coarse))
@@ -443,7 +443,7 @@ def test_random_weights_have_their_branches_on(name):
 )
 @pytest.mark.parametrize("size", [224, 512])
 def test_untrained_gates_stay_finite(name, size):
-    """The products of features in a gate overflowed with layer scales of 1: no map could be drawn."""
+    """With layer scales of 1, the products of features in a gate would overflow, and no map could be drawn."""
     model = replknet.load_model(name, "random", input_size=size).model
     image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -520,7 +520,7 @@ def test_wrong_kernels(kernel_sizes, message):
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_global_response_norm(channels_last):
-    """The definition, written out."""
+    """Compared with the definition, written out."""
     x = torch.randn(2, 5, 4, 3)
     norm = GlobalResponseNorm(5, channels_last=channels_last)
     nn.init.constant_(norm.gamma, 0.5)
@@ -579,7 +579,7 @@ def test_shiftwise_strips_reach_as_far_as_the_shifts(side, first, last):
 
 
 def test_shuffles_are_those_of_the_authors_seeds():
-    """The streams that `torch.manual_seed(123)` and `np.random.seed(123)` start; the global ones are left alone."""
+    """They use the streams of `torch.manual_seed(123)` and `np.random.seed(123)`, without changing global state."""
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     conv = ShiftwiseConv(80, 51)
     with torch.random.fork_rng():
@@ -609,7 +609,7 @@ def test_authors_merged_shiftwise_checkpoint_computes_the_same(tmp_path):
 
 
 def windows_by_definition(weights, x):
-    """`neighbourhood_sum`, a pixel and a neighbour at a time."""
+    """`neighbourhood_sum`, computed for one pixel and one neighbour at a time."""
     side = round(weights.shape[1] ** 0.5)
     channels, height, width = x.shape[1:]
     in_group = channels // weights.shape[2]
@@ -642,7 +642,7 @@ def test_neighbourhoods_that_do_not_fit(shapes):
 
 
 def test_place_in_the_relative_bias_is_the_distance():
-    """Two is the pixel itself; at the rim the windows are moved inside."""
+    """Index two is the pixel itself; at the border, the windows are moved inside the map."""
     assert _places(6, 3, torch.device("cpu")).tolist() == [
         [2, 3, 4],
         [1, 2, 3],
@@ -655,7 +655,7 @@ def test_place_in_the_relative_bias_is_the_distance():
 
 @pytest.mark.parametrize("size", [(40, 40), (33, 90), (200, 40)])
 def test_overlock_on_maps_smaller_than_its_kernels(size):
-    """The dynamic convolution is then done on an enlarged map; the logits have their shape, in TorchScript, too."""
+    """The dynamic convolution then runs on an enlarged map; the logits keep their shape, also in TorchScript."""
     model = small_eval("overlock_xt")
     out = model(torch.randn(1, 3, *size))
     assert out.shape == (1, 1000)

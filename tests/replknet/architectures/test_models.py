@@ -1,4 +1,4 @@
-"""RepLKNet as timm expects a network to be (the checks of timm's own test_models.py), and its two forms."""
+"""RepLKNet meets timm's expectations of a network (the checks of timm's own test_models.py); and its two forms."""
 
 import copy
 import math
@@ -304,7 +304,7 @@ def test_small_kernel_must_fit():
 
 
 def official_layout(state_dict: dict) -> dict:
-    """Keys as in the authors' code."""
+    """A state dict with the keys of the authors' code."""
     renamed = {}
     for key, value in state_dict.items():
         parts = key.split(".")
@@ -317,7 +317,7 @@ def official_layout(state_dict: dict) -> dict:
 
 
 def openmmlab_layout(state_dict: dict) -> dict:
-    """Keys as in OpenMMLab's converted files: the official ones, moved (their `replknet_to_mmpretrain.py`)."""
+    """A state dict with the keys of OpenMMLab's files, which their `replknet_to_mmpretrain.py` converts."""
     renamed = {}
     for key, value in official_layout(state_dict).items():
         if key.startswith("head."):
@@ -345,7 +345,7 @@ def test_checkpoint_layouts_load_strictly(layout, wrap, merged):
 
 
 def test_official_layout_is_the_authors():
-    """The names of the authors' file for 31B, in the places where ours differ."""
+    """Compares with the names in the authors' file for 31B where ours differ."""
     keys = official_layout(small().state_dict())
     assert {"transitions.0.0.conv.weight", "transitions.2.1.bn.running_var", "head.weight", "norm.bias"} <= keys.keys()
     assert "stages.0.blocks.0.large_kernel.lkb_origin.conv.weight" in keys

@@ -1,4 +1,4 @@
-"""Kernels are compared with PyTorch's convolution before their first use; here with fake ones, on CPU tensors."""
+"""Kernels are compared with PyTorch's convolution before their first use, tested with fake kernels on CPU tensors."""
 
 import logging
 
@@ -35,7 +35,7 @@ def wrong_last_column(x, weight, bias):
 
 @pytest.fixture
 def use(monkeypatch):
-    """Puts a fake in the place of the kernels, and counts how often it is run."""
+    """Replace the kernels by a fake one, and count its calls."""
     monkeypatch.setattr(kernels, "_left_out", {"Triton"})
     monkeypatch.setattr(proof, "_proven", set())
 

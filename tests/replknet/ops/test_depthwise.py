@@ -1,4 +1,4 @@
-"""The depthwise convolution against its slow twin: values, gradients, layouts, messages, and PyTorch's compilers."""
+"""The depthwise convolution against a slow reference: values, gradients, layouts, messages, and PyTorch's compilers."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def make(generator, n, c, h, w, kh, kw, dtype=torch.float64) -> tuple[Tensor, Te
 
 
 def weight_grad_reference(x: Tensor, grad: Tensor, kh: int, kw: int) -> Tensor:
-    """Gradient to the filters by definition, in float64: (C, 1, kh, kw)."""
+    """Gradient of the filters by definition, in float64: (C, 1, kh, kw)."""
     h, w = x.shape[2:]
     padded = F.pad(x.double(), [kw // 2] * 2 + [kh // 2] * 2)
     rows = [torch.einsum("nchjw,nchw->cj", padded[:, :, i : i + h].unfold(3, w, 1), grad.double()) for i in range(kh)]
@@ -52,7 +52,7 @@ def weight_grad_reference(x: Tensor, grad: Tensor, kh: int, kw: int) -> Tensor:
 
 
 def some_channels(c: int) -> list[int]:
-    """Channels that are compared: the slow twin over all 64 would take minutes, and channels do not mix."""
+    """The channels that are compared: the slow reference would take minutes for all 64, and channels do not mix."""
     return sorted({0, c // 2, c - 1})
 
 
@@ -66,7 +66,7 @@ def test_reference_is_the_convolution_of_pytorch(generator):
 
 
 def test_impulse_shows_the_filter_turned(generator):
-    """A single one in the middle of a map returns the filter turned by 180 degrees, exactly."""
+    """The output for a single 1 in the middle of a map is exactly the filter turned by 180 degrees."""
     _, weight, _ = make(generator, 1, 4, 1, 1, 31, 31, torch.float32)
     x = torch.zeros(1, 4, 61, 61)
     x[:, :, 30, 30] = 1
@@ -85,7 +85,7 @@ def test_forward_and_gradients_over_the_grid(generator, side, k):
 
 
 def check_both_formats(generator, n, c, side, k) -> None:
-    """Answer and gradients in both memory formats against the slow twin, which is asked once."""
+    """Compare output and gradients in both memory formats with the slow reference, which is computed once."""
     x, weight, bias = make(generator, n, c, side, side, k, k, torch.float32)
     grad = torch.randn(x.shape, generator=generator)
     pick = some_channels(c)
@@ -136,7 +136,7 @@ def test_dtypes_and_rectangular_kernels(generator, dtype, h, w, kh, kw, memory_f
 
 
 def test_training_shapes(generator):
-    """Small networks in training: maps smaller than the kernel, by far and by little; whole blocks and rests."""
+    """Small networks in training: maps much and slightly smaller than the kernel, complete blocks and remainders."""
     shapes = [(32, 8, 24, 31), (32, 8, 12, 29), (64, 16, 6, 27), (64, 32, 3, 13)]
     shapes += [(32, 5, 16, 31), (16, 5, 20, 29)]
     shapes += [(3, 24, 7, 29), (1, 130, 14, 31), (5, 24, 14, 29), (2, 600, 7, 13), (1, 48, 16, 29)]
@@ -162,7 +162,7 @@ def test_training_shapes(generator):
 @pytest.mark.parametrize(("h", "w", "kh", "kw"), [(12, 17, 29, 31), (20, 19, 31, 29), (7, 5, 3, 13)])
 @pytest.mark.parametrize("form", ["toeplitz", "fft"])
 def test_forms_that_one_processor_takes_are_right_on_every_one(generator, form, h, w, kh, kw, memory_format):
-    """The tables take these for batches of training where vectors are short; their answers must be known elsewhere."""
+    """The tables choose these forms for training batches on processors with short vectors; they are tested on all."""
     x, weight, bias = make(generator, 16, 6, h, w, kh, kw, torch.float32)
     x = x.to(memory_format=memory_format)
     expected = depthwise_conv2d_reference(x.double(), weight.double(), bias.double())
@@ -197,7 +197,7 @@ def test_rows_of_a_capability_serve_no_other_processor(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("h", "w", "kh", "kw"), [(3, 3, 13, 13), (20, 5, 5, 13), (10, 20, 51, 5)])
 def test_padding_longer_than_the_map_is_cropped(generator, dtype, h, w, kh, kw):
-    """PyTorch's contiguous kernel is hundreds of times slower there; the taps that meet padding alone are left out."""
+    """PyTorch's contiguous kernel is hundreds of times slower there; taps that meet only padding are left out."""
     x, weight, bias = make(generator, 2, 32, h, w, kh, kw, dtype)
     widened = dtype in tables.WIDENED
     form = cpu.select("forward", x, kh, kw)
@@ -207,7 +207,7 @@ def test_padding_longer_than_the_map_is_cropped(generator, dtype, h, w, kh, kw):
 
 
 def test_frozen_filters_where_pytorch_is_fastest_leave_the_gradient_to_it(generator):
-    """A network that is only looked at pays nothing for an operator where PyTorch's own kernels are chosen."""
+    """With frozen filters, the operator adds no overhead where PyTorch's own kernels are chosen."""
     x, weight, _ = make(generator, 1, 64, 32, 32, 3, 3, torch.float32)
     x.requires_grad_()
     y = depthwise_conv2d(x, weight)
@@ -221,7 +221,7 @@ def test_frozen_filters_where_pytorch_is_fastest_leave_the_gradient_to_it(genera
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("channels", [4, 16, 48])
 def test_bfloat16_with_few_channels_returns(generator, channels):
-    """oneDNN 3.13 never comes back from these shapes with up to 16 channels; they are computed another way."""
+    """oneDNN 3.13 never returns for these shapes with up to 16 channels; they are computed in another way."""
     x, weight, _ = make(generator, 1, channels, 20, 33, 5, 17, torch.bfloat16)
     y = depthwise_conv2d(x.to(memory_format=torch.channels_last), weight)
     expected = depthwise_conv2d_reference(x, weight)
@@ -250,7 +250,7 @@ def test_first_and_second_gradients(generator, h, w, kh, kw):
 
 
 def test_frozen_filters_keep_no_activation(generator):
-    """With frozen filters nothing of the input is kept for the backward pass: receptive fields need no activations."""
+    """With frozen filters, the input is not kept for the backward pass: receptive fields need no activations."""
     x, weight, _ = make(generator, 1, 3, 40, 40, 31, 31, torch.float32)
     kept: list[torch.Size] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
@@ -279,7 +279,7 @@ def test_output_keeps_the_format_and_the_fake_agrees(generator, k):
 
 
 def test_image_permuted_to_a_batch_of_one_is_channels_last(generator):
-    """`permute(2, 0, 1)[None]` has an unusual batch stride, which PyTorch's own convolution is slow on."""
+    """`permute(2, 0, 1)[None]` has an unusual batch stride, for which PyTorch's own convolution is slow."""
     image = torch.randn(40, 41, 16, generator=generator)
     x = image.permute(2, 0, 1)[None]
     weight = torch.randn(16, 1, 31, 31, generator=generator) / 31
@@ -355,7 +355,7 @@ def test_module_is_a_drop_in(generator):
 
 
 class Net(nn.Module):
-    """A depthwise layer among others."""
+    """A network with a depthwise layer among others."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -367,7 +367,7 @@ class Net(nn.Module):
 
 
 def check_trains(net: nn.Module, twin: nn.Module, x: Tensor) -> None:
-    """Same answer and same gradients from a transformed network and from the plain one."""
+    """Check that a transformed network has the same output and gradients as the plain one."""
     y, expected = net(x), twin(x)
     torch.testing.assert_close(y, expected, **TOLERANCE[torch.float32])
     (y**2).sum().backward()
@@ -493,16 +493,16 @@ print("flops", counter.get_total_flops())
 
 @pytest.fixture(scope="module")
 def fresh() -> dict[str, str]:
-    """What a process says that imports the operator after PyTorch and timm, and nothing else."""
+    """Output of a process that imports the operator after PyTorch and timm, and nothing else."""
     done = subprocess.run([sys.executable, "-c", FRESH], check=True, capture_output=True, encoding="utf-8")
     return {key: value for key, _, value in (line.partition(" ") for line in done.stdout.splitlines())}
 
 
 def test_flops_of_a_counter_made_before_the_first_import(fresh):
-    """A counter copies the table of formulas when it is made; ours still reach it."""
+    """A counter copies the table of formulas when it is created; our formulas still reach it."""
     assert int(fresh["flops"]) == 2 * 4 * 400 * 961
 
 
 def test_import_starts_nothing(fresh):
-    """Beyond what torch and timm load themselves, importing the operator loads neither Triton nor CUDA."""
+    """Importing the operator loads neither Triton nor CUDA, beyond what torch and timm load themselves."""
     assert (fresh["loaded"], fresh["started"]) == ("", "False")

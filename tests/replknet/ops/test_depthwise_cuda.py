@@ -1,8 +1,8 @@
-"""The CUDA kernels of the depthwise convolution: compiled for each architecture, and emulated on CPU.
+"""The CUDA kernels of the depthwise convolution, compiled for each architecture and emulated on the CPU.
 
-The emulation compiles the very source that NVRTC compiles as plain C++, with the threads of a block as coroutines that
-switch at every barrier and a tensor instruction that follows the PTX manual's table of fragments. It proves indices,
-borders and layouts, not speed. `test_on_a_gpu.py` runs the kernels themselves.
+The emulation compiles the same source as NVRTC, but as plain C++. The threads of a block are coroutines that switch at
+every barrier, and the tensor instruction follows the table of fragments in the PTX manual. This tests indices, borders
+and layouts, but not speed. `test_on_a_gpu.py` runs the kernels themselves.
 """
 
 import ctypes
@@ -232,7 +232,7 @@ def test_nvrtc_compiles(scalar, architecture):
 
 
 def disassembler() -> Path | None:
-    """NVIDIA's disassembler, which Triton's wheel brings along."""
+    """NVIDIA's disassembler, which is part of Triton's wheel."""
     spec = importlib.util.find_spec("triton")
     found = spec and Path(spec.origin).parent / "backends/nvidia/bin/nvdisasm"
     return found if found and found.exists() else None
@@ -242,9 +242,9 @@ def disassembler() -> Path | None:
 @pytest.mark.skipif(disassembler() is None, reason="Triton's copy of nvdisasm is not installed")
 @pytest.mark.parametrize(("scalar", "products", "loads"), [(0, ("FFMA", 992), 42), (2, ("HMMA", 96), 92)])
 def test_machine_code_is_as_designed(scalar, products, loads, tmp_path):
-    """31×31 on Hopper: as many products and shared loads in the inner loop as planned, and no spilled register.
+    """31×31 on Hopper: the inner loop has the intended numbers of products and shared loads, and spills no register.
 
-    On tensor cores the loop takes four filter rows, 8 apart: 24 products each, 60 loads of input and 24 of filters.
+    On tensor cores, the loop handles four filter rows, 8 apart: 24 products each, 60 loads of input and 24 of filters.
     """
     tile = tile_for(scalar, (1, 128, 256, 256, 31, 31))
     image = tmp_path / "kernel.cubin"
@@ -274,7 +274,7 @@ def test_tiles_cover_the_map_and_fit_the_hardware():
 
 
 def test_failing_kernels_fall_back_with_one_warning(monkeypatch, caplog):
-    """The launcher on CPU tensors: both kernels fail, the answer comes from PyTorch, each is named once."""
+    """The launcher on CPU tensors: both kernels fail, PyTorch computes the output, each failure is reported once."""
 
     def fail(*_: Tensor) -> Tensor:
         raise nvrtc.KernelUnavailable("no such kernel")

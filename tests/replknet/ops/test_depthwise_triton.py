@@ -1,4 +1,4 @@
-"""The Triton kernel: by Triton's interpreter on CPU, and compiled to machine code for Hopper, both without a GPU."""
+"""The Triton kernel, run by Triton's interpreter on the CPU, and compiled to machine code for Hopper without a GPU."""
 
 import importlib.util
 import os
@@ -72,7 +72,7 @@ print("compiled")
 
 
 def run(code: str, **environment: str) -> str:
-    """Standard output of a fresh Python: TRITON_INTERPRET is read when Triton is imported."""
+    """Standard output of a new Python process, because TRITON_INTERPRET is read when Triton is imported."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The kernels that are compiled for CPUs: values against float64, threads, and when they are left out."""
+"""The compiled CPU kernels: values against float64, threads, and cases in which they are not used."""
 
 import pytest
 import torch
@@ -21,12 +21,12 @@ def generator() -> torch.Generator:
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernels are turned on, whatever the environment says."""
+    """Enable the kernels, whatever the environment says."""
     monkeypatch.delenv(direct.SWITCH, raising=False)
 
 
 def expected_of(x: Tensor, grad: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    """Answer, gradient to the input and gradient to the filters, by PyTorch in float64."""
+    """Output, gradient of the input and gradient of the filters, by PyTorch in float64."""
     x, grad, weight, bias = (t.double() for t in (x, grad, weight, bias))
     padding = [weight.shape[2] // 2, weight.shape[3] // 2]
     groups = x.shape[1]
@@ -88,7 +88,7 @@ def test_number_of_threads_changes_no_bit(generator):
 
 
 def test_a_negative_view_is_read_with_its_sign(generator):
-    """PyTorch marks such a view instead of negating it; a kernel that reads memory must not overlook the mark."""
+    """PyTorch marks such a view instead of negating it; a kernel that reads memory must respect the mark."""
     x = torch.view_as_complex(torch.randn(1, 8, 9, 9, 2, generator=generator)).conj().imag
     assert x.is_neg()
     weight = torch.randn(8, 1, 3, 3, generator=generator)

@@ -1,7 +1,7 @@
 """The depthwise convolution on a GPU against float64 on the CPU, and PyTorch's compilers on the GPU.
 
-Each test also runs on the CPU with its smallest cases, so that the tests themselves are known to work where there is no
-GPU. On a GPU the inputs are new in each run; a failure names the seed.
+Each test also runs on the CPU with its smallest cases, so that the tests themselves are tested without a GPU. On a GPU,
+inputs are different in each run, and a failure names the seed.
 """
 
 import sys
@@ -44,7 +44,7 @@ def device(request) -> str:
 
 @pytest.fixture
 def generator(device) -> torch.Generator:
-    """Seeded anew on a GPU; pytest shows the seed of a test that fails."""
+    """A generator with a new seed on a GPU; pytest shows the seed of a failing test."""
     generator = torch.Generator()
     if device == "cuda":
         sys.stderr.write(f"seed {generator.seed()}\n")
@@ -53,7 +53,7 @@ def generator(device) -> torch.Generator:
 
 @pytest.fixture
 def no_kernel_left_out(caplog) -> Iterator[None]:
-    """No kernel failed or gave a wrong result, which is logged as a warning and would hide behind PyTorch's own."""
+    """Assert that no kernel failed or was wrong, which is logged as a warning and hidden by PyTorch's own kernel."""
     with caplog.at_level("WARNING", logger="replknet"):
         yield
     assert not [record.getMessage() for record in caplog.records if record.name.startswith("replknet")]
@@ -64,7 +64,7 @@ def cases(device: str) -> list[tuple[int, ...]]:
 
 
 def draw(generator, shape, dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Input, filters, bias and gradient to the output, on the CPU; answers have deviation about 1."""
+    """Draw input, filters, bias and gradient of the output on the CPU; outputs have a deviation of about 1."""
     n, c, h, w, kh, kw = shape
     sizes = ((n, c, h, w), (c, 1, kh, kw), (c,), (n, c, h, w))
     x, weight, bias, grad = (torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes)
@@ -72,13 +72,13 @@ def draw(generator, shape, dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def spoil_free_memory(device: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    """Leave NaN in the memory that the next results will be written to."""
+    """Fill with NaN the memory that the next results will be written to."""
     blocks = [torch.full(shape, float("nan"), device=device, dtype=dtype) for _ in range(3)]
     del blocks
 
 
 def run(device, tensors, memory_format) -> list[Tensor]:
-    """Output, and gradients to the input, the filters and the bias."""
+    """Output, and gradients of the input, the filters and the bias."""
     x, weight, bias, grad = (t.to(device) for t in tensors)
     x = x.contiguous(memory_format=memory_format).requires_grad_()
     grad = grad.contiguous(memory_format=memory_format)
@@ -90,7 +90,7 @@ def run(device, tensors, memory_format) -> list[Tensor]:
 
 
 def check(found: list[Tensor], tensors: tuple[Tensor, ...], tolerance: dict[str, float], case: str) -> None:
-    """Compare with float64 on the CPU; gradients to filters are sums over all pixels, and are scaled to deviation 1."""
+    """Compare with float64 on the CPU; gradients of filters, sums over all pixels, are scaled to a deviation of 1."""
     n, _, h, w = tensors[0].shape
     pixels = max(1.0, (n * h * w) ** 0.5)
     expected = run("cpu", [t.double() for t in tensors], torch.contiguous_format)
@@ -153,7 +153,7 @@ def test_opcheck(device, generator):
 
 
 class Net(nn.Module):
-    """A large kernel between two products."""
+    """A network with a large kernel between two matrix products."""
 
     def __init__(self):
         super().__init__()
@@ -167,7 +167,7 @@ class Net(nn.Module):
 
 @pytest.fixture
 def exact() -> Iterator[None]:
-    """The dense convolutions next to ours are not rounded to TF32, which compiled code does not do either."""
+    """Dense convolutions next to ours are not rounded to TF32, as in compiled code."""
     with exact_float32():
         yield
 
@@ -192,7 +192,7 @@ def test_compile_and_export(device, generator):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_captured_graph_replays():
-    """The kernels allocate and launch nothing that a CUDA graph cannot hold."""
+    """The kernels allocate and launch nothing that a CUDA graph cannot record."""
     x = torch.randn(1, 8, 64, 64, device="cuda")
     weight = torch.randn(8, 1, 31, 31, device="cuda") / 31
     expected = depthwise_conv2d(x, weight)

@@ -1,4 +1,4 @@
-"""Dilated depthwise convolution by phases: PyTorch's numbers and gradients, and only where it is that convolution."""
+"""Dilated depthwise convolution by phases: values and gradients equal to PyTorch's, and use for this case only."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Reading checkpoints safely, and finding the weights in what training programs save."""
+"""Reading checkpoints safely, and finding the weights in files saved by training programs."""
 
 import argparse
 import collections
@@ -39,7 +39,7 @@ def test_training_scripts_save_their_arguments_beside(tmp_path):
 
 
 class _WritesFile:
-    """Unpickling it makes the file `path`."""
+    """An object that creates the file `path` when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -208,7 +208,7 @@ def test_names_of_another_layout_are_left_alone():
 
 @pytest.fixture(scope="module")
 def fine_tuned():
-    """ResNet-18 with ten classes, as it may come out of somebody's training."""
+    """ResNet-18 with ten classes, as after a user's fine-tuning."""
     torch.manual_seed(0)
     return timm.create_model("resnet18", num_classes=10).eval()
 
@@ -262,7 +262,7 @@ def test_a_head_of_its_own_does_not_excuse_another_network(tmp_path, fine_tuned)
 
 
 def test_the_authors_layout_still_loads_by_timms_conversion(tmp_path):
-    """Swin's released names differ from timm's, the head's too."""
+    """Swin's released names differ from timm's, including those of the head."""
     name = "swin_tiny_patch4_window7_224"
     ours = timm.create_model(name, num_classes=10)
     authors = {

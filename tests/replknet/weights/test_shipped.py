@@ -1,4 +1,4 @@
-"""Weights that come with the package: file, card and manifest agree, they load without a network, and they are good."""
+"""Weights shipped with the package: file, card and manifest agree, they load offline, and their accuracy is good."""
 
 import csv
 import json
@@ -59,7 +59,7 @@ def test_all_were_trained_alike():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_tap_is_untrained_for_want_of_an_image(name):
-    """By geometry, from the size of the training images; and no tap is zero in the file."""
+    """By geometry, from the size of the training images; also, no tap in the file is zero."""
     about = card(name)
     taps = describe_taps(load_model(f"{name}.{TAG}", "pretrained").model, about["recipe"]["size"])
     assert (taps["unreached"], taps["zero"]) == (0, 0)
@@ -73,7 +73,7 @@ def test_they_are_small_enough_for_the_repository():
 
 
 def test_all_are_good_and_alike():
-    """Or a difference between receptive fields could be one of accuracy."""
+    """Otherwise a difference between receptive fields could result from a difference in accuracy."""
     top1 = [card(name)["top1"] for name in NETWORKS]
     assert min(top1) >= 85
     assert max(top1) - min(top1) <= 3
@@ -81,7 +81,7 @@ def test_all_are_good_and_alike():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_accuracy_is_that_of_the_card(name, data_dir):
-    """Of every 16th validation image: 246, whose accuracy has a standard error of 2.3 points."""
+    """Measured on every 16th validation image: 246 images, with a standard error of 2.3 points."""
     loaded = load_model(f"{name}.{TAG}", "pretrained")
     cfg = timm.data.resolve_data_config({}, model=loaded.model)
     folder = ImageFolder(str(data_dir / "imagenette-160" / "val"), timm.data.create_transform(**cfg))

@@ -141,7 +141,7 @@ def test_a_file_of_the_hub_is_checked_by_its_name_in_the_cache(hub, tmp_path):
 
 @pytest.mark.parametrize("tag", sorted(tag for tag in PACKAGED if tag.startswith("tf_efficientnet_lite")))
 def test_packaged_weights_equal_the_packages_own_network(tag):
-    """Logits of timm's network with the renamed tensors against the network that the package was made for."""
+    """Compare logits of timm's network with renamed tensors with those of the network that the package was made for."""
     package = pytest.importorskip(PACKAGED[tag].path.partition("/")[0])
     reference = pytest.importorskip("efficientnet_lite_pytorch")
     from replknet import load_model

@@ -1,4 +1,4 @@
-"""What the C library's heap holds, and tensors outside of it."""
+"""The contents of the C library's heap, and tensors outside of it."""
 
 import subprocess
 import sys

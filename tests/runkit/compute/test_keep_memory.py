@@ -1,4 +1,4 @@
-"""Memory that is kept from one large tensor for the next."""
+"""Memory of a freed large tensor that is kept for the next one."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Batches that fit: halved when memory does not suffice, chosen from what one image takes."""
+"""Batches that fit: halved when memory does not suffice, and chosen from the memory of one image."""
 
 import logging
 import subprocess
@@ -58,7 +58,7 @@ def test_other_errors_are_passed_on():
 
 @pytest.mark.parametrize(("free", "expected"), [(1e12, 16), (80e6, 3), (1e6, 1)])
 def test_as_many_as_fit(free, expected, monkeypatch):
-    """An image of 20 MB: 0.8 of the free memory holds so many."""
+    """The number of images of 20 MB that fit into 0.8 of the free memory."""
     resident = {"VmRSS": 100_000_000, "VmHWM": 120_000_000}
     monkeypatch.setattr(memory, "_resident", resident.get)
     monkeypatch.setattr(memory, "available_memory", lambda device: free)
@@ -86,7 +86,7 @@ assert peak_memory(cpu)["resident_bytes"] < before + 150e6
 
 @pytest.mark.skipif(memory._resident("VmHWM") is None, reason="only Linux says how much memory is in use")
 def test_the_peak_of_memory_is_seen_and_forgotten():
-    """In a process of its own: where freed memory is kept (`keep_freed_memory`), it stays in use."""
+    """Run in a separate process, because freed memory stays in use after `keep_freed_memory`."""
     done = subprocess.run([sys.executable, "-c", PEAK], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
 

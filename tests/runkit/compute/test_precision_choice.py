@@ -1,4 +1,4 @@
-"""Which precision is taken: the faster one for `auto`, the one named otherwise, with a word where it is the slower."""
+"""The choice of precision: the faster one for `auto`, otherwise the named one, with a message if it is slower."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def rate_of(rates):
 
 @pytest.fixture(params=[OLD, NEW], ids=["emulated", "fast"])
 def rates(request, monkeypatch) -> dict[str, float]:
-    """What the processor is measured at, whatever it is."""
+    """Set the measured speed of the processor."""
     monkeypatch.setattr(precision, "product_rate", rate_of(request.param))
     return request.param
 
@@ -104,7 +104,7 @@ def test_a_dry_run_says_what_would_be_taken(rates, capsys, benchmark_folder):
 
 
 def test_answers_name_the_precision_that_was_used(rates, tmp_path, few_images, monkeypatch):
-    """The network's answers are made up: products in an emulated type take seconds."""
+    """The network's answers are made up, because products in an emulated data type take seconds."""
 
     def answer(model, stimuli, **_):
         assert next(model.parameters()).dtype in (torch.float32, torch.bfloat16 if rates is NEW else torch.float32)

@@ -1,4 +1,4 @@
-"""Costs: multiplications are exact, time and memory lie on a line."""
+"""Costs: counts of multiplications are exact, and time and memory are linear."""
 
 import subprocess
 import sys
@@ -20,14 +20,14 @@ def test_multiplications_of_a_convolution():
 
 
 def test_multiplications_of_attention():
-    """Scores and their use: twice heads x tokens x tokens x channels of a head."""
+    """Scores and weighted sum: twice heads x tokens x tokens x channels of a head."""
     q = torch.empty(1, 4, 10, 8)
     assert count_macs(lambda: nn.functional.scaled_dot_product_attention(q, q, q)) == 2 * 4 * 10 * 10 * 8
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [((1.5, 2.0), 5.5), ((2.0, 2.0), 9 * 2.0 / 2), ((0.5, 2.0), 9.0)])
 def test_time_runs_with_the_multiplications(seconds, expected):
-    """With overhead a line; without a rising line, or with a negative overhead, in proportion to the larger run."""
+    """A line with an overhead; proportional to the larger run if the line does not rise or its overhead is negative."""
     probes = [Probe(1, 10, seconds[0], 100), Probe(2, 20, seconds[1], 110)]
     assert extrapolate(probes, macs=9, pixels=90).seconds == pytest.approx(expected)
 
@@ -45,7 +45,7 @@ def test_a_single_probe_is_scaled():
 
 
 def test_a_probe_sees_time_and_memory():
-    """In a process of its own, whose memory holds nothing that an earlier test has freed."""
+    """Run in a separate process, whose memory holds nothing that an earlier test has freed."""
     code = """
 import torch
 from runkit.compute.probe import probe

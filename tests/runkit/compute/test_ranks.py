@@ -1,4 +1,4 @@
-"""Several ranks are one run: the same result, errors in step, and progress that any number of ranks continues."""
+"""Several ranks act as one run: the same result, common errors, and progress that any number of ranks can resume."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def two_ranks(*arguments: str) -> list[subprocess.CompletedProcess[str]]:
-    """What torchrun makes of `python arguments`, without waiting for imports: two ranks of this machine."""
+    """Run `python ARGUMENTS` on two ranks of this machine as torchrun does, but without waiting for imports."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -176,7 +176,7 @@ raise SystemExit(main(sys.argv[1:]))
 
 @pytest.fixture
 def rank_threads() -> Iterator[None]:
-    """As many threads as a rank has: the same number gives the same bits."""
+    """Use as many threads as a rank has, because only the same number gives bit-identical results."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
     yield
@@ -190,7 +190,7 @@ def arguments(photo_folder) -> list[str]:
 
 @pytest.fixture
 def whole(arguments, rank_threads, tmp_path) -> dict[str, np.ndarray]:
-    """What one process measures."""
+    """The results of a single process."""
     from erf.visualize import main
 
     assert main([*arguments, "--output", str(tmp_path / "one")]) == 0
@@ -199,7 +199,7 @@ def whole(arguments, rank_threads, tmp_path) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 def test_receptive_fields_of_two_ranks(arguments, whole, tmp_path):
-    """The same arrays as of one process."""
+    """They have the same arrays as one process."""
     done = two_ranks("-m", "erf.visualize", *arguments, "--output", str(tmp_path / "two"))
     assert [rank.stdout.count("Area ratio as published") for rank in done] == [1, 0]
     two = arrays(tmp_path / "two" / "erf" / "test_resnet.npz")

@@ -1,4 +1,4 @@
-"""Archives that want out of their folder, or more room than they may have."""
+"""Archives that would write outside of their folder, or need more space than allowed."""
 
 import gzip
 import io
@@ -63,7 +63,7 @@ def huge_header(tar):
 
 
 def endless_headers(tar):
-    """Headers about headers: `tarfile` follows them by recursion."""
+    """An archive of headers about headers, which `tarfile` follows recursively."""
     for _ in range(3000):
         tar.fileobj.write(tarfile.TarInfo._create_pax_generic_header({"comment": "x"}, tarfile.XHDTYPE, "utf-8"))
 

@@ -1,4 +1,4 @@
-"""Downloads from a server that fails in every way a server can."""
+"""Downloads from a server that fails in every possible way."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ QUICK = Patience(stall=1.0, attempts=3, backoff=0.01, longest_wait=0.5)
 
 @pytest.fixture
 def fetch(web, tmp_path, monkeypatch):
-    """Downloads `/file` into `tmp_path/new/file.bin`, impatiently and by small chunks."""
+    """Download `/file` to `tmp_path/new/file.bin`, with short timeouts and small chunks."""
     monkeypatch.setattr("runkit.fetch.download._CHUNK", 1 << 14)
     web.files["/file"] = CONTENT
 
@@ -116,7 +116,7 @@ def test_what_was_fetched_before_a_break_is_kept(fetch, web):
 
 
 def continued_at(headers: dict[str, str]) -> int:
-    """Bytes that a request says it has already."""
+    """The number of bytes that a request already has."""
     return int(headers["Range"].removeprefix("bytes=").removesuffix("-"))
 
 
@@ -153,7 +153,7 @@ def test_a_server_that_only_stalls_is_given_up(fetch, web):
 
 
 def test_progress_earns_further_attempts_but_standing_still_does_not(fetch, web):
-    """Six breaks with progress are more than the three attempts allowed without."""
+    """Six interruptions with progress are more than the three attempts that are allowed without progress."""
     steps = [
         lambda handler, content, end=end: serve_part(handler, content, end) for end in range(10_000, 70_000, 10_000)
     ]
@@ -163,7 +163,7 @@ def test_progress_earns_further_attempts_but_standing_still_does_not(fetch, web)
 
 
 def serve_part(handler, content, end):
-    """The asked range up to `end`, though the header promises the rest."""
+    """Send the requested range up to `end`, although the header promises the rest."""
     original = handler.wfile
 
     def write(data):
@@ -202,7 +202,7 @@ def test_a_file_that_changes_between_attempts_is_fetched_anew(fetch, web, second
 
 
 def test_a_server_that_ignores_the_condition_is_found_out(fetch, web):
-    """It sends the rest of another file as if nothing had changed."""
+    """It sends the rest of a changed file as if it had not changed."""
 
     def rest_of_another(handler, content):
         del handler.headers["If-Range"]
@@ -359,7 +359,7 @@ def test_a_full_disk_is_seen_before_the_transfer(fetch, monkeypatch, tmp_path):
 
 
 def test_a_disk_that_fills_up_is_one_line(web, tmp_path):
-    """Stood for by a limit on the size of files, which makes the same call fail."""
+    """Simulated by a limit on the size of files, which makes the same call fail."""
     web.files["/file"] = CONTENT
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
     process = start_download(web.url("/file"), tmp_path / "file.bin", before=limit)

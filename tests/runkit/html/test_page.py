@@ -1,4 +1,4 @@
-"""The page of a report: it holds everything, loads nothing, and escapes what it is given."""
+"""The page of a report: it is self-contained, loads nothing, and escapes its input."""
 
 import base64
 import hashlib
@@ -76,7 +76,7 @@ TABLE = '{% import "parts.html" as parts %}{{ parts.table(table) }}{{ parts.sour
 
 @pytest.fixture
 def rendered(tmp_path, monkeypatch):
-    """The shared parts, with names that would be markup."""
+    """The shared parts of a page, with names that contain markup."""
     table = Table(
         "What it says",
         ("network", "area"),

@@ -1,4 +1,4 @@
-"""Figures on the page: matplotlib's own SVG, with ids of its own, the page's colours, and what its marks say."""
+"""Figures on the page: matplotlib's SVG with unique ids, the colours of the page, and texts for its marks."""
 
 import re
 from xml.etree import ElementTree
@@ -11,7 +11,7 @@ from runkit.html.picture import embed_figure
 
 @pytest.fixture
 def figure():
-    """Two markers, a line in grey, a hatched bar, and text that is markup."""
+    """A figure with two markers, a grey line, a hatched bar, and text that contains markup."""
     with new_figure(3, 2) as figure:
         ax = figure.subplots()
         ax.plot([0, 1], [0, 1], "o", color="#e69f00", gid="points")

@@ -1,4 +1,4 @@
-"""Answers to the 17 datasets: the published files, every way in which they differ, and what is wrong with files."""
+"""Answers to the 17 datasets: the published files, every way in which they differ, and faulty files."""
 
 import hashlib
 import os
@@ -171,7 +171,7 @@ def test_missing_trials_and_chance_are_said(write, caplog):
 
 @pytest.mark.data
 def test_a_damaged_public_file_is_read_with_a_warning(data_dir, tmp_path):
-    """As in public repositories: 271 of 1280 rows, and a network whose answers are those of chance."""
+    """Two files as in public repositories: one with 271 of 1280 rows, and one with answers at chance level."""
     shutil.copytree(data_dir / "human" / "contrast", tmp_path / "contrast")
     for file in (tmp_path / "contrast").iterdir():
         file.chmod(0o644)
@@ -336,7 +336,7 @@ def test_a_published_file_is_known_whatever_its_name(data_dir, tmp_path):
 
 
 def test_who_looks_like_a_person_or_a_network_is_told(write, caplog):
-    """In the published files people have response times and networks have none."""
+    """In the published files, people have response times and networks do not."""
     person = write("subject-01", ["cat"] * 3)
     odd, late = write("subject-77", ["cat"] * 3, time="NaN"), write("subject-78", ["na"] * 3, time="NaN")
     timed = write("net", ["cat"] * 3, time="0.4")

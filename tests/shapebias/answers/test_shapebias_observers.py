@@ -1,4 +1,4 @@
-"""The raw-data CSV: reading what the toolbox wrote, writing what it reads."""
+"""The raw-data CSV: reading files of the toolbox, and writing files that it can read."""
 
 import hashlib
 

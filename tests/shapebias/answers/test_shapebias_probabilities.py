@@ -1,4 +1,4 @@
-"""The probabilities file: what is written is what is read, and what is wrong with a file is said."""
+"""The probabilities file: it is read as it was written, and faults are reported."""
 
 import numpy as np
 import pytest

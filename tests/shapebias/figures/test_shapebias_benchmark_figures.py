@@ -1,4 +1,4 @@
-"""The benchmark's pictures and its part of the page show what the file says."""
+"""The benchmark's pictures and its section of the page agree with its file."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The shape-bias part of a report says what the comparison says."""
+"""The section of a report on shape bias agrees with the comparison."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from shapebias.stimuli.images import Stimulus, parse_image_name
 
 
 def write_answers(folder: Path, names: list[str], answers: dict[str, float]) -> Path:
-    """CSVs of observers that go by shape in about this share of the images, else by texture."""
+    """Write CSVs of observers that decide by shape for about this share of the images, otherwise by texture."""
     stimuli = [Stimulus(Path(name), *parse_image_name(name)) for name in names]
     for observer, share in answers.items():
         said = [item.shape if (index * 37) % 100 < 100 * share else item.texture for index, item in enumerate(stimuli)]
@@ -33,7 +33,7 @@ def write_answers(folder: Path, names: list[str], answers: dict[str, float]) -> 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory, names):
-    """Results folder of two networks, one of them untrained, and two people, with its report."""
+    """A results folder with two networks, one of them untrained, and two people, with its report."""
     folder = tmp_path_factory.mktemp("answers")
     shares = {"net": 0.25, "other-random-weights": 0.5, "subject-01": 0.95, "subject-02": 0.9}
     csv = write_answers(folder / "csv", names, shares)

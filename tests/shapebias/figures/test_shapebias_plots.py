@@ -1,4 +1,4 @@
-"""The pictures, by their artists."""
+"""The pictures, tested by their matplotlib artists."""
 
 import dataclasses
 import itertools
@@ -29,7 +29,7 @@ from shapebias.stimuli.experiments import EXPERIMENTS
 
 @pytest.fixture
 def observers(make_observer):
-    """A network and two persons: in category number k, k in 16 (network) or 15 + k in 31 (people) go by shape."""
+    """A network and two persons: for category k, k of 16 (network) or 15 + k of 31 (people) decisions are by shape."""
 
     def answers(out_of: int, offset: int) -> dict[str, str]:
         answers = {}

@@ -1,4 +1,4 @@
-"""Pictures of reliance: what is empty says why, and no words leave the figure."""
+"""Pictures of reliance: empty panels state the reason, and no text leaves the figure."""
 
 import dataclasses
 from datetime import datetime, timezone
@@ -17,7 +17,7 @@ from shapebias.stimuli.suppressions import choose_variants
 
 
 def network(name, *, trained=True):
-    """A network that loses a tenth with each strength; an untrained one is no better than chance."""
+    """A network that loses a tenth with each strength, or an untrained one at chance level."""
 
     def point(variant, value):
         suppression, strength = variant.suppression, variant.strength

@@ -1,4 +1,4 @@
-"""The benchmark's numbers: by hand, and on all 17 datasets equal to what the toolbox's own functions make of them."""
+"""The benchmark's numbers: computed by hand, and on all 17 datasets equal to those of the toolbox's functions."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def make_answers(
 
 
 def test_numbers_by_hand():
-    """Two kept conditions of four images; the control would change every number if it counted."""
+    """Two conditions of four images that count; the control condition would change every number if it counted."""
     experiment = EXPERIMENTS["rotation"]
     conditions = np.repeat([0, 1, 2], 4)
     categories = np.ones(12, int)

@@ -1,4 +1,4 @@
-"""Intervals: closed forms, and how often they hold the truth in simulated benchmarks."""
+"""Intervals: closed forms, and coverage in simulated benchmarks."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def ratio(top, bottom, resampling) -> Estimate:
 
 @pytest.fixture(scope="module")
 def design() -> list[str]:
-    """As the published names: 10 shape images and 3 texture images a category, each pair of categories five times."""
+    """As in the published names: 10 shape and 3 texture images per category, each pair of categories five times."""
     rng = np.random.default_rng(5)
     names = []
     for shape in CATEGORIES:
@@ -60,7 +60,7 @@ def test_two_way_variance_by_hand():
 
 
 def test_the_draws_vary_as_the_closed_form_says(design):
-    """So the rescaling, which divides by the closed form, ends at the two-way variance."""
+    """The rescaling, which divides by the closed form, therefore gives the two-way variance."""
     rng = np.random.default_rng(0)
     resampling = Resampling.of(design, resamples=4000)
     y = rng.normal(size=48)[resampling.groups[1]] + rng.normal(size=160)[resampling.groups[0]] + rng.normal(size=1280)
@@ -84,7 +84,7 @@ def test_independent_stimuli_have_the_binomial_interval():
 
 
 def test_stimuli_of_one_image_count_as_one():
-    """A thousand answers that are copies of a hundred say as much as the hundred."""
+    """A thousand answers that are copies of a hundred have the same information as the hundred."""
     answers = np.arange(100) % 2
     alone = ratio(answers, np.ones(100), Resampling.of([f"cat{i}.png" for i in range(100)]))
     names = [f"cat{i}-dog{j}.png" for i in range(100) for j in range(10)]
@@ -104,7 +104,7 @@ def test_where_there_is_nothing_to_draw_from_there_is_no_interval():
 
 
 def test_a_difference_is_paired():
-    """Two observers whose answers differ at one image only are told apart better than their own intervals say."""
+    """Two observers that differ for one image only are distinguished better than their own intervals suggest."""
     names = [f"cat{i}.png" for i in range(200)]
     resampling = Resampling.of(names)
     first = (np.arange(200) % 2).astype(float)
@@ -119,7 +119,7 @@ def test_a_difference_is_paired():
 
 
 def simulate(design: list[str], spread: float, draws: int, rng) -> tuple[np.ndarray, np.ndarray, float]:
-    """Shape and texture decisions (N, draws) whose log-odds have effects of shape and texture images; the true bias."""
+    """Shape and texture decisions (N, draws) with effects of both images on the log-odds, and the true bias."""
 
     def chances(of_shape, of_texture):
         weight = np.exp(np.array([-1.0, 0.2]) + of_shape + of_texture)  # of naming the shape, the texture; 1 of neither

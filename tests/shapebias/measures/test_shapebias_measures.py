@@ -1,4 +1,4 @@
-"""Measures: on tables of decisions worked out by hand, and on the published answers."""
+"""Measures, on tables of decisions computed by hand and on the published answers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What holds for the shape bias of every set of answers."""
+"""Properties of the shape bias of all sets of answers."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def observer(answers, name="net", **fields) -> Observer:
 
 
 def fractions(answers):
-    """The measures without their intervals, whose draws depend on the order of the images' names alone."""
+    """The measures without their intervals, whose draws depend on the order of the images' names."""
     found = measure(observer(answers), resamples=2)
     names = ("shape_bias", "fraction_correct_shape", "fraction_correct_texture", "coverage", "accuracy")
     return {name: getattr(found, name).value for name in names}
@@ -57,7 +57,7 @@ def test_bounds(answers):
 @several
 @given(ANSWERS)
 def test_shape_and_texture_exchanged_give_the_opposite_bias(answers):
-    """The same answers, to images in which each cue takes the other's place."""
+    """The same answers to images in which the cues are exchanged."""
     exchanged = {f"{name[:-4].partition('-')[2]}-{name.partition('-')[0]}.png": said for name, said in answers.items()}
     one, other = fractions(answers), fractions(exchanged)
     assert one["fraction_correct_shape"] == other["fraction_correct_texture"]
@@ -76,7 +76,7 @@ def test_people_who_answer_alike_measure_as_one(answers):
 @several
 @given(ANSWERS)
 def test_pooled_people_lie_between_the_persons(answers):
-    """Of two persons who saw different images: their pooled bias is a mean of theirs."""
+    """For two persons who saw different images, the pooled bias is a mean of theirs."""
     one = {name: said for name, said in answers.items() if "1-" in name}
     other = {name: said for name, said in answers.items() if "1-" not in name}
     if not one or not other:

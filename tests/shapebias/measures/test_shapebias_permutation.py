@@ -1,4 +1,4 @@
-"""Paired permutation tests: exact on small tables, true to their level on simulated benchmarks."""
+"""Paired permutation tests: exact on small tables, with their nominal level on simulated benchmarks."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from shapebias.measures.permutation import correct_holm, permutation_test
 
 
 def test_all_exchanges_of_a_small_table_by_hand():
-    """Six independent stimuli, differences all of one sign: only leaving all or exchanging all is as extreme."""
+    """With six independent stimuli and differences of one sign, only exchanging none or all is as extreme."""
     first, second = np.ones(6), np.zeros(6)
     second[0] = 1  # the same answer: exchanging it changes nothing
     ones = np.ones(6)
@@ -28,7 +28,7 @@ def test_observers_that_agree_are_never_different():
 
 
 def test_stimuli_of_an_image_are_exchanged_together():
-    """The p value is that of an enumeration that is written out: 6 textures, 64 exchanges."""
+    """The p-value is equal to that of an explicit enumeration: 6 textures, 64 exchanges."""
     rng = np.random.default_rng(1)
     shapes, textures = (index.ravel() for index in np.meshgrid(np.arange(10), np.arange(6), indexing="ij"))
     tops, bottoms = np.zeros((2, 2, 60))
@@ -57,7 +57,7 @@ def test_holm_by_hand():
 
 
 def test_a_true_null_hypothesis_is_rejected_as_often_as_it_should():
-    """Two observers, each with its own effects of shape and texture images and the same accuracy on average."""
+    """Two observers with the same mean accuracy, each with its own effects of shape and texture images."""
     rng = np.random.default_rng(4)
     shapes, textures = (index.ravel() for index in np.meshgrid(np.arange(40), np.arange(30), indexing="ij"))
     ones = np.ones(1200)

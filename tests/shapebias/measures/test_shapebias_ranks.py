@@ -1,4 +1,4 @@
-"""Cue ranks among all classes, on probabilities whose order is known."""
+"""Cue ranks among all classes, for probabilities with a known order."""
 
 import csv
 
@@ -14,7 +14,7 @@ OUTSIDE = 0  # a class of no category
 
 @pytest.fixture
 def probabilities() -> np.ndarray:
-    """Three images; classes named first to last: a cat before a dog; no category, dogs, then a cat; all alike."""
+    """Three images with these orders of classes: a cat before a dog; no category, dogs, then a cat; all equal."""
     cats, dogs = IMAGENET_INDICES["cat"], IMAGENET_INDICES["dog"]
     values = np.zeros((3, 1000), np.float32)
     values[0, [cats[2], dogs[5]]] = 0.6, 0.4

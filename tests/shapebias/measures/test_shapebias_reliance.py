@@ -45,7 +45,7 @@ def test_a_network_that_loses_nothing_relies_on_nothing():
 
 
 def test_areas_and_reliance_by_hand():
-    """Full accuracy without suppression, chance under every strength: the first trapezoid alone has an area."""
+    """Full accuracy without suppression and chance at every strength: only the first trapezoid has an area."""
     labels = np.zeros(100, int)
     wrong = np.arange(100) % 10  # right for one in ten
     first = np.tile(wrong, (len(VARIANTS), 1))
@@ -82,7 +82,7 @@ def test_a_network_at_chance_has_no_relative_accuracy():
 
 
 def test_a_network_that_reads_the_mean_colour():
-    """Shuffled patches keep the mean colour; grey pixels have none: closed form for a real filter and network."""
+    """Shuffled patches keep the mean colour, grey pixels have none: a closed form with actual filters and a network."""
     pytest.importorskip("cv2")
     variants = choose_variants(["patch-shuffle", "greyscale"])
     rng = np.random.default_rng(0)
@@ -107,7 +107,7 @@ def test_a_network_that_reads_the_mean_colour():
 
 
 def test_intervals_cover_the_truth():
-    """Networks that are right with probability 0.8 and 0.6: 95% intervals of 300 simulated studies."""
+    """95% intervals of 300 simulated studies, with networks that are right with probability 0.8 and 0.6."""
     variants = [Variant(), choose_variants(["channel-shuffle"])[1]]
     rng = np.random.default_rng(0)
     labels = np.zeros(200, int)
@@ -125,10 +125,10 @@ def test_intervals_cover_the_truth():
 
 
 def test_intervals_of_reliance_and_of_paired_differences_cover_the_truth():
-    """Two networks that find the same images hard, over two steps of a suppression of 150 images in 300 studies.
+    """300 studies of two networks that find the same images hard, with 150 images and two strengths of a suppression.
 
-    Each is right for 0.85 of the images as they are. Of those that it names, the first one still names 0.8 and 0.6
-    under the two steps, the second one 0.7 and 0.4; chance is 0.1, and an image that is lost is guessed.
+    Each network is right for 0.85 of the unchanged images. Of these, the first one still recognises 0.8 and 0.6 at the
+    two strengths, and the second one 0.7 and 0.4. Other images are guessed, with a chance of 0.1.
     """
     step = Strength(1, {})
     suppression = Suppression("mine", ("colour",), "", (step, Strength(2, {})), lambda image, rng: image)

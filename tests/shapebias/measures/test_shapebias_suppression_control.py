@@ -1,4 +1,4 @@
-"""What suppressions do to the images themselves: closed forms, and the filters themselves."""
+"""The effect of suppressions on the images: closed forms, and the actual filters."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Intervals, differences and ranks of the benchmark: closed forms, and how often they hold in simulated benchmarks."""
+"""Intervals, differences and ranks of the benchmark: closed forms, and coverage in simulated benchmarks."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ EACH = 60  # images of a condition in a simulated benchmark
 
 
 def simulate(rng: np.random.Generator, networks: np.ndarray, persons: np.ndarray) -> Answers:
-    """New images, each of its own difficulty, for observers of given abilities; 16 categories of one kind.
+    """Simulate answers to new images with individual difficulties by observers of given abilities; 16 equal categories.
 
     Args:
         networks, persons: Ability of each in the conditions 90, 180, 270, (observers, 3).
@@ -37,19 +37,19 @@ def assemble(experiment, right, conditions, networks, images=None) -> Answers:
 
 
 def values_of(answers: Answers) -> np.ndarray:
-    """(4, networks + 1)."""
+    """The four measures of the networks and of people, (4, networks + 1)."""
     return analyse(answers)[0]
 
 
 def analyse(answers: Answers, *, resamples: int = 0, seed: int = 0) -> tuple[np.ndarray, list[Draws]]:
-    """Numbers (4, networks + 1), and draws of them if any are asked for."""
+    """The measures (4, networks + 1), and bootstrap draws of them if requested."""
     measured = measure_answers(answers)
     values = np.concatenate([measured.networks, measured.people[:, None]], axis=1)
     return values, [draw_dataset(answers, measured, resamples=resamples, seed=seed)] if resamples else []
 
 
 def holds(numbers: list[list[Number]], truth: np.ndarray, kind: str) -> np.ndarray:
-    """Whether each interval holds the truth, (4, networks + 1)."""
+    """Whether each interval covers the truth, (4, networks + 1)."""
     ends = np.array([[getattr(one, kind) for one in row] for row in numbers])
     return (ends[..., 0] <= truth) & (truth <= ends[..., 1])
 
@@ -60,7 +60,7 @@ NETWORKS = np.array([[1.2, 0.8, 0.2], [0.2, -0.2, -0.8], [1.2, 0.8, 0.2]])
 
 @pytest.fixture(scope="module")
 def simulated() -> dict[str, np.ndarray]:
-    """Many benchmarks of the same three networks and four persons; networks 0 and 2 are alike."""
+    """Many simulated benchmarks of the same three networks and four persons; networks 0 and 2 are equal."""
     rng = np.random.default_rng(3)
     truth = np.mean([values_of(simulate(rng, NETWORKS, PERSONS)) for _ in range(400)], axis=0)
     ends, p, ranks = [], [], []
@@ -90,7 +90,7 @@ def test_networks_that_are_alike_are_seldom_told_apart(simulated):
 
 
 def test_intervals_of_ranks_hold_together(simulated):
-    """Networks 0 and 2 are alike: in truth their ranks are 1 and 2 in either order, network 1 is the third."""
+    """Networks 0 and 2 are equal, so that their true ranks are 1 and 2 in either order; network 1 is the third."""
     ranks = simulated["ranks"]  # (benchmarks, measures, networks, 2)
     within = (ranks[..., 0] <= [1, 3, 1]) & (ranks[..., 1] >= [2, 3, 2])
     together = within.all(axis=2).mean(axis=0)
@@ -100,7 +100,7 @@ def test_intervals_of_ranks_hold_together(simulated):
 
 @pytest.mark.slow
 def test_intervals_hold_with_other_persons():
-    """Persons are drawn anew, too; six of them, for an interval of their own dataset alone."""
+    """Persons are drawn anew as well; six of them, with intervals from their own dataset alone."""
     rng = np.random.default_rng(5)
 
     def fresh() -> Answers:
@@ -123,7 +123,7 @@ def test_intervals_hold_with_other_persons():
 
 @pytest.mark.slow
 def test_shared_images_widen_the_intervals_of_cue_conflict():
-    """Shape images and texture images have a difficulty each; intervals of independent stimuli would be too short."""
+    """Shape and texture images have their own difficulties; intervals for independent stimuli would be too narrow."""
     rng = np.random.default_rng(11)
     pairs = [(shape, texture) for shape in range(20) for texture in range(12)]
     images = tuple(f"{CATEGORIES[s % 16]}{s + 1}-{CATEGORIES[t % 16]}{t + 1}.png" for s, t in pairs)
@@ -160,7 +160,7 @@ def vars_of(answers: Answers) -> dict:
 
 
 def test_a_permutation_of_answers_would_reject_where_the_difference_is_zero():
-    """Accuracies 0.3 and 0.9 are as far from people's 0.6: the difference of both networks is the same."""
+    """Accuracies of 0.3 and 0.9 are equally far from people's 0.6, so that both networks have the same difference."""
     rng = np.random.default_rng(2)
     persons = np.full((4, 3), 0.47)
     networks = np.array([[-1.03] * 3, [2.55] * 3])

@@ -1,4 +1,4 @@
-"""Networks of anybody's: what is no answer to a batch of images is said in one line, by both tools."""
+"""Users' networks: both tools report an output that is not an answer to a batch of images in one line."""
 
 import sys
 
@@ -120,7 +120,7 @@ def test_an_answer_has_a_row_for_each_image_and_two_outputs_at_least():
 
 
 def test_lack_of_memory_stays_what_it_is():
-    """The batch is halved then."""
+    """It is not reported as a fault of the network; instead, the batch is halved."""
 
     class Hungry(nn.Module):
         def forward(self, x):

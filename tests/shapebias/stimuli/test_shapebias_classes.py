@@ -33,7 +33,7 @@ def test_larger_heads_answer_all_categories_with_more_classes(head):
 
 
 def test_some_synsets_by_hand():
-    """A tabby is a cat, and by the toolbox a cougar too; an emu is a bird, and by the toolbox an ostrich is not."""
+    """A tabby is a cat, and for the toolbox also a cougar; an emu is a bird, but for the toolbox an ostrich is not."""
     classes = map_synsets(["n02123045", "n02125311", "n01519873", "n01518878", "n00017222"], name="mine")
     assert dict(classes.indices) == {"bird": (2,), "cat": (0, 1)}  # and a plant is none of the 16
     assert not classes.complete

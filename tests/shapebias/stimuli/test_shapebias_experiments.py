@@ -38,7 +38,7 @@ def drawings(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def people(tmp_path, drawings) -> Path:
-    """Two persons: one is always right, the other says cat."""
+    """Two persons: one is always right, the other always says cat."""
     stimuli = read_stimuli(drawings, EDGE)
     write_raw_data(tmp_path / "people/1.csv", "subject-01", stimuli, [item.shape for item in stimuli])
     write_raw_data(tmp_path / "people/2.csv", "subject-02", stimuli, ["cat"] * 160)

@@ -10,7 +10,7 @@ from shapebias.stimuli.folders import find_folder, match_classes
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """Classes of 1, 4 and 10 images; a text file and an image beside the folders."""
+    """Folders of classes with 1, 4 and 10 images, and a text file and an image next to them."""
     for name, count in (("bee", 4), ("ant", 1), ("cat", 10)):
         for i in range(count):
             path = tmp_path / name / ("deep" if i % 2 else "") / f"{i:02}.png"

@@ -1,4 +1,4 @@
-"""The layout in which all images of an experiment lie in one folder, on made-up archives; and the published lists."""
+"""The layout with all images of an experiment in one folder, on made-up archives; and the published lists."""
 
 import csv
 import os
@@ -22,7 +22,7 @@ ONE_FOLDER = [experiment for experiment in EXPERIMENTS.values() if experiment.in
 
 @pytest.fixture
 def rotation(made_up_archive) -> Path:
-    """A made-up copy of an experiment in one folder, as its archive unpacks."""
+    """A made-up copy of an experiment in one folder, as unpacked from its archive."""
     return made_up_archive("rotation")
 
 
@@ -156,7 +156,7 @@ def test_an_archive_of_the_other_layout_is_refused(benchmark_folder, tmp_path):
 @pytest.mark.data
 @pytest.mark.parametrize("experiment", ONE_FOLDER, ids=lambda experiment: experiment.name)
 def test_the_published_names_are_the_known_list(experiment: Experiment, data_dir, link_images: Callable, tmp_path):
-    """The images were never seen, but their names stand in the networks' published answers, in the files' order."""
+    """The images are not available, but their names are in the networks' published answers, in the files' order."""
     path = data_dir / "networks" / experiment.name / f"{experiment.name}_resnet50_session-1.csv"
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -180,7 +180,7 @@ def test_images_of_another_dataset_are_told_by_their_token(link_images, tmp_path
 
 @pytest.mark.data
 def test_silhouettes_are_not_edges(data_dir):
-    """Their names are the same, their content is known."""
+    """They have the same names, but their content is known."""
     with pytest.raises(UserError, match=r"holds the silhouettes \(--experiment silhouette\), not the edge drawings"):
         find_stimuli(data_dir / "silhouettes", EXPERIMENTS["edge"])
     assert len(find_stimuli(data_dir / "silhouettes", EXPERIMENTS["silhouette"])) == 160

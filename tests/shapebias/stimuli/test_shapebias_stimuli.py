@@ -18,7 +18,7 @@ from shapebias.stimuli.images import find_stimuli, parse_image_name, read_stimul
 
 @pytest.fixture
 def own_copy(benchmark_folder, tmp_path) -> Path:
-    """A copy of the benchmark that a test may spoil."""
+    """A copy of the benchmark that a test may damage."""
     return Path(shutil.copytree(benchmark_folder, tmp_path / "cue-conflict"))
 
 
@@ -168,7 +168,7 @@ def test_an_archive_of_something_else_is_refused_and_leaves_nothing(tmp_path):
 
 @pytest.fixture
 def cache(few_images, tenth, web, tmp_path, monkeypatch) -> Path:
-    """The cache, empty; the address of the archive leads to one of a tenth of the test's benchmark."""
+    """An empty cache; the address of the archive leads to an archive with a tenth of the test's benchmark."""
     monkeypatch.setenv("REPLKNET_CACHE", str(tmp_path / "cache"))
     with tarfile.open(tmp_path / "archive", "w:gz", compresslevel=1) as tar:
         pack(tar, few_images)

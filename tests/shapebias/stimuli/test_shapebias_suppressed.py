@@ -1,4 +1,4 @@
-"""Suppressed images: made once for all networks of a size, within the memory that may be taken."""
+"""Suppressed images: computed once for all networks of the same input size, within a limit of memory."""
 
 import warnings
 
@@ -28,7 +28,7 @@ def images(tmp_path):
 
 
 def count_made(monkeypatch, made: SuppressedImages) -> list[int]:
-    """How many suppressions each of two networks needs."""
+    """Count the suppressions that are computed for each of two networks."""
     calls = []
 
     def counting(*arguments, **options):
@@ -52,7 +52,7 @@ def test_a_second_network_gets_what_the_first_one_was_shown(monkeypatch, images)
 
 
 def test_costly_ones_are_kept_first_where_memory_is_short(monkeypatch, images):
-    """Room for five variants: the five of non-local means; those of greyscale are made again."""
+    """With memory for five variants, the five of non-local means are kept, and those of greyscale are recomputed."""
     some = SuppressedImages(images, VARIANTS, keep_bytes=6 * ONE_VARIANT - 1)
     assert count_made(monkeypatch, some) == [2 * len(VARIANTS), 2 * 6]
     assert count_made(monkeypatch, SuppressedImages(images, VARIANTS)) == [2 * len(VARIANTS)] * 2

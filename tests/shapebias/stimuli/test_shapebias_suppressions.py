@@ -1,9 +1,8 @@
 """Suppressions: equal to the released code's where they are deterministic, of the stated form where they are random.
 
-`suppressions.npz` holds a small made-up picture and what `transform.py` of tomburgert/feature-reliance (commit bdb101b,
-OpenCV 4.11) makes of it. `suppressions_random.json` holds what the same code chose at random (which patch goes where,
-how far each is turned, the order of the colours) with albumentations 1.4.1, and the SHA-256 of what it made of the
-picture.
+`suppressions.npz` contains a small made-up picture and the results of `transform.py` of tomburgert/feature-reliance
+(commit bdb101b, OpenCV 4.11) for it. `suppressions_random.json` contains the random choices of the same code with
+albumentations 1.4.1 (the places and turns of patches, the order of the colours), and the SHA-256 of its results.
 """
 
 import hashlib
@@ -39,7 +38,7 @@ def test_the_released_code_covers_every_deterministic_variant():
 
 
 class Chosen:
-    """Instead of a random generator: gives what the released code chose."""
+    """Stand-in for a random generator that returns the choices of the released code."""
 
     def __init__(self, choices: list[int]):
         self.choices = choices
@@ -54,7 +53,7 @@ class Chosen:
 
 @pytest.mark.parametrize("label", sorted(RELEASED_RANDOM))
 def test_random_ones_equal_the_released_code_when_they_choose_alike(label):
-    """32 is no multiple of most grids: patches of different sizes, and resizing for turns."""
+    """32 is not a multiple of most grids, so patches have different sizes and are resized when turned."""
     suppression, strength = VARIANTS[label].suppression, VARIANTS[label].strength
     made = suppression.function(IMAGE, Chosen(RELEASED_RANDOM[label]["choices"]), **strength.parameters)
     assert hashlib.sha256(np.ascontiguousarray(made).tobytes()).hexdigest() == RELEASED_RANDOM[label]["sha256"]
@@ -87,7 +86,7 @@ def test_random_ones_differ_between_images_and_seeds(name):
 
 @pytest.mark.parametrize("grid", [2, 4, 6, 10, 16])
 def test_patch_shuffle_moves_whole_patches(grid):
-    """Every patch of the result is a patch of the image, each one used once; 224 is no multiple of 6 and 10."""
+    """Every patch of the result is a patch of the image, used once; 224 is not a multiple of 6 and 10."""
     image = photo()
     out = suppress(image, VARIANTS[f"patch-shuffle-{grid}"], image_name="a")
     edges = np.linspace(0, 224, grid + 1, dtype=int)

@@ -1,4 +1,4 @@
-"""Fields followed through functions, against what autograd says each unit depends on."""
+"""Fields followed through functions, compared with the pixels that each unit depends on according to autograd."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ SIZE = (24, 32)
 
 
 class Features(nn.Module):
-    """Layers and functions one after the other; the map is their output."""
+    """A sequence of layers and functions, whose output is the map."""
 
     def __init__(self, *steps):
         super().__init__()
@@ -28,7 +28,7 @@ class Features(nn.Module):
 
 
 class UNet(nn.Module):
-    """One step down and up again, with a shortcut."""
+    """A U-Net with one step down and up again, and a shortcut."""
 
     def __init__(self, up, padding_mode="zeros"):
         super().__init__()
@@ -56,7 +56,7 @@ def _to_front(x):
 
 
 def support(model, size=SIZE):
-    """Bounding box of the pixels that each unit's gradient is not zero at: {unit: ((first, last), (first, last))}."""
+    """Bounding box of the pixels with a nonzero gradient, for each unit: {unit: ((first, last), (first, last))}."""
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         with torch.no_grad():
@@ -155,7 +155,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_each_unit_sees_the_pixels_that_its_gradient_reaches(name):
-    """First and last pixel, of every unit; a field that passes the border is cut off there, or before, at a tap."""
+    """Compares first and last pixel of every unit; a field beyond the border is cut off there, or before, at a tap."""
     model = Features(*KNOWN[name])
     field = theoretical_field(model, SIZE)
     assert field.reason is None
@@ -176,7 +176,7 @@ def test_each_unit_sees_the_pixels_that_its_gradient_reaches(name):
 
 
 def test_rounding_of_interpolation_is_allowed_for():
-    """By a factor that is no power of two a unit may see a pixel beside those on paper, with a weight of rounding."""
+    """If the factor is not a power of two, rounding may give a weight to a pixel next to the expected ones."""
     model = Features(conv(3), lambda x: F.interpolate(x, scale_factor=3, mode="bilinear"))
     field = theoretical_field(model, (9, 9))
     for unit, seen in support(model, (9, 9)).items():
@@ -258,7 +258,7 @@ def _written_by_view(x):
 
 
 def _written_by_view_of_zeros(x):
-    """The whole does not depend on the image before a view of it is written to."""
+    """The whole tensor does not depend on the image until a view of it is written to."""
     whole = torch.zeros(x.shape, dtype=x.dtype)
     whole[:, :, 8:].copy_(x[:, :, :-8])
     return whole + x
@@ -304,7 +304,7 @@ def test_units_of_an_enlarged_map_see_differently_many_pixels():
 
 
 def test_the_network_gets_its_caches_back():
-    """LeViT keeps its attention biases; a tensor without data among them would spoil the next image."""
+    """LeViT caches its attention biases; a cached tensor without data would break the next forward pass."""
 
     class Caching(nn.Module):
         def __init__(self):
@@ -357,7 +357,7 @@ def test_a_field_that_is_not_known_covers_nothing():
 
 
 def _callable(name):
-    """A function of PyTorch by its name, of one tensor."""
+    """A function of PyTorch by its name, as a function of one tensor."""
     return next((getattr(home, name) for home in (F, torch, torch.Tensor) if hasattr(home, name)), None)
 
 
@@ -365,7 +365,7 @@ ONE_TENSOR = {"threshold": (0.1, 2.0), "hardtanh": (-1.0, 1.0), "dropout": (0.5,
 
 
 def _result(name, x):
-    """What such a function gives for a tensor, the same one in the place of others; None if it has no gradient."""
+    """The result of such a function, with the tensor as every tensor argument; None if it has no gradient."""
     function = _callable(name)
     for arguments in (ONE_TENSOR.get(name, ()), (x,), (x, x), (x > 0.5, x), (x > 0.5, 0.0), (0.5,)):
         try:
@@ -378,7 +378,7 @@ def _result(name, x):
 
 
 def test_functions_that_are_called_pointwise_are_it_in_every_dimension():
-    """By autograd: an element depends on no other one."""
+    """Autograd confirms that an element depends on no other element."""
     x = (torch.rand(2, 4, 6, 8, dtype=torch.float64) * 0.8 + 0.1).requires_grad_()
     results = {name: _result(name, x) for name in rules._POINTWISE}
     tried = {name: result for name, result in results.items() if result is not None}

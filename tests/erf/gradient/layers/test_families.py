@@ -1,7 +1,7 @@
 """The last map of every family of timm: the layer that docs/families.md names, and its map against plain autograd.
 
-The reference uses nothing of this package but the page's words: a hook on the named module, or timm's own
-`forward_intermediates` where the page names no layout, and autograd in float64.
+The reference uses nothing of this package but the text of the page: a hook on the named module, or timm's own
+`forward_intermediates` if the page names no layout, and autograd in float64.
 """
 
 import time
@@ -25,7 +25,7 @@ ROWS = {row[0]: row for row in families.read_rows()}
 
 
 def reference(model, x, row):
-    """Map of the central unit by hooks and autograd; a batch of the same image twice, of which the first counts."""
+    """Map of the central unit by hooks and autograd, from the first of two equal images in a batch."""
     _, _, _, module, layout, size, _ = row
     h, w = map(int, size.split(" × "))
     x = torch.cat([x, x]).requires_grad_()

@@ -1,4 +1,4 @@
-"""The right map for a layer that is asked by its name, against plain autograd in float64 written here."""
+"""The map of a layer that is requested by name, compared with plain autograd in float64, written out here."""
 
 import copy
 from collections import namedtuple
@@ -19,7 +19,7 @@ from erf.gradient.layers.layer import TakenLayer
 
 
 def reference(model, x, module, to_map, call=0, entry=lambda output: output):
-    """Contribution map of the central unit: the module's output is copied as it is given, and arranged by `to_map`."""
+    """Contribution map of the central unit: the module's output is copied unchanged and rearranged by `to_map`."""
     model, x = copy.deepcopy(model).double().requires_grad_(False), x.double().clone().requires_grad_()
     outputs = []
 
@@ -55,7 +55,7 @@ def tokens(h, w, prefix=0):
 
 
 def assert_map(model, x, layer, expected):
-    """The fast form and the plain one, in float64 to rounding; in float32 without a rectifier turned over."""
+    """Assert that both forms give this map in float64 up to rounding, and the plain form in float32 within 2%."""
     assert expected.sum() > 0
     twin = copy.deepcopy(model).double()
     for plain in (False, True):
@@ -66,7 +66,7 @@ def assert_map(model, x, layer, expected):
 
 
 class ChannelsLast(nn.Module):
-    """Blocks that hold (N, H, W, C), as many channels as rows and columns."""
+    """Blocks with features (N, H, W, C), where the numbers of channels, rows and columns are equal."""
 
     def __init__(self, side=16):
         super().__init__()
@@ -80,7 +80,7 @@ class ChannelsLast(nn.Module):
 
 
 class Windows(nn.Module):
-    """Windows of 4 x 4 that lie in the batch, and back."""
+    """Partitions the map into windows of 4 x 4 pixels along the batch, and back."""
 
     def __init__(self):
         super().__init__()
@@ -98,7 +98,7 @@ class Windows(nn.Module):
 
 
 class Unrolled(nn.Module):
-    """Tokens in another order than row by row: quarters of the map one after the other, as Hiera's."""
+    """Tokens in another order than row by row: one quarter of the map after the other, as in Hiera."""
 
     def __init__(self):
         super().__init__()
@@ -113,7 +113,7 @@ class Unrolled(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention written so that positions cannot be followed: tokens are sorted in between, and sorted back."""
+    """Attention in which positions cannot be followed, because tokens are sorted and sorted back."""
 
     def __init__(self, transposed=False):
         super().__init__()
@@ -129,7 +129,7 @@ class Attention(nn.Module):
 
 
 class Several(nn.Module):
-    """A head that runs over three maps, and outputs of every kind."""
+    """A network with a head that is called for three maps, and with outputs of every kind."""
 
     Pair = namedtuple("Pair", ["fine", "coarse"])
 
@@ -156,7 +156,7 @@ class Several(nn.Module):
 
 
 class Overwritten(nn.Module):
-    """Everything that can happen to an output after a hook has seen it."""
+    """Modifies an output in every possible way after a hook has seen it."""
 
     def __init__(self):
         super().__init__()
@@ -360,7 +360,7 @@ def test_backbones_of_torchvisions_segmentation_and_detection():
 
 
 class SequenceFirst(nn.Module):
-    """Tokens as PyTorch's recurrent layers take them: (L, N, C)."""
+    """Tokens in the layout of PyTorch's recurrent layers, (L, N, C)."""
 
     def __init__(self):
         super().__init__()
@@ -565,7 +565,7 @@ def test_compiled_and_parallel_networks():
 
 
 class OneColumn(nn.Module):
-    """A map of one channel and one column."""
+    """A network whose map has one channel and one column."""
 
     def __init__(self):
         super().__init__()
@@ -599,7 +599,7 @@ def test_tokens_that_a_convolution_gives_are_not_taken_for_rows():
 
 
 class OneSize(nn.Module):
-    """Takes images of 32 pixels only, and mixes all positions."""
+    """A network that accepts only images of 32 pixels and mixes all positions."""
 
     def __init__(self):
         super().__init__()
@@ -618,7 +618,7 @@ def test_a_network_for_one_size_is_asked_for_its_layout_or_told():
 
 
 def test_what_is_said_of_a_layout_holds_in_every_form():
-    """The fast form knows the true layout; it does not run in place of what was asked."""
+    """The fast form detects the true layout, but must not replace the layout that was given."""
     torch.manual_seed(0)
     model, x = ChannelsLast().eval().double(), torch.randn(1, 3, 64, 64, dtype=torch.float64)
     for layer, to_map in (
@@ -633,7 +633,7 @@ def test_what_is_said_of_a_layout_holds_in_every_form():
 
 
 class OwnIntermediates(nn.Module):
-    """Its `forward_intermediates` takes timm's arguments, and does as it likes."""
+    """A network whose `forward_intermediates` takes timm's arguments but behaves differently."""
 
     def __init__(self, given):
         super().__init__()

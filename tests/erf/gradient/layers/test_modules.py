@@ -1,4 +1,4 @@
-"""The walk over modules is that of PyTorch, and a map makes no other."""
+"""The walk over modules is equal to that of PyTorch, and computing a map needs no other."""
 
 import timm
 import torch
@@ -12,7 +12,7 @@ from erf.gradient.lean.prepare import prepare
 
 
 def shared_and_empty():
-    """A module that is met twice, one that is not there, and a parameter that two modules share."""
+    """A network with a module that occurs twice, one that is None, and a parameter that two modules share."""
     net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1))
     net[2].weight = net[1].weight
     net.add_module("again", net[0])

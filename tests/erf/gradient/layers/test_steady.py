@@ -1,4 +1,4 @@
-"""What a network gives for an image has to be settled by that image alone; and it is left as it was found."""
+"""The output of a network for an image must depend on that image alone, and the network is left as it was found."""
 
 import collections
 import functools
@@ -19,7 +19,7 @@ from erf.gradient.layers.layer import as_layer
 
 
 def reference(model, x):
-    """Plain autograd of each image by itself, in float64; the mean over images."""
+    """Mean over images of plain autograd for each image by itself, in float64."""
     maps = []
     for image in x.double():
         one = image[None].clone().requires_grad_()
@@ -31,7 +31,7 @@ def reference(model, x):
 
 
 class Net(nn.Module):
-    """Two convolutions, and what the case does between them."""
+    """Two convolutions with the operation of the case between them."""
 
     def __init__(self, between):
         super().__init__()
@@ -225,7 +225,7 @@ def test_it_is_tried_once_and_again_when_the_network_changes(monkeypatch):
 
 
 class Permuted(nn.Module):
-    """Its layout is an attribute."""
+    """A network whose layout is an attribute."""
 
     def __init__(self):
         super().__init__()
@@ -248,7 +248,7 @@ def test_a_layout_is_found_anew_when_the_network_changes(plain):
 
 
 class OneImage(Net):
-    """Takes one image at a time."""
+    """A network that accepts only one image at a time."""
 
     def forward(self, x):
         if len(x) != 1:
@@ -314,7 +314,7 @@ def test_one_image_in_a_list_is_the_map():
 
 
 def test_rounding_is_no_influence():
-    """A deep network in float32, whose convolutions are others for two images."""
+    """A deep network in float32 uses other convolution kernels for two images than for one."""
     torch.manual_seed(0)
     layers = [layer for _ in range(30) for layer in (nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())]
     net = nn.Sequential(nn.Conv2d(3, 16, 7, 2, 3), *layers).eval()

@@ -1,4 +1,4 @@
-"""Tokens whose positions cannot be followed: their order is found out by trying, or refused."""
+"""Tokens whose positions cannot be followed: their order is determined by experiment, or refused."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ SIZE = 64
 
 
 class Tokens(nn.Module):
-    """Patches as tokens in some order, with others before and after them, gathered so that nobody can follow."""
+    """Patches as tokens in some order, with other tokens before and after them, gathered so that nobody can follow."""
 
     def __init__(self, patch=(4, 4), order=None, before=0, after=0):
         super().__init__()
@@ -30,14 +30,14 @@ class Tokens(nn.Module):
 
 
 class Gathered(Tokens):
-    """The same patches; what follows can be known of."""
+    """The same patches, gathered so that their positions can be followed."""
 
     def forward(self, x):
         return self.layer(self.stem(x).flatten(2).transpose(1, 2)).mean(1)
 
 
 def expected_map(model, x, token):
-    """Plain autograd of one token of the layer."""
+    """The map of one token of the layer by plain autograd."""
     x = x.clone().requires_grad_()
     kept = []
     with model.layer.register_forward_hook(lambda module, args, output: kept.append(output)):
@@ -123,7 +123,7 @@ def test_what_is_said_of_the_grid_is_taken_at_its_word():
 
 
 class TalkingHeads(nn.Module):
-    """A convolution over matrices of attention, which have as many rows and columns as there are patches."""
+    """A convolution over attention matrices, which have as many rows and columns as there are patches."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Hidden layers that are computed again: which are chosen, and that the map stays the same."""
+"""Hidden layers that are recomputed: which are chosen, and that the map stays the same."""
 
 import pytest
 import timm
@@ -20,7 +20,7 @@ def dense(channels, width):
 
 
 def block(channels, first, activation=None):
-    """A convolution that widens four times, an activation and one that narrows; values from `first` on."""
+    """A convolution that widens four times, an activation, and one that narrows; value numbers from `first` on."""
     wide, narrow = dense(channels, 4 * channels), dense(4 * channels, channels)
     return [
         Node(wide, (first,), first + 1),
@@ -39,7 +39,7 @@ def chosen(nodes, size=BIG):
 
 
 def test_the_ones_that_save_most_for_their_work_are_chosen():
-    """Of twenty blocks alike, a fortieth of the work is less than the share allowed for one of them, not for two."""
+    """With twenty equal blocks, the allowed share of additional work suffices for one of them, but not for two."""
     wide = blocks()
     assert chosen(wide) == {2}
     cheap = block(32, 60)

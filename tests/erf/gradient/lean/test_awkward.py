@@ -1,6 +1,6 @@
-"""Networks that are not what they look like: every map is that of plain autograd in float64, whatever form was chosen.
+"""Networks that are not what they seem: every map equals plain autograd in float64, whichever form was chosen.
 
-Each case also says which form it gets: 'lean' where the steps are known for what they do, 'plain' where they are not.
+Each case also states the expected form: 'lean' if the effect of all steps is known, else 'plain'.
 """
 
 import logging
@@ -29,7 +29,7 @@ def _lean_also_where_it_is_not_faster(monkeypatch):
 
 
 def reference(model, x):
-    """The definition, in a few words: the rectified central unit, autograd, the rectified gradient, summed."""
+    """The definition of the map: rectified central unit, autograd, rectified gradient, sum over channels."""
     x = x.clone().requires_grad_()
     feat = model(x)
     feat[:, :, feat.shape[2] // 2, feat.shape[3] // 2].relu().sum().backward()
@@ -41,7 +41,7 @@ def conv(inputs=4, outputs=4, kernel=3, **kwargs):
 
 
 class Net(nn.Module):
-    """A convolution, what the case is about, and another convolution."""
+    """Two convolutions with the operation of the case between them."""
 
     def __init__(self, middle=None, forward=None):
         super().__init__()
@@ -125,7 +125,7 @@ def with_hook(register, change):
 
 
 class Straight(torch.autograd.Function):
-    """Rounds, and lets the gradient pass as if it did not."""
+    """Rounds with a straight-through gradient."""
 
     @staticmethod
     def forward(ctx, x):
@@ -527,7 +527,7 @@ def test_the_map_is_that_of_plain_autograd_in_float64(make, form, caplog):
     ],
 )
 def test_what_is_not_the_same_each_time_has_no_lean_form(middle, why):
-    """A part in train mode, which also leaves running statistics alone while it is looked at."""
+    """A part in train mode has no lean form, and its running statistics stay unchanged while it is examined."""
     module = middle()
     model = Net(nn.Identity()).eval()
     model.middle = module
@@ -538,7 +538,7 @@ def test_what_is_not_the_same_each_time_has_no_lean_form(middle, why):
 
 
 def test_a_large_input_of_gelu_is_kept():
-    """Beyond 65504, the end of half precision, it became infinite, and its gradient not a number."""
+    """In half precision, inputs above 65504 would become infinite and their gradient NaN."""
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.GELU(), nn.Conv2d(8, 4, 3, padding=1)).eval()
     nn.init.ones_(model[2].bias)
     with torch.no_grad():
@@ -589,7 +589,7 @@ def tall_and_rectified(net, x):
     ],
 )
 def test_what_is_needed_later_is_not_written_over(case, size):
-    """One pixel of a map, or all columns of some of its rows, can be a part of its memory without a gap."""
+    """One pixel of a map, or all columns of some of its rows, can be a contiguous part of its memory."""
 
     class Ends(Net):
         def forward(self, x):

@@ -1,4 +1,4 @@
-"""A network that did not change is not proven again; one that did is, whatever it is that changed."""
+"""An unchanged network is not proven again; a changed network is, whatever has changed."""
 
 import gc
 import types
@@ -27,7 +27,7 @@ class Net(nn.Module):
 
 @pytest.fixture
 def proofs(monkeypatch):
-    """A list that grows by one with each proof."""
+    """A list that gets one more entry with each proof."""
     made = []
     compare = proof._compare
     monkeypatch.setattr(proof, "_compare", lambda *args: (made.append(1), compare(*args))[1])

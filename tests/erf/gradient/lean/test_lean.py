@@ -18,7 +18,7 @@ from erf.gradient.positions import CENTRE
 
 
 def trained_like(name, **kwargs):
-    """A network in float64 whose normalisations and residual branches have something to do."""
+    """A network in float64 whose normalisations and residual branches are not the identity."""
     model = randomize_norms(timm.create_model(name, **kwargs))
     return model.double().eval()
 
@@ -79,7 +79,7 @@ def test_every_layer_has_a_lean_form(layer):
     ],
 )
 def test_strides_borders_and_paddings(layers, size):
-    """Windows at the border and inside, left-over pixels, kernels of every kind, lone normalisations."""
+    """Windows at the border and inside, leftover pixels, kernels of every kind, and normalisations by themselves."""
     model = randomize_norms(nn.Sequential(*layers)).double().eval()
     for name in [str(i) for i in range(len(layers))]:
         x = torch.randn(2, 3, size, size + 5, dtype=torch.float64)
@@ -90,7 +90,7 @@ def test_strides_borders_and_paddings(layers, size):
 
 
 def test_only_the_window_of_the_unit_is_computed():
-    """Two 3×3 convolutions see 5×5 pixels: pixels beyond may be anything, even not finite."""
+    """Two 3×3 convolutions see 5×5 pixels; all other pixels may have any value, even one that is not finite."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)).eval()
     x = torch.full((1, 3, 64, 64), torch.nan)
     x[:, :, 30:35, 30:35] = 1.0
@@ -137,7 +137,7 @@ def test_train_mode_is_refused():
 
 
 def test_geometry_on_paper():
-    """A 3×3 convolution with stride 2 and padding 1 on 9 pixels has 5 outputs; output i looks at 2i - 1 to 2i + 1."""
+    """A 3×3 convolution with stride 2 and padding 1 on 9 pixels has 5 outputs; output i sees 2i - 1 to 2i + 1."""
     geometry = Geometry(kernel=3, stride=2, padding=(1, 1))
     assert geometry.output_size(9) == 5
     assert geometry.crop((1, 3), 9) == ((1, 6), (0, 0), 0)

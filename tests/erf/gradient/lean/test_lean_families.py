@@ -1,4 +1,4 @@
-"""Which families of networks run lean is what the documentation says, and the lean form is used only where it pays."""
+"""The families with a lean form are those in the documentation, and the lean form is used only if it pays."""
 
 import re
 from pathlib import Path

@@ -14,7 +14,7 @@ _NAMES = ["van_b0", "moganet_xtiny", "unireplknet_a", "slak_tiny", "shiftwise_ti
 
 
 def trained_like(name):
-    """A network as after training: no weight is 0 or 1 alone, so that every step counts."""
+    """A network as after training: no parameter tensor is all 0 or all 1, so that every step has an effect."""
     torch.manual_seed(0)
     model = randomize_norms(timm.create_model(name)).double().eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The lean form is used only where it gives the map of the plain one; what was used is said."""
+"""The lean form is used only if it gives the same map as the plain one, and the form that was used is recorded."""
 
 import logging
 import re
@@ -41,7 +41,7 @@ def test_a_lean_form_that_is_right_is_used_without_a_word(caplog):
 @pytest.mark.parametrize("off", [1.001, 1.00001])
 @pytest.mark.parametrize("make", [lambda: randomize_norms(timm.create_model("resnet18")).eval(), replknet])
 def test_a_lean_form_that_is_wrong_is_left_out_with_one_warning(make, off, monkeypatch, caplog):
-    """A ReLU whose backward pass is a little off: every map is the plain one, for other sizes and positions, too."""
+    """With a slightly wrong backward pass of ReLU, every map is the plain one, also for other sizes and positions."""
     right = ReLU.backward
     monkeypatch.setattr(ReLU, "backward", lambda self, grad, kept: (right(self, grad, kept)[0] * off,))
     model = make()
@@ -61,7 +61,7 @@ def test_a_lean_form_that_is_wrong_is_left_out_with_one_warning(make, off, monke
 
 
 def test_a_merged_network_that_is_not_the_same_is_not_used(caplog):
-    """A hook on a module that merging drops changes the map; the network then runs as it was given."""
+    """If a hook on a module that merging removes changes the map, the network runs unmodified."""
     model = replknet()
     model.stages[0].blocks[0].large_kernel.small_conv.register_forward_hook(lambda module, args, output: 3 * output)
     x = torch.randn(1, 3, 96, 96)

@@ -1,4 +1,4 @@
-"""Each step alone, in float64: its output is that of PyTorch's operation, its gradient that of finite differences."""
+"""Each step alone, in float64: its output equals PyTorch's operation, and its gradient finite differences."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def activation(name):
 
 
 def pointwise():
-    """Name, step, channels of the inputs, and the same operation in PyTorch's words."""
+    """Name, step, channels of the inputs, and the same operation in PyTorch."""
     scale, shift, weight, bias = numbers(C), numbers(C), numbers(8, C, 1, 1), numbers(8)
     grouped = numbers(4, 3, 1, 1)
     yield "affine", Affine(scale, shift), [C], lambda x: x * scale[:, None, None] + shift[:, None, None]
@@ -85,7 +85,7 @@ def _normalised(x, weight, bias):
 
 
 def spatial():
-    """Name, step, and the same operation in PyTorch's words."""
+    """Name, step, and the same operation in PyTorch."""
     weight, bias, deep, large = numbers(4, 3, 3, 2), numbers(4), numbers(C, 1, 3, 3), numbers(C, 1, 13, 5)
     options = dict(stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2)
     yield "convolution", Convolution(weight, bias, **options), lambda x: F.conv2d(x, weight, bias, **options)
@@ -109,7 +109,7 @@ def spatial():
 
 
 def as_function(forward, backward):
-    """A step as a function that autograd differentiates by the step's own backward pass."""
+    """A step as a function that autograd differentiates with the step's own backward pass."""
 
     class Step(torch.autograd.Function):
         @staticmethod
@@ -171,7 +171,7 @@ def test_half_precision_is_kept_only_of_float32():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("channels", [1, 8, 13])
 def test_signs_take_a_bit_a_number(channels, dtype):
-    """The gradient is autograd's, which passes none where the input is 0 or not a number."""
+    """The gradient is equal to autograd's, which is zero if the input is 0 or NaN."""
     x, grad = (numbers(1, channels, 5, 3).to(dtype).contiguous(memory_format=torch.channels_last) for _ in range(2))
     x[0, 0, :3, 0] = torch.tensor([0.0, -0.0, float("nan")])
     step = ReLU()
@@ -185,7 +185,7 @@ def test_signs_take_a_bit_a_number(channels, dtype):
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
 @pytest.mark.parametrize("kind", [Dense, Linear])
 def test_products_by_onednn_are_those_of_pytorch(kind, monkeypatch):
-    """They are taken on some processors alone."""
+    """These products are used only on some processors."""
     generator = torch.Generator().manual_seed(3)
     weight = torch.randn(24, 40, generator=generator)
     bias = torch.randn(24, generator=generator)
