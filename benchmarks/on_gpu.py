@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -222,6 +222,15 @@ def crowded(left_gb: float, arguments: Sequence[str]) -> int:
     return code or (0 if any("out of memory" in one for one in halved) else 1)
 
 
+_SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "same": lambda arguments: same_maps(*map(Path, arguments)),
+    "sanitize": sanitize,
+    "killed": killed,
+    "crowded": lambda arguments: crowded(float(arguments[0]), arguments[1:]),
+}
+"""Parts of some steps, each of which is a process of its own."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -240,14 +249,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the steps, or the subcommand that a step calls. Returns exit code 0 if all of them succeeded."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["same"]:
-        return same_maps(Path(argv[1]), Path(argv[2]))
-    if argv[:1] == ["sanitize"]:
-        return sanitize(argv[1:])
-    if argv[:1] == ["killed"]:
-        return killed(argv[1:])
-    if argv[:1] == ["crowded"]:
-        return crowded(float(argv[1]), argv[2:])
+    if argv and argv[0] in _SUBCOMMANDS:
+        return _SUBCOMMANDS[argv[0]](argv[1:])
     options = build_parser().parse_args(argv)
     options.out, options.stimuli, options.images = (
         path.resolve() for path in (options.out, options.stimuli, options.images)
