@@ -70,9 +70,7 @@ NETWORKS = (
 """One network of each family, in order of how often maps of the family are requested."""
 
 
-def measure(
-    model: str, size: int, rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> list[dict[str, str]]:
+def measure(model: str, size: int, rounds: int, clock: Callable[[], float] = time.perf_counter) -> list[dict[str, str]]:
     """Time both ways of computing a network's map. Returns a row of `plain` and one of `ours`."""
     case = Case("families", model, size, providers=("plain", "ours"))
     image = torch.randn((1, 3, size, size), generator=torch.Generator().manual_seed(0))

@@ -134,7 +134,7 @@ def load_network(
         )
         if taken is None:  # this needs data
             with torch.no_grad():
-                black = torch.zeros(1, preprocessing.channels, *question.size)
+                black = torch.zeros(1, preprocessing.channels, *question.size, dtype=torch.float32, device="cpu")
                 taken = find_feature_map(loaded.model, black, as_layer(question.layer)).taken
     model = loaded.model.to(device=device)
     large_depthwise = has_large_depthwise(model)
@@ -164,7 +164,7 @@ def _judge_head(loaded: LoadedModel, question: Question, channels: int, label: s
     head = [parameters[name].requires_grad_() for name in loaded.head if name in parameters]
     if head:
         with explained(label, question.size), torch.enable_grad():
-            black = torch.zeros(1, channels, *question.size)
+            black = torch.zeros(1, channels, *question.size, dtype=torch.float32, device="cpu")
             values = find_feature_map(loaded.model, black, as_layer(question.layer)).values
             grads = torch.autograd.grad(values.sum(), head, allow_unused=True) if values.requires_grad else ()
         if any(grad is not None for grad in grads):
@@ -199,8 +199,8 @@ def to_input(image: np.ndarray, preprocessing: Preprocessing) -> torch.Tensor:
     pixels = torch.from_numpy(image).permute(2, 0, 1).to(torch.float32)
     if image.dtype == np.uint8:
         pixels = pixels.div(255)
-    mean = torch.tensor(preprocessing.mean, dtype=torch.float32).view(-1, 1, 1)
-    std = torch.tensor(preprocessing.std, dtype=torch.float32).view(-1, 1, 1)
+    mean = torch.tensor(preprocessing.mean, dtype=torch.float32, device="cpu").view(-1, 1, 1)
+    std = torch.tensor(preprocessing.std, dtype=torch.float32, device="cpu").view(-1, 1, 1)
     return pixels.sub(mean).div(std)
 
 

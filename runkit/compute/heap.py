@@ -74,7 +74,7 @@ def on_own_pages(count: int, dtype: torch.dtype) -> Tensor:
     """
     size = count * dtype.itemsize
     if size < _OWN_PAGES_BYTES or not is_glibc():
-        return torch.empty(count, dtype=dtype)
+        return torch.empty(count, dtype=dtype, device="cpu")
     # not in huge pages: if memory is fragmented, the system moves other pages to make one, which takes longer
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return torch.frombuffer(pages, dtype=dtype)

@@ -39,8 +39,8 @@ def class_probabilities(
     Returns: float32 (B, C), on the CPU.
     Raises: UserError as `logits_of`.
     """
-    mean = torch.tensor(preprocessing.mean, device=device).view(1, -1, 1, 1)
-    std = torch.tensor(preprocessing.std, device=device).view(1, -1, 1, 1)
+    mean = torch.tensor(preprocessing.mean, dtype=torch.float32, device=device).view(1, -1, 1, 1)
+    std = torch.tensor(preprocessing.std, dtype=torch.float32, device=device).view(1, -1, 1, 1)
     # (B, H, W, C) in memory is channels-last: permute only changes the view
     x = torch.from_numpy(np.stack(pixels)).to(device, non_blocking=True).permute(0, 3, 1, 2)
     x = x.to(torch.float32).div_(255).sub_(mean).div_(std)

@@ -22,7 +22,7 @@ from runkit.compute.probe import count_macs, extrapolate, probe
 from runkit.compute.rounds import Loop, Packed
 from runkit.dry_run import Cost
 from shapebias.answers.suppressed import keep_top
-from shapebias.network.forward import class_probabilities, logits_of
+from shapebias.network.forward import class_probabilities, dtype_of, logits_of
 from shapebias.stimuli.suppressed import SuppressedImages, SuppressedItem
 
 __all__ = ["estimate_cost", "name_outputs", "predict_suppressed", "room_for_images"]
@@ -139,7 +139,11 @@ def estimate_cost(weights: ResolvedWeights, device: torch.device, images: int, *
     model, preprocessing = optimize(loaded.model).to(device), loaded.preprocessing
     height, width = preprocessing.input_size
     black = np.zeros((height, width, 3), np.uint8)
-    macs = count_macs(lambda: logits_of(model, torch.empty(1, 3, height, width, device=device), name=weights.name))
+    macs = count_macs(
+        lambda: logits_of(
+            model, torch.empty(1, 3, height, width, dtype=dtype_of(model), device=device), name=weights.name
+        )
+    )
     with torch.inference_mode():
         probes = [
             probe(

@@ -2,12 +2,13 @@
 
 import weakref
 from collections.abc import Hashable
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-__all__ = ["forget_if_changed", "known_of", "share_known"]
+__all__ = ["drop_known", "forget_if_changed", "known_of", "share_known"]
 
 
 class _Entry(NamedTuple):
@@ -40,6 +41,11 @@ def share_known(copied: nn.Module, model: nn.Module) -> None:
     _keep(copied, known_of(model))
 
 
+def drop_known(model: nn.Module) -> None:
+    """Empty the cache of a network and of the copies that share it."""
+    known_of(model).clear()
+
+
 def forget_if_changed(model: nn.Module) -> None:
     """Drop the cache of a network whose structure, attributes or weights have changed since it was filled."""
     signature, entry = _signature(model), _KNOWN.get(id(model))
@@ -68,18 +74,28 @@ def _signature(model: nn.Module) -> Hashable:
 
 
 _SIMPLE = frozenset([bool, int, float, str, type(None)])
+_WITHOUT_VALUES = (nn.Module, type, FunctionType, ModuleType)
+_MOST_DEPTH = 4
 
 
-def _said(value: Any) -> Hashable:
-    """Fingerprint of an attribute: numbers, strings and their containers by value, everything else by identity."""
+def _said(value: Any, depth: int = _MOST_DEPTH) -> Hashable:
+    """Fingerprint of an attribute: numbers, strings and their containers by value, everything else by identity.
+
+    The attributes of an object, such as a configuration, count as well.
+    """
     kind = type(value)
     if kind in _SIMPLE:
         return value
     if isinstance(value, torch.Tensor):
         return (id(value), 0 if value.is_inference() else value._version, value.dtype, _address(value))
+    if not depth:
+        return id(value)
     if isinstance(value, dict):
-        return (*value, *map(_said, value.values())) if value else ()
-    return (kind, *map(_said, value)) if kind in (tuple, list) else id(value)
+        return (*value, *(_said(one, depth - 1) for one in value.values())) if value else ()
+    if kind in (tuple, list):
+        return (kind, *(_said(one, depth - 1) for one in value))
+    own = None if isinstance(value, _WITHOUT_VALUES) else getattr(value, "__dict__", None)
+    return (id(value), _said(own, depth - 1)) if isinstance(own, dict) else id(value)
 
 
 def _address(tensor: torch.Tensor) -> int:

@@ -42,7 +42,7 @@ def growing_dimensions(
     with torch.no_grad():
         for more in ((0, 0), (1, 0), (0, 1)):
             h, w = (n + by * _GROWTH for n, by in zip((height, width), more, strict=True))
-            output = run(torch.zeros(1, channels, h, w).to(like))
+            output = run(like.new_zeros(1, channels, h, w))
             if output is None or output.ndim != 4 or output.shape[0] != 1:
                 return None
             shapes.append(output.shape)
@@ -99,7 +99,10 @@ class _Trial:
         generator = torch.Generator().manual_seed(0)
         self.size = (like.shape[2], like.shape[3])
         self._run = run
-        self._base, self._other = (torch.randn(1, *like.shape[1:], generator=generator).to(like) for _ in range(2))
+        self._base, self._other = (
+            torch.randn(1, *like.shape[1:], generator=generator, dtype=torch.float32, device="cpu").to(like)
+            for _ in range(2)
+        )
         self._changes: dict[tuple[int, int, int, int], torch.Tensor] = {}
         with torch.no_grad():
             self.plain = run(self._base)

@@ -77,8 +77,9 @@ class _Passes:
     def __init__(self, model: nn.Module, layer: Layer, like: torch.Tensor, size: tuple[int, int]):
         self._model, self._layer, self._device = model, layer, like.device
         generator = torch.Generator().manual_seed(0)
-        contrasts = torch.tensor(_CONTRASTS).view(-1, 1, 1, 1)
-        noise = contrasts * torch.randn(len(_CONTRASTS), like.shape[1], *size, generator=generator)
+        contrasts = torch.tensor(_CONTRASTS, dtype=torch.float32, device="cpu").view(-1, 1, 1, 1)
+        shape = (len(_CONTRASTS), like.shape[1], *size)
+        noise = contrasts * torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
         self._images = noise.to(like).split(1)
         exact = _ROUNDING * torch.finfo(like.dtype).eps
         self._rounding = min(exact, _MOST_ROUNDING)
@@ -168,13 +169,14 @@ class _Passes:
 def _order(count: int) -> list[int]:
     """Indices of the noise images that fill a batch: first each of them once, then a random sequence of them."""
     kinds = len(_CONTRASTS)
-    rest = torch.randint(0, kinds, (max(count - kinds, 0),), generator=torch.Generator().manual_seed(0)).tolist()
+    generator = torch.Generator().manual_seed(0)
+    rest = torch.randint(0, kinds, (max(count - kinds, 0),), generator=generator, device="cpu").tolist()
     return [*range(kinds), *rest][:count]
 
 
 def _halves(count: int) -> Iterator[list[bool]]:
     """Two choices of the images of a batch that stay while the others change: a random half, then its complement."""
-    stays = (torch.rand(count, generator=torch.Generator().manual_seed(0)) < 0.5).tolist()
+    stays = (torch.rand(count, generator=torch.Generator().manual_seed(0), device="cpu") < 0.5).tolist()
     stays[:2] = True, False
     yield stays
     yield [not one for one in stays]

@@ -87,11 +87,12 @@ def choose_again(nodes: Sequence[Node], sizes: Mapping[int, tuple[int, int]], la
 
 
 def put_together(run: Sequence[Node], chosen: frozenset[int]) -> list[Node]:
-    """The nodes, with each chosen activation and the convolution before it merged into one step."""
+    """The nodes, with each chosen activation merged into one step with the convolution before it, if the run has it."""
     made_by = {node.output: node for node in run}
-    taken_in = {node.inputs[0] for node in run if node.output in chosen}
+    merged = {node.output for node in run if node.output in chosen and node.inputs[0] in made_by}
+    taken_in = {node.inputs[0] for node in run if node.output in merged}
     return [
-        _with_dense(made_by[node.inputs[0]], node) if node.output in chosen else node
+        _with_dense(made_by[node.inputs[0]], node) if node.output in merged else node
         for node in run
         if node.output not in taken_in
     ]

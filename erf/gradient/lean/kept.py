@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from erf.gradient.layers.known import drop_known
 from erf.gradient.layers.layer import Layer
 from erf.gradient.lean.calls import NoLeanForm, Recording, Value
 from erf.gradient.lean.prepare import Prepared, prepare
@@ -44,6 +45,8 @@ def prepare_or_keep(model: nn.Module, layer: Layer, images: Tensor) -> Prepared:
     for kept in _kept:
         if mark is not None and kept.model() is model and (kept.layer, kept.mark) == (layer, mark):
             return kept.prepared
+        if kept.model() is model:  # another layer or size, or something that the forward pass reads has changed
+            drop_known(model)
     _kept.clear()
     prepared = prepare(model, layer=layer, in_place=False)
     if mark is not None:

@@ -253,9 +253,9 @@ def _plain_map(
         for seed in range(first_seed, first_seed + _NOISES):
             try:
                 model = use_stock_convolutions(copy_network(plain, None if dtype == images.dtype else dtype))
-                noise = torch.randn(
-                    (count, images.shape[1], height, width), generator=torch.Generator().manual_seed(seed), dtype=dtype
-                ).to(images.device)
+                generator = torch.Generator().manual_seed(seed)
+                size = (count, images.shape[1], height, width)
+                noise = torch.randn(size, generator=generator, dtype=dtype, device="cpu").to(images.device)
                 maps = central_gradients(model, noise, layer=layer, position=position, checked=False).maps
             except Exception as error:  # this runs the network's own code, on a size or a type that it may not accept
                 reason = f"a small image cannot be compared: {type(error).__name__}: {error}"

@@ -177,7 +177,7 @@ def _described(call: Call) -> str:
 def per_channel(reader: Reader, x: Map, constant: Any) -> Tensor | None:
     """A constant that is the same for all images and pixels, as float64 (1,) or (C,); None for other constants."""
     if isinstance(constant, (int, float)) and not isinstance(constant, bool):
-        return torch.tensor([constant], dtype=torch.float64)
+        return torch.tensor([constant], dtype=torch.float64, device="cpu")
     if not isinstance(constant, Tensor) or constant.ndim > len(x.axes) or not constant.is_floating_point():
         return None
     for size, word in zip(reversed(constant.shape), reversed(x.axes), strict=False):

@@ -63,15 +63,15 @@ class Stretch:
             value: part(values[value], self.windows[value], read).contiguous(memory_format=torch.channels_last)
             for value, read in self.reads.items()
         }
-        free = [x for value, x in inputs.items() if self._is_free(value, x, values[value])]
+        free = [x for value, x in inputs.items() if self._is_free(value, x, values)]
         for value in self.over:
             del values[value]
         return self._run(inputs, values, free)
 
-    def _is_free(self, value: int, read: Tensor, whole: Tensor) -> bool:
+    def _is_free(self, value: int, read: Tensor, values: dict[int, Tensor]) -> bool:
         """Whether the part of a value is not read again, so that it may be overwritten."""
-        copied = read.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr()
-        return copied or (value in self.over and value != IMAGE and value not in self.held)
+        owners = [other for other, x in values.items() if _share_memory(read, x)]
+        return not owners or (owners == [value] and value in self.over and value != IMAGE and value not in self.held)
 
     def backward(self, grads: dict[int, Tensor], kept: Any) -> None:
         """Replace the gradients of the outputs in `grads` by those of the inputs."""
@@ -149,9 +149,21 @@ class PointwiseStretch(Stretch):
                 local[output] = step.forward(*given, keep=[_at(rows, whole) for whole in kept[output]])
                 for value in unneeded:
                     del local[value]
-            for value in self.outputs:
-                _at(rows, _in_one(values[value])).copy_(local[value])
+            for value, y in self._detached(local, inputs, values).items():
+                _at(rows, _in_one(values[value])).copy_(y)
         return kept
+
+    def _detached(
+        self, local: dict[int, Tensor], inputs: dict[int, Tensor], values: dict[int, Tensor]
+    ) -> dict[int, Tensor]:
+        """The outputs of a chunk. An output that is a part of an input is copied if another output overwrites it."""
+        outputs = {value: local[value] for value in self.outputs}
+        overwritten = [x for x in inputs.values() if any(_share_memory(x, values[value]) for value in outputs)]
+        if len(outputs) == 1 or not overwritten:
+            return outputs
+        return {
+            value: y.clone() if any(_share_memory(x, y) for x in overwritten) else y for value, y in outputs.items()
+        }
 
     def _make_room(
         self, like: Tensor, inputs: dict[int, Tensor], values: dict[int, Tensor], free: list[Tensor]
@@ -211,6 +223,10 @@ def part(x: Tensor, has: Window, wanted: Window) -> Tensor:
         return x
     (top, bottom), (left, right) = ((a - first, b - first) for (a, b), (first, _) in zip(wanted, has, strict=True))
     return x[:, :, top:bottom, left:right]
+
+
+def _share_memory(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
 
 
 def _in_one(x: Tensor) -> Tensor:

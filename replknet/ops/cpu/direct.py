@@ -128,7 +128,9 @@ def _share(kernel: Kernel, arguments: tuple[int, ...], units: int, room: int) ->
     workers = min(torch.get_num_threads(), units)
 
     def run(first: int, last: int) -> None:
-        held = torch.empty(room)  # aligned to 64 bytes, and alive until the kernel returns
+        held = torch.empty(
+            room, dtype=torch.float32, device="cpu"
+        )  # aligned to 64 bytes, and alive until the kernel returns
         kernel(*arguments, first, last, held.data_ptr())
 
     if workers <= 1:
@@ -178,8 +180,12 @@ def _compile() -> _Kernels:
 def _error(kernels: _Kernels) -> float:
     """Largest difference of the three kernels from PyTorch's convolution in float64, over the largest number there."""
     generator = torch.Generator().manual_seed(0)
-    x, grad = (torch.randn(2, 11, 9, 20, generator=generator) for _ in range(2))
-    weight, bias = torch.randn(11, 1, 5, 7, generator=generator) / 6, torch.randn(11, generator=generator)
+
+    def noise(*size: int) -> Tensor:
+        return torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
+
+    x, grad = noise(2, 11, 9, 20), noise(2, 11, 9, 20)
+    weight, bias = noise(11, 1, 5, 7) / 6, noise(11)
     doubles = [t.double() for t in (x, grad, weight, bias)]
     padding, wanted = [2, 3], [True, True, False]
     expected = [F.conv2d(doubles[0], doubles[2], doubles[3], padding=padding, groups=11)]

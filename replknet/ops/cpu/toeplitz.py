@@ -66,7 +66,7 @@ def _channel_first(x: Tensor) -> Tensor:
 @lru_cache(maxsize=32)
 def _tap_table(height: int, width: int, kernel_height: int, kernel_width: int) -> Tensor:
     """Index (row-major) of the tap between input pixel q and output pixel p, at q · P + p; kh · kw if there is none."""
-    rows, columns = torch.arange(height), torch.arange(width)
+    rows, columns = torch.arange(height, device="cpu"), torch.arange(width, device="cpu")
     i = (rows[:, None] - rows[None, :] + kernel_height // 2)[:, None, :, None]
     j = (columns[:, None] - columns[None, :] + kernel_width // 2)[None, :, None, :]
     inside = (i >= 0) & (i < kernel_height) & (j >= 0) & (j < kernel_width)

@@ -85,7 +85,7 @@ def _inputs(
     generator = torch.Generator().manual_seed(0)
 
     def noise(*size: int) -> Tensor:
-        return torch.randn(size, generator=generator)
+        return torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
 
     filters = noise(shape[1], 1, *taps) / (taps[0] * taps[1]) ** 0.5
     made = [noise(*shape), filters, noise(shape[1])]

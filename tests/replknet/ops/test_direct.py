@@ -138,3 +138,26 @@ def test_what_cannot_be_compiled_is_left_out_with_a_warning(monkeypatch, caplog)
     monkeypatch.setattr(direct, "_compile", fails)
     assert not direct.ready.__wrapped__()
     assert "left out: no such instruction" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_the_default_type_of_pytorch_makes_no_difference(dtype: torch.dtype, generator: torch.Generator) -> None:
+    x, weight = torch.randn(1, 64, 40, 40, generator=generator), torch.randn(64, 1, 31, 31, generator=generator)
+    expected = F.conv2d(x.double(), weight.double(), padding=15, groups=64)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        direct.ready.cache_clear()
+        found = depthwise_conv2d(x, weight)
+    finally:
+        torch.set_default_dtype(before)
+    assert (found.double() - expected).norm() < 1e-5 * expected.norm()
+
+
+def test_the_default_device_of_pytorch_makes_no_difference(generator: torch.Generator) -> None:
+    x, weight = torch.randn(1, 64, 40, 40, generator=generator), torch.randn(64, 1, 31, 31, generator=generator)
+    expected = F.conv2d(x.double(), weight.double(), padding=15, groups=64)
+    with torch.device("meta"):
+        direct.ready.cache_clear()
+        found = depthwise_conv2d(x, weight)
+    assert (found.double() - expected).norm() < 1e-5 * expected.norm()

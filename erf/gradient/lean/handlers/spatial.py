@@ -41,7 +41,7 @@ def _convolution(
     groups: int,
 ) -> bool:
     source = reader.map_of(x)
-    if source is None or source.axes != MAP or transposed or not isinstance(weight, Tensor) or weight.ndim != 4:
+    if source is None or source.axes != MAP or transposed or not _are_constants(weight, bias) or weight.ndim != 4:
         return False
     step: Dense | Convolution
     if set(weight.shape[2:]) == set(stride) == {1} and not any(padding):
@@ -50,6 +50,11 @@ def _convolution(
         pairs = [pair_of(v) for v in (stride, padding, dilation)]
         step = Convolution(weight, bias, stride=pairs[0], padding=pairs[1], dilation=pairs[2], groups=groups)
     return _add_spatial(reader, call, step, source, channels=len(weight))
+
+
+def _are_constants(weight: Any, bias: Any) -> bool:
+    """Whether a weight, and a bias or None, do not depend on the images."""
+    return isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor))
 
 
 def _add_spatial(reader: Reader, call: Call, step: Any, source: Map, *, channels: int | None = None) -> bool:
@@ -64,7 +69,7 @@ def _add_spatial(reader: Reader, call: Call, step: Any, source: Map, *, channels
 
 def _large_depthwise(reader: Reader, call: Call, x: Value, weight: Any, bias: Any) -> bool:
     source = reader.map_of(x)
-    if source is None or source.axes != MAP or not isinstance(weight, Tensor):
+    if source is None or source.axes != MAP or not _are_constants(weight, bias):
         return False
     return _add_spatial(reader, call, LargeDepthwise(weight, bias), source)
 

@@ -10,6 +10,7 @@ from support import randomize_norms
 from torch import nn
 
 import erf
+from erf.gradient.layers.steady import UnsteadyForward
 from erf.gradient.lean import kept, proof
 
 SCALE = 1.0
@@ -116,3 +117,45 @@ def test_a_network_that_is_gone_is_not_kept(proofs):
     gc.collect()
     assert gone() is None
     assert not kept._kept
+
+
+class Configured(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3)
+        self.config = types.SimpleNamespace(drop=0.0, mix=False)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        if self.config.drop:
+            x = nn.functional.dropout(x, self.config.drop, True)
+        if self.config.mix:
+            x = x - 3 * x.mean((0, 2, 3), keepdim=True)
+        return self.second(x)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("change", [{"drop": 0.5}, {"mix": True}])
+def test_a_change_of_a_configuration_object_is_checked(change, plain):
+    torch.manual_seed(0)
+    model, x = Configured().eval(), torch.randn(2, 3, 64, 64)
+    erf.contribution_map(model, x, plain=plain)
+    vars(model.config).update(change)
+    with pytest.raises(UnsteadyForward):
+        erf.contribution_map(model, x, plain=plain)
+
+
+def test_a_change_that_no_attribute_shows_is_checked():
+    torch.manual_seed(0)
+    config = {"mix": False}
+
+    class Global(nn.Sequential):
+        def forward(self, x):
+            x = super().forward(x)
+            return x - 3 * x.mean((0, 2, 3), keepdim=True) if config["mix"] else x
+
+    model, x = Global(nn.Conv2d(3, 4, 3)).eval(), torch.randn(2, 3, 64, 64)
+    erf.contribution_map(model, x)
+    config["mix"] = True
+    with pytest.raises(UnsteadyForward):
+        erf.contribution_map(model, x)
