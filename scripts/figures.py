@@ -53,14 +53,15 @@ def draw_fields(options: argparse.Namespace) -> None:
 
 def _measure_seeds(folder: Path) -> None:
     """Measure the fields of further trainings of these networks and keep their JSON files, for the spread in tables."""
+    whole = FOLDER / "seeds"  # a path without the name of this machine's folders, since the JSON files contain it
     for weights in [path for name in FIELDS for path in sorted(folder.glob(f"{name}.*_seed*.safetensors"))]:
-        with tempfile.TemporaryDirectory() as scratch:
-            name = weights.name.partition(".")[0]
-            size = ["--size", FIRST, "--num-images", "5"]
-            _run(erf.visualize.main, ["--model", name, "--weights", str(weights), *size], output=Path(scratch))
-            target = FOLDER / "erf" / "seeds" / f"{weights.stem}.json"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(Path(scratch) / "erf" / f"{name}.json", target)
+        name = weights.name.partition(".")[0]
+        size = ["--size", FIRST, "--num-images", "5"]
+        _run(erf.visualize.main, ["--model", name, "--weights", str(weights), *size], output=whole)
+        target = FOLDER / "erf" / "seeds" / f"{weights.stem}.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(whole / "erf" / f"{name}.json", target)
+        shutil.rmtree(whole)
 
 
 def draw_large_kernels(options: argparse.Namespace) -> None:
