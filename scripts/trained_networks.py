@@ -62,8 +62,8 @@ weights are in `replknet/checkpoints`{more}.
 
 Left: the mean training loss of each epoch. Labels are smoothed and images mixed, so it does not fall to zero. Right:
 the accuracy of the moving average of the weights on the validation images, after the epochs at which it was measured
-(at {during} pixels). The images grow during training, which changes the loss. The numbers are in the CSV files next to
-the records.
+(at {during} pixels).{dotted} The images grow during training, which changes the loss. The numbers are in the CSV files
+next to the records.
 """
 
 
@@ -100,6 +100,7 @@ def page(records: Sequence[dict[str, Any]]) -> str:
         table=_table(records),
         during=" or ".join(sorted({str(record["recipe"]["test_size"]) for record in records})),
         size=f"at {' or '.join(map(str, sizes))} pixels",
+        dotted="" if all(one["shipped"] for one in records) else " Dotted lines are trainings that are not shipped.",
         spread=_spread(records),
         recipes=_recipes(records),
     )
@@ -167,7 +168,8 @@ def draw_curves(records: Sequence[dict[str, Any]]) -> "Figure":
         labelled: set[str] = set()
         for record in records:
             name = record["model"]
-            style = {"color": COLOURS[ORDER.index(name)], "linewidth": 1.0, "alpha": 0.9 if record["shipped"] else 0.45}
+            style = {"color": COLOURS[ORDER.index(name)], "linewidth": 1.0}
+            style["linestyle"] = "-" if record["shipped"] else ":"
             label = None if name in labelled else name
             labelled.add(name)
             rows = _curve(record["stem"].with_name(record["stem"].name + ".csv"))
@@ -175,11 +177,11 @@ def draw_curves(records: Sequence[dict[str, Any]]) -> "Figure":
             seen = [(row["epoch"], row["val_top1"]) for row in rows if row["val_top1"] is not None]
             if not seen or seen[-1][0] < len(rows):
                 seen.append((len(rows), record["top1"]))
-            look: dict[str, Any] = {"marker": "o", "markersize": 3}
+            look: dict[str, Any] = {"marker": "o", "markersize": 3 if record["shipped"] else 2}
             if len(seen) == 1:  # a single dot would look as if its line were missing
                 look = {"marker": "D", "markersize": 6, "markerfacecolor": "none", "linestyle": "none"}
                 look["label"] = f"{name}: measured at the end only"
-            top1.plot(*zip(*seen, strict=True), **look, **style)
+            top1.plot(*zip(*seen, strict=True), **{**style, **look})
         for ax in (loss, top1):
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         loss.set(xlabel="epoch", ylabel="training loss", xlim=(0, None))
