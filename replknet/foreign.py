@@ -28,8 +28,8 @@ from torch import nn
 from replknet.weights.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
 from replknet.weights.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
 from replknet.weights.sources import WeightsFile, WeightsUnavailable, find_weights, named_by_user, random_instead
-from runkit import UserError, sha256_of_file
-from runkit.plugins import OWN_CODE_ERRORS, is_plugin, load_plugin, words_of
+from runkit import UserError
+from runkit.plugins import OWN_CODE_ERRORS, is_plugin, load_plugin, sha256_of_code, words_of
 
 __all__ = ["is_code", "is_foreign", "preprocessing_of", "resolve_foreign", "resolve_module", "sha256_of_weights"]
 
@@ -170,14 +170,10 @@ def _short(name: str) -> str:
 
 
 def _sha256_of_code(factory: Any) -> str | None:
-    """SHA-256 of the file that defines the function; None if the file is not known."""
+    """SHA-256 of the code of a function or a network; None if its file is not known."""
     while isinstance(factory, functools.partial):
         factory = factory.func
-    try:
-        source = inspect.getsourcefile(type(factory) if isinstance(factory, nn.Module) else factory)
-    except TypeError:
-        return None
-    return sha256_of_file(Path(source)) if source and Path(source).is_file() else None
+    return sha256_of_code(type(factory) if isinstance(factory, nn.Module) else factory)
 
 
 def _with_file(model: nn.Module, record: WeightsRecord, file: WeightsFile) -> LoadedModel:

@@ -170,9 +170,16 @@ def list_visible(root: Path, pattern: str) -> list[Path]:
     Args:
         root: The folder, which may itself be hidden.
         pattern: As for `Path.glob`, such as "*.json", or "**/*" for any depth.
+
+    Raises: UserError if a name is not valid UTF-8, since results could not name the file.
     """
-    found = root.glob(pattern)
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
+    found = [p for p in root.glob(pattern) if not any(part.startswith(".") for part in p.relative_to(root).parts)]
+    for path in found:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{str(path)!a}: the name is not valid UTF-8; rename the file") from None
+    return sorted(found)
 
 
 def read_arrays(path: Path) -> "dict[str, np.ndarray]":

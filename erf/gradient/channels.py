@@ -19,6 +19,8 @@ ARRAY_SUFFIXES = frozenset([".npy", ".npz"])
 _TIFF = frozenset([".tif", ".tiff"])
 _SCALES = {"uint8": 255.0, "uint16": 65535.0, "bool": 1.0}
 """The value that is scaled to 1, by the type of an integer array."""
+_BEYOND = 1e-3
+"""By how much floating-point values of a picture may exceed the range from black to white, for rounding."""
 
 
 def read_channels(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
@@ -71,13 +73,27 @@ def _as_8_bit(image: Image.Image) -> Image.Image:
     """Scale greyscale of more than 8 bits, which Pillow would clip: 16-bit values over 257, floats as 0 to 1."""
     if not _is_deep(image):
         return image
-    values = np.asarray(image, dtype=np.float64)
-    scaled = values * 255.0 if image.mode == "F" else values / 257.0
-    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+    scaled = _scaled_deep(image)
+    return Image.fromarray(np.clip(np.rint(scaled * 255.0), 0, 255).astype(np.uint8))
 
 
 def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
+
+
+def _scaled_deep(image: Image.Image) -> np.ndarray:
+    """The values of greyscale of more than 8 bits, float64, white as 1: 16-bit values over 65535, floats as they are.
+
+    Raises: ValueError if they are not between 0 and 1.
+    """
+    values: np.ndarray = np.asarray(image, dtype=np.float64)
+    if image.mode != "F":
+        values = values / 65535.0
+    low, high = float(values.min()), float(values.max())
+    if not (low >= -_BEYOND and high <= 1 + _BEYOND):  # also if any is not a number
+        wanted = "0 to 1" if image.mode == "F" else "0 to 65535"
+        raise ValueError(f"its values are not within {wanted}; save it with 8 or 16 bits per channel")
+    return values
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -86,7 +102,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
         image = image.convert("L" if image.mode == "1" else "RGB")
     values = np.asarray(image)
     if _is_deep(image):
-        values = values.astype(np.float32) if image.mode == "F" else (values / 65535.0).astype(np.float32)
+        values = (values if image.mode == "F" else _scaled_deep(image)).astype(np.float32)
     return values[..., None] if values.ndim == 2 else values
 
 

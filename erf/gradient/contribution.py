@@ -5,6 +5,7 @@ of all channels at the central unit are rectified and summed. The sum is differe
 input. This gradient is rectified and summed over colours. The feature map is taken before any final normalisation.
 """
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from erf.gradient.layers.find import feature_map, is_module_name
 from erf.gradient.layers.known import forget_if_changed
 from erf.gradient.layers.layer import ForwardError, Layer, LayerError, NotDifferentiable, as_layer
 from erf.gradient.layers.modules import modules_of
-from erf.gradient.layers.steady import UnsteadyForward
+from erf.gradient.layers.steady import UnsteadyForward, check_again
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.kept import prepare_or_keep
 from erf.gradient.lean.network import LeanNetwork
@@ -38,6 +39,9 @@ __all__ = [
     "feature_map",
     "is_module_name",
 ]
+
+
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def contribution_map(
@@ -75,7 +79,8 @@ def contribution_maps(
 ) -> torch.Tensor:
     """Contribution map of each image of a batch, float64 (N, H, W): the maps of `central_gradients`.
 
-    float32 is computed exactly as float32: neither TF32 tensor cores nor `autocast` are used.
+    float32 is computed exactly as float32: neither TF32 tensor cores nor `autocast` are used. The network's buffers and
+    some settings of PyTorch are changed while a map is computed, so calls from several threads wait for each other.
 
     Args:
         model, images, layer: As for `contribution_map`.
@@ -93,7 +98,12 @@ def contribution_maps(
             f"contribution maps are of a network (torch.nn.Module), not of {model!r:.60}; "
             "replknet.load_model('resnet18').model builds one by its name"
         )
-    model = unwrapped(model)
+    with _ONE_AT_A_TIME:
+        return _maps(unwrapped(model), images, layer, plain)
+
+
+def _maps(model: nn.Module, images: torch.Tensor | np.ndarray, layer: Layer, plain: bool) -> torch.Tensor:
+    """As `contribution_maps`, for a network without wrappers."""
     modules = modules_of(model)
     refuse_unfinished(model, modules)
     refuse_train_mode(model, modules)
@@ -101,6 +111,7 @@ def contribution_maps(
     x = as_batch(images, like=model)
     with exact_float32(), torch.inference_mode(False):
         if plain:
+            check_again(model)
             return central_gradients(model, x, layer=layer).maps
         prepared = prepare_or_keep(model, layer, x)
         x = x.contiguous(memory_format=prepared.memory_format)
@@ -119,6 +130,8 @@ def as_batch(images: Any, *, like: nn.Module | None = None) -> torch.Tensor:
     """
     if not isinstance(images, (torch.Tensor, np.ndarray)):
         raise TypeError(f"images are a tensor or an array (N, C, H, W), not {type(images).__name__}")
+    if isinstance(images, np.ndarray):  # PyTorch takes neither negative strides nor foreign byte orders
+        images = np.ascontiguousarray(images, images.dtype.newbyteorder("="))
     x = torch.as_tensor(images)
     if not x.is_floating_point():
         raise TypeError(

@@ -10,17 +10,15 @@ the function and an entry. The filters use OpenCV, as in the paper; it is import
 """
 
 import hashlib
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from runkit import UserError
-from runkit.plugins import OWN_CODE_ERRORS, load_plugin, words_of
+from runkit.plugins import OWN_CODE_ERRORS, load_plugin, sha256_of_code, words_of
 
 __all__ = [
     "CUES",
@@ -193,11 +191,8 @@ def _read_strengths(text: str, strengths: object) -> tuple[float, ...]:
 
 
 def _sha256_of_code(function: Callable[..., object]) -> str:
-    try:
-        source = inspect.getsourcefile(function)
-    except TypeError:  # a callable object rather than a function
-        source = inspect.getsourcefile(type(function))
-    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else "unknown"
+    """SHA-256 of the code of a function, or of the class of a callable object; 'unknown' without a file."""
+    return sha256_of_code(function) or sha256_of_code(type(function)) or "unknown"
 
 
 @lru_cache(maxsize=1)

@@ -222,3 +222,21 @@ def test_torch_hub_from_a_folder(tmp_path):
     assert loaded.model.weight.shape == (2, 3, 1, 1)
     with pytest.raises(UserError, match=r"write torch.hub:OWNER/REPO:ENTRY"):
         load_model("torch.hub:dinov2_vits14")
+
+
+def test_the_code_of_imported_modules_belongs_to_a_network(tmp_path, monkeypatch):
+    """Otherwise `--resume` would mix two networks if a module that builds the network was edited between the runs."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    helper = tmp_path / "helper_of_net.py"
+    (tmp_path / "net_with_helper.py").write_text(
+        "from torch import nn\n\n\ndef build():\n    from helper_of_net import DILATION\n\n"
+        "    return nn.Conv2d(3, 4, 3, dilation=DILATION)\n",
+        encoding="utf-8",
+    )
+    hashes = []
+    for dilation in (2, 8, 2):
+        helper.write_text(f"DILATION = {dilation}\n", encoding="utf-8")
+        hashes.append(load_model(f"{tmp_path / 'net_with_helper.py'}:build").record.code_sha256)
+        for name in ("helper_of_net", "net_with_helper"):
+            sys.modules.pop(name, None)
+    assert hashes[0] == hashes[2] != hashes[1]

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from runkit import UserError
-from runkit.plugins import is_plugin, load_plugin, words_of
+from runkit.plugins import is_plugin, load_plugin, own_sources, words_of
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,24 @@ def test_an_error_is_told_in_one_line():
     assert words_of(ValueError("one\ntwo\n\nthree")) == "ValueError: one two"
     assert words_of(AssertionError("37 is odd")) == "37 is odd"
     assert words_of(AssertionError()) == "AssertionError"
+
+
+def test_the_files_that_a_file_imports(tmp_path, monkeypatch):
+    package = tmp_path / "package_of_mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    (package / "net.py").write_text(
+        "import json\nimport torch\nimport erf\nfrom . import layers\nfrom .parts.norm import SCALE\n", encoding="utf-8"
+    )
+    (package / "layers.py").write_text("import package_of_mine.net  # in a circle\n", encoding="utf-8")
+    (package / "parts").mkdir()
+    (package / "parts" / "__init__.py").write_text("", encoding="utf-8")
+    (package / "parts" / "norm.py").write_text("SCALE = 2\n", encoding="utf-8")
+    (package / "unused.py").write_text("", encoding="utf-8")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    found = own_sources(package / "net.py", "package_of_mine")
+    assert found[0] == package / "net.py"
+    names = sorted(path.relative_to(package).as_posix() for path in found)
+    assert names == ["__init__.py", "layers.py", "net.py", "parts/__init__.py", "parts/norm.py"]
+    for name in [name for name in sys.modules if name.startswith("package_of_mine")]:
+        sys.modules.pop(name)

@@ -41,9 +41,15 @@ def share_known(copied: nn.Module, model: nn.Module) -> None:
     _keep(copied, known_of(model))
 
 
-def drop_known(model: nn.Module) -> None:
-    """Empty the cache of a network and of the copies that share it."""
-    known_of(model).clear()
+def drop_known(model: nn.Module, question: str) -> None:
+    """Drop the answers to a question from the cache of a network and of the copies that share it.
+
+    Args:
+        question: First entry of the keys, such as 'steady'.
+    """
+    found = known_of(model)
+    for key in [key for key in found if isinstance(key, tuple) and key[0] == question]:
+        del found[key]
 
 
 def forget_if_changed(model: nn.Module) -> None:

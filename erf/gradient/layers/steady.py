@@ -13,17 +13,18 @@ from torch import nn
 
 from erf.gradient.layers.chance import drawing, same_random_numbers, what_was_drawn
 from erf.gradient.layers.find import output_of_layer
-from erf.gradient.layers.known import known_of
+from erf.gradient.layers.known import drop_known, known_of
 from erf.gradient.layers.layer import ForwardError, Layer, LayerError
 from erf.gradient.layers.modules import modules_of
 from erf.gradient.state import as_it_was
 
-__all__ = ["UnsteadyForward", "check_steady", "normalises_by_batch"]
+__all__ = ["UnsteadyForward", "check_again", "check_steady", "normalises_by_batch"]
 
 _SIDE, _STRIDE = 64, 32  # size of small images; sides that differ by a multiple of the stride are padded alike
 _ROUNDING = 1000.0  # in epsilons of the type: tolerance for the same output computed in another way
 _MOST_ROUNDING = 0.05  # limit for types with few digits, and for another algorithm at another batch size
 _RANDOM_TRIES = 3
+_STEADY = "steady"
 _CONTRASTS = (1.0, 3.0, 1.0)  # of the noise images; the largest value of a batch is then not in the first one
 
 
@@ -34,6 +35,11 @@ class UnsteadyForward(ValueError):
 def normalises_by_batch(modules: Sequence[nn.Module]) -> bool:
     """Whether a normalisation uses the statistics of the batch even in eval mode. Images must then run one by one."""
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is None for m in modules)
+
+
+def check_again(model: nn.Module) -> None:
+    """Let the next `check_steady` test a network again: something that its attributes do not show may have changed."""
+    drop_known(model, _STEADY)
 
 
 def check_steady(model: nn.Module, images: torch.Tensor, layer: Layer, *, by_batch: bool | None = None) -> None:
@@ -50,7 +56,7 @@ def check_steady(model: nn.Module, images: torch.Tensor, layer: Layer, *, by_bat
     if by_batch is None:
         by_batch = normalises_by_batch(modules_of(model))
     count = 1 if by_batch else max(len(images), 2)
-    found, key = known_of(model), ("steady", layer, count, images.shape[1:], images.dtype, images.device)
+    found, key = known_of(model), (_STEADY, layer, count, images.shape[1:], images.dtype, images.device)
     if key in found:
         return
     with torch.no_grad(), torch.inference_mode(False), same_random_numbers(images.device):

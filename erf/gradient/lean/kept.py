@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from erf.gradient.layers.known import drop_known
 from erf.gradient.layers.layer import Layer
+from erf.gradient.layers.steady import check_again
 from erf.gradient.lean.calls import NoLeanForm, Recording, Value
 from erf.gradient.lean.prepare import Prepared, prepare
 from erf.gradient.lean.record import record
@@ -45,8 +45,7 @@ def prepare_or_keep(model: nn.Module, layer: Layer, images: Tensor) -> Prepared:
     for kept in _kept:
         if mark is not None and kept.model() is model and (kept.layer, kept.mark) == (layer, mark):
             return kept.prepared
-        if kept.model() is model:  # another layer or size, or something that the forward pass reads has changed
-            drop_known(model)
+    check_again(model)  # the forward pass may read something else than before
     _kept.clear()
     prepared = prepare(model, layer=layer, in_place=False)
     if mark is not None:

@@ -40,6 +40,8 @@ _SAME = {torch.float32: 1e-5, torch.float64: _EXACT}
 """Largest relative difference at which a form is accepted in its own type. Rounding alone gives 1e-6 in float32."""
 _ROUNDED = 0.05
 """Largest relative difference between float32 and float64, where rounding flips the signs of some ReLUs."""
+_WORSE = 1.5
+"""Largest ratio of errors in bfloat16 or float16, both against float64: that of the lean form over the plain one's."""
 _PART = 8
 """Factor by which the small image is smaller than the images along each side, but at least `_SMALLEST` remain."""
 _SMALLEST = 64
@@ -187,6 +189,14 @@ def _compare(plain: nn.Module, layer: Layer, fast: nn.Module | LeanNetwork, imag
         if not difference <= _ROUNDED:
             raise _NotProven(_too_much(difference, small))
         differences.append((difference, own_type))
+    elif isinstance(fast, LeanNetwork):
+        errors = [_difference(form, layer, small.to(own_type), expected, position) for form in (fast, plain)]
+        if not errors[0] <= _WORSE * errors[1] + _EXACT:
+            raise _NotProven(
+                f"in {_name(own_type)} its map differs from float64 by {errors[0]:.1e}, that of the plain form by "
+                f"{errors[1]:.1e}"
+            )
+        differences.append((errors[0], own_type))
     return _said(differences, small)
 
 

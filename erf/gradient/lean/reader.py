@@ -76,7 +76,13 @@ class Reader:
             handler = self._handlers[call.operation]
         except KeyError:
             raise NoLeanForm(f"{call.operation} is none of its steps") from None
-        if not handler(self, call, *call.args, **call.kwargs):
+        try:
+            known = handler(self, call, *call.args, **call.kwargs)
+        except (TypeError, ValueError, AttributeError, LookupError, RuntimeError) as error:  # arguments of a new kind
+            raise NoLeanForm(
+                f"{call.operation} has arguments that are not understood ({error}): {_described(call)}"
+            ) from error
+        if not known:
             raise NoLeanForm(f"{call.operation} is a step in other cases than this one: {_described(call)}")
 
     def map_of(self, value: Any) -> Map | None:

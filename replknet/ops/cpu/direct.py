@@ -59,7 +59,7 @@ def ready() -> bool:
         return False
     try:
         error = _error(_compile())
-    except (RuntimeError, OSError, AttributeError) as problem:  # what another release of llvmlite may raise
+    except (ImportError, RuntimeError, OSError, AttributeError, TypeError) as problem:  # by another llvmlite
         _LOG.warning("The compiled CPU kernels are left out: %s", problem)
         return False
     if not error <= _TOLERANCE:

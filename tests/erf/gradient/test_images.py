@@ -1,6 +1,8 @@
 """Finding, choosing and reading images."""
 
 import importlib.util
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -253,3 +255,24 @@ def test_arrays_beside_pictures_are_no_images(photo_folder):
     """A folder of photographs may hold masks or features as arrays; its images stay the same as before."""
     np.save(photo_folder / "class0" / "0.npy", np.zeros((9, 9)))
     assert find_images(photo_folder, 9).found == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.full((20, 30), 200, np.float32), "its values are not within 0 to 1"),
+        (np.full((20, 30), np.nan, np.float32), "its values are not within 0 to 1"),
+        (np.full((20, 30), 1 << 20, np.int32), "its values are not within 0 to 65535"),
+    ],
+)
+def test_a_deep_picture_beyond_its_range_is_refused(values, reason, tmp_path):
+    Image.fromarray(values).save(tmp_path / "deep.tif")
+    with pytest.raises(ValueError, match=reason):
+        read_image(tmp_path / "deep.tif", (8, 8))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_name_that_is_not_utf8_is_refused(photo_folder):
+    (photo_folder / "class0" / "0.png").rename(os.fsdecode(os.fsencode(photo_folder / "class0") + b"/\xff.png"))
+    with pytest.raises(UserError, match="the name is not valid UTF-8; rename the file"):
+        find_images(photo_folder, 4)

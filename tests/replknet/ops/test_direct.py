@@ -161,3 +161,12 @@ def test_the_default_device_of_pytorch_makes_no_difference(generator: torch.Gene
         direct.ready.cache_clear()
         found = depthwise_conv2d(x, weight)
     assert (found.double() - expected).norm() < 1e-5 * expected.norm()
+
+
+def test_a_broken_library_leaves_them_out_with_a_warning(monkeypatch, caplog):
+    def fails():
+        raise ImportError("cannot load libllvmlite.so")
+
+    monkeypatch.setattr(direct, "_compile", fails)
+    assert not direct.ready.__wrapped__()
+    assert "cannot load libllvmlite.so" in caplog.text

@@ -76,7 +76,11 @@ def _leaky_relu(slope: float = 0.01) -> Activation:
 
 
 def _power(exponent: Any) -> Activation | None:
-    return Activation(torch.square, lambda g, x: g * x * 2) if exponent == 2 else None
+    return (
+        Activation(torch.square, lambda g, x: g * x * 2)
+        if isinstance(exponent, (int, float)) and exponent == 2
+        else None
+    )
 
 
 def _elu(alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Activation | None:

@@ -33,7 +33,6 @@ _ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_ca
 """Whether oneDNN multiplies: on an AMD EPYC with AVX-512 it has twice the rate of PyTorch's matrix product."""
 _LARGE = 1 << 28
 """Number of multiplications from which on oneDNN is used."""
-_HALF_MAX = torch.finfo(torch.float16).max
 
 
 class Keep(NamedTuple):
@@ -206,13 +205,15 @@ class Clamp(PointwiseStep):
 
 
 class Activation(PointwiseStep):
-    """A smooth function of each number; it keeps its input.
+    """A smooth function of each number. It keeps its input, or its derivative in half precision.
+
+    Half precision has a relative error of at most 2⁻¹¹, and so has the gradient then. Keeping the input in half
+    precision would not bound the error: near a zero of the derivative, it could exceed the derivative itself.
 
     Args:
         function: Function of the input.
         gradient: Function of the gradient to the output and of the input.
-        half: Whether the input may be kept in half precision where the network uses float32. The derivative beyond the
-            range of half precision (65504) must equal that at its ends.
+        half: Whether to keep the derivative in half precision where the network uses float32.
     """
 
     def __init__(
@@ -225,14 +226,14 @@ class Activation(PointwiseStep):
         return (Keep(x.shape[1], torch.float16 if self.half and x.dtype == torch.float32 else x.dtype),)
 
     def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
-        keep[0].copy_(inputs[0])
-        return self.function(inputs[0])
+        x = inputs[0]
+        keep[0].copy_(x if keep[0].dtype == x.dtype else self.gradient(torch.ones_like(x), x))
+        return self.function(x)
 
     def backward(self, grad: Tensor, kept: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        x = kept[0].to(grad.dtype)
-        if kept[0].dtype != grad.dtype:  # numbers beyond the range of half precision were stored as infinite
-            x.clamp_(-_HALF_MAX, _HALF_MAX)
-        return (self.gradient(grad, x),)
+        if kept[0].dtype == grad.dtype:
+            return (self.gradient(grad, kept[0]),)
+        return (kept[0].to(grad.dtype).mul_(grad),)
 
 
 class LayerNorm(PointwiseStep):

@@ -3,6 +3,7 @@
 import gc
 import types
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -145,7 +146,8 @@ def test_a_change_of_a_configuration_object_is_checked(change, plain):
         erf.contribution_map(model, x, plain=plain)
 
 
-def test_a_change_that_no_attribute_shows_is_checked():
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_change_that_no_attribute_shows_is_checked(plain):
     torch.manual_seed(0)
     config = {"mix": False}
 
@@ -155,7 +157,18 @@ def test_a_change_that_no_attribute_shows_is_checked():
             return x - 3 * x.mean((0, 2, 3), keepdim=True) if config["mix"] else x
 
     model, x = Global(nn.Conv2d(3, 4, 3)).eval(), torch.randn(2, 3, 64, 64)
-    erf.contribution_map(model, x)
+    erf.contribution_map(model, x, plain=plain)
     config["mix"] = True
     with pytest.raises(UnsteadyForward):
-        erf.contribution_map(model, x)
+        erf.contribution_map(model, x, plain=plain)
+
+
+def test_threads_leave_the_network_and_the_settings_as_they_were():
+    model, x = make(), torch.randn(1, 3, 64, 64)
+    buffers, deterministic = list(model.buffers()), torch.backends.cudnn.deterministic
+    expected = erf.contribution_map(model, x)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda plain: erf.contribution_map(model, x, plain=plain), [False, True] * 8))
+    assert all((one - expected).norm() < 1e-5 * expected.norm() for one in found)
+    assert all(one is other for one, other in zip(buffers, model.buffers(), strict=True))
+    assert torch.backends.cudnn.deterministic == deterministic

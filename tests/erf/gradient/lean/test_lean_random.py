@@ -196,3 +196,37 @@ class BiasFromImage(nn.Module):
 def test_a_bias_that_depends_on_the_image_has_no_lean_form():
     torch.manual_seed(0)
     assert check(BiasFromImage().eval(), torch.randn(1, 3, 64, 64)) == "plain"
+
+
+class NearZeroOfTheDerivative(nn.Module):
+    """SiLU where its derivative is close to zero, so that small images see little but its change."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 5, padding=2), nn.Conv2d(16, 8, 5, padding=2)
+        with torch.no_grad():
+            self.first.bias.fill_(-1.2784645)
+            self.first.weight.mul_(0.3)
+
+    def forward(self, x):
+        return self.last(F.silu(self.first(x)))
+
+
+@pytest.mark.parametrize("contrast", [1, 0.1, 0.01, 0.003])
+def test_half_precision_of_the_derivative_has_a_bounded_error(contrast):
+    torch.manual_seed(0)
+    assert check(NearZeroOfTheDerivative().eval(), contrast * torch.randn(1, 3, 96, 96)) == "lean"
+
+
+class PowerPerChannel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.power = nn.Conv2d(3, 8, 3), nn.Parameter(torch.rand(1, 8, 1, 1) + 1)
+
+    def forward(self, x):
+        return self.stem(x).clamp(min=1e-6).pow(self.power)
+
+
+def test_arguments_of_another_kind_than_expected_have_no_lean_form():
+    torch.manual_seed(0)
+    assert check(PowerPerChannel().eval(), torch.randn(1, 3, 64, 64)) == "plain"

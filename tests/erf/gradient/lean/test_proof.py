@@ -140,3 +140,15 @@ def test_a_map_that_rounding_alone_does_not_explain_is_compared_in_float64(monke
 
 def test_it_says_that_the_plain_form_was_asked_for():
     assert prepare(replknet(), plain=True).as_dict() == {"form": "plain", "form_reason": "asked for"}
+
+
+def test_in_reduced_precision_the_lean_form_is_no_less_exact(monkeypatch):
+    x = torch.randn(1, 3, 96, 96).bfloat16()
+    prepared = prepare(randomize_norms(timm.create_model("resnet18")).eval().bfloat16())
+    central_gradients(prepared.network, x)
+    assert prepared.as_dict()["form"] == "lean"
+    monkeypatch.setattr(proof, "_WORSE", 0)  # a lean form that is less exact by any amount
+    prepared = prepare(randomize_norms(timm.create_model("resnet18")).eval().bfloat16())
+    central_gradients(prepared.network, x)
+    assert prepared.as_dict()["form"] == "plain"
+    assert "in bfloat16 its map differs from float64 by" in prepared.as_dict()["form_reason"]
