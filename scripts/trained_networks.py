@@ -62,7 +62,7 @@ weights are in `replknet/checkpoints`{more}.
 
 Left: the mean training loss of each epoch. Labels are smoothed and images mixed, so it does not fall to zero. Right:
 the accuracy of the moving average of the weights on the validation images, after the epochs at which it was measured
-(at {during} pixels).{dotted} The images grow during training, which changes the loss. The numbers are in the CSV files
+({during}). The images grow during training, which changes the loss. The numbers are in the CSV files
 next to the records.
 """
 
@@ -98,12 +98,21 @@ def page(records: Sequence[dict[str, Any]]) -> str:
     return _TEXT.format(
         more=more,
         table=_table(records),
-        during=" or ".join(sorted({str(record["recipe"]["test_size"]) for record in records})),
+        during=_during(records),
         size=f"at {' or '.join(map(str, sizes))} pixels",
-        dotted="" if all(one["shipped"] for one in records) else " Dotted lines are trainings that are not shipped.",
         spread=_spread(records),
         recipes=_recipes(records),
     )
+
+
+def _during(records: Sequence[dict[str, Any]]) -> str:
+    """Which lines of the picture are which trainings, and the sizes of the images on which they were measured."""
+    words = []
+    for shipped, line in ((True, "solid lines, shipped weights"), (False, "dotted lines, other trainings")):
+        sizes = sorted({str(one["recipe"]["test_size"]) for one in records if one["shipped"] == shipped})
+        if sizes:
+            words.append(f"{line}: at {' or '.join(sizes)} pixels")
+    return "; ".join(words)
 
 
 def _test_size(record: dict[str, Any]) -> int:
@@ -151,7 +160,7 @@ def _recipes(records: Sequence[dict[str, Any]]) -> str:
     for record in records:
         recipe = ", ".join(f"{key} {value}" for key, value in record["recipe"].items() if key not in _ELSEWHERE)
         note = f" Images: {record['note']}." if record.get("note") else ""
-        words.setdefault(f"{recipe}.{note}", []).append(f"`{record['model']}`")
+        words.setdefault(f"{recipe}.{note}", []).append(f"`{record['model']}` (seed {record['recipe']['seed']})")
     if len(words) == 1:
         return f"All were trained by one recipe: {next(iter(words))}"
     return "\n".join(f"- {', '.join(dict.fromkeys(names))}: {recipe}" for recipe, names in words.items())

@@ -13,9 +13,9 @@ from erf.gradient.layers.capture import refuse_unfinished, unwrapped
 from erf.gradient.layers.find import find_feature_map, is_module_name, resolve
 from erf.gradient.layers.layer import Layer, NotDifferentiable
 from erf.gradient.layers.modules import modules_of, parameters_of
-from erf.gradient.layers.steady import check_steady, normalises_by_batch
+from erf.gradient.layers.steady import UnsteadyForward, check_steady, normalises_by_batch
 from erf.gradient.positions import CENTRE, Position, unit_at
-from erf.gradient.state import same_buffers
+from erf.gradient.state import StatisticsChanged, same_buffers
 from runkit.compute.memory import is_out_of_memory
 from runkit.plugins import OWN_CODE_ERRORS, words_of
 
@@ -52,6 +52,7 @@ class PlainNetwork:
         refuse_unfinished(self.model, self._modules)
         refuse_train_mode(self.model, self._modules)
         self._by_batch = normalises_by_batch(self._modules)
+        self._norms_are_read = False  # known after the first map
         self._unguarded: set[tuple[object, ...]] = set()  # kinds of images whose backward pass PyTorch computes rightly
 
     def check_steady(self, images: Tensor) -> None:
@@ -77,20 +78,34 @@ class PlainNetwork:
         return self._gradient(images, position)
 
     def _gradient(self, images: Tensor, position: Position) -> tuple[Tensor, tuple[int, int]]:
-        autocast = torch.autocast(images.device.type, enabled=False)
-        frozen, grad = _parameters_without_gradient(self._modules), torch.enable_grad()
-        with frozen, torch.inference_mode(False), grad, autocast, same_buffers(self._modules):
-            x = images.detach().clone().requires_grad_()
-            for_network = x.clone()  # the network may write to this copy
-            try:
-                return self._differentiate(x, for_network, self.layer, position)
-            except NotDifferentiable as error:
-                found = resolve(self.model, self.layer)
-                stops = found.call is not None or not is_module_name(self.model, found)
-                if stops or _OVERWRITTEN not in str(error.__cause__):
-                    raise
-                # code after the layer overwrites tensors that its gradient needs, so stop at the layer
-                return self._differentiate(x, x.clone(), replace(found, call=0), position)
+        autocast, grad = torch.autocast(images.device.type, enabled=False), torch.enable_grad()
+        buffers = same_buffers(self._modules, norms_are_read=self._norms_are_read)
+        try:
+            with (
+                _parameters_without_gradient(self._modules),
+                torch.inference_mode(False),
+                grad,
+                autocast,
+                buffers as use,
+            ):
+                found = self._of_copies(images, position)
+        except StatisticsChanged as error:
+            raise UnsteadyForward(str(error)) from error
+        self._norms_are_read = not use.norms_written
+        return found
+
+    def _of_copies(self, images: Tensor, position: Position) -> tuple[Tensor, tuple[int, int]]:
+        x = images.detach().clone().requires_grad_()
+        for_network = x.clone()  # the network may write to this copy
+        try:
+            return self._differentiate(x, for_network, self.layer, position)
+        except NotDifferentiable as error:
+            found = resolve(self.model, self.layer)
+            stops = found.call is not None or not is_module_name(self.model, found)
+            if stops or _OVERWRITTEN not in str(error.__cause__):
+                raise
+            # code after the layer overwrites tensors that its gradient needs, so stop at the layer
+            return self._differentiate(x, x.clone(), replace(found, call=0), position)
 
     def _differentiate(
         self, x: Tensor, for_network: Tensor, layer: Layer, position: Position
