@@ -84,7 +84,7 @@ def describe_verdict(claim: Claim, verdict: Verdict, folder: Path) -> str:
             f"  ours:  {ours}",
             f"  {verdict.word}; criterion: {claim.criterion}",
             f"  limits: {claim.limits}",
-            f"  rows and picture: {folder / claim.name}.csv, .json",
+            f"  rows and picture: {folder / claim.name}.csv, .json, .png",
             "",
         ]
     )

@@ -54,6 +54,8 @@ def _run(config: Config) -> int:
     if len(results) > 1 and not config.from_npz:
         _redraw_alike(results, config)
     compared = _write_comparison(results, config) if len(results) > 1 else []
+    if config.tex_columns and len(results) == 1:
+        _logger.warning("--tex-columns has no effect on a single result: the LaTeX table is that of a comparison")
     if config.report and results:
         compared.append(_write_report(results, config))
     if config.console.json:
@@ -219,7 +221,11 @@ def _write_comparison(results: Sequence[ErfResult], config: Config) -> list[Path
     from erf.figures.files import write_comparison
 
     columns = read_columns(config.tex_columns)
-    return write_comparison(results, config.folder, drawing=config.drawing, formats=config.formats, tex_columns=columns)
+    files = write_comparison(
+        results, config.folder, drawing=config.drawing, formats=config.formats, tex_columns=columns
+    )
+    _logger.info("wrote %s", ", ".join(map(str, files)))
+    return files
 
 
 def _write_report(results: Sequence[ErfResult], config: Config) -> Path:

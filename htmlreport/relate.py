@@ -173,7 +173,8 @@ def execute(options: argparse.Namespace, command: Sequence[str]) -> int:
         sys.stdout.write(f"{relation.correlation.describe()}\n")
     for cue, correlation in relation.of_reliance.items():
         sys.stdout.write(f"reliance on {cue}: {correlation.describe()}\n")
-    _logger.info("wrote %s", ", ".join(str(stem.with_suffix(end)) for end in (".json", ".csv", ".tex")))
+    tables = [stem.with_suffix(end) for end in (".json", ".csv", ".tex")]
+    _logger.info("wrote %s", ", ".join(map(str, [*tables, *pictures])))
     return 0
 
 

@@ -321,6 +321,8 @@ def _pretrained_cfg(name: str) -> dict[str, Any]:
     """
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
+        if name.endswith(".py"):
+            raise UserError(f"{name} is a file; name the function in it that builds the network: {name}:FUNCTION")
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them"
         raise UserError(f"unknown network {name!r}; {hint}")

@@ -28,12 +28,18 @@ def arrange(results: Sequence[ErfResult], drawing: Drawing) -> Sequence[Sequence
     before_after = drawing.before_after or all(result.of_before_after for result in results)
     ordered = random_above(results) if before_after else results
     if drawing.columns is None and (table := _cross(ordered)):
-        return table
+        return table if drawing.width_in is None else _in_blocks(table, _columns_for(drawing.width_in))
     columns = drawing.columns or _columns_for(drawing.width_in)
     if before_after and (blocks := _stack(ordered, columns)):
         return blocks
     columns = min(columns, len(results))
     return [list(ordered[i : i + columns]) for i in range(0, len(ordered), columns)]
+
+
+def _in_blocks(table: Sequence[Sequence[ErfResult]], columns: int) -> list[Sequence[ErfResult]]:
+    """Split a table with more columns than given into blocks, one below the other."""
+    starts = range(0, max(map(len, table)), columns)
+    return [part for start in starts for row in table if (part := row[start : start + columns])]
 
 
 def _stack(results: Sequence[ErfResult], columns: int) -> list[list[ErfResult | None]] | None:

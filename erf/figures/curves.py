@@ -113,7 +113,7 @@ def _draw_profiles(
     ax.yaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_minor_formatter(NullFormatter())
     largest = max(min(result.contribution.shape) // 2 for result in together)
-    ax.set(xlabel="distance from the centre (pixels)", ylabel="density over that of an even map", xlim=(0, largest))
+    ax.set(xlabel="distance from the centre (pixels)", ylabel="density relative to a uniform map", xlim=(0, largest))
     ax.set_ylim(max(lowest / 1.5, min(peaks) * 10.0**-decades), max(peaks) * 1.5)
 
 
@@ -212,9 +212,7 @@ def _key(results: Sequence[ErfResult], points: float) -> dict[str, Any]:
             handles.append(Line2D([], [], **grey, linestyle=line, label=_name_kind(kind, _kinds(results))))
     elif all(result.random_weights for result in results):
         handles.append(Line2D([], [], **grey, linestyle=_RANDOM, label="random weights"))
-    handles.append(
-        Line2D([], [], **{k: v for k, v in _EVEN.items() if k != "zorder"}, label="map that is even over the image")
-    )
+    handles.append(Line2D([], [], **{k: v for k, v in _EVEN.items() if k != "zorder"}, label="uniform map"))
     if any(len(result.measured.mass_curve.resamples) for result in results):
         handles.append(Patch(facecolor="0.35", alpha=0.25, linewidth=0, label="95% interval over images"))
     labels = [str(handle.get_label()) for handle in handles]

@@ -231,7 +231,7 @@ def warn_of_black(name: str, contribution: np.ndarray, window: Window, drawing: 
     black = visible < _LEAST_VISIBLE
     if black:
         _logger.warning(
-            "%s: %.1f%% of the panel is black in the published scale, which is all but linear where gradients are "
+            "%s: %.1f%% of the panel is black in the published scale, which is almost linear where gradients are "
             "small; the scale 'decades' (the default) shows it",
             name,
             100 * (1 - visible),

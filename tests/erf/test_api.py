@@ -33,7 +33,7 @@ def test_from_a_plain_module_to_a_picture(network):
 
 
 def test_a_module_that_gives_no_map_says_what_to_name(network):
-    with pytest.raises(ValueError, match=r"name a submodule instead, such as 0, 1, 2"):
+    with pytest.raises(ValueError, match=r"name a submodule instead \(--layer\), such as 0, 1, 2"):
         erf.contribution_map(nn.Sequential(*network, nn.Flatten()).eval(), torch.ones(1, 3, 32, 32))
 
 

@@ -171,12 +171,12 @@ def _of_network(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
         if isinstance(output, torch.Tensor) and output.ndim == 4:
             return _found(model, x, layer, model, "output", output)
         raise LayerError(
-            f"layer {layer}: {type(model).__name__} gives {_in_words(output)}, not a map; name a submodule instead, "
-            f"such as {some_names(model)}"
+            f"layer {layer}: {type(model).__name__} gives {_in_words(output)}, not a map; name a submodule instead "
+            f"(--layer), such as {some_names(model)}"
         )
     raise LayerError(
-        f"layer {layer}: {type(model).__name__} has no forward_intermediates; name a submodule instead, such as "
-        f"{some_names(model)}"
+        f"layer {layer}: {type(model).__name__} has no forward_intermediates; name a submodule instead (--layer), "
+        f"such as {some_names(model)}"
     )
 
 

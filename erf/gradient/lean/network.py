@@ -21,7 +21,7 @@ from torch import Tensor
 from erf.gradient.finite import spoil_not_finite
 from erf.gradient.lean.again import choose_again, put_together
 from erf.gradient.lean.node import Node, Step
-from erf.gradient.lean.steps.pointwise import Multiply, PointwiseStep
+from erf.gradient.lean.steps.pointwise import Activation, Multiply, PointwiseStep
 from erf.gradient.lean.steps.spatial import SpatialStep
 from erf.gradient.lean.steps.vectors import Gate, VectorStep
 from erf.gradient.lean.stretches import (
@@ -57,6 +57,7 @@ class LeanNetwork:
         needs_whole_maps: Whether a step takes a mean or a norm over a whole map, so that the maps before it must be
             computed beyond the window of the unit.
         multiplies_maps: Whether a step multiplies two maps, both of which must be kept.
+        keeps_in_half: Whether a step keeps something in half precision where the network uses float32.
     """
 
     def __init__(self, nodes: Sequence[Node], feature_map: int):
@@ -68,6 +69,7 @@ class LeanNetwork:
         self.signature = (feature_map, *kinds)
         self.needs_whole_maps = any(isinstance(node.step, VectorStep) for node in nodes)
         self.multiplies_maps = any(isinstance(node.step, Multiply) for node in nodes)
+        self.keeps_in_half = any(isinstance(node.step, Activation) and node.step.half for node in nodes)
 
     def central_gradient(self, images: Tensor, position: Position = CENTRE) -> tuple[Tensor, tuple[int, int]]:
         """Gradient of the rectified central unit, summed over its channels.

@@ -1,10 +1,11 @@
 """Prove that the lean form of a network agrees with the network before it is used.
 
 The proof compares contribution maps of a small noise image, for the same layer and position: that of the lean form, and
-that of plain autograd on the network as it was given. They must agree to the rounding of the type in which both run.
-They may disagree because rounding flips the signs of some ReLUs, so the two are then compared in float64, which takes
-longer. In that case, the lean form that is to run must have the same steps as the one in float64, and its own map may
-differ by no more than such flips explain. A network that fails runs as it was given, and a warning says so once.
+that of plain autograd on the network as it was given. While nothing is kept in half precision, they must agree to the
+rounding of the type in which both run. They may disagree because rounding flips the signs of some ReLUs, so the two are
+then compared in float64, which takes longer. In that case, the lean form that is to run must have the same steps as the
+one in float64, and its own map may differ by no more than such flips explain. A network that fails runs as it was
+given, and a warning says so once.
 """
 
 import logging
@@ -26,6 +27,7 @@ from erf.gradient.lean.copies import CannotCopy, copy_network
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.lean.read import Steps, lean_form, read_steps
+from erf.gradient.lean.steps.pointwise import all_in_full_precision
 from erf.gradient.plain import PlainNetwork
 from erf.gradient.positions import Position
 from replknet.optimize import optimize, use_stock_convolutions
@@ -39,7 +41,7 @@ _EXACT = 1e-6
 _SAME = {torch.float32: 1e-5, torch.float64: _EXACT}
 """Largest relative difference at which a form is accepted in its own type. Rounding alone gives 1e-6 in float32."""
 _ROUNDED = 0.05
-"""Largest relative difference between float32 and float64, where rounding flips the signs of some ReLUs."""
+"""Largest relative difference where rounding flips the signs of some ReLUs, or derivatives are in half precision."""
 _WORSE = 1.5
 """Largest ratio of errors in bfloat16 or float16, both against float64: that of the lean form over the plain one's."""
 _PART = 8
@@ -172,8 +174,13 @@ def _compare(plain: nn.Module, layer: Layer, fast: nn.Module | LeanNetwork, imag
     count = len(images) if whole else min(len(images), _IMAGES)
     for seed in (0, _NOISES) if own_type in _SAME else ():  # the second seed has other ReLUs close to 0
         small, expected = _plain_map(plain, layer, images, position, dtype=own_type, count=count, first_seed=seed)
-        difference = _difference(fast, layer, small, expected, position)
+        with all_in_full_precision():
+            difference = _difference(fast, layer, small, expected, position)
         if difference <= _SAME[own_type]:
+            if own_type == torch.float32 and isinstance(fast, LeanNetwork) and fast.keeps_in_half:
+                difference = _difference(fast, layer, small, expected, position)
+            if not difference <= _ROUNDED:
+                raise _NotProven(_too_much(difference, small))
             return _said([(difference, own_type)], small)
     if own_type == torch.float64:
         raise _NotProven(_too_much(difference, small))

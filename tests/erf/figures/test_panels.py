@@ -286,6 +286,18 @@ def test_random_stands_above_trained_in_a_column_for_each_network_whatever_the_c
         assert rows_of(erf.draw_comparison(given, columns=3))[0] == {0: "a.random", 1: "a.pretrained", 2: "b.random"}
 
 
+def test_a_grid_that_is_too_wide_for_the_figure_is_split_into_blocks():
+    rows = rows_of(erf.draw_comparison(before_after(*"abcde"), width="column", crop="none", table=False, caption=False))
+    assert [list(row.values()) for row in rows] == [
+        ["a.random", "b.random"],
+        ["a.pretrained", "b.pretrained"],
+        ["c.random", "d.random"],
+        ["c.pretrained", "d.pretrained"],
+        ["e.random"],
+        ["e.pretrained"],
+    ]
+
+
 def test_more_networks_than_fit_a_row_and_missing_weights_leave_the_columns_whole():
     figure = erf.draw_comparison(before_after("a-", *"bcdefgh"), before_after=True, crop="none")
     rows = [{at: title.partition(".")[2] for at, title in row.items()} for row in rows_of(figure)]

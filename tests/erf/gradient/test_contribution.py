@@ -154,7 +154,7 @@ def test_a_plain_module_works_by_a_submodules_name():
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)).eval()
     assert contribution_map(model, torch.randn(1, 3, 17, 17), layer="2").shape == (17, 17)
     assert contribution_map(model, torch.randn(1, 3, 17, 17)).shape == (17, 17)  # its output is a map
-    with pytest.raises(LayerError, match="name a submodule instead, such as 0, 1, 2"):
+    with pytest.raises(LayerError, match=r"name a submodule instead \(--layer\), such as 0, 1, 2"):
         contribution_map(nn.Sequential(*model, nn.Flatten()).eval(), torch.randn(1, 3, 17, 17))
 
 

@@ -195,7 +195,7 @@ def test_curves_carry_bands_and_dash_random_weights():
         "old",
     ]
     key = {str(handle.get_label()): handle for handle in figure.legends[1].legend_handles}
-    words = ["trained weights", "random weights", "map that is even over the image", "95% interval over images"]
+    words = ["trained weights", "random weights", "uniform map", "95% interval over images"]
     assert list(key) == words
     assert [key[name].get_linestyle() for name in list(key)[:2]] == ["-", "--"]
     plt.close("all")

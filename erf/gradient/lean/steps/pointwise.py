@@ -1,6 +1,8 @@
 """Steps on the channels of each pixel, which work on any part of the pixels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +27,7 @@ __all__ = [
     "Select",
     "Slice",
     "Weights",
+    "all_in_full_precision",
 ]
 
 _FOLDED_NUMBERS = 1 << 16
@@ -33,6 +36,19 @@ _ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_ca
 """Whether oneDNN multiplies: on an AMD EPYC with AVX-512 it has twice the rate of PyTorch's matrix product."""
 _LARGE = 1 << 28
 """Number of multiplications from which on oneDNN is used."""
+
+
+_keeps_in_half = ContextVar("keeps_in_half", default=True)
+
+
+@contextmanager
+def all_in_full_precision() -> Iterator[None]:
+    """Inside this context, activations keep nothing in half precision."""
+    token = _keeps_in_half.set(False)
+    try:
+        yield
+    finally:
+        _keeps_in_half.reset(token)
 
 
 class Keep(NamedTuple):
@@ -223,7 +239,8 @@ class Activation(PointwiseStep):
 
     def keeps(self, *inputs: Tensor) -> Sequence[Keep]:
         x = inputs[0]
-        return (Keep(x.shape[1], torch.float16 if self.half and x.dtype == torch.float32 else x.dtype),)
+        half = self.half and x.dtype == torch.float32 and _keeps_in_half.get()
+        return (Keep(x.shape[1], torch.float16 if half else x.dtype),)
 
     def forward(self, *inputs: Tensor, keep: Sequence[Tensor]) -> Tensor:
         x = inputs[0]

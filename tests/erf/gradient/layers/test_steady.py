@@ -339,7 +339,7 @@ class SometimesCounting(nn.Module):
 
 
 def test_running_statistics_that_change_with_some_images_are_refused():
-    form = PlainNetwork(SometimesCounting().eval(), Layer("last"))
+    form = PlainNetwork(SometimesCounting().double().eval(), Layer("last"))
     form.central_gradient(images())
     form.central_gradient(images())
     with pytest.raises(UnsteadyForward, match="writes to running statistics, but not in each forward pass"):
@@ -347,7 +347,7 @@ def test_running_statistics_that_change_with_some_images_are_refused():
 
 
 def test_running_statistics_that_each_forward_pass_changes_stay():
-    model = SometimesCounting().eval()
+    model = SometimesCounting().double().eval()
     form = PlainNetwork(model, Layer("last"))
     maps = [form.central_gradient(images() + 100)[0] for _ in range(3)]
     assert torch.equal(maps[0], maps[2])
