@@ -1,6 +1,7 @@
 """The figure for experiments with one cue: how often the object is named, per category and overall."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -52,7 +53,8 @@ def draw_accuracy(
             if is_people(measurement):
                 draw_persons(right, persons, "accuracy", row, style)
             draw_estimates(right, {row: measurement.accuracy}, style, size=5, caps=0.14, part="end")
-            above = {"xytext": (0, 6), "textcoords": "offset points", "va": "bottom", "fontsize": 6.5}
+            above: dict[str, Any] = {"xytext": (0, 6), "textcoords": "offset points", "va": "bottom", "fontsize": 6.5}
+            above["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # in front of the line of chance
             weight = "bold" if measurement.random else "normal"
             right.annotate(measurement.label, (0.01, row), **above, fontweight=weight, gid=f"{style.key}-name")
         for boundary in range(1, rows):

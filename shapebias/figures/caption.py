@@ -52,7 +52,8 @@ def caption_answers(
 
 def _say_marks(series: Sequence[Measurement], experiment: Experiment, picture: str, *, persons: bool) -> str:
     """Explain the marks and lines of a figure of observers, and the denominators of its shares."""
-    intervals, ticks = "95% intervals: bootstrap over images.", "Small ticks are single people." if persons else ""
+    intervals = "95% intervals: bootstrap over images, or Clopper and Pearson's where all answers agree."
+    ticks = "Small ticks are single people." if persons else ""
     people = any(one.kind == "people" for one in series)
     matrix = "Points: the images of one category each. Vertical lines: the shape bias over all images of each observer"
     shares = (
