@@ -187,12 +187,21 @@ def draw_curves(results: Sequence[ErfResult], *, most: int = _MOST_LINES, **opti
 
 
 def _divide(results: Sequence[ErfResult], most: int) -> list[slice]:
-    """Divide results into rows of at most `most`, as evenly as possible with a network's sizes or stages together."""
-    kinds = len(_kinds(results)) if _lines_are_kinds(results) else 1
+    """Divide results into rows of at most `most`, as evenly as possible with the results of a network together."""
     rows = -(-len(results) // most)
     each = -(-len(results) // rows)
-    each = min(most, -(-each // kinds) * kinds)
-    return [slice(i, i + each) for i in range(0, len(results), each)]
+    if _lines_are_kinds(results):
+        kinds = len(_kinds(results))
+        each = min(most, -(-each // kinds) * kinds)
+        return [slice(i, i + each) for i in range(0, len(results), each)]
+    parts, start = [], 0
+    ends = [i + 1 for i, one in enumerate(results) if [*map(_network, results[i + 1 : i + 2])] != [_network(one)]]
+    for end, next_end in zip(ends, [*ends[1:], len(results) + most], strict=True):
+        if end - start >= each or next_end - start > most:
+            step = most if end - start <= most else each  # a network with more results than a row holds
+            parts += [slice(i, min(i + step, end)) for i in range(start, end, step)]
+            start = end
+    return parts
 
 
 def _key(results: Sequence[ErfResult], points: float) -> dict[str, Any]:

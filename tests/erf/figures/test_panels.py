@@ -298,6 +298,12 @@ def test_a_grid_that_is_too_wide_for_the_figure_is_split_into_blocks():
     ]
 
 
+def test_curves_of_a_network_before_and_after_training_are_in_one_row():
+    figure = erf.draw_curves(before_after(*"abcde"))
+    rows = [[text.get_text()[0] for text in legend.get_texts()] for legend in figure.legends[:-1]]
+    assert rows == [list("aabbcc"), list("ddee")]
+
+
 def test_more_networks_than_fit_a_row_and_missing_weights_leave_the_columns_whole():
     figure = erf.draw_comparison(before_after("a-", *"bcdefgh"), before_after=True, crop="none")
     rows = [{at: title.partition(".")[2] for at, title in row.items()} for row in rows_of(figure)]
