@@ -11,7 +11,7 @@ from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.plain import PlainNetwork
 from erf.gradient.positions import CENTRE, Position
 
-__all__ = ["CentralGradients", "central_gradients"]
+__all__ = ["CentralGradients", "central_gradients", "choose_form"]
 
 
 class CentralGradients(NamedTuple):
@@ -46,14 +46,26 @@ def central_gradients(
         images of a batch; NotDifferentiable if the layer does not depend on the images; LayerError and ForwardError as
         `feature_map`.
     """
-    form: PlainNetwork | LeanNetwork
-    if isinstance(model, LeanNetwork):
-        form = model
-    elif isinstance(model, FastForm):
-        form = model.choose(images, position)
-    else:
-        form = PlainNetwork(model, as_layer(layer))
-    if checked and isinstance(form, PlainNetwork):
-        form.check_steady(images)
+    form = choose_form(model, images, layer=layer, position=position, checked=checked)
     gradient, feature_size = form.central_gradient(images, position)
     return CentralGradients(gradient.relu_().sum(1).to("cpu", torch.float64), feature_size)
+
+
+def choose_form(
+    model: nn.Module | LeanNetwork | FastForm,
+    images: torch.Tensor,
+    *,
+    layer: str | int | Layer = "last",
+    position: Position = CENTRE,
+    checked: bool = True,
+) -> PlainNetwork | LeanNetwork:
+    """The form in which a network computes these maps, after the checks that its first map needs.
+
+    Args, Raises: As for `central_gradients`.
+    """
+    if isinstance(model, LeanNetwork):
+        return model
+    form = model.choose(images, position) if isinstance(model, FastForm) else PlainNetwork(model, as_layer(layer))
+    if checked and isinstance(form, PlainNetwork):
+        form.check_steady(images)
+    return form

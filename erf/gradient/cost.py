@@ -5,13 +5,10 @@ from dataclasses import replace
 
 import torch
 
-from erf.gradient.contribution import central_gradients
+from erf.gradient.central import central_gradients, choose_form
 from erf.gradient.jobs import Job
 from erf.gradient.layers.find import output_of_layer
-from erf.gradient.layers.layer import as_layer
-from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.prepare import prepare
-from erf.gradient.plain import PlainNetwork
 from erf.gradient.precision import arithmetic, number_type
 from erf.gradient.ready import Question, ReadyNetwork, explained
 from erf.options import Config
@@ -111,10 +108,5 @@ class _Bench:
 
         with explained(ready.label, question.size), arithmetic(ready.precision):
             for position in question.positions:  # happens once per run, so it does not count as time per image
-                given = ready.network
-                network = given.choose(x, position) if isinstance(given, FastForm) else given
-                if isinstance(network, torch.nn.Module):
-                    network = PlainNetwork(network, as_layer(question.layer))
-                if isinstance(network, PlainNetwork):
-                    network.check_steady(x)
+                choose_form(ready.network, x, layer=question.layer, position=position)
             return probe(work, self._device, macs=macs, pixels=size[0] * size[1])

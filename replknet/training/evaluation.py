@@ -13,6 +13,7 @@ from runkit.intervals import share_interval
 __all__ = ["accuracy_of", "count_correct", "decode_whole", "read_whole"]
 
 _AT_ONCE = 256  # images
+_WHOLE: dict[str, Any] = {"crop_pct": 1.0, "interpolation": "bicubic"}  # how an image is scaled, for timm
 
 
 def read_whole(images: ImageFolder, size: int, workers: int) -> Any:
@@ -21,8 +22,7 @@ def read_whole(images: ImageFolder, size: int, workers: int) -> Any:
         images,
         size,
         _AT_ONCE,
-        crop_pct=1.0,
-        interpolation="bicubic",
+        **_WHOLE,
         num_workers=workers,
         use_prefetcher=False,
         persistent_workers=False,
@@ -31,8 +31,7 @@ def read_whole(images: ImageFolder, size: int, workers: int) -> Any:
 
 def decode_whole(images: ImageFolder, size: int, workers: int) -> Any:
     """The pixels that `read_whole` normalises: batches of bytes (N, 3, S, S), and labels (N,)."""
-    form = dict(input_size=size, crop_pct=1.0, interpolation="bicubic", normalize=False)
-    whole = ImageFolder(images.root, transform=create_transform(**form))  # type: ignore[arg-type]
+    whole = ImageFolder(images.root, transform=create_transform(size, **_WHOLE, normalize=False))
     return DataLoader(whole, batch_size=_AT_ONCE, num_workers=workers)
 
 

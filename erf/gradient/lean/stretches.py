@@ -142,6 +142,10 @@ class PointwiseStretch(Stretch):
         like = next(iter(inputs.values()))
         wide = {value: _in_one(x) for value, x in inputs.items()}
         kept = self._make_room(like, inputs, values, free)
+        several = len(self.outputs) > 1
+        overwritten = [
+            x for x in inputs.values() if several and any(_share_memory(x, values[value]) for value in self.outputs)
+        ]
         for rows in self._chunks(like):
             local = {value: _at(rows, x) for value, x in wide.items()}
             for (step, sources, output), unneeded in zip(self.nodes, self.unneeded, strict=True):
@@ -149,21 +153,12 @@ class PointwiseStretch(Stretch):
                 local[output] = step.forward(*given, keep=[_at(rows, whole) for whole in kept[output]])
                 for value in unneeded:
                     del local[value]
-            for value, y in self._detached(local, inputs, values).items():
-                _at(rows, _in_one(values[value])).copy_(y)
+            for value in self.outputs if overwritten else ():  # an output may be a part of an input
+                if any(_share_memory(x, local[value]) for x in overwritten):
+                    local[value] = local[value].clone()
+            for value in self.outputs:
+                _at(rows, _in_one(values[value])).copy_(local[value])
         return kept
-
-    def _detached(
-        self, local: dict[int, Tensor], inputs: dict[int, Tensor], values: dict[int, Tensor]
-    ) -> dict[int, Tensor]:
-        """The outputs of a chunk. An output that is a part of an input is copied if another output overwrites it."""
-        outputs = {value: local[value] for value in self.outputs}
-        overwritten = [x for x in inputs.values() if any(_share_memory(x, values[value]) for value in outputs)]
-        if len(outputs) == 1 or not overwritten:
-            return outputs
-        return {
-            value: y.clone() if any(_share_memory(x, y) for x in overwritten) else y for value, y in outputs.items()
-        }
 
     def _make_room(
         self, like: Tensor, inputs: dict[int, Tensor], values: dict[int, Tensor], free: list[Tensor]
