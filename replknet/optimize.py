@@ -7,6 +7,7 @@ from replknet.architectures.replknet import RepLKNet
 from replknet.architectures.stages import StagedNetwork
 from replknet.ops import DepthwiseConv2d
 from replknet.ops.phases import use_phases
+from replknet.ops.products import OneDNNLinear, use_onednn
 from replknet.used_kernels import has_large_depthwise
 
 __all__ = ["optimize", "preferred_memory_format", "use_stock_convolutions"]
@@ -18,8 +19,9 @@ def optimize(model: nn.Module) -> nn.Module:
     In RepLKNet, kernels are merged and normalisations are folded; the outputs are equal up to rounding. The other
     large-kernel networks are brought to their merged form, if they have one, and their dilated depthwise convolutions
     are computed by phases (`replknet.ops.phases`). A network with large depthwise kernels gets channels-last weights.
-    All other networks keep their layout, and therefore give exactly the same results as before. Parameters no longer
-    require gradients. Feed images in `preferred_memory_format(model)`.
+    Linear layers are computed by oneDNN where the processor multiplies faster in this way (`replknet.ops.products`).
+    Networks to which none of this applies give exactly the same results as before. Parameters no longer require
+    gradients. Feed images in `preferred_memory_format(model)`.
 
     Returns: `model` itself.
     Raises: ValueError if the network is in train mode.
@@ -32,7 +34,7 @@ def optimize(model: nn.Module) -> nn.Module:
     elif isinstance(model, StagedNetwork):
         model.reparameterize()
         use_phases(model)
-    return model.requires_grad_(False).to(memory_format=preferred_memory_format(model))
+    return use_onednn(model).requires_grad_(False).to(memory_format=preferred_memory_format(model))
 
 
 def preferred_memory_format(model: nn.Module) -> torch.memory_format:
@@ -41,11 +43,15 @@ def preferred_memory_format(model: nn.Module) -> torch.memory_format:
 
 
 def use_stock_convolutions(model: nn.Module) -> nn.Module:
-    """Compute all `DepthwiseConv2d` by PyTorch's own convolution, in place, as in the published networks.
+    """Compute a network by PyTorch's own operations, in place, as it was published.
+
+    This concerns `DepthwiseConv2d` and the linear layers that `optimize` has changed.
 
     Returns: `model` itself; parameters and state dict are untouched.
     """
     for module in model.modules():
         if type(module) is DepthwiseConv2d:  # no subclass, which may compute something else
             setattr(module, "__class__", nn.Conv2d)  # noqa: B010  same attributes and parameters
+        elif type(module) is OneDNNLinear:
+            setattr(module, "__class__", nn.Linear)  # noqa: B010
     return model

@@ -1,5 +1,7 @@
 """Maps of units whose value is not a number."""
 
+import math
+
 import torch
 
 __all__ = ["spoil_not_finite"]
@@ -10,5 +12,7 @@ def spoil_not_finite(gradient: torch.Tensor, unit: torch.Tensor) -> torch.Tensor
 
     A NaN or an overflow before the unit can leave the gradient finite where a ReLU or a maximum does not pass it on.
     """
+    if math.isfinite(unit.detach().sum().item()):  # then all are finite; an infinite sum may be an overflow
+        return gradient
     spoiled = ~unit.detach().isfinite().flatten(1).all(1)
-    return gradient.masked_fill(spoiled.view(-1, 1, 1, 1), float("nan")) if spoiled.any() else gradient
+    return gradient.masked_fill(spoiled.view(-1, 1, 1, 1), float("nan"))

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from erf.gradient.batchnorm import guard_batch_norms
 from erf.gradient.finite import spoil_not_finite
-from erf.gradient.layers.capture import refuse_unfinished, unwrapped
+from erf.gradient.layers.capture import is_eager, refuse_unfinished, unwrapped
 from erf.gradient.layers.find import find_feature_map, is_module_name, resolve
 from erf.gradient.layers.layer import Layer, NotDifferentiable
 from erf.gradient.layers.modules import modules_of, parameters_of
 from erf.gradient.layers.steady import UnsteadyForward, check_steady, normalises_by_batch
 from erf.gradient.positions import CENTRE, Position, unit_at
-from erf.gradient.state import StatisticsChanged, same_buffers
+from erf.gradient.state import SameBuffers, StatisticsChanged
 from runkit.compute.memory import is_out_of_memory
 from runkit.plugins import OWN_CODE_ERRORS, words_of
 
@@ -52,7 +52,9 @@ class PlainNetwork:
         refuse_unfinished(self.model, self._modules)
         refuse_train_mode(self.model, self._modules)
         self._by_batch = normalises_by_batch(self._modules)
-        self._norms_are_read = False  # known after the first map
+        self._parameters = list(parameters_of(self._modules))
+        self._buffers = SameBuffers(self._modules)
+        self._is_eager = is_eager(self._modules)
         self._unguarded: set[tuple[object, ...]] = set()  # kinds of images whose backward pass PyTorch computes rightly
 
     def check_steady(self, images: Tensor) -> None:
@@ -79,20 +81,12 @@ class PlainNetwork:
 
     def _gradient(self, images: Tensor, position: Position) -> tuple[Tensor, tuple[int, int]]:
         autocast, grad = torch.autocast(images.device.type, enabled=False), torch.enable_grad()
-        buffers = same_buffers(self._modules, norms_are_read=self._norms_are_read)
+        without, buffers = _without_gradient(self._parameters), self._buffers.during()
         try:
-            with (
-                _parameters_without_gradient(self._modules),
-                torch.inference_mode(False),
-                grad,
-                autocast,
-                buffers as use,
-            ):
-                found = self._of_copies(images, position)
+            with without, torch.inference_mode(False), grad, autocast, buffers:
+                return self._of_copies(images, position)
         except StatisticsChanged as error:
             raise UnsteadyForward(str(error)) from error
-        self._norms_are_read = not use.norms_written
-        return found
 
     def _of_copies(self, images: Tensor, position: Position) -> tuple[Tensor, tuple[int, int]]:
         x = images.detach().clone().requires_grad_()
@@ -110,7 +104,7 @@ class PlainNetwork:
     def _differentiate(
         self, x: Tensor, for_network: Tensor, layer: Layer, position: Position
     ) -> tuple[Tensor, tuple[int, int]]:
-        feat, taken = find_feature_map(self.model, for_network, layer)
+        feat, taken = find_feature_map(self.model, for_network, layer, known_eager=self._is_eager)
         height, width = feat.shape[-2:]
         row, column = unit_at(position, (height, width))
         unit = feat[:, :, row, column]
@@ -169,9 +163,9 @@ def refuse_train_mode(model: nn.Module, modules: Sequence[nn.Module]) -> None:
 
 
 @contextmanager
-def _parameters_without_gradient(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Switch off the gradients of the parameters: they are not wanted, and without them the backward pass is halved."""
-    wanted = [p for p in parameters_of(modules) if p.requires_grad]
+def _without_gradient(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Switch off the gradients of parameters: they are not wanted, and without them the backward pass is halved."""
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in wanted:
         parameter.requires_grad_(False)
     try:

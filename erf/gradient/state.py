@@ -3,7 +3,6 @@
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import nn
 
 from erf.gradient.layers.modules import modules_of
 
-__all__ = ["StatisticsChanged", "as_it_was", "same_buffers"]
+__all__ = ["SameBuffers", "StatisticsChanged", "as_it_was"]
 
 _CONTAINERS = frozenset([dict, list, set, OrderedDict, defaultdict, deque])
 
@@ -22,7 +21,7 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
     """Restore module attributes that a forward pass writes, such as caches and counters, as well as buffers."""
     modules = modules_of(model)
     before = [(vars(module), _noted(module)) for module in modules]
-    with same_buffers(modules):
+    with SameBuffers(modules).during():
         try:
             yield
         finally:
@@ -60,62 +59,89 @@ class StatisticsChanged(RuntimeError):
     """Running statistics were written to, although an earlier pass of the same network did not do so."""
 
 
-@dataclass
-class BufferUse:
-    """What a network did with its buffers.
+_Buffers = dict[str, torch.Tensor | None]
 
-    Attributes:
-        norms_written: Whether buffers of normalisations were written to.
+
+class SameBuffers:
+    """Keeps the buffers of a network's modules as they are while the network runs, so that running statistics stay.
+
+    The modules are listed once, because a traversal takes a noticeable part of the time of a small network's map.
+
+    Args:
+        modules: The modules of the network. None may be added, and none may get another buffer, between two passes.
     """
 
-    norms_written: bool = False
+    def __init__(self, modules: Sequence[nn.Module]):
+        self._scripted: list[torch.Tensor] = []
+        self._norms: list[_Buffers] = []
+        self._others: list[_Buffers] = []
+        for module in modules:
+            if isinstance(module, torch.jit.ScriptModule):
+                self._scripted.extend(module.buffers(recurse=False))
+            elif module._buffers:
+                has_version = not any(buffer.is_inference() for buffer in _tensors(module._buffers))
+                is_norm = type(module) in _NORMS and has_version
+                (self._norms if is_norm else self._others).append(module._buffers)
+        self._read: list[torch.Tensor] | None = None  # buffers of normalisations, once known not to be written to
+
+    @contextmanager
+    def during(self) -> Iterator[None]:
+        """Run the modules on copies of their buffers inside this context. Results may be differentiated inside it.
+
+        The buffers of scripted modules cannot be replaced, so they are restored after they were written to. The
+        buffers of normalisations are not copied after a pass that did not write to them.
+
+        Raises: StatisticsChanged if buffers that were not copied have been written to.
+        """
+        with ExitStack() as stack:
+            for scripted in self._scripted:
+                stack.enter_context(_same_values(scripted))
+            if self._read is None:
+                own = _all_tensors(self._norms)
+                stack.enter_context(_copied([*self._norms, *self._others]))
+                copies = _all_tensors(self._norms)
+                yield
+                replaced = [*map(id, _all_tensors(self._norms))] != [*map(id, copies)]
+                if not replaced and not any(_versions(copies)):
+                    self._read = own
+            else:
+                stack.enter_context(_copied(self._others))
+                before = _versions(self._read)
+                yield
+                if _versions(self._read) != before:
+                    raise StatisticsChanged("the network writes to running statistics, but not in each forward pass")
 
 
 @contextmanager
-def same_buffers(modules: Sequence[nn.Module], *, norms_are_read: bool = False) -> Iterator[BufferUse]:
-    """Run the modules of a network on copies of their buffers inside this context, so that running statistics stay.
-
-    The result may be differentiated inside the context. The buffers of scripted modules cannot be replaced, so they are
-    restored after they were written to.
-
-    Args:
-        norms_are_read: Whether an earlier pass wrote to no buffer of a normalisation. They are then not copied, which
-            takes a tenth of the time of a small network's map.
-
-    Raises: StatisticsChanged if buffers that were not copied have been written to.
-    """
+def _copied(of_modules: Sequence[_Buffers]) -> Iterator[None]:
+    """Replace the buffers of modules by copies inside this context."""
+    before = [dict(buffers) for buffers in of_modules]
     copies: dict[int, torch.Tensor] = {}
-    changed: list[tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]] = []
-    norms: list[tuple[torch.Tensor, int]] = []  # tensors that should not be written to, with their versions
-    with ExitStack() as stack:
-        for module in modules:
-            if isinstance(module, torch.jit.ScriptModule):
-                for scripted in module.buffers(recurse=False):
-                    stack.enter_context(_same_values(scripted))
-            elif module._buffers:
-                is_norm = type(module) in _NORMS
-                own = [buffer for buffer in module._buffers.values() if buffer is not None]
-                if is_norm and norms_are_read and not any(buffer.is_inference() for buffer in own):
-                    norms.extend([(buffer, buffer._version) for buffer in own])
-                    continue
-                changed.append((module._buffers, dict(module._buffers)))
-                for name, buffer in module._buffers.items():
-                    if buffer is not None:
-                        if id(buffer) not in copies:  # several modules may share a buffer
-                            copies[id(buffer)] = buffer.clone()
-                        module._buffers[name] = copies[id(buffer)]
-                        if is_norm:
-                            norms.append((copies[id(buffer)], 0))
-        use = BufferUse()
-        try:
-            yield use
-        finally:
-            use.norms_written = any(buffer._version != version for buffer, version in norms)
-            for buffers, before in changed:
-                buffers.clear()
-                buffers.update(before)
-    if norms_are_read and use.norms_written:
-        raise StatisticsChanged("the network writes to running statistics, but not in each forward pass")
+    for buffers in of_modules:
+        for name, buffer in buffers.items():
+            if buffer is not None:
+                if id(buffer) not in copies:  # several modules may share a buffer
+                    copies[id(buffer)] = buffer.clone()
+                buffers[name] = copies[id(buffer)]
+    try:
+        yield
+    finally:
+        for buffers, old in zip(of_modules, before, strict=True):
+            buffers.clear()
+            buffers.update(old)
+
+
+def _tensors(buffers: _Buffers) -> list[torch.Tensor]:
+    return [buffer for buffer in buffers.values() if buffer is not None]
+
+
+def _all_tensors(of_modules: Sequence[_Buffers]) -> list[torch.Tensor]:
+    return [buffer for buffers in of_modules for buffer in _tensors(buffers)]
+
+
+def _versions(tensors: Sequence[torch.Tensor]) -> list[int]:
+    """The number of times that each tensor was written to."""
+    return [tensor._version for tensor in tensors]
 
 
 @contextmanager

@@ -6,11 +6,11 @@ is fast code. A 7×7 kernel with dilation 3 takes a half to a quarter of the tim
 thread, 64 to 320 channels, maps of 128 to 32 pixels).
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from replknet.ops.depthwise import depthwise_conv2d
+from replknet.ops.watched import is_watched
 
 __all__ = ["PhasedConv2d", "use_phases"]
 
@@ -23,7 +23,7 @@ class PhasedConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:  # named as in nn.Conv2d
-        if not input.is_cpu or _is_watched(input):
+        if not input.is_cpu or is_watched(input):
             return super().forward(input)
         rows, columns = self.dilation
         n, channels, height, width = input.shape
@@ -33,13 +33,6 @@ class PhasedConv2d(nn.Conv2d):
         y = depthwise_conv2d(phases.reshape(n * rows * columns, channels, tall, wide), self.weight, self.bias)
         y = y.view(n, rows, columns, channels, tall, wide).permute(0, 3, 4, 1, 5, 2)
         return y.reshape(n, channels, tall * rows, wide * columns)[:, :, :height, :width]
-
-
-def _is_watched(input: Tensor) -> bool:
-    """Whether the operations are traced, compiled or intercepted, rather than only computed."""
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
-        return True
-    return type(input) is not Tensor or torch._C._len_torch_dispatch_stack() > 0
 
 
 def use_phases(model: nn.Module) -> nn.Module:

@@ -12,7 +12,17 @@ from torch import nn
 from erf.gradient.layers.layer import ForwardError, Layer, LayerError
 from erf.gradient.layers.modules import modules_of, parameters_of
 
-__all__ = ["capture", "clean_name", "eager", "find_module", "refuse_unfinished", "select", "some_names", "unwrapped"]
+__all__ = [
+    "capture",
+    "clean_name",
+    "eager",
+    "find_module",
+    "is_eager",
+    "refuse_unfinished",
+    "select",
+    "some_names",
+    "unwrapped",
+]
 
 _INPUT = "in"
 _WRAPPER = "_orig_mod"
@@ -47,21 +57,31 @@ def refuse_unfinished(model: nn.Module, modules: Sequence[nn.Module]) -> None:
 def eager(model: nn.Module) -> Iterator[None]:
     """Run compiled modules uncompiled inside this context, so that their hooks are called."""
     modules = modules_of(model)
-    compiled = [m for m in modules if getattr(m, "_compiled_call_impl", None) is not None]
+    compiled = [m for m in modules if _is_compiled(m)]
     implementations = [m._compiled_call_impl for m in compiled]
     for module in compiled:
         module._compiled_call_impl = None
-    used = "torch._dynamo" in sys.modules and _are_wrapped(modules)
     try:
-        with torch.compiler.set_stance("force_eager") if used else nullcontext():
+        with torch.compiler.set_stance("force_eager") if _are_wrapped(modules) else nullcontext():
             yield
     finally:
         for module, implementation in zip(compiled, implementations, strict=True):
             module._compiled_call_impl = implementation
 
 
+def is_eager(modules: Sequence[nn.Module]) -> bool:
+    """Whether no module of a network is compiled, so that the network runs in the same way inside of `eager`."""
+    return not any(map(_is_compiled, modules)) and not _are_wrapped(modules)
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return getattr(module, "_compiled_call_impl", None) is not None
+
+
 def _are_wrapped(modules: Sequence[nn.Module]) -> bool:
     """Whether `torch.compile` compiled one of the modules; avoids `hasattr`, which raises exceptions on modules."""
+    if "torch._dynamo" not in sys.modules:
+        return False
     types = {type(module) for module in modules}
     return any(hasattr(one, _WRAPPER) for one in types) or any(
         _WRAPPER in module._modules or _WRAPPER in vars(module) for module in modules

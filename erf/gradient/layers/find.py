@@ -1,7 +1,7 @@
 """Find the feature map that a layer names."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -98,8 +98,12 @@ def resolve(model: nn.Module, layer: str | int | Layer) -> Layer:
     return (last_layer(unwrapped(model)) or layer) if layer.name == "last" else layer
 
 
-def find_feature_map(model: nn.Module, x: torch.Tensor, layer: Layer) -> FeatureMap:
-    """As `feature_map`, but also returns where the map was taken."""
+def find_feature_map(model: nn.Module, x: torch.Tensor, layer: Layer, *, known_eager: bool = False) -> FeatureMap:
+    """As `feature_map`, but also returns where the map was taken.
+
+    Args:
+        known_eager: Whether it is known that no module of the network is compiled. This saves a traversal.
+    """
     model = unwrapped(model)
     note = last_note(model) if layer.name == "last" else ""
     if is_module_name(model, layer):
@@ -108,7 +112,7 @@ def find_feature_map(model: nn.Module, x: torch.Tensor, layer: Layer) -> Feature
         raise LayerError(f"layer {layer.name!r} is a map that the network names; say more only of a submodule's output")
     else:
         found = resolve(model, layer)
-    with eager(model):
+    with nullcontext() if known_eager else eager(model):
         feat, taken = (_of_module if is_module_name(model, found) else _of_network)(model, x, found)
     return FeatureMap(feat, replace(taken, note=note, call=layer.call))
 

@@ -63,14 +63,20 @@ class Stretch:
             value: part(values[value], self.windows[value], read).contiguous(memory_format=torch.channels_last)
             for value, read in self.reads.items()
         }
-        free = [x for value, x in inputs.items() if self._is_free(value, x, values)]
+        owners: dict[int, list[int]] = {}
+        for value, x in values.items():
+            owners.setdefault(_address(x), []).append(value)
+        free = [x for value, x in inputs.items() if self._is_free(value, owners.get(_address(x), []))]
         for value in self.over:
             del values[value]
         return self._run(inputs, values, free)
 
-    def _is_free(self, value: int, read: Tensor, values: dict[int, Tensor]) -> bool:
-        """Whether the part of a value is not read again, so that it may be overwritten."""
-        owners = [other for other, x in values.items() if _share_memory(read, x)]
+    def _is_free(self, value: int, owners: list[int]) -> bool:
+        """Whether the part of a value is not read again, so that it may be overwritten.
+
+        Args:
+            owners: The values that lie in the same memory.
+        """
         return not owners or (owners == [value] and value in self.over and value != IMAGE and value not in self.held)
 
     def backward(self, grads: dict[int, Tensor], kept: Any) -> None:
@@ -221,7 +227,12 @@ def part(x: Tensor, has: Window, wanted: Window) -> Tensor:
 
 
 def _share_memory(a: Tensor, b: Tensor) -> bool:
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+    return _address(a) == _address(b)
+
+
+def _address(x: Tensor) -> int:
+    """Address of the memory that a tensor is a part of."""
+    return x.untyped_storage().data_ptr()
 
 
 def _in_one(x: Tensor) -> Tensor:

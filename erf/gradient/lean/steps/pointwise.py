@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from replknet.ops.products import ONEDNN_IS_FASTER
+
 __all__ = [
     "Activation",
     "Add",
@@ -32,10 +34,8 @@ __all__ = [
 
 _FOLDED_NUMBERS = 1 << 16
 """Number of weight elements folded with a normalisation at a time; their float64 form then fits the cache."""
-_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-"""Whether oneDNN multiplies: on an AMD EPYC with AVX-512 it has twice the rate of PyTorch's matrix product."""
-_LARGE = 1 << 28
-"""Number of multiplications from which on oneDNN is used."""
+_FEW = 1 << 22
+"""Number of multiplications below which PyTorch's matrix product is as fast as the convolution by oneDNN."""
 
 
 _keeps_in_half = ContextVar("keeps_in_half", default=True)
@@ -153,7 +153,7 @@ class Dense(Weights, PointwiseStep):
 def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN is to multiply the pixels of `x` (N, C, H, W) by a weight (D, C, 1, 1), or (C, D, 1, 1)."""
     n, _, height, width = x.shape
-    large = _ONEDNN and n * height * width * weight.numel() >= _LARGE
+    large = ONEDNN_IS_FASTER and n * height * width * weight.numel() >= _FEW
     exact = large and x.dtype == torch.float32 and x.device.type == "cpu"
     return exact and x.is_contiguous(memory_format=torch.channels_last)
 

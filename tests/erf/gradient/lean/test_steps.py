@@ -195,8 +195,8 @@ def test_products_by_onednn_are_those_of_pytorch(kind, monkeypatch):
     )
     step = kind(weight if kind is Linear else weight[:, :, None, None], bias)
     for on in (True, False):
-        monkeypatch.setattr(pointwise_steps, "_ONEDNN", on)
-        monkeypatch.setattr(pointwise_steps, "_LARGE", 0)
+        monkeypatch.setattr(pointwise_steps, "ONEDNN_IS_FASTER", on)
+        monkeypatch.setattr(pointwise_steps, "_FEW", 0)
         assert pointwise_steps._is_for_onednn(x, step.weight) == on
         assert not pointwise_steps._is_for_onednn(x.double(), step.weight)
         assert not pointwise_steps._is_for_onednn(x.contiguous(), step.weight)
