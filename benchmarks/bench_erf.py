@@ -36,6 +36,10 @@ TIMES = ("time_s", "low_s", "high_s", "ratio", "ratio_low", "ratio_high")
 FIELDS = (*KEY, *TIMES, "peak_gb", "difference", "gflop", "rounds", *VERSIONS)
 
 
+_OURS = ("ours", "graphs")
+"""Providers that are this tool, in the requested precision."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A network, the side of the images in pixels, the batch size, the number of images, and the providers."""
@@ -51,7 +55,7 @@ class Case:
 
 def provider_command(provider: str, case: Case, options: argparse.Namespace) -> list[str]:
     """The arguments of Python that start a provider for a case."""
-    precision = case.precision if provider == "ours" else "float32"
+    precision = case.precision if provider in _OURS else "float32"
     command = ["-m", "benchmarks.erf_worker", provider, "--model", case.model, "--size", str(case.size_px)]
     command += ["--batch", str(case.batch), "--precision", precision, "--device", options.device]
     return command + (["--released", str(options.released)] if provider == "released" else [])
@@ -61,7 +65,7 @@ def cases(experiment: str, options: argparse.Namespace) -> Iterator[Case]:
     """The cases of an experiment."""
     if experiment == "compare":
         for model in options.model or (*MODELS, *TRANSFORMERS):
-            providers = ["plain", "ours"]
+            providers = ["plain", "ours", *(["graphs"] if options.device.startswith("cuda") else [])]
             if options.released and model == "replknet31b":
                 providers.append("released")
             if options.openerf:
@@ -85,7 +89,8 @@ def measure(case: Case, options: argparse.Namespace) -> list[dict[str, str]]:
         files = {provider: Path(scratch) / f"{provider}.npy" for provider in case.providers}
         workers = {provider: Worker(provider_command(provider, case, options)) for provider in case.providers}
         for provider, worker in workers.items():
-            worker.ask(str(files[provider]), timed=False)
+            for _ in range(2 if provider == "graphs" else 1):  # the second map is recorded, and all others are replayed
+                worker.ask(str(files[provider]), timed=False)
 
         def all_images(provider: str, worker: Worker) -> None:
             before = len(worker.seconds)
@@ -111,14 +116,14 @@ def as_row(
     if "plain" in times:
         ratios = [a / b for a, b in zip(times["plain"], seconds, strict=True)]
     difference = ""
-    if "plain" in maps and provider == "ours":  # the released network has other weights
+    if "plain" in maps and provider in _OURS:  # the released network has other weights
         difference = f"{np.linalg.norm(maps[provider] - maps['plain']) / np.linalg.norm(maps['plain']):.2e}"
     numbers = [f"{percentile(values, share):.4g}" if values else "" for values in (seconds, ratios) for share in SHARES]
     return {
         "experiment": case.experiment,
         "model": case.model,
         "provider": provider,
-        "precision": case.precision if provider == "ours" else "float32",
+        "precision": case.precision if provider in _OURS else "float32",
         "size_px": str(case.size_px),
         "batch": str(case.batch),
         "images": str(case.images),

@@ -7,6 +7,7 @@ turns.
   published, neither merged nor folded, in contiguous memory format, with PyTorch's own convolutions and autograd, up to
   the layer that this tool uses.
 - `ours`: the steps of `erf.visualize` from the batch to the maps.
+- `graphs`: the same with `--cuda-graphs`, on a GPU.
 - `released`: the authors' own RepLKNet-31B and function, from a checkout of their repository.
 - `openerf`: the package of this name on PyPI, on the network as published. Its map is defined differently: it averages
   the gradient over colours before rectifying it, and normalises.
@@ -17,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -100,14 +102,14 @@ def input_gradient(features: Callable[[Tensor], Tensor], images: Tensor) -> np.n
     return gradient.relu().sum((0, 1)).float().cpu().numpy()
 
 
-def ours(model: str, size: int, precision: str, device: str) -> Maps:
+def ours(model: str, size: int, precision: str, device: str, *, cuda_graphs: bool = False) -> Maps:
     """The steps of this tool."""
     from erf.gradient.contribution import contribution_maps
     from erf.gradient.lean.prepare import prepare
     from replknet import load_model
 
     network = load_model(model, "random", input_size=size).model.to(device, number_type(precision))
-    prepared, memory_format = prepare(network)
+    prepared, memory_format = prepare(network, cuda_graphs=cuda_graphs)
 
     def maps(images: Tensor) -> np.ndarray:
         with arithmetic(precision):
@@ -158,7 +160,7 @@ def openerf(model: str, size: int, precision: str, device: str) -> Maps:
 def main() -> int:
     """For each line on stdin, which names a file, save a map in this file (see `benchmarks.turns.serve`)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("provider", choices=("plain", "ours", "released", "openerf"))
+    parser.add_argument("provider", choices=("plain", "ours", "graphs", "released", "openerf"))
     parser.add_argument("--model", required=True)
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("--batch", type=int, default=1)
@@ -170,7 +172,8 @@ def main() -> int:
         with redirect_stdout(sys.stderr):  # it prints
             maps = released(options.released)
     else:
-        make = {"plain": plain, "ours": ours, "openerf": openerf}[options.provider]
+        graphs = partial(ours, cuda_graphs=True)
+        make = {"plain": plain, "ours": ours, "graphs": graphs, "openerf": openerf}[options.provider]
         maps = make(options.model, options.size, options.precision, options.device)
     shape = (options.batch, 3, options.size, options.size)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0))

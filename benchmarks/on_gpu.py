@@ -40,7 +40,11 @@ class Step:
 def checks(options: argparse.Namespace) -> Iterator[Step]:
     """The checks that precede the measurements."""
     device = "cpu" if options.trial else "cuda"
-    tests = ("tests/replknet/ops/test_on_a_gpu.py", "tests/runkit/compute/test_precision_choice.py")
+    tests = (
+        "tests/replknet/ops/test_on_a_gpu.py",
+        "tests/runkit/compute/test_precision_choice.py",
+        "tests/erf/gradient/test_graphs.py",
+    )
     yield Step("tests", ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not sweep", *tests), 240)
     if not options.trial:
         one = "tests/replknet/ops/test_on_a_gpu.py::test_views_that_are_not_contiguous"

@@ -62,6 +62,7 @@ class Config(RunOptions):
         prefix_tokens: Number of tokens before those of the map; None to detect it.
         position: Position of the unit: "centre", "average", or two fractions of the image (down, across).
         plain: Whether to run the network as published, with no layers merged or reordered.
+        cuda_graphs: Whether to record the operations of a map on a GPU once and replay them for further images.
         scale, squares, thresholds, cmap, crop, width, columns, labels, no_table, no_caption: How the pictures are
             drawn, as in `erf.drawing.Drawing`.
         before_after: Whether to measure each network with random weights as well, drawn above the trained ones.
@@ -83,6 +84,7 @@ class Config(RunOptions):
     prefix_tokens: int | None = None
     position: str | tuple[float, float] = "centre"
     plain: bool = False
+    cuda_graphs: bool = False
     before_after: bool = False
     scale: str = "decades"
     squares: str = "published"
@@ -243,6 +245,12 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run the network as published, with no layers merged or reordered: slower, with the same map",
     )
+    how.add_argument(
+        "--cuda-graphs",
+        action="store_true",
+        help="on an NVIDIA GPU, record the operations of a map once and replay them for further images of the same "
+        "size: less work for the processor, with the same map, but more GPU memory; not yet measured on a GPU",
+    )
     files = parser.add_argument_group("files")
     add_output(files, folder="erf")
     add_formats(files)
@@ -374,6 +382,8 @@ def parse_config(arguments: Sequence[str]) -> Config:
         parser.error(str(error))
     if config.until is not None and config.num_images < MIN_IMAGES:
         parser.error(f"--until measures at least {MIN_IMAGES} images; --num-images {config.num_images} allows fewer")
+    if config.plain and config.cuda_graphs:
+        parser.error("--plain runs the network as it was published; leave out --cuda-graphs")
     if config.console.list_models is None and bool(config.model) == bool(config.from_npz):
         parser.error("give --model NAME [NAME ...], or --from-npz FILE [FILE ...]")
     return config
@@ -381,7 +391,7 @@ def parse_config(arguments: Sequence[str]) -> Config:
 
 _MEASURING = (
     *("weights", "images", "num_images", "until", "size", "layer", "layout", "call", "prefix_tokens", "position"),
-    *("mean", "std", "seed", "precision", "plain"),
+    *("mean", "std", "seed", "precision", "plain", "cuda_graphs"),
 )
 """Options about measuring a network. They are refused together with `--from-npz`, which runs no network."""
 

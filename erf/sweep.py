@@ -128,6 +128,8 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
         for size in self.config.size:
             check_size(size)
         check_precision(self.config.precision, device)
+        if self.config.cuda_graphs and device.type != "cuda":
+            raise UserError(f"--cuda-graphs needs an NVIDIA GPU, and this run is on {device}")
         for layer in self.config.layer:
             self._asked(layer)
         self.device = device
@@ -252,6 +254,7 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
             device=self.device,
             precision=self.config.precision,
             plain=self.config.plain,
+            cuda_graphs=self.config.cuda_graphs,
             images=self.images,
             label=job.name,
             mean=self.config.mean,

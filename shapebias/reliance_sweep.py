@@ -229,6 +229,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         from shapebias.network.heads import count_outputs
         from shapebias.network.suppressed import name_outputs
 
+        opencv()  # refuses its absence before the network is built
         loaded = load_model(job.weights)
         if (channels := loaded.preprocessing.channels) != 3:
             raise UserError(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from erf.gradient.graphs import RecordedNetwork
 from erf.gradient.layers.layer import Layer, as_layer
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.network import LeanNetwork
@@ -58,7 +59,7 @@ def choose_form(
     layer: str | int | Layer = "last",
     position: Position = CENTRE,
     checked: bool = True,
-) -> PlainNetwork | LeanNetwork:
+) -> PlainNetwork | RecordedNetwork | LeanNetwork:
     """The form in which a network computes these maps, after the checks that its first map needs.
 
     Args, Raises: As for `central_gradients`.
@@ -66,6 +67,6 @@ def choose_form(
     if isinstance(model, LeanNetwork):
         return model
     form = model.choose(images, position) if isinstance(model, FastForm) else PlainNetwork(model, as_layer(layer))
-    if checked and isinstance(form, PlainNetwork):
+    if checked and not isinstance(form, LeanNetwork):
         form.check_steady(images)
     return form

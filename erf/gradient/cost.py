@@ -71,7 +71,8 @@ class _Bench:
         untrained = weights if weights.build is not None else resolve_weights(weights.name, "random")
         loaded = load_model(untrained, input_size=size)
         model = loaded.model.to(device=self._device, dtype=number_type(precision))
-        prepared = prepare(model, layer=self._question.layer, plain=self._config.plain)
+        plain, cuda_graphs = self._config.plain, self._config.cuda_graphs
+        prepared = prepare(model, layer=self._question.layer, plain=plain, cuda_graphs=cuda_graphs)
         ready = ReadyNetwork(prepared, loaded.preprocessing, self._device, precision, self._job.name)
         return model, ready, bool(loaded.model_args)
 

@@ -12,7 +12,7 @@ def spoil_not_finite(gradient: torch.Tensor, unit: torch.Tensor) -> torch.Tensor
 
     A NaN or an overflow before the unit can leave the gradient finite where a ReLU or a maximum does not pass it on.
     """
-    if math.isfinite(unit.detach().sum().item()):  # then all are finite; an infinite sum may be an overflow
+    if math.isfinite(unit.sum().item()):  # then all are finite; an infinite sum may be an overflow
         return gradient
-    spoiled = ~unit.detach().isfinite().flatten(1).all(1)
+    spoiled = ~unit.isfinite().flatten(1).all(1)
     return gradient.masked_fill(spoiled.view(-1, 1, 1, 1), float("nan"))

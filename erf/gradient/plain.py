@@ -42,6 +42,7 @@ class PlainNetwork:
     Attributes:
         model: The network, without wrappers.
         layer: The feature map.
+        by_batch: Whether a normalisation uses the statistics of the batch, so that images run one by one.
 
     Raises: TrainModeError if a submodule is in train mode; ForwardError if a parameter has no shape yet.
     """
@@ -51,7 +52,7 @@ class PlainNetwork:
         self._modules = modules_of(self.model)
         refuse_unfinished(self.model, self._modules)
         refuse_train_mode(self.model, self._modules)
-        self._by_batch = normalises_by_batch(self._modules)
+        self.by_batch = normalises_by_batch(self._modules)
         self._parameters = list(parameters_of(self._modules))
         self._buffers = SameBuffers(self._modules)
         self._is_eager = is_eager(self._modules)
@@ -59,7 +60,7 @@ class PlainNetwork:
 
     def check_steady(self, images: Tensor) -> None:
         """Check that the layer's output for an image depends on that image alone, as `erf.gradient.layers.steady`."""
-        check_steady(self.model, images, self.layer, by_batch=self._by_batch)
+        check_steady(self.model, images, self.layer, by_batch=self.by_batch)
 
     def central_gradient(self, images: Tensor, position: Position = CENTRE) -> tuple[Tensor, tuple[int, int]]:
         """Gradient of the rectified central unit, summed over its channels.
@@ -74,12 +75,18 @@ class PlainNetwork:
         Raises: NotDifferentiable if the layer does not depend on the images; LayerError and ForwardError as
             `erf.gradient.layers.find.feature_map`.
         """
-        if len(images) > 1 and self._by_batch:
-            parts = [self._gradient(image[None], position) for image in images]
+        if len(images) > 1 and self.by_batch:
+            parts = [self.central_gradient(image[None], position) for image in images]
             return torch.cat([gradient for gradient, _ in parts]), parts[0][1]
-        return self._gradient(images, position)
+        gradient, unit, size = self.gradient_and_unit(images, position)
+        return spoil_not_finite(gradient, unit), size
 
-    def _gradient(self, images: Tensor, position: Position) -> tuple[Tensor, tuple[int, int]]:
+    def gradient_and_unit(self, images: Tensor, position: Position) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """As `central_gradient`, for images that may run together.
+
+        Returns: The gradient (N, C, H, W), which is not yet NaN for images whose unit is not finite; the unit
+            (N, channels); the size (h, w) of the whole feature map.
+        """
         autocast, grad = torch.autocast(images.device.type, enabled=False), torch.enable_grad()
         without, buffers = _without_gradient(self._parameters), self._buffers.during()
         try:
@@ -88,7 +95,7 @@ class PlainNetwork:
         except StatisticsChanged as error:
             raise UnsteadyForward(str(error)) from error
 
-    def _of_copies(self, images: Tensor, position: Position) -> tuple[Tensor, tuple[int, int]]:
+    def _of_copies(self, images: Tensor, position: Position) -> tuple[Tensor, Tensor, tuple[int, int]]:
         x = images.detach().clone().requires_grad_()
         for_network = x.clone()  # the network may write to this copy
         try:
@@ -103,7 +110,7 @@ class PlainNetwork:
 
     def _differentiate(
         self, x: Tensor, for_network: Tensor, layer: Layer, position: Position
-    ) -> tuple[Tensor, tuple[int, int]]:
+    ) -> tuple[Tensor, Tensor, tuple[int, int]]:
         feat, taken = find_feature_map(self.model, for_network, layer, known_eager=self._is_eager)
         height, width = feat.shape[-2:]
         row, column = unit_at(position, (height, width))
@@ -117,7 +124,7 @@ class PlainNetwork:
             self._unguarded.add(kind)
         if gradient is None:
             raise NotDifferentiable(f"layer {taken.module!r} does not depend on the images")
-        return spoil_not_finite(gradient, unit), (height, width)
+        return gradient, unit.detach(), (height, width)
 
 
 _OVERWRITTEN = "modified by an inplace operation"

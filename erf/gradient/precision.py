@@ -42,20 +42,27 @@ def arithmetic(precision: str) -> AbstractContextManager[None]:
 
 
 def prepare_reduced(
-    model: nn.Module, precision: str, image: Tensor, *, layer: str | int | Layer = "last", plain: bool = False
+    model: nn.Module,
+    precision: str,
+    image: Tensor,
+    *,
+    layer: str | int | Layer = "last",
+    plain: bool = False,
+    cuda_graphs: bool = False,
 ) -> tuple[Prepared, PrecisionLoss]:
     """Prepare a network in a reduced precision, and measure how much that changes the map of an image.
 
     Args:
         model: In float32 and eval mode; changed in place, as by `erf.gradient.lean.prepare.prepare`.
         image: Normalised (1, 3, H, W), float32, on the network's device.
+        layer, plain, cuda_graphs: As for `prepare`.
 
     Returns: The network, and `relative_l2`: the norm of the difference between its map of the image and the float32
         map, divided by the norm of the latter; None if it is not finite.
     Raises: LayerError if there is no such layer.
     """
     exact = _map(prepare(model, layer=layer, plain=plain), "float32", image, layer)
-    prepared = prepare(model.to(number_type(precision)), layer=layer, plain=plain)
+    prepared = prepare(model.to(number_type(precision)), layer=layer, plain=plain, cuda_graphs=cuda_graphs)
     try:
         found = _map(prepared, precision, image, layer)
     except FloatingPointError:

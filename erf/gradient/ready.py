@@ -110,6 +110,7 @@ def load_network(
     device: torch.device,
     precision: str,
     plain: bool,
+    cuda_graphs: bool = False,
     images: ImageSet,
     label: str,
     mean: Sequence[float] | None = None,
@@ -119,6 +120,7 @@ def load_network(
 
     Args:
         plain: Whether to leave the network as it was published.
+        cuda_graphs: Whether to record its operations on a GPU and replay them.
         images: A reduced precision is tested on the first readable image of these.
         mean, std: Mean and standard deviation of the images' channels; None for those that the network states.
 
@@ -141,13 +143,16 @@ def load_network(
     if is_reduced(precision):
         name, x = _first_input(images, preprocessing, question.size)
         with explained(label, question.size):
-            prepared, difference = prepare_reduced(model, precision, x.to(device), layer=question.layer, plain=plain)
+            prepared, difference = prepare_reduced(
+                model, precision, x.to(device), layer=question.layer, plain=plain, cuda_graphs=cuda_graphs
+            )
         relative = difference["relative_l2"]
         said = "is not finite" if relative is None else f"differs from float32 by {relative:.2%}"
         _logger.info("%s: in %s the map of %s %s", label, precision, name, said)
         found: PrecisionDifference | None = {"image": name, **difference}
     else:
-        prepared, found = prepare(model.to(number_type(precision)), layer=question.layer, plain=plain), None
+        model = model.to(number_type(precision))
+        prepared, found = prepare(model, layer=question.layer, plain=plain, cuda_graphs=cuda_graphs), None
     ready = ReadyNetwork(prepared, preprocessing, device, precision, label)
     return LoadedNetwork(ready, record, loaded.model_args, field, taken, found, large_depthwise)
 

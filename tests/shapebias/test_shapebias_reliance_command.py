@@ -1,6 +1,7 @@
 """`python -m shapebias.reliance`: all steps from a folder of classes to files, tables and pictures."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from shapebias.figures import reliance_files
 from shapebias.network import suppressed
 from shapebias.reliance import main
 from shapebias.results.reliance_content import reliance_comparison_schema, reliance_schema
+from shapebias.stimuli.suppressions import opencv
 
 pytest.importorskip("cv2")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # timm's spelling in some networks
@@ -168,6 +170,18 @@ def test_what_is_refused(tmp_path, classes, capsys, arguments, message):
     arguments = [str(classes) if word == "IMAGES" else word for word in arguments]
     assert run(tmp_path, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_without_opencv_no_network_is_built(tmp_path, classes, capsys, monkeypatch):
+    def build(*_, **__):
+        raise AssertionError("a network is built")
+
+    opencv.cache_clear()
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setattr("replknet.zoo.load_model", build)
+    assert run(tmp_path, "--model", "replknet3n", "--images", classes) == 2
+    assert "pip install 'replknet-analysis[reliance]'" in capsys.readouterr().err
+    opencv.cache_clear()
 
 
 def test_what_saved_answers_were_not_asked_alone_is_refused(no_pictures, tmp_path, classes, capsys, caplog):

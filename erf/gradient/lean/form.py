@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from erf.gradient.graphs import RecordedNetwork
 from erf.gradient.layers.layer import as_layer
 from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.plain import PlainNetwork
@@ -23,8 +24,8 @@ class FastForm:
     form: Literal["lean", "plain"] | None
     reason: str
 
-    def choose(self, images: Tensor, position: Position) -> PlainNetwork | LeanNetwork:
-        """The form to run for these images (N, C, H, W) and this unit. Both forms give the same map."""
+    def choose(self, images: Tensor, position: Position) -> PlainNetwork | RecordedNetwork | LeanNetwork:
+        """The form to run for these images (N, C, H, W) and this unit. All forms give the same map."""
         raise NotImplementedError
 
 

@@ -34,7 +34,14 @@ class Prepared(NamedTuple):
         return {"form": "plain", "form_reason": "asked for"}
 
 
-def prepare(model: nn.Module, *, layer: Any = "last", plain: bool = False, in_place: bool = True) -> Prepared:
+def prepare(
+    model: nn.Module,
+    *,
+    layer: Any = "last",
+    plain: bool = False,
+    in_place: bool = True,
+    cuda_graphs: bool = False,
+) -> Prepared:
     """Choose the form in which a network runs, on its current device and in its current type.
 
     By default this is the lean form (`erf.gradient.lean.network`), if the network has one and that form is proven to
@@ -48,6 +55,8 @@ def prepare(model: nn.Module, *, layer: Any = "last", plain: bool = False, in_pl
         in_place: Whether the network may be changed: its weights laid out differently, RepLKNet merged. Otherwise a
             copy that shares the weights is changed, and the network is left as it is. A network that cannot be copied
             runs unchanged.
+        cuda_graphs: Whether to record the operations on a GPU and replay them (`erf.gradient.graphs`). This has no
+            effect on a CPU or together with `plain`.
 
     Raises: ValueError if the network is in train mode.
     """
@@ -56,12 +65,12 @@ def prepare(model: nn.Module, *, layer: Any = "last", plain: bool = False, in_pl
     if isinstance(model, torch.jit.ScriptModule):
         return Prepared(PlainForm(model, layer, "it is scripted"), torch.contiguous_format)
     try:
-        return _prepare(model, layer=layer, plain=plain, in_place=in_place)
+        return _prepare(model, layer=layer, plain=plain, in_place=in_place, cuda_graphs=cuda_graphs)
     except CannotCopy as error:
         return Prepared(PlainForm(model, layer, str(error)), torch.contiguous_format)
 
 
-def _prepare(model: nn.Module, *, layer: Any, plain: bool, in_place: bool) -> Prepared:
+def _prepare(model: nn.Module, *, layer: Any, plain: bool, in_place: bool, cuda_graphs: bool) -> Prepared:
     if plain:
         return Prepared(use_stock_convolutions(model if in_place else copy_network(model)), torch.contiguous_format)
     if not in_place:
@@ -69,4 +78,4 @@ def _prepare(model: nn.Module, *, layer: Any, plain: bool, in_place: bool) -> Pr
     original = copy_network(model) if isinstance(model, RepLKNet) else None
     model = optimize(model)
     keep_freed_memory()
-    return Prepared(ProvenForm(model, layer, original), preferred_memory_format(model))
+    return Prepared(ProvenForm(model, layer, original, cuda_graphs=cuda_graphs), preferred_memory_format(model))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from erf.gradient.central import central_gradients
+from erf.gradient.graphs import RecordedNetwork
 from erf.gradient.layers.capture import unwrapped
 from erf.gradient.layers.find import resolve, tell_layout
 from erf.gradient.layers.layer import Layer, as_layer
@@ -66,27 +67,38 @@ class ProvenForm(FastForm):
         model: In eval mode.
         layer: The feature map, as for `erf.gradient.contribution.feature_map`.
         original: The network before it was merged into `model`; None if it was not merged.
+        cuda_graphs: Whether to record the plain form's operations on a GPU and replay them (`erf.gradient.graphs`).
 
     Attributes:
         form: 'lean', or 'plain' as soon as the lean form was not used for some images; None before the first use.
         reason: Why this form was used, in a few words.
     """
 
-    def __init__(self, model: nn.Module, layer: Any, original: nn.Module | None = None):
+    def __init__(self, model: nn.Module, layer: Any, original: nn.Module | None = None, *, cuda_graphs: bool = False):
         self._model, self._layer, self._original = model, layer, original
-        self._chosen: dict[tuple[Any, ...], PlainNetwork | LeanNetwork] = {}
+        self._cuda_graphs = cuda_graphs
+        self._chosen: dict[tuple[Any, ...], PlainNetwork | RecordedNetwork | LeanNetwork] = {}
+        self._recorded: RecordedNetwork | None = None  # shared, so that its recordings share their memory
         self._proven: dict[tuple[Any, ...], str] = {}
         self._failed = False
         self._laid_out: Layer = as_layer(layer)  # includes the layout as soon as that is known
         self.form: Literal["lean", "plain"] | None = None
         self.reason = ""
 
-    def choose(self, images: Tensor, position: Position) -> PlainNetwork | LeanNetwork:
+    def choose(self, images: Tensor, position: Position) -> PlainNetwork | RecordedNetwork | LeanNetwork:
         key = (images.shape, images.dtype, position)
         if key not in self._chosen:
             form = self._decide(images, position)
-            self._chosen[key] = PlainNetwork(self._model, as_layer(self._layer)) if form is None else form
+            self._chosen[key] = self._plain(images) if form is None else form
         return self._chosen[key]
+
+    def _plain(self, images: Tensor) -> PlainNetwork | RecordedNetwork:
+        """The plain form of the network for these images."""
+        if not (self._cuda_graphs and images.is_cuda):
+            return PlainNetwork(self._model, as_layer(self._layer))
+        if self._recorded is None:
+            self._recorded = RecordedNetwork(PlainNetwork(self._model, as_layer(self._layer)))
+        return self._recorded
 
     def _decide(self, images: Tensor, position: Position) -> LeanNetwork | None:
         """The lean form of the network for these images; None if it runs in its plain form."""
@@ -116,6 +128,7 @@ class ProvenForm(FastForm):
             self._model, self._original = self._original or self._model, None
             self._failed = True
             self._chosen.clear()
+            self._recorded = None
             lean, reason = None, str(error)
         if self.form != "plain":
             self.form, self.reason = "plain" if lean is None else "lean", reason
