@@ -1,7 +1,7 @@
 """Gradient of the central unit with respect to the image, by plain autograd on the network as it is."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -87,16 +87,17 @@ class PlainNetwork:
         Returns: The gradient (N, C, H, W), which is not yet NaN for images whose unit is not finite; the unit
             (N, channels); the size (h, w) of the whole feature map.
         """
-        autocast, grad = torch.autocast(images.device.type, enabled=False), torch.enable_grad()
+        device = images.device.type
+        autocast = torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
         without, buffers = _without_gradient(self._parameters), self._buffers.during()
         try:
-            with without, torch.inference_mode(False), grad, autocast, buffers:
+            with without, torch.inference_mode(False), torch.enable_grad(), autocast, buffers:
                 return self._of_copies(images, position)
         except StatisticsChanged as error:
             raise UnsteadyForward(str(error)) from error
 
     def _of_copies(self, images: Tensor, position: Position) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        x = images.detach().clone().requires_grad_()
+        x = (images.clone() if images.is_inference() else images.detach()).requires_grad_()
         for_network = x.clone()  # the network may write to this copy
         try:
             return self._differentiate(x, for_network, self.layer, position)

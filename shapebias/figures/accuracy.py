@@ -22,6 +22,7 @@ from shapebias.stimuli.categories import CATEGORIES
 __all__ = ["draw_accuracy"]
 
 CHANCE = 1 / len(CATEGORIES)
+_LEAST_ROWS = 8  # of the height of the figure
 
 
 def draw_accuracy(
@@ -39,9 +40,10 @@ def draw_accuracy(
     """
     styles = choose_styles(measurements)
     measurements = sorted(measurements, key=lambda measurement: rank(measurement, "accuracy"))
-    order, rows = order_categories(measurements, "accuracy"), len(CATEGORIES)
+    order = order_categories(measurements, "accuracy")
+    rows = len(order)
     offsets = np.linspace(-0.3, 0.3, len(measurements)) if len(measurements) > 1 else [0.0]
-    with new_figure(width_in, 1.2 + 0.26 * rows) as figure:
+    with new_figure(width_in, 1.2 + 0.26 * max(rows, _LEAST_ROWS)) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
         for row, (measurement, offset) in enumerate(zip(measurements, offsets, strict=True)):
             style = styles[measurement.name]
@@ -62,7 +64,7 @@ def draw_accuracy(
         left.set_yticks(range(rows), order)
         left.set_ylim(rows - 0.5, -0.5)
         right.set_yticks([])
-        right.set_ylim(max(len(measurements), 8) - 0.5, -0.7)
+        right.set_ylim(max(len(measurements), _LEAST_ROWS) - 0.5, -0.7)
         for ax in (left, right):
             ax.axvline(CHANCE, color="0.5", linewidth=0.7, linestyle=":", zorder=0)
             ax.set_xlim(0, 1)

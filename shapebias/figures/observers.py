@@ -101,7 +101,10 @@ def rank(measurement: Measurement, key: str = "shape_bias") -> tuple[bool, bool,
 
 
 def order_categories(measurements: Sequence[Measurement], key: str = "shape_bias") -> list[str]:
-    """Order categories by the measure `key` of people, or else by its mean over all observers, highest first."""
+    """Order categories by the measure `key` of people, or else by its mean over all observers, highest first.
+
+    Categories of which no observer saw an image are left out, as for a head that does not cover them.
+    """
     judges = [m for m in measurements if is_people(m)] or list(measurements)
 
     def mean(category: str) -> float:
@@ -109,7 +112,8 @@ def order_categories(measurements: Sequence[Measurement], key: str = "shape_bias
         defined = [value for value in found if value is not None]
         return sum(defined) / len(defined) if defined else 0.0
 
-    return sorted(CATEGORIES, key=lambda category: -mean(category))
+    seen = [one for one in CATEGORIES if any(one in m.categories for m in measurements)]
+    return sorted(seen or CATEGORIES, key=lambda category: -mean(category))
 
 
 def in_lines(label: str) -> str:

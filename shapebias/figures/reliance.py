@@ -166,7 +166,8 @@ def draw_control(control: Sequence[ControlPoint], *, width_in: float = PAGE_WIDT
 def draw_suppressions(images: Mapping[str, np.ndarray], *, width_in: float = PAGE_WIDTH) -> Figure:
     """Draw the same image under every suppression, to illustrate their effect: a row each, from weak to strong.
 
-    Every row begins with the original image (–). In one column of a paper, at most four strengths are shown.
+    Every row begins with the original image (–), and the number above an image is the strength of the suppression, in the
+    unit beside the row. In one column of a paper, at most four strengths are shown.
 
     Args:
         images: Label of the variant -> uint8 (H, W, 3); "none" is the original image.
@@ -191,8 +192,11 @@ def draw_suppressions(images: Mapping[str, np.ndarray], *, width_in: float = PAG
                 if one is not None:
                     ax.imshow(one[1])
                     ax.set_title(one[0], fontsize=6, pad=1.5)
-            row[0].text(-0.08, 0.5, name.replace("-patch", "\n-patch").replace("-grey", "\n-grey").lstrip("\n"),
-                        transform=row[0].transAxes, ha="right", va="center", fontsize=6.5)  # fmt: skip
+            words = name.replace("-patch", "\n-patch").replace("-grey", "\n-grey").lstrip("\n")
+            beside = {"transform": row[0].transAxes, "ha": "right"}
+            row[0].text(-0.08, 0.52, words, **beside, va="bottom", fontsize=6.5)
+            unit = SUPPRESSIONS[name].axis if name in SUPPRESSIONS and len(strengths) > 1 else ""
+            row[0].text(-0.08, 0.48, unit, **beside, va="top", fontsize=5.5, color="0.35")
     return figure
 
 

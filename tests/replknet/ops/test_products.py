@@ -110,6 +110,14 @@ def test_other_inputs_run_as_before(x):
     assert torch.equal(swapped(x), own(x))
 
 
+def test_where_onednn_is_switched_off_pytorch_multiplies():
+    own, swapped = layer()
+    x = numbers(6, 24)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert calls_of(swapped, x) == 0
+        assert torch.equal(swapped(x), own(x))
+
+
 def test_wrong_shapes_fail_as_in_pytorch():
     own, swapped = layer()
     with pytest.raises(RuntimeError) as expected:

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from runkit import describe_run
 from runkit.figure_text import add_caption
 from shapebias.answers.observers import pool_people
+from shapebias.figures.accuracy import draw_accuracy
 from shapebias.figures.caption import caption_answers
 from shapebias.figures.shape_bias import (
     draw_column,
@@ -87,6 +88,17 @@ def test_without_people_the_observers_order_the_categories(series, observers):
     flipped = measure(observers[0])
     names = [label.get_text() for label in plot_shape_bias_matrix([flipped]).get_yticklabels()]
     assert names == list(CATEGORIES[::-1])
+
+
+def test_categories_that_no_observer_saw_have_no_row(make_observer):
+    """As for a head that covers only some of them."""
+    answers = {"cat1-dog1.png": "cat", "dog1-bear1.png": "bear", "bear1-cat1.png": "bear"}
+    measured = measure(make_observer(answers, name="net"))
+    ax = plot_shape_bias_matrix([measured])
+    assert {text.get_text() for text in ax.get_yticklabels()} == {"cat", "dog", "bear"}
+    assert ax.get_ylim() == (-0.5, 2.5)
+    left, _ = draw_accuracy([measured]).axes[:2]
+    assert {text.get_text() for text in left.get_yticklabels()} == {"cat", "dog", "bear"}
 
 
 def test_axes_are_double_and_run_against_each_other(series):
