@@ -67,7 +67,7 @@ def _is_faster(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN is to multiply these, and can."""
     return (
         ONEDNN_IS_FASTER
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
         and x.dtype == weight.dtype == torch.float32
         and x.is_cpu
         and weight.is_cpu

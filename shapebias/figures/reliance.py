@@ -166,7 +166,7 @@ def draw_control(control: Sequence[ControlPoint], *, width_in: float = PAGE_WIDT
 def draw_suppressions(images: Mapping[str, np.ndarray], *, width_in: float = PAGE_WIDTH) -> Figure:
     """Draw the same image under every suppression, to illustrate their effect: a row each, from weak to strong.
 
-    Every row begins with the original image (–), and the number above an image is the strength of the suppression, in the
+    Every row begins with the original image (–). The number above an image is the strength of the suppression, in the
     unit beside the row. In one column of a paper, at most four strengths are shown.
 
     Args:
