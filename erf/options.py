@@ -405,7 +405,7 @@ def _refuse_with_saved(parser: argparse.ArgumentParser, options: Mapping[str, An
     said = [name for name in _MEASURING if options[name] != as_parsed(parser.get_default(name))]
     if said:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in said)
-        parser.error(f"--from-npz measures what was saved, and asks no network; leave out {names}")
+        parser.error(f"--from-npz measures saved results and runs no network; leave out {names}")
 
 
 def _size(text: str) -> Size:

@@ -76,7 +76,10 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
     """The receptive-field tool. A job is one map: of one network with one set of weights, at one size and layer."""
 
     program = "erf.visualize"
-    basis = "from runs with one image at a half and a quarter of the side, by multiplications and pixels"
+    basis = (
+        "extrapolated from trial runs with one image at half and a quarter of the size, in proportion to multiplications "
+        "and pixels"
+    )
 
     def __init__(self, config: Config, folder: Path, *, command: str | None = None):
         """Create the tool for a run.

@@ -101,7 +101,7 @@ class DryRun:
         if any(job.cost for job in self.jobs):
             free = "" if self.free_bytes is None else f" {_memory(self.free_bytes)} of memory are free now."
             lines += ["", f"Time and memory are estimates: {self.basis}.{free}"]
-        lines += ["", "Files ('is there' also of what would be replaced):"]
+        lines += ["", "Files ('is there': exists already, and is replaced if the run writes it):"]
         paths = [path for job in self.jobs for path in job.files] + list(self.files)
         return "\n".join([*lines, *(f"  {'is there' if path.exists() else 'new':<8}  {path}" for path in paths)])
 

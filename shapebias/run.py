@@ -212,11 +212,17 @@ def _weights_of(part: _Part) -> dict[str, str]:
 
     labels = {}
     for observer in part.observers:
-        path = part.folder.json_of(observer.name)
+        path = _result_of(part.folder, observer)
         record = load_json(path).get("weights") if path.exists() else None
         if record:
             labels[observer.name] = name_both(observer.name, record["label"])
     return labels
+
+
+def _result_of(folder: "ResultFolder", observer: "Observer") -> Path:
+    """The result of a network. Its file has the name by which the network was asked for; the CSV has the full name."""
+    of_source = (path for path in folder.root.glob("*.json") if folder.csv_of(path.stem) == observer.source)
+    return next(of_source, folder.json_of(observer.name))
 
 
 def _write_report(config: Config, folder: "ResultFolder") -> Path:

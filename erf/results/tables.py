@@ -63,7 +63,8 @@ PUBLISHED_COLUMNS: Columns = tuple(
 
 _MASS_TITLE = (
     "Area ratio on the score itself, free of the gradients' scale; squares of a whole, odd number of pixels that hold\n"
-    "more than the share (the measures below lie between whole pixels and hold exactly the share, so are smaller):"
+    "more than the share (the measures below use squares of fractional side that hold exactly the share, so they are\n"
+    "slightly smaller):"
 )
 
 

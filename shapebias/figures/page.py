@@ -148,7 +148,7 @@ def _measure_table(comparison: Comparison, series: Sequence[Measurement]) -> Tab
         rows.append(Row(measurement.label, tuple(cells)))
     text = "Fractions of trials with 95% intervals over images; kappa is the mean error consistency with each person."
     if "accuracy" in keys:
-        text += " Accuracy is the share of all trials whose answer is the category of the shape, out of 16."
+        text += " Accuracy is the share of all trials whose answer is the category of the shape."
     text = " ".join(filter(None, [text, note_on_images(series)]))
     return Table(text, ("observer", *(_COLUMNS[key] for key in keys), "kappa with people", "trials"), tuple(rows))
 

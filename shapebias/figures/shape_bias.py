@@ -61,6 +61,7 @@ _LEGEND_TITLE = "number and vertical line: shape bias over all images"
 _MARKS = 0.4
 """Height of the legend below the bars, in inches."""
 _MIN_ROWS = 5
+_LINE_HEIGHT = 0.33  # of each further line of a name, in rows of the bars
 """Minimal number of rows: fewer bars leave free space below rather than becoming thicker."""
 
 
@@ -123,14 +124,15 @@ def plot_shape_bias_bars(
         ax: Axes to draw on; new ones of pyplot, one column wide, if None.
     Returns: The Axes; x is shape bias, in [0, 1].
     """
-    rows = max(len(measurements), _MIN_ROWS)
+    ordered = sorted(measurements, key=rank)
+    rows = max(_rows_of(measurements), _MIN_ROWS)
     styles = choose_styles(measurements)
     singles = [value for person in persons if (value := person.shape_bias.value) is not None]
     with axes_or_new(ax, COLUMN_WIDTH, 0.6 + 0.3 * rows) as ax:
         if singles:
             ax.axvspan(min(singles), max(singles), color=PEOPLE_COLOUR, alpha=0.1, linewidth=0, zorder=0)
-        for row, measurement in enumerate(sorted(measurements, key=rank)):
-            _draw_bar(ax, measurement, row, styles[measurement.name], persons)
+        for index, measurement in enumerate(ordered):
+            _draw_bar(ax, measurement, _rows_of(ordered[: index + 1]) - 1, styles[measurement.name], persons)
         ax.set_ylim(rows - 0.55, -0.7)
         ax.set_xlim(0, 1)
         ax.set_yticks([])
@@ -140,8 +142,13 @@ def plot_shape_bias_bars(
     return ax
 
 
-def _draw_bar(ax: Axes, measurement: Measurement, row: int, style: Style, persons: Sequence[Measurement]) -> None:
-    """Draw name, bar, interval, marker and value of one observer."""
+def _rows_of(measurements: Sequence[Measurement]) -> float:
+    """Rows that the bars take: one for each observer, and a part of one for each further line of its name."""
+    return sum(1 + _LINE_HEIGHT * in_lines(measurement.label).count("\n") for measurement in measurements)
+
+
+def _draw_bar(ax: Axes, measurement: Measurement, row: float, style: Style, persons: Sequence[Measurement]) -> None:
+    """Draw name, bar, interval, marker and value of one observer; the last line of the name is just above the bar."""
     estimate, at = measurement.shape_bias, row + 0.06
     weight = "bold" if measurement.random else "normal"
     name: dict[str, Any] = {
@@ -192,20 +199,20 @@ def draw_comparison(
     """
     if width_in < _NARROW:
         return draw_column(measurements, width_in=width_in)
-    count = len(measurements)
-    height = max(3.7, 1.2 + 0.36 * count)
+    rows = _rows_of(measurements)
+    height = max(3.7, 1.2 + 0.36 * rows)
     with new_figure(width_in, height, layout=ConstrainedLayoutEngine(w_pad=0.06, wspace=0.04)) as figure:
         grid = figure.add_gridspec(1, 2, width_ratios=(1.25, 1))
-        bars = min(_ROW * (count + 0.3), height - 1.2 - _MARKS)
+        bars = min(_ROW * (rows + 0.3), height - 1.2 - _MARKS)
         below = grid[1].subgridspec(3, 1, height_ratios=(bars, _MARKS, max(0.01, height - 1.2 - bars - _MARKS)))
         plot_shape_bias_matrix(measurements, ax=figure.add_subplot(grid[0]))
         right = plot_shape_bias_bars(measurements, persons=persons, ax=figure.add_subplot(below[0]))
-        right.set_ylim(count - 0.55, -0.7)
+        right.set_ylim(rows - 0.55, -0.7)
         key = figure.add_subplot(below[1], label="key")
         key.set_axis_off()
         key.legend(handles=_name_marks(measurements, persons), loc="upper left", ncols=2, borderaxespad=0.0,
                    fontsize=6.5, columnspacing=1.2)  # fmt: skip
-        if count <= FEW:
+        if len(measurements) <= FEW:
             _draw_hidden(figure.add_subplot(below[2]), measurements)
     return figure
 

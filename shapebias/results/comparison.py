@@ -208,7 +208,7 @@ def show_table(comparison: Comparison) -> str:
 
 
 _WHAT_IS_COUNTED = (
-    "Accuracy: share of all images that are named by the category of their shape, out of 16. Shape, texture: the\n"
+    "Accuracy: share of all images that are named by the category of their shape. Shape, texture: the\n"
     "shares that are named by one of the two where these differ. Coverage: both, of the images in which they differ."
 )
 
