@@ -77,8 +77,8 @@ class FieldTool(Tool[Job, "LoadedNetwork", "Progress", ErfResult, ErfResult]):
 
     program = "erf.visualize"
     basis = (
-        "extrapolated from trial runs with one image at half and a quarter of the size, in proportion to multiplications "
-        "and pixels"
+        "extrapolated from trial runs with one image at half and a quarter of the size, in proportion to "
+        "multiplications and pixels"
     )
 
     def __init__(self, config: Config, folder: Path, *, command: str | None = None):

@@ -233,8 +233,8 @@ def _conclude(
     for one in measured:
         if not one.areas and one.chance is not None:
             _logger.warning(
-                "%s: in some resamples of the images its accuracy is no better than chance (%.3g), so it has no reliance; show it "
-                "more images, or trained weights",
+                "%s: in some resamples of the images its accuracy is no better than chance (%.3g), so it has no "
+                "reliance; show it more images, or trained weights",
                 one.label,
                 one.chance,
             )

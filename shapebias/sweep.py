@@ -142,7 +142,12 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         number = self.config.num_images
         if number is not None and stimuli and number > len(stimuli):
             what = stimuli.experiment.what
-            _logger.warning("--num-images %d: there are only %d %s that the network can be asked; all are used", number, len(stimuli), what)
+            _logger.warning(
+                "--num-images %d: there are only %d %s that the network can be asked; all are used",
+                number,
+                len(stimuli),
+                what,
+            )
         if number is None or number >= len(stimuli):
             return stimuli
         _logger.warning(

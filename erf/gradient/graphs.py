@@ -49,7 +49,8 @@ class CudaGraphs:
         Returns: The function, which replays the recorded operations. Its results belong to the caller.
         Raises: CannotRecord if CUDA does not allow an operation while it records, or has no memory for the recording.
         """
-        static = images.clone()
+        with torch.inference_mode(False):
+            static = images.detach().clone()
         graph = torch.cuda.CUDAGraph()
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         try:
@@ -65,7 +66,8 @@ class CudaGraphs:
             raise CannotRecord(words_of(error)) from error
 
         def replay(images: Tensor) -> Maps:
-            static.copy_(images)
+            with torch.no_grad():
+                static.copy_(images)
             graph.replay()
             return gradient.clone(), unit.clone()  # the next replay overwrites them
 

@@ -173,7 +173,7 @@ def refuse_train_mode(model: nn.Module, modules: Sequence[nn.Module]) -> None:
 @contextmanager
 def _without_gradient(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Switch off the gradients of parameters: they are not wanted, and without them the backward pass is halved."""
-    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    wanted = [one for one in parameters if one.requires_grad and not one.is_inference()]  # these have no gradient
     for parameter in wanted:
         parameter.requires_grad_(False)
     try:

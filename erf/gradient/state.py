@@ -3,6 +3,7 @@
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -82,7 +83,8 @@ class SameBuffers:
                 has_version = not any(buffer.is_inference() for buffer in _tensors(module._buffers))
                 is_norm = type(module) in _NORMS and has_version
                 (self._norms if is_norm else self._others).append(module._buffers)
-        self._read: list[torch.Tensor] | None = None  # buffers of normalisations, once known not to be written to
+        self._read: _Read | None = None  # buffers of normalisations, once known not to be written to
+        self._seems_read: _Read | None = None  # the same after one pass, before their numbers are compared
 
     @contextmanager
     def during(self) -> Iterator[None]:
@@ -93,6 +95,9 @@ class SameBuffers:
 
         Raises: StatisticsChanged if buffers that were not copied have been written to.
         """
+        if self._seems_read is not None:
+            self._read = self._seems_read if self._seems_read.is_unchanged() else None
+            self._seems_read = None
         with ExitStack() as stack:
             for scripted in self._scripted:
                 stack.enter_context(_same_values(scripted))
@@ -103,13 +108,51 @@ class SameBuffers:
                 yield
                 replaced = [*map(id, _all_tensors(self._norms))] != [*map(id, copies)]
                 if not replaced and not any(_versions(copies)):
-                    self._read = own
+                    self._seems_read = _Read(own, copies, _versions(own))
             else:
                 stack.enter_context(_copied(self._others))
-                before = _versions(self._read)
-                yield
-                if _versions(self._read) != before:
-                    raise StatisticsChanged("the network writes to running statistics, but not in each forward pass")
+                with self._read.during():
+                    yield
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Buffers that an earlier pass did not write to, copies of them, and their versions at that time."""
+
+    buffers: list[torch.Tensor]
+    copies: list[torch.Tensor]
+    versions: list[int]
+
+    def is_unchanged(self) -> bool:
+        """Whether the numbers of the copies, which the pass used, are still those of the buffers.
+
+        Some writes, such as `buffer.data.add_(1)`, leave the version as it is.
+        """
+        return _versions(self.buffers) == self.versions and all(map(_same, self.copies, self.buffers))
+
+    @contextmanager
+    def during(self) -> Iterator[None]:
+        """Restore the buffers if they are written to inside this context.
+
+        Raises: StatisticsChanged if they were.
+        """
+        before = _versions(self.buffers)
+        if before != self.versions:  # the user has written to them
+            self.copies[:] = [buffer.clone() for buffer in self.buffers]
+            self.versions[:] = before
+        try:
+            yield
+        finally:
+            after = _versions(self.buffers)
+            changed = [i for i in range(len(after)) if after[i] != before[i]] if after != before else []
+            for i in changed:
+                self.buffers[i].data.copy_(self.copies[i])
+        if changed:
+            raise StatisticsChanged("the network writes to running statistics, but not in each forward pass")
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
 @contextmanager

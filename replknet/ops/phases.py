@@ -6,6 +6,7 @@ is fast code. A 7×7 kernel with dilation 3 takes a half to a quarter of the tim
 thread, 64 to 320 channels, maps of 128 to 32 pixels).
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,6 +24,13 @@ class PhasedConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:  # named as in nn.Conv2d
+        if torch.jit.is_scripting():
+            return self._conv_forward(input, self.weight, self.bias)
+        else:  # TorchScript would compile what follows a return
+            return self._by_phases(input)
+
+    @torch.jit.unused
+    def _by_phases(self, input: Tensor) -> Tensor:
         if not input.is_cpu or is_watched(input):
             return super().forward(input)
         rows, columns = self.dilation

@@ -8,6 +8,7 @@ of it on one and on two cores, for 257 to 4097 tokens and 192 to 3072 channels. 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from replknet.ops.watched import is_watched
@@ -27,14 +28,23 @@ class OneDNNLinear(nn.Linear):
     """`nn.Linear`, with oneDNN's matrix product where that is faster.
 
     It computes like `nn.Linear` on devices other than the CPU, for types other than float32, for inputs in another
-    order in memory, and under autocast. The same holds where its operations are traced, compiled, transformed or
-    intercepted, so that a single linear layer is recorded.
+    order in memory, and under autocast. The same holds where its operations are traced, compiled, scripted, transformed
+    or intercepted, so that a single linear layer is recorded. Tools that look for modules of exactly the type
+    `nn.Linear`, such as `torch.ao.quantization.quantize_dynamic`, need `replknet.optimize.use_stock_convolutions`
+    first.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # named as in nn.Linear
-        if not is_watched(input) and _is_faster(input, self.weight):
+        if torch.jit.is_scripting():
+            return F.linear(input, self.weight, self.bias)
+        else:  # TorchScript would compile what follows a return
+            return self._multiply(input)
+
+    @torch.jit.unused
+    def _multiply(self, input: Tensor) -> Tensor:
+        if not is_watched(input) and _is_faster(input, self.weight, self.bias):
             return linear(input, self.weight, self.bias)
-        return super().forward(input)
+        return F.linear(input, self.weight, self.bias)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -42,11 +52,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Args:
         x: float32 (..., C), on the CPU.
-        weight: float32 (D, C), on the CPU, with any strides.
+        weight: float32 (D, C), on the CPU, contiguous or the transpose of a contiguous matrix.
         bias: float32 (D,), on the CPU.
 
     Returns: float32 (..., D).
+    Raises: ValueError if the shapes do not fit.
     """
+    if x.shape[-1] != weight.shape[1] or (bias is not None and bias.shape != weight.shape[:1]):
+        shapes = ", ".join(str(tuple(one.shape)) for one in (x, weight, bias) if one is not None)
+        raise ValueError(f"a linear layer of an input, a weight and a bias of the shapes {shapes}")
     if torch.is_grad_enabled():
         return _Linear.apply(x, weight, bias)  # type: ignore[no-any-return]
     return _product(x, weight, bias)
@@ -63,24 +77,30 @@ def use_onednn(model: nn.Module) -> nn.Module:
     return model
 
 
-def _is_faster(x: Tensor, weight: Tensor) -> bool:
+def _is_faster(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether oneDNN is to multiply these, and can."""
     return (
         ONEDNN_IS_FASTER
         and bool(torch.backends.mkldnn.enabled)
-        and x.dtype == weight.dtype == torch.float32
-        and x.is_cpu
-        and weight.is_cpu
+        and _is_dense(x)  # PyTorch multiplies transposed matrices without a copy
+        and _is_dense(weight)
         and x.shape[-1:] == weight.shape[1:]
-        and x.is_contiguous()  # PyTorch multiplies transposed matrices without a copy
+        and (bias is None or (_is_dense(bias) and bias.shape == weight.shape[:1]))
         and x.numel() * len(weight) >= (_FEW_WITH_GRADIENT if torch.is_grad_enabled() else _FEW)
         and not torch.is_autocast_enabled("cpu")
     )
 
 
+def _is_dense(x: Tensor) -> bool:
+    """Whether a tensor is an ordinary one, of contiguous float32 numbers on the CPU."""
+    ordinary = type(x) in (Tensor, nn.Parameter) and x.layout is torch.strided and not x.is_nested
+    return ordinary and x.dtype == torch.float32 and x.is_cpu and x.is_contiguous()
+
+
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     assert _PRODUCT is not None
-    y: Tensor = _PRODUCT(x.contiguous(), weight, bias, "none", [], "")
+    dense = bias if bias is None else bias.contiguous()  # oneDNN would not notice other strides
+    y: Tensor = _PRODUCT(x.contiguous(), weight, dense, "none", [], "")
     return y
 
 
@@ -89,7 +109,8 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
+        of_x, of_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if of_weight else None, weight if of_x else None)
         return _product(x, weight, bias)
 
     @staticmethod

@@ -16,4 +16,5 @@ def is_watched(x: Tensor) -> bool:
         return True
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return True
-    return type(x) is not Tensor or torch._C._len_torch_dispatch_stack() > 0
+    modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()
+    return type(x) is not Tensor or modes > 0

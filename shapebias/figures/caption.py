@@ -53,14 +53,14 @@ def caption_answers(
 def _say_marks(series: Sequence[Measurement], experiment: Experiment, picture: str, *, persons: bool) -> str:
     """Explain the marks and lines of a figure of observers, and the denominators of its shares."""
     intervals = (
-        "95% intervals: bootstrap over images, or Clopper and Pearson's over the shape or texture images, whichever are "
-        "fewer, where all answers agree."
+        "95% intervals: bootstrap over images, or Clopper and Pearson's over the shape or texture images, whichever "
+        "are fewer, where all answers agree."
     )
     ticks = "Each small tick is one person." if persons else ""
     people = any(one.kind == "people" for one in series)
     matrix = (
-        "Points: the images of one category each, where an observer named one of the two cues. Vertical lines: the shape "
-        "bias over all images of each observer"
+        "Points: the images of one category each, where an observer named one of the two cues. Vertical lines: the "
+        "shape bias over all images of each observer"
     )
     shares = (
         "Shape and texture accuracy are shares of all trials, coverage is a share of the trials whose shape and "

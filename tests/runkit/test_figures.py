@@ -140,6 +140,7 @@ def test_figures_are_the_same_whatever_the_users_style(figure, tmp_path):
 
 def test_the_users_settings_and_open_figures_stay(saved):
     plt.get_backend()  # settles the setting, which the first drawing would change otherwise
+    before = plt.get_fignums()
     mine = plt.figure()
     settings = mpl.rcParams.copy()
     result = erf.load_result(saved[0])
@@ -147,7 +148,7 @@ def test_the_users_settings_and_open_figures_stay(saved):
     with style():
         assert mpl.rcParams["pdf.fonttype"] == STYLE["pdf.fonttype"] == 42
     assert mpl.rcParams == settings
-    assert plt.get_fignums() == [mine.number]
+    assert plt.get_fignums() == [*before, mine.number]
     ax = mine.subplots()
     assert erf.plot(result, ax=ax) is ax
     plt.close(mine)

@@ -67,10 +67,10 @@ def follow(
     """
     weight = next(iter([*model.parameters(), *model.buffers()]), torch.empty(0))
     quiet = _quiet("torch._subclasses.fake_tensor")
-    token = _following.set(True)
     randomness = torch.random.fork_rng([weight.device] if weight.device.type == "cuda" else [])
     mode = _WithoutData()
     x = mode.image(shape, weight, dtype or image_type(model))
+    token = _following.set(True)
     with quiet, as_it_was(model), randomness, torch.no_grad(), mode, _Unseen(), _Watch():
         setattr(x, _NAME, image_field((shape[2], shape[3])))
         try:

@@ -28,7 +28,7 @@ from erf.gradient.lean.copies import CannotCopy, copy_network
 from erf.gradient.lean.form import FastForm
 from erf.gradient.lean.network import LeanNetwork
 from erf.gradient.lean.read import Steps, lean_form, read_steps
-from erf.gradient.lean.steps.pointwise import all_in_full_precision
+from erf.gradient.lean.steps.pointwise import all_in_full_precision, as_for_large_images
 from erf.gradient.plain import PlainNetwork
 from erf.gradient.positions import Position
 from replknet.optimize import optimize, use_stock_convolutions
@@ -260,7 +260,8 @@ def _in_float64(
 
 def _difference(form: nn.Module | LeanNetwork, layer: Layer, x: Tensor, expected: Tensor, position: Position) -> float:
     """The relative difference between a form's map and the expected one."""
-    found = central_gradients(form, x, layer=layer, position=position, checked=False).maps
+    with as_for_large_images():
+        found = central_gradients(form, x, layer=layer, position=position, checked=False).maps
     return ((found - expected).norm() / expected.norm()).item()
 
 

@@ -112,7 +112,7 @@ class _Recorder(TorchDispatchMode):
     _metas: dict[int, Tensor] = field(default_factory=dict)
     _writes: dict[int, int] = field(default_factory=dict)  # number of writes to each memory
     _alive: list[Tensor] = field(default_factory=list)  # keeps tensors alive, so that no address is used twice
-    _made: set[int] = field(default_factory=set)  # constants created in this run
+    _made: set[int] = field(default_factory=set)  # constants created in this run, with memory of their own
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -182,8 +182,10 @@ class _Recorder(TorchDispatchMode):
         if not written <= self._made:
             raise NoLeanForm(f"{func} changes the network")
         result = func(*args, **kwargs)
+        not_made = {_memory_of(x) for x in _tensors([args, kwargs]) if id(x) not in self._made}
         for x in _tensors(result):
-            self._made.add(id(x))
+            if _memory_of(x) not in not_made:  # a view of a tensor of the network is a part of the network
+                self._made.add(id(x))
             self._alive.append(x)
         return result
 
@@ -254,6 +256,11 @@ def _empty_like(meta: Tensor) -> Tensor:
 def _memory(blank: Blank) -> int:
     """A key that is the same for all tensors that share memory."""
     return blank.meta.untyped_storage()._cdata
+
+
+def _memory_of(constant: Tensor) -> int:
+    """As `_memory`, for a tensor with numbers. Sparse tensors, whose memory has several parts, share none."""
+    return constant.untyped_storage()._cdata if constant.layout == torch.strided else id(constant)
 
 
 def _written(known: _Known, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Tensor]:

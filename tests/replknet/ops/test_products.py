@@ -177,3 +177,84 @@ def test_maps_of_transformers_are_those_of_the_network_as_it_is(name):
     fast, plain = contribution_map(model, x), contribution_map(model, x, plain=True)
     assert not any(type(module) is OneDNNLinear for module in model.modules())
     assert 0 < (fast - plain).norm() / plain.norm() < 1e-5
+
+
+BIASES = {
+    "every second number": lambda: numbers(80)[::2],
+    "a column": lambda: numbers(40, 3)[:, 1],
+    "expanded": lambda: numbers(1).expand(40),
+    "a single number": lambda: numbers(1)[0],
+    "one number": lambda: numbers(1),
+    "a row": lambda: numbers(1, 40),
+}
+
+
+@pytest.mark.parametrize("bias", BIASES.values(), ids=BIASES)
+def test_biases_of_any_strides_and_shape(bias):
+    own, swapped = layer()
+    own.bias = nn.Parameter(bias())
+    swapped.bias = nn.Parameter(bias())
+    x = numbers(6, 24)
+    torch.testing.assert_close(swapped(x), own(x), rtol=1e-5, atol=1e-5)
+    found = [torch.autograd.grad(module(x).sum(), module.bias)[0] for module in (own, swapped)]
+    torch.testing.assert_close(*found)
+    if bias().shape == (40,):
+        torch.testing.assert_close(linear(x, own.weight, bias()), own(x), rtol=1e-5, atol=1e-5)
+    else:
+        with pytest.raises(ValueError, match="a linear layer of an input, a weight and a bias of the shapes"):
+            linear(x, own.weight, bias())
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+def test_weights_of_another_type_or_order_run_as_in_pytorch():
+    class Twice(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            result = super().__torch_function__(func, types, args, kwargs or {})
+            return 2 * result if func is F.linear else result
+
+    own, swapped = layer(bias=False)
+    x = numbers(6, 24)
+    weight = own.weight.detach()
+    with torch.no_grad():
+        doubled = torch.func.functional_call(swapped, {"weight": weight.as_subclass(Twice)}, (x,))
+        torch.testing.assert_close(doubled.as_subclass(torch.Tensor), 2 * own(x))
+        sparse = torch.func.functional_call(swapped, {"weight": weight.to_sparse_csr()}, (x,))
+        torch.testing.assert_close(sparse, own(x), rtol=1e-5, atol=1e-5)
+        overlapping = weight.as_strided((40, 24), (1, 1))
+        found = torch.func.functional_call(swapped, {"weight": overlapping}, (x,))
+        torch.testing.assert_close(found, F.linear(x, overlapping))
+
+
+def test_function_modes_see_pytorchs_own_layer():
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            self.seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    _, swapped = layer()
+    with Watch() as watch:
+        swapped(numbers(6, 24))
+    assert F.linear in watch.seen
+
+
+def test_a_weight_may_change_before_its_own_gradient_is_taken():
+    _, swapped = layer()
+    x = numbers(6, 24)
+    y = swapped(x)
+    with torch.no_grad():
+        swapped.weight.mul_(2)
+    (got,) = torch.autograd.grad(y.sum(), swapped.weight)
+    torch.testing.assert_close(got, x.sum(0).expand(40, 24))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script.")
+def test_optimised_networks_can_be_scripted():
+    model = replknet.optimize(timm.create_model("test_vit", pretrained=False).eval())
+    scripted = torch.jit.script(model)
+    x = numbers(1, 3, 160, 160)
+    torch.testing.assert_close(scripted(x), model(x), rtol=1e-4, atol=1e-5)

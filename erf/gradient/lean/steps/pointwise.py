@@ -30,6 +30,7 @@ __all__ = [
     "Slice",
     "Weights",
     "all_in_full_precision",
+    "as_for_large_images",
 ]
 
 _FOLDED_NUMBERS = 1 << 16
@@ -39,6 +40,7 @@ _FEW = 1 << 22
 
 
 _keeps_in_half = ContextVar("keeps_in_half", default=True)
+_small_by_onednn = ContextVar("small_by_onednn", default=False)
 
 
 @contextmanager
@@ -49,6 +51,16 @@ def all_in_full_precision() -> Iterator[None]:
         yield
     finally:
         _keeps_in_half.reset(token)
+
+
+@contextmanager
+def as_for_large_images() -> Iterator[None]:
+    """Inside this context, small products are computed in the same way as large ones."""
+    token = _small_by_onednn.set(True)
+    try:
+        yield
+    finally:
+        _small_by_onednn.reset(token)
 
 
 class Keep(NamedTuple):
@@ -100,7 +112,7 @@ class Weights:
 
     def __init__(self, weight: Tensor, bias: Tensor | None):
         self.weight = weight.detach().contiguous(memory_format=torch.channels_last)
-        self.bias = None if bias is None else bias.detach()
+        self.bias = None if bias is None else bias.detach().contiguous()  # oneDNN would not notice other strides
 
     def fold(self, norm: Affine) -> None:
         """Fold the normalisation that follows into the convolution, with a single rounding."""
@@ -111,7 +123,7 @@ class Weights:
             rows = slice(start, start + count)
             scale = norm.scale[rows] if len(norm.scale) > 1 else norm.scale
             weight[rows] = self.weight[rows].double() * scale[:, None, None, None]
-        self.weight, self.bias = weight, bias.expand(len(weight)).to(weight.dtype)
+        self.weight, self.bias = weight, bias.expand(len(weight)).to(weight.dtype).contiguous()
 
 
 class Dense(Weights, PointwiseStep):
@@ -153,7 +165,8 @@ class Dense(Weights, PointwiseStep):
 def _is_for_onednn(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN is to multiply the pixels of `x` (N, C, H, W) by a weight (D, C, 1, 1), or (C, D, 1, 1)."""
     n, _, height, width = x.shape
-    large = ONEDNN_IS_FASTER and n * height * width * weight.numel() >= _FEW
+    count = n * height * width * weight.numel()
+    large = ONEDNN_IS_FASTER and (count >= _FEW or _small_by_onednn.get())
     exact = large and x.dtype == torch.float32 and x.device.type == "cpu"
     return exact and x.is_contiguous(memory_format=torch.channels_last)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import erf
-from erf.gradient.contribution import UnsteadyForward, central_gradients
+from erf.gradient.contribution import ForwardError, UnsteadyForward, central_gradients, contribution_maps
 from erf.gradient.layers import steady
 from erf.gradient.layers.chance import what_was_drawn
 from erf.gradient.layers.find import feature_map
@@ -352,3 +352,80 @@ def test_running_statistics_that_each_forward_pass_changes_stay():
     maps = [form.central_gradient(images() + 100)[0] for _ in range(3)]
     assert torch.equal(maps[0], maps[2])
     assert not model.norm.running_mean.any()
+
+
+class WritesThroughAView(nn.Module):
+    """Counts its passes in one element of a buffer, which changes nothing that it returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.register_buffer("calls", torch.zeros(4))
+
+    def forward(self, x):
+        self.calls[0] += 1
+        self.calls[1:3].fill_(7)
+        return self.conv(x)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_buffers_that_are_written_to_through_views_are_left_as_they_were(plain):
+    model = WritesThroughAView().eval()
+    for _ in range(3):
+        contribution_maps(model, torch.randn(1, 3, 32, 32), plain=plain)
+    assert torch.equal(model.calls, torch.zeros(4))
+
+
+class WritesToStatistics(nn.Module):
+    """Writes to the buffers of a normalisation: in each pass without a new version, or for some images only."""
+
+    def __init__(self, always):
+        super().__init__()
+        self.conv, self.by_batch, self.norm = (
+            nn.Conv2d(3, 8, 3),
+            nn.BatchNorm2d(8, track_running_stats=False),
+            nn.BatchNorm2d(8),
+        )
+        self.always = always
+
+    def forward(self, x):
+        if self.always:
+            self.norm.num_batches_tracked.data.add_(1)
+        elif x.max() > 8:
+            self.norm.num_batches_tracked.add_(1)
+        return self.norm(self.by_batch(self.conv(x)))
+
+
+def test_statistics_that_are_written_to_without_a_new_version_are_left_as_they_were():
+    model = WritesToStatistics(always=True).eval()
+    contribution_maps(model, torch.randn(4, 3, 32, 32), plain=True)
+    assert model.norm.num_batches_tracked == 0
+
+
+def test_statistics_that_some_images_change_are_restored_when_these_are_refused():
+    model = WritesToStatistics(always=False).eval()
+    images = torch.randn(4, 3, 32, 32).clamp(-7, 7)
+    images[2, 0, 0, 0] = 20
+    with pytest.raises(UnsteadyForward, match="writes to running statistics, but not in each forward pass"):
+        contribution_maps(model, images, plain=True)
+    assert model.norm.num_batches_tracked == 0
+
+
+def test_new_statistics_between_two_maps_are_not_taken_back():
+    model = WritesToStatistics(always=False).eval()
+    form = PlainNetwork(model, as_layer("norm"))
+    for _ in range(2):
+        form.central_gradient(torch.zeros(1, 3, 32, 32))
+    model.norm.running_mean.fill_(0.5)
+    with pytest.raises(UnsteadyForward):
+        form.central_gradient(torch.full((1, 3, 32, 32), 9.0))
+    assert torch.equal(model.norm.running_mean, torch.full((8,), 0.5))
+    assert model.norm.num_batches_tracked == 0
+
+
+def test_parameters_made_in_inference_mode_are_refused_and_keep_their_flags():
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)).eval()
+    with pytest.raises(ForwardError, match="Inference tensors cannot be saved for backward"):
+        contribution_maps(model, torch.randn(1, 3, 32, 32), plain=True)
+    assert all(parameter.requires_grad for parameter in model.parameters())

@@ -184,6 +184,22 @@ def test_signs_take_a_bit_a_number(channels, dtype):
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
 @pytest.mark.parametrize("kind", [Dense, Linear])
+@pytest.mark.parametrize("strides", ["every second number", "expanded"])
+def test_biases_of_any_strides_are_added_by_onednn(kind, strides, monkeypatch):
+    monkeypatch.setattr(pointwise_steps, "ONEDNN_IS_FASTER", True)
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(24, 40, generator=generator)
+    bias = torch.randn(48, generator=generator)[::2] if strides != "expanded" else torch.tensor([0.5]).expand(24)
+    x = torch.randn(2, 40, 9, 11, generator=generator).contiguous(memory_format=torch.channels_last)
+    step = kind(weight if kind is Linear else weight[:, :, None, None], bias)
+    with pointwise_steps.as_for_large_images():
+        assert pointwise_steps._is_for_onednn(x, step.weight)
+        y = step.forward(x, keep=())
+    torch.testing.assert_close(y, F.conv2d(x, weight[:, :, None, None], bias), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
+@pytest.mark.parametrize("kind", [Dense, Linear])
 def test_products_by_onednn_are_those_of_pytorch(kind, monkeypatch):
     """These products are used only on some processors."""
     generator = torch.Generator().manual_seed(3)
