@@ -323,6 +323,16 @@ def _variants_of(answers: "SuppressedAnswers", config: Config) -> "list[Variant]
     return [known[label] for label in answers.variants]
 
 
+def _changed(pixels: "np.ndarray", variant: "Variant", name: str) -> "np.ndarray":
+    """The image under a suppression, with the first seed that changes it: a random permutation may be the identity."""
+    import numpy as np
+
+    from shapebias.stimuli.suppressions import suppress
+
+    drawn = (suppress(pixels, variant, image_name=name, seed=seed) for seed in range(8))
+    return next((image for image in drawn if not np.array_equal(image, pixels)), pixels)
+
+
 def _look_at_images(
     answers: "SuppressedAnswers", root: Path, variants: "Sequence[Variant]", size: tuple[int, int], control: int
 ) -> "tuple[dict[str, np.ndarray], list[ControlPoint]]":
@@ -333,11 +343,10 @@ def _look_at_images(
     from shapebias.measures.suppression_control import measure_suppressions
     from shapebias.stimuli.folders import LabelledImage
     from shapebias.stimuli.suppressed import read_resized
-    from shapebias.stimuli.suppressions import suppress
 
     images = [LabelledImage(root / name, name, "") for name in answers.images]
     pixels = read_resized(images[0], size)
-    shown = {one.label: suppress(pixels, one, image_name=images[0].name) for one in variants}
+    shown = {one.label: _changed(pixels, one, images[0].name) for one in variants}
     count = min(control, len(images))
     some = [images[(2 * i + 1) * len(images) // (2 * count)] for i in range(count)]
     return shown, measure_suppressions(some, variants, size=size) if some else []

@@ -30,6 +30,7 @@ __all__ = [
 
 _COLUMNS = 4  # number of panels side by side on a page; in one column of a paper it is two
 _NAME_WIDTH = 0.85  # inches: width of the names next to images
+_LEAST_RANGE = 0.2  # of the axis of reliance, which may be 0 for all cues
 _ROOM = 20  # number of characters of tick labels that fit under a panel
 _PANEL_SHARE = 0.7  # share of a panel's width in the figure that its title may take
 _AS_IT_IS = "first point (–): the image as it is"
@@ -67,8 +68,10 @@ def plot_reliance(measured: Sequence[Reliance], *, ax: Axes | None = None) -> Ax
                 bars.errorbar.lines[2][0].set_gid(f"{style.key}-intervals")
         axes.set_xticks(range(len(cues)), cues)
         axes.tick_params(axis="x", length=0)
-        axes.set_ylabel(f"reliance (1 - mean {left_of(measured)})")
+        axes.set_ylabel(f"reliance (1 − mean {left_of(measured)})")
         axes.axhline(0, color="0.2", linewidth=0.6)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, -_LEAST_RANGE / 2), max(high, _LEAST_RANGE / 2))
         if not cues:
             axes.set_ylim(0, 1)
             _say_undefined(axes, width=40)
