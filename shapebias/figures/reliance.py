@@ -71,7 +71,7 @@ def plot_reliance(measured: Sequence[Reliance], *, ax: Axes | None = None) -> Ax
         axes.set_ylabel(f"reliance (1 − mean {left_of(measured)})")
         axes.axhline(0, color="0.2", linewidth=0.6)
         low, high = axes.get_ylim()
-        axes.set_ylim(min(low, -_LEAST_RANGE / 2), max(high, _LEAST_RANGE / 2))
+        axes.set_ylim(low, max(high, low + _LEAST_RANGE))
         if not cues:
             axes.set_ylim(0, 1)
             _say_undefined(axes, width=40)
