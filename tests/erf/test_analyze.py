@@ -130,9 +130,6 @@ def test_save_load_and_plot(result, tmp_path):
     assert result.save(tmp_path / "other.npz")[1] == tmp_path / "other.json"
     ax = result.plot(scale="published")
     assert ax.get_title() == "Net\nweights as given"
-    import matplotlib.pyplot as plt
-
-    plt.close(ax.figure)
 
 
 def test_networks_and_results_are_shown_in_a_line(result):

@@ -29,7 +29,6 @@ def test_from_a_plain_module_to_a_picture(network):
     assert measured["mass_area_ratio"][-1]["side_px"] == 9
     ax = erf.plot(contribution)
     assert ax.images[0].get_array().shape == (32, 40)
-    plt.close(ax.figure)
 
 
 def test_a_module_that_gives_no_map_says_what_to_name(network):
@@ -60,7 +59,6 @@ def test_a_result_is_shown_as_a_picture(network):
     assert plt.get_fignums() == before
     ax = erf.plot(result, scale="published")
     assert ax.get_title() == "net\nRANDOM WEIGHTS (seed 0)"
-    plt.close(ax.figure)
 
 
 def test_photographs_as_a_batch(photo_folder):

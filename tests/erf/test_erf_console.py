@@ -112,7 +112,7 @@ def test_a_dry_run_fetches_nothing(run):
     assert code == 0
     assert "downloadable" in out
     assert "0.5 M" in out
-    assert "Time and memory are estimates: from runs with one image" in out
+    assert "Time and memory are estimates: extrapolated from trial runs with one image" in out
     assert not written(run)
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -114,7 +113,6 @@ def test_pictures_of_rectangles(shape):
     ax = erf.plot(result)
     named = {text.get_text() for text in ax.get_legend().get_texts()}
     assert named == {"published squares:", "20%", "30%", "50%", "99%"} or shape == (64, 64)
-    plt.close(ax.figure)
 
 
 def test_grey_and_further_channels(run, photo_folder, tmp_path):

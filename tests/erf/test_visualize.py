@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import timm
@@ -416,7 +415,6 @@ def test_heatmap_has_fixed_limits_and_the_squares():
     assert "log" in ax.figure.axes[1].get_ylabel()
     centre = ax.patches[0].get_x() + ax.patches[0].get_width() / 2
     assert centre == 32
-    plt.close(ax.figure)
 
 
 def test_scale_of_decades_is_free_of_the_gradients_scale():
@@ -425,7 +423,6 @@ def test_scale_of_decades_is_free_of_the_gradients_scale():
     assert small.get_clim() == (-4.0, 0.0)
     with pytest.raises(ValueError, match="take one of decades, published"):
         plot_contribution(gaussian(), scale="linear")
-    plt.close("all")
 
 
 def test_squares_that_are_not_reached_are_left_out():
@@ -433,7 +430,6 @@ def test_squares_that_are_not_reached_are_left_out():
     contribution[0, 0] = contribution[16, 20] = 1.0
     ax = plot_contribution(contribution, cbar=False)
     assert len(ax.patches) == 2  # 20% and 30%; no square has more than one of the two points
-    plt.close(ax.figure)
 
 
 @pytest.mark.parametrize("count", [2, 5])

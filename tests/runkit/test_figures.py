@@ -151,7 +151,6 @@ def test_the_users_settings_and_open_figures_stay(saved):
     assert plt.get_fignums() == [*before, mine.number]
     ax = mine.subplots()
     assert erf.plot(result, ax=ax) is ax
-    plt.close(mine)
 
 
 def test_new_axes_are_pyplots_and_drawn_in_the_style():
@@ -162,7 +161,6 @@ def test_new_axes_are_pyplots_and_drawn_in_the_style():
     with axes_or_new(ax) as same:
         assert same is ax
         assert mpl.rcParams["font.size"] != STYLE["font.size"]  # on the user's Axes, the user's style
-    plt.close(ax.figure)
 
 
 def public_functions(prefix):

@@ -161,7 +161,7 @@ def test_the_text_says_why_its_squares_are_larger_than_the_measures():
     whole = [row["side_px"] for row in area_rows(result) if row["scale"] == "score" and row["threshold"] == 0.5]
     assert 0 < whole[0] - float(result.side(0.5)) <= 2
     assert whole[0] % 2 == 1
-    assert "between whole pixels and hold exactly the share, so are smaller" in text_table([result, result])
+    assert "use squares of fractional side that hold exactly the share" in text_table([result, result])
 
 
 def test_text_shows_intervals_where_there_are_any():
@@ -198,4 +198,3 @@ def test_curves_carry_bands_and_dash_random_weights():
     words = ["trained weights", "random weights", "uniform map", "95% interval over images"]
     assert list(key) == words
     assert [key[name].get_linestyle() for name in list(key)[:2]] == ["-", "--"]
-    plt.close("all")
