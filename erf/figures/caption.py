@@ -102,6 +102,7 @@ def caption(
     return (
         f"{mean} of {images} {noun} ({first['data']['name']}) at {sizes} pixels, {first['precision']}{head}."
         f"{_say_skipped(results)}\n"
+        f"{_say_initialised(results, labels or {})}"
         f"{what}"
         f"{software}{commit}, torch {first['versions']['torch']}, layer {layers}{unit}"
     )
@@ -118,6 +119,20 @@ def _name_layers(results: Sequence[ErfResult], labels: Mapping[str, str]) -> str
         return ", ".join(networks)
     return "; ".join(
         f"{layer} of {list_names(list(names), between=', ', last=' and ')}" for layer, names in networks.items()
+    )
+
+
+def _say_initialised(results: Sequence[ErfResult], labels: Mapping[str, str]) -> str:
+    """A line on each way in which random weights differ from what the library draws; empty if none do."""
+    networks: dict[str, dict[str, None]] = {}
+    for result in results:
+        weights = result.provenance["weights"]
+        drawn = weights.get("init") or ""
+        if result.random_weights and ", with " in drawn:
+            networks.setdefault(drawn, {})[labels.get(result.name, weights["model"])] = None
+    return "".join(
+        f"Random weights of {list_names(list(names), between=', ', last=' and ')}: {drawn}.\n"
+        for drawn, names in networks.items()
     )
 
 

@@ -188,6 +188,7 @@ def _words(results: Sequence[ErfResult], panels: Mapping[int, Panel], legend: "_
     windows = [panels[id(result)].window for result in results]
     notes = [
         *_note_on_hidden(results, panels, legend.shares, names),
+        *_note_on_unreached(results, panels, shares_of(drawing), names),
         *note_on_outlines(results, windows, drawing.outlines, names=names),
     ]
     black = [
@@ -200,6 +201,37 @@ def _words(results: Sequence[ErfResult], panels: Mapping[int, Panel], legend: "_
         notes.append(f"More than 99% of the {whose} is black in the published scale; the scale 'decades' shows it.")
     options: dict[str, Any] = dict(shares=legend.shares, outside=outside, window=not whole)
     return caption(results, **options, squares=drawing.squares, notes=notes, labels=drawing.labels)
+
+
+def _note_on_unreached(
+    results: Sequence[ErfResult], panels: Mapping[int, Panel], shares: Sequence[float], names: Sequence[str]
+) -> list[str]:
+    """Sentences for the caption on squares that would not fit in a map.
+
+    Args:
+        results, panels, names: As for `_note_on_hidden`.
+        shares: Shares of the squares that were requested.
+    """
+    unreached: dict[tuple[str, ...], list[str]] = {}
+    for share in shares:
+        of = [
+            name
+            for result, name in zip(results, names, strict=True)
+            if share not in {square.share for square in panels[id(result)].squares}
+        ]
+        if of:
+            unreached.setdefault(tuple(of), []).append(f"{100 * share:.4g}%")
+    return [
+        f"{'A square that holds' if len(missing) == 1 else 'Squares that hold'} {' or '.join(missing)} would reach "
+        f"beyond the {_maps_of(of, len(results))}."
+        for of, missing in unreached.items()
+    ]
+
+
+def _maps_of(names: Sequence[str], total: int) -> str:
+    """Name the maps of some of the networks in a figure of `total` networks."""
+    noun = "map" if len(names) == 1 else "maps"
+    return noun if len(names) == total else f"{noun} of {list_names(names, between=', ', last=' and ')}"
 
 
 def _note_on_hidden(

@@ -342,6 +342,34 @@ def test_caption_says_one_image_the_position_and_reached_squares():
     assert "Published squares hold 20%, 30% of" in caption([ErfResult("net", split, result.provenance)])
 
 
+def test_caption_says_how_random_weights_differ_from_those_the_library_draws():
+    def made(name, init, random=True):
+        result = make_erf_result(name, 10.0, images=2, random=random)
+        weights = {**result.provenance["weights"], "init": init}
+        return ErfResult(name, result.contribution, {**result.provenance, "weights": weights})
+
+    woken = "timm's, with 12 layer scales set to 1"
+    words = caption([made("a", woken), made("b", woken), made("c", "timm's"), made("d", None, random=False)])
+    assert "\nRandom weights of a, b: timm's, with 12 layer scales set to 1.\n" in words
+    assert "Random" not in caption([made("c", "timm's"), made("d", None, random=False)])
+
+
+def test_caption_names_the_squares_that_do_not_fit_in_a_map():
+    off = make_erf_result("off", 10.0, images=2)
+    split = np.zeros((33, 40))
+    split[0, 0] = split[16, 20] = 1.0
+    off = ErfResult("off", split, off.provenance)
+    inside = make_erf_result("inside", 10.0, images=2)
+
+    def words(*results):
+        return " ".join(erf.draw_comparison(results, crop="none").texts[-1].get_text().split())
+
+    assert "Squares that hold 50% or 99% would reach beyond the map." in words(off)
+    assert "Squares that hold 50% or 99% would reach beyond the maps." in words(off, off)
+    assert "Squares that hold 50% or 99% would reach beyond the map of off." in words(off, inside)
+    assert "beyond" not in words(inside)
+
+
 def test_caption_says_whose_layer_each_is_and_how_many_images_were_skipped():
     def at(name, layer, skipped=0):
         result = make_erf_result(name, 10.0, images=4)
