@@ -206,7 +206,7 @@ def _format(estimate: "Estimate | None") -> tuple[str, str]:
     if estimate is None or estimate.value is None:
         return "-", "-"
     written = FRACTION.write(estimate.value, estimate.low, estimate.high)
-    return written.value, written.joined("-")
+    return written.value, written.brackets or "-"
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def _build_random(name: str, record: WeightsRecord, model_args: Mapping[str, Any
     if woken := switch_on(branches):
         _logger.info(
             "%s: an untrained network of this kind starts with residual branches that add almost nothing to the "
-            "shortcuts, so its field would be only a few pixels wide; here they take full part: %s",
+            "shortcuts; here they take full part: %s",
             name,
             describe_branches(branches),
         )

@@ -22,10 +22,6 @@ class Written(NamedTuple):
         """`[low, high]`; "" if there is no interval."""
         return f"[{self.low}, {self.high}]" if self.low else ""
 
-    def joined(self, by: str) -> str:
-        """The ends, joined by a sign or a word; "-" if there is no interval."""
-        return f"{self.low}{by}{self.high}" if self.low else "-"
-
     def __str__(self) -> str:
         return f"{self.value} {self.brackets}".rstrip()
 
@@ -79,4 +75,4 @@ DIFFERENCE = Form(signed=True)
 def difference_cells(difference: float, low: float, high: float) -> tuple[str, str]:
     """Two table cells: a difference with its sign, and its interval."""
     written = DIFFERENCE.write(difference, low, high)
-    return written.value, written.joined(" to ")
+    return written.value, written.brackets

@@ -2,6 +2,7 @@
 
 import csv
 import html
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ def format_latex(
     """
 
     def line(cells: Sequence[str]) -> str:
-        return "  " + " & ".join(cell.translate(_LATEX) for cell in cells) + r" \\"
+        first, *others = (_MINUS.sub("$-$", cell.translate(_LATEX)) for cell in cells)
+        return "  " + " & ".join([first, *("--" if cell == "$-$" else cell for cell in others)]) + r" \\"
 
     columns = "l" + "r" * (len(header) - 1)
     body = [rf"  \rowcolor[gray]{{0.9}}{line(row)}" if i in grey else line(row) for i, row in enumerate(rows)]
@@ -82,6 +84,8 @@ def format_latex(
     return "\n".join([*comment, *lines, r"  \bottomrule", r"\end{tabular}", ""])
 
 
+_MINUS = re.compile(r"(?<![^\s\[(])-(?=\d|\s|$)")
+"""A minus sign before a number, or between two names. Alone in a cell it stands for a missing number."""
 _LATEX = str.maketrans(
     {
         **{character: f"\\{character}" for character in "&%$#_{}"},

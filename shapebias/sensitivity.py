@@ -205,7 +205,7 @@ def _row(choice: Choice) -> list[str]:
     return [
         *chosen,
         "-" if bias.value is None else written.value,
-        written.joined("-"),
+        written.brackets or "-",
         *others,
         f"{choice.changed:.3f}",
     ]

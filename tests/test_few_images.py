@@ -11,7 +11,7 @@ from shapebias.answers.observers import Observer, make_trials
 from shapebias.answers.suppressed import SuppressedAnswers
 from shapebias.measures.reliance import Draws, Reliance, measure_reliance
 from shapebias.results.comparison import compare, show_table
-from shapebias.results.files import describe_interval
+from shapebias.results.files import FEW_DECISIONS, describe_interval
 from shapebias.results.reliance import show_reliance
 from shapebias.stimuli.suppressions import choose_variants
 
@@ -33,6 +33,15 @@ def make_reliance(images: int) -> Reliance:
         provenance={},
     )
     return measure_reliance(answers, variants, draws=Draws.of(images, resamples=20))
+
+
+def answering(images: int, decisions: int | None = None) -> Observer:
+    """A network that answers by shape and by texture in turn, and names neither after this number of decisions."""
+    names = [f"cat{i}-dog{i}.png" for i in range(1, images + 1)]
+    decisions = images if decisions is None else decisions
+    answers = ["cat", "dog"] * (decisions // 2) + ["bear"] * (images - decisions)
+    trials: pd.DataFrame = make_trials("net", names, answers)
+    return Observer("net", trials)
 
 
 @pytest.mark.parametrize(
@@ -66,17 +75,21 @@ def test_receptive_fields_of_few_images(tmp_path):
 
 
 def test_shape_bias_of_few_images():
-    def answering(images: int) -> Observer:
-        names = [f"cat{i}-dog{i}.png" for i in range(1, images + 1)]
-        trials: pd.DataFrame = make_trials("net", names, ["cat", "dog"] * (images // 2))
-        return Observer("net", trials)
-
-    few, many = compare([answering(4)]), compare([answering(FEW)])
+    few, many = compare([answering(4)]), compare([answering(FEW_DECISIONS)])
     assert f"Intervals from 4 {UNRELIABLE}" in show_table(few)
     assert "Accuracy: share of all images that are named by the category of their shape" in show_table(few)
     assert UNRELIABLE in describe_interval(few.networks)["note"]
     assert "unreliable" not in show_table(many)
     assert "note" not in describe_interval(many.networks)
+
+
+def test_shape_bias_of_few_decisions():
+    few, none = compare([answering(40, decisions=4)]), compare([answering(40, decisions=0)])
+    note = "Shape bias from fewer than 30 decisions by shape or texture: net (4)."
+    assert few.networks[0].decisions == 4
+    assert note in show_table(few)
+    assert describe_interval(few.networks)["note"] == note
+    assert "decisions" not in show_table(none)
 
 
 def test_reliance_of_few_images():

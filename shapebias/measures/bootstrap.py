@@ -20,6 +20,8 @@ On simulated benchmarks with the published names and effects of both kinds of im
 stimuli cover the true value (with a bootstrap over stimuli: 47 to 85%), and 92 to 99% of those of a category, which has
 only ten shape images.
 
+The interval of a difference between two observers of the same stimuli needs no draws: see `estimate_difference`.
+
 Images with one cue (edges, silhouettes) share nothing. Each is then a group of its own, and the method reduces to the
 plain bootstrap with Student's t. People are treated as fixed: the intervals generalise to other images, not to other
 persons.
@@ -141,33 +143,36 @@ def estimate_ratios(tops: np.ndarray, bottoms: np.ndarray, resampling: Resamplin
 
 
 def estimate_difference(
-    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], resampling: Resampling
+    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], groups: Sequence[np.ndarray]
 ) -> tuple[float, float, float] | None:
     """Estimate the difference of two ratios over the same stimuli and its paired interval, in [-1, 1].
 
+    The interval is the difference plus and minus the quantile of Student's t times the square root of the two-way
+    cluster-robust variance. One more stimulus, for which the observers differ, is added to the variance. With few such
+    stimuli, the interval would otherwise be too short, and empty where the observers never differ; the correction for
+    independent pairs is that of Agresti & Min (Statistics in Medicine 24, 2005). In simulations with the published
+    names and effects of both kinds of image, 95 to 97% of the intervals from 1280 stimuli cover the true difference,
+    and 94 to 100% of those from 12 to 160 stimuli.
+
     Args:
         first, second: Numerator and denominator of each ratio, (N,).
-        resampling: Resampling of the N stimuli.
+        groups: As in `Resampling`.
     Returns: Difference, low, high; None if a ratio is not defined or there is a single group.
     """
     ratios, residuals, seen = [], [], np.zeros(len(first[0]), dtype=bool)
-    drawn = np.zeros(len(resampling.weights))
     for sign, (top, bottom) in ((1, first), (-1, second)):
         if bottom.sum() == 0:
             return None
         ratios.append(float(top.sum()) / float(bottom.sum()))
         residuals.append(sign * (top - ratios[-1] * bottom) / bottom.sum())
         seen |= bottom > 0
-        with np.errstate(invalid="ignore"):
-            drawn += sign * (resampling.weights @ top) / (resampling.weights @ bottom)
-    difference = float(ratios[0] - ratios[1])
-    scale = _rescale(residuals[0] + residuals[1], seen, resampling)
-    defined = np.isfinite(drawn)
-    if scale is None or not defined.any():
+    variance, freedom = two_way_variance(residuals[0] + residuals[1], seen, groups)
+    if freedom == 0:
         return None
-    spread = scale * (np.quantile(drawn[defined], [_TAIL, 1 - _TAIL]) - difference)
-    low, high = np.clip(difference + spread, -1, 1)
-    return difference, float(low), float(high)
+    one_more = 1 / min(float(first[1].sum()), float(second[1].sum())) ** 2
+    difference = ratios[0] - ratios[1]
+    half = _student(freedom) * float(np.sqrt(variance + one_more))
+    return difference, max(-1.0, difference - half), min(1.0, difference + half)
 
 
 def two_way_variance(residuals: np.ndarray, seen: np.ndarray, groups: Sequence[np.ndarray]) -> tuple[float, int]:
@@ -234,10 +239,14 @@ def _rescale(residuals: np.ndarray, seen: np.ndarray, resampling: Resampling) ->
     drawn = _drawn_variance(residuals, resampling.groups)
     if drawn == 0:
         return 0.0
+    return _student(freedom) / normal_quantile(CONFIDENCE) * float(np.sqrt(variance / drawn))
+
+
+def _student(freedom: int) -> float:
+    """The quantile of Student's t for an interval."""
     from scipy import special  # a slow import, deferred so that --help and errors in arguments are quick
 
-    student = special.stdtrit(freedom, 1 - _TAIL) / normal_quantile(CONFIDENCE)
-    return float(student * np.sqrt(variance / drawn))
+    return float(special.stdtrit(freedom, 1 - _TAIL))
 
 
 def _drawn_variance(residuals: np.ndarray, groups: Sequence[np.ndarray]) -> float:

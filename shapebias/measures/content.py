@@ -110,8 +110,9 @@ class PairDifference(TypedDict):
 
 
 class PermutationTest(TypedDict):
-    """Description of the test of the differences."""
+    """Description of the test of the differences, and of their intervals."""
 
+    interval: str
     method: str
     permutations: Count
     seed: int

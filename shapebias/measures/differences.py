@@ -70,7 +70,7 @@ def compare_pairs(
         observers: Observers of the same stimuli; people pooled into one.
         measures: Names of measures, from `shapebias.measures.shape_bias.RATIOS`.
         permutations: Number of permutations in the test.
-        seed: Seed of the bootstrap and of the permutations.
+        seed: Seed of the permutations.
     Raises: ValueError if two observers did not see the same stimuli.
     """
     tables = {observer.name: count_by_image(observer) for observer in observers}
@@ -80,10 +80,10 @@ def compare_pairs(
         for one, other in itertools.combinations(tables, 2):
             if list(tables[one]["image"]) != list(tables[other]["image"]):
                 raise ValueError(f"{one} and {other} did not answer to the same images")
-            resampling = Resampling.of(list(tables[one]["image"]), seed=seed)
+            groups = Resampling.of(list(tables[one]["image"]), seed=seed).groups
             first, second = (_sides(tables[name], measure) for name in (one, other))
-            estimate = estimate_difference(first, second, resampling)
-            p = permutation_test(first, second, resampling.groups, permutations=permutations, seed=seed)
+            estimate = estimate_difference(first, second, groups)
+            p = permutation_test(first, second, groups, permutations=permutations, seed=seed)
             if estimate is not None and p is not None:
                 found.append((one, other, *estimate, p))
         corrected = correct_holm([row[-1] for row in found])
@@ -92,8 +92,10 @@ def compare_pairs(
 
 
 def describe_test() -> PermutationTest:
-    """Describe the test for the `test` block next to the differences in a result file."""
+    """Describe the test and the intervals for the `test` block next to the differences in a result file."""
     return {
+        "interval": "paired 95% interval: quantile of Student's t times the square root of the two-way cluster-robust "
+        "variance, to which one stimulus for which the observers differ is added",
         "method": "paired permutation test, the answers to all stimuli of a texture image exchanged together (with one "
         "cue: to a stimulus), studentised by the two-way cluster-robust variance; two-sided",
         "permutations": PERMUTATIONS,

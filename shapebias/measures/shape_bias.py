@@ -88,6 +88,11 @@ class Measurement:
     categories: Mapping[str, Mapping[str, Estimate]]
     confusion: Sequence[Sequence[int]]
 
+    @property
+    def decisions(self) -> int:
+        """Number of decisions by shape or texture, of which the shape bias is a share; 0 for images with one cue."""
+        return round((self.coverage.value or 0.0) * self.conflict_trials)
+
     def as_dict(self) -> ObserverMeasures:
         """Return plain values for JSON: an `Estimate` becomes `<name>` and `<name>_interval` = [low, high] or None."""
         content: dict[str, Any] = {}

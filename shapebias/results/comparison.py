@@ -236,7 +236,7 @@ def _observer_table(comparison: Comparison, *, ranks: bool = False) -> tuple[lis
         kappa = _number(comparison.with_people(row.name))
         values = [_number(estimate.value) for estimate in numbers]
         first_number = "-" if leading.value is None else written.value
-        rows.append([row.label, first_number, written.joined("-"), *values, kappa, *more])
+        rows.append([row.label, first_number, written.brackets or "-", *values, kappa, *more])
     return header, rows
 
 

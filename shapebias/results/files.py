@@ -18,7 +18,15 @@ from shapebias.measures.shape_bias import Measurement
 from shapebias.results.content import NetworkHead, ObserverResults, RawData, RecordedHead, SavedFile
 from shapebias.stimuli.experiments import CUE_CONFLICT, Experiment
 
-__all__ = ["UNITS", "ResultFolder", "describe_interval", "describe_raw_data", "describe_results", "note_on_images"]
+__all__ = [
+    "FEW_DECISIONS",
+    "UNITS",
+    "ResultFolder",
+    "describe_interval",
+    "describe_raw_data",
+    "describe_results",
+    "note_on_images",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -166,6 +174,16 @@ def describe_interval(measurements: Sequence[Measurement]) -> IntervalMethod:
     return method
 
 
+FEW_DECISIONS = 30
+"""Below this number of decisions by shape or texture, results warn of a shape bias."""
+
+
 def note_on_images(measurements: Iterable[Measurement]) -> str:
-    """Return a warning if intervals are based on too few images; otherwise empty."""
-    return note_on_few(one.trials for one in measurements if one.kind != "people")
+    """Return a warning if results of networks are based on too few images or decisions; otherwise empty."""
+    networks = [one for one in measurements if one.kind != "people"]
+    images = note_on_few(one.trials for one in networks)
+    few = list(dict.fromkeys((one.label, one.decisions) for one in networks if 0 < one.decisions < FEW_DECISIONS))
+    if not few:
+        return images
+    who = ", ".join(f"{label} ({number})" for label, number in few)
+    return f"{images} Shape bias from fewer than {FEW_DECISIONS} decisions by shape or texture: {who}.".lstrip()

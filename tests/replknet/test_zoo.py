@@ -50,7 +50,7 @@ def test_random_residual_branches_take_part(caplog):
         loaded = load_model("resnet18", "random")
     assert caplog.messages == [
         "resnet18: an untrained network of this kind starts with residual branches that add almost nothing to the "
-        "shortcuts, so its field would be only a few pixels wide; here they take full part: weight of the last "
+        "shortcuts; here they take full part: weight of the last "
         "normalisation set from 0 to 1 in layer1.0, layer1.1, layer2.0 and 5 more blocks"
     ]
     norms = [m for m in loaded.model.modules() if isinstance(m, torch.nn.BatchNorm2d)]

@@ -30,7 +30,6 @@ def test_half_of_the_interval_shows_two_digits(form, numbers, text):
 
 
 def test_parts_for_tables():
-    assert difference_cells(0.0012, 0.0008, 0.0016) == ("+0.00120", "+0.00080 to +0.00160")
-    assert FRACTION.write(0.5).joined("-") == "-"
+    assert difference_cells(0.0012, 0.0008, 0.0016) == ("+0.00120", "[+0.00080, +0.00160]")
     assert FRACTION.write(0.5).brackets == ""
     assert FRACTION(0.25) == "0.250"

@@ -250,10 +250,16 @@ def test_latex_tables_are_escaped():
         r"  name & 95\% interval \\",
         r"  \midrule",
         r"  a\_b \& c & 0-1 \\",
-        r"  31$\times$31 & - \\",
+        r"  31$\times$31 & -- \\",
         r"  \bottomrule",
         r"\end{tabular}",
     ]
+
+
+def test_minus_signs_are_set_as_such_in_latex_and_hyphens_stay():
+    text = format_latex(["pair", "by", "interval"], [["x-1.in1k - y-2", "-0.5", "[-0.313, +0.200]"], ["a", "-", "1e-5"]])
+    assert r"x-1.in1k $-$ y-2 & $-$0.5 & [$-$0.313, +0.200] \\" in text
+    assert r"a & -- & 1e-5 \\" in text
 
 
 def test_latex_files_have_no_empty_columns_and_dashes_of_latex(tmp_path):

@@ -100,7 +100,7 @@ def test_where_there_is_nothing_to_draw_from_there_is_no_interval():
     one = Resampling.of(["cat1-dog1.png"])
     assert ratio([1], [1], one) == Estimate(1.0, None, None)
     assert ratio([0], [0], one) == Estimate(None, None, None)
-    assert estimate_difference((np.ones(1), np.ones(1)), (np.zeros(1), np.ones(1)), one) is None
+    assert estimate_difference((np.ones(1), np.ones(1)), (np.zeros(1), np.ones(1)), one.groups) is None
 
 
 def test_a_difference_is_paired():
@@ -111,11 +111,25 @@ def test_a_difference_is_paired():
     second = first.copy()
     second[:20] = 0
     bottom = np.ones(200)
-    difference, low, high = estimate_difference((first, bottom), (second, bottom), resampling)
+    difference, low, high = estimate_difference((first, bottom), (second, bottom), resampling.groups)
     assert difference == pytest.approx(0.05)
     assert 0 < low < difference < high
     assert high - low < 0.5 * (ratio(first, bottom, resampling).high - ratio(first, bottom, resampling).low)
-    assert estimate_difference((first, bottom), (first, bottom), resampling) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("of", [1, 16, 1000])
+def test_the_interval_of_a_difference_agrees_with_the_exact_test_where_few_answers_differ(of):
+    """McNemar's test rejects equality at the 5% level from six stimuli on that only one of two observers gets right."""
+    count = 16 * of
+    _, groups = np.unique(np.arange(count), return_inverse=True)
+    bottom, neither = np.ones(count), np.zeros(count)
+    for differ in range(9):
+        first = (np.arange(count) < differ).astype(float)
+        difference, low, high = estimate_difference((first, bottom), (neither, bottom), (groups,))
+        assert difference == differ / count
+        assert low < difference < high
+        if differ != 5:  # p = 0.063
+            assert (low > 0) == (2 * 0.5**differ < 0.05)
 
 
 def simulate(design: list[str], spread: float, draws: int, rng) -> tuple[np.ndarray, np.ndarray, float]:
