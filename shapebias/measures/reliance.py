@@ -11,8 +11,9 @@ images). A cue is summarised by its reliance: 1 minus the mean area under the cu
 only this cue. Without labels, the share of unchanged first answers replaces relative accuracy.
 
 Intervals are percentiles of a bootstrap over images. All variants of an image, and all networks, share the draws, so
-differences between networks and between cues are paired. Their p values come from the same draws, and are corrected by
-Holm's method over all comparisons of a kind.
+differences between networks and between cues are paired. Where all draws agree, as they do if a suppression changes no
+answer, the interval is as long as the share of other images for which they may still differ (Clopper and Pearson). The
+p values come from the same draws, and are corrected by Holm's method over all comparisons of a kind.
 
 The protocol is that of Burgert et al. (NeurIPS 2025, arXiv:2509.20234); the intervals and tests are ours.
 """
@@ -33,6 +34,7 @@ __all__ = ["Draws", "Reliance", "RelianceDifference", "ReliancePoint", "compare_
 
 RESAMPLES = 2000
 _LEVEL = (2.5, 97.5)
+_SAME = 1e-12  # draws that differ by less agree
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,24 @@ class Draws:
         return np.moveaxis(values.astype(np.float64) @ self.weights.T, -1, 0) / self.weights.shape[1]
 
 
-def estimate(drawn: np.ndarray) -> Estimate:
-    """Estimate a measure from its values in all draws (R,): the first is the value, the others give the interval."""
+def estimate(drawn: np.ndarray, *, room: float = 0.0, limits: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+    """Estimate a measure from its values in all draws (R,): the first is the value, the others give the interval.
+
+    Args:
+        drawn: The values.
+        room: Distance of the ends of the interval from the value where all draws agree.
+        limits: Least and largest value of the measure, beyond which this distance does not reach.
+    """
+    value = float(drawn[0])
     low, high = np.percentile(drawn[1:], _LEVEL)
-    return Estimate(float(drawn[0]), float(low), float(high))
+    if np.ptp(drawn) < _SAME:
+        low, high = max(limits[0], value - room), min(limits[1], value + room)
+    return Estimate(value, float(low), float(high))
+
+
+def room_of(images: int) -> float:
+    """The largest share of images that the 95% interval of Clopper and Pearson allows where there were none."""
+    return float(1 - (_LEVEL[0] / 100) ** (1 / images))
 
 
 @dataclass(frozen=True)
@@ -177,13 +193,27 @@ class Reliance:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Measures of one network in every draw, from which paired differences are computed."""
+    """Measures of one network in every draw, from which paired differences are computed.
+
+    `room` and `limits` are those of `estimate` for relative accuracy, or for the share of unchanged answers.
+    """
 
     accuracy: np.ndarray | None  # (R, V)
     left: np.ndarray  # (R, V): relative accuracy or, without labels, the share of unchanged answers
     changed: np.ndarray  # (R, V)
     areas: dict[str, np.ndarray]  # (R,)
     reliance: dict[str, np.ndarray]  # (R,)
+    room: float
+    limits: tuple[float, float]
+
+    def estimate_left(self, values: np.ndarray) -> Estimate | None:
+        """Estimate what is left, or None if the network is not better than chance on the images, in any draw."""
+        return estimate(values, room=self.room, limits=self.limits) if np.isfinite(values).all() else None
+
+    def estimate_lost(self, values: np.ndarray) -> Estimate | None:
+        """Estimate 1 minus what is left; None as for `estimate_left`."""
+        low, high = self.limits
+        return estimate(values, room=self.room, limits=(1 - high, 1 - low)) if np.isfinite(values).all() else None
 
 
 def measure_reliance(answers: SuppressedAnswers, variants: Sequence[Variant], *, draws: Draws) -> Reliance:
@@ -196,19 +226,20 @@ def measure_reliance(answers: SuppressedAnswers, variants: Sequence[Variant], *,
     Raises: ValueError if answers, variants and draws do not match.
     """
     drawn = _draw(answers, variants, draws)
+    share: dict[str, Any] = dict(room=room_of(len(answers.images)), limits=(0.0, 1.0))
     points = []
     for index, variant in enumerate(variants):
         suppression, strength = variant.suppression, variant.strength
-        accuracy = drawn.accuracy
+        accuracy, left = drawn.accuracy, drawn.left[:, index]
         points.append(
             ReliancePoint(
                 variant=variant.label,
                 suppression=suppression.name if suppression else "",
                 cues="+".join(suppression.cues) if suppression else "",
                 strength=strength.value if strength else None,
-                accuracy=None if accuracy is None else estimate(accuracy[:, index]),
-                relative_accuracy=None if accuracy is None else _finite(drawn.left[:, index]),
-                changed=estimate(drawn.changed[:, index]),
+                accuracy=None if accuracy is None else estimate(accuracy[:, index], **share),
+                relative_accuracy=None if accuracy is None else _relative(drawn, left, original=not suppression),
+                changed=estimate(drawn.changed[:, index], **(share if suppression else {})),
             )
         )
     return Reliance(
@@ -217,8 +248,8 @@ def measure_reliance(answers: SuppressedAnswers, variants: Sequence[Variant], *,
         chance=None if answers.labels is None else 1 / answers.outputs,
         images=len(answers.images),
         points=tuple(points),
-        areas={key: one for key, values in drawn.areas.items() if (one := _finite(values))},
-        reliance={key: one for key, values in drawn.reliance.items() if (one := _finite(values))},
+        areas={key: one for key, values in drawn.areas.items() if (one := drawn.estimate_left(values))},
+        reliance={key: one for key, values in drawn.reliance.items() if (one := drawn.estimate_lost(values))},
     )
 
 
@@ -266,24 +297,26 @@ def compare_reliance(
     for other in networks[1:]:
         if other.images != networks[0].images:
             raise ValueError(f"{other.name} and {networks[0].name} did not answer to the same images")
-    reliance = {answers.name: _draw(answers, variants, draws).reliance for answers in networks}
-    found: dict[str, list[tuple[str, str, str, np.ndarray]]] = {"networks": [], "cues": []}
+    drawn = {answers.name: _draw(answers, variants, draws) for answers in networks}
+    reliance = {name: one.reliance for name, one in drawn.items()}
+    room = {name: one.room for name, one in drawn.items()}
+    found: dict[str, list[tuple[str, str, str, float, np.ndarray]]] = {"networks": [], "cues": []}
     for cue in CUES:
         for first, second in itertools.combinations(reliance, 2):
             if cue in reliance[first] and cue in reliance[second]:
-                found["networks"].append((first, second, cue, reliance[first][cue] - reliance[second][cue]))
+                values = reliance[first][cue] - reliance[second][cue]
+                found["networks"].append((first, second, cue, max(room[first], room[second]), values))
     for name, cues in reliance.items():
         for first, second in itertools.combinations(cues, 2):
-            found["cues"].append((first, second, name, cues[first] - cues[second]))
+            found["cues"].append((first, second, name, room[name], cues[first] - cues[second]))
     differences = []
     for kind, rows in found.items():
         tested = [row for row in rows if np.isfinite(row[-1]).all()]
         p_values = [_p_value(row[-1]) for row in tested]
         for row, p, p_holm in zip(tested, p_values, correct_holm(p_values), strict=True):
-            low, high = np.percentile(row[-1][1:], _LEVEL)
-            differences.append(
-                RelianceDifference(kind, *row[:3], float(row[-1][0]), float(low), float(high), p, p_holm)
-            )
+            first, second, of, around, values = row
+            difference, low, high = astuple(estimate(values, room=around))
+            differences.append(RelianceDifference(kind, first, second, of, difference, low, high, p, p_holm))
     return differences
 
 
@@ -294,6 +327,7 @@ def _draw(answers: SuppressedAnswers, variants: Sequence[Variant], draws: Draws)
     if draws.weights.shape[1] != len(answers.images):
         raise ValueError(f"draws of {draws.weights.shape[1]} images do not fit answers to {len(answers.images)}")
     changed, accuracy = draws.mean(first != first[:1]), None
+    room, limits = room_of(len(answers.images)), (0.0, 1.0)
     if labels is None:
         left = 1 - changed
     else:
@@ -301,13 +335,15 @@ def _draw(answers: SuppressedAnswers, variants: Sequence[Variant], draws: Draws)
         above = accuracy[:, :1] - chance
         with np.errstate(divide="ignore", invalid="ignore"):
             left = np.where(above > 0, (accuracy - chance) / above, np.nan)
+        if (full := float(above[0, 0])) > 0:
+            room, limits = room / full, (-chance / full, (1 - chance) / full)
     areas = {one.name: _area(left, variants, one) for one in _suppressions(variants)}
     reliance = {}
     for cue in CUES:
         alone = [areas[one.name] for one in _suppressions(variants) if one.cues == (cue,)]
         if alone:
             reliance[cue] = 1 - np.mean(alone, axis=0)
-    return _Drawn(accuracy, left, changed, areas, reliance)
+    return _Drawn(accuracy, left, changed, areas, reliance, room, limits)
 
 
 def _suppressions(variants: Sequence[Variant]) -> list[Suppression]:
@@ -320,9 +356,10 @@ def _area(left: np.ndarray, variants: Sequence[Variant], suppression: Suppressio
     return ((curve[:, 1:] + curve[:, :-1]) / 2).mean(axis=1)
 
 
-def _finite(drawn: np.ndarray) -> Estimate | None:
-    """Estimate a measure, or None if the network is not better than chance without suppression, in any draw."""
-    return estimate(drawn) if np.isfinite(drawn).all() else None
+def _relative(drawn: _Drawn, left: np.ndarray, *, original: bool) -> Estimate | None:
+    """Estimate the relative accuracy of a variant. That of the original images is 1 by definition."""
+    estimated = drawn.estimate_left(left)
+    return Estimate(1.0, 1.0, 1.0) if original and estimated else estimated
 
 
 def _p_value(drawn: np.ndarray) -> float:

@@ -257,7 +257,9 @@ def test_latex_tables_are_escaped():
 
 
 def test_minus_signs_are_set_as_such_in_latex_and_hyphens_stay():
-    text = format_latex(["pair", "by", "interval"], [["x-1.in1k - y-2", "-0.5", "[-0.313, +0.200]"], ["a", "-", "1e-5"]])
+    text = format_latex(
+        ["pair", "by", "interval"], [["x-1.in1k - y-2", "-0.5", "[-0.313, +0.200]"], ["a", "-", "1e-5"]]
+    )
     assert r"x-1.in1k $-$ y-2 & $-$0.5 & [$-$0.313, +0.200] \\" in text
     assert r"a & -- & 1e-5 \\" in text
 

@@ -44,6 +44,27 @@ def test_a_network_that_loses_nothing_relies_on_nothing():
     assert measured.chance == 0.1
 
 
+def test_agreement_of_a_few_images_is_not_certainty():
+    """The interval of Clopper and Pearson for 0 of 20 is 0 to 0.168; here 0.9 of the accuracy is above chance."""
+    labels = np.arange(20) % 10
+    answers = answers_of(np.tile(labels, (len(VARIANTS), 1)), labels)
+    measured = measure_reliance(answers, VARIANTS, draws=draws_of(answers))
+    original, first, *_ = measured.points
+    assert (original.relative_accuracy.low, original.relative_accuracy.high) == (1, 1)
+    assert (original.changed.low, original.changed.high) == (0, 0)
+    assert (original.accuracy.low, original.accuracy.high) == (pytest.approx(1 - 0.1684, abs=1e-4), 1)
+    assert (first.changed.low, first.changed.high) == (0, pytest.approx(0.1684, abs=1e-4))
+    assert (first.relative_accuracy.low, first.relative_accuracy.high) == (pytest.approx(1 - 0.1684 / 0.9, abs=1e-4), 1)
+    reliance = measured.reliance["shape"]
+    assert (reliance.low, reliance.value, reliance.high) == (0, 0, pytest.approx(0.1684 / 0.9, abs=1e-4))
+    (networks, *_, cues) = compare_reliance([answers, replace(answers, name="b")], VARIANTS, draws=draws_of(answers))
+    for one in (networks, cues):
+        assert (one.low, one.difference, one.p) == (pytest.approx(-0.1684 / 0.9, abs=1e-4), 0, 1)
+    unlabelled = replace(answers, labels=None, label_probability=None)
+    measured = measure_reliance(unlabelled, VARIANTS, draws=draws_of(answers))
+    assert (measured.points[1].left.low, measured.points[1].left.high) == (pytest.approx(1 - 0.1684, abs=1e-4), 1)
+
+
 def test_areas_and_reliance_by_hand():
     """Full accuracy without suppression and chance at every strength: only the first trapezoid has an area."""
     labels = np.zeros(100, int)
