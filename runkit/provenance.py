@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -60,6 +61,7 @@ def describe_run(*, program: str, arguments: Sequence[str], started: datetime, s
 
 
 _SHOWN = 6  # maximum number of differing list elements shown
+_SHA256 = re.compile(r"^([0-9a-f]{8})[0-9a-f]{56}$")  # of which the first digits are shown
 
 
 def list_differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
@@ -77,7 +79,7 @@ def list_differences(old: Mapping[str, object], new: Mapping[str, object]) -> li
 def _change(before: object, after: object) -> str:
     """Describe the change from one value to another."""
     if not isinstance(before, (list, tuple)) or not isinstance(after, (list, tuple)):
-        return f"{before} -> {after}"
+        return " -> ".join(_SHA256.sub(r"\1...", str(value)) for value in (before, after))
     if len(before) + len(after) <= _SHOWN:
         return f"{before} -> {after}"
     parts = [

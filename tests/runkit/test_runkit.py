@@ -180,6 +180,11 @@ def test_differences():
     assert list_differences(old, new) == ["b.c: 2 -> 5", "e: (absent) -> 6"]
 
 
+def test_differences_of_hashes_show_their_first_digits():
+    old, new = {"sha256": "0123456789abcdef" * 4}, {"sha256": "fedcba9876543210" * 4}
+    assert list_differences(old, new) == ["sha256: 01234567... -> fedcba98..."]
+
+
 def test_differences_of_long_lists_name_what_is_not_in_both():
     numbers = list(range(40))
     assert list_differences({"a": [1, 2]}, {"a": [1, 3]}) == ["a: [1, 2] -> [1, 3]"]
