@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from erf.drawing import Drawing
 from erf.figures.caption import caption, row_name
 from erf.measures.bootstrap import Resampled
-from erf.measures.extent import squares_area
+from erf.measures.centred import CentredSquares
 from erf.results.files import ErfResult
 from erf.results.tables import note_on_intervals
 from runkit.figure_text import caption_height, text_width, wrap_caption, write_caption
@@ -77,11 +77,11 @@ def _draw_masses(
     for index, (result, look) in enumerate(zip(results, looks, strict=True)):
         curve = result.measured.mass_curve
         _draw_curve(ax, 2 * np.arange(len(curve.estimate)) + 1, curve, result, look, f"mass-{index}")
-    for shape in dict.fromkeys(result.contribution.shape for result in together):
-        sides = np.geomspace(1, max(shape), 200)
-        even = squares_area(sides, shape) / np.prod(shape)
-        ax.plot(sides, even, **_EVEN)
-    largest = max(max(result.contribution.shape) for result in together)
+    squares = dict.fromkeys(CentredSquares.around(result.contribution.shape, result.centre) for result in together)
+    for around in squares:
+        sides = np.geomspace(1, around.largest, 200)
+        ax.plot(sides, around.ratio(sides), **_EVEN)
+    largest = max(around.largest for around in squares)
     ax.set(xlabel="side of the centred square (pixels)", ylabel="share of the mass", xlim=(0, largest), ylim=(0, 1))
     if all(float(result.side(0.99)) < largest / 4 for result in together):
         ax.set_xscale("log")

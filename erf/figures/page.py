@@ -45,6 +45,7 @@ __all__ = ["SHARES", "describe_maps", "read_folder"]
 SHARES = tuple(percent / 100 for percent in range(1, 100))
 """Shares that can be chosen with the slider."""
 _START = 0.5
+_FOR_SCRIPT = ("size", "centre", "sides", "ratios")  # what the slider's script needs of a map
 _LOWEST = -4  # decades, as in the figures
 _MAX_SIDE = 320  # pixels of an embedded map: about its size on the page, so that a browser scales it little
 _READINGS = 64  # largest number of places at which a curve can be read off
@@ -79,7 +80,7 @@ def describe_maps(results: Sequence[ErfResult], folder: Path, page: Path) -> Sec
         "erf.figures",
         "receptive-fields.html",
         maps=maps,
-        squares={"shares": SHARES, "maps": [{key: one[key] for key in ("size", "centre", "sides")} for one in maps]},
+        squares={"shares": SHARES, "maps": [{key: one[key] for key in _FOR_SCRIPT} for one in maps]},
         start=_START,
         scale=_describe_scale(),
         caption=caption(results, shares=()),
@@ -123,6 +124,7 @@ def _describe_map(result: ErfResult) -> dict[str, Any]:
         "size": [height, width],
         "centre": list(result.centre),
         "sides": {measure: [area.side_px for area in areas] for measure, areas in squares.items()},
+        "ratios": {measure: [area.ratio for area in areas] for measure, areas in squares.items()},
         "numbers": {measure: _numbers(areas[SHARES.index(_START)]) for measure, areas in squares.items()},
         "picture": _picture(result.contribution),
     }

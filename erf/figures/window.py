@@ -139,13 +139,16 @@ def settle_crop(maps: Sequence[tuple[np.ndarray, Centre]], drawing: Drawing) -> 
 
 
 def square_box(area: SquareArea, centre: Centre, shape: tuple[int, ...]) -> Box | None:
-    """The place of a square, cut to the map if it is larger than the map's shorter side; None if there is no square."""
+    """The place of a square, cut off where it leaves the map; None if there is no square."""
     if area.side_px is None:
         return None
-    high, wide = min(area.side_px, shape[0]), min(area.side_px, shape[1])
-    left = centre[1] - wide / 2 if area.side_px <= shape[1] else -0.5
-    top = centre[0] - high / 2 if area.side_px <= shape[0] else -0.5
-    return Box(top, left, top + high, left + wide)
+    half, (down, across) = area.side_px / 2, centre
+    return Box(
+        top=max(down - half, -0.5),
+        left=max(across - half, -0.5),
+        bottom=min(down + half, shape[0] - 0.5),
+        right=min(across + half, shape[1] - 0.5),
+    )
 
 
 def inset_place(corner: Corner) -> tuple[float, float, float, float]:

@@ -19,6 +19,7 @@ from erf.gradient.images import ImageSet
 from erf.gradient.positions import Position, align, centre_pixel
 from erf.gradient.precision import arithmetic, number_type
 from erf.gradient.ready import Question, ReadyNetwork, explained
+from erf.measures.centred import CentredSquares
 from erf.measures.stopping import half_side, is_narrow, shuffled
 from erf.measures.sums import Centre, MapSums, map_sums, stack_sums
 from erf.results.content import SkippedImage
@@ -159,6 +160,7 @@ class _Outcome:
     contribution: np.ndarray | None = None
     sums: MapSums | None = None
     feature_size: tuple[int, int] | None = None
+    centre: Centre | None = None
 
 
 def _read(path: Path, images: ImageSet, size: tuple[int, int], channels: int) -> _Outcome:
@@ -179,7 +181,8 @@ def _joined(
 def _judge(name: str, contribution: np.ndarray, feature_size: tuple[int, int], centre: Centre) -> _Outcome:
     if not np.isfinite(contribution).all():
         return _Outcome(name, "the gradient is not finite", feature_size=feature_size)
-    return _Outcome(name, contribution=contribution, sums=map_sums(contribution, centre), feature_size=feature_size)
+    sums = map_sums(contribution, centre)
+    return _Outcome(name, contribution=contribution, sums=sums, feature_size=feature_size, centre=centre)
 
 
 def _add(state: Progress, outcomes: Sequence[_Outcome], *, until: float | None) -> Progress:
@@ -201,7 +204,7 @@ def _add(state: Progress, outcomes: Sequence[_Outcome], *, until: float | None) 
                 half, largest = scaled_half(outcome.contribution)
                 maps.append(half)
                 maxima.append(largest)
-            if until is not None and _suffices(sums, total.shape, until):
+            if until is not None and _suffices(sums, CentredSquares.around(total.shape, outcome.centre), until):
                 enough = True
                 break
     return replace(
@@ -218,12 +221,11 @@ def _add(state: Progress, outcomes: Sequence[_Outcome], *, until: float | None) 
     )
 
 
-def _suffices(sums: Sequence[MapSums], shape: tuple[int, ...], until: float) -> bool:
+def _suffices(sums: Sequence[MapSums], squares: CentredSquares, until: float) -> bool:
     """Whether the confidence interval over these images is narrower than the share `until` of the side."""
     if len(sums) < MIN_IMAGES:
         return False
-    height, width = shape
-    return is_narrow(half_side(np.concatenate([one.rings for one in sums]), (height, width)), until)
+    return is_narrow(half_side(np.concatenate([one.rings for one in sums]), squares), until)
 
 
 def pack(state: Progress) -> Packed:

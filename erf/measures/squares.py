@@ -4,9 +4,8 @@ The published measure (arXiv:2203.06717, Table 8; the authors' `erf/analyze_erf.
 map, so it depends on the scale of the gradients. The scale-free measure uses the map itself, so multiplying the map by
 a constant changes nothing.
 
-In a map that is not square, squares stay squares until they reach the borders of the shorter side. Larger squares are
-clipped there: they grow along the longer side only, and their area is that of the remaining rectangle. A map that is
-uniform over the image therefore holds half of its mass in half of the area, whatever its aspect ratio.
+Squares are cut off where they leave the map (`erf.measures.centred`). This happens in maps that are not square, and
+around units that are not central.
 """
 
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from erf.measures.extent import mass_shares, squares_ratio, whole_side
+from erf.measures.centred import CentredSquares, whole_side
 from erf.measures.sums import Centre, ring_index
 
 __all__ = [
@@ -39,7 +38,7 @@ class SquareArea:
 
     Attributes:
         threshold: The share, 0..1.
-        side_px: Side of the square in pixels, odd; None if no square within the map holds that much.
+        side_px: Side of the square in pixels, odd, with the part outside the map; None if no square holds that much.
         ratio: Area of the part of the square within the map, divided by the area of the map; None if there is no
             square.
     """
@@ -76,8 +75,12 @@ def check_map(contribution: np.ndarray) -> np.ndarray:
 
 
 def log_map(contribution: np.ndarray) -> np.ndarray:
-    """log10(score + 1) divided by its maximum: the published transform, float64 (H, W) in 0..1."""
-    scores = np.log10(check_map(contribution) + 1.0)
+    """log10(score + 1) divided by its maximum: the published transform, float64 (H, W) in 0..1.
+
+    The natural logarithm is used, of which the base cancels: `log1p` is also accurate for scores far below 1e-10, for
+    which score + 1 has lost most of its digits.
+    """
+    scores = np.log1p(check_map(contribution))
     return scores / scores.max()
 
 
@@ -92,13 +95,13 @@ def ring_mass(values: np.ndarray, centre: Centre | None = None) -> np.ndarray:
 
 
 def _square_area(values: np.ndarray, thresholds: Sequence[float], centre: Centre | None) -> list[SquareArea]:
-    """Smallest squares of side 3, 5, 7, ... around a pixel, within the map, that hold more than each share."""
+    """Smallest squares of side 3, 5, 7, ... around a pixel that hold more than each share."""
     for threshold in thresholds:
         if not 0.0 < threshold < 1.0:
             raise ValueError(f"threshold {threshold} must lie between 0 and 1")
-    height, width = values.shape
-    sides = whole_side(mass_shares(ring_mass(values, centre)[None], (height, width)), thresholds)[0]
-    ratios = squares_ratio(sides, (height, width))
+    squares = CentredSquares.around(values.shape, centre)
+    sides = whole_side(squares.shares(ring_mass(values, centre)[None]), thresholds)[0]
+    ratios = squares.ratio(sides)
     return [
         SquareArea(t, None, None) if np.isnan(side) else SquareArea(t, int(side), ratio)
         for t, side, ratio in zip(thresholds, sides.tolist(), ratios.tolist(), strict=True)

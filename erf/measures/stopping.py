@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from erf.measures.bootstrap import RESAMPLES, Resampled, choices
-from erf.measures.extent import interpolated_side, mass_shares
+from erf.measures.centred import CentredSquares
 from erf.measures.value import Value
 
 __all__ = ["half_side", "is_narrow", "shuffled"]
@@ -19,17 +19,17 @@ _HALF = 0.5
 _ORDER_SEED = 0
 
 
-def half_side(rings: np.ndarray, shape: tuple[int, int], *, resamples: int = RESAMPLES) -> Value:
+def half_side(rings: np.ndarray, squares: CentredSquares, *, resamples: int = RESAMPLES) -> Value:
     """Side of the square that holds half of the mean map, with its confidence interval over images.
 
     Args:
         rings: Sums of N maps over square rings (N, R), as in `MapSums`.
-        shape: (height, width) of the maps.
+        squares: The squares around the same pixel of the maps.
         resamples: Number of bootstrap resamples.
     """
     drawn = choices(len(rings), resamples=resamples) @ rings
     with np.errstate(divide="ignore", invalid="ignore"):  # a resample of images with zero maps has no side
-        sides = interpolated_side(mass_shares(drawn, shape), (_HALF,), shape)[:, 0]
+        sides = squares.interpolated_side(squares.shares(drawn), (_HALF,))[:, 0]
     return Value.of(Resampled(sides[0], sides[1:], len(rings)), "px")
 
 

@@ -14,16 +14,9 @@ import numpy as np
 
 from erf.measures.blocks import entropy_area, measure_blocks, participation_area
 from erf.measures.bootstrap import LEVEL, METHOD, RESAMPLES, SEED, Resampled, choices
+from erf.measures.centred import CentredSquares, whole_side
 from erf.measures.content import FieldMeasures
-from erf.measures.extent import (
-    fit_gaussian,
-    interpolated_side,
-    mass_shares,
-    radial_density,
-    second_moments,
-    squares_ratio,
-    whole_side,
-)
+from erf.measures.extent import fit_gaussian, radial_density, second_moments
 from erf.measures.squares import LOG_THRESHOLDS, MASS_THRESHOLDS, check_map, log_area, mass_area
 from erf.measures.sums import Centre, MapSums, map_sums
 from erf.measures.value import Value
@@ -126,12 +119,12 @@ class Measured:
     def side(self, share: float = 0.5) -> Value:
         """Side in pixels of the centred square that holds a share of the contribution, not rounded to whole pixels.
 
-        If the map is not square, the square is clipped at its borders.
+        The square is cut off where it leaves the map; the side is that of the whole square.
 
         Args:
             share: Share of the contribution, between 0 and 1.
 
-        Returns: The side; NaN if no square within the map holds as much.
+        Returns: The side; NaN if no square holds as much.
         Raises: ValueError if the share is not between 0 and 1.
         """
         return Value.of(self._sides(share), "px")
@@ -143,20 +136,20 @@ class Measured:
         Args, Returns and Raises: As for `side`.
         """
         sides = self._sides(share)
-        estimate, resamples = (squares_ratio(side, self._shape) for side in (sides.estimate, sides.resamples))
+        estimate, resamples = map(self._squares.ratio, (sides.estimate, sides.resamples))
         return Value.of(Resampled(estimate, resamples, sides.num_images))
 
     @property
-    def _shape(self) -> tuple[int, int]:
-        height, width = self.contribution.shape
-        return (height, width)
+    def _squares(self) -> CentredSquares:
+        return CentredSquares.around(self.contribution.shape, self.centre)
 
     def _sides(self, share: float) -> Resampled:
         if not 0 < share < 1:
             raise ValueError(f"share {share!r}: take a share of the contribution between 0 and 1, such as 0.5")
         curve = self.mass_curve
         estimate, resamples = (
-            interpolated_side(shares, (share,), self._shape)[:, 0] for shares in (curve.estimate[None], curve.resamples)
+            self._squares.interpolated_side(shares, (share,))[:, 0]
+            for shares in (curve.estimate[None], curve.resamples)
         )
         return Resampled(estimate[0], resamples, curve.num_images)
 
@@ -236,12 +229,10 @@ def measure(
     Raises: ValueError as `check_map`.
     """
     contribution = check_map(contribution)
-    height, width = contribution.shape
-    centre = centre or (height // 2, width // 2)
-    images = len(sums) if sums else 0
-    shape, images = (height, width), len(sums) if sums else 0
+    squares = CentredSquares.around(contribution.shape, centre)
+    centre, images = squares.centre, len(sums) if sums else 0
     whole = map_sums(contribution, centre)
-    estimate = _measure_sums(whole.rings, whole.annuli, whole.moments, shape, centre)
+    estimate = _measure_sums(whole.rings, whole.annuli, whole.moments, squares)
     ratios = [np.nan if area.ratio is None else area.ratio for area in log_area(contribution, centre=centre)]
     estimate |= {"area_ratio": np.array([ratios]), **{name: np.full(1, np.nan) for name in _WITHOUT_NOISE}}
     resampled = {name: value[:0] for name, value in estimate.items()}
@@ -249,10 +240,10 @@ def measure(
         weights = choices(images)
         rings, annuli, moments = (weights[1:] @ part for part in (sums.rings, sums.annuli, sums.moments))
         with np.errstate(divide="ignore", invalid="ignore"):  # a resample of images with zero maps has no measures
-            resampled = _measure_sums(rings, annuli, moments, shape, centre)
+            resampled = _measure_sums(rings, annuli, moments, squares)
             blocks = measure_blocks(contribution, sums, weights, centre)
-            sides = whole_side(mass_shares(blocks.log_rings[1:], shape), LOG_THRESHOLDS)
-        resampled["area_ratio"] = squares_ratio(sides, shape)
+            sides = whole_side(squares.shares(blocks.log_rings[1:]), LOG_THRESHOLDS)
+        resampled["area_ratio"] = squares.ratio(sides)
         for name in _WITHOUT_NOISE:
             estimate[name], resampled[name] = np.split(getattr(blocks, name), [1])
     if theoretical_side is not None:
@@ -265,17 +256,17 @@ def measure(
 
 
 def _measure_sums(
-    rings: np.ndarray, annuli: np.ndarray, moments: np.ndarray, shape: tuple[int, int], centre: Centre
+    rings: np.ndarray, annuli: np.ndarray, moments: np.ndarray, squares: CentredSquares
 ) -> dict[str, np.ndarray]:
     """All measures that can be computed from sums of maps, with one row for each map."""
-    shares = mass_shares(rings, shape)
-    sides = interpolated_side(shares, MASS_THRESHOLDS, shape)
-    fit = fit_gaussian(annuli, shape, centre)
+    shares = squares.shares(rings)
+    sides = squares.interpolated_side(shares, MASS_THRESHOLDS)
+    fit = fit_gaussian(annuli, squares.shape, squares.centre)
     return {
         "mass_curve": shares,
-        "radial_profile": radial_density(annuli, shape, centre),
+        "radial_profile": radial_density(annuli, squares.shape, squares.centre),
         "mass_side_px": sides,
-        "mass_area_ratio": squares_ratio(sides, shape),
+        "mass_area_ratio": squares.ratio(sides),
         **vars(second_moments(moments)),
         "gaussian_sigma_px": fit.sigma_px,
         "gaussian_r2": fit.r2,

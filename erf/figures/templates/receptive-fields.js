@@ -6,16 +6,17 @@
   const line = curves.querySelector("[id$='-share-line']");
   const table = document.getElementById("squares");
 
-  // a square is cut off at the borders of the map's shorter side
+  // a square is cut off where it leaves the map
+  const cutOff = (middle, side, length) => [Math.max(middle - side / 2, 0), Math.min(middle + side / 2, length)];
   const drawSquare = (rect, [height, width], [down, across], side) => {
-    const [high, wide] = [Math.min(side ?? 0, height), Math.min(side ?? 0, width)];
-    rect.setAttribute("width", wide);
-    rect.setAttribute("height", high);
-    rect.setAttribute("x", side > width ? 0 : across + 0.5 - wide / 2);
-    rect.setAttribute("y", side > height ? 0 : down + 0.5 - high / 2);
+    const [top, bottom] = cutOff(down + 0.5, side ?? 0, height);
+    const [left, right] = cutOff(across + 0.5, side ?? 0, width);
+    rect.setAttribute("width", right - left);
+    rect.setAttribute("height", bottom - top);
+    rect.setAttribute("x", left);
+    rect.setAttribute("y", top);
   };
-  const writeNumber = (cell, [height, width], side) => {
-    const ratio = (Math.min(side, height) / height) * (Math.min(side, width) / width);
+  const writeNumber = (cell, side, ratio) => {
     const texts = side === null ? ["not reached", "–"] : [`${side} px`, `${(100 * ratio).toFixed(2)}%`];
     cell.textContent = texts[cell.dataset.part === "side" ? 0 : 1];
     if (side === null) delete cell.dataset.value;
@@ -28,12 +29,12 @@
     document.querySelector(".share-now").textContent = text;
     slider.setAttribute("aria-valuetext", text);
     line.setAttribute("transform", `translate(0 ${(curves.dataset.start - shares[index]) * curves.dataset.height})`);
-    maps.forEach(({ size, centre, sides }, number) => {
+    maps.forEach(({ size, centre, sides, ratios }, number) => {
       for (const rect of document.querySelectorAll(`.map svg[data-map="${number}"] rect`)) {
         drawSquare(rect, size, centre, sides[rect.dataset.measure][index]);
       }
       for (const cell of table.querySelectorAll(`tr[data-map="${number}"] td[data-measure]`)) {
-        writeNumber(cell, size, sides[cell.dataset.measure][index]);
+        writeNumber(cell, sides[cell.dataset.measure][index], ratios[cell.dataset.measure][index]);
       }
     });
   };

@@ -5,7 +5,8 @@ import pytest
 
 from erf.measures.blocks import entropy_area, measure_blocks, participation_area
 from erf.measures.bootstrap import Resampled, choices
-from erf.measures.extent import interpolated_side, mass_shares, second_moments
+from erf.measures.centred import CentredSquares
+from erf.measures.extent import second_moments
 from erf.measures.squares import ring_mass
 from erf.measures.summary import measure
 from erf.measures.sums import MapSums, map_sums, stack_sums
@@ -54,7 +55,8 @@ def test_intervals_cover_the_truth():
     population = sums_of(random_maps(rng, 4000, noise=0))
 
     def measures(weights, sums):
-        side = interpolated_side(mass_shares(weights @ sums.rings, (SIZE, SIZE)), [0.5])[:, 0]
+        squares = CentredSquares.around((SIZE, SIZE))
+        side = squares.interpolated_side(squares.shares(weights @ sums.rings), [0.5])[:, 0]
         moments = second_moments(weights @ sums.moments)
         return np.column_stack([side, moments.rms_radius_px, moments.offset_down_px, moments.sigma_major_px])
 

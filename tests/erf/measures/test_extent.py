@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from erf.measures.extent import interpolated_side, mass_shares, second_moments, whole_side
-from erf.measures.squares import log_area
+from erf.measures.centred import CentredSquares, whole_side
+from erf.measures.extent import second_moments
+from erf.measures.squares import log_area, mass_area
 from erf.measures.summary import measure
 from erf.measures.sums import map_sums
 
@@ -197,13 +198,33 @@ def test_published_ratio_under_scaling():
 
 
 def test_sides_between_and_of_whole_pixels():
-    shares = mass_shares(np.array([[1.0, 8.0, 16.0, 24.0]]), (7, 7))  # an even map
+    squares = CentredSquares.around((7, 7))
+    shares = squares.shares(np.array([[1.0, 8.0, 16.0, 24.0]]))  # an even map
     np.testing.assert_allclose(shares[0], np.array([1, 9, 25, 49]) / 49)
-    np.testing.assert_allclose(interpolated_side(shares, [4 / 49, 9 / 49, 1.0])[0], [2, 3, 7])
+    np.testing.assert_allclose(squares.interpolated_side(shares, [4 / 49, 9 / 49, 1.0])[0], [2, 3, 7])
     np.testing.assert_allclose(whole_side(shares, [1 / 490, 9 / 49, 0.999])[0], [3, 5, 7])
-    beyond = mass_shares(np.array([[1.0, 1.0, 2.0]]), (4, 4))  # the last ring leaves the map
-    assert np.isnan(interpolated_side(beyond, [0.6])).all()
+    squares = CentredSquares.around((4, 4))
+    beyond = squares.shares(np.array([[1.0, 1.0, 2.0]]))  # the last ring leaves the map
+    assert np.isnan(squares.interpolated_side(beyond, [0.6])).all()
     assert np.isnan(whole_side(beyond, [0.6])).all()
+
+
+@pytest.mark.parametrize("shape", [(30, 30), (31, 31), (20, 45), (33, 12)])
+@pytest.mark.parametrize("at", [(0.0, 0.0), (0.1, 0.5), (0.9, 0.2), (0.999, 0.999)])
+def test_squares_around_any_pixel_are_cut_off_where_they_leave_the_map(shape, at):
+    """A uniform map holds each share in that share of its area, and squares are those of a count of pixels."""
+    centre = tuple(int(part * n) for part, n in zip(at, shape, strict=True))
+    uniform = np.ones(shape)
+    measured = measure(uniform, map_sums(uniform, centre), centre=centre)
+    for share in (0.01, 0.2, 0.5, 0.9, 0.999):
+        assert float(measured.area(share)) == pytest.approx(share, rel=1e-9)
+    bumpy = np.random.default_rng(0).random(shape) ** 4
+    down, across = (np.abs(np.arange(n) - c) for n, c in zip(shape, centre, strict=True))
+    distance = np.maximum(down[:, None], across[None, :])
+    for area in mass_area(bumpy, [0.2, 0.5, 0.9, 0.99], centre=centre):
+        inside = distance <= area.side_px // 2
+        assert bumpy[inside].sum() > area.threshold * bumpy.sum() >= bumpy[distance < area.side_px // 2].sum()
+        assert area.ratio == pytest.approx(inside.mean())
 
 
 @pytest.mark.parametrize("pixel", [(0, 0), (14, 14), (3, 11), (7, 7)])
@@ -216,3 +237,10 @@ def test_single_pixel_anywhere_has_no_spread(pixel, value):
     assert moments.sigma_major_px == moments.sigma_minor_px == 0
     assert np.isnan(moments.anisotropy)
     assert np.isnan(moments.excess_kurtosis)
+
+
+@pytest.mark.parametrize("peak", [1e-3, 1e-15, 1e-30])
+def test_the_published_ratio_tends_to_that_of_the_map_as_gradients_vanish(peak):
+    bell = gaussian(20, 129)
+    shares = [0.2, 0.5, 0.9]
+    assert log_area(peak * bell, shares) == mass_area(bell, shares)

@@ -7,6 +7,7 @@ import pytest
 from scipy import special
 
 from erf.measures import stopping
+from erf.measures.centred import CentredSquares
 from erf.measures.stopping import half_side, is_narrow, shuffled
 from erf.measures.summary import measure
 from erf.measures.sums import map_sums, stack_sums
@@ -14,6 +15,7 @@ from erf.measures.value import Value
 from erf.until import MIN_IMAGES, read_share
 
 SHAPE = (39, 39)
+SQUARES = CentredSquares.around(SHAPE)
 
 
 def random_rings(rng, count):
@@ -23,11 +25,12 @@ def random_rings(rng, count):
     return mass * np.diff(held, axis=1, prepend=0)
 
 
-@pytest.mark.parametrize("shape", [(21, 21), (12, 30)])
-def test_it_is_the_interval_that_the_result_has(shape):
+@pytest.mark.parametrize(("shape", "centre"), [((21, 21), (10, 10)), ((12, 30), (6, 15)), ((21, 21), (0, 4))])
+def test_it_is_the_interval_that_the_result_has(shape, centre):
     maps = np.random.default_rng(0).random((11, *shape)) ** 8
-    sums = stack_sums([map_sums(one) for one in maps])
-    ours, theirs = half_side(sums.rings, shape), measure(maps.mean(0), sums).side(0.5)
+    sums = stack_sums([map_sums(one, centre) for one in maps])
+    ours = half_side(sums.rings, CentredSquares.around(shape, centre))
+    theirs = measure(maps.mean(0), sums, centre=centre).side(0.5)
     assert ours == pytest.approx(theirs, rel=1e-12)
     assert ours.interval == pytest.approx(theirs.interval, rel=1e-12)
 
@@ -58,13 +61,13 @@ def test_the_order_is_shuffled_and_the_same_again():
 def test_what_stopping_does_to_an_interval(monkeypatch):
     """The documentation states these numbers: 95% intervals cover the truth in about 90% of the runs that stop."""
     monkeypatch.setattr(stopping, "choices", lru_cache(stopping.choices))
-    truth = float(half_side(random_rings(np.random.default_rng(99), 100_000).mean(0)[None], SHAPE, resamples=2))
+    truth = float(half_side(random_rings(np.random.default_rng(99), 100_000).mean(0)[None], SQUARES, resamples=2))
     runs, stopped, fixed = 150, [], []
     for seed in range(runs):
         rings = random_rings(np.random.default_rng(seed), 100)
-        sides = (half_side(rings[:count], SHAPE, resamples=300) for count in range(MIN_IMAGES, 101))
+        sides = (half_side(rings[:count], SQUARES, resamples=300) for count in range(MIN_IMAGES, 101))
         stopped.append(next(side for side in sides if is_narrow(side, 0.3)))
-        fixed.append(half_side(rings[:25], SHAPE, resamples=300))
+        fixed.append(half_side(rings[:25], SQUARES, resamples=300))
     after_stopping, of_all = (sum(side.low <= truth <= side.high for side in some) / runs for some in (stopped, fixed))
     assert 0.86 < after_stopping < 0.94
     assert 0.93 < of_all < 0.99
