@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from erf.drawing import Drawing
 from erf.measures.squares import LOG_THRESHOLDS, square_areas
 from erf.results.files import ErfResult
-from runkit.figure_text import list_names
+from runkit.figure_text import list_names, software_words
 
 __all__ = [
+    "OF_USER",
     "SQUARE_NAMES",
     "WARNING_COLOUR",
     "caption",
@@ -18,6 +19,8 @@ __all__ = [
 
 WARNING_COLOUR = "#d1495b"
 """Colour of text that marks random weights."""
+OF_USER = ("file", "built", "given")
+"""Sources of weights that the user brought, of which nobody knows whether they are trained."""
 SQUARE_NAMES = {"published": "published squares", "mass": "squares of the mass"}
 """Names of the squares in captions and legends."""
 _HELD = {"published": "log10(score + 1) / max", "mass": "the contribution itself"}
@@ -27,7 +30,10 @@ _HELD = {"published": "log10(score + 1) / max", "mass": "the contribution itself
 def weights_words(result: ErfResult, drawing: Drawing | None = None) -> str:
     """The label of the weights, without the name of the network if the displayed name already contains it."""
     label, shown = result.weights_label, drawing.name_of(result.name) if drawing else result.name
-    if result.random_weights or result.provenance["weights"].get("source") == "file":
+    source = result.provenance["weights"].get("source")
+    if source == "built" and label.endswith(f" by {shown}"):
+        return label.removesuffix(f" by {shown}")
+    if result.random_weights or source in OF_USER:
         return label
     network, _, tag = label.removeprefix("weights ").partition(".")
     if not label.startswith("weights ") or not tag or not f"{shown}.".startswith(f"{network}."):
@@ -39,11 +45,11 @@ def row_name(result: ErfResult, drawing: Drawing | None = None) -> str:
     """The name of a result, with its weights unless the name already contains them."""
     weights = result.provenance["weights"]
     shown = drawing.name_of(result.name) if drawing else result.name
-    published = weights.get("source") != "file" and not result.random_weights
+    published = weights.get("source") not in OF_USER and not result.random_weights
     if published and shown == result.name and weights["model"].startswith(f"{shown}."):
         return weights["model"]  # the name with the tag of its weights
-    named_by_tag = shown.startswith(weights["model"]) and weights.get("source") != "file"
-    return shown if named_by_tag and not result.random_weights else f"{shown}, {weights_words(result, drawing)}"
+    named_by_tag = published and shown.startswith(weights["model"])
+    return shown if named_by_tag else f"{shown}, {weights_words(result, drawing)}"
 
 
 def caption(
@@ -70,70 +76,121 @@ def caption(
         notes: Further sentences, such as on requested elements that are not visible.
         labels: Name of a result -> its name in the figure.
     """
-    first = results[0].provenance
+    first, about = results[0].provenance, _Attribution(results, labels or {})
     counts = sorted({result.num_images for result in results})
     images = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    noun = "image" if counts == [1] else "images"
-    sizes = ", ".join(dict.fromkeys("{}\u00a0×\u00a0{}".format(*result.contribution.shape) for result in results))
-    layers = _name_layers(results, labels or {})
-    positions = ", ".join(dict.fromkeys(filter(None, map(_position, results))))
-    unit = f", {positions}" if positions else ""
-    commit = f", commit {found[:10]}" if (found := first.get("git_commit")) else ""
-    software = " ".join(filter(None, ["replknet-analysis", first["versions"]["replknet-analysis"]]))
-    drawn = ", ".join(
-        f"{100 * t:.4g}%" for t in (reached(results, LOG_THRESHOLDS, squares) if shares is None else shares)
-    )
-    name = SQUARE_NAMES[squares].capitalize()
-    what = f"{name} hold {drawn} of {_HELD[squares]}" if drawn else ""
-    if outside:
-        beyond = ", ".join(f"{t:.4g}%" for t in (100 * share for share in outside))
-        one = len(outside) == 1
-        subject = f"; {'that' if one else 'those'} of {beyond}" if drawn else f"{name} that hold {beyond}"
-        what += f"{subject} {'lies' if one and drawn else 'lie'} outside the window"
-    what += ".\n" if what else ""
-    if window:
-        several = len(results) > 1
-        what += "The small pictures show the whole maps" if several else "The small picture shows the whole map"
-        what += ", with the window marked.\n"
-    what += f"{' '.join(notes)}\n" if notes else ""
     mean = "Maps" if each else "Map" if counts == [1] else "Mean"
-    heads = dict.fromkeys(result.provenance["weights"].get("head") for result in results)
-    head = "".join(f"; checkpoint: {words}" for words in heads if words)
+    data = about.say([result.provenance["data"]["name"] for result in results])
+    made = [
+        about.say(["{}\u00a0×\u00a0{} pixels".format(*result.contribution.shape) for result in results]),
+        about.say([result.provenance["precision"] for result in results]),
+        about.say([_normalisation(result) for result in results]),
+    ]
+    heads = about.say([result.provenance["weights"].get("head") or "" for result in results])
+    positions = ", ".join(dict.fromkeys(filter(None, map(_position, results))))
+    layers = about.say([result.layer for result in results], of=True)
+    lines = [
+        f"{mean} of {images} {'image' if counts == [1] else 'images'} ({data}) at {', '.join(filter(None, made))}."
+        f"{_say_skipped(results)}",
+        _say_stopped(results),
+        f"Checkpoint: {heads}." if heads else "",
+        *_say_initialised(results, about),
+        _say_squares(reached(results, LOG_THRESHOLDS, squares) if shares is None else shares, outside, squares),
+        f"The small {'pictures show the whole maps' if len(results) > 1 else 'picture shows the whole map'}, with the "
+        "window marked."
+        if window
+        else "",
+        " ".join(notes),
+        ", ".join(
+            filter(None, [software_words(first), f"torch {first['versions']['torch']}", f"layer {layers}", positions])
+        ),
+    ]
+    return "\n".join(filter(None, lines))
+
+
+class _Attribution:
+    """Says, in words, which results of a figure something is true of.
+
+    Args:
+        results: The results.
+        labels: Name of a result -> its name in the figure.
+    """
+
+    def __init__(self, results: Sequence[ErfResult], labels: Mapping[str, str]):
+        models = [str(result.provenance.get("identity", {}).get("model", result.name)) for result in results]
+        self.names = [labels.get(result.name, result.name) for result in results]
+        self.models = [labels.get(result.name, model) for result, model in zip(results, models, strict=True)]
+
+    def say(self, values: Sequence[str], *, of: bool = False) -> str:
+        """Join the different values, each with its networks, unless every network has all of them.
+
+        Args:
+            values: One for each result, empty where there is nothing to say.
+            of: Whether to write "value of network" instead of "value (network)".
+        """
+        groups = _group(values, self.models)
+        if all(set(names) == set(self.models) for names in groups.values()):
+            return ", ".join(filter(None, groups))
+        if sum(map(len, groups.values())) > len(set(self.models)):  # the same network has several values
+            groups = _group(values, self.names)
+        said = {value: list_names(list(names), between=", ", last=" and ") for value, names in groups.items() if value}
+        if of:
+            return "; ".join(f"{value} of {names}" for value, names in said.items())
+        return ", ".join(f"{value} ({names})" for value, names in said.items())
+
+
+def _group(values: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, None]]:
+    """The distinct names of each value, in order."""
+    groups: dict[str, dict[str, None]] = {}
+    for value, name in zip(values, names, strict=True):
+        groups.setdefault(value, {})[name] = None
+    return groups
+
+
+def _normalisation(result: ErfResult) -> str:
+    """How the images were normalised, where the user chose it; otherwise empty."""
+    asked = result.provenance.get("identity", {})
+    named = {"mean": asked.get("mean"), "standard deviation": asked.get("std")}
+    chosen = [f"{name} {', '.join(f'{x:g}' for x in numbers)}" for name, numbers in named.items() if numbers]
+    return f"images normalised by {' and '.join(chosen)}" if chosen else ""
+
+
+def _say_stopped(results: Sequence[ErfResult]) -> str:
+    """A sentence on the rule by which images were added; empty if their number was fixed."""
+    rules = [result.provenance["stopping"]["until"] for result in results if "stopping" in result.provenance]
+    if not rules:
+        return ""
+    shares = " or ".join(f"{100 * share:.3g}%" for share in dict.fromkeys(rules))
     return (
-        f"{mean} of {images} {noun} ({first['data']['name']}) at {sizes} pixels, {first['precision']}{head}."
-        f"{_say_skipped(results)}\n"
-        f"{_say_initialised(results, labels or {})}"
-        f"{what}"
-        f"{software}{commit}, torch {first['versions']['torch']}, layer {layers}{unit}"
+        "Images were added until the 95% interval of the side that holds half of the contribution was narrower than "
+        f"{shares} of it."
     )
 
 
-def _name_layers(results: Sequence[ErfResult], labels: Mapping[str, str]) -> str:
-    """The names of the layers; with the networks that each belongs to, unless every network has all layers."""
-    networks: dict[str, dict[str, None]] = {}
-    for result in results:
-        model = str(result.provenance.get("identity", {}).get("model", result.name))
-        networks.setdefault(result.layer, {})[labels.get(result.name, model)] = None
-    everyone = {name for names in networks.values() for name in names}
-    if all(set(names) == everyone for names in networks.values()):
-        return ", ".join(networks)
-    return "; ".join(
-        f"{layer} of {list_names(list(names), between=', ', last=' and ')}" for layer, names in networks.items()
-    )
+def _say_squares(shares: Sequence[float], outside: Sequence[float], squares: str) -> str:
+    """A sentence on the shares that the squares hold, and on squares that lie outside the window; empty without any."""
+    name, seen = SQUARE_NAMES[squares].capitalize(), ", ".join(f"{100 * share:.4g}%" for share in shares)
+    hidden = ", ".join(f"{100 * share:.4g}%" for share in outside)
+    words = f"{name} hold {seen} of {_HELD[squares]}" if seen else ""
+    if hidden and seen:
+        words += f"; {'that' if len(outside) == 1 else 'those'} of {hidden} "
+        words += f"{'lies' if len(outside) == 1 else 'lie'} outside the window"
+    elif hidden:
+        words = f"{name} that hold {hidden} lie outside the window"
+    return f"{words}." if words else ""
 
 
-def _say_initialised(results: Sequence[ErfResult], labels: Mapping[str, str]) -> str:
-    """A line on each way in which random weights differ from what the library draws; empty if none do."""
+def _say_initialised(results: Sequence[ErfResult], about: _Attribution) -> list[str]:
+    """A sentence for each way in which random weights differ from what the library draws."""
     networks: dict[str, dict[str, None]] = {}
-    for result in results:
-        weights = result.provenance["weights"]
-        drawn = weights.get("init") or ""
+    for result, name in zip(results, about.models, strict=True):
+        drawn = result.provenance["weights"].get("init") or ""
         if result.random_weights and ", with " in drawn:
-            networks.setdefault(drawn, {})[labels.get(result.name, weights["model"])] = None
-    return "".join(
-        f"Random weights of {list_names(list(names), between=', ', last=' and ')}: {drawn}.\n"
+            networks.setdefault(drawn, {})[name] = None
+    return [
+        f"Random weights of {list_names(list(names), between=', ', last=' and ')}: {drawn}."
         for drawn, names in networks.items()
-    )
+    ]
 
 
 def _say_skipped(results: Sequence[ErfResult]) -> str:
@@ -158,7 +215,7 @@ def _position(result: ErfResult) -> str:
     if position == "average":
         return "mean over a grid of units"
     down, across = position
-    return f"unit at {down:g} of the height and {across:g} of the width"
+    return f"unit at {100 * down:g}% of the height and {100 * across:g}% of the width, from the top left"
 
 
 def reached(results: Sequence[ErfResult], thresholds: Sequence[float], squares: str = "published") -> list[float]:

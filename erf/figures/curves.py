@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from erf.drawing import Drawing
-from erf.figures.caption import caption, row_name
+from erf.figures.caption import OF_USER, caption, row_name
 from erf.measures.bootstrap import Resampled
 from erf.measures.centred import CentredSquares
 from erf.results.files import ErfResult
@@ -40,10 +40,10 @@ _FIRST_RING = 2  # pixels: nearer to the centre, a ring has fewer than ten pixel
 def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes | None = None) -> Axes:
     """Plot the share of the mass in centred squares against their side, with bands of 95% intervals over images.
 
-    Each network has a colour, or each size or stage of a single network. Lines are solid for trained weights and dashed
-    for random ones. If several networks have the same sizes or stages, the line style shows these instead. A grey
-    dotted line for each image size shows a map that is uniform over the image. The axis of the sides is logarithmic if
-    all fields are small compared with the image.
+    Each network has a colour, or each size or stage of a single network. Lines are dashed for random weights and solid
+    for all others. If several networks have the same sizes or stages, the line style shows these instead. A grey dotted
+    line for each image size shows a map that is uniform over the image. The axis of the sides is logarithmic if all
+    fields are small compared with the image.
 
     Args:
         results: At least one result.
@@ -214,7 +214,8 @@ def _key(results: Sequence[ErfResult], points: float) -> dict[str, Any]:
     grey: dict[str, Any] = {"color": "0.35", "linewidth": 1.2}
     handles: list[Any] = []
     if _weights_vary(results):
-        handles += [Line2D([], [], **grey, label="trained weights"),
+        given = any(result.provenance["weights"].get("source") in OF_USER for result in results)
+        handles += [Line2D([], [], **grey, label="weights as given" if given else "trained weights"),
                     Line2D([], [], **grey, linestyle=_RANDOM, label="random weights")]  # fmt: skip
     elif _lines_are_kinds(results):
         for kind, line in zip(_kinds(results), _LINES, strict=False):

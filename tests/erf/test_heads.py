@@ -53,7 +53,7 @@ def test_a_finetuned_network_with_its_average(run, tmp_path):
     assert weights["head"] == "10 classes, head not used"
     assert weights["averaged"]
     assert result.weights_label == "weights best.pth.tar (averaged, state_dict_ema)"
-    assert "checkpoint: 10 classes, head not used" in caption([result])
+    assert "Checkpoint: 10 classes, head not used" in caption([result])
     expected = erf.analyze(average, tmp_path / "photos", size=64, device="cpu")
     assert np.array_equal(result.contribution, expected.contribution)
     code, other = run("--model", "test_resnet", "--weights", f"{tmp_path / 'best.pth.tar'}#state_dict")

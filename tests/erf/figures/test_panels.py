@@ -336,7 +336,7 @@ def test_caption_says_one_image_the_position_and_reached_squares():
     provenance = {**result.provenance, "config": {"position": [0.25, 0.75]}}
     words = caption([ErfResult("net", result.contribution, provenance)])
     assert "Map of 1 image (photos)" in words
-    assert "unit at 0.25 of the height and 0.75 of the width" in words
+    assert "unit at 25% of the height and 75% of the width, from the top left" in words
     split = np.zeros((33, 40))
     split[0, 0] = split[16, 20] = 1.0
     assert "Published squares hold 20%, 30% of" in caption([ErfResult("net", split, result.provenance)])
@@ -352,6 +352,43 @@ def test_caption_says_how_random_weights_differ_from_those_the_library_draws():
     words = caption([made("a", woken), made("b", woken), made("c", "timm's"), made("d", None, random=False)])
     assert "\nRandom weights of a, b: timm's, with 12 layer scales set to 1.\n" in words
     assert "Random" not in caption([made("c", "timm's"), made("d", None, random=False)])
+
+
+def test_caption_attributes_what_differs_between_results():
+    def made(name, model, side, **changes):
+        result = make_erf_result(name, 10.0, side=side, images=2)
+        provenance = {**result.provenance, "identity": {"model": model}, **changes}
+        return ErfResult(name, result.contribution, provenance, result.sums)
+
+    words = caption([made("a", "a", 65), made("b", "b", 67, precision="bfloat16")]).replace("\u00a0", " ")
+    assert "at 65 × 65 pixels (a), 67 × 67 pixels (b), float32 (a), bfloat16 (b)." in words
+    same = caption([made("a.size-65", "a", 65), made("a.size-67", "a", 67)]).replace("\u00a0", " ")
+    assert "at 65 × 65 pixels, 67 × 67 pixels, float32." in same
+    two = [made("net.one", "net", 65, layer="one"), made("net.two", "net", 65, layer="two"), made("b", "b", 65)]
+    assert caption(two).endswith("layer one of net.one; two of net.two; last of b")
+
+
+def test_caption_says_how_images_were_normalised_and_when_adding_ended():
+    result = make_erf_result("net", 10.0, images=12)
+    identity = {"model": "net", "mean": [0.5], "std": [0.5, 0.5, 0.25]}
+    stopping = {"until": 0.05, "interval_width": 0.04, "reached": True}
+    words = caption(
+        [ErfResult("net", result.contribution, {**result.provenance, "identity": identity, "stopping": stopping})]
+    )
+    assert "float32, images normalised by mean 0.5 and standard deviation 0.5, 0.5, 0.25." in words
+    assert "until the 95% interval of the side that holds half of the contribution was narrower than 5% of it." in words
+
+
+def test_weights_that_the_user_built_are_not_called_trained():
+    def built(name, random=False):
+        result = make_erf_result(name, 10.0, images=2, random=random)
+        weights = {"model": name, "source": "built", "random": False, "label": f"weights as built by {name}"}
+        provenance = result.provenance if random else {**result.provenance, "weights": weights}
+        return ErfResult(name, result.contribution, provenance, result.sums)
+
+    figure = erf.draw_curves([built("tiny.py:build"), built("b", random=True)])
+    assert [text.get_text() for text in figure.legends[1].get_texts()][:2] == ["weights as given", "random weights"]
+    assert row_name(built("tiny.py:build")) == "tiny.py:build, weights as built"
 
 
 def test_caption_names_the_squares_that_do_not_fit_in_a_map():
