@@ -105,7 +105,7 @@ def execute(config: Config) -> int:
         if not config.console.json:
             heading = "" if len(config.experiments) == 1 else f"{part.config.experiment.title}:\n"
             heading = f"\n{heading}" if len(told) > 1 else heading
-            write_out(heading + show_table(comparison))
+            write_out(heading + show_table(comparison, part.config.experiment))
         _logger.info("wrote %s", ", ".join(str(path) for path in written))
     if config.console.json:
         _write_json(config, told, swept.skipped, failures)
@@ -208,6 +208,7 @@ def _write(comparison: "Comparison", part: _Part, head: "RunHead", skipped: "lis
 
 def _weights_of(part: _Part) -> dict[str, str]:
     """Name of each network -> description of its weights, for networks whose weights are known."""
+    from shapebias.answers.observers import RANDOM_SUFFIX
     from shapebias.figures.caption import name_both
 
     labels = {}
@@ -215,7 +216,7 @@ def _weights_of(part: _Part) -> dict[str, str]:
         path = _result_of(part.folder, observer)
         record = load_json(path).get("weights") if path.exists() else None
         if record:
-            labels[observer.name] = name_both(observer.name, record["label"])
+            labels[observer.name] = name_both(observer.name.removesuffix(RANDOM_SUFFIX), record["label"])
     return labels
 
 

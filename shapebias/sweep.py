@@ -98,7 +98,7 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
 
     program = "shapebias.run"
     verb = "ask"
-    basis = "from runs with 1 image and with 4 images together, by their number"
+    basis = "extrapolated from trial runs with 1 image and with 4 images together, in proportion to their number"
 
     def __init__(self, config: Config):
         self.config: Config = config

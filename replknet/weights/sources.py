@@ -228,9 +228,7 @@ def named_by_user(weights: str | os.PathLike[str]) -> WeightsFile:
 
 def random_instead(name: str, seed: int, error: WeightsUnavailable) -> str:
     """Return the warning that `--weights auto` continues with random weights."""
-    return (
-        f"{name}: RANDOM WEIGHTS (seed {seed}), since there are no others (--weights pretrained would refuse): {error}"
-    )
+    return f"{name}: RANDOM WEIGHTS (seed {seed}) are used (--weights pretrained would stop instead): {error}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -56,9 +56,8 @@ def draw_accuracy(
                 draw_persons(right, persons, "accuracy", row, style)
             draw_estimates(right, {row: measurement.accuracy}, style, size=5, caps=0.14, part="end")
             above: dict[str, Any] = {"xytext": (0, 6), "textcoords": "offset points", "va": "bottom", "fontsize": 6.5}
-            above["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # in front of the line of chance
             weight = "bold" if measurement.random else "normal"
-            right.annotate(measurement.label, (0.01, row), **above, fontweight=weight, gid=f"{style.key}-name")
+            right.annotate(measurement.label, (CHANCE + 0.01, row), **above, fontweight=weight, gid=f"{style.key}-name")
         for boundary in range(1, rows):
             left.axhline(boundary - 0.5, color="0.85", linewidth=0.4, zorder=0)
         left.set_yticks(range(rows), order)

@@ -68,12 +68,10 @@ def draw_benchmark(
             ax.set_yticks(range(len(rows)), [name for name, _, _ in rows] if made.is_left(ax) else [])
             ax.tick_params(axis="y", length=0, labelsize=6.5)
             _colour_names(ax, rows)
-            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.xaxis.set_major_locator(MaxNLocator(3))
             ax.set_xlim(left=min(0, ax.get_xlim()[0]))
             ax.set_xlabel(f"{MEASURE_NAMES[measure]}\n({_BETTER[measure]})", fontsize=6.5)
             ax.grid(axis="x")
-        if not content["comparable"]:
-            made.figure.text(0.01, 0.01, content["scope"], fontsize=5.5, color="0.35")
     return made.figure
 
 

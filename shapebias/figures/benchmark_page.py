@@ -117,8 +117,8 @@ def _conditions(content: BenchmarkFile, styles: Mapping[str, Style], measure: An
                 if value is not None
             ]
     caption = (
-        "A panel for each dataset with conditions; those on a grey ground do not count in the benchmark. The band is "
-        "the range of persons, a dotted line is chance."
+        "A panel for each dataset with conditions; those on a grey background do not count in the benchmark. The band "
+        "is the range of persons, a dotted line is chance."
     )
     return _figure(measure, draw_conditions(content, measure), says, title, caption, is_open=measure == "accuracy")
 

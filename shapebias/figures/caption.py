@@ -9,7 +9,7 @@ from shapebias.figures.shape_bias import FEW
 from shapebias.measures.reliance import Reliance
 from shapebias.measures.shape_bias import Measurement
 from shapebias.results.benchmark_content import BenchmarkFile
-from shapebias.results.files import note_on_images
+from shapebias.results.files import notes_on
 from shapebias.stimuli.experiments import Experiment
 
 __all__ = ["caption_answers", "caption_benchmark", "caption_reliance", "caption_suppressed", "name_both"]
@@ -45,22 +45,22 @@ def caption_answers(
         _say_marks(series, experiment, picture, persons=bool(persons)),
         _name_weights([known[one.name] for one in networks if one.name in known]),
         f"Recorded answers of {', '.join(recorded)}." if recorded else "",
-        note_on_images(series),
+        notes_on(series, experiment),
         software_words(head),
     )
 
 
 def _say_marks(series: Sequence[Measurement], experiment: Experiment, picture: str, *, persons: bool) -> str:
     """Explain the marks and lines of a figure of observers, and the denominators of its shares."""
+    fewer = "the number of shape or texture images, whichever is smaller" if experiment.two_cues else "their number"
     intervals = (
-        "95% intervals: bootstrap over images, or Clopper and Pearson's over the shape or texture images, whichever "
-        "are fewer, where all answers agree."
+        f"95% intervals: bootstrap over images; where all answers agree, that of Clopper and Pearson for {fewer}."
     )
     ticks = "Each small tick is one person." if persons else ""
     people = any(one.kind == "people" for one in series)
     matrix = (
-        "Points: the images of one category each, where an observer named one of the two cues. Vertical lines: the "
-        "shape bias over all images of each observer"
+        "Each point: one category of shape, over the images for which the observer named one of the two cues, if there "
+        "are any. Vertical lines: the shape bias of each observer over all images"
     )
     shares = (
         "Shape and texture accuracy are shares of all trials, coverage is a share of the trials whose shape and "
@@ -152,9 +152,18 @@ def _say_shown(content: BenchmarkFile, picture: str) -> str:
         dashed = (
             "Dashed line: people."
             if not picture
-            else "Dashed lines (expected): the consistency of independent observers, by chance from their accuracies."
+            else "Dashed lines (expected): the consistency by chance of independent observers of these accuracies."
         )
-        return " ".join(filter(None, ["Means over all datasets.", interval if config["intervals"] else "", dashed]))
+        return " ".join(
+            filter(
+                None,
+                [
+                    "Means over the datasets." if len(content["datasets"]) > 1 else "",
+                    interval if config["intervals"] else "",
+                    dashed,
+                ],
+            )
+        )
     if picture == "-matrices":
         return f"Shown: {_some(conditions.count(False), len(conditions))} that have no conditions, all trials of each."
     if picture == "-confusion":
@@ -171,7 +180,7 @@ def _say_ground(content: BenchmarkFile, picture: str) -> str:
     if any(len(one[measure]["persons"]) > 1 for one in curves):
         said.append("bands: range of people")
     if any(not condition["kept"] for dataset in drawn for condition in dataset["conditions"]):
-        said.append("grey ground: conditions that do not count")
+        said.append("grey background: conditions that do not count")
     chance = "answers that are spread evenly over the categories" if measure == "entropy" else "chance"
     words = "; ".join([*said, f"dotted line: {chance}"])
     return f"{words[0].upper()}{words[1:]}."
@@ -188,7 +197,7 @@ def name_both(name: str, label: str) -> str:
 
 def _name_weights(labels: Sequence[str]) -> str:
     """List the weights of networks; if there are many, the first ones and the number of the others."""
-    named = [label.removeprefix("weights ") for label in dict.fromkeys(labels)]
+    named = [label.replace(": weights ", ": ").removeprefix("weights ") for label in dict.fromkeys(labels)]
     return f"Weights: {list_names(named)}." if named else ""
 
 

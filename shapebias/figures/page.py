@@ -33,7 +33,7 @@ from shapebias.figures.observers import Style, choose_styles, rank
 from shapebias.figures.shape_bias import draw_comparison
 from shapebias.measures.shape_bias import Estimate, Measurement
 from shapebias.results.comparison import Comparison, comparison_path, read_comparison
-from shapebias.results.files import ResultFolder, note_on_images
+from shapebias.results.files import ResultFolder, notes_on
 from shapebias.stimuli.experiments import EXPERIMENTS, Experiment
 
 __all__ = ["describe_answers", "difference_cell", "estimate_cell", "find_folders", "say_value", "title_of"]
@@ -85,7 +85,7 @@ def describe_answers(folder: ResultFolder, page: Path) -> Section:
             {"key": styles[row.name].key, "label": row.label, "value": say_value(getattr(row, key))} for row in series
         ],
         picture=_picture(comparison, series, styles, slug, key),
-        measures=_measure_table(comparison, series),
+        measures=_measure_table(comparison, series, folder.experiment),
         categories=_category_table(series, key),
         differences=_difference_table(comparison),
         sources=_list_sources(comparison, folder, page),
@@ -135,7 +135,7 @@ def _say_fractions(estimates: Mapping[str, Estimate]) -> str:
     return f"\n{say_value(shape)} of trials by shape, {say_value(texture)} by texture"
 
 
-def _measure_table(comparison: Comparison, series: Sequence[Measurement]) -> Table:
+def _measure_table(comparison: Comparison, series: Sequence[Measurement], experiment: Experiment) -> Table:
     keys = [key for key in _COLUMNS if any(getattr(row, key).value is not None for row in series)]
     rows = []
     for measurement in series:
@@ -149,7 +149,7 @@ def _measure_table(comparison: Comparison, series: Sequence[Measurement]) -> Tab
     text = "Fractions of trials with 95% intervals over images; kappa is the mean error consistency with each person."
     if "accuracy" in keys:
         text += " Accuracy is the share of all trials whose answer is the category of the shape."
-    text = " ".join(filter(None, [text, note_on_images(series)]))
+    text = " ".join(filter(None, [text, notes_on(series, experiment)]))
     return Table(text, ("observer", *(_COLUMNS[key] for key in keys), "kappa with people", "trials"), tuple(rows))
 
 

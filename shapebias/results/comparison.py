@@ -18,7 +18,7 @@ from shapebias.measures.content import ErrorConsistency
 from shapebias.measures.differences import Difference, compare_pairs, describe_test
 from shapebias.measures.shape_bias import RATIOS, Measurement, consistency_table, measure
 from shapebias.results.content import ComparisonHead, ComparisonResult
-from shapebias.results.files import UNITS, ResultFolder, describe_interval, note_on_images
+from shapebias.results.files import UNITS, ResultFolder, describe_interval, notes_on
 from shapebias.stimuli.experiments import Experiment
 
 __all__ = [
@@ -167,10 +167,11 @@ def write_comparison(
             "differences": {"test": describe_test(), "pairs": differences},
         },
     }
-    save_json(target, content)
     note = f"the numbers in full, and what made them, are in {target.name}"
-    if few := note_on_images([*comparison.series, *comparison.persons]):
-        note = f"{note}\n{few}"
+    if warning := notes_on([*comparison.series, *comparison.persons], folder.experiment):
+        content["results"]["note"] = warning
+        note = f"{note}\n{warning}"
+    save_json(target, content)
     tables = [
         save_csv(folder.root / f"{stem}.csv", summary(comparison)),
         save_latex(folder.root / f"{stem}.tex", *_observer_table(comparison, ranks=True), note=note),
@@ -199,17 +200,18 @@ def summary(comparison: Comparison) -> list[dict[str, Any]]:
     return [_table_row(comparison, measurement) for measurement in [*comparison.series, *comparison.persons]]
 
 
-def show_table(comparison: Comparison) -> str:
+def show_table(comparison: Comparison, experiment: Experiment) -> str:
     """Format the comparison as text, with one row per network and one for people."""
     table = format_table(*_observer_table(comparison))
     two_cues = any(row.fraction_correct_shape.value is not None for row in comparison.series)
-    notes = [_WHAT_IS_COUNTED if two_cues else "", note_on_images([*comparison.series, *comparison.persons])]
+    notes = [_WHAT_IS_COUNTED if two_cues else "", notes_on([*comparison.series, *comparison.persons], experiment)]
     return "\n\n".join([table, *filter(None, ["\n".join(filter(None, notes))])])
 
 
 _WHAT_IS_COUNTED = (
-    "Accuracy: share of all images that are named by the category of their shape. Shape, texture: the\n"
-    "shares that are named by one of the two where these differ. Coverage: both, of the images in which they differ."
+    "Accuracy: images that are named by the category of their shape, as a share of all images. Shape, texture: images\n"
+    "whose shape and texture differ and that are named by one of the two, as shares of all images. Coverage: both\n"
+    "together, as a share of the images whose shape and texture differ."
 )
 
 

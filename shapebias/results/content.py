@@ -119,7 +119,11 @@ class Differences(TypedDict):
     pairs: Sequence[PairDifference]
 
 
-class ComparisonResults(TypedDict):
+class _Noted(TypedDict, total=False):
+    note: Annotated[str, Keywords(description="warning of other images than the published ones, or of too few")]
+
+
+class ComparisonResults(_Noted):
     """The `results` block of a comparison."""
 
     units: str

@@ -26,6 +26,7 @@ __all__ = [
     "describe_raw_data",
     "describe_results",
     "note_on_images",
+    "notes_on",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -176,6 +177,14 @@ def describe_interval(measurements: Sequence[Measurement]) -> IntervalMethod:
 
 FEW_DECISIONS = 30
 """Below this number of decisions by shape or texture, results warn of a shape bias."""
+
+
+def notes_on(measurements: Sequence[Measurement], experiment: Experiment) -> str:
+    """Return sentences that warn of other images than the published ones and of too few images; empty if not needed."""
+    others = sorted({one.trials for one in measurements if one.kind == "network"} - {experiment.images})
+    images = " to ".join(f"{count:,}" for count in dict.fromkeys((others[0], others[-1]))) if others else ""
+    other = f"{images} images instead of the published {experiment.images:,}: not comparable with published numbers."
+    return " ".join(filter(None, [other if others else "", note_on_images(measurements)]))
 
 
 def note_on_images(measurements: Iterable[Measurement]) -> str:

@@ -71,7 +71,7 @@ def test_trained_weights_that_cannot_be_had_name_the_flag_that_refuses(caplog, n
     with caplog.at_level(logging.WARNING):
         load_model("resnet18.a1_in1k")
     assert caplog.messages[0].startswith(
-        "resnet18.a1_in1k: RANDOM WEIGHTS (seed 0), since there are no others (--weights pretrained would refuse): "
+        "resnet18.a1_in1k: RANDOM WEIGHTS (seed 0) are used (--weights pretrained would stop instead): "
     )
 
 

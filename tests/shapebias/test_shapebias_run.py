@@ -285,7 +285,8 @@ def test_saved_probabilities_give_the_same_result_without_torch(finished, people
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "torch" not in imported
-    assert done.stdout == finished
+    note = "128 images instead of the published 1,280: not comparable with published numbers. "
+    assert done.stdout.replace(note, "") == finished  # to which 128 images were given as the published ones
     old, new = (read(root / f"{NETWORK}.json") for root in (folder, tmp_path / "again" / "shapebias"))
     assert "--from-probabilities" in new.pop("remeasured")["command"]
     assert new == old  # what made the answers is said in the same words
