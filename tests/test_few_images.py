@@ -78,7 +78,8 @@ def test_receptive_fields_of_few_images(tmp_path):
 def test_shape_bias_of_few_images():
     few, many = compare([answering(4)]), compare([answering(FEW_DECISIONS)])
     assert f"Intervals from 4 {UNRELIABLE}" in show_table(few, CUE_CONFLICT)
-    assert "Accuracy: images that are named by the category of their shape" in show_table(few, CUE_CONFLICT)assert UNRELIABLE in describe_interval(few.networks)["note"]
+    assert "Accuracy: images that are named by the category of their shape" in show_table(few, CUE_CONFLICT)
+    assert UNRELIABLE in describe_interval(few.networks)["note"]
     assert "unreliable" not in show_table(many, CUE_CONFLICT)
     assert "note" not in describe_interval(many.networks)
 
