@@ -18,7 +18,7 @@ from erf.measures.bootstrap import Resampled
 from erf.measures.centred import CentredSquares
 from erf.results.files import ErfResult
 from erf.results.tables import note_on_intervals
-from runkit.figure_text import caption_height, text_width, wrap_caption, write_caption
+from runkit.figure_text import caption_height, fit_words, text_width, wrap_caption, write_caption
 from runkit.figures import COLOURS, axes_or_new, new_figure
 
 __all__ = ["draw_curves", "plot_mass_curves", "plot_radial_profiles", "profile_of"]
@@ -157,9 +157,12 @@ def draw_curves(results: Sequence[ErfResult], *, most: int = _MOST_LINES, **opti
     )
     foot = caption_height(words) + 0.12 if drawing.caption else 0.06
     names = [row_name(result, drawing) for result in results]
-    size = min(7.0, 72 * (width - 0.6) / max(map(text_width, names)))
-    columns = _columns_for(names, 72 * (width - 0.16), size)
-    legends = [_height_of(len(results[part]), columns, size) + 0.06 for part in parts]
+    fitted = [fit_words(name, 72 * (width - 0.6), size=7.0) for name in names]
+    names, size = [name for name, _ in fitted], min(size for _, size in fitted)
+    lines = max(name.count("\n") + 1 for name in names)
+    columns = _columns_for(names, 72 * (width - 0.16), size) if lines == 1 else 1
+    heights = [sum(name.count("\n") + 1 for name in names[part]) for part in parts]  # in lines
+    legends = [_height_of(lines_of_part, columns, size) + 0.06 for lines_of_part in heights]
     key = _key(results, 72 * (width - 0.16))
     key_height = _height_of(len(key["handles"]), key["ncols"], _KEY_SIZE) + 0.06
     each = (1 if beside else 2) * (panel + _AXIS)

@@ -198,7 +198,8 @@ def show_map(ax: Axes, panel: Panel, drawing: Drawing, *, inset: Corner | None =
         outline.draw(ax)
     box, height, width = window.box, window.height, window.width
     ax.set(xlim=(box.left, box.right), ylim=(box.bottom, box.top))
-    ax.set_xticks(box.left + np.array([0, width / 2, width]), [str(window.left + x) for x in (0, width // 2, width)])
+    numbers = [str(window.left + x) for x in (0, width // 2, width)]
+    ax.set_xticks(box.left + np.array([0, width / 2, width]), [*numbers[:2], f"{numbers[2]} px"])
     ax.set_yticks(box.top + np.array([0, height / 2, height]), [str(window.top + y) for y in (0, height // 2, height)])
     ax.tick_params(length=2, pad=2)
     ax.spines[:].set_visible(True)

@@ -35,6 +35,7 @@ _TICK_GAP = 4.0  # points at least between the tick labels of an axis
 _LEAST_WHOLE = 0.25  # inches: least side of the picture of the whole map
 _LINE, _DESCENT = 1.25, 0.24  # titles: line spacing, and depth below the baseline, over the font size
 _ROW = 0.19  # inches: height of a row of the table
+_LINES = 0.95  # rows of a table for each line of a name that stands above its numbers
 _CELL = 8.2  # width of a column of the table over its font size
 
 
@@ -390,7 +391,12 @@ class _Table:
         self.size = min(7.5, points / (cells + longest + 1.5))
         self.stacked = self.size < 6.0
         if self.stacked:
-            self.size = min(7.5, points / max(cells, 1.0), points / (longest + 0.5))
+            self.size = min(7.5, points / max(cells, 1.0))
+            fitted = [fit_words(name, 0.98 * points, size=self.size) for name in self.names]
+            self.names, self.name_size = [name for name, _ in fitted], min(size for _, size in fitted)
+        else:
+            self.name_size = self.size
+        self.rows = [_LINES * (name.count("\n") + 2) if self.stacked else 1.2 for name in self.names]
         self.heading = wrap_caption(
             "Area ratio (side in pixels) of the smallest centred square that holds more than t of "
             + ("log10(score + 1) / max" if drawing.squares == "published" else "the contribution"),
@@ -408,7 +414,7 @@ class _Table:
 
     @property
     def _body(self) -> float:
-        return len(self.results) * (1.9 if self.stacked else 1.2)
+        return sum(self.rows)
 
     def draw(self, ax: Axes) -> None:
         """Draw the table on Axes of its width and height."""
@@ -424,15 +430,16 @@ class _Table:
             )
         for line, weight in ((head - 0.55, 0.9), (head + 0.55, 0.5), (self._head + self._body + 0.1, 0.9)):
             ax.axhline(line, color="0.2", linewidth=weight, clip_on=False)
-        each = self._body / len(self.results)
-        for i, (result, name) in enumerate(zip(self.results, self.names, strict=True)):
+        bottom = self._head
+        for result, name, row in zip(self.results, self.names, self.rows, strict=True):
             colour = WARNING_COLOUR if result.random_weights else "0.1"
-            middle = self._head + (i + 0.5) * each
-            up, down = (-0.42, 0.42) if self.stacked else (0.0, 0.0)
-            ax.text(0, middle + up, name, fontsize=self.size, va="center", color=colour)
+            bottom += row
+            numbers = bottom - _LINES / 2 if self.stacked else bottom - row / 2
+            names = bottom - _LINES - (row - _LINES) / 2 if self.stacked else numbers
+            ax.text(0, names, name, fontsize=self.name_size, va="center", color=colour, linespacing=_LINE)
             areas = square_areas(result.contribution, self.shares, of=self.drawing.squares, centre=result.centre)
             for right, area in zip(rights, areas, strict=True):
-                ax.text(right, middle + down, _cell(area), fontsize=self.size, ha="right", va="center")
+                ax.text(right, numbers, _cell(area), fontsize=self.size, ha="right", va="center")
 
 
 def _cell(area: SquareArea) -> str:
