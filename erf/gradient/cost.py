@@ -63,14 +63,15 @@ class _Bench:
     def __init__(self, job: Job, question: Question, config: Config, device: torch.device):
         self._job, self._question, self._config, self._device = job, question, config, device
         self._size = job.pixels
+        self.parameters = 0  # of the network before it is prepared, which may merge some
         self._model, self._ready, self._fixed = self._build(job.pixels)
-        self.parameters = sum(parameter.numel() for parameter in self._model.parameters())
 
     def _build(self, size: Pixels) -> tuple[torch.nn.Module, ReadyNetwork, bool]:
         weights, precision = self._job.weights, self._config.precision
         untrained = weights if weights.build is not None else resolve_weights(weights.name, "random")
         loaded = load_model(untrained, input_size=size)
         model = loaded.model.to(device=self._device, dtype=number_type(precision))
+        self.parameters = sum(parameter.numel() for parameter in model.parameters())
         plain, cuda_graphs = self._config.plain, self._config.cuda_graphs
         prepared = prepare(model, layer=self._question.layer, plain=plain, cuda_graphs=cuda_graphs)
         ready = ReadyNetwork(prepared, loaded.preprocessing, self._device, precision, self._job.name)
