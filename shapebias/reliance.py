@@ -99,7 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--num-images", type=int, metavar="N", help="use at most N images, evenly over classes (default: all)"
     )
     data.add_argument(
-        "--classes", type=Path, metavar="FILE", help="text file with the names of the outputs, one per line"
+        "--classes", type=Path, metavar="FILE", help="text file with the class folder of each output, one per line"
     )
     data.add_argument(
         "--unlabelled",

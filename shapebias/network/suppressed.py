@@ -44,21 +44,22 @@ def room_for_images() -> int:
     return int(_KEPT_PART * available_memory(torch.device("cpu")))
 
 
-def name_outputs(outputs: int) -> dict[str, int]:
+def name_outputs(outputs: int) -> dict[str, list[int]]:
     """Map WordNet ids and class names of an ImageNet head, recognised by its number of outputs, to the outputs.
 
-    The result is empty if timm knows no ImageNet head with this number of outputs.
+    Some names are those of several outputs, such as "crane", which is a bird and a machine. The result is empty if timm
+    knows no ImageNet head with this number of outputs.
     """
     subset = infer_imagenet_subset({"num_classes": outputs})
     if subset is None:
         return {}
     info = ImageNetInfo(subset)
-    names: dict[str, int] = {}
+    names: dict[str, list[int]] = {}
     for index in range(outputs):
         label = info.index_to_label_name(index)
-        names.setdefault(label, index)
-        for word in info.label_name_to_description(label).split(","):
-            names.setdefault(word.strip().lower(), index)
+        words = [word.strip().lower() for word in info.label_name_to_description(label).split(",")]
+        for name in dict.fromkeys([label, *words]):
+            names.setdefault(name, []).append(index)
     return names
 
 
