@@ -85,7 +85,7 @@ def measure_probabilities(config: Config, folder: ResultFolder) -> list[Observer
         if name in seen:
             raise UserError(f"{path} and {seen[name]} are both of the network {name!r}; name one of them")
         seen[name] = path
-        if _is_finished(probabilities, config, folder):
+        if _is_finished(path, probabilities, config, folder):
             _logger.info("%s: %s is finished already and is kept", name, folder.json_of(name))
             random = provenance["weights"]["random"]
             measured.append(read_answers(folder, name, provenance["label"], random=random, path=path))
@@ -98,7 +98,7 @@ def measure_probabilities(config: Config, folder: ResultFolder) -> list[Observer
     return measured
 
 
-def _is_finished(probabilities: Probabilities, config: Config, folder: ResultFolder) -> bool:
+def _is_finished(path: Path, probabilities: Probabilities, config: Config, folder: ResultFolder) -> bool:
     """Whether there is a finished result of these probabilities and this configuration, which is kept.
 
     Raises: UserError as `runkit.sweep.is_kept`.
@@ -109,7 +109,7 @@ def _is_finished(probabilities: Probabilities, config: Config, folder: ResultFol
         add_aggregation(probabilities.provenance["config"], config.aggregation),
         folder.json_of(name),
         config,
-        is_whole=lambda: folder.has_answers(name),
+        is_whole=lambda: folder.has_answers(name, path),
     )
 
 

@@ -216,6 +216,22 @@ def test_a_network_at_chance_is_named(no_pictures, tmp_path, classes, caplog):
     assert "so it has no reliance; show it more images, or trained weights" in caplog.text
 
 
+def test_answers_of_another_run_are_not_taken_for_those_of_the_result(no_pictures, tmp_path, classes, capsys):
+    asked = ("--model", "resnet18n", "--images", classes, "--suppress", "greyscale", "--control", "0")
+    assert run(tmp_path, *asked) == 0
+    assert run(tmp_path / "random", *asked, "--weights", "random") == 0
+    trained, random = (
+        folder / "out" / "shapebias" / "reliance" / "resnet18n.probabilities.npz"
+        for folder in (tmp_path, tmp_path / "random")
+    )
+    trained.write_bytes(random.read_bytes())
+    capsys.readouterr()
+    assert run(tmp_path, *asked) == 2
+    assert f"{trained} and resnet18n.json are of different runs" in capsys.readouterr().err
+    assert run(tmp_path, *asked, "--overwrite") == 0
+    assert "RANDOM" not in capsys.readouterr().out
+
+
 def test_without_labels(no_pictures, tmp_path, classes, capsys):
     assert run(tmp_path, "--model", "resnet18n", "--images", classes, "--unlabelled", "--suppress", "greyscale") == 0
     assert "accuracy" not in capsys.readouterr().out

@@ -178,6 +178,37 @@ def test_answers_that_were_touched_are_not_taken_for_finished(finished, argument
     assert answers.read_bytes() == whole  # the same seed gives the same answers
 
 
+def test_probabilities_of_another_run_are_not_taken_for_those_of_the_result(finished, arguments, tmp_path, capsys):
+    folder = tmp_path / "out" / "shapebias"
+    elsewhere = [*arguments, "--output", str(tmp_path / "other")]
+    assert run_random(elsewhere, "--seed", "1") == 0
+    saved = folder / f"{NETWORK}.probabilities.npz"
+    whole = saved.read_bytes()
+    shutil.copy(tmp_path / "other" / "shapebias" / saved.name, saved)
+    capsys.readouterr()
+    assert run_random(arguments) == 2
+    assert f"{saved} and {NETWORK}.json are of different runs" in capsys.readouterr().err
+    saved.write_bytes(whole)
+    assert run_random(arguments) == 0
+    saved.unlink()  # a result may be kept without them
+    assert run_random(arguments) == 0
+
+
+def test_saved_probabilities_are_measured_again_unless_the_result_is_of_them(finished, arguments, tmp_path, capsys):
+    saved = tmp_path / "out" / "shapebias" / f"{NETWORK}.probabilities.npz"
+    measuring = ["--from-probabilities", str(saved), *arguments[arguments.index("--humans") :][:2]]
+    measuring += ["--output", str(tmp_path / "again")]
+    assert main(measuring) == 0
+    assert main(measuring) == 0
+    with np.load(saved) as file:
+        arrays = dict(file)
+    np.savez(saved, **arrays)  # the same settings, but another file
+    capsys.readouterr()
+    assert main(measuring) == 2
+    assert f"{saved} and {NETWORK}.json are of different runs" in capsys.readouterr().err
+    assert main([*measuring, "--overwrite"]) == 0
+
+
 @pytest.fixture
 def uniform(monkeypatch) -> list[int]:
     """Replace the network by probabilities that depend on the image alone; the size of each batch is recorded."""
