@@ -20,7 +20,14 @@ from shapebias.results.comparison import comparison_files
 from shapebias.results.files import ResultFolder
 from shapebias.stimuli.layouts import names_category
 
-__all__ = ["check_cues", "find_people", "foresee_recorded", "measure_probabilities", "split_probabilities"]
+__all__ = [
+    "check_cues",
+    "find_people",
+    "foresee_recorded",
+    "measure_probabilities",
+    "split_probabilities",
+    "warn_of_missing_images",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -52,6 +59,24 @@ def check_cues(answered: Sequence[Observer], config: Config) -> None:
             raise UserError(
                 f"{observer.source or observer.name} does not hold answers to {config.experiment.what}; choose the "
                 "--experiment they are of"
+            )
+
+
+def warn_of_missing_images(recorded: Sequence[Observer], config: Config) -> None:
+    """Warn of networks whose answers are not to all images of the experiment.
+
+    A network that cannot answer all categories is not named, since its label says so.
+    """
+    experiment = config.experiment
+    for observer in recorded:
+        number = len(observer.trials)
+        if observer.kind == "network" and observer.categories is None and number < experiment.images:
+            _logger.warning(
+                "%s: its answers are to %d of %d %s; the results are not comparable with published ones",
+                observer.label,
+                number,
+                experiment.images,
+                experiment.what,
             )
 
 

@@ -279,6 +279,22 @@ def test_what_saved_answers_were_not_asked_alone_is_refused(no_pictures, tmp_pat
     assert "--suppress shape: resnet18n was shown greyscale" in capsys.readouterr().err
 
 
+def test_saved_answers_are_not_shown_with_other_images_of_the_same_names(no_pictures, tmp_path, classes, capsys):
+    asked = ["--model", "resnet18n", "--suppress", "greyscale", "--control", "2"]
+    assert run(tmp_path, *asked, "--images", classes) == 0
+    saved = tmp_path / "out" / "shapebias" / "reliance" / "resnet18n.probabilities.npz"
+    measuring = ["--from-probabilities", saved, "--control", "2", "--images", classes]
+    assert run(tmp_path, *measuring) == 0
+    for path in classes.glob("*/*.png"):
+        Image.new("RGB", (40, 50), "grey").save(path)
+    capsys.readouterr()
+    assert run(tmp_path, *measuring) == 2
+    assert f"--images {classes} holds other images of the same names than resnet18n was" in capsys.readouterr().err
+    path.unlink()
+    assert run(tmp_path, *measuring) == 2
+    assert f"cannot read {path}" in capsys.readouterr().err
+
+
 def test_a_dry_run(tmp_path, classes, capsys):
     assert run(tmp_path, "--model", "resnet18n", "--images", classes, "--suppress", "colour", "--dry-run") == 0
     assert "20 images" in capsys.readouterr().out
