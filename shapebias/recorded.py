@@ -110,6 +110,7 @@ def measure_probabilities(config: Config, folder: ResultFolder) -> list[Observer
         if name in seen:
             raise UserError(f"{path} and {seen[name]} are both of the network {name!r}; name one of them")
         seen[name] = path
+        folder.refuse_shared_answers(name)
         if _is_finished(path, probabilities, config, folder):
             _logger.info("%s: %s is finished already and is kept", name, folder.json_of(name))
             random = provenance["weights"]["random"]

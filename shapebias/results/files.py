@@ -98,6 +98,23 @@ class ResultFolder:
             )
         return None
 
+    def refuse_shared_answers(self, name: str) -> None:
+        """Check that the file of the answers of the network `name` is not that of another network's result.
+
+        The toolbox's file names have hyphens for underscores, so those of two networks may be the same.
+
+        Raises: UserError if it is.
+        """
+        own, csv_path = self.json_of(name), self.csv_of(name)
+        for path in sorted(self.root.glob("*.json")):
+            if path == own or self.csv_of(path.stem) != csv_path:
+                continue
+            if "probabilities" in (other := load_json(path)) and other["raw_data"]["file"] == csv_path.name:
+                raise UserError(
+                    f"the answers of {name} would have the same file as those of {path.name} ({csv_path}); choose "
+                    "another --output"
+                )
+
     def has_answers(self, name: str, probabilities: Path | None = None) -> bool:
         """Whether the answers from which the result of the network `name` was computed are there.
 

@@ -194,6 +194,31 @@ def test_probabilities_of_another_run_are_not_taken_for_those_of_the_result(fini
     assert run_random(arguments) == 0
 
 
+def test_networks_whose_answers_would_have_one_file_are_refused(quick, arguments, tmp_path, capsys):
+    for name in ("my_net.py", "my-net.py"):
+        (tmp_path / name).write_text(TEN_CLASSES.replace("10", "1000").replace("ten", "build"), encoding="utf-8")
+    models = [f"{tmp_path / name}:build" for name in ("my_net.py", "my-net.py")]
+    for more in ([], ["--overwrite"], ["--dry-run"]):
+        assert main(["--model", *models, *arguments, *more]) == 2
+        assert "my_net.py:build and my-net.py:build would have the same name" in capsys.readouterr().err
+    assert main(["--model", models[0], *arguments]) == 0
+    capsys.readouterr()
+    assert main(["--model", models[1], *arguments, "--overwrite"]) == 2
+    assert (
+        "the answers of my-net.py:build would have the same file as those of my_net.py-build" in capsys.readouterr().err
+    )
+    assert main(["--model", models[0], *arguments, "--overwrite"]) == 0
+    other = [*arguments, "--output", str(tmp_path / "other")]
+    assert main(["--model", models[1], *other]) == 0
+    saved = [
+        str(tmp_path / folder / "shapebias" / f"{name}.py-build.probabilities.npz")
+        for folder, name in (("out", "my_net"), ("other", "my-net"))
+    ]
+    capsys.readouterr()
+    assert main(["--from-probabilities", *saved, *arguments[2:4], "--output", str(tmp_path / "again")]) == 2
+    assert "my-net.py:build would have the same file" in capsys.readouterr().err
+
+
 def test_saved_probabilities_are_measured_again_unless_the_result_is_of_them(finished, arguments, tmp_path, capsys):
     saved = tmp_path / "out" / "shapebias" / f"{NETWORK}.probabilities.npz"
     measuring = ["--from-probabilities", str(saved), *arguments[arguments.index("--humans") :][:2]]
