@@ -20,7 +20,7 @@ from runkit.compute.rounds import Loop, Packed
 from runkit.pictures import as_8_bit, has_transparent_pixels
 from shapebias.answers.decisions import decide
 from shapebias.answers.observers import Observer, make_trials
-from shapebias.network.forward import class_probabilities
+from shapebias.network.forward import LogitsOf, class_probabilities
 from shapebias.network.heads import as_choice, choose_classes, outputs_of
 from shapebias.stimuli.categories import IMAGENET_1K, ClassMap
 from shapebias.stimuli.images import Stimulus
@@ -116,6 +116,7 @@ def predict(
 ) -> np.ndarray:
     """Compute class probabilities for each stimulus: softmax in float32 over the network's outputs, by default 1000.
 
+    Outputs that are probabilities already are taken as they are, with a warning.
     Images are resized to `preprocessing.input_size` if they have another size, and never cropped, because the stimuli
     are cropped already. They are scaled to [0, 1], normalised in float32, and rounded to the network's number format.
     Threads decode images while the network runs; batches are channels-last.
@@ -155,6 +156,7 @@ def predict(
         return {"probabilities": np.concatenate(parts)}, {}
 
     with torch.inference_mode(), exact_float32():
+        model = LogitsOf(model, name=name)
         parts = loop.run(
             begun,
             stimuli,

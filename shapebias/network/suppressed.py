@@ -22,7 +22,7 @@ from runkit.compute.probe import count_macs, extrapolate, probe
 from runkit.compute.rounds import Loop, Packed
 from runkit.dry_run import Cost
 from shapebias.answers.suppressed import keep_top
-from shapebias.network.forward import class_probabilities, dtype_of, logits_of
+from shapebias.network.forward import LogitsOf, class_probabilities, dtype_of, logits_of
 from shapebias.stimuli.suppressed import SuppressedImages, SuppressedItem
 
 __all__ = ["estimate_cost", "name_outputs", "predict_suppressed", "room_for_images"]
@@ -118,6 +118,7 @@ def predict_suppressed(
         return fitting_batch_size(one, device, limit=limit)
 
     with torch.inference_mode(), exact_float32():
+        model = LogitsOf(model, name=name)
         begun: tuple[Mapping[str, np.ndarray], ...] = (saved,) if saved else ()
         parts = loop.run(
             begun,

@@ -184,6 +184,20 @@ def test_class_files_say_which_folder_is_which_output(no_pictures, tmp_path, col
     assert content["data"]["classes_matched"] == "folders by the lines of --classes"
 
 
+def test_probabilities_of_a_network_are_taken_as_they_are(no_pictures, tmp_path, colours, caplog):
+    code = tmp_path / "colours.py"
+    saved = tmp_path / "out" / "shapebias" / "reliance" / "colours.py-build.probabilities.npz"
+    file = tmp_path / "classes.txt"
+    file.write_text("red_fox\ncat\n-\n", encoding="utf-8")
+    asked = [*colours, "--classes", file]
+    assert run(tmp_path, *asked) == 0
+    expected = load_answers(saved).top_probabilities
+    code.write_text(RIGHT.replace("dim=(2, 3))", "dim=(2, 3)).softmax(dim=1)").replace("9 * x.mean", "(9 * x).mean"))
+    assert run(tmp_path, *asked, "--overwrite") == 0
+    np.testing.assert_allclose(load_answers(saved).top_probabilities, expected, atol=1e-6)
+    assert "colours.py:build returns probabilities, not logits" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
