@@ -20,7 +20,6 @@ from runkit.progress import SavedProgress
 from runkit.sweep import LeftOut, Preview, Swept, Tool, run_sweep
 from shapebias.answers.suppressed import SuppressedAnswers, load_answers, save_answers
 from shapebias.measures.reliance import Draws, measure_reliance
-from shapebias.results.files import refuse_other_probabilities
 from shapebias.results.reliance import RelianceFolder, comparison_files, write_reliance
 from shapebias.stimuli.classes import read_class_lines
 from shapebias.stimuli.folders import ImageFolder, find_folder, match_classes, match_lines
@@ -218,6 +217,8 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         return load_json(path).get("config", {}) if path.exists() else None
 
     def is_whole(self, job: RelianceJob) -> bool:
+        from shapebias.results.files import refuse_other_probabilities  # imports pandas, which would delay --help
+
         refuse_other_probabilities(job.folder.json_of(job.name), self.outputs_path(job))
         return self.outputs_path(job).exists()
 
