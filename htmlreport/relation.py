@@ -8,7 +8,7 @@ are read.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ FIELDS = {
 FEW = 10
 """Number of networks below which a rank correlation is too uncertain for a conclusion."""
 _FEWEST = 3
-_SAME = ("model", "weights", "precision", "plain")  # parts of the identity in which compared fields may differ
+_OWN = ("model", "weights", "precision", "plain", "class_names")
+"""Parts of the identity in which compared results may differ."""
 
 
 @dataclass(frozen=True)
@@ -147,30 +148,35 @@ def relate(
         random: Whether to include untrained networks.
         reliance: JSON files of `shapebias.reliance`, or folders of them. A network then needs a field and at least one
             of the two other results.
-    Raises: UserError if files cannot be read, fields were measured in different ways, or no results can be paired.
+    Raises: UserError if files cannot be read, no results can be paired, or the paired fields, shape biases or reliances
+        were measured in different ways.
     """
     fields = _read_results(erf, "identity", "mass_area_ratio", lambda identity: _is_chosen(identity, layer, size))
     biases = _read_results(shape_bias, "config", "shape_bias")
     relied = _read_results(reliance, "config", "cues")
     others = "shape bias or reliance" if reliance and shape_bias else "reliance" if reliance else "shape bias"
-    networks: list[Network] = []
-    measured: dict[str, Any] = {}
     unpaired: dict[str, str] = {}
+    paired: dict[_Weights, tuple[Path, dict[str, Any]]] = {}
     for key, (path, content) in sorted(fields.items(), key=lambda item: item[1][1]["identity"]["model"]):
         name = content["identity"]["model"]
         if key not in biases and key not in relied:
             unpaired[f"{name} ({path})"] = f"no {others} of these weights"
-            continue
-        if key.random and not random:
+        elif key.random and not random:
             unpaired[f"{name} ({path})"] = "random weights"
-            continue
-        common = {part: value for part, value in content["identity"].items() if part not in _SAME}
-        if measured and (differences := list_differences(measured, common)):
-            raise UserError(
-                f"{path} was not measured like the others ({'; '.join(differences)}): areas can be compared only for "
-                "the same images, size and layer"
-            )
-        measured = common
+        else:
+            paired[key] = path, content
+    measured = _common_settings(paired.values(), "areas can be compared only for the same images, size and layer")
+    _common_settings(
+        [biases[key] for key in paired if key in biases],
+        "shape biases can be compared only for the same images, classes, preprocessing and aggregation",
+    )
+    _common_settings(
+        [relied[key] for key in paired if key in relied],
+        "reliance can be compared only for the same images and suppressions",
+    )
+    networks: list[Network] = []
+    for key, (path, content) in paired.items():
+        name = content["identity"]["model"]
         label = f"{name}, {content['weights']['label']}" if key.random else name
         bias = Estimate.from_dict("shape_bias", biases[key][1]["results"]) if key in biases else Estimate(*[None] * 3)
         cues = _read_cues(relied[key][1]) if key in relied else {}
@@ -283,6 +289,28 @@ def _read_results(
             )
         found[weights] = (path, content)
     return found
+
+
+def _common_settings(results: Iterable[tuple[Path, Mapping[str, Any]]], why: str) -> Mapping[str, Any]:
+    """The settings with which all results were measured, apart from what belongs to a network; empty without results.
+
+    Raises: UserError if they differ; it ends with the words of `why`.
+    """
+    common: Mapping[str, Any] | None = None
+    for path, content in results:
+        settings = {part: value for part, value in _identity_of(content).items() if part not in _OWN}
+        if common is not None and (differences := list_differences(common, settings)):
+            raise UserError(f"{path} was not measured like the others ({'; '.join(differences)}): {why}")
+        common = settings
+    return common or {}
+
+
+def _identity_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of a result of any of the tools, with the name of its classes if these are not the toolbox's."""
+    if "identity" in content:
+        return content["identity"]
+    classes = content.get("classes")
+    return {**({"classes": classes["name"]} if classes else {}), **content["config"]}
 
 
 def _list_files(paths: Sequence[Path]) -> list[Path]:

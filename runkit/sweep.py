@@ -97,13 +97,22 @@ class Tool(ABC, Generic[_Job, _Network, _State, _Outputs, _Result]):
         """
 
     def check_jobs(self, jobs: Sequence[_Job], missing: Sequence[str]) -> None:
-        """Refuse options that fit none of the jobs of a run, before the first job is computed. Called on every rank.
+        """Refuse jobs or options that do not fit together, before the first job is computed. Called on every rank.
 
         Args:
             jobs: All jobs.
             missing: Requested networks without jobs, since they failed or were left out.
-        Raises: UserError if an option does not fit.
+        Raises: UserError if two jobs have a file in common, or an option fits none of the jobs.
         """
+        owners: dict[Path, _Job] = {}
+        for job in jobs:
+            for path in self.files(job):
+                if path in owners:
+                    raise UserError(
+                        f"the files of {owners[path].name} and {job.name} would have the same name {path.name}; run "
+                        "them one after the other, each with its own --output"
+                    )
+                owners[path] = job
 
     @abstractmethod
     def begin(self, device: "torch.device") -> None:

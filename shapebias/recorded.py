@@ -20,7 +20,14 @@ from shapebias.results.comparison import comparison_files
 from shapebias.results.files import ResultFolder
 from shapebias.stimuli.layouts import names_category
 
-__all__ = ["check_cues", "find_people", "foresee_recorded", "measure_probabilities", "split_probabilities"]
+__all__ = [
+    "check_cues",
+    "find_people",
+    "foresee_recorded",
+    "measure_probabilities",
+    "split_probabilities",
+    "warn_of_missing_images",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -55,6 +62,24 @@ def check_cues(answered: Sequence[Observer], config: Config) -> None:
             )
 
 
+def warn_of_missing_images(recorded: Sequence[Observer], config: Config) -> None:
+    """Warn of networks whose answers are not to all images of the experiment.
+
+    A network that cannot answer all categories is not named, since its label says so.
+    """
+    experiment = config.experiment
+    for observer in recorded:
+        number = len(observer.trials)
+        if observer.kind == "network" and observer.categories is None and number < experiment.images:
+            _logger.warning(
+                "%s: its answers are to %d of %d %s; the results are not comparable with published ones",
+                observer.label,
+                number,
+                experiment.images,
+                experiment.what,
+            )
+
+
 def split_probabilities(config: Config) -> list[Config]:
     """Split a configuration with saved probabilities into one for each experiment that has some, with only its files.
 
@@ -85,7 +110,8 @@ def measure_probabilities(config: Config, folder: ResultFolder) -> list[Observer
         if name in seen:
             raise UserError(f"{path} and {seen[name]} are both of the network {name!r}; name one of them")
         seen[name] = path
-        if _is_finished(probabilities, config, folder):
+        folder.refuse_shared_answers(name)
+        if _is_finished(path, probabilities, config, folder):
             _logger.info("%s: %s is finished already and is kept", name, folder.json_of(name))
             random = provenance["weights"]["random"]
             measured.append(read_answers(folder, name, provenance["label"], random=random, path=path))
@@ -98,7 +124,7 @@ def measure_probabilities(config: Config, folder: ResultFolder) -> list[Observer
     return measured
 
 
-def _is_finished(probabilities: Probabilities, config: Config, folder: ResultFolder) -> bool:
+def _is_finished(path: Path, probabilities: Probabilities, config: Config, folder: ResultFolder) -> bool:
     """Whether there is a finished result of these probabilities and this configuration, which is kept.
 
     Raises: UserError as `runkit.sweep.is_kept`.
@@ -109,7 +135,7 @@ def _is_finished(probabilities: Probabilities, config: Config, folder: ResultFol
         add_aggregation(probabilities.provenance["config"], config.aggregation),
         folder.json_of(name),
         config,
-        is_whole=lambda: folder.has_answers(name),
+        is_whole=lambda: folder.has_answers(name, path),
     )
 
 

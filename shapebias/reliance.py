@@ -99,7 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--num-images", type=int, metavar="N", help="use at most N images, evenly over classes (default: all)"
     )
     data.add_argument(
-        "--classes", type=Path, metavar="FILE", help="text file with the names of the outputs, one per line"
+        "--classes", type=Path, metavar="FILE", help="text file with the class folder of each output, one per line"
     )
     data.add_argument(
         "--unlabelled",
@@ -226,6 +226,8 @@ def _conclude(
     from shapebias.results.reliance import PICTURES, describe_control, show_reliance, write_comparison
 
     _refuse_different(answers)
+    if config.from_probabilities and config.images is not None:
+        _refuse_other_images(answers[0], config.images)
     variants = _variants_of(answers[0], config)
     draws = Draws.of(len(answers[0].images))
     measured = [measure_reliance(one, variants, draws=draws) for one in answers]
@@ -299,6 +301,21 @@ def _refuse_different(answers: "Sequence[SuppressedAnswers]") -> None:
                 f"only one of {other.name} and {first.name} was measured with labels; measure them separately, or with "
                 "--unlabelled"
             )
+
+
+def _refuse_other_images(answers: "SuppressedAnswers", root: Path) -> None:
+    """Check that a folder holds the images that were shown.
+
+    Raises: UserError if one is missing, cannot be read, or has another content.
+    """
+    from runkit import sha256_of_files
+
+    found = sha256_of_files(root, [root / name for name in answers.images])
+    if found != answers.provenance["config"]["images"]["sha256"]:
+        raise UserError(
+            f"--images {root} holds other images of the same names than {answers.name} was shown; name the folder of "
+            "its run, or leave out --images"
+        )
 
 
 def _variants_of(answers: "SuppressedAnswers", config: Config) -> "list[Variant]":

@@ -21,7 +21,8 @@ from runkit.sweep import LeftOut, Preview, Swept, Tool, run_sweep
 from shapebias.answers.suppressed import SuppressedAnswers, load_answers, save_answers
 from shapebias.measures.reliance import Draws, measure_reliance
 from shapebias.results.reliance import RelianceFolder, comparison_files, write_reliance
-from shapebias.stimuli.folders import ImageFolder, find_folder, match_classes
+from shapebias.stimuli.classes import read_class_lines
+from shapebias.stimuli.folders import ImageFolder, find_folder, match_classes, match_lines
 from shapebias.stimuli.suppressed import SuppressedImages
 from shapebias.stimuli.suppressions import Variant, choose_variants, opencv
 
@@ -139,7 +140,8 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
 
     def refuse_early(self) -> None:
         choose_variants(self.config.suppress)
-        self._class_names()
+        if (lines := self._class_names()) is not None and self.config.classes is not None:
+            match_lines(self.images.classes, lines, file=self.config.classes)
         number, found = self.config.num_images, self.images.found
         if number is not None and number > found:
             _logger.warning(
@@ -177,18 +179,30 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         identity.update(normalisation_said(self.config.mean, self.config.std))
         return identity
 
-    def _class_names(self) -> dict[str, int] | None:
-        """Map the names of outputs in the user's class file to their indices, counted by lines; None without a file.
+    def _class_names(self) -> list[str] | None:
+        """The lines of the user's class file, one for each output; None without a file.
 
         Raises: UserError if the file cannot be read.
         """
-        if self.config.classes is None:
-            return None
-        try:
-            lines = self.config.classes.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--classes {self.config.classes}: {error}") from error
-        return {line.strip().lower(): index for index, line in enumerate(lines) if line.strip()}
+        return None if self.config.classes is None else read_class_lines(self.config.classes)
+
+    def _match(self, outputs: int, name: str) -> tuple[dict[str, int], str]:
+        """Find the output of a network that corresponds to each class folder, and describe how; see `match_classes`.
+
+        Raises: UserError as `match_classes` and `match_lines`, or if the user's class file is of another number of
+            outputs.
+        """
+        from shapebias.network.suppressed import name_outputs
+
+        classes, lines, file = self.given.images.classes, self._class_names(), self.config.classes
+        if lines is None or file is None:
+            return match_classes(classes, outputs, name_outputs(outputs), network=name)
+        if len(lines) != outputs:
+            raise UserError(
+                f"{name} has {outputs} outputs, but --classes {file} has {len(lines)} lines: the file must have one "
+                "line per output"
+            )
+        return match_lines(classes, lines, file=file), "folders by the lines of --classes"
 
     # files on disk
 
@@ -203,6 +217,9 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         return load_json(path).get("config", {}) if path.exists() else None
 
     def is_whole(self, job: RelianceJob) -> bool:
+        from shapebias.results.files import refuse_other_probabilities  # imports pandas, which would delay --help
+
+        refuse_other_probabilities(job.folder.json_of(job.name), self.outputs_path(job))
         return self.outputs_path(job).exists()
 
     def read_result(self, job: RelianceJob) -> SuppressedAnswers:
@@ -227,7 +244,6 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         from replknet.zoo import load_model
         from runkit.compute.memory import keep_freed_memory
         from shapebias.network.heads import count_outputs
-        from shapebias.network.suppressed import name_outputs
 
         opencv()  # refuses its absence before the network is built
         loaded = load_model(job.weights)
@@ -243,9 +259,8 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         outputs = count_outputs(loaded.model, loaded.preprocessing, self.device, name=job.name)
         if self.config.unlabelled:
             return _Network(loaded, outputs, None, "without labels")
-        names = self._class_names() or name_outputs(outputs)
         images = self.given.images
-        output_of, matched = match_classes(images.classes, outputs, names, network=job.name)
+        output_of, matched = self._match(outputs, job.name)
         _logger.info("%s: %d classes matched with %d outputs: %s", job.name, len(images.classes), outputs, matched)
         labels = np.array([output_of[image.label] for image in images.images])
         return _Network(loaded, outputs, labels, matched)

@@ -122,7 +122,12 @@ def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
     """
     from runkit.sweep import Swept
     from shapebias.answers.observers import read_observers
-    from shapebias.recorded import find_people, measure_probabilities, split_probabilities
+    from shapebias.recorded import (
+        find_people,
+        measure_probabilities,
+        split_probabilities,
+        warn_of_missing_images,
+    )
     from shapebias.results.files import ResultFolder
     from shapebias.stimuli.images import find_all_stimuli, read_stimuli
     from shapebias.sweep import measure_networks
@@ -137,6 +142,7 @@ def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
         if among and config.humans is not None:
             raise UserError("--from-csv already names people; leave out --humans, or the people's CSVs")
         people = [] if among else find_people(config)
+        warn_of_missing_images(observers, config)
         recorded_part = _Part(config, ResultFolder.of(config.output, config.experiment), people, observers)
         return [_share_images(recorded_part)], nothing
     asked = split_probabilities(config) if recorded else config.parts
@@ -146,6 +152,8 @@ def _gather(config: Config) -> "tuple[list[_Part], Swept[Any]]":
     parts = [_Part(part, ResultFolder.of(part.output, part.experiment), find_people(part), ()) for part in asked]
     if recorded:
         parts = [replace(part, observers=measure_probabilities(part.config, part.folder)) for part in parts]
+        for part in parts:
+            warn_of_missing_images(part.observers, part.config)
         return [_share_images(part) for part in parts], nothing
     swept = measure_networks(config)
     of_experiment: dict[str, list[Observer]] = {part.config.experiment.name: [] for part in parts}

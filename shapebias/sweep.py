@@ -180,6 +180,11 @@ class AnswerTool(Tool[AnswerJob, "LoadedNetwork", np.ndarray, Probabilities, Ans
         pairs = zip(self.folders, self.stimuli, strict=True)
         return [AnswerJob(weights, folder, stimuli, alone) for folder, stimuli in pairs]
 
+    def check_jobs(self, jobs: Sequence[AnswerJob], missing: Sequence[str]) -> None:
+        super().check_jobs(jobs, missing)
+        for job in jobs:
+            job.folder.refuse_shared_answers(job.network)
+
     def identify(self, job: AnswerJob) -> ProbabilitiesIdentity:
         config, classes = self.config, self.classes
         identity: ProbabilitiesIdentity = {

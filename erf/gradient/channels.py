@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from runkit.files import read_arrays
+from runkit.pictures import as_8_bit, is_deep, scaled_deep
 
 __all__ = ["ARRAY_SUFFIXES", "read_channels", "resize", "resize_picture"]
 
@@ -19,8 +20,6 @@ ARRAY_SUFFIXES = frozenset([".npy", ".npz"])
 _TIFF = frozenset([".tif", ".tiff"])
 _SCALES = {"uint8": 255.0, "uint16": 65535.0, "bool": 1.0}
 """The value that is scaled to 1, by the type of an integer array."""
-_BEYOND = 1e-3
-"""By how much floating-point values of a picture may exceed the range from black to white, for rounding."""
 
 
 def read_channels(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
@@ -43,9 +42,9 @@ def read_channels(path: Path, size: tuple[int, int], channels: int) -> np.ndarra
             found = [_pixels(page) for page in ImageSequence.Iterator(image)]
             return resize(_fitted(found, channels), size)
         if channels == 3:
-            return resize_picture(_as_8_bit(image).convert("RGB"), size)
+            return resize_picture(as_8_bit(image).convert("RGB"), size)
         if channels == 1:
-            grey = image if _is_deep(image) else image.convert("L")
+            grey = image if is_deep(image) else image.convert("L")
             return resize(_fitted([_pixels(grey)], channels), size)
         if len(image.getbands()) != channels:
             more = f" on {pages} pages" if pages > 1 else ""
@@ -69,40 +68,13 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return stacked if mode == "L" else stacked.astype(np.float32)
 
 
-def _as_8_bit(image: Image.Image) -> Image.Image:
-    """Scale greyscale of more than 8 bits, which Pillow would clip: 16-bit values over 257, floats as 0 to 1."""
-    if not _is_deep(image):
-        return image
-    scaled = _scaled_deep(image)
-    return Image.fromarray(np.clip(np.rint(scaled * 255.0), 0, 255).astype(np.uint8))
-
-
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode.startswith("I") or image.mode == "F"
-
-
-def _scaled_deep(image: Image.Image) -> np.ndarray:
-    """The values of greyscale of more than 8 bits, float64, white as 1: 16-bit values over 65535, floats as they are.
-
-    Raises: ValueError if they are not between 0 and 1.
-    """
-    values: np.ndarray = np.asarray(image, dtype=np.float64)
-    if image.mode != "F":
-        values = values / 65535.0
-    low, high = float(values.min()), float(values.max())
-    if not (low >= -_BEYOND and high <= 1 + _BEYOND):  # also if any is not a number
-        wanted = "0 to 1" if image.mode == "F" else "0 to 65535"
-        raise ValueError(f"its values are not within {wanted}; save it with 8 or 16 bits per channel")
-    return values
-
-
 def _pixels(image: Image.Image) -> np.ndarray:
     """The bands of a picture, (H, W, C): uint8, or float32 where there are more than 8 bits."""
     if image.mode in ("P", "1"):  # palette indices, single bits
         image = image.convert("L" if image.mode == "1" else "RGB")
     values = np.asarray(image)
-    if _is_deep(image):
-        values = (values if image.mode == "F" else _scaled_deep(image)).astype(np.float32)
+    if is_deep(image):
+        values = (values if image.mode == "F" else scaled_deep(image)).astype(np.float32)
     return values[..., None] if values.ndim == 2 else values
 
 

@@ -91,10 +91,17 @@ def keep_images(observer: Observer, images: Collection[str]) -> Observer:
 def make_trials(subject: str, images: Sequence[str], responses: Sequence[str]) -> pd.DataFrame:
     """Build the `trials` table of an `Observer` from image names and answered categories.
 
-    Raises: ValueError on a name that does not parse, an unknown category, or an image answered twice.
+    Raises: ValueError on a name that does not parse, an unknown category, an image answered twice, or images with one
+        cue among images with two.
     """
     pairs = [parse_image_name(name) for name in images]
     names = [image_id(name) for name in images]
+    single = [name for name, (_, texture) in zip(names, pairs, strict=True) if not texture]
+    if 0 < len(single) < len(names):
+        raise ValueError(
+            f"{len(single)} of the {len(names)} images have no texture of their own, such as {single[0]!r}; put the "
+            "answers to each experiment into a file of their own"
+        )
     unknown = sorted({answer for answer in responses if answer not in CATEGORIES and answer != NO_ANSWER})
     if unknown:
         raise ValueError(f"unknown answer {unknown[0]!r}; it must be {NO_ANSWER!r} or one of {', '.join(CATEGORIES)}")

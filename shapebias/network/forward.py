@@ -1,5 +1,6 @@
 """Run one batch of images through any network, and check that its output has one row of class scores per image."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,12 +12,50 @@ from runkit import RunStopped, UserError
 from runkit.compute.memory import is_out_of_memory
 from runkit.plugins import OWN_CODE_ERRORS, words_of
 
-__all__ = ["class_probabilities", "dtype_of", "logits_of"]
+__all__ = ["LogitsOf", "class_probabilities", "dtype_of", "logits_of"]
+
+_logger = logging.getLogger(__name__)
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
     """Return the data type of the network's floating-point parameters; float32 if it has none."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+class LogitsOf(nn.Module):
+    """A network's logits. If its first outputs are probabilities, a warning is given, and logarithms are taken of all.
+
+    The softmax of these logarithms is what the network answers.
+
+    Args:
+        model: Network in eval mode.
+        name: Name of the network, for the warning.
+    """
+
+    def __init__(self, model: nn.Module, *, name: str):
+        super().__init__()
+        self.model, self.name = model, name
+        self.takes_log: bool | None = None
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> object:
+        outputs = self.model(x)
+        if self.takes_log is None:
+            self.takes_log = _are_probabilities(outputs)
+            if self.takes_log:
+                _logger.warning(
+                    "%s returns probabilities, not logits; they are taken as they are, without a softmax", self.name
+                )
+        return outputs.float().log() if self.takes_log else outputs
+
+
+def _are_probabilities(outputs: object) -> bool:
+    """Whether a network's outputs for a batch are probabilities: none is negative, and each row sums to 1."""
+    if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2:
+        return False
+    tolerance = 1e-3 if outputs.dtype == torch.float32 else 1e-2  # of rounding
+    sums = outputs.float().sum(dim=1)
+    return bool((outputs >= 0).all() and ((sums - 1).abs() < tolerance).all())
 
 
 def class_probabilities(

@@ -17,9 +17,10 @@ from runkit import UserError
 from runkit.compute.device import exact_float32
 from runkit.compute.memory import available_memory, fitting_batch_size
 from runkit.compute.rounds import Loop, Packed
+from runkit.pictures import as_8_bit, has_transparent_pixels
 from shapebias.answers.decisions import decide
 from shapebias.answers.observers import Observer, make_trials
-from shapebias.network.forward import class_probabilities
+from shapebias.network.forward import LogitsOf, class_probabilities
 from shapebias.network.heads import as_choice, choose_classes, outputs_of
 from shapebias.stimuli.categories import IMAGENET_1K, ClassMap
 from shapebias.stimuli.images import Stimulus
@@ -115,6 +116,7 @@ def predict(
 ) -> np.ndarray:
     """Compute class probabilities for each stimulus: softmax in float32 over the network's outputs, by default 1000.
 
+    Outputs that are probabilities already are taken as they are, with a warning.
     Images are resized to `preprocessing.input_size` if they have another size, and never cropped, because the stimuli
     are cropped already. They are scaled to [0, 1], normalised in float32, and rounded to the network's number format.
     Threads decode images while the network runs; batches are channels-last.
@@ -154,6 +156,7 @@ def predict(
         return {"probabilities": np.concatenate(parts)}, {}
 
     with torch.inference_mode(), exact_float32():
+        model = LogitsOf(model, name=name)
         parts = loop.run(
             begun,
             stimuli,
@@ -290,12 +293,24 @@ class StimulusReader:
 
 
 def _decode(stimulus: Stimulus, *, grey: bool) -> np.ndarray:
-    """Read an image: uint8 (H, W, 3), or its lightness (H, W, 1)."""
+    """Read an image: uint8 (H, W, 3), or its lightness (H, W, 1).
+
+    Raises: UserError if the file cannot be read, or if any of its pixels is transparent: the toolbox would show the
+        colours that such pixels hide.
+    """
     try:
         with Image.open(stimulus.path) as image:
-            pixels = np.array(image.convert("L" if grey else "RGB"))
+            transparent = has_transparent_pixels(image)
+            pixels = np.array(as_8_bit(image).convert("L" if grey else "RGB"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # PIL's PNG reader raises SyntaxError
         raise UserError(f"cannot read the image {stimulus.path}: {error}; unpack the archive again") from error
+    except ValueError as error:
+        raise UserError(f"cannot read the image {stimulus.path}: {error}") from error
+    if transparent:
+        raise UserError(
+            f"{stimulus.path} has transparent pixels, and a network would be shown the colours that these hide; save "
+            "the image without transparency"
+        )
     return pixels.reshape(*pixels.shape[:2], -1)
 
 

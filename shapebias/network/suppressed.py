@@ -22,7 +22,7 @@ from runkit.compute.probe import count_macs, extrapolate, probe
 from runkit.compute.rounds import Loop, Packed
 from runkit.dry_run import Cost
 from shapebias.answers.suppressed import keep_top
-from shapebias.network.forward import class_probabilities, dtype_of, logits_of
+from shapebias.network.forward import LogitsOf, class_probabilities, dtype_of, logits_of
 from shapebias.stimuli.suppressed import SuppressedImages, SuppressedItem
 
 __all__ = ["estimate_cost", "name_outputs", "predict_suppressed", "room_for_images"]
@@ -44,21 +44,22 @@ def room_for_images() -> int:
     return int(_KEPT_PART * available_memory(torch.device("cpu")))
 
 
-def name_outputs(outputs: int) -> dict[str, int]:
+def name_outputs(outputs: int) -> dict[str, list[int]]:
     """Map WordNet ids and class names of an ImageNet head, recognised by its number of outputs, to the outputs.
 
-    The result is empty if timm knows no ImageNet head with this number of outputs.
+    Some names are those of several outputs, such as "crane", which is a bird and a machine. The result is empty if timm
+    knows no ImageNet head with this number of outputs.
     """
     subset = infer_imagenet_subset({"num_classes": outputs})
     if subset is None:
         return {}
     info = ImageNetInfo(subset)
-    names: dict[str, int] = {}
+    names: dict[str, list[int]] = {}
     for index in range(outputs):
         label = info.index_to_label_name(index)
-        names.setdefault(label, index)
-        for word in info.label_name_to_description(label).split(","):
-            names.setdefault(word.strip().lower(), index)
+        words = [word.strip().lower() for word in info.label_name_to_description(label).split(",")]
+        for name in dict.fromkeys([label, *words]):
+            names.setdefault(name, []).append(index)
     return names
 
 
@@ -117,6 +118,7 @@ def predict_suppressed(
         return fitting_batch_size(one, device, limit=limit)
 
     with torch.inference_mode(), exact_float32():
+        model = LogitsOf(model, name=name)
         begun: tuple[Mapping[str, np.ndarray], ...] = (saved,) if saved else ()
         parts = loop.run(
             begun,

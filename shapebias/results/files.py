@@ -27,6 +27,7 @@ __all__ = [
     "describe_results",
     "note_on_images",
     "notes_on",
+    "refuse_other_probabilities",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -98,16 +99,37 @@ class ResultFolder:
             )
         return None
 
-    def has_answers(self, name: str) -> bool:
+    def refuse_shared_answers(self, name: str) -> None:
+        """Check that the file of the answers of the network `name` is not that of another network's result.
+
+        The toolbox's file names have hyphens for underscores, so those of two networks may be the same.
+
+        Raises: UserError if it is.
+        """
+        own, csv_path = self.json_of(name), self.csv_of(name)
+        for path in sorted(self.root.glob("*.json")):
+            if path == own or self.csv_of(path.stem) != csv_path:
+                continue
+            if "probabilities" in (other := load_json(path)) and other["raw_data"]["file"] == csv_path.name:
+                raise UserError(
+                    f"the answers of {name} would have the same file as those of {path.name} ({csv_path}); choose "
+                    "another --output"
+                )
+
+    def has_answers(self, name: str, probabilities: Path | None = None) -> bool:
         """Whether the answers from which the result of the network `name` was computed are there.
 
-        Raises: UserError if they have been changed since.
+        Args:
+            name: Name of the network.
+            probabilities: The file of its probabilities; None for the one in this folder, which may be missing.
+        Raises: UserError if the answers or the probabilities have been changed since, or are of another run.
         """
         json_path, csv_path = self.json_of(name), self.csv_of(name)
         if not csv_path.exists():
             return False
         if sha256_of_file(csv_path) != load_json(json_path).get("raw_data", {}).get("sha256"):
             raise UserError(f"{csv_path} was changed since {json_path.name} was written; restore it, or --overwrite")
+        refuse_other_probabilities(json_path, probabilities or self.probabilities_of(name))
         return True
 
     def write_observer(self, observer: Observer, head: NetworkHead | RecordedHead, measurement: Measurement) -> Path:
@@ -137,6 +159,19 @@ class ResultFolder:
             _logger.info("%s: kept the finished result %s", observer.name, path)
         else:
             self.write_observer(observer, head, measurement)
+
+
+def refuse_other_probabilities(result: Path, probabilities: Path) -> None:
+    """Check that a result was computed from the probabilities on disk, if there are any.
+
+    Raises: UserError if it was computed from another file.
+    """
+    if not probabilities.exists():
+        return
+    if sha256_of_file(probabilities) != load_json(result).get("probabilities", {}).get("sha256"):
+        raise UserError(
+            f"{probabilities} and {result.name} are of different runs, or one was changed; restore them, or --overwrite"
+        )
 
 
 def describe_results(measurement: Measurement) -> ObserverResults:

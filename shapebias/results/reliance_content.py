@@ -53,7 +53,7 @@ class RelianceIdentity(Normalisation):
     suppressions: Annotated[Sequence[str], Keywords(description="labels of the variants, in their order")]
     own_code: Annotated[Mapping[str, str], Keywords(description="suppression of the user's -> SHA-256 of its file")]
     class_names: Annotated[
-        Mapping[str, int] | None, Keywords(description="name of an output -> its index, of a file that was named")
+        Sequence[str] | None, Keywords(description="the lines of a class file that was named, one for each output")
     ]
     precision: str
 

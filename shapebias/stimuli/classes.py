@@ -17,7 +17,15 @@ from pathlib import Path
 from runkit import UserError
 from shapebias.stimuli.categories import CATEGORIES, ClassMap
 
-__all__ = ["IMAGENET_HEADS", "NO_CATEGORY", "map_imagenet_1k_subset", "map_synsets", "map_words", "read_classes"]
+__all__ = [
+    "IMAGENET_HEADS",
+    "NO_CATEGORY",
+    "map_imagenet_1k_subset",
+    "map_synsets",
+    "map_words",
+    "read_class_lines",
+    "read_classes",
+]
 
 NO_CATEGORY = "-"
 """The word in a class file for an output that belongs to none of the categories."""
@@ -65,6 +73,20 @@ def map_imagenet_1k_subset(synsets: Sequence[str], *, name: str) -> ClassMap:
     return _collect([row.category if row and row.imagenet_1k is not None else "" for row in known], name=name)
 
 
+def read_class_lines(path: Path) -> list[str]:
+    """Read the lines of a class file: one for each output of a head, in the order of the outputs.
+
+    A byte order mark, spaces around a line, and empty lines at the end do not count.
+
+    Raises: UserError if the file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the class file {path}: {error}") from error
+    return [line.strip() for line in text.rstrip().split("\n")]
+
+
 def read_classes(path: Path) -> ClassMap:
     """Read a class map from a text file with one line per output of the head, in the order of the outputs.
 
@@ -74,11 +96,7 @@ def read_classes(path: Path) -> ClassMap:
     Raises: UserError if the file cannot be read, a line begins with anything else, or the head can answer fewer than
         two categories.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the class file {path}: {error}") from error
-    words = [(line.split() or [""])[0] for line in lines]
+    words = [(line.split() or [""])[0] for line in read_class_lines(path)]
     categories = [_category_of(word, where=f"{path}, line {number}") for number, word in enumerate(words, start=1)]
     return _collect(categories, name=f"classes of {path.name}")
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from runkit import UserError, sha256_of_files
 from runkit.files import IMAGE_SUFFIXES, list_visible
 
-__all__ = ["ImageFolder", "LabelledImage", "find_folder", "match_classes", "share_evenly"]
+__all__ = ["ImageFolder", "LabelledImage", "find_folder", "match_classes", "match_lines", "share_evenly"]
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -96,37 +96,101 @@ def find_folder(root: Path, num_images: int | None = None, *, labelled: bool = T
 
 
 def match_classes(
-    classes: Sequence[str], outputs: int, names: Mapping[str, int], *, network: str
+    classes: Sequence[str], outputs: int, names: Mapping[str, Sequence[int]], *, network: str
 ) -> tuple[dict[str, int], str]:
     """Find the output of a network that corresponds to each class folder.
+
+    Folders are matched by name if the names of all are known, else by index. They are matched in sorted order only if
+    none of their names is known, since the order of names that are known in part is probably another one.
 
     Args:
         classes: Names of the class folders, sorted.
         outputs: Number of the network's outputs.
-        names: WordNet ids or class names of the outputs, as far as they are known -> index of the output.
+        names: WordNet ids or class names of the outputs, as far as they are known -> the outputs of this name.
         network: Name of the network, for messages.
     Returns: Class -> output, and a description of how they were matched.
-    Raises: UserError if a class matches no output.
+    Raises: UserError if a class matches no output or several, or two classes match the same output.
     """
-    lower = {name.lower(): index for name, index in names.items()}
-    known = {name: lower[_plain(name)] for name in classes if _plain(name) in lower}
+    outputs_of = {_plain(name): tuple(of_name) for name, of_name in names.items()}
+    known = [name for name in classes if _plain(name) in outputs_of]
     if len(known) == len(classes):
         kind = "WordNet ids" if all(_SYNSET.fullmatch(name) for name in classes) else "class names"
-        return known, f"folders by {kind}"
+        found = {name: _only(name, outputs_of[_plain(name)], names) for name in classes}
+        return _refuse_shared(found), f"folders by {kind}"
     if all(name.isdecimal() for name in classes) and max(map(int, classes)) < outputs:
-        return {name: int(name) for name in classes}, "folders by the index of the output"
-    if len(classes) == outputs:
+        return _refuse_shared({name: int(name) for name in classes}), "folders by the index of the output"
+    if len(classes) == outputs and not known:
         return {name: index for index, name in enumerate(sorted(classes))}, "folders in sorted order"
     unknown = next(name for name in classes if name not in known)
+    way_out = "" if len(classes) == outputs else ", or give one folder per output"
     raise UserError(
         f"{network} has {outputs} outputs and there are {len(classes)} class folders; {unknown!r} is neither the "
-        "WordNet id, the name nor the index of an output. Name the outputs by --classes FILE, or give one "
-        "folder per output"
+        f"WordNet id, the name nor the index of an output. Name the outputs by --classes FILE{way_out}"
     )
 
 
+def match_lines(classes: Sequence[str], lines: Sequence[str], *, file: Path) -> dict[str, int]:
+    """Find the line of a class file, and so the output of a network, that corresponds to each class folder.
+
+    A line corresponds to a folder if it is the folder's name or, where no line is, if its first word is; the rest of
+    such a line is a comment.
+
+    Args:
+        classes: Names of the class folders.
+        lines: The lines of the file, one for each output (`shapebias.stimuli.classes.read_class_lines`).
+        file: The file, for messages.
+    Returns: Class -> index of the line, counted from 0.
+    Raises: UserError if a class has no line or several, or two classes have the same line.
+    """
+    wholes = [_plain(line) for line in lines]
+    words = [_plain((line.split() or [""])[0]) for line in lines]
+    found: dict[str, int] = {}
+    for name in classes:
+        same = [index for index, whole in enumerate(wholes) if whole == _plain(name)]
+        same = same or [index for index, word in enumerate(words) if word == _plain(name)]
+        if not same:
+            raise UserError(
+                f"--classes {file}: no line is the name of the folder {name!r}; name each folder in the line of its "
+                "output"
+            )
+        if len(same) > 1:
+            numbers = " and ".join(f"{index + 1} ({lines[index]!r})" for index in same)
+            raise UserError(f"--classes {file}: the folder {name!r} is named by lines {numbers}; keep one of them")
+        found[name] = same[0]
+    return _refuse_shared(found)
+
+
+def _only(name: str, outputs: Sequence[int], names: Mapping[str, Sequence[int]]) -> int:
+    """The output that a name stands for.
+
+    Raises: UserError if there are several; it names their WordNet ids.
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    synsets = {index: one for one, of_name in names.items() if _SYNSET.fullmatch(one) for index in of_name}
+    choices = " or ".join(f"{synsets.get(index, 'another name')} (output {index})" for index in outputs)
+    raise UserError(f"the folder {name!r} has a name of {len(outputs)} outputs; call it {choices}")
+
+
+def _refuse_shared(found: dict[str, int]) -> dict[str, int]:
+    """Return the outputs of the classes unchanged.
+
+    Raises: UserError if two classes have the same output.
+    """
+    classes: dict[int, str] = {}
+    for name, output in found.items():
+        if output in classes:
+            raise UserError(
+                f"the folders {classes[output]!r} and {name!r} are both of output {output}; put their images into one "
+                "folder"
+            )
+        classes[output] = name
+    return found
+
+
 def _plain(name: str) -> str:
-    return name.lower().replace("_", " ") if not _SYNSET.fullmatch(name) else name
+    """A name in lower case, with spaces for underscores."""
+    return " ".join(name.lower().replace("_", " ").split())
 
 
 def share_evenly(total: int | None, sizes: Sequence[int]) -> list[int]:

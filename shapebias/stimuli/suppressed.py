@@ -4,6 +4,7 @@ Images are read and resized as in the released protocol: a plain resize to the n
 filter, without a crop. All methods may be called from several threads at once.
 """
 
+import logging
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,11 +13,13 @@ import numpy as np
 from PIL import Image
 
 from runkit import UserError
+from runkit.pictures import as_8_bit, has_transparent_pixels
 from shapebias.stimuli.folders import LabelledImage
 from shapebias.stimuli.suppressions import Variant, opencv, suppress
 
 __all__ = ["SuppressedImages", "SuppressedItem", "read_resized"]
 
+_logger = logging.getLogger(__name__)
 _Size = tuple[int, int]
 
 
@@ -47,6 +50,7 @@ class SuppressedImages:
         self._kept_variants: dict[_Size, frozenset[int]] = {}
         self._made: dict[tuple[SuppressedItem, _Size], np.ndarray] = {}
         self._last: dict[tuple[int, _Size], np.ndarray] = {}  # the most recently read images
+        self._warned = False
 
     def make(self, item: SuppressedItem, size: _Size) -> np.ndarray:
         """Make an image under a variant, or return the kept one: uint8 (H, W, 3).
@@ -69,8 +73,15 @@ class SuppressedImages:
         """Read an original image, caching the last few, since all variants of an image are made one after another."""
         pixels = self._last.get((index, size))
         if pixels is None:
-            pixels = read_resized(self.images[index], size)
+            pixels, transparent = _open_resized(self.images[index], size)
             with self._lock:
+                if transparent and not self._warned:
+                    self._warned = True  # of the first one alone, since there may be thousands
+                    _logger.warning(
+                        "%s has transparent pixels; networks are shown the colours that these hide, also of further "
+                        "images: save them without transparency",
+                        self.images[index].path,
+                    )
                 while len(self._last) >= _LAST:
                     del self._last[next(iter(self._last))]
                 self._last[index, size] = pixels
@@ -102,27 +113,29 @@ def _cost(variant: Variant) -> int:
 def read_resized(image: LabelledImage, size: _Size) -> np.ndarray:
     """Read an image file as RGB in a given size: uint8 (height, width, 3).
 
-    Grey images get three equal channels, transparency is dropped, and 16-bit images are scaled to 8 bits.
+    Grey images get three equal channels, transparency is dropped, and greyscale of more than 8 bits is scaled as by
+    `runkit.pictures.as_8_bit`.
 
     Raises: UserError if the file cannot be read.
     """
+    return _open_resized(image, size)[0]
+
+
+def _open_resized(image: LabelledImage, size: _Size) -> tuple[np.ndarray, bool]:
+    """As `read_resized`, with whether any pixel is transparent."""
     try:
         with Image.open(image.path) as opened:
+            transparent = has_transparent_pixels(opened)
             pixels = np.array(_to_rgb(opened))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read the image {image.path}: {error}; remove it or replace it") from error
     height, width = size
     if pixels.shape[:2] != size:
         pixels = opencv().resize(pixels, (width, height), interpolation=opencv().INTER_LINEAR)
-    return pixels
+    return pixels, transparent
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB. Greyscale of more than 8 bits is scaled, which Pillow would clip; floats are taken as 0..1."""
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        scaled = values * 255 if image.mode == "F" else values / 257
-        image = Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:  # direct conversion causes a warning
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return as_8_bit(image).convert("RGB")

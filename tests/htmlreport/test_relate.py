@@ -215,6 +215,42 @@ def test_what_cannot_be_compared_is_refused(results, capsys):
         relate([folder / "erf" / "comparison.json"], [folder / "bias" / "f.json"])
 
 
+def change(path: Path, **settings) -> None:
+    """Change settings of a result, such as those of another run."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["config"] |= settings
+    write(path, content)
+
+
+@pytest.mark.parametrize(
+    ("settings", "difference"),
+    [
+        ({"aggregation": "max"}, "aggregation: mean -> max"),
+        ({"stimuli": {"images": 48}}, "stimuli.images: (absent) -> 48"),
+        ({"preprocessing": "toolbox"}, "preprocessing: (absent) -> toolbox"),
+        ({"mean": [0.0], "std": [1.0]}, "mean: (absent) -> [0.0]; std: (absent) -> [1.0]"),
+    ],
+)
+def test_shape_biases_that_were_measured_in_other_ways_are_refused(results, settings, difference):
+    folder, *_ = results
+    change(folder / "bias" / "f.json", **settings)  # it has no field
+    change(folder / "bias" / "a.json", precision="bfloat16")
+    assert len(relate([folder / "erf"], [folder / "bias"]).networks) == 4
+    change(folder / "bias" / "b.json", **settings)
+    with pytest.raises(UserError) as refused:
+        relate([folder / "erf"], [folder / "bias"])
+    message = f"b.json was not measured like the others ({difference}): shape biases can be compared only for the same"
+    assert message in str(refused.value)
+
+
+def test_shape_biases_of_other_classes_are_refused(results):
+    folder, *_ = results
+    content = json.loads((folder / "bias" / "b.json").read_text(encoding="utf-8"))
+    write(folder / "bias" / "b.json", {**content, "classes": {"name": "classes of ImageNet-22k by WordNet"}})
+    with pytest.raises(UserError, match=r"classes: \(absent\) -> classes of ImageNet-22k by WordNet"):
+        relate([folder / "erf"], [folder / "bias"])
+
+
 def test_an_undefined_shape_bias_is_left_out(results):
     folder, _, bias = results
     bias("b", None)
@@ -276,6 +312,15 @@ def test_reliance_stands_beside_shape_bias(relied):
         assert around.x1 <= figure.bbox.x1
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["people", "a", "b", "c", "d", "g"]
+
+
+def test_reliances_that_were_measured_in_other_ways_are_refused(relied):
+    paths, b = ([relied / "erf"], [relied / "bias"]), relied / "reliance" / "b.json"
+    change(b, class_names=["cat", "dog"])  # the order of its outputs
+    assert len(relate(*paths, reliance=[relied / "reliance"]).networks) == 5
+    change(b, images={"number": 9})
+    with pytest.raises(UserError, match=r"b\.json was not .* 9\): reliance can be compared only for the same images"):
+        relate(*paths, reliance=[relied / "reliance"])
 
 
 def test_reliance_alone_is_enough(relied, capsys):

@@ -97,7 +97,9 @@ def test_result_and_comparison_are_of_the_images_taken(quick, arguments, people_
     )
     for place, source in enumerate(recorded):
         output = tmp_path / f"again-{place}"
+        caplog.clear()
         assert main([*source, *humans, "--output", str(output)]) == 0
+        assert "its answers are to 32 of 128 cue-conflict images; the results are not comparable" in caplog.text
         again = read(output / "shapebias" / "shape-bias.json")["results"]
         for key in ("error_consistency", "differences"):
             assert again[key] == comparison[key], (source, key)

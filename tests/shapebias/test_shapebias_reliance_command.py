@@ -140,12 +140,110 @@ def test_an_interrupted_run_goes_on_to_the_same_answers(no_pictures, tmp_path, c
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
+RIGHT = """
+import torch
+from torch import nn
+
+
+class Colours(nn.Module):
+    mean, std, input_size = (0.0,) * 3, (1.0,) * 3, (32, 32)
+
+    def forward(self, x):
+        return 9 * x.mean(dim=(2, 3))  # the first output is that of red images
+
+
+def build():
+    return Colours()
+"""
+
+
+@pytest.fixture
+def colours(tmp_path) -> list[str]:
+    """Options for a network that is always right about two folders: `red_fox` is its first output, `cat` its second."""
+    for name, colour in (("red_fox", "red"), ("cat", "lime")):
+        (tmp_path / "colours" / name).mkdir(parents=True)
+        for i in range(2):
+            Image.new("RGB", (40, 40), colour).save(tmp_path / "colours" / name / f"{i}.png")
+    (tmp_path / "colours.py").write_text(RIGHT, encoding="utf-8")
+    return [
+        *("--model", f"{tmp_path / 'colours.py'}:build", "--images", str(tmp_path / "colours")),
+        *("--suppress", "greyscale", "--control", "0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["red_fox\ncat\n-\n", "\ufeffred_fox\ncat\n-\n", "Red fox\ncat\n-", "red_fox its fur\ncat its eyes\n-\n"]
+)
+def test_class_files_say_which_folder_is_which_output(no_pictures, tmp_path, colours, capsys, text):
+    file = tmp_path / "classes.txt"
+    file.write_text(text, encoding="utf-8")
+    assert run(tmp_path, *colours, "--classes", file, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["networks"][0]["accuracy"] == 1
+    content = load_json(tmp_path / "out" / "shapebias" / "reliance" / "colours.py-build.json")
+    Draft202012Validator(SCHEMA).validate(content)
+    assert content["data"]["classes_matched"] == "folders by the lines of --classes"
+
+
+def test_probabilities_of_a_network_are_taken_as_they_are(no_pictures, tmp_path, colours, caplog):
+    code = tmp_path / "colours.py"
+    saved = tmp_path / "out" / "shapebias" / "reliance" / "colours.py-build.probabilities.npz"
+    file = tmp_path / "classes.txt"
+    file.write_text("red_fox\ncat\n-\n", encoding="utf-8")
+    asked = [*colours, "--classes", file]
+    assert run(tmp_path, *asked) == 0
+    expected = load_answers(saved).top_probabilities
+    code.write_text(RIGHT.replace("dim=(2, 3))", "dim=(2, 3)).softmax(dim=1)").replace("9 * x.mean", "(9 * x).mean"))
+    assert run(tmp_path, *asked, "--overwrite") == 0
+    np.testing.assert_allclose(load_answers(saved).top_probabilities, expected, atol=1e-6)
+    assert "colours.py:build returns probabilities, not logits" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("red_fox\ncat\n", "has 3 outputs, but --classes"),
+        ("red_fox\ncat\n-\n-\n", "has 3 outputs, but --classes"),
+        ("red\ncat\n-\n", "no line is the name of the folder 'red_fox'"),
+        ("red_fox\ncat\nred_fox\n", "the folder 'red_fox' is named by lines 1"),
+    ],
+)
+def test_class_files_that_do_not_fit_are_refused(tmp_path, colours, capsys, text, message):
+    file = tmp_path / "classes.txt"
+    file.write_text(text, encoding="utf-8")
+    assert run(tmp_path, *colours, "--classes", file) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_name_of_several_imagenet_classes_is_not_resolved():
+    names = suppressed.name_outputs(1000)
+    assert names["crane"] == [134, 517]
+    ambiguous = [name for name, outputs in names.items() if len(outputs) > 1]
+    assert {"cardigan", "missile", "maillot", "panda"} < set(ambiguous)
+    assert len(ambiguous) == 19
+
+
 def test_a_network_at_chance_is_named(no_pictures, tmp_path, classes, caplog):
     assert (
         run(tmp_path, "--model", "resnet18n", "--weights", "random", "--images", classes, "--suppress", "greyscale")
         == 0
     )
     assert "so it has no reliance; show it more images, or trained weights" in caplog.text
+
+
+def test_answers_of_another_run_are_not_taken_for_those_of_the_result(no_pictures, tmp_path, classes, capsys):
+    asked = ("--model", "resnet18n", "--images", classes, "--suppress", "greyscale", "--control", "0")
+    assert run(tmp_path, *asked) == 0
+    assert run(tmp_path / "random", *asked, "--weights", "random") == 0
+    trained, random = (
+        folder / "out" / "shapebias" / "reliance" / "resnet18n.probabilities.npz"
+        for folder in (tmp_path, tmp_path / "random")
+    )
+    trained.write_bytes(random.read_bytes())
+    capsys.readouterr()
+    assert run(tmp_path, *asked) == 2
+    assert f"{trained} and resnet18n.json are of different runs" in capsys.readouterr().err
+    assert run(tmp_path, *asked, "--overwrite") == 0
+    assert "RANDOM" not in capsys.readouterr().out
 
 
 def test_without_labels(no_pictures, tmp_path, classes, capsys):
@@ -193,6 +291,22 @@ def test_what_saved_answers_were_not_asked_alone_is_refused(no_pictures, tmp_pat
     capsys.readouterr()
     assert run(tmp_path, *saved, "--suppress", "shape") == 2
     assert "--suppress shape: resnet18n was shown greyscale" in capsys.readouterr().err
+
+
+def test_saved_answers_are_not_shown_with_other_images_of_the_same_names(no_pictures, tmp_path, classes, capsys):
+    asked = ["--model", "resnet18n", "--suppress", "greyscale", "--control", "2"]
+    assert run(tmp_path, *asked, "--images", classes) == 0
+    saved = tmp_path / "out" / "shapebias" / "reliance" / "resnet18n.probabilities.npz"
+    measuring = ["--from-probabilities", saved, "--control", "2", "--images", classes]
+    assert run(tmp_path, *measuring) == 0
+    for path in classes.glob("*/*.png"):
+        Image.new("RGB", (40, 50), "grey").save(path)
+    capsys.readouterr()
+    assert run(tmp_path, *measuring) == 2
+    assert f"--images {classes} holds other images of the same names than resnet18n was" in capsys.readouterr().err
+    path.unlink()
+    assert run(tmp_path, *measuring) == 2
+    assert f"cannot read {path}" in capsys.readouterr().err
 
 
 def test_a_dry_run(tmp_path, classes, capsys):

@@ -178,6 +178,62 @@ def test_answers_that_were_touched_are_not_taken_for_finished(finished, argument
     assert answers.read_bytes() == whole  # the same seed gives the same answers
 
 
+def test_probabilities_of_another_run_are_not_taken_for_those_of_the_result(finished, arguments, tmp_path, capsys):
+    folder = tmp_path / "out" / "shapebias"
+    elsewhere = [*arguments, "--output", str(tmp_path / "other")]
+    assert run_random(elsewhere, "--seed", "1") == 0
+    saved = folder / f"{NETWORK}.probabilities.npz"
+    whole = saved.read_bytes()
+    shutil.copy(tmp_path / "other" / "shapebias" / saved.name, saved)
+    capsys.readouterr()
+    assert run_random(arguments) == 2
+    assert f"{saved} and {NETWORK}.json are of different runs" in capsys.readouterr().err
+    saved.write_bytes(whole)
+    assert run_random(arguments) == 0
+    saved.unlink()  # a result may be kept without them
+    assert run_random(arguments) == 0
+
+
+def test_networks_whose_answers_would_have_one_file_are_refused(quick, arguments, tmp_path, capsys):
+    for name in ("my_net.py", "my-net.py"):
+        (tmp_path / name).write_text(TEN_CLASSES.replace("10", "1000").replace("ten", "build"), encoding="utf-8")
+    models = [f"{tmp_path / name}:build" for name in ("my_net.py", "my-net.py")]
+    for more in ([], ["--overwrite"], ["--dry-run"]):
+        assert main(["--model", *models, *arguments, *more]) == 2
+        assert "my_net.py:build and my-net.py:build would have the same name" in capsys.readouterr().err
+    assert main(["--model", models[0], *arguments]) == 0
+    capsys.readouterr()
+    assert main(["--model", models[1], *arguments, "--overwrite"]) == 2
+    assert (
+        "the answers of my-net.py:build would have the same file as those of my_net.py-build" in capsys.readouterr().err
+    )
+    assert main(["--model", models[0], *arguments, "--overwrite"]) == 0
+    other = [*arguments, "--output", str(tmp_path / "other")]
+    assert main(["--model", models[1], *other]) == 0
+    saved = [
+        str(tmp_path / folder / "shapebias" / f"{name}.py-build.probabilities.npz")
+        for folder, name in (("out", "my_net"), ("other", "my-net"))
+    ]
+    capsys.readouterr()
+    assert main(["--from-probabilities", *saved, *arguments[2:4], "--output", str(tmp_path / "again")]) == 2
+    assert "my-net.py:build would have the same file" in capsys.readouterr().err
+
+
+def test_saved_probabilities_are_measured_again_unless_the_result_is_of_them(finished, arguments, tmp_path, capsys):
+    saved = tmp_path / "out" / "shapebias" / f"{NETWORK}.probabilities.npz"
+    measuring = ["--from-probabilities", str(saved), *arguments[arguments.index("--humans") :][:2]]
+    measuring += ["--output", str(tmp_path / "again")]
+    assert main(measuring) == 0
+    assert main(measuring) == 0
+    with np.load(saved) as file:
+        arrays = dict(file)
+    np.savez(saved, **arrays)  # the same settings, but another file
+    capsys.readouterr()
+    assert main(measuring) == 2
+    assert f"{saved} and {NETWORK}.json are of different runs" in capsys.readouterr().err
+    assert main([*measuring, "--overwrite"]) == 0
+
+
 @pytest.fixture
 def uniform(monkeypatch) -> list[int]:
     """Replace the network by probabilities that depend on the image alone; the size of each batch is recorded."""

@@ -263,6 +263,7 @@ def test_arrays_beside_pictures_are_no_images(photo_folder):
         (np.full((20, 30), 200, np.float32), "its values are not within 0 to 1"),
         (np.full((20, 30), np.nan, np.float32), "its values are not within 0 to 1"),
         (np.full((20, 30), 1 << 20, np.int32), "its values are not within 0 to 65535"),
+        (np.full((20, 30), 200, np.int32), "its values are of 32 bits but not above 255"),
     ],
 )
 def test_a_deep_picture_beyond_its_range_is_refused(values, reason, tmp_path):

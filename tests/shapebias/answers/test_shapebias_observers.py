@@ -67,6 +67,10 @@ def test_column_names_may_be_in_capitals(tmp_path):
         ([HEADER, PERSON[0].replace(",bird,bird,", ",bird,cat,")], "category of 'bird3-bird2.png' is given as 'cat'"),
         ([HEADER, PERSON[0].replace("bird3-bird2.png", "n01440764_1.JPEG")], "is not of the form"),
         ([HEADER, PERSON[0].replace("bird3-", "fish3-")], "unknown category 'fish'"),
+        (
+            [HEADER, PERSON[0], PERSON[0].replace("bird3-bird2", "bird7")],
+            r"1 of the 2 images have no texture of their own, such as 'bird7\.png'; put the answers to each experiment",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path, lines, message):

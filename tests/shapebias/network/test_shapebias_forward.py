@@ -10,7 +10,9 @@ from torch import nn
 
 from runkit import UserError
 from shapebias import reliance, run
-from shapebias.network.forward import logits_of
+from shapebias.network.forward import LogitsOf, logits_of
+from shapebias.network.inference import predict
+from shapebias.stimuli.images import read_stimuli
 
 CODE = """
 import sys
@@ -128,3 +130,42 @@ def test_lack_of_memory_stays_what_it_is():
 
     with pytest.raises(torch.OutOfMemoryError):
         logits_of(Hungry(), torch.zeros(1, 3, 8, 8), name="net")
+
+
+class Linear(nn.Module):
+    """Ten outputs that depend on the mean colour of an image; with `softmax`, probabilities."""
+
+    def __init__(self, *, outputs: int = 10, softmax: bool):
+        super().__init__()
+        self.head = nn.Linear(3, outputs)
+        nn.init.normal_(self.head.weight, generator=torch.Generator().manual_seed(0))
+        nn.init.zeros_(self.head.bias)
+        self.softmax = softmax
+
+    def forward(self, x):
+        logits = self.head(x.mean(dim=(2, 3)))
+        return logits.softmax(dim=1) if self.softmax else logits
+
+
+def test_probabilities_of_a_network_are_taken_as_they_are(benchmark_folder, caplog):
+    stimuli = read_stimuli(benchmark_folder)[::200]
+    expected, found = (predict(Linear(outputs=1000, softmax=softmax).eval(), stimuli) for softmax in (False, True))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    (record,) = caplog.records  # none of the network with logits
+    assert (
+        record.message == "the network returns probabilities, not logits; they are taken as they are, without a softmax"
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_are_told_from_probabilities(dtype):
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+    def is_changed(model: nn.Module) -> bool:
+        model = model.to(dtype).eval()
+        return not torch.equal(LogitsOf(model, name="net")(images), model(images))
+
+    assert is_changed(Linear(softmax=True))
+    assert not is_changed(Linear(softmax=False))
+    assert not is_changed(nn.Sequential(Linear(softmax=True), nn.ReLU(), nn.LogSoftmax(dim=1)))
+    assert not is_changed(nn.Sequential(Linear(softmax=False), nn.Sigmoid()))

@@ -205,6 +205,32 @@ def test_an_image_that_cannot_be_decoded_is_named(reader, benchmark_folder, tmp_
         predict(reader, [Stimulus(broken, "cat", "dog")])
 
 
+@pytest.mark.parametrize("grey", [False, True])
+def test_16_bits_are_scaled_and_8_bits_are_what_pillow_reads(tmp_path, grey):
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    path, mode = tmp_path / "cat1-dog1.png", "L" if grey else "RGB"
+    stimulus, one = Stimulus(path, "cat", "dog"), (0.5,) * (1 if grey else 3)
+    wants = Preprocessing(mean=one, std=one, input_size=(16, 16), interpolation="bicubic", crop_pct=1.0)
+    Image.fromarray(levels * 257).save(path)
+    assert (StimulusReader().read(stimulus, wants).pixels == levels[..., None]).all()
+    colours = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    opaque = colours.copy()
+    opaque.putalpha(255)
+    for picture in (colours, colours.convert("L"), colours.quantize(16), colours.convert("1"), opaque):
+        picture.save(path)
+        with Image.open(path) as opened:
+            expected = np.array(opened.convert(mode)).reshape(16, 16, -1)
+        assert np.array_equal(StimulusReader().read(stimulus, wants).pixels, expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "L"])
+def test_transparent_stimuli_are_refused(tmp_path, mode):
+    path, key = tmp_path / "cat1-dog1.png", {} if mode in ("RGBA", "LA") else {"transparency": 0}
+    Image.new(mode, (8, 8)).save(path, **key)
+    with pytest.raises(UserError, match=r"cat1-dog1\.png has transparent pixels, and .*; save the image without"):
+        predict(Constant(1000, 0.0).eval(), [Stimulus(path, "cat", "dog")])
+
+
 def test_devices_that_are_not_there_are_refused():
     assert choose_device("cpu").type == "cpu"
     with pytest.raises(UserError, match="--device toaster cannot be used"):

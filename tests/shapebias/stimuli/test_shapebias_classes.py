@@ -63,6 +63,13 @@ def test_a_class_file(tmp_path):
     assert classes.name == "classes of pets.txt"
 
 
+def test_a_byte_order_mark_and_empty_last_lines_do_not_count(tmp_path):
+    path = tmp_path / "pets.txt"
+    path.write_text("\ufeffcat\r\ndog\r\n  \r\n\r\n", encoding="utf-8", newline="")
+    assert dict(read_classes(path).indices) == {"cat": (0,), "dog": (1,)}
+    assert read_classes(path).num_classes == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runkit import UserError
-from shapebias.stimuli.folders import find_folder, match_classes
+from shapebias.stimuli.folders import find_folder, match_classes, match_lines
 
 
 @pytest.fixture
@@ -95,7 +95,10 @@ def test_folders_that_are_refused(tmp_path):
         find_folder(tmp_path)
 
 
-NAMES = {"n02123045": 281, "n02084071": 7, "tabby cat": 281, "plant": 3}
+NAMES = {
+    **{"n02123045": [281], "n02084071": [7], "tabby cat": [281], "plant": [3]},
+    **{"n02012849": [134], "n03126707": [517], "crane": [134, 517], "bandage_tape": [5]},
+}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +106,7 @@ NAMES = {"n02123045": 281, "n02084071": 7, "tabby cat": 281, "plant": 3}
     [
         (["n02084071", "n02123045"], 1000, {"n02084071": 7, "n02123045": 281}, "folders by WordNet ids"),
         (["Plant", "tabby_cat"], 1000, {"Plant": 3, "tabby_cat": 281}, "folders by class names"),
+        (["bandage tape", "plant"], 1000, {"bandage tape": 5, "plant": 3}, "folders by class names"),
         (["0", "12", "3"], 13, {"0": 0, "12": 12, "3": 3}, "folders by the index of the output"),
         (["benign", "malignant"], 2, {"benign": 0, "malignant": 1}, "folders in sorted order"),
     ],
@@ -116,3 +120,52 @@ def test_a_class_without_an_output():
         match_classes(["dragon", "n02123045"], 1000, NAMES, network="net")
     with pytest.raises(UserError, match="'0' is neither"):
         match_classes(["0", "12"], 12, {}, network="net")
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["crane", "plant"], r"'crane' has a name of 2 outputs; call it n02012849 \(output 134\) or n03126707"),
+        (["Tabby cat", "tabby_cat"], "'Tabby cat' and 'tabby_cat' are both of output 281; put their images into one"),
+        (["tabby cat", "n02123045"], "are both of output 281"),
+        (["01", "1"], "are both of output 1"),
+    ],
+)
+def test_names_that_leave_a_choice_are_refused(classes, message):
+    with pytest.raises(UserError, match=message):
+        match_classes(classes, 1000, NAMES, network="net")
+
+
+def test_folders_are_not_sorted_where_some_have_the_name_of_an_output():
+    with pytest.raises(UserError, match=r"'dragon' is neither .* Name the outputs by --classes FILE$"):
+        match_classes(["dragon", "plant"], 2, NAMES, network="net")
+
+
+@pytest.mark.parametrize(
+    ("classes", "lines", "expected"),
+    [
+        (["cat", "red_fox"], ["red_fox", "cat"], {"cat": 1, "red_fox": 0}),
+        (["cat", "red fox"], ["red_fox", "Cat"], {"cat": 1, "red fox": 0}),
+        (["a", "b"], ["b green", "-", "a\tred", "-"], {"a": 2, "b": 0}),
+        (["fox", "red fox"], ["red fox", "fox"], {"fox": 1, "red fox": 0}),  # the whole line first
+        (["red", "red fox"], ["red fox", "red, a colour", "red"], {"red": 2, "red fox": 0}),
+        (["0", "1"], ["1", "0"], {"0": 1, "1": 0}),
+    ],
+)
+def test_lines_of_a_class_file(classes, lines, expected):
+    assert match_lines(classes, lines, file=Path("classes.txt")) == expected
+
+
+@pytest.mark.parametrize(
+    ("classes", "lines", "message"),
+    [
+        (["a", "b"], ["a", "c"], "--classes classes.txt: no line is the name of the folder 'b'"),
+        (["0", "1"], ["a", "b"], "no line is the name of the folder '0'"),
+        (["a", "b"], ["a", "b", "a"], r"the folder 'a' is named by lines 1 \('a'\) and 3 \('a'\); keep one of them"),
+        (["b", "red"], ["red fox", "red panda", "b"], "'red' is named by lines 1 .* and 2"),
+        (["a_b", "a b"], ["a b", "c"], "are both of output 0"),
+    ],
+)
+def test_class_files_that_do_not_name_each_folder_once(classes, lines, message):
+    with pytest.raises(UserError, match=message):
+        match_lines(classes, lines, file=Path("classes.txt"))

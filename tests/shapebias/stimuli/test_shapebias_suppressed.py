@@ -91,6 +91,38 @@ def test_images_of_16_bits_are_scaled_and_palettes_keep_their_colours(tmp_path):
     assert pixels[0].tolist() == [[10, 20, 30], [200, 100, 0]]
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full((8, 8), 200, np.float32), r"a\.tif: its values are not within 0 to 1; save it with 8 or 16 bits"),
+        (np.full((8, 8), 200, np.int32), r"a\.tif: its values are of 32 bits but not above 255"),
+    ],
+)
+def test_values_whose_white_is_not_known_are_refused(tmp_path, values, message):
+    path = tmp_path / "a.tif"
+    Image.fromarray(values).save(path)
+    with pytest.raises(UserError, match=message):
+        read_resized(LabelledImage(path, "a", ""), (8, 8))
+
+
+def test_floats_and_32_bits_are_scaled_where_they_fit(tmp_path):
+    for values, expected in ((np.full((8, 8), 0.5, np.float32), 128), (np.full((8, 8), 257 * 99, np.int32), 99)):
+        Image.fromarray(values).save(tmp_path / "a.tif")
+        assert (read_resized(LabelledImage(tmp_path / "a.tif", "a", ""), (8, 8)) == expected).all()
+
+
+def test_one_warning_is_given_of_transparent_images(tmp_path, caplog):
+    for name, alpha in (("a", 255), ("b", 0), ("c", 0)):
+        path = tmp_path / name / "0.png"
+        path.parent.mkdir()
+        Image.new("RGBA", (24, 24), (9, 9, 9, alpha)).save(path)
+    made = SuppressedImages(find_folder(tmp_path).images, VARIANTS)
+    for index in range(3):
+        made.make(SuppressedItem(0, index), SIZE)
+    (record,) = caplog.records
+    assert f"{tmp_path / 'b' / '0.png'} has transparent pixels" in record.message
+
+
 def test_a_broken_image_is_named(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
