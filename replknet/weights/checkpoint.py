@@ -66,7 +66,8 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
         key: The part of the file that holds the weights, with dots between nested parts, or the prefix of the wanted
             tensors' names. None looks in the usual places: a moving average first, then the weights themselves.
 
-    Raises: CheckpointError if the file is not a checkpoint, would run code, or holds no tensors (in this part).
+    Raises: CheckpointError if the file is not a checkpoint, would run code, holds no tensors (in this part), or holds
+        several tensors for one name.
     """
     content = _load(path)
     if key is not None:
@@ -82,7 +83,7 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
             f"{path} holds no state dict (a mapping of parameter names to tensors){holds}; --weights {path}#KEY names "
             "the part with the weights"
         )
-    return Checkpoint(_without_parallel(tensors), ".".join(parts), any(part in AVERAGED for part in parts))
+    return Checkpoint(_without_parallel(tensors, path), ".".join(parts), any(part in AVERAGED for part in parts))
 
 
 def strip_prefix(checkpoint: Checkpoint, names: Iterable[str], path: Path) -> Checkpoint:
@@ -153,9 +154,24 @@ def _tensors(content: Any) -> dict[str, torch.Tensor]:
     }
 
 
-def _without_parallel(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Remove the prefixes of DataParallel and `torch.compile` from the names, in whichever order they were added."""
-    return {_PARALLEL.sub("", key).replace("._orig_mod.", "."): value for key, value in tensors.items()}
+def _plain(key: str) -> str:
+    """A tensor's name without the prefixes of DataParallel and `torch.compile`, in whichever order they were added."""
+    return _PARALLEL.sub("", key).replace("._orig_mod.", ".")
+
+
+def _without_parallel(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """Remove the prefixes of DataParallel and `torch.compile` from the names.
+
+    Raises: CheckpointError if two names are then the same.
+    """
+    known: dict[str, str] = {}
+    for key in tensors:
+        if (other := known.setdefault(_plain(key), key)) != key:
+            raise CheckpointError(
+                f"{path} holds several sets of weights for this network: {other} and {key} both stand for "
+                f"{_plain(key)}; save the set that is meant in a file of its own"
+            )
+    return {name: tensors[key] for name, key in known.items()}
 
 
 def _choose(content: Any, key: str, path: Path) -> Checkpoint:
@@ -166,9 +182,10 @@ def _choose(content: Any, key: str, path: Path) -> Checkpoint:
         if word is None:
             break
         part, rest = part[word], rest[len(word) + 1 :]
-    tensors = _without_parallel(_tensors(part))
+    tensors = _tensors(part)
     if rest:  # the names of the tensors begin with it
-        tensors = {k.removeprefix(f"{rest}."): v for k, v in tensors.items() if k.startswith(f"{rest}.")}
+        tensors = {k: v for k, v in tensors.items() if _plain(k).startswith(f"{rest}.")}
+    tensors = {k.removeprefix(f"{rest}."): v for k, v in _without_parallel(tensors, path).items()}
     if not tensors:
         known = list_keys(content) if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise CheckpointError(f"{path} has no weights under {key!r}; it holds {known}")

@@ -198,6 +198,22 @@ def test_two_networks_in_one_state_dict():
         strip_prefix(checkpoint("generator", "critic"), STATE, path)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("", "module."), ("module.", "_orig_mod."), ("net.", "module.net."), ("net.", "net._orig_mod.")],
+)
+def test_names_that_differ_only_in_the_prefix_of_a_program(tmp_path, first, second):
+    """One of two sets of weights would be lost without a word."""
+    both = {f"{first}{k}": v for k, v in STATE.items()} | {f"{second}{k}": v for k, v in OTHER.items()}
+    torch.save({"state_dict": both}, tmp_path / "a.pth")
+    said = rf"several sets of weights .*: {first}a.weight and {second}a.weight both stand for .*; save the set that is"
+    for key in (None, "state_dict", *(["state_dict.net"] if first == "net." else [])):
+        with pytest.raises(CheckpointError, match=said):
+            read_checkpoint(tmp_path / "a.pth", key)
+    torch.save({**{f"other.{k}": v for k, v in STATE.items()}, **both}, tmp_path / "b.pth")
+    assert list(read_checkpoint(tmp_path / "b.pth", "other").tensors) == list(STATE)  # the choice is clear
+
+
 def test_names_of_another_layout_are_left_alone():
     foreign = Checkpoint({"backbone.first.weight": torch.ones(1), "backbone.b": torch.ones(1)})
     assert strip_prefix(foreign, ["a.weight", "b", "c", "d", "e"], pathlib.Path("a.pth")) is foreign
