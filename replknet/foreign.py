@@ -176,10 +176,33 @@ def _sha256_of_code(factory: Any) -> str | None:
     return sha256_of_code(type(factory) if isinstance(factory, nn.Module) else factory)
 
 
+def _record_of_file(model: str, file: WeightsFile) -> WeightsRecord:
+    """Record a file's weights before they are loaded; the part is named where the file had to be asked for one.
+
+    A part is part of the identity. Where a file holds a single one that nobody named, such as 'state_dict', the file
+    alone determines the weights.
+    """
+    record = WeightsRecord(model, file.source, file.path.name, file.sha256, file.sha256_verified)
+    if file.source != "file":
+        return record
+    checkpoint = read_checkpoint(file.path, file.key)
+    if file.key is None and not checkpoint.averaged:
+        return record
+    return _with_part(record, checkpoint)
+
+
+def _with_part(record: WeightsRecord, checkpoint: Checkpoint) -> WeightsRecord:
+    """Name the part of a user's file that the weights come from."""
+    if record.source != "file":
+        return record
+    return replace(record, part=checkpoint.part or None, averaged=checkpoint.averaged)
+
+
 def _with_file(model: nn.Module, record: WeightsRecord, file: WeightsFile) -> LoadedModel:
     """Load the weights of a file strictly, except that the head may have another number of classes or be missing."""
     ours = model.state_dict()
     checkpoint = strip_prefix(read_checkpoint(file.path, file.key), ours, file.path)
+    record = _with_part(record, checkpoint)
     head, classes = _fit_head(model, checkpoint)
     if classes is not None:
         record = replace(record, head=f"{classes} classes" if classes else "none")
@@ -377,7 +400,7 @@ def _resolve_torchvision(name: str, weights: str, seed: int) -> ResolvedWeights:
             raise
         warning = random_instead(name, seed, error)
         return ResolvedWeights(name, random, None, warning=warning, build=build_random)
-    record = WeightsRecord(tag, file.source, file.path.name, file.sha256, file.sha256_verified)
+    record = _record_of_file(tag, file)
 
     def build(_: tuple[int, int] | None) -> LoadedModel:
         loaded = _with_file(plain(), record, file)
@@ -431,7 +454,7 @@ def _resolve_hf_hub(name: str, weights: str, seed: int) -> ResolvedWeights:
             build=lambda size: _build_described(config, random, None, size),
         )
     model = architecture if file.source == "file" else name
-    record = WeightsRecord(model, file.source, file.path.name, file.sha256, file.sha256_verified)
+    record = _record_of_file(model, file)
     return ResolvedWeights(name, record, file, build=lambda size: _build_described(config, record, file, size))
 
 
@@ -447,7 +470,9 @@ def _build_described(
     if size is not None and cfg.get("fixed_input_size"):
         model_args["img_size"] = size
     if file is not None:
-        overlay["state_dict"] = read_checkpoint(file.path, file.key).tensors
+        checkpoint = read_checkpoint(file.path, file.key)
+        record = _with_part(record, checkpoint)
+        overlay["state_dict"] = checkpoint.tensors
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(record.seed or 0)
