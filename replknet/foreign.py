@@ -25,13 +25,31 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from replknet.weights.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
+from replknet.weights.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    describe_types,
+    list_keys,
+    read_checkpoint,
+    strip_prefix,
+    without_other_types,
+    wrong_types,
+)
 from replknet.weights.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
 from replknet.weights.sources import WeightsFile, WeightsUnavailable, find_weights, named_by_user, random_instead
 from runkit import UserError
 from runkit.plugins import OWN_CODE_ERRORS, is_plugin, load_plugin, sha256_of_code, words_of
 
-__all__ = ["is_code", "is_foreign", "preprocessing_of", "resolve_foreign", "resolve_module", "sha256_of_weights"]
+__all__ = [
+    "check_converted",
+    "is_code",
+    "is_foreign",
+    "list_tensors",
+    "preprocessing_of",
+    "resolve_foreign",
+    "resolve_module",
+    "sha256_of_weights",
+]
 
 _TORCHVISION, _HF_HUB, _TORCH_HUB = "torchvision/", "hf-hub:", "torch.hub:"
 
@@ -256,6 +274,8 @@ def _load_strictly(model: nn.Module, checkpoint: Checkpoint, said: str) -> None:
         for key, shape in ours.items()
         if key in theirs and theirs[key] != shape
     ][:1]
+    if wrong := wrong_types(checkpoint.tensors, model.state_dict()):
+        problems.append(describe_types(checkpoint.tensors, wrong))
     if problems:
         raise CheckpointError(f"{said}: {'; '.join(problems)}; the file holds {list_keys(theirs)}")
     model.load_state_dict(checkpoint.tensors)
@@ -425,6 +445,43 @@ def _torchvision_preprocessing(weights: Any) -> Preprocessing:
     )
 
 
+def list_tensors(build: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
+    """A network's state dict for its names, shapes and types; without initial weights where the network allows it."""
+    try:
+        with torch.device("meta"):
+            return build().state_dict()
+    except (RuntimeError, NotImplementedError, TypeError, UserError):  # its constructor computes with the weights
+        with torch.random.fork_rng(devices=[]):
+            return build().state_dict()
+
+
+def check_converted(
+    tensors: Mapping[str, torch.Tensor],
+    ours: Mapping[str, torch.Tensor],
+    load: Callable[[Mapping[str, torch.Tensor]], nn.Module],
+    said: str,
+) -> None:
+    """Check the types of tensors that timm has given other names: without those that are no weights, it loads the rest.
+
+    Args:
+        tensors: The weights of the file, which timm has loaded.
+        ours: The network's state dict.
+        load: Builds the network with weights, strictly.
+        said: Beginning of the message.
+
+    Raises: CheckpointError if the network needs a tensor that is no weight by its type.
+    """
+    kept = without_other_types(tensors, ours)
+    others = tensors.keys() - kept.keys()
+    if not others:
+        return
+    try:
+        load(kept)
+    except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
+        wrong = [key for key in tensors if key in others]
+        raise CheckpointError(f"{said}: {describe_types(tensors, wrong)}") from error
+
+
 # --- the Hugging Face hub ---------------------------------------------------------------------------------------------
 
 
@@ -465,24 +522,36 @@ def _build_described(
     cfg = dict(config.get("pretrained_cfg") or {})
     overlay = {key: value for key, value in cfg.items() if key not in ("architecture", "tag", "url", "file")}
     model_args = dict(config.get("model_args") or {})
-    if "num_classes" in config:
-        model_args["num_classes"] = overlay["num_classes"] = config["num_classes"]
+    if (classes := config.get("num_classes", model_args.get("num_classes"))) is not None:
+        model_args["num_classes"] = overlay["num_classes"] = classes  # timm would draw another head at random
     if size is not None and cfg.get("fixed_input_size"):
         model_args["img_size"] = size
-    if file is not None:
-        checkpoint = read_checkpoint(file.path, file.key)
-        record = _with_part(record, checkpoint)
-        overlay["state_dict"] = checkpoint.tensors
-    try:
+    architecture, said = config["architecture"], f"{record.file or record.model} does not fit {config['architecture']}"
+
+    def load(tensors: Mapping[str, torch.Tensor] | None) -> nn.Module:
+        weights = {} if tensors is None else {"state_dict": dict(tensors)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(record.seed or 0)
-            model = timm.create_model(
-                config["architecture"], pretrained=file is not None, pretrained_cfg_overlay=overlay, **model_args
+            return timm.create_model(
+                architecture,
+                pretrained=tensors is not None,
+                pretrained_cfg_overlay={**overlay, **weights},
+                **model_args,
             )
+
+    try:
+        if file is None:
+            model = load(None)
+        else:
+            checkpoint = read_checkpoint(file.path, file.key)
+            record = _with_part(record, checkpoint)
+            ours = list_tensors(lambda: timm.create_model(architecture, **model_args))
+            if wrong := wrong_types(checkpoint.tensors, ours):
+                raise CheckpointError(f"{said}: {describe_types(checkpoint.tensors, wrong)}")
+            model = load(checkpoint.tensors)
+            check_converted(checkpoint.tensors, ours, load, said)
     except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
-        raise CheckpointError(
-            f"{record.file or record.model} does not fit {config['architecture']}: {words_of(error)}"
-        ) from error
+        raise CheckpointError(f"{said}: {words_of(error)}") from error
     described: Any = model.pretrained_cfg
     described["state_dict"] = None  # else the tensors would be kept in memory twice
     return LoadedModel(model.eval(), preprocessing_of(model), record, model_args)

@@ -25,7 +25,16 @@ import torch
 from runkit import UserError
 from runkit.checkpoint_files import fault_of_content
 
-__all__ = ["Checkpoint", "CheckpointError", "list_keys", "read_checkpoint", "strip_prefix"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "describe_types",
+    "list_keys",
+    "read_checkpoint",
+    "strip_prefix",
+    "without_other_types",
+    "wrong_types",
+]
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "teacher")
 """Keys under which files keep a moving average of the weights; as in timm, it is preferred to the raw weights."""
@@ -35,6 +44,7 @@ _WRAPPERS = (*AVERAGED, *RAW)
 _PARALLEL = re.compile(r"^(module\.|_orig_mod\.)+")
 _COUNTERS = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
 """Counters that tools store among the weights: the number of averaged models (SWA), thop's counts of operations."""
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NO_PICKLE = "its pickle cannot be read"
 
 
@@ -124,6 +134,56 @@ def strip_prefix(checkpoint: Checkpoint, names: Iterable[str], path: Path) -> Ch
     }
     part = ".".join(filter(None, (checkpoint.part, prefix)))
     return Checkpoint(tensors, part, checkpoint.averaged or prefix.rpartition(".")[2] in AVERAGED)
+
+
+def wrong_types(tensors: Mapping[str, torch.Tensor], ours: Mapping[str, Any]) -> list[str]:
+    """Names of tensors whose type does not suit the network's: weights take floating-point types of 16 bits or more.
+
+    Other types would be converted without an error, but to other numbers: quantised weights lack their scale, complex
+    ones lose their imaginary part. The network's integers, such as counters, may come from any type.
+
+    Args:
+        tensors: The weights of the file, under the network's names; others are passed over.
+        ours: The network's state dict.
+    """
+
+    def is_wrong(value: torch.Tensor, wanted: Any) -> bool:
+        if not isinstance(wanted, torch.Tensor) or not (wanted.is_floating_point() or wanted.is_complex()):
+            return False
+        return value.dtype not in (*_FLOATING, wanted.dtype)
+
+    return [key for key, value in tensors.items() if is_wrong(value, ours.get(key))]
+
+
+def without_other_types(
+    tensors: Mapping[str, torch.Tensor], ours: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Leave out what cannot be a weight by its type and has a name that the network lacks, except counters.
+
+    If timm, which converts other layouts, can still fill the network, none of what is missing was one of its weights.
+
+    Args:
+        tensors: The weights of the file, perhaps in another layout.
+        ours: The network's state dict.
+    """
+    counters = {_last_word(key) for key, value in ours.items() if not value.is_floating_point()}
+    return {
+        key: value
+        for key, value in tensors.items()
+        if value.dtype in _FLOATING or key in ours or _last_word(key) in counters
+    }
+
+
+def describe_types(tensors: Mapping[str, torch.Tensor], keys: Iterable[str]) -> str:
+    """Describe tensors whose type does not suit a network, for messages."""
+    first, *others = keys
+    named = f"{first} and {len(others)} more are" if others else f"{first} is"
+    kind = str(tensors[first].dtype).removeprefix("torch.")
+    return f"{named} of type {kind}, but weights must be float16, bfloat16, float32 or float64"
+
+
+def _last_word(key: str) -> str:
+    return key.rpartition(".")[2]
 
 
 def list_keys(content: Iterable[Any], most: int = 8) -> str:

@@ -237,6 +237,30 @@ def test_a_network_of_the_hub(hub):
     assert load_model("hf-hub:me/mine", "random").record.random
 
 
+def test_the_head_of_a_network_of_the_hub_is_that_of_the_file(hub, tmp_path):
+    """timm draws a head at random where the number of classes differs from that of the weights' description."""
+    config = {"architecture": "resnet18", "model_args": {"num_classes": 5}, "pretrained_cfg": {"num_classes": 1000}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert torch.equal(load_model("hf-hub:me/mine").model.fc.weight, hub.fc.weight)
+
+
+def test_a_file_of_the_hub_with_integer_weights(hub, tmp_path):
+    save_file(
+        hub.state_dict() | {"conv1.weight": torch.ones(64, 3, 7, 7, dtype=torch.int8)}, tmp_path / "b.safetensors"
+    )
+    with pytest.raises(
+        CheckpointError, match=r"does not fit resnet18: conv1.weight is of type int8, but weights must be"
+    ):
+        load_model("hf-hub:me/mine", str(tmp_path / "b.safetensors"))
+
+
+def test_integer_weights_for_the_users_network(code, tmp_path):
+    tensors = load_model(f"{code}:Net").model.state_dict()
+    torch.save({key: value.to(torch.int8) for key, value in tensors.items()}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a.pth does not fit .*: conv.weight and 1 more are of type int8, but"):
+        load_model(f"{code}:Net", str(tmp_path / "a.pth"))
+
+
 def test_the_part_of_a_file_for_a_network_of_the_hub(hub, tmp_path):
     average = {key: torch.zeros_like(value) for key, value in hub.state_dict().items()}
     path = tmp_path / "both.pth"
