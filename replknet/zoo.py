@@ -134,6 +134,7 @@ def load_model(
     record = resolved.record
     pretrained_cfg = _pretrained_cfg(resolved.name)
     model_args: dict[str, Any] = {}
+    head: tuple[str, ...] = ()
     if input_size is not None and pretrained_cfg.get("fixed_input_size"):
         model_args["img_size"] = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if resolved.file is None:
@@ -143,9 +144,8 @@ def load_model(
         tensors = read_checkpoint(resolved.file.path).tensors
         model.load_state_dict(_rename_in_order(tensors, model.state_dict(), resolved.file.path))
     else:
-        model, record = _build_from_file(resolved.name, record, model_args, resolved.file)
-    head = _head_parameters(resolved.name) & set(model.state_dict()) if record.head else set()
-    return LoadedModel(model.eval(), _preprocessing(model), record, model_args, tuple(sorted(head)))
+        model, record, head = _build_from_file(resolved.name, record, model_args, resolved.file)
+    return LoadedModel(model.eval(), _preprocessing(model), record, model_args, head)
 
 
 def is_registered(name: str) -> bool:
@@ -199,9 +199,10 @@ def _build_random(name: str, record: WeightsRecord, model_args: Mapping[str, Any
 
 def _build_from_file(
     name: str, record: WeightsRecord, model_args: Mapping[str, Any], file: WeightsFile
-) -> tuple[nn.Module, WeightsRecord]:
+) -> tuple[nn.Module, WeightsRecord, tuple[str, ...]]:
     """Build a network with the weights of a file, loaded strictly; a head with another number of classes is kept.
 
+    Returns: The network, the record of its weights, and `head` of a `LoadedModel`.
     Raises: CheckpointError if the weights do not fit.
     """
     ours = list_tensors(lambda: _build(name, model_args))
@@ -231,7 +232,8 @@ def _build_from_file(
     pretrained_cfg["state_dict"] = None  # else the tensors would be kept in memory twice
     if record.source == "file":
         record = replace(record, part=checkpoint.part or None, averaged=checkpoint.averaged)
-    return model, record
+    head = sorted(_head_parameters(name) & ours.keys()) if record.head else []
+    return model, record, tuple(head)
 
 
 def _loading(tensors: Mapping[str, torch.Tensor], **overlay: Any) -> dict[str, Any]:

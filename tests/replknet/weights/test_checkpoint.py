@@ -262,6 +262,7 @@ def test_a_checkpoint_without_a_head(tmp_path, fine_tuned):
     torch.save(state, tmp_path / "backbone.pth")
     loaded = load_model("resnet18", str(tmp_path / "backbone.pth"))
     assert loaded.record.head == "none"
+    assert loaded.head == ("fc.bias", "fc.weight")
     x = torch.randn(1, 3, 64, 64)
     features = fine_tuned.forward_features(x)
     torch.testing.assert_close(loaded.model.forward_features(x), features, rtol=0, atol=0)
