@@ -25,13 +25,31 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
-from replknet.weights.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
+from replknet.weights.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    describe_types,
+    list_keys,
+    read_checkpoint,
+    strip_prefix,
+    without_other_types,
+    wrong_types,
+)
 from replknet.weights.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
 from replknet.weights.sources import WeightsFile, WeightsUnavailable, find_weights, named_by_user, random_instead
 from runkit import UserError
 from runkit.plugins import OWN_CODE_ERRORS, is_plugin, load_plugin, sha256_of_code, words_of
 
-__all__ = ["is_code", "is_foreign", "preprocessing_of", "resolve_foreign", "resolve_module", "sha256_of_weights"]
+__all__ = [
+    "check_converted",
+    "is_code",
+    "is_foreign",
+    "list_tensors",
+    "preprocessing_of",
+    "resolve_foreign",
+    "resolve_module",
+    "sha256_of_weights",
+]
 
 _TORCHVISION, _HF_HUB, _TORCH_HUB = "torchvision/", "hf-hub:", "torch.hub:"
 
@@ -176,10 +194,33 @@ def _sha256_of_code(factory: Any) -> str | None:
     return sha256_of_code(type(factory) if isinstance(factory, nn.Module) else factory)
 
 
+def _record_of_file(model: str, file: WeightsFile) -> WeightsRecord:
+    """Record a file's weights before they are loaded; the part is named where the file had to be asked for one.
+
+    A part is part of the identity. Where a file holds a single one that nobody named, such as 'state_dict', the file
+    alone determines the weights.
+    """
+    record = WeightsRecord(model, file.source, file.path.name, file.sha256, file.sha256_verified)
+    if file.source != "file":
+        return record
+    checkpoint = read_checkpoint(file.path, file.key)
+    if file.key is None and not checkpoint.averaged:
+        return record
+    return _with_part(record, checkpoint)
+
+
+def _with_part(record: WeightsRecord, checkpoint: Checkpoint) -> WeightsRecord:
+    """Name the part of a user's file that the weights come from."""
+    if record.source != "file":
+        return record
+    return replace(record, part=checkpoint.part or None, averaged=checkpoint.averaged)
+
+
 def _with_file(model: nn.Module, record: WeightsRecord, file: WeightsFile) -> LoadedModel:
     """Load the weights of a file strictly, except that the head may have another number of classes or be missing."""
     ours = model.state_dict()
     checkpoint = strip_prefix(read_checkpoint(file.path, file.key), ours, file.path)
+    record = _with_part(record, checkpoint)
     head, classes = _fit_head(model, checkpoint)
     if classes is not None:
         record = replace(record, head=f"{classes} classes" if classes else "none")
@@ -233,6 +274,8 @@ def _load_strictly(model: nn.Module, checkpoint: Checkpoint, said: str) -> None:
         for key, shape in ours.items()
         if key in theirs and theirs[key] != shape
     ][:1]
+    if wrong := wrong_types(checkpoint.tensors, model.state_dict()):
+        problems.append(describe_types(checkpoint.tensors, wrong))
     if problems:
         raise CheckpointError(f"{said}: {'; '.join(problems)}; the file holds {list_keys(theirs)}")
     model.load_state_dict(checkpoint.tensors)
@@ -377,7 +420,7 @@ def _resolve_torchvision(name: str, weights: str, seed: int) -> ResolvedWeights:
             raise
         warning = random_instead(name, seed, error)
         return ResolvedWeights(name, random, None, warning=warning, build=build_random)
-    record = WeightsRecord(tag, file.source, file.path.name, file.sha256, file.sha256_verified)
+    record = _record_of_file(tag, file)
 
     def build(_: tuple[int, int] | None) -> LoadedModel:
         loaded = _with_file(plain(), record, file)
@@ -400,6 +443,43 @@ def _torchvision_preprocessing(weights: Any) -> Preprocessing:
         interpolation,
         side / int(resize[0]),
     )
+
+
+def list_tensors(build: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
+    """A network's state dict for its names, shapes and types; without initial weights where the network allows it."""
+    try:
+        with torch.device("meta"):
+            return build().state_dict()
+    except (RuntimeError, NotImplementedError, TypeError, UserError):  # its constructor computes with the weights
+        with torch.random.fork_rng(devices=[]):
+            return build().state_dict()
+
+
+def check_converted(
+    tensors: Mapping[str, torch.Tensor],
+    ours: Mapping[str, torch.Tensor],
+    load: Callable[[Mapping[str, torch.Tensor]], nn.Module],
+    said: str,
+) -> None:
+    """Check the types of tensors that timm has given other names: without those that are no weights, it loads the rest.
+
+    Args:
+        tensors: The weights of the file, which timm has loaded.
+        ours: The network's state dict.
+        load: Builds the network with weights, strictly.
+        said: Beginning of the message.
+
+    Raises: CheckpointError if the network needs a tensor that is no weight by its type.
+    """
+    kept = without_other_types(tensors, ours)
+    others = tensors.keys() - kept.keys()
+    if not others:
+        return
+    try:
+        load(kept)
+    except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
+        wrong = [key for key in tensors if key in others]
+        raise CheckpointError(f"{said}: {describe_types(tensors, wrong)}") from error
 
 
 # --- the Hugging Face hub ---------------------------------------------------------------------------------------------
@@ -431,7 +511,7 @@ def _resolve_hf_hub(name: str, weights: str, seed: int) -> ResolvedWeights:
             build=lambda size: _build_described(config, random, None, size),
         )
     model = architecture if file.source == "file" else name
-    record = WeightsRecord(model, file.source, file.path.name, file.sha256, file.sha256_verified)
+    record = _record_of_file(model, file)
     return ResolvedWeights(name, record, file, build=lambda size: _build_described(config, record, file, size))
 
 
@@ -442,22 +522,36 @@ def _build_described(
     cfg = dict(config.get("pretrained_cfg") or {})
     overlay = {key: value for key, value in cfg.items() if key not in ("architecture", "tag", "url", "file")}
     model_args = dict(config.get("model_args") or {})
-    if "num_classes" in config:
-        model_args["num_classes"] = overlay["num_classes"] = config["num_classes"]
+    if (classes := config.get("num_classes", model_args.get("num_classes"))) is not None:
+        model_args["num_classes"] = overlay["num_classes"] = classes  # timm would draw another head at random
     if size is not None and cfg.get("fixed_input_size"):
         model_args["img_size"] = size
-    if file is not None:
-        overlay["state_dict"] = read_checkpoint(file.path, file.key).tensors
-    try:
+    architecture, said = config["architecture"], f"{record.file or record.model} does not fit {config['architecture']}"
+
+    def load(tensors: Mapping[str, torch.Tensor] | None) -> nn.Module:
+        weights = {} if tensors is None else {"state_dict": dict(tensors)}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(record.seed or 0)
-            model = timm.create_model(
-                config["architecture"], pretrained=file is not None, pretrained_cfg_overlay=overlay, **model_args
+            return timm.create_model(
+                architecture,
+                pretrained=tensors is not None,
+                pretrained_cfg_overlay={**overlay, **weights},
+                **model_args,
             )
+
+    try:
+        if file is None:
+            model = load(None)
+        else:
+            checkpoint = read_checkpoint(file.path, file.key)
+            record = _with_part(record, checkpoint)
+            ours = list_tensors(lambda: timm.create_model(architecture, **model_args))
+            if wrong := wrong_types(checkpoint.tensors, ours):
+                raise CheckpointError(f"{said}: {describe_types(checkpoint.tensors, wrong)}")
+            model = load(checkpoint.tensors)
+            check_converted(checkpoint.tensors, ours, load, said)
     except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
-        raise CheckpointError(
-            f"{record.file or record.model} does not fit {config['architecture']}: {words_of(error)}"
-        ) from error
+        raise CheckpointError(f"{said}: {words_of(error)}") from error
     described: Any = model.pretrained_cfg
     described["state_dict"] = None  # else the tensors would be kept in memory twice
     return LoadedModel(model.eval(), preprocessing_of(model), record, model_args)

@@ -23,8 +23,15 @@ import replknet.architectures.shiftwise
 import replknet.architectures.slak
 import replknet.architectures.unireplknet
 import replknet.architectures.van  # noqa: F401
-from replknet.foreign import is_foreign, resolve_foreign
-from replknet.weights.checkpoint import Checkpoint, CheckpointError, list_keys, read_checkpoint, strip_prefix
+from replknet.foreign import check_converted, is_foreign, list_tensors, resolve_foreign
+from replknet.weights.checkpoint import (
+    CheckpointError,
+    describe_types,
+    list_keys,
+    read_checkpoint,
+    strip_prefix,
+    wrong_types,
+)
 from replknet.weights.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
 from replknet.weights.sources import (
     WeightsFile,
@@ -127,6 +134,7 @@ def load_model(
     record = resolved.record
     pretrained_cfg = _pretrained_cfg(resolved.name)
     model_args: dict[str, Any] = {}
+    head: tuple[str, ...] = ()
     if input_size is not None and pretrained_cfg.get("fixed_input_size"):
         model_args["img_size"] = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if resolved.file is None:
@@ -136,9 +144,8 @@ def load_model(
         tensors = read_checkpoint(resolved.file.path).tensors
         model.load_state_dict(_rename_in_order(tensors, model.state_dict(), resolved.file.path))
     else:
-        model, record = _build_from_file(resolved.name, record, model_args, resolved.file)
-    head = _head_parameters(resolved.name) & set(model.state_dict()) if record.head else set()
-    return LoadedModel(model.eval(), _preprocessing(model), record, model_args, tuple(sorted(head)))
+        model, record, head = _build_from_file(resolved.name, record, model_args, resolved.file)
+    return LoadedModel(model.eval(), _preprocessing(model), record, model_args, head)
 
 
 def is_registered(name: str) -> bool:
@@ -192,45 +199,46 @@ def _build_random(name: str, record: WeightsRecord, model_args: Mapping[str, Any
 
 def _build_from_file(
     name: str, record: WeightsRecord, model_args: Mapping[str, Any], file: WeightsFile
-) -> tuple[nn.Module, WeightsRecord]:
+) -> tuple[nn.Module, WeightsRecord, tuple[str, ...]]:
     """Build a network with the weights of a file, loaded strictly; a head with another number of classes is kept.
 
+    Returns: The network, the record of its weights, and `head` of a `LoadedModel`.
     Raises: CheckpointError if the weights do not fit.
     """
-    checkpoint = strip_prefix(read_checkpoint(file.path, file.key), _parameter_names(name, model_args), file.path)
+    ours = list_tensors(lambda: _build(name, model_args))
+    checkpoint = strip_prefix(read_checkpoint(file.path, file.key), ours, file.path)
+    said = f"{record.file} does not fit {name}"
+    if wrong := wrong_types(checkpoint.tensors, ours):
+        raise CheckpointError(f"{said}: {describe_types(checkpoint.tensors, wrong)}")
+    options: dict[str, Any] = {}
+
+    def load(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+        return _build(name, model_args, **options, **_loading(tensors, **options))
+
     try:
         try:
-            model = _build(name, model_args, **_loading(checkpoint))
+            model = load(checkpoint.tensors)
         except RuntimeError as error:
             classes = _other_head(name, error)
             if classes is None:
                 raise
-            model = _build(name, model_args, num_classes=classes, **_loading(checkpoint, num_classes=classes))
+            options["num_classes"] = classes
+            model = load(checkpoint.tensors)
             record = replace(record, head=f"{classes} classes" if classes else "none")
     except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
-        raise CheckpointError(
-            f"{record.file} does not fit {name}: {_Misfit.of(error)}; the file holds {list_keys(checkpoint.tensors)}"
-        ) from error
+        raise CheckpointError(f"{said}: {_Misfit.of(error)}; the file holds {list_keys(checkpoint.tensors)}") from error
+    check_converted(checkpoint.tensors, ours, load, said)
     pretrained_cfg: Any = model.pretrained_cfg
     pretrained_cfg["state_dict"] = None  # else the tensors would be kept in memory twice
     if record.source == "file":
         record = replace(record, part=checkpoint.part or None, averaged=checkpoint.averaged)
-    return model, record
+    head = sorted(_head_parameters(name) & ours.keys()) if record.head else []
+    return model, record, tuple(head)
 
 
-def _loading(checkpoint: Checkpoint, **overlay: Any) -> dict[str, Any]:
+def _loading(tensors: Mapping[str, torch.Tensor], **overlay: Any) -> dict[str, Any]:
     """Options that make timm load a checkpoint strictly, with the key conversion of the architecture."""
-    return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(checkpoint.tensors), **overlay}}
-
-
-def _parameter_names(name: str, model_args: Mapping[str, Any]) -> list[str]:
-    """Names of a network's parameters and buffers; built without initial weights where the network allows it."""
-    try:
-        with torch.device("meta"):
-            return list(timm.create_model(name, **model_args).state_dict())
-    except (RuntimeError, NotImplementedError, TypeError):  # its constructor computes with the weights
-        with torch.random.fork_rng(devices=[]):
-            return list(_build(name, model_args).state_dict())
+    return {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(tensors), **overlay}}
 
 
 def _other_head(name: str, error: RuntimeError) -> int | None:
@@ -311,6 +319,8 @@ def _rename_in_order(
         if our_value.shape != value.shape:
             raise CheckpointError(f"{path}: {key} {tuple(value.shape)} is not {our_key} {tuple(our_value.shape)}")
         renamed[our_key] = value
+    if wrong := wrong_types(renamed, ours):
+        raise CheckpointError(f"{path} does not fit the network: {describe_types(renamed, wrong)}")
     return renamed
 
 

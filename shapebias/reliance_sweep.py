@@ -243,7 +243,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         from replknet.optimize import optimize
         from replknet.zoo import load_model
         from runkit.compute.memory import keep_freed_memory
-        from shapebias.network.heads import count_outputs
+        from shapebias.network.heads import count_outputs, refuse_missing_head
 
         opencv()  # refuses its absence before the network is built
         loaded = load_model(job.weights)
@@ -252,6 +252,7 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
                 f"{job.name} takes images of {channels} channel{'s' * (channels > 1)}; reliance on cues, colour among "
                 "them, is measured on colour images alone: take a network of 3 channels"
             )
+        refuse_missing_head(loaded, loaded.preprocessing, name=job.name)
         loaded = replace(loaded, preprocessing=loaded.preprocessing.normalised_by(self.config.mean, self.config.std))
         if self.device.type == "cpu":
             keep_freed_memory()

@@ -25,7 +25,16 @@ import torch
 from runkit import UserError
 from runkit.checkpoint_files import fault_of_content
 
-__all__ = ["Checkpoint", "CheckpointError", "list_keys", "read_checkpoint", "strip_prefix"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "describe_types",
+    "list_keys",
+    "read_checkpoint",
+    "strip_prefix",
+    "without_other_types",
+    "wrong_types",
+]
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "params_ema", "teacher")
 """Keys under which files keep a moving average of the weights; as in timm, it is preferred to the raw weights."""
@@ -35,6 +44,7 @@ _WRAPPERS = (*AVERAGED, *RAW)
 _PARALLEL = re.compile(r"^(module\.|_orig_mod\.)+")
 _COUNTERS = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
 """Counters that tools store among the weights: the number of averaged models (SWA), thop's counts of operations."""
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NO_PICKLE = "its pickle cannot be read"
 
 
@@ -66,7 +76,8 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
         key: The part of the file that holds the weights, with dots between nested parts, or the prefix of the wanted
             tensors' names. None looks in the usual places: a moving average first, then the weights themselves.
 
-    Raises: CheckpointError if the file is not a checkpoint, would run code, or holds no tensors (in this part).
+    Raises: CheckpointError if the file is not a checkpoint, would run code, holds no tensors (in this part), or holds
+        several tensors for one name.
     """
     content = _load(path)
     if key is not None:
@@ -82,7 +93,7 @@ def read_checkpoint(path: Path, key: str | None = None) -> Checkpoint:
             f"{path} holds no state dict (a mapping of parameter names to tensors){holds}; --weights {path}#KEY names "
             "the part with the weights"
         )
-    return Checkpoint(_without_parallel(tensors), ".".join(parts), any(part in AVERAGED for part in parts))
+    return Checkpoint(_without_parallel(tensors, path), ".".join(parts), any(part in AVERAGED for part in parts))
 
 
 def strip_prefix(checkpoint: Checkpoint, names: Iterable[str], path: Path) -> Checkpoint:
@@ -125,6 +136,56 @@ def strip_prefix(checkpoint: Checkpoint, names: Iterable[str], path: Path) -> Ch
     return Checkpoint(tensors, part, checkpoint.averaged or prefix.rpartition(".")[2] in AVERAGED)
 
 
+def wrong_types(tensors: Mapping[str, torch.Tensor], ours: Mapping[str, Any]) -> list[str]:
+    """Names of tensors whose type does not suit the network's: weights take floating-point types of 16 bits or more.
+
+    Other types would be converted without an error, but to other numbers: quantised weights lack their scale, complex
+    ones lose their imaginary part. The network's integers, such as counters, may come from any type.
+
+    Args:
+        tensors: The weights of the file, under the network's names; others are passed over.
+        ours: The network's state dict.
+    """
+
+    def is_wrong(value: torch.Tensor, wanted: Any) -> bool:
+        if not isinstance(wanted, torch.Tensor) or not (wanted.is_floating_point() or wanted.is_complex()):
+            return False
+        return value.dtype not in (*_FLOATING, wanted.dtype)
+
+    return [key for key, value in tensors.items() if is_wrong(value, ours.get(key))]
+
+
+def without_other_types(
+    tensors: Mapping[str, torch.Tensor], ours: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Leave out what cannot be a weight by its type and has a name that the network lacks, except counters.
+
+    If timm, which converts other layouts, can still fill the network, none of what is missing was one of its weights.
+
+    Args:
+        tensors: The weights of the file, perhaps in another layout.
+        ours: The network's state dict.
+    """
+    counters = {_last_word(key) for key, value in ours.items() if not value.is_floating_point()}
+    return {
+        key: value
+        for key, value in tensors.items()
+        if value.dtype in _FLOATING or key in ours or _last_word(key) in counters
+    }
+
+
+def describe_types(tensors: Mapping[str, torch.Tensor], keys: Iterable[str]) -> str:
+    """Describe tensors whose type does not suit a network, for messages."""
+    first, *others = keys
+    named = f"{first} and {len(others)} more are" if others else f"{first} is"
+    kind = str(tensors[first].dtype).removeprefix("torch.")
+    return f"{named} of type {kind}, but weights must be float16, bfloat16, float32 or float64"
+
+
+def _last_word(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
 def list_keys(content: Iterable[Any], most: int = 8) -> str:
     """List the first keys of a mapping, for messages."""
     keys = [str(key) for key in content]
@@ -153,9 +214,24 @@ def _tensors(content: Any) -> dict[str, torch.Tensor]:
     }
 
 
-def _without_parallel(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Remove the prefixes of DataParallel and `torch.compile` from the names, in whichever order they were added."""
-    return {_PARALLEL.sub("", key).replace("._orig_mod.", "."): value for key, value in tensors.items()}
+def _plain(key: str) -> str:
+    """A tensor's name without the prefixes of DataParallel and `torch.compile`, in whichever order they were added."""
+    return _PARALLEL.sub("", key).replace("._orig_mod.", ".")
+
+
+def _without_parallel(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """Remove the prefixes of DataParallel and `torch.compile` from the names.
+
+    Raises: CheckpointError if two names are then the same.
+    """
+    known: dict[str, str] = {}
+    for key in tensors:
+        if (other := known.setdefault(_plain(key), key)) != key:
+            raise CheckpointError(
+                f"{path} holds several sets of weights for this network: {other} and {key} both stand for "
+                f"{_plain(key)}; save the set that is meant in a file of its own"
+            )
+    return {name: tensors[key] for name, key in known.items()}
 
 
 def _choose(content: Any, key: str, path: Path) -> Checkpoint:
@@ -166,9 +242,10 @@ def _choose(content: Any, key: str, path: Path) -> Checkpoint:
         if word is None:
             break
         part, rest = part[word], rest[len(word) + 1 :]
-    tensors = _without_parallel(_tensors(part))
+    tensors = _tensors(part)
     if rest:  # the names of the tensors begin with it
-        tensors = {k.removeprefix(f"{rest}."): v for k, v in tensors.items() if k.startswith(f"{rest}.")}
+        tensors = {k: v for k, v in tensors.items() if _plain(k).startswith(f"{rest}.")}
+    tensors = {k.removeprefix(f"{rest}."): v for k, v in _without_parallel(tensors, path).items()}
     if not tensors:
         known = list_keys(content) if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise CheckpointError(f"{path} has no weights under {key!r}; it holds {known}")

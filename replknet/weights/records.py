@@ -139,7 +139,8 @@ class LoadedModel:
         record: Record of its weights.
         model_args: Arguments with which it was built.
         head: Names of the parameters of its classification head, if the head of the checkpoint differs from that of the
-            architecture (`record.head`); if the checkpoint has no head, these parameters are as built.
+            architecture (`record.head`). If the checkpoint has no head ("none"), the network has these parameters as
+            built, which are random, or it has been built without them.
     """
 
     model: nn.Module

@@ -8,13 +8,13 @@ import torch
 from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
-from replknet.zoo import Preprocessing
+from replknet.zoo import LoadedModel, Preprocessing
 from runkit import UserError
 from shapebias.network.forward import dtype_of, logits_of
 from shapebias.stimuli.categories import IMAGENET_1K, ClassMap
 from shapebias.stimuli.classes import map_imagenet_1k_subset, map_synsets, map_words, read_classes
 
-__all__ = ["ClassChoice", "as_choice", "choose_classes", "count_outputs", "outputs_of"]
+__all__ = ["ClassChoice", "as_choice", "choose_classes", "count_outputs", "outputs_of", "refuse_missing_head"]
 
 ClassChoice = str | ClassMap
 """A class map given by the user, "auto", or "imagenet-1k" to use only these 1000 classes of larger ImageNet heads."""
@@ -100,3 +100,46 @@ def count_outputs(model: nn.Module, preprocessing: Preprocessing, device: torch.
     shape = (1, preprocessing.channels, *preprocessing.input_size)
     with torch.inference_mode():
         return logits_of(model, torch.zeros(shape, device=device, dtype=dtype_of(model)), name=name).shape[1]
+
+
+def refuse_missing_head(loaded: LoadedModel, preprocessing: Preprocessing, *, name: str) -> None:
+    """Refuse a checkpoint that lacks parameters of which the answers are made, such as a backbone without its head.
+
+    Args:
+        loaded: The network, in float32 and not yet optimised.
+        preprocessing: Preprocessing of its images.
+        name: Name of the network, for messages.
+    Raises: UserError if the outputs depend on parameters that the file does not contain, or if there are no outputs
+        for classes without them; also as `shapebias.network.forward.logits_of`.
+    """
+    if loaded.record.head != "none":
+        return
+    parameters = dict(loaded.model.named_parameters())
+    missing = [parameters[key] for key in loaded.head if key in parameters]
+    if missing and not _depends_on(loaded.model, missing, preprocessing, name=name):
+        return
+    raise UserError(
+        f"{name}: {loaded.record.file} holds no {', '.join(loaded.head)}, of which its answers are made; name a "
+        "checkpoint that holds them by --weights"
+    )
+
+
+def _depends_on(
+    model: nn.Module, parameters: Sequence[nn.Parameter], preprocessing: Preprocessing, *, name: str
+) -> bool:
+    """Whether the outputs depend on parameters: whether they are no longer finite if the parameters are not numbers.
+
+    Gradients would not tell, since the network's code may detach what it computes, or compute without gradients.
+    """
+    black = torch.zeros(1, preprocessing.channels, *preprocessing.input_size, dtype=dtype_of(model), device="cpu")
+    kept = [parameter.detach().clone() for parameter in parameters]
+    with torch.no_grad():
+        before = logits_of(model, black, name=name).isfinite()
+        try:
+            for parameter in parameters:
+                parameter.fill_(torch.nan)
+            after = logits_of(model, black, name=name).isfinite()
+        finally:
+            for parameter, value in zip(parameters, kept, strict=True):
+                parameter.copy_(value)
+    return not torch.equal(before, after)

@@ -17,7 +17,7 @@ from runkit.compute.provenance import describe_computation
 from runkit.compute.rounds import Loop
 from shapebias.answers.content import NetworkMaking, PrecisionDifference
 from shapebias.answers.observers import RANDOM_SUFFIX
-from shapebias.network.heads import ClassChoice, choose_classes, outputs_of
+from shapebias.network.heads import ClassChoice, choose_classes, outputs_of, refuse_missing_head
 from shapebias.network.inference import TOOLBOX_PREPROCESSING, StimulusReader, check_channels
 from shapebias.network.precision import PrecisionEffect, reduce_precision
 from shapebias.options import Config
@@ -69,8 +69,8 @@ def load_network(
         mean, std: Mean and standard deviation to use with "model" instead of the network's own; None for its own.
         classes: The classes of its outputs, as for `choose_classes`; None if they do not matter.
 
-    Raises: UserError if the weights do not fit, the classes of the outputs are not known, or the network takes neither
-        colour nor grey images, or grey images with the preprocessing of the toolbox.
+    Raises: UserError if the weights do not fit or lack the head, the classes of the outputs are not known, or the
+        network takes neither colour nor grey images, or grey images with the preprocessing of the toolbox.
     """
     from replknet.zoo import load_model
 
@@ -82,6 +82,7 @@ def load_network(
         raise UserError(
             f"{weights.name} takes grey images, and the toolbox's are coloured; leave --preprocessing toolbox out"
         )
+    refuse_missing_head(loaded, given, name=weights.name)
     if device.type == "cpu":
         keep_freed_memory()
     model = optimize(loaded.model).to(device)

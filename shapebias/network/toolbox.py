@@ -14,6 +14,7 @@ from replknet import load_model, optimize, resolve_weights
 from replknet.zoo import LoadedModel, Preprocessing
 from runkit import UserError
 from runkit.compute.device import choose_device
+from shapebias.network.heads import refuse_missing_head
 from shapebias.network.inference import TOOLBOX_PREPROCESSING, check_head
 
 __all__ = ["ToolboxNetwork", "register", "renormalise", "toolbox_name"]
@@ -42,6 +43,9 @@ class ToolboxNetwork:
             raise UserError(
                 f"{name} takes images of {loaded.preprocessing.channels} channels; the toolbox gives colours"
             )
+        refuse_missing_head(
+            loaded, loaded.preprocessing if preprocessing == "model" else TOOLBOX_PREPROCESSING, name=name
+        )
         self.name = name
         self.record = loaded.record
         self.device = torch.device(device)

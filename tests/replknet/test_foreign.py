@@ -107,13 +107,26 @@ def test_a_checkpoint_into_the_users_network(code, tmp_path):
     torch.save({"state_dict": {f"model.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "a.ckpt")
     loaded = load_model(f"{code}:build", str(tmp_path / "a.ckpt"))
     assert loaded.record.source == "file"
-    assert loaded.record.label == "weights a.ckpt (state_dict)"
+    assert loaded.record.label == "weights a.ckpt (state_dict.model)"
     assert torch.equal(loaded.model.conv.weight, source.conv.weight)
     torch.save({"conv.weight": torch.zeros(4, 3, 5, 5), "fc": torch.ones(1)}, tmp_path / "b.pth")
     with pytest.raises(
         CheckpointError, match=r"missing conv.bias; unexpected fc; conv.weight has shape .*holds conv.weight, fc"
     ):
         load_model(f"{code}:build", str(tmp_path / "b.pth"))
+
+
+def test_an_average_beside_the_weights_of_the_users_network(code, tmp_path):
+    raw, average = (load_model(f"{code}:Net", seed=seed).model.state_dict() for seed in (1, 2))
+    both = {f"net.{k}": v for k, v in raw.items()} | {f"ema.{k}": v for k, v in average.items()}
+    torch.save(both, tmp_path / "a.pth")
+    loaded = load_model(f"{code}:build", str(tmp_path / "a.pth"))
+    assert torch.equal(loaded.model.conv.weight, average["conv.weight"])
+    assert (loaded.record.part, loaded.record.averaged) == ("ema", True)
+    assert loaded.record.label == "weights a.pth (averaged, ema)"
+    chosen = load_model(f"{code}:build", f"{tmp_path / 'a.pth'}#net")
+    assert torch.equal(chosen.model.conv.weight, raw["conv.weight"])
+    assert chosen.record.label == "weights a.pth (net)"
 
 
 @pytest.mark.parametrize(
@@ -173,6 +186,32 @@ def test_torchvision_weights(tmp_path, monkeypatch):
         resolve_weights("torchvision/resnet19")
 
 
+def test_the_part_of_a_file_for_torchvision(tmp_path):
+    torchvision = pytest.importorskip("torchvision")
+    raw, average = (torchvision.models.squeezenet1_1().state_dict() for _ in range(2))
+    path = tmp_path / "both.pth"
+    torch.save({"state_dict": raw, "state_dict_ema": average}, path)
+    labels = {
+        None: "weights both.pth (averaged, state_dict_ema)",
+        "state_dict_ema": "weights both.pth (averaged, state_dict_ema)",
+        "state_dict": "weights both.pth (state_dict)",
+    }
+    for key, label in labels.items():
+        resolved = resolve_weights("torchvision/squeezenet1_1", f"{path}#{key}" if key else str(path))
+        loaded = load_model(resolved)
+        part = key or "state_dict_ema"
+        expected = average if part == "state_dict_ema" else raw
+        assert all(torch.equal(value, expected[name]) for name, value in loaded.model.state_dict().items())
+        assert resolved.record.identity["part"] == loaded.record.part == part
+        assert resolved.record.label == loaded.record.label == label
+        assert loaded.record.averaged == (part == "state_dict_ema")
+    torch.save({"state_dict": raw}, path)
+    resolved = resolve_weights("torchvision/squeezenet1_1", str(path))
+    assert "part" not in resolved.record.identity  # nothing was chosen, and earlier results are kept
+    torch.save({f"ema.{k}": v for k, v in average.items()} | {f"net.{k}": v for k, v in raw.items()}, path)
+    assert load_model("torchvision/squeezenet1_1", str(path)).record.label == "weights both.pth (averaged, ema)"
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A repository of the hub: resnet18 with five classes and its own mean."""
@@ -196,6 +235,42 @@ def test_a_network_of_the_hub(hub):
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(loaded.model(x), hub(x))
     assert load_model("hf-hub:me/mine", "random").record.random
+
+
+def test_the_head_of_a_network_of_the_hub_is_that_of_the_file(hub, tmp_path):
+    """timm draws a head at random where the number of classes differs from that of the weights' description."""
+    config = {"architecture": "resnet18", "model_args": {"num_classes": 5}, "pretrained_cfg": {"num_classes": 1000}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert torch.equal(load_model("hf-hub:me/mine").model.fc.weight, hub.fc.weight)
+
+
+def test_a_file_of_the_hub_with_integer_weights(hub, tmp_path):
+    save_file(
+        hub.state_dict() | {"conv1.weight": torch.ones(64, 3, 7, 7, dtype=torch.int8)}, tmp_path / "b.safetensors"
+    )
+    with pytest.raises(
+        CheckpointError, match=r"does not fit resnet18: conv1.weight is of type int8, but weights must be"
+    ):
+        load_model("hf-hub:me/mine", str(tmp_path / "b.safetensors"))
+
+
+def test_integer_weights_for_the_users_network(code, tmp_path):
+    tensors = load_model(f"{code}:Net").model.state_dict()
+    torch.save({key: value.to(torch.int8) for key, value in tensors.items()}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a.pth does not fit .*: conv.weight and 1 more are of type int8, but"):
+        load_model(f"{code}:Net", str(tmp_path / "a.pth"))
+
+
+def test_the_part_of_a_file_for_a_network_of_the_hub(hub, tmp_path):
+    average = {key: torch.zeros_like(value) for key, value in hub.state_dict().items()}
+    path = tmp_path / "both.pth"
+    torch.save({"model": hub.state_dict(), "model_ema": average}, path)
+    chosen, preferred = (load_model("hf-hub:me/mine", f"{path}{key}") for key in ("#model", ""))
+    assert torch.equal(chosen.model.conv1.weight, hub.conv1.weight)
+    assert not preferred.model.conv1.weight.any()
+    assert chosen.record.label == "weights both.pth (model)"
+    assert preferred.record.label == "weights both.pth (averaged, model_ema)"
+    assert chosen.record.identity != preferred.record.identity
 
 
 @pytest.mark.usefixtures("hub")

@@ -17,7 +17,7 @@ from support import ROOT
 from torch import nn
 
 from replknet import load_model, optimize
-from replknet.zoo import LoadedModel, Preprocessing
+from replknet.zoo import LoadedModel, Preprocessing, WeightsRecord
 from runkit import UserError
 from shapebias.answers.observers import write_raw_data
 from shapebias.network.inference import TOOLBOX_PREPROCESSING, evaluate
@@ -143,7 +143,7 @@ def test_toolbox_preprocessing_passes_images_on():
             return x.flatten(1)[:, :1000]
 
     own = Preprocessing((0.5,) * 3, (0.5,) * 3, (224, 224), "bicubic", 0.9)
-    loaded = LoadedModel(Echo().eval(), own, None, {})
+    loaded = LoadedModel(Echo().eval(), own, WeightsRecord("echo", "given"), {})
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     network = ToolboxNetwork(loaded, "echo", preprocessing="toolbox")
     np.testing.assert_array_equal(network.forward_batch(images), images.flatten(1)[:, :1000].numpy())

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from replknet import load_model
-from replknet.weights.checkpoint import Checkpoint, CheckpointError, read_checkpoint, strip_prefix
+from replknet.weights.checkpoint import Checkpoint, CheckpointError, read_checkpoint, strip_prefix, wrong_types
 
 STATE = {"a.weight": torch.arange(3.0), "b": torch.ones(2, 2)}
 OTHER = {key: value + 1 for key, value in STATE.items()}
@@ -198,6 +198,22 @@ def test_two_networks_in_one_state_dict():
         strip_prefix(checkpoint("generator", "critic"), STATE, path)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("", "module."), ("module.", "_orig_mod."), ("net.", "module.net."), ("net.", "net._orig_mod.")],
+)
+def test_names_that_differ_only_in_the_prefix_of_a_program(tmp_path, first, second):
+    """One of two sets of weights would be lost without a word."""
+    both = {f"{first}{k}": v for k, v in STATE.items()} | {f"{second}{k}": v for k, v in OTHER.items()}
+    torch.save({"state_dict": both}, tmp_path / "a.pth")
+    said = rf"several sets of weights .*: {first}a.weight and {second}a.weight both stand for .*; save the set that is"
+    for key in (None, "state_dict", *(["state_dict.net"] if first == "net." else [])):
+        with pytest.raises(CheckpointError, match=said):
+            read_checkpoint(tmp_path / "a.pth", key)
+    torch.save({**{f"other.{k}": v for k, v in STATE.items()}, **both}, tmp_path / "b.pth")
+    assert list(read_checkpoint(tmp_path / "b.pth", "other").tensors) == list(STATE)  # the choice is clear
+
+
 def test_names_of_another_layout_are_left_alone():
     foreign = Checkpoint({"backbone.first.weight": torch.ones(1), "backbone.b": torch.ones(1)})
     assert strip_prefix(foreign, ["a.weight", "b", "c", "d", "e"], pathlib.Path("a.pth")) is foreign
@@ -246,6 +262,7 @@ def test_a_checkpoint_without_a_head(tmp_path, fine_tuned):
     torch.save(state, tmp_path / "backbone.pth")
     loaded = load_model("resnet18", str(tmp_path / "backbone.pth"))
     assert loaded.record.head == "none"
+    assert loaded.head == ("fc.bias", "fc.weight")
     x = torch.randn(1, 3, 64, 64)
     features = fine_tuned.forward_features(x)
     torch.testing.assert_close(loaded.model.forward_features(x), features, rtol=0, atol=0)
@@ -261,6 +278,40 @@ def test_a_head_of_its_own_does_not_excuse_another_network(tmp_path, fine_tuned)
         load_model("resnet18", str(tmp_path / "a.pth"))
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "torchvision/squeezenet1_1"])
+@pytest.mark.parametrize("kind", ["int8", "int64", "uint8", "bool", "complex64", "float8_e4m3fn"])
+@pytest.mark.filterwarnings("ignore:Casting complex values")  # by the test itself
+def test_weights_of_a_type_that_is_no_weight(tmp_path, name, kind):
+    """PyTorch copies them into the network without an error, and timm's result would be that of other weights."""
+    tensors = dict(load_model(name, "random").model.state_dict())
+    key = next(key for key in tensors if key.endswith("weight"))
+    tensors[key] = tensors[key].mul(100).to(getattr(torch, kind))
+    torch.save(tensors, tmp_path / "a.pth")
+    said = (
+        f"a.pth does not fit {name}: {key} is of type {kind}, but weights must be float16, bfloat16, float32 or float64"
+    )
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        load_model(name, str(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
+def test_weights_of_another_floating_type(tmp_path, kind):
+    ours = load_model("test_resnet", "random").model.state_dict()
+    dtype = getattr(torch, kind)
+    torch.save({key: value.to(dtype) for key, value in ours.items()}, tmp_path / "a.pth")  # with the counters
+    loaded = load_model("test_resnet", str(tmp_path / "a.pth")).model.state_dict()
+    assert all(torch.equal(value, ours[key].to(dtype).to(value.dtype)) for key, value in loaded.items())
+
+
+def test_which_types_suit_a_network():
+    ours = {"w": torch.ones(2), "n": torch.ones(2, dtype=torch.int64), "c": torch.ones(2, dtype=torch.complex64)}
+    ours |= {"tiny": torch.ones(2).to(torch.float8_e5m2), "mask": torch.ones(2, dtype=torch.bool)}
+    assert wrong_types(ours, ours) == []  # a network may have such tensors of its own
+    assert wrong_types({key: torch.ones(2) for key in ours}, ours) == []
+    integers = {key: torch.ones(2, dtype=torch.int32) for key in [*ours, "other"]}
+    assert wrong_types(integers, ours) == ["w", "c", "tiny"]
+
+
 def test_the_authors_layout_still_loads_by_timms_conversion(tmp_path):
     """Swin's released names differ from timm's, including those of the head."""
     name = "swin_tiny_patch4_window7_224"
@@ -274,3 +325,10 @@ def test_the_authors_layout_still_loads_by_timms_conversion(tmp_path):
     assert loaded.record.head == "10 classes"
     state = loaded.model.state_dict()
     assert all(torch.equal(state[key], value) for key, value in ours.state_dict().items())
+    place = next(key for key in authors if key not in state and key.endswith("downsample.reduction.weight"))
+    torch.save({"model": authors | {"layers.0.relative_position_index": torch.ones(4).long()}}, tmp_path / "a.pth")
+    assert load_model(name, str(tmp_path / "a.pth")).record.head == "10 classes"  # timm does not load the index
+    for key in ("head.weight", place):
+        torch.save({"model": authors | {key: authors[key].mul(100).to(torch.int8)}}, tmp_path / "b.pth")
+        with pytest.raises(CheckpointError, match=rf"fit {name}: {key} is of type int8, but weights must be float16"):
+            load_model(name, str(tmp_path / "b.pth"))

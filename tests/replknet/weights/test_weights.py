@@ -158,13 +158,15 @@ def test_packaged_weights_equal_the_packages_own_network(tag):
 
 
 @pytest.mark.parametrize("names", [("a.weight", "b"), ("first", "second")])
-def test_packaged_tensors_of_other_shapes_are_refused(names, tmp_path):
+def test_packaged_tensors_of_other_shapes_or_types_are_refused(names, tmp_path):
     renamed = dict(zip(names, STATE.values(), strict=True))
     assert list(_rename_in_order(renamed, STATE, tmp_path)) == list(STATE)
     with pytest.raises(CheckpointError, match=r"\(5,\) is not a\.weight \(3,\)"):
         _rename_in_order({**renamed, names[0]: torch.zeros(5)}, STATE, tmp_path)
     with pytest.raises(CheckpointError, match="has 1 tensors, the network 2"):
         _rename_in_order({names[0]: STATE["a.weight"]}, STATE, tmp_path)
+    with pytest.raises(CheckpointError, match=r"a\.weight is of type int8, but weights must be"):
+        _rename_in_order({**renamed, names[0]: STATE["a.weight"].to(torch.int8)}, STATE, tmp_path)
 
 
 def test_packaged_names_are_timm_tags():

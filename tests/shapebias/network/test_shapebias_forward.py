@@ -8,10 +8,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from replknet import load_model, resolve_weights
 from runkit import UserError
 from shapebias import reliance, run
 from shapebias.network.forward import LogitsOf, logits_of
 from shapebias.network.inference import predict
+from shapebias.network.loading import load_network
+from shapebias.network.toolbox import ToolboxNetwork
 from shapebias.stimuli.images import read_stimuli
 
 CODE = """
@@ -57,6 +60,38 @@ def leaves():
 
 def ends():
     sys.exit(3)
+
+
+class Classifier(nn.Module):
+    input_size = (3, 32, 32)
+
+    def __init__(self, *names):
+        super().__init__()
+        layers = {"body": nn.Conv2d(3, 4, 3), "projection": nn.Conv2d(4, 4, 1), "head": nn.Linear(4, 1000)}
+        for name in names:
+            self.add_module(name, layers[name])
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.projection(self.body(x).relu()).relu()
+        return self.head(x.mean((2, 3)))
+
+
+class Unprojected(Classifier):
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+
+def headed():
+    return Classifier("body", "projection", "head")
+
+
+def projected():
+    return Classifier("body", "head", "projection")
+
+
+def unprojected():
+    return Unprojected("body", "head", "projection")
 """
 SAID = {
     "mapping": "answers with a dict to",
@@ -86,18 +121,65 @@ def test_shape_bias_says_what_is_wrong_with_a_network(code, arguments, capsys, f
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("function", SAID)
-def test_reliance_says_what_is_wrong_with_a_network(code, tmp_path, capsys, function):
+@pytest.fixture
+def reliance_arguments(tmp_path):
     (tmp_path / "images").mkdir()
     for index in range(2):
         pixels = np.full((32, 32, 3), 40 * index, np.uint8)
         Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
     asked = ["--images", str(tmp_path / "images"), "--unlabelled", "--suppress", "greyscale", "--batch-size", "4"]
-    asked += ["--output", str(tmp_path / "out"), "--control", "0"]
-    assert reliance.main(["--model", f"{code}:{function}", *asked]) == 2
+    return [*asked, "--output", str(tmp_path / "out"), "--control", "0"]
+
+
+@pytest.mark.parametrize("function", SAID)
+def test_reliance_says_what_is_wrong_with_a_network(code, reliance_arguments, capsys, function):
+    assert reliance.main(["--model", f"{code}:{function}", *reliance_arguments]) == 2
     error = capsys.readouterr().err
     assert SAID[function] in error
     assert "Traceback" not in error
+
+
+def without(path, network, prefix):
+    """Write a checkpoint of a network that lacks the tensors whose names begin with a prefix."""
+    tensors = {key: value for key, value in network.state_dict().items() if not key.startswith(prefix)}
+    torch.save(tensors, path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("function", "lacks", "missing"),
+    [
+        ("headed", "head.", "head.weight, head.bias"),
+        ("projected", "projection.", "projection.weight, projection.bias"),
+        ("test_resnet", "fc.", "fc.bias, fc.weight"),
+        ("torchvision/squeezenet1_1", "classifier.1.", "classifier.1.weight, classifier.1.bias"),
+    ],
+)
+def test_answers_of_parameters_that_the_checkpoint_lacks_are_refused(
+    code, arguments, reliance_arguments, tmp_path, capsys, function, lacks, missing
+):
+    """They would be random, or, for a network of timm, be features that count as classes."""
+    name = f"{code}:{function}" if function in ("headed", "projected") else function
+    whole = load_model(name, "auto" if name != function else "random").model
+    asked = ["--model", name, "--weights", without(tmp_path / "some.pth", whole, lacks)]
+    for command, others in ((run, arguments), (reliance, reliance_arguments)):
+        assert command.main([*asked, *others]) == 2
+        assert f": some.pth holds no {missing}, of which its answers are made; name a ch" in capsys.readouterr().err
+
+
+def test_parameters_that_no_answer_needs_may_be_missing(code, tmp_path):
+    name = f"{code}:unprojected"
+    whole = load_model(name).model
+    weights = without(tmp_path / "some.pth", whole, "projection.")
+    network = load_network(resolve_weights(name, weights), preprocessing="model", device=torch.device("cpu"))
+    x = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.model(x), whole(x))
+    assert all(value.isfinite().all() for value in network.model.state_dict().values())
+    weights = without(tmp_path / "less.pth", load_model(f"{code}:projected").model, "projection.")
+    loaded = load_model(f"{code}:projected", weights)
+    with pytest.raises(UserError, match=r"net: less\.pth holds no projection\.weight"):
+        ToolboxNetwork(loaded, "net")
 
 
 def test_verbose_shows_where_a_network_fails(code, arguments, capsys):
