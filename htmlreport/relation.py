@@ -44,6 +44,7 @@ class Network:
     Attributes:
         name: Name under which the tools measured it.
         label: Name in tables; includes the weights if they are random.
+        weights: Description of its weights.
         random: Whether the network is untrained. It is then drawn hollow and left out of the correlation.
         field: Area ratio of its effective receptive field; without an interval if the file has none.
         shape_bias: Shape bias with its interval; without a value if only reliance was measured.
@@ -52,6 +53,7 @@ class Network:
 
     name: str
     label: str
+    weights: str
     random: bool
     field: Estimate
     shape_bias: Estimate
@@ -59,7 +61,7 @@ class Network:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        row = {"name": self.name, "label": self.label, "random": self.random}
+        row = {"name": self.name, "label": self.label, "weights": self.weights, "random": self.random}
         row |= {**self.field.as_dict("field"), **self.shape_bias.as_dict("shape_bias")}
         for cue, estimate in self.reliance.items():
             row |= estimate.as_dict(f"reliance_{cue}")
@@ -97,7 +99,8 @@ class Correlation:
         """The correlations, their intervals and the number of networks as text, with a remark if these are too few."""
         few = ": too few for a conclusion" if self.networks < FEW else ""
         if self.spearman is None or self.kendall is None or not self.spearman_interval or not self.kendall_interval:
-            return f"no rank correlation: {self.networks} trained networks{few}"
+            networks = f"{self.networks} trained network{'' if self.networks == 1 else 's'}"
+            return f"no rank correlation: {networks}{few}"
         rho, tau = (
             f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
             for value, (low, high) in ((self.spearman, self.spearman_interval), (self.kendall, self.kendall_interval))
@@ -183,7 +186,8 @@ def relate(
         if bias.value is None and not cues:
             unpaired[f"{name} ({path})"] = f"its {others} is not defined"
             continue
-        networks.append(Network(name, label, key.random, _read_field(path, content, field, threshold), bias, cues))
+        area, weights = _read_field(path, content, field, threshold), content["weights"]["label"]
+        networks.append(Network(name, label, weights, key.random, area, bias, cues))
     for key, (path, content) in [*biases.items(), *relied.items()]:
         if key not in fields:
             unpaired[f"{content['config']['model']} ({path})"] = "no receptive field of these weights"

@@ -80,7 +80,7 @@ def describe_relation(path: Path, page: Path) -> Section:
 def _read_network(row: Mapping[str, Any]) -> Network:
     area, bias = (Estimate.from_dict(key, row) for key in ("field", "shape_bias"))
     reliance = {cue: Estimate.from_dict(f"reliance_{cue}", row) for cue in CUES if f"reliance_{cue}" in row}
-    return Network(row["name"], row["label"], row["random"], area, bias, reliance)
+    return Network(row["name"], row["label"], row.get("weights", ""), row["random"], area, bias, reliance)
 
 
 def _picture(relation: Relation, people: Estimate | None, field: str) -> Markup:

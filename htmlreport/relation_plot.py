@@ -49,11 +49,27 @@ def caption_relation(relation: Relation, head: Mapping[str, Any]) -> str:
     """The caption of the picture. `head` describes the run, as returned by `runkit.describe_run`."""
     networks = relation.networks
     names = list_names([network.label for network in networks])
-    # the images are identified by a SHA-256, of which the first digits suffice
-    short = {name: str(value)[:12] if name == "images" else value for name, value in relation.measured.items()}
-    fields = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in short.items())
-    first = f"{count_words(len(networks), 'network', 'networks')}: {names}."
-    return f"{first}\nFields: {fields}. Bars: 95% intervals over images.\n{software_words(head)}"
+    weights = list_names([f"{network.name}: {network.weights}" for network in networks if network.weights])
+    return "\n".join(
+        filter(
+            None,
+            [
+                f"{count_words(len(networks), 'network', 'networks')}: {names}.",
+                f"Weights: {weights}." if weights else "",
+                f"{_say_fields(relation.measured)} Lines through points and the band around people: 95% intervals over "
+                "images.",
+                software_words(head),
+            ],
+        )
+    )
+
+
+def _say_fields(measured: Mapping[str, Any]) -> str:
+    """A sentence on how the receptive fields were measured; what is not named in words is in the JSON file."""
+    size, number = measured.get("size"), measured.get("num_images")
+    height, width = (size, size) if isinstance(size, int) else size or ("?", "?")
+    images = f"mean of {count_words(number, 'image', 'images')} " if isinstance(number, int) else ""
+    return f"Fields: {images}at {height} × {width} pixels, layer {measured.get('layer', '?')}."
 
 
 def _draw_panels(relation: Relation, *, people: Estimate | None, field: str, width_in: float) -> Figure:

@@ -1,5 +1,7 @@
 """The note on intervals from few images: when it appears, and that every table and result shows it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,8 +21,8 @@ from shapebias.stimuli.suppressions import choose_variants
 UNRELIABLE = "images are unreliable: use at least 10 images."
 
 
-def make_reliance(images: int) -> Reliance:
-    variants, labels = choose_variants(["greyscale"]), np.arange(images) % 4
+def make_reliance(images: int, suppress: Sequence[str] = ("colour",)) -> Reliance:
+    variants, labels = choose_variants(suppress), np.arange(images) % 4
     answers = SuppressedAnswers(
         name="net",
         label="net",
@@ -99,3 +101,10 @@ def test_shape_bias_of_few_decisions():
 def test_reliance_of_few_images():
     assert f"Intervals from 4 {UNRELIABLE}" in show_reliance([make_reliance(4)])
     assert "unreliable" not in show_reliance([make_reliance(FEW)])
+
+
+def test_reliance_by_a_part_of_the_suppressions_says_so():
+    shown = show_reliance([make_reliance(FEW, ["shape", "gaussian-blur"])])
+    assert "reliance on colour" not in shown
+    assert "Reliance on texture is the mean over gaussian-blur: not comparable with that over the usual" in shown
+    assert "not comparable" not in show_reliance([make_reliance(FEW, ["all"])])

@@ -10,6 +10,7 @@ from shapebias.measures.reliance import Reliance
 from shapebias.measures.shape_bias import Measurement
 from shapebias.results.benchmark_content import BenchmarkFile
 from shapebias.results.files import notes_on
+from shapebias.results.reliance import notes_on_reliance
 from shapebias.stimuli.experiments import Experiment
 
 __all__ = ["caption_answers", "caption_benchmark", "caption_reliance", "caption_suppressed", "name_both"]
@@ -97,6 +98,7 @@ def caption_reliance(
         f"{'Bands' if curves else 'Lines on the bars'}: 95% intervals, bootstrap over images." if drawn else "",
         _say_curves(measured) if curves and drawn else "",
         f"{list_names(undefined)}: {UNDEFINED}." if undefined else "",
+        notes_on_reliance(measured),
         _name_weights(labels),
         software_words(head),
     )

@@ -18,13 +18,12 @@ from runkit.html.page import (
     render_part,
 )
 from runkit.html.picture import embed_figure
-from runkit.intervals import note_on_few
 from shapebias.figures.observers import Style
 from shapebias.figures.page import difference_cell, estimate_cell, say_value
 from shapebias.figures.reliance import draw_reliance, draw_reliance_curves, left_of, styled
 from shapebias.measures.reliance import Reliance
 from shapebias.measures.suppression_control import CONTROLS, ControlPoint
-from shapebias.results.reliance import RelianceFolder, comparison_files, read_comparison
+from shapebias.results.reliance import RelianceFolder, comparison_files, notes_on_reliance, read_comparison
 from shapebias.results.reliance_content import RelianceComparison
 from shapebias.stimuli.suppressions import CUES
 
@@ -109,10 +108,10 @@ def _cue_table(measured: Sequence[Reliance]) -> Table:
         cells = [estimate_cell(accuracy)] if labelled and accuracy else []
         cells += [_optional(one.reliance.get(cue)) for cue in cues] + [_optional(one.areas.get(name)) for name in names]
         rows.append(Row(one.label, tuple(cells)))
-    few = note_on_few(one.images for one in measured)
+    notes = notes_on_reliance(measured)
     text = f"Reliance on each cue, and the area under the curve of {left_of(measured)} of each suppression."
     columns = [*(["accuracy"] if labelled else []), *cues, *(f"area, {name}" for name in names)]
-    return Table(f"{text} {few}".rstrip(), ("network", *columns), tuple(rows))
+    return Table(f"{text} {notes}".rstrip(), ("network", *columns), tuple(rows))
 
 
 def _variant_table(measured: Sequence[Reliance]) -> Table:

@@ -26,7 +26,7 @@ from shapebias.results.reliance_content import (
     RelianceProvenance,
     RelianceResult,
 )
-from shapebias.stimuli.suppressions import CUES
+from shapebias.stimuli.suppressions import CUES, SUPPRESSIONS
 
 __all__ = [
     "PICTURES",
@@ -35,6 +35,7 @@ __all__ = [
     "control_table",
     "describe_comparison",
     "describe_control",
+    "notes_on_reliance",
     "read_comparison",
     "show_reliance",
     "write_comparison",
@@ -147,8 +148,8 @@ def write_comparison(
     }
     save_json(target, content)
     note = f"the numbers in full, and what made them, are in {target.name}"
-    if few := note_on_few(one.images for one in measured):
-        note = f"{note}\n{few}"
+    if warning := notes_on_reliance(measured):
+        note = f"{note}\n{warning}"
     rows = [_plain_row(one.name, point.as_dict()) for one in measured for point in one.points]
     labels = {one.name: one.label for one in measured}
     summary = [_plain_row(one.name, row) for one in measured for row in _summary_rows(one)]
@@ -200,19 +201,39 @@ def _describe_interval(measured: Sequence[Reliance]) -> IntervalMethod:
     return method
 
 
+def notes_on_reliance(measured: Sequence[Reliance]) -> str:
+    """Return sentences on cues that were not suppressed in all ways, and on too few images; empty if not needed."""
+    notes = []
+    for cue, used in _suppressions_of(measured).items():
+        usual = [name for name, one in SUPPRESSIONS.items() if one.cues == (cue,)]
+        if set(used) != set(usual):
+            notes.append(
+                f"Reliance on {cue} is the mean over {', '.join(used)}: not comparable with that over the usual "
+                f"suppressions ({', '.join(usual)})."
+            )
+    return " ".join(filter(None, [*notes, note_on_few(one.images for one in measured)]))
+
+
+def _suppressions_of(measured: Sequence[Reliance]) -> dict[str, list[str]]:
+    """Cue -> the suppressions that removed only this cue, for the cues that have any."""
+    points = [point for one in measured for point in one.points]
+    used = {cue: list(dict.fromkeys(point.suppression for point in points if point.cues == cue)) for cue in CUES}
+    return {cue: names for cue, names in used.items() if names}
+
+
 def show_reliance(measured: Sequence[Reliance]) -> str:
     """Format the comparison as text, with one row per network."""
-    table, note = format_table(*_table(measured)), note_on_few(one.images for one in measured)
+    table, note = format_table(*_table(measured)), notes_on_reliance(measured)
     return f"{table}\n\n{note}" if note else table
 
 
 def _table(measured: Sequence[Reliance]) -> tuple[list[str], list[list[str]]]:
-    labelled = measured[0].chance is not None
-    header = ["network", *(["accuracy"] if labelled else []), *(f"reliance on {cue}" for cue in CUES)]
+    labelled, cues = measured[0].chance is not None, _suppressions_of(measured)
+    header = ["network", *(["accuracy"] if labelled else []), *(f"reliance on {cue}" for cue in cues)]
     rows = []
     for one in measured:
         accuracy = [_cell(one.points[0].accuracy)] if labelled else []
-        rows.append([one.label, *accuracy, *(_cell(one.reliance.get(cue)) for cue in CUES)])
+        rows.append([one.label, *accuracy, *(_cell(one.reliance.get(cue)) for cue in cues)])
     return header, rows
 
 

@@ -358,4 +358,4 @@ def test_the_caption_gives_the_first_digits_of_the_images_hash(results):
     asked = dataclasses.replace(relation, measured={"images": "ab" * 32, "num_images": 5, "size": 512, "layer": "last"})
     head = describe_run(program="shapebias.relate", arguments=[], started=datetime.now(timezone.utc), seconds=0.0)
     words = caption_relation(asked, head)
-    assert "Fields: images abababababab, num images 5, size 512, layer last." in words
+    assert "Fields: mean of 5 images at 512 × 512 pixels, layer last." in words
