@@ -53,6 +53,7 @@ __all__ = [
     "WeightsRecord",
     "WeightsUnavailable",
     "count_feature_maps",
+    "for_trial",
     "is_registered",
     "load_model",
     "resolve_weights",
@@ -99,6 +100,16 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
     return ResolvedWeights(name, _record(tag, file), file)
 
 
+def for_trial(weights: ResolvedWeights) -> ResolvedWeights:
+    """Random weights for the same network, to find out what a run costs. Nothing is logged about them.
+
+    A network that the user's own code builds has no others than it is built with.
+    """
+    if weights.build is not None:
+        return weights
+    return replace(resolve_weights(weights.name, "random"), trial=not weights.record.random)
+
+
 def _record(model: str, file: WeightsFile) -> WeightsRecord:
     return WeightsRecord(model, file.source, file.path.name, file.sha256, file.sha256_verified)
 
@@ -138,7 +149,7 @@ def load_model(
     if input_size is not None and pretrained_cfg.get("fixed_input_size"):
         model_args["img_size"] = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if resolved.file is None:
-        model, record = _build_random(resolved.name, record, model_args)
+        model, record = _build_random(resolved, model_args)
     elif record.source == "package":
         model = _build(resolved.name, model_args)
         tensors = read_checkpoint(resolved.file.path).tensors
@@ -181,13 +192,15 @@ def _build(name: str, model_args: Mapping[str, Any], **options: Any) -> nn.Modul
         raise UserError(f"{name} cannot be built with {with_what}: {words_of(error)}") from error
 
 
-def _build_random(name: str, record: WeightsRecord, model_args: Mapping[str, Any]) -> tuple[nn.Module, WeightsRecord]:
+def _build_random(resolved: ResolvedWeights, model_args: Mapping[str, Any]) -> tuple[nn.Module, WeightsRecord]:
+    name, record = resolved.name, resolved.record
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(record.seed or 0)
         model = _build(name, model_args)
     branches = find_branches(model)
     if woken := switch_on(branches):
-        _logger.info(
+        _logger.log(
+            logging.DEBUG if resolved.trial else logging.INFO,
             "%s: an untrained network of this kind starts with residual branches that add almost nothing to the "
             "shortcuts; here they take full part: %s",
             name,

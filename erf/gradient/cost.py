@@ -12,7 +12,7 @@ from erf.gradient.lean.prepare import prepare
 from erf.gradient.precision import arithmetic, number_type
 from erf.gradient.ready import Question, ReadyNetwork, explained
 from erf.options import Config
-from replknet.zoo import load_model, resolve_weights
+from replknet.zoo import for_trial, load_model
 from runkit import UserError
 from runkit.compute.probe import Probe, count_macs, extrapolate, probe
 from runkit.dry_run import Cost
@@ -67,9 +67,8 @@ class _Bench:
         self._model, self._ready, self._fixed = self._build(job.pixels)
 
     def _build(self, size: Pixels) -> tuple[torch.nn.Module, ReadyNetwork, bool]:
-        weights, precision = self._job.weights, self._config.precision
-        untrained = weights if weights.build is not None else resolve_weights(weights.name, "random")
-        loaded = load_model(untrained, input_size=size)
+        precision = self._config.precision
+        loaded = load_model(for_trial(self._job.weights), input_size=size)
         model = loaded.model.to(device=self._device, dtype=number_type(precision))
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         plain, cuda_graphs = self._config.plain, self._config.cuda_graphs

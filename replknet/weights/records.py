@@ -168,6 +168,7 @@ class ResolvedWeights:
         warning: Why the weights are not the trained ones; None if they are, or if random ones were requested.
         build: For networks not created by timm's registry: builds the network for images of a size (height, width), or
             of its own size if None.
+        trial: Whether they only stand in for others, to find out what a run costs. Nothing is logged about them then.
     """
 
     name: str
@@ -175,3 +176,4 @@ class ResolvedWeights:
     file: WeightsFile | None
     warning: str | None = None
     build: Callable[[tuple[int, int] | None], LoadedModel] | None = None
+    trial: bool = False

@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 
-from replknet.zoo import ResolvedWeights, resolve_weights
+from replknet.zoo import ResolvedWeights, for_trial
 from runkit.compute.probe import count_macs, extrapolate, probe
 from runkit.dry_run import Cost
 from shapebias.network.forward import logits_of
@@ -27,7 +27,7 @@ def estimate_cost(
 
     Raises: UserError as `load_network`.
     """
-    untrained = weights if weights.build is not None else resolve_weights(weights.name, "random")
+    untrained = for_trial(weights)
     name = weights.name
     network = load_network(
         untrained,

@@ -14,7 +14,7 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
 from replknet.optimize import optimize
-from replknet.zoo import Preprocessing, ResolvedWeights, load_model, resolve_weights
+from replknet.zoo import Preprocessing, ResolvedWeights, for_trial, load_model
 from runkit import UserError
 from runkit.compute.device import exact_float32
 from runkit.compute.memory import available_memory, fitting_batch_size
@@ -136,7 +136,7 @@ def predict_suppressed(
 
 def estimate_cost(weights: ResolvedWeights, device: torch.device, images: int, *, batch_size: int | None) -> Cost:
     """Estimate the cost of classifying a number of images, from batches of black images in the untrained network."""
-    untrained = weights if weights.build is not None else resolve_weights(weights.name, "random")
+    untrained = for_trial(weights)
     loaded = load_model(untrained)
     model, preprocessing = optimize(loaded.model).to(device), loaded.preprocessing
     height, width = preprocessing.input_size

@@ -1,6 +1,7 @@
 """The console of the receptive-field tool: JSON, --quiet, lists, and dry runs that predict correctly."""
 
 import json
+import logging
 
 import pytest
 
@@ -114,6 +115,14 @@ def test_a_dry_run_fetches_nothing(run):
     assert "0.5 M" in out
     assert "Time and memory are estimates: extrapolated from trial runs with one image" in out
     assert not written(run)
+
+
+def test_a_dry_run_of_trained_weights_does_not_speak_of_untrained_ones(run, caplog):
+    with caplog.at_level(logging.INFO):
+        code, out, _ = run("--model", "resnet18n", "--dry-run", "--num-images", "2")
+    assert code == 0
+    assert "2.8 M" in out
+    assert "untrained" not in caplog.text
 
 
 def test_a_dry_run_ends_as_the_run_would(run):
