@@ -160,7 +160,7 @@ def test_a_module_by_its_name():
 def test_torchvision_offline(caplog):
     loaded = load_model("torchvision/resnet18", seed=3)
     assert loaded.record.label == "RANDOM WEIGHTS (seed 3)"
-    assert "torchvision/resnet18: RANDOM WEIGHTS (seed 3), since" in caplog.text
+    assert "torchvision/resnet18: RANDOM WEIGHTS (seed 3) are used" in caplog.text
     with pytest.raises(WeightsUnavailable):
         resolve_weights("torchvision/resnet18", "pretrained")
     segmentation = load_model("torchvision/fcn_resnet50", "random")  # its backbone is not downloaded either
