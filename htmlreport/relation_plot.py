@@ -12,6 +12,7 @@ from matplotlib.ticker import MultipleLocator
 from htmlreport.relation import Network, Relation
 from runkit.figure_text import count_words, list_names, software_words
 from runkit.figures import PAGE_WIDTH, new_figure
+from shapebias.figures.caption import name_both, name_weights
 from shapebias.figures.observers import PEOPLE_COLOUR, Style, choose_style
 from shapebias.measures.bootstrap import Estimate
 
@@ -49,15 +50,15 @@ def caption_relation(relation: Relation, head: Mapping[str, Any]) -> str:
     """The caption of the picture. `head` describes the run, as returned by `runkit.describe_run`."""
     networks = relation.networks
     names = list_names([network.label for network in networks])
-    weights = list_names([f"{network.name}: {network.weights}" for network in networks if network.weights])
+    biased = any(network.shape_bias.value is not None for network in networks)
+    bars = "Lines through the points, and the band of people" if biased else "Lines through the points"
     return "\n".join(
         filter(
             None,
             [
                 f"{count_words(len(networks), 'network', 'networks')}: {names}.",
-                f"Weights: {weights}." if weights else "",
-                f"{_say_fields(relation.measured)} Lines through points and the band around people: 95% intervals over "
-                "images.",
+                name_weights([name_both(network.name, network.weights) for network in networks if network.weights]),
+                f"{_say_fields(relation.measured)} {bars}: 95% intervals over images.",
                 software_words(head),
             ],
         )

@@ -13,7 +13,14 @@ from shapebias.results.files import notes_on
 from shapebias.results.reliance import notes_on_reliance
 from shapebias.stimuli.experiments import Experiment
 
-__all__ = ["caption_answers", "caption_benchmark", "caption_reliance", "caption_suppressed", "name_both"]
+__all__ = [
+    "caption_answers",
+    "caption_benchmark",
+    "caption_reliance",
+    "caption_suppressed",
+    "name_both",
+    "name_weights",
+]
 
 
 def caption_answers(
@@ -44,7 +51,7 @@ def caption_answers(
     return _lines(
         f"{experiment.title}: {images} images, {count_words(len(networks), 'network', 'networks')}{people}.",
         _say_marks(series, experiment, picture, persons=bool(persons)),
-        _name_weights([known[one.name] for one in networks if one.name in known]),
+        name_weights([known[one.name] for one in networks if one.name in known]),
         f"Recorded answers of {', '.join(recorded)}." if recorded else "",
         notes_on(series, experiment),
         software_words(head),
@@ -99,7 +106,7 @@ def caption_reliance(
         _say_curves(measured) if curves and drawn else "",
         f"{list_names(undefined)}: {UNDEFINED}." if undefined else "",
         notes_on_reliance(measured),
-        _name_weights(labels),
+        name_weights(labels),
         software_words(head),
     )
 
@@ -197,7 +204,7 @@ def name_both(name: str, label: str) -> str:
     return label if name in label else f"{name}: {label}"
 
 
-def _name_weights(labels: Sequence[str]) -> str:
+def name_weights(labels: Sequence[str]) -> str:
     """List the weights of networks; if there are many, the first ones and the number of the others."""
     named = [label.replace(": weights ", ": ").removeprefix("weights ") for label in dict.fromkeys(labels)]
     return f"Weights: {list_names(named)}." if named else ""
