@@ -178,7 +178,7 @@ def _describe_curves(results: Sequence[ErfResult]) -> dict[str, Any]:
         **_add_readings(right, "radius", radii, "{} px from the centre", names, densities, "{:.3g} times an even map"),
     }
     left.axhline(_START, color=INK, linewidth=0.8, linestyle=(0, (2, 3)), gid="share-line")
-    label = "Share of the score in centred squares, and density by distance from the centre"
+    label = "Share of the contribution in centred squares, and density by distance from the centre"
     picture = embed_figure(figure, slug="receptive-fields", label=label, says=says)
     height = left.get_position().height * figure.get_figheight() * 72
     return {"picture": picture, "height": round(height, 2)}

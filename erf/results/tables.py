@@ -40,14 +40,14 @@ Columns = tuple[tuple[str, float | None, str, Form], ...]
 _PERCENT = Form(1, factor=100, unit="%")
 # the columns of printed tables: measure, threshold or None, heading, format of the number
 COLUMNS: Columns = (
-    ("mass_area_ratio", 0.5, "50% of mass", _PERCENT),
-    ("mass_area_ratio", 0.9, "90% of mass", _PERCENT),
+    ("mass_area_ratio", 0.5, "area holding 50%", _PERCENT),
+    ("mass_area_ratio", 0.9, "area holding 90%", _PERCENT),
     ("rms_radius_px", None, "RMS radius", Form(1)),
     ("anisotropy", None, "anisotropy", Form(3)),
-    ("participation_area_px", None, "participation", Form(0)),
+    ("participation_area_px", None, "participation area", Form(0)),
     ("gaussian_sigma_px", None, "Gaussian width", Form(1)),
     ("gaussian_r2", None, "R²", Form(3)),
-    ("theoretical_ratio", 0.9, "90% side / theoretical", Form(2)),
+    ("theoretical_ratio", 0.9, "side holding 90% / theoretical", Form(2)),
 )
 _PUBLISHED_IN_LATEX: Columns = tuple(("area_ratio", t, f"log, {t:.0%}", _PERCENT) for t in LOG_THRESHOLDS)
 _USUAL_IN_LATEX: Columns = (
