@@ -1,5 +1,6 @@
 """Text in figures: the names of results, and a caption that describes how the figure was made."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from erf.drawing import Drawing
@@ -184,7 +185,7 @@ def _say_initialised(results: Sequence[ErfResult], about: _Attribution) -> list[
     """A sentence for each way in which random weights differ from what the library draws."""
     networks: dict[str, dict[str, None]] = {}
     for result, name in zip(results, about.models, strict=True):
-        drawn = result.provenance["weights"].get("init") or ""
+        drawn = re.sub(r"\d+ (?=[a-z])", "", result.provenance["weights"].get("init") or "")  # without their numbers
         if result.random_weights and ", with " in drawn:
             networks.setdefault(drawn, {})[name] = None
     return [

@@ -38,7 +38,7 @@ _FIRST_RING = 2  # pixels: nearer to the centre, a ring has fewer than ten pixel
 
 
 def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes | None = None) -> Axes:
-    """Plot the share of the contribution in centred squares against their side, with bands of 95% intervals over images.
+    """Plot the share of the contribution in centred squares against their side, with 95% intervals over images as bands.
 
     Each network has a colour, or each size or stage of a single network. Lines are dashed for random weights and solid
     for all others. If several networks have the same sizes or stages, the line style shows these instead. A grey dotted
@@ -82,7 +82,9 @@ def _draw_masses(
         sides = np.geomspace(1, around.largest, 200)
         ax.plot(sides, around.ratio(sides), **_EVEN)
     largest = max(around.largest for around in squares)
-    ax.set(xlabel="side of the centred square (pixels)", ylabel="share of the contribution", xlim=(0, largest), ylim=(0, 1))
+    ax.set(
+        xlabel="side of the centred square (pixels)", ylabel="share of the contribution", xlim=(0, largest), ylim=(0, 1)
+    )
     if all(float(result.side(0.99)) < largest / 4 for result in together):
         ax.set_xscale("log")
         ax.set_xlim(_LOWEST_SIDE, largest)
