@@ -38,7 +38,7 @@ _FIRST_RING = 2  # pixels: nearer to the centre, a ring has fewer than ten pixel
 
 
 def plot_mass_curves(results: Sequence[ErfResult], *, ax: Axes | None = None) -> Axes:
-    """Plot the share of the contribution in centred squares against their side, with 95% intervals over images as bands.
+    """Plot the share of the contribution in centred squares against their side, with bands of intervals over images.
 
     Each network has a colour, or each size or stage of a single network. Lines are dashed for random weights and solid
     for all others. If several networks have the same sizes or stages, the line style shows these instead. A grey dotted
