@@ -144,7 +144,7 @@ def test_the_relation_has_a_section(tmp_path):
     for text in (
         "a\narea ratio 0.200 [0.100, 0.300]\nshape bias 0.250 [0.200, 0.300]",
         "people: shape bias 0.960 [0.940, 0.970]",
-        "no rank correlation: 1 trained networks",
+        "no rank correlation: 1 trained network",
         "c: no shape bias of these weights",
         '<strong class="badge">RANDOM WEIGHTS (seed 0)</strong>',
         'href="relation.json"',
