@@ -18,7 +18,7 @@ from erf.figures.caption import WARNING_COLOUR, caption, row_name, weights_words
 from erf.figures.maps import Panel, add_colour_bar, show_map, show_whole, warn_of_black
 from erf.figures.outlines import note_on_outlines, outline_legend, outlines_of
 from erf.figures.squares import find_squares, shares_of, square_legend
-from erf.figures.window import INSET, choose_window
+from erf.figures.window import INSET, Window, choose_window
 from erf.measures.squares import SquareArea, square_areas
 from erf.results.files import ErfResult
 from runkit.figure_text import caption_height, fit_words, list_names, text_width, wrap_caption, write_caption
@@ -27,6 +27,7 @@ from runkit.figures import STYLE, new_figure
 __all__ = ["draw_comparison", "draw_result", "plot_comparison"]
 
 _PANEL = 2.3  # inches, if no width is given
+_LEAST_PANEL = 1.2  # inches: below this, names do not fit above the panels of maps that are much taller than wide
 _BAR, _BAR_GAP, _SHORT_BAR = 0.08, 0.08, 1.7
 _NARROW, _WIDE = 0.12, 0.4  # inches between panels, without and with tick labels
 _BETWEEN_TITLES = 0.07  # inches at least
@@ -108,17 +109,21 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult | None
     panels = _make_panels(results, drawing)
     alike = len({panel.window for panel in panels.values()}) == 1  # then only the outer panels need tick labels
     gap = _NARROW if alike else _WIDE
-    width = drawing.width_in or max(6.4, LEFT + RIGHT + columns * _PANEL + (columns - 1) * gap)
-    panel_width = min(_PANEL * 1.4, (width - LEFT - RIGHT - (columns - 1) * gap) / columns)
+    windows = [panel.window for panel in panels.values()]
+    narrow = max(min(1.0, window.width / window.height) for window in windows)  # below 1 if all are taller than wide
+    usual = max(_PANEL * narrow, _LEAST_PANEL)
+    width = drawing.width_in or max(6.4, LEFT + RIGHT + columns * usual + (columns - 1) * gap)
+    panel_width = min(usual * 1.4, (width - LEFT - RIGHT - (columns - 1) * gap) / columns)
     titles = dict(zip(map(id, results), _Title.of(results, drawing, panel_width), strict=True))
     heads = [_Head.of([titles[id(result)] for result in row if result is not None]) for row in rows]
-    # a map that is taller than wide is drawn narrower, so that its panel is no taller than those of square maps
-    tallest = panel_width * max(min(1.0, panel.window.height / panel.window.width) for panel in panels.values())
+    # beside wider maps, a map that is taller than wide is drawn narrower, so that its panel is no taller than theirs
+    tallest = panel_width * max(min(1 / narrow, window.height / window.width) for window in windows)
+    tallest = min(tallest, _PANEL * 1.4)
     side = min(panel_width, max(_LEAST_WHOLE, INSET * panel_width))
     outside = 0.0 if all(panel.is_whole for panel in panels.values()) else side + 0.06
     group = columns * panel_width + (columns - 1) * gap  # inches: width of the panels, which are centred in the figure
     edge = (width - LEFT - group - RIGHT) / 2 + LEFT
-    legend = _Legend.of(results, panels, drawing, width, panel_width)
+    legend = _Legend.of(panels, drawing, width, (tallest, panel_width))
     words = wrap_caption(_words(results, panels, legend, drawing), width - 0.3)
     table = _Table(results, drawing, width - 2 * 0.1) if drawing.table else None
     foot = (caption_height(words) + _FOOT if drawing.caption else 0.0) + _FOOT
@@ -140,7 +145,8 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult | None
                 place = (left / width, (top - tallest) / height, panel_width / width, tallest / height)
                 ax, panel = figure.add_axes(place, anchor="N"), panels[id(result)]
                 image = show_map(ax, panel, drawing)
-                _number_axis(ax, 72 * panel_width, within=alike)
+                window = panels[id(result)].window
+                _number_axis(ax, _scale_of(window, (tallest, panel_width)) * window.width, within=alike)
                 if alike:
                     ax.tick_params(labelleft=all(one is None for one in row[:column]), labelbottom=numbered[number])
                 _write_title(ax, result, titles[id(result)], head)
@@ -163,6 +169,12 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult | None
         if drawing.caption:
             write_caption(figure, (0.1 / width, _FOOT / height), words)
     return figure
+
+
+def _scale_of(window: Window, panel: tuple[float, float]) -> float:
+    """Width in points of a pixel of a window in a panel whose height and width are given in inches."""
+    height, width = panel
+    return 72 * min(height / window.height, width / window.width)
 
 
 def _make_panels(results: Sequence[ErfResult], drawing: Drawing) -> dict[int, Panel]:
@@ -312,12 +324,10 @@ class _Legend:
     rows: Sequence[Mapping[str, Any]]
 
     @classmethod
-    def of(
-        cls, results: Sequence[ErfResult], panels: Mapping[int, Panel], drawing: Drawing, width: float, panel: float
-    ) -> "_Legend":
-        """Legend for panels of width `panel` in a figure of width `width`, both in inches."""
+    def of(cls, panels: Mapping[int, Panel], drawing: Drawing, width: float, panel: tuple[float, float]) -> "_Legend":
+        """Legend for panels of the height and width `panel` in a figure of width `width`, all in inches."""
         shares = sorted({square.share for one in panels.values() for square in one.seen})
-        alternate = [one.alternate(72 * panel / max(one.window.width, one.window.height)) for one in panels.values()]
+        alternate = [one.alternate(_scale_of(one.window, panel)) for one in panels.values()]
         outlines = [outline for one in panels.values() for outline in one.seen_outlines]
         points = 72 * (width - 0.2)
         rows = []

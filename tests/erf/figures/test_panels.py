@@ -73,6 +73,23 @@ def test_no_words_of_a_comparison_overlap_or_leave_the_figure(width, count):
     assert outside(figure) == []
 
 
+@pytest.mark.parametrize("shape", [(384, 128), (128, 384), (200, 150)])
+@pytest.mark.parametrize("width", [None, "page"])
+def test_no_words_overlap_where_maps_are_not_square(shape, width):
+    height, width_px = shape
+    squared = (np.arange(height)[:, None] - height // 2) ** 2 + (np.arange(width_px) - width_px // 2) ** 2
+    made = make_erf_result("net", 10.0, images=2)
+    several = [
+        ErfResult(f"resnet18n.layer-{i}", np.exp(-squared / (2 * (8 + 8 * i) ** 2)), made.provenance) for i in range(5)
+    ]
+    figure = erf.draw_comparison(several, width=width, crop="none")
+    assert overlaps(figure) == []
+    assert outside(figure) == []
+    drawn = [ax.get_window_extent() for ax in figure.axes if ax.images]
+    if height > width_px:
+        assert sum(box.width * box.height for box in drawn) > 0.2 * figure.bbox.width * figure.bbox.height
+
+
 @pytest.mark.parametrize("width", [None, "column", "page"])
 def test_no_words_of_curves_or_a_result_overlap_or_leave_the_figure(width):
     options = {} if width is None else {"width": width}
