@@ -121,6 +121,7 @@ def measure_probabilities(config: Config, folder: ResultFolder) -> list[Observer
         measured.append(
             write_answers(folder, probabilities, path, aggregation=config.aggregation, more={"remeasured": about})
         )
+        _logger.info("%s: wrote %s", name, ", ".join(str(file) for file in folder.files_of(name) if file.exists()))
     return measured
 
 

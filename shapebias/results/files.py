@@ -159,6 +159,7 @@ class ResultFolder:
             _logger.info("%s: kept the finished result %s", observer.name, path)
         else:
             self.write_observer(observer, head, measurement)
+            _logger.info("%s: wrote %s", observer.name, path)
 
 
 def refuse_other_probabilities(result: Path, probabilities: Path) -> None:
