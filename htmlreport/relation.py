@@ -310,11 +310,11 @@ def _common_settings(results: Iterable[tuple[Path, Mapping[str, Any]]], why: str
 
 
 def _identity_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity of a result of any of the tools, with the name of its classes if these are not the toolbox's."""
+    """The identity of a result of any tool, with the name of its classes if these do not cover all categories."""
     if "identity" in content:
         return content["identity"]
     classes = content.get("classes")
-    return {**({"classes": classes["name"]} if classes else {}), **content["config"]}
+    return {**({"classes": classes["name"]} if classes and not classes["comparable"] else {}), **content["config"]}
 
 
 def _list_files(paths: Sequence[Path]) -> list[Path]:

@@ -265,10 +265,23 @@ def _fit_head(model: nn.Module, checkpoint: Checkpoint) -> tuple[tuple[str, ...]
 
 
 def _load_strictly(model: nn.Module, checkpoint: Checkpoint, said: str) -> None:
-    ours = {key: tuple(value.shape) for key, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+    """Load weights into a network whose tensors must be the same ones.
+
+    Only counters of batches may be missing, as in PyTorch, and a second name of a tensor that is there.
+
+    Raises: CheckpointError if something is missing, unexpected, or of another shape or type.
+    """
+    own = {key: value for key, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+    ours = {key: tuple(value.shape) for key, value in own.items()}
     theirs = {key: tuple(value.shape) for key, value in checkpoint.tensors.items()}
-    problems = [f"missing {key}" for key in ours.keys() - theirs.keys()][:1]
-    problems += [f"unexpected {key}" for key in theirs.keys() - ours.keys()][:1]
+    given = {_place_of(own[key]) for key in theirs if key in own}
+    missing = [
+        key
+        for key, value in own.items()
+        if key not in theirs and not key.endswith("num_batches_tracked") and _place_of(value) not in given
+    ]
+    problems = [f"missing {key}" for key in missing][:1]
+    problems += [f"unexpected {key}" for key in theirs if key not in ours][:1]
     problems += [
         f"{key} has shape {list(theirs[key])}, the network {list(shape)}"
         for key, shape in ours.items()
@@ -278,7 +291,12 @@ def _load_strictly(model: nn.Module, checkpoint: Checkpoint, said: str) -> None:
         problems.append(describe_types(checkpoint.tensors, wrong))
     if problems:
         raise CheckpointError(f"{said}: {'; '.join(problems)}; the file holds {list_keys(theirs)}")
-    model.load_state_dict(checkpoint.tensors)
+    model.load_state_dict({**{key: value for key, value in own.items() if key not in theirs}, **checkpoint.tensors})
+
+
+def _place_of(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """What two names of one tensor have in common; empty tensors share nothing."""
+    return (tensor.data_ptr() or id(tensor), tensor.shape, tensor.stride())
 
 
 def preprocessing_of(model: nn.Module) -> Preprocessing:

@@ -88,7 +88,7 @@ def caption(
         about.say([_normalisation(result) for result in results]),
     ]
     heads = about.say([result.provenance["weights"].get("head") or "" for result in results])
-    positions = ", ".join(dict.fromkeys(filter(None, map(_position, results))))
+    positions = about.say([_position(result) for result in results], of=True)
     layers = about.say([result.layer for result in results], of=True)
     lines = [
         f"{mean} of {images} {'image' if counts == [1] else 'images'} ({data}) at {', '.join(filter(None, made))}."
@@ -119,8 +119,11 @@ class _Attribution:
 
     def __init__(self, results: Sequence[ErfResult], labels: Mapping[str, str]):
         models = [str(result.provenance.get("identity", {}).get("model", result.name)) for result in results]
+        labelled = {model for result, model in zip(results, models, strict=True) if result.name in labels}
         self.names = [labels.get(result.name, result.name) for result in results]
-        self.models = [labels.get(result.name, model) for result, model in zip(results, models, strict=True)]
+        self.models = [
+            name if model in labelled else model for name, model in zip(self.names, models, strict=True)
+        ]  # a network one of whose results has another name in the figure is named as its panels are
 
     def say(self, values: Sequence[str], *, of: bool = False) -> str:
         """Join the different values, each with its networks, unless every network has all of them.

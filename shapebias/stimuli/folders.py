@@ -133,7 +133,7 @@ def match_lines(classes: Sequence[str], lines: Sequence[str], *, file: Path) -> 
     """Find the line of a class file, and so the output of a network, that corresponds to each class folder.
 
     A line corresponds to a folder if it is the folder's name or, where no line is, if its first word is; the rest of
-    such a line is a comment.
+    such a line is a comment. Capitals and underscores count only where several lines or folders would otherwise agree.
 
     Args:
         classes: Names of the class folders.
@@ -142,12 +142,13 @@ def match_lines(classes: Sequence[str], lines: Sequence[str], *, file: Path) -> 
     Returns: Class -> index of the line, counted from 0.
     Raises: UserError if a class has no line or several, or two classes have the same line.
     """
-    wholes = [_plain(line) for line in lines]
-    words = [_plain((line.split() or [""])[0]) for line in lines]
+    words = [(line.split() or [""])[0] for line in lines]
     found: dict[str, int] = {}
     for name in classes:
-        same = [index for index, whole in enumerate(wholes) if whole == _plain(name)]
-        same = same or [index for index, word in enumerate(words) if word == _plain(name)]
+        ways = [lines, words, [*map(_plain, lines)], [*map(_plain, words)]]
+        names = [name, name, _plain(name), _plain(name)]
+        matches = [[i for i, one in enumerate(way) if one == said] for way, said in zip(ways, names, strict=True)]
+        same = next(filter(None, matches), [])
         if not same:
             raise UserError(
                 f"--classes {file}: no line is the name of the folder {name!r}; name each folder in the line of its "

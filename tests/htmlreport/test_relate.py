@@ -246,9 +246,13 @@ def test_shape_biases_that_were_measured_in_other_ways_are_refused(results, sett
 def test_shape_biases_of_other_classes_are_refused(results):
     folder, *_ = results
     content = json.loads((folder / "bias" / "b.json").read_text(encoding="utf-8"))
-    write(folder / "bias" / "b.json", {**content, "classes": {"name": "classes of ImageNet-22k by WordNet"}})
-    with pytest.raises(UserError, match=r"classes: \(absent\) -> classes of ImageNet-22k by WordNet"):
+    classes = {"name": "classes of pets.txt", "comparable": False}
+    write(folder / "bias" / "b.json", {**content, "classes": classes})
+    with pytest.raises(UserError, match=r"classes: \(absent\) -> classes of pets.txt"):
         relate([folder / "erf"], [folder / "bias"])
+    of_another_head = {"name": "classes of ImageNet-22k by WordNet", "comparable": True}
+    write(folder / "bias" / "b.json", {**content, "classes": of_another_head})
+    assert len(relate([folder / "erf"], [folder / "bias"]).networks) > 1
 
 
 def test_an_undefined_shape_bias_is_left_out(results):

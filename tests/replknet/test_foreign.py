@@ -116,6 +116,30 @@ def test_a_checkpoint_into_the_users_network(code, tmp_path):
         load_model(f"{code}:build", str(tmp_path / "b.pth"))
 
 
+def test_counters_and_second_names_may_be_missing_and_nothing_else(tmp_path):
+    file = tmp_path / "twice.py"
+    file.write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)\n"
+        "        self.fc = self.head\n\n"
+        "    def forward(self, x):\n        return self.fc(self.norm(self.conv(x)).mean((2, 3)))\n",
+        encoding="utf-8",
+    )
+    source = load_model(f"{file}:Net", seed=5).model
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.normal_()
+    less = {key: value for key, value in source.state_dict().items() if "num_batches" not in key and "fc" not in key}
+    torch.save(less, tmp_path / "less.pth")
+    loaded = load_model(f"{file}:Net", str(tmp_path / "less.pth")).model
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), loaded.parameters(), strict=True))
+    assert loaded.fc is loaded.head
+    torch.save({key: value for key, value in less.items() if key != "norm.running_mean"}, tmp_path / "few.pth")
+    with pytest.raises(CheckpointError, match=r"missing norm\.running_mean"):
+        load_model(f"{file}:Net", str(tmp_path / "few.pth"))
+
+
 def test_an_average_beside_the_weights_of_the_users_network(code, tmp_path):
     raw, average = (load_model(f"{code}:Net", seed=seed).model.state_dict() for seed in (1, 2))
     both = {f"net.{k}": v for k, v in raw.items()} | {f"ema.{k}": v for k, v in average.items()}

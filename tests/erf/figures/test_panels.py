@@ -384,6 +384,11 @@ def test_caption_attributes_what_differs_between_results():
     assert "at 65 × 65 pixels, 67 × 67 pixels, float32." in same
     two = [made("net.one", "net", 65, layer="one"), made("net.two", "net", 65, layer="two"), made("b", "b", 65)]
     assert caption(two).endswith("layer one of net.one; two of net.two; last of b")
+    sizes = [made("a.size-65", "a", 65), made("a.size-67", "a", 67), made("b", "b", 65)]
+    named = caption(sizes, labels={"a.size-65": "Net A"}).replace("\u00a0", " ")
+    assert "at 65 × 65 pixels (Net A, b), 67 × 67 pixels (a.size-67)" in named
+    units = [made(name, name, 65, config={"position": at}) for name, at in (("a", [0, 0]), ("b", [0.5, 0.2]))]
+    assert "from the top left of a; unit at 50% of the height" in caption(units)
 
 
 def test_caption_says_how_images_were_normalised_and_when_adding_ended():

@@ -150,6 +150,7 @@ def test_folders_are_not_sorted_where_some_have_the_name_of_an_output():
         (["fox", "red fox"], ["red fox", "fox"], {"fox": 1, "red fox": 0}),  # the whole line first
         (["red", "red fox"], ["red fox", "red, a colour", "red"], {"red": 2, "red fox": 0}),
         (["0", "1"], ["1", "0"], {"0": 1, "1": 0}),
+        (["A", "a", "b"], ["a", "b", "A"], {"A": 2, "a": 0, "b": 1}),  # as in EMNIST
     ],
 )
 def test_lines_of_a_class_file(classes, lines, expected):
