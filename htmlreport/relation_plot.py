@@ -12,6 +12,7 @@ from matplotlib.ticker import MultipleLocator
 from htmlreport.relation import Network, Relation
 from runkit.figure_text import count_words, list_names, software_words
 from runkit.figures import PAGE_WIDTH, new_figure
+from runkit.sizes import pixels_of
 from shapebias.figures.caption import name_both, name_weights
 from shapebias.figures.observers import PEOPLE_COLOUR, Style, choose_style
 from shapebias.measures.bootstrap import Estimate
@@ -67,10 +68,9 @@ def caption_relation(relation: Relation, head: Mapping[str, Any]) -> str:
 
 def _say_fields(measured: Mapping[str, Any]) -> str:
     """A sentence on how the receptive fields were measured; what is not named in words is in the JSON file."""
-    size, number = measured.get("size"), measured.get("num_images")
-    height, width = (size, size) if isinstance(size, int) else size or ("?", "?")
+    number, (height, width) = measured.get("num_images"), pixels_of(measured["size"])
     images = f"mean of {count_words(number, 'image', 'images')} " if isinstance(number, int) else ""
-    return f"Fields: {images}at {height} × {width} pixels, layer {measured.get('layer', '?')}."
+    return f"Fields: {images}at {height} × {width} pixels, layer {measured['layer']}."
 
 
 def _draw_panels(relation: Relation, *, people: Estimate | None, field: str, width_in: float) -> Figure:

@@ -28,11 +28,13 @@ from torch import nn
 from replknet.weights.checkpoint import (
     Checkpoint,
     CheckpointError,
+    check_converted,
     describe_types,
     list_keys,
+    list_tensors,
     read_checkpoint,
+    refuse_other_types,
     strip_prefix,
-    without_other_types,
     wrong_types,
 )
 from replknet.weights.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
@@ -40,16 +42,7 @@ from replknet.weights.sources import WeightsFile, WeightsUnavailable, find_weigh
 from runkit import UserError
 from runkit.plugins import OWN_CODE_ERRORS, is_plugin, load_plugin, sha256_of_code, words_of
 
-__all__ = [
-    "check_converted",
-    "is_code",
-    "is_foreign",
-    "list_tensors",
-    "preprocessing_of",
-    "resolve_foreign",
-    "resolve_module",
-    "sha256_of_weights",
-]
+__all__ = ["is_code", "is_foreign", "preprocessing_of", "resolve_foreign", "resolve_module", "sha256_of_weights"]
 
 _TORCHVISION, _HF_HUB, _TORCH_HUB = "torchvision/", "hf-hub:", "torch.hub:"
 
@@ -200,27 +193,20 @@ def _record_of_file(model: str, file: WeightsFile) -> WeightsRecord:
     A part is part of the identity. Where a file holds a single one that nobody named, such as 'state_dict', the file
     alone determines the weights.
     """
-    record = WeightsRecord(model, file.source, file.path.name, file.sha256, file.sha256_verified)
+    record = WeightsRecord.of_file(model, file)
     if file.source != "file":
         return record
     checkpoint = read_checkpoint(file.path, file.key)
     if file.key is None and not checkpoint.averaged:
         return record
-    return _with_part(record, checkpoint)
-
-
-def _with_part(record: WeightsRecord, checkpoint: Checkpoint) -> WeightsRecord:
-    """Name the part of a user's file that the weights come from."""
-    if record.source != "file":
-        return record
-    return replace(record, part=checkpoint.part or None, averaged=checkpoint.averaged)
+    return record.with_part(checkpoint)
 
 
 def _with_file(model: nn.Module, record: WeightsRecord, file: WeightsFile) -> LoadedModel:
     """Load the weights of a file strictly, except that the head may have another number of classes or be missing."""
     ours = model.state_dict()
     checkpoint = strip_prefix(read_checkpoint(file.path, file.key), ours, file.path)
-    record = _with_part(record, checkpoint)
+    record = record.with_part(checkpoint)
     head, classes = _fit_head(model, checkpoint)
     if classes is not None:
         record = replace(record, head=f"{classes} classes" if classes else "none")
@@ -287,7 +273,7 @@ def _load_strictly(model: nn.Module, checkpoint: Checkpoint, said: str) -> None:
         for key, shape in ours.items()
         if key in theirs and theirs[key] != shape
     ][:1]
-    if wrong := wrong_types(checkpoint.tensors, model.state_dict()):
+    if wrong := wrong_types(checkpoint.tensors, own):
         problems.append(describe_types(checkpoint.tensors, wrong))
     if problems:
         raise CheckpointError(f"{said}: {'; '.join(problems)}; the file holds {list_keys(theirs)}")
@@ -463,43 +449,6 @@ def _torchvision_preprocessing(weights: Any) -> Preprocessing:
     )
 
 
-def list_tensors(build: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
-    """A network's state dict for its names, shapes and types; without initial weights where the network allows it."""
-    try:
-        with torch.device("meta"):
-            return build().state_dict()
-    except (RuntimeError, NotImplementedError, TypeError, UserError):  # its constructor computes with the weights
-        with torch.random.fork_rng(devices=[]):
-            return build().state_dict()
-
-
-def check_converted(
-    tensors: Mapping[str, torch.Tensor],
-    ours: Mapping[str, torch.Tensor],
-    load: Callable[[Mapping[str, torch.Tensor]], nn.Module],
-    said: str,
-) -> None:
-    """Check the types of tensors that timm has given other names: without those that are no weights, it loads the rest.
-
-    Args:
-        tensors: The weights of the file, which timm has loaded.
-        ours: The network's state dict.
-        load: Builds the network with weights, strictly.
-        said: Beginning of the message.
-
-    Raises: CheckpointError if the network needs a tensor that is no weight by its type.
-    """
-    kept = without_other_types(tensors, ours)
-    others = tensors.keys() - kept.keys()
-    if not others:
-        return
-    try:
-        load(kept)
-    except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
-        wrong = [key for key in tensors if key in others]
-        raise CheckpointError(f"{said}: {describe_types(tensors, wrong)}") from error
-
-
 # --- the Hugging Face hub ---------------------------------------------------------------------------------------------
 
 
@@ -562,10 +511,9 @@ def _build_described(
             model = load(None)
         else:
             checkpoint = read_checkpoint(file.path, file.key)
-            record = _with_part(record, checkpoint)
+            record = record.with_part(checkpoint)
             ours = list_tensors(lambda: timm.create_model(architecture, **model_args))
-            if wrong := wrong_types(checkpoint.tensors, ours):
-                raise CheckpointError(f"{said}: {describe_types(checkpoint.tensors, wrong)}")
+            refuse_other_types(checkpoint.tensors, ours, said)
             model = load(checkpoint.tensors)
             check_converted(checkpoint.tensors, ours, load, said)
     except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:

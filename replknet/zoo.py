@@ -23,14 +23,15 @@ import replknet.architectures.shiftwise
 import replknet.architectures.slak
 import replknet.architectures.unireplknet
 import replknet.architectures.van  # noqa: F401
-from replknet.foreign import check_converted, is_foreign, list_tensors, resolve_foreign
+from replknet.foreign import is_foreign, resolve_foreign
 from replknet.weights.checkpoint import (
     CheckpointError,
-    describe_types,
+    check_converted,
     list_keys,
+    list_tensors,
     read_checkpoint,
+    refuse_other_types,
     strip_prefix,
-    wrong_types,
 )
 from replknet.weights.records import LoadedModel, Preprocessing, ResolvedWeights, WeightsRecord
 from replknet.weights.sources import (
@@ -85,8 +86,7 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
     if weights not in ("auto", "pretrained"):
         file = named_by_user(weights)
         checkpoint = read_checkpoint(file.path, file.key)
-        record = replace(_record(architecture, file), part=checkpoint.part or None, averaged=checkpoint.averaged)
-        return ResolvedWeights(name, record, file)
+        return ResolvedWeights(name, WeightsRecord.of_file(architecture, file).with_part(checkpoint), file)
     tag = f"{architecture}.{pretrained_cfg['tag']}" if pretrained_cfg.get("tag") else architecture
     try:
         file = find_weights(tag, pretrained_cfg)
@@ -97,7 +97,7 @@ def resolve_weights(name: str, weights: str = "auto", *, seed: int = 0) -> Resol
         if trained := installed_weights():
             warning += f"; trained weights that are installed: {', '.join(trained)}"
         return ResolvedWeights(name, random, None, warning=warning)
-    return ResolvedWeights(name, _record(tag, file), file)
+    return ResolvedWeights(name, WeightsRecord.of_file(tag, file), file)
 
 
 def for_trial(weights: ResolvedWeights) -> ResolvedWeights:
@@ -108,10 +108,6 @@ def for_trial(weights: ResolvedWeights) -> ResolvedWeights:
     if weights.build is not None:
         return weights
     return replace(resolve_weights(weights.name, "random"), trial=not weights.record.random)
-
-
-def _record(model: str, file: WeightsFile) -> WeightsRecord:
-    return WeightsRecord(model, file.source, file.path.name, file.sha256, file.sha256_verified)
 
 
 def load_model(
@@ -221,8 +217,7 @@ def _build_from_file(
     ours = list_tensors(lambda: _build(name, model_args))
     checkpoint = strip_prefix(read_checkpoint(file.path, file.key), ours, file.path)
     said = f"{record.file} does not fit {name}"
-    if wrong := wrong_types(checkpoint.tensors, ours):
-        raise CheckpointError(f"{said}: {describe_types(checkpoint.tensors, wrong)}")
+    refuse_other_types(checkpoint.tensors, ours, said)
     options: dict[str, Any] = {}
 
     def load(tensors: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -243,8 +238,7 @@ def _build_from_file(
     check_converted(checkpoint.tensors, ours, load, said)
     pretrained_cfg: Any = model.pretrained_cfg
     pretrained_cfg["state_dict"] = None  # else the tensors would be kept in memory twice
-    if record.source == "file":
-        record = replace(record, part=checkpoint.part or None, averaged=checkpoint.averaged)
+    record = record.with_part(checkpoint)
     head = sorted(_head_parameters(name) & ours.keys()) if record.head else []
     return model, record, tuple(head)
 
@@ -332,8 +326,7 @@ def _rename_in_order(
         if our_value.shape != value.shape:
             raise CheckpointError(f"{path}: {key} {tuple(value.shape)} is not {our_key} {tuple(our_value.shape)}")
         renamed[our_key] = value
-    if wrong := wrong_types(renamed, ours):
-        raise CheckpointError(f"{path} does not fit the network: {describe_types(renamed, wrong)}")
+    refuse_other_types(renamed, ours, f"{path} does not fit the network")
     return renamed
 
 

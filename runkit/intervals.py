@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-__all__ = ["FEW", "normal_quantile", "note_on_few", "share_interval"]
+__all__ = ["FEW", "normal_quantile", "note_on_few", "share_interval", "unseen_share"]
 
 FEW = 10
 """An interval from fewer images than this is unreliable, and a note says so."""
@@ -27,6 +27,14 @@ def note_on_few(counts: Iterable[int]) -> str:
         return ""
     images = f"{few[0]}" if len(few) == 1 else f"{few[0]} to {few[-1]}"
     return f"Intervals from {images} images are unreliable: use at least {FEW} images."
+
+
+def unseen_share(count: int, confidence: float = 0.95) -> float:
+    """Upper end of the interval of Clopper and Pearson for a probability, where `count` trials had no success.
+
+    Source: Clopper and Pearson (1934), doi:10.1093/biomet/26.4.404.
+    """
+    return float(1 - ((1 - confidence) / 2) ** (1 / count))
 
 
 def share_interval(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -140,8 +140,8 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
 
     def refuse_early(self) -> None:
         choose_variants(self.config.suppress)
-        if (lines := self._class_names()) is not None and self.config.classes is not None:
-            match_lines(self.images.classes, lines, file=self.config.classes)
+        if self.config.classes is not None:
+            match_lines(self.images.classes, read_class_lines(self.config.classes), file=self.config.classes)
         number, found = self.config.num_images, self.images.found
         if number is not None and number > found:
             _logger.warning(
@@ -194,10 +194,10 @@ class RelianceTool(Tool[RelianceJob, _Network, dict[str, np.ndarray], Suppressed
         """
         from shapebias.network.suppressed import name_outputs
 
-        classes, lines, file = self.given.images.classes, self._class_names(), self.config.classes
-        if lines is None or file is None:
+        classes, file = self.given.images.classes, self.config.classes
+        if file is None:
             return match_classes(classes, outputs, name_outputs(outputs), network=name)
-        if len(lines) != outputs:
+        if len(lines := read_class_lines(file)) != outputs:
             raise UserError(
                 f"{name} has {outputs} outputs, but --classes {file} has {len(lines)} lines: the file must have one "
                 "line per output"

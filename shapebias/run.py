@@ -230,8 +230,8 @@ def _weights_of(part: _Part) -> dict[str, str]:
 
 def _result_of(folder: "ResultFolder", observer: "Observer") -> Path:
     """The result of a network. Its file has the name by which the network was asked for; the CSV has the full name."""
-    of_source = (path for path in folder.root.glob("*.json") if folder.csv_of(path.stem) == observer.source)
-    return next(of_source, folder.json_of(observer.name))
+    of_source = folder.results_of(observer.source) if observer.source else []
+    return next(iter(of_source), folder.json_of(observer.name))
 
 
 def _write_report(config: Config, folder: "ResultFolder") -> Path:

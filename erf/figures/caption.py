@@ -137,18 +137,22 @@ class _Attribution:
             return ", ".join(filter(None, groups))
         if sum(map(len, groups.values())) > len(set(self.models)):  # the same network has several values
             groups = _group(values, self.names)
-        said = {value: list_names(list(names), between=", ", last=" and ") for value, names in groups.items() if value}
+        said = {value: _listed(names) for value, names in groups.items() if value}
         if of:
             return "; ".join(f"{value} of {names}" for value, names in said.items())
         return ", ".join(f"{value} ({names})" for value, names in said.items())
 
 
-def _group(values: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, None]]:
+def _group(values: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
     """The distinct names of each value, in order."""
-    groups: dict[str, dict[str, None]] = {}
-    for value, name in zip(values, names, strict=True):
-        groups.setdefault(value, {})[name] = None
+    groups: dict[str, list[str]] = {}
+    for value, name in dict.fromkeys(zip(values, names, strict=True)):
+        groups.setdefault(value, []).append(name)
     return groups
+
+
+def _listed(names: Sequence[str]) -> str:
+    return list_names(names, between=", ", last=" and ")
 
 
 def _normalisation(result: ErfResult) -> str:
@@ -186,15 +190,10 @@ def _say_squares(shares: Sequence[float], outside: Sequence[float], squares: str
 
 def _say_initialised(results: Sequence[ErfResult], about: _Attribution) -> list[str]:
     """A sentence for each way in which random weights differ from what the library draws."""
-    networks: dict[str, dict[str, None]] = {}
-    for result, name in zip(results, about.models, strict=True):
-        drawn = re.sub(r"\d+ (?=[a-z])", "", result.provenance["weights"].get("init") or "")  # without their numbers
-        if result.random_weights and ", with " in drawn:
-            networks.setdefault(drawn, {})[name] = None
-    return [
-        f"Random weights of {list_names(list(names), between=', ', last=' and ')}: {drawn}."
-        for drawn, names in networks.items()
-    ]
+    inits = [(result.provenance["weights"].get("init") or "") if result.random_weights else "" for result in results]
+    drawn = [re.sub(r"\d+ (?=[a-z])", "", init) for init in inits]  # without the numbers of layers
+    groups = _group(drawn, about.models)
+    return [f"Random weights of {_listed(names)}: {how}." for how, names in groups.items() if ", with " in how]
 
 
 def _say_skipped(results: Sequence[ErfResult]) -> str:

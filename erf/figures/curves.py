@@ -161,10 +161,9 @@ def draw_curves(results: Sequence[ErfResult], *, most: int = _MOST_LINES, **opti
     names = [row_name(result, drawing) for result in results]
     fitted = [fit_words(name, 72 * (width - 0.6), size=7.0) for name in names]
     names, size = [name for name, _ in fitted], min(size for _, size in fitted)
-    lines = max(name.count("\n") + 1 for name in names)
-    columns = _columns_for(names, 72 * (width - 0.16), size) if lines == 1 else 1
-    heights = [sum(name.count("\n") + 1 for name in names[part]) for part in parts]  # in lines
-    legends = [_height_of(lines_of_part, columns, size) + 0.06 for lines_of_part in heights]
+    lines = [name.count("\n") + 1 for name in names]
+    columns = _columns_for(names, 72 * (width - 0.16), size) if max(lines) == 1 else 1
+    legends = [_height_of(sum(lines[part]), columns, size) + 0.06 for part in parts]
     key = _key(results, 72 * (width - 0.16))
     key_height = _height_of(len(key["handles"]), key["ncols"], _KEY_SIZE) + 0.06
     each = (1 if beside else 2) * (panel + _AXIS)

@@ -107,9 +107,9 @@ class _Title:
 def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult | None]], drawing: Drawing) -> Figure:
     columns = max(map(len, rows))
     panels = _make_panels(results, drawing)
-    alike = len({panel.window for panel in panels.values()}) == 1  # then only the outer panels need tick labels
-    gap = _NARROW if alike else _WIDE
     windows = [panel.window for panel in panels.values()]
+    alike = len(set(windows)) == 1  # then only the outer panels need tick labels
+    gap = _NARROW if alike else _WIDE
     narrow = max(min(1.0, window.width / window.height) for window in windows)  # below 1 if all are taller than wide
     usual = max(_PANEL * narrow, _LEAST_PANEL)
     width = drawing.width_in or max(6.4, LEFT + RIGHT + columns * usual + (columns - 1) * gap)
@@ -145,8 +145,7 @@ def _draw(results: Sequence[ErfResult], rows: Sequence[Sequence[ErfResult | None
                 place = (left / width, (top - tallest) / height, panel_width / width, tallest / height)
                 ax, panel = figure.add_axes(place, anchor="N"), panels[id(result)]
                 image = show_map(ax, panel, drawing)
-                window = panels[id(result)].window
-                _number_axis(ax, _scale_of(window, (tallest, panel_width)) * window.width, within=alike)
+                _number_axis(ax, _scale_of(panel.window, (tallest, panel_width)) * panel.window.width, within=alike)
                 if alike:
                     ax.tick_params(labelleft=all(one is None for one in row[:column]), labelbottom=numbered[number])
                 _write_title(ax, result, titles[id(result)], head)

@@ -62,25 +62,22 @@ class _Bench:
 
     def __init__(self, job: Job, question: Question, config: Config, device: torch.device):
         self._job, self._question, self._config, self._device = job, question, config, device
-        self._size = job.pixels
-        self.parameters = 0  # of the network before it is prepared, which may merge some
-        self._model, self._ready, self._fixed = self._build(job.pixels)
+        self._build(job.pixels)
 
-    def _build(self, size: Pixels) -> tuple[torch.nn.Module, ReadyNetwork, bool]:
+    def _build(self, size: Pixels) -> None:
         precision = self._config.precision
         loaded = load_model(for_trial(self._job.weights), input_size=size)
         model = loaded.model.to(device=self._device, dtype=number_type(precision))
-        self.parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.parameters = sum(parameter.numel() for parameter in model.parameters())  # preparing may merge some
         plain, cuda_graphs = self._config.plain, self._config.cuda_graphs
         prepared = prepare(model, layer=self._question.layer, plain=plain, cuda_graphs=cuda_graphs)
-        ready = ReadyNetwork(prepared, loaded.preprocessing, self._device, precision, self._job.name)
-        return model, ready, bool(loaded.model_args)
+        self._ready = ReadyNetwork(prepared, loaded.preprocessing, self._device, precision, self._job.name)
+        self._model, self._size, self._fixed = model, size, bool(loaded.model_args)
 
     def _at(self, size: Pixels) -> tuple[torch.nn.Module, ReadyNetwork, Question]:
         """The network and the question for a size; a new network is built where its input size is fixed."""
         if self._fixed and size != self._size:
-            self._model, self._ready, _ = self._build(size)
-            self._size = size
+            self._build(size)
         return self._model, self._ready, replace(self._question, size=size)
 
     def count(self, size: Pixels) -> int:

@@ -57,11 +57,6 @@ class CentredSquares:
         )
         return down, across
 
-    def area(self, sides: np.ndarray) -> np.ndarray:
-        """Number of pixels of squares of any side that lie within the map."""
-        down, across = self.extents(sides)
-        return down * across
-
     def ratio(self, sides: np.ndarray) -> np.ndarray:
         """Area of the part of squares that lies within the map, divided by the area of the map."""
         down, across = self.extents(sides)

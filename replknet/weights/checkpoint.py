@@ -14,7 +14,7 @@ import types
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ from runkit.checkpoint_files import fault_of_content
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "check_converted",
     "describe_types",
     "list_keys",
+    "list_tensors",
     "read_checkpoint",
+    "refuse_other_types",
     "strip_prefix",
-    "without_other_types",
     "wrong_types",
 ]
 
@@ -155,7 +157,7 @@ def wrong_types(tensors: Mapping[str, torch.Tensor], ours: Mapping[str, Any]) ->
     return [key for key, value in tensors.items() if is_wrong(value, ours.get(key))]
 
 
-def without_other_types(
+def _without_other_types(
     tensors: Mapping[str, torch.Tensor], ours: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Leave out what cannot be a weight by its type and has a name that the network lacks, except counters.
@@ -172,6 +174,49 @@ def without_other_types(
         for key, value in tensors.items()
         if value.dtype in _FLOATING or key in ours or _last_word(key) in counters
     }
+
+
+def refuse_other_types(tensors: Mapping[str, torch.Tensor], ours: Mapping[str, Any], said: str) -> None:
+    """Raises: CheckpointError, which begins with `said`, if `wrong_types` finds any."""
+    if wrong := wrong_types(tensors, ours):
+        raise CheckpointError(f"{said}: {describe_types(tensors, wrong)}")
+
+
+def list_tensors(build: Callable[[], torch.nn.Module]) -> dict[str, torch.Tensor]:
+    """A network's state dict for its names, shapes and types; without initial weights where the network allows it."""
+    try:
+        with torch.device("meta"):
+            return build().state_dict()
+    except (RuntimeError, NotImplementedError, TypeError, UserError):  # its constructor computes with the weights
+        with torch.random.fork_rng(devices=[]):
+            return build().state_dict()
+
+
+def check_converted(
+    tensors: Mapping[str, torch.Tensor],
+    ours: Mapping[str, torch.Tensor],
+    load: Callable[[Mapping[str, torch.Tensor]], torch.nn.Module],
+    said: str,
+) -> None:
+    """Check the types of tensors that timm has given other names: without those that are no weights, it loads the rest.
+
+    Args:
+        tensors: The weights of the file, which timm has loaded.
+        ours: The network's state dict.
+        load: Builds the network with weights, strictly.
+        said: Beginning of the message.
+
+    Raises: CheckpointError if the network needs a tensor that is no weight by its type.
+    """
+    kept = _without_other_types(tensors, ours)
+    others = tensors.keys() - kept.keys()
+    if not others:
+        return
+    try:
+        load(kept)
+    except (RuntimeError, KeyError, ValueError, AssertionError, TypeError) as error:
+        wrong = [key for key in tensors if key in others]
+        raise CheckpointError(f"{said}: {describe_types(tensors, wrong)}") from error
 
 
 def describe_types(tensors: Mapping[str, torch.Tensor], keys: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from torch import nn
 
+from replknet.weights.checkpoint import Checkpoint
 from replknet.weights.sources import WeightsFile
 from runkit import UserError
 from runkit.content import Weights, WeightsIdentity
@@ -45,6 +46,17 @@ class WeightsRecord:
     averaged: bool = False
     head: str | None = None
     code_sha256: str | None = None
+
+    @classmethod
+    def of_file(cls, model: str, file: WeightsFile) -> "WeightsRecord":
+        """Record the weights of a file, before a part of it is chosen."""
+        return cls(model, file.source, file.path.name, file.sha256, file.sha256_verified)
+
+    def with_part(self, checkpoint: Checkpoint) -> "WeightsRecord":
+        """Name the part that the weights come from, if they are those of a user's file."""
+        if self.source != "file":
+            return self
+        return replace(self, part=checkpoint.part or None, averaged=checkpoint.averaged)
 
     @property
     def random(self) -> bool:

@@ -61,8 +61,9 @@ _LEGEND_TITLE = "number and vertical line: shape bias over all images"
 _MARKS = 0.4
 """Height of the legend below the bars, in inches."""
 _MIN_ROWS = 5
-_LINE_HEIGHT = 0.33  # of each further line of a name, in rows of the bars
 """Minimal number of rows: fewer bars leave free space below rather than becoming thicker."""
+_LINE_HEIGHT = 0.33
+"""Height of each further line of a name, in rows of the bars."""
 
 
 def plot_shape_bias_matrix(

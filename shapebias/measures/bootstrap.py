@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from runkit.intervals import normal_quantile
+from runkit.intervals import normal_quantile, unseen_share
 from runkit.numbers import FRACTION
 
 __all__ = [
@@ -217,8 +217,8 @@ def _estimate_ratio(
     residuals = (top - value * bottom) / total
     if value in (0.0, 1.0):
         _, freedom = two_way_variance(residuals, bottom > 0, resampling.groups)
-        bound = _TAIL ** (1 / (freedom + 1))
-        ends = (bound, 1.0) if value else (0.0, 1.0 - bound)
+        room = unseen_share(freedom + 1, CONFIDENCE)
+        ends = (1.0 - room, 1.0) if value else (0.0, room)
         return Estimate(value, *(ends if freedom else (None, None)))
     scale = _rescale(residuals, bottom > 0, resampling)
     defined = drawn_bottom > 0

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from runkit.intervals import unseen_share
 from shapebias.answers.suppressed import SuppressedAnswers
 from shapebias.measures.bootstrap import Estimate
 from shapebias.measures.permutation import correct_holm
@@ -72,11 +73,6 @@ def estimate(drawn: np.ndarray, *, room: float = 0.0, limits: tuple[float, float
     if np.ptp(drawn) < _SAME:
         low, high = max(limits[0], value - room), min(limits[1], value + room)
     return Estimate(value, float(low), float(high))
-
-
-def room_of(images: int) -> float:
-    """The largest share of images that the 95% interval of Clopper and Pearson allows where there were none."""
-    return float(1 - (_LEVEL[0] / 100) ** (1 / images))
 
 
 @dataclass(frozen=True)
@@ -226,7 +222,7 @@ def measure_reliance(answers: SuppressedAnswers, variants: Sequence[Variant], *,
     Raises: ValueError if answers, variants and draws do not match.
     """
     drawn = _draw(answers, variants, draws)
-    share: dict[str, Any] = dict(room=room_of(len(answers.images)), limits=(0.0, 1.0))
+    share: dict[str, Any] = dict(room=unseen_share(len(answers.images)), limits=(0.0, 1.0))
     points = []
     for index, variant in enumerate(variants):
         suppression, strength = variant.suppression, variant.strength
@@ -327,7 +323,7 @@ def _draw(answers: SuppressedAnswers, variants: Sequence[Variant], draws: Draws)
     if draws.weights.shape[1] != len(answers.images):
         raise ValueError(f"draws of {draws.weights.shape[1]} images do not fit answers to {len(answers.images)}")
     changed, accuracy = draws.mean(first != first[:1]), None
-    room, limits = room_of(len(answers.images)), (0.0, 1.0)
+    room, limits = unseen_share(len(answers.images)), (0.0, 1.0)
     if labels is None:
         left = 1 - changed
     else:

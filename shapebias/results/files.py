@@ -99,6 +99,10 @@ class ResultFolder:
             )
         return None
 
+    def results_of(self, csv_path: Path) -> list[Path]:
+        """The result files of all networks whose answers have this file."""
+        return [path for path in sorted(self.root.glob("*.json")) if self.csv_of(path.stem) == csv_path]
+
     def refuse_shared_answers(self, name: str) -> None:
         """Check that the file of the answers of the network `name` is not that of another network's result.
 
@@ -106,9 +110,9 @@ class ResultFolder:
 
         Raises: UserError if it is.
         """
-        own, csv_path = self.json_of(name), self.csv_of(name)
-        for path in sorted(self.root.glob("*.json")):
-            if path == own or self.csv_of(path.stem) != csv_path:
+        csv_path = self.csv_of(name)
+        for path in self.results_of(csv_path):
+            if path == self.json_of(name):
                 continue
             if "probabilities" in (other := load_json(path)) and other["raw_data"]["file"] == csv_path.name:
                 raise UserError(

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -143,11 +143,11 @@ def match_lines(classes: Sequence[str], lines: Sequence[str], *, file: Path) -> 
     Raises: UserError if a class has no line or several, or two classes have the same line.
     """
     words = [(line.split() or [""])[0] for line in lines]
+    exact = [_places_of(lines), _places_of(words)]
+    tolerant = [_places_of(map(_plain, lines)), _places_of(map(_plain, words))]
     found: dict[str, int] = {}
     for name in classes:
-        ways = [lines, words, [*map(_plain, lines)], [*map(_plain, words)]]
-        names = [name, name, _plain(name), _plain(name)]
-        matches = [[i for i, one in enumerate(way) if one == said] for way, said in zip(ways, names, strict=True)]
+        matches = [*(way.get(name) for way in exact), *(way.get(_plain(name)) for way in tolerant)]
         same = next(filter(None, matches), [])
         if not same:
             raise UserError(
@@ -159,6 +159,14 @@ def match_lines(classes: Sequence[str], lines: Sequence[str], *, file: Path) -> 
             raise UserError(f"--classes {file}: the folder {name!r} is named by lines {numbers}; keep one of them")
         found[name] = same[0]
     return _refuse_shared(found)
+
+
+def _places_of(words: Iterable[str]) -> dict[str, list[int]]:
+    """Word -> where it stands in a sequence."""
+    places: dict[str, list[int]] = {}
+    for index, word in enumerate(words):
+        places.setdefault(word, []).append(index)
+    return places
 
 
 def _only(name: str, outputs: Sequence[int], names: Mapping[str, Sequence[int]]) -> int:

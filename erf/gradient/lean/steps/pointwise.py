@@ -1,7 +1,7 @@
 """Steps on the channels of each pixel, which work on any part of the pixels."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -44,23 +44,22 @@ _small_by_onednn = ContextVar("small_by_onednn", default=False)
 
 
 @contextmanager
-def all_in_full_precision() -> Iterator[None]:
-    """Inside this context, activations keep nothing in half precision."""
-    token = _keeps_in_half.set(False)
+def _set_to(switch: ContextVar[bool], value: bool) -> Iterator[None]:
+    token = switch.set(value)
     try:
         yield
     finally:
-        _keeps_in_half.reset(token)
+        switch.reset(token)
 
 
-@contextmanager
-def as_for_large_images() -> Iterator[None]:
-    """Inside this context, small products are computed in the same way as large ones."""
-    token = _small_by_onednn.set(True)
-    try:
-        yield
-    finally:
-        _small_by_onednn.reset(token)
+def all_in_full_precision() -> AbstractContextManager[None]:
+    """Context in which activations keep nothing in half precision."""
+    return _set_to(_keeps_in_half, False)
+
+
+def as_for_large_images() -> AbstractContextManager[None]:
+    """Context in which small products are computed in the same way as large ones."""
+    return _set_to(_small_by_onednn, True)
 
 
 class Keep(NamedTuple):
